@@ -1,0 +1,1 @@
+//! The native layer: everything unsafe over libtorch that tch lacks.

@@ -1,0 +1,1 @@
+//! `pipe`: a declarative pipeline runner for deep learning.

@@ -1,0 +1,2 @@
+//! The `pipe` program: arguments only.
+fn main() {}

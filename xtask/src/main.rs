@@ -1,0 +1,2 @@
+//! Set-up, tests and installation of pipe.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Engines: what one iteration does. The loop around it is [`crate::engine`].

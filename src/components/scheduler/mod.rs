@@ -1,0 +1,28 @@
+//! Schedulers: drive an optimizer's values over time.
+
+use anyhow::Result;
+
+use crate::registry::{Kind, PortKind};
+use crate::run::{Instance, RunContext, Shared, Stateful};
+
+/// Drives an optimizer's values; stepped by the event edges that name it.
+pub trait Scheduler: Stateful {
+    /// Counts one step and applies its value to the optimizer. What was built before the first step has already applied
+    /// the value of step 0.
+    ///
+    /// # Errors
+    /// When a monitored value is missing.
+    fn step(&mut self, run: &RunContext) -> Result<()>;
+}
+
+impl PortKind for dyn Scheduler {
+    const KIND: Kind = Kind::Scheduler;
+    type Shared = Shared<dyn Scheduler>;
+
+    fn from_instance(instance: &Instance) -> Option<Self::Shared> {
+        match instance {
+            Instance::Scheduler(scheduler) => Some(scheduler.clone()),
+            _ => None,
+        }
+    }
+}

@@ -94,10 +94,9 @@ mod tests {
         );
         assert_eq!(product_kind(), Kind::Float);
         let panicked = std::panic::catch_unwind(|| {
-            autocast(Device::Cpu, Some(Kind::BFloat16), || {
+            autocast(Device::Cpu, Some(Kind::BFloat16), || -> () {
                 std::panic::resume_unwind(Box::new("stop"))
             })
-            .map(|()| ())
         });
         assert!(panicked.is_err());
         assert_eq!(product_kind(), Kind::Float);

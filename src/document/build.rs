@@ -159,7 +159,12 @@ fn reopen(
             true
         }
         other => {
-            let message = format!("`{}` is both a table and {}", key.name, article(other.kind()));
+            let name = &key.name;
+            let message = match other {
+                Value::Table(_) => format!("`{name}` is both one table and, by `[[{name}]]`, several"),
+                Value::Array(_) if !repeated => format!("`{name}` is both an array and a table"),
+                other => format!("`{name}` is both {} and a table", article(other.kind())),
+            };
             let problem = Diagnostic::error("duplicate-key", message)
                 .at(key.location.clone())
                 .label(existing.key.clone(), "first set here")

@@ -136,8 +136,11 @@ impl Loader<'_, '_> {
             merge(&mut root, set, self.found);
         }
         let raw_vars = self.section(&mut root, "vars");
-        unused.report(&raw_vars, self.found);
         let vars = vars::resolve(raw_vars, &mut root, self.options.env, self.sources, self.found);
+        // What could not be read may have used any variable.
+        if !self.found.has_errors() {
+            unused.report(&vars, self.found);
+        }
         Some(Document {
             main,
             root,

@@ -4,15 +4,16 @@
 //! values, and its errors become diagnostics. What tables and keys may do is in `build.rs`.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use toml_parser::decoder::{Encoding, ScalarKind};
 use toml_parser::lexer::{Token, TokenKind};
 use toml_parser::parser::{self, Event, EventKind, RecursionGuard, ValidateWhitespace};
-use toml_parser::{ParseError, Source};
+use toml_parser::{ParseError, Source, Span};
 
 use super::build::{Builder, Key};
 use super::node::Form;
-use super::{Layer, Node, Table, Value};
+use super::{Layer, Node, Table, Value, syntax};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceId};
 
 /// Tables, arrays and dotted keys may be nested this deep, all counted together.
@@ -20,6 +21,9 @@ pub(super) const MAX_DEPTH: usize = 64;
 
 /// Files longer than this are refused: a pipeline is written by people.
 const MAX_BYTES: usize = 4 << 20;
+
+/// Nobody reads more errors of syntax than this, and finding the line of each costs time.
+const MAX_ERRORS: usize = 500;
 
 /// Parses a file. What cannot be understood is reported and left out; the rest of the file still counts.
 pub(super) fn parse(text: &str, source: SourceId, layer: Layer, found: &mut Diagnostics) -> Table {
@@ -219,8 +223,16 @@ impl<'t> Reader<'t> {
     }
 
     fn report(&mut self, found: &mut Diagnostics) {
-        for error in self.errors.drain(..) {
-            found.push(super::syntax::diagnostic(&error, self.text, self.source));
+        let line = |error: &ParseError| {
+            let at = error.unexpected().map_or(0, |span| span.start()).min(self.text.len());
+            self.text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n')
+        };
+        let (consequences, errors): (Vec<_>, Vec<_>) =
+            self.errors.drain(..).take(MAX_ERRORS).partition(syntax::is_consequence);
+        let lines: HashSet<_> = errors.iter().map(line).collect();
+        let alone = consequences.iter().filter(|error| !lines.contains(&line(error)));
+        for error in errors.iter().chain(alone) {
+            found.push(syntax::diagnostic(error, self.text, self.source));
         }
         self.broken.drain(..).for_each(|place| found.mute(place));
     }
@@ -434,9 +446,23 @@ impl<'t> Reader<'t> {
             })
         };
         if self.errors.len() > before {
+            self.point_at_opening(event, before);
             self.broken.push(Location::new(self.source, span.start()..span.end()));
         }
         Some(self.node(value, span.start(), span.end()))
+    }
+}
+
+impl Reader<'_> {
+    /// A multi-line string without end runs to the end of the file, where nobody looks for the mistake.
+    fn point_at_opening(&mut self, event: Event, first_error: usize) {
+        if !matches!(event.encoding(), Some(Encoding::MlBasicString | Encoding::MlLiteralString)) {
+            return;
+        }
+        let start = event.span().start();
+        for error in &mut self.errors[first_error..] {
+            *error = error.clone().with_context(Span::new_unchecked(start, start + 3));
+        }
     }
 }
 

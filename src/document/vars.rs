@@ -33,6 +33,7 @@ pub(super) fn resolve(
         chain: Vec::new(),
         depth: 0,
         budget: MAX_EXPANSION,
+        exhausted: false,
     };
     let mut resolved = Table::default();
     for (name, entry) in vars.iter() {
@@ -88,6 +89,8 @@ struct Resolver<'a> {
     chain: Vec<String>,
     depth: usize,
     budget: usize,
+    /// Whether the budget has been reported as spent.
+    exhausted: bool,
 }
 
 /// What a template has come to so far.
@@ -304,6 +307,8 @@ impl Resolver<'_> {
         } else if let Some(rest) = self.budget.checked_sub(size) {
             self.budget = rest;
             return Some(());
+        } else if std::mem::replace(&mut self.exhausted, true) {
+            return None;
         } else {
             format!("variables expand to more than {} MiB", MAX_EXPANSION >> 20)
         };

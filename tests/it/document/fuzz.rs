@@ -52,16 +52,16 @@ fn world(text: &str) -> World {
 
 /// Pieces that mean something to the grammar, put together without sense.
 fn soup() -> impl Strategy<Value = String> {
-    let tokens = [
+    const TOKENS: &[&str] = &[
         "[", "]", "[[", "]]", "{", "}", "=", ".", ",", "\n", "\r\n", " ", "#", "\"", "'", "\"\"\"", "'''", "\\", "\\u12", "${", "}", "${a}",
         "${env:X:-", "$${", "a", "b.c", "vars", "profile.demo", "extends", "type", "1", "0x", "-", "1e9", "inf", "2026-11-23", "true", "é", "\u{feff}",
         "\0", "on", "a = ", "[vars]\n", "\n[a.b]\n", "=\"${b}\"\n",
     ];
-    prop::collection::vec(prop::sample::select(&tokens[..]), 0..60).prop_map(|parts| parts.concat())
+    prop::collection::vec(prop::sample::select(TOKENS), 0..60).prop_map(|parts| parts.concat())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_text(text in any::<String>()) {

@@ -267,7 +267,14 @@ options = { deep = ["${hidden}"], open = 1 }
     "#);
     document.redact(&parse_pointer("/sink/a/options"));
     document.redact(&parse_pointer("/sink/a/key"));
-    assert_snapshot!(document.to_toml(), @"");
+    assert_snapshot!(document.to_toml(), @r#"
+    [sink.a]
+    token = "<secret>"
+    url = "<secret>"
+    who = "me"
+    key = "<secret>"
+    options = "<secret>"
+    "#);
     assert!(!document.to_toml().contains("s3cr3t"));
 }
 

@@ -1,6 +1,9 @@
 //! Many findings, ordered by file and position.
 
-use super::{Diagnostic, Severity};
+use super::{Diagnostic, Location, Severity};
+
+/// Findings beyond this many are only counted: nobody reads so far, and hostile text has millions.
+const LIMIT: usize = 1000;
 
 /// Findings of one or more phases. Always sorted by file and position, without repeats.
 ///
@@ -8,6 +11,9 @@ use super::{Diagnostic, Severity};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     items: Vec<Diagnostic>,
+    /// Errors that were only counted.
+    dropped: usize,
+    muted: Vec<Location>,
 }
 
 impl Diagnostics {
@@ -18,6 +24,13 @@ impl Diagnostics {
 
     /// Adds one finding; one that says the same about the same place as an earlier one is dropped.
     pub fn push(&mut self, diagnostic: Diagnostic) {
+        if self.is_muted(&diagnostic) {
+            return;
+        }
+        if self.items.len() >= LIMIT {
+            self.dropped += usize::from(diagnostic.is_error());
+            return;
+        }
         let place = self.items.partition_point(|other| key(other) <= key(&diagnostic));
         let same_place = self.items[..place].iter().rev();
         let repeated = same_place
@@ -35,14 +48,43 @@ impl Diagnostics {
         }
     }
 
+    /// Adds the findings of a later phase, less those about places that an earlier one has [muted](Self::mute).
+    pub fn merge(&mut self, later: Self) {
+        self.extend(later.items);
+        self.dropped += later.dropped;
+        self.muted.extend(later.muted);
+    }
+
+    /// Says that an error about the value at `location` has been reported: findings that come later and are about it, or
+    /// about something in it, are only consequences, and are dropped.
+    pub fn mute(&mut self, location: Location) {
+        self.muted.push(location);
+    }
+
+    fn is_muted(&self, diagnostic: &Diagnostic) -> bool {
+        let Some(place) = &diagnostic.primary else { return false };
+        let within = |inner: &Location, outer: &Location| {
+            outer.span.start <= inner.span.start && inner.span.end <= outer.span.end
+        };
+        self.muted.iter().any(|muted| {
+            muted.source == place.source && (within(place, muted) || within(muted, place))
+        })
+    }
+
     /// Whether any finding stops the pipeline.
     pub fn has_errors(&self) -> bool {
-        self.iter().any(Diagnostic::is_error)
+        self.dropped > 0 || self.iter().any(Diagnostic::is_error)
     }
 
     /// How many findings have this severity.
     pub fn count(&self, severity: Severity) -> usize {
-        self.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+        let kept = self.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+        kept + if severity == Severity::Error { self.dropped } else { 0 }
+    }
+
+    /// How many errors there are beyond those kept.
+    pub fn dropped(&self) -> usize {
+        self.dropped
     }
 
     /// How many findings there are.
@@ -86,7 +128,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self { items: vec![diagnostic] }
+        Self { items: vec![diagnostic], ..Self::default() }
     }
 }
 
@@ -101,7 +143,7 @@ impl FromIterator<Diagnostic> for Diagnostics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnostic::{Location, Sources};
+    use crate::diagnostic::Sources;
 
     #[test]
     fn findings_are_sorted_and_not_repeated() {
@@ -120,5 +162,24 @@ mod tests {
         assert_eq!(order, ["a", "b", "c", "d"]);
         assert!(found.has_errors());
         assert_eq!(found.count(Severity::Warning), 1);
+    }
+
+    #[test]
+    fn consequences_of_a_muted_place_are_dropped() {
+        let mut sources = Sources::default();
+        let id = sources.add_file("a", "x = [oops]\ny = 1");
+        let at = |start, end| Diagnostic::error("t", "t").at(Location::new(id, start..end));
+        let mut found = Diagnostics::from(at(5, 9));
+        found.mute(Location::new(id, 5..9));
+        let later: Diagnostics = [at(4, 10), at(5, 6), at(11, 12), Diagnostic::error("t", "no place")].into_iter().collect();
+        found.merge(later);
+        let starts: Vec<_> = found.iter().map(|one| one.primary.as_ref().map(|at| at.span.start)).collect();
+        assert_eq!(starts, [None, Some(5), Some(11)]);
+    }
+
+    #[test]
+    fn findings_beyond_the_limit_are_counted() {
+        let found: Diagnostics = (0..LIMIT + 5).map(|n| Diagnostic::error("t", format!("{n}"))).collect();
+        assert_eq!((found.len(), found.dropped(), found.count(Severity::Error)), (LIMIT, 5, LIMIT + 5));
     }
 }

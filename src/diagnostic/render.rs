@@ -56,7 +56,10 @@ impl Diagnostics {
             many => Some(format!("{many} {}s", severity.as_str())),
         };
         let counts = [count(Severity::Error), count(Severity::Warning)];
-        let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        let mut counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        if self.dropped() > 0 {
+            counts.push_str(&format!(" ({} not shown)", self.dropped()));
+        }
         match sources.main() {
             Some(main) => format!("{}: {counts}", sources.name(main)),
             None => counts,
@@ -89,19 +92,25 @@ fn snippets<'a>(
             order.push(place.source);
         }
     }
-    let in_source = |place: &&Location, source| place.source == source;
+    let in_source = |place: &Location, source| place.source == source;
     let snippet = |source| {
-        let primary = primary
-            .filter(|place| in_source(place, source))
-            .map(|place| AnnotationKind::Primary.span(sources.clip(place)));
-        let labels = diagnostic.labels.iter().filter(|(place, _)| in_source(&place, source));
+        let labels = diagnostic.labels.iter().filter(|(place, _)| in_source(place, source));
+        let primary = primary.filter(|place| in_source(place, source));
+        let places = primary.into_iter().chain(labels.clone().map(|(place, _)| place));
+        let window = sources.lines_around(places);
+        // Only the lines that matter: a renderer walks all the text it is given.
+        let shift = |place: &Location| {
+            let span = sources.clip(place);
+            span.start - window.bytes.start..span.end - window.bytes.start
+        };
         let labels = labels.map(|(place, text)| {
-            AnnotationKind::Context.span(sources.clip(place)).label(text.as_str())
+            AnnotationKind::Context.span(shift(place)).label(text.as_str())
         });
-        Snippet::source(sources.text(source))
+        Snippet::source(&sources.text(source)[window.bytes.clone()])
+            .line_start(window.first_line)
             .path(sources.name(source))
-            .annotations(primary)
-            .annotations(labels)
+            .annotations(primary.map(|place| AnnotationKind::Primary.span(shift(place))))
+            .annotations(labels.collect::<Vec<_>>())
     };
     order.into_iter().map(snippet).collect()
 }

@@ -171,6 +171,35 @@ impl Sources {
     }
 }
 
+/// Whole lines of a text.
+pub(super) struct Window {
+    /// The bytes of the lines.
+    pub bytes: Range<usize>,
+    /// The number of the first line, from 1.
+    pub first_line: usize,
+}
+
+impl Sources {
+    /// The lines from the first to the last of `places`, which are all in one text.
+    pub(super) fn lines_around<'l>(&self, places: impl Iterator<Item = &'l Location>) -> Window {
+        let mut window = Window { bytes: usize::MAX..0, first_line: 1 };
+        let mut source = None;
+        for place in places {
+            let span = self.clip(place);
+            window.bytes.start = window.bytes.start.min(span.start);
+            window.bytes.end = window.bytes.end.max(span.end);
+            source = self.get(place.source);
+        }
+        let Some(source) = source else { return Window { bytes: 0..0, first_line: 1 } };
+        let line = source.lines.partition_point(|start| *start <= window.bytes.start).max(1);
+        let end = source.lines.partition_point(|start| *start <= window.bytes.end);
+        window.first_line = line;
+        window.bytes.start = source.lines[line - 1];
+        window.bytes.end = source.lines.get(end).copied().unwrap_or(source.text.len());
+        window
+    }
+}
+
 fn floor_boundary(text: &str, offset: usize) -> usize {
     let mut offset = offset.min(text.len());
     while !text.is_char_boundary(offset) {

@@ -5,6 +5,7 @@
 //! | `node.rs` | [`Node`], [`Value`], [`Table`]: the tree |
 //! | `origin.rs` | [`Origin`]: the layer a value came from, the variables it was made of |
 //! | `parse.rs` | TOML text to a tree, with every error in it |
+//! | `syntax.rs` | errors of syntax in words for people |
 //! | `build.rs` | the rules of tables, dotted keys and duplicates |
 //! | `load.rs` | [`Document::load`]: files and their parents, profile, `--set` |
 //! | `merge.rs` | the one merge rule |
@@ -25,6 +26,7 @@ mod parse;
 mod path_value;
 mod pointer;
 mod show;
+mod syntax;
 mod template;
 mod units;
 mod vars;

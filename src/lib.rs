@@ -12,3 +12,5 @@ pub mod data;
 pub mod engine;
 pub mod registry;
 pub mod run;
+#[cfg(test)]
+pub(crate) mod testing;

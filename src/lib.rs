@@ -16,3 +16,5 @@ pub mod engine;
 pub mod plan;
 pub mod registry;
 pub mod run;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -19,6 +19,8 @@ pub struct ParamGroup {
     pub base_lr: f64,
     /// Weight decay of this group.
     pub weight_decay: f64,
+    /// SGD's momentum or Adam's first beta, now: schedulers that cycle it write here. `None` for an optimizer without.
+    pub momentum: Option<f64>,
     /// What each scheduler multiplies the learning rate by. Factors compose, so warm-up and decay can run together
     /// and a live edit of the base keeps its meaning.
     pub factors: BTreeMap<NodeId, f64>,

@@ -159,7 +159,7 @@ impl fmt::Display for ByteSize {
         ];
         let exact = units
             .into_iter()
-            .find(|(scale, _)| self.0 >= *scale && self.0 % scale == 0);
+            .find(|(scale, _)| self.0 >= *scale && self.0.is_multiple_of(*scale));
         match exact {
             Some((scale, unit)) => write!(f, "{}{unit}", self.0 / scale),
             None => write!(f, "{}B", self.0),

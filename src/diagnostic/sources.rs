@@ -215,15 +215,12 @@ pub(super) struct Window {
 impl Sources {
     /// The lines from the first to the last of `places`, which are all in one text.
     pub(super) fn lines_around<'l>(&self, places: impl Iterator<Item = &'l Location>) -> Window {
-        let mut window = Window {
-            bytes: usize::MAX..0,
-            first_line: 1,
-        };
+        let (mut start, mut end) = (usize::MAX, 0);
         let mut source = None;
         for place in places {
             let span = self.clip(place);
-            window.bytes.start = window.bytes.start.min(span.start);
-            window.bytes.end = window.bytes.end.max(span.end);
+            start = start.min(span.start);
+            end = end.max(span.end);
             source = self.get(place.source);
         }
         let Some(source) = source else {
@@ -232,17 +229,13 @@ impl Sources {
                 first_line: 1,
             };
         };
-        let line = source
-            .lines
-            .partition_point(|start| *start <= window.bytes.start)
-            .max(1);
-        let end = source
-            .lines
-            .partition_point(|start| *start <= window.bytes.end);
-        window.first_line = line;
-        window.bytes.start = source.lines[line - 1];
-        window.bytes.end = source.lines.get(end).copied().unwrap_or(source.text.len());
-        window
+        let first_line = source.lines.partition_point(|at| *at <= start).max(1);
+        let next_line = source.lines.partition_point(|at| *at <= end);
+        let end = source.lines.get(next_line).copied();
+        Window {
+            bytes: source.lines[first_line - 1]..end.unwrap_or(source.text.len()),
+            first_line,
+        }
     }
 }
 

@@ -46,9 +46,10 @@ fn merge_entry(
                 .help(format!("set all of it: {key} = [ … ]"));
             found.push(problem);
         }
-        (Value::Table(_), value @ (Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_)))
-            if node_depth(path).is_some_and(|depth| depth <= 2) =>
-        {
+        (
+            Value::Table(_),
+            value @ (Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_)),
+        ) if node_depth(path).is_some_and(|depth| depth <= 2) => {
             let kind = article(value.kind());
             let message = format!("`{}` is a table, and cannot become {kind}", path.join("."));
             let problem = Diagnostic::error("cannot-merge", message)

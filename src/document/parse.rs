@@ -55,8 +55,13 @@ pub(super) fn parse_set(
             .help("write it like `--set engine.trainer.max_epochs=2`")
     };
     let tokens = Source::new(text).lex().into_vec();
-    let Some(equals) = tokens.iter().position(|token| token.kind() == TokenKind::Equals) else {
-        found.push(wrong("`--set` needs a key and a value with `=` between them"));
+    let Some(equals) = tokens
+        .iter()
+        .position(|token| token.kind() == TokenKind::Equals)
+    else {
+        found.push(wrong(
+            "`--set` needs a key and a value with `=` between them",
+        ));
         return None;
     };
     let mut reader = Reader::new(text, source, Layer::Set);
@@ -81,7 +86,11 @@ pub(super) fn parse_set(
     } else {
         let start = start + text[start..].find(value_text).unwrap_or_default();
         let location = Location::new(source, start..start + value_text.len());
-        Some(Node::new(Value::String(value_text.to_owned()), location, Layer::Set))
+        Some(Node::new(
+            Value::String(value_text.to_owned()),
+            location,
+            Layer::Set,
+        ))
     };
     Some((keys?, value?))
 }
@@ -126,7 +135,10 @@ fn looks_like_header(text: &str, tokens: &[Token]) -> bool {
     let closed = skip(&mut rest, TokenKind::RightSquareBracket);
     skip(&mut rest, TokenKind::Whitespace);
     let ended = rest.first().is_none_or(|token| {
-        matches!(token.kind(), TokenKind::Newline | TokenKind::Comment | TokenKind::Eof)
+        matches!(
+            token.kind(),
+            TokenKind::Newline | TokenKind::Comment | TokenKind::Eof
+        )
     });
     closed == opened && ended
 }
@@ -212,7 +224,14 @@ type Grammar = fn(&[Token], &mut dyn parser::EventReceiver, &mut dyn toml_parser
 impl<'t> Reader<'t> {
     fn new(text: &'t str, source: SourceId, layer: Layer) -> Self {
         let builder = Builder::new(source, layer.clone());
-        Self { text, source, layer, builder, errors: Vec::new(), broken: Vec::new() }
+        Self {
+            text,
+            source,
+            layer,
+            builder,
+            errors: Vec::new(),
+            broken: Vec::new(),
+        }
     }
 
     fn finish(mut self, found: &mut Diagnostics) -> Table {
@@ -224,13 +243,23 @@ impl<'t> Reader<'t> {
 
     fn report(&mut self, found: &mut Diagnostics) {
         let line = |error: &ParseError| {
-            let at = error.unexpected().map_or(0, |span| span.start()).min(self.text.len());
-            self.text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n')
+            let at = error
+                .unexpected()
+                .map_or(0, |span| span.start())
+                .min(self.text.len());
+            self.text.as_bytes()[..at]
+                .iter()
+                .rposition(|byte| *byte == b'\n')
         };
-        let (consequences, errors): (Vec<_>, Vec<_>) =
-            self.errors.drain(..).take(MAX_ERRORS).partition(syntax::is_consequence);
+        let (consequences, errors): (Vec<_>, Vec<_>) = self
+            .errors
+            .drain(..)
+            .take(MAX_ERRORS)
+            .partition(syntax::is_consequence);
         let lines: HashSet<_> = errors.iter().map(line).collect();
-        let alone = consequences.iter().filter(|error| !lines.contains(&line(error)));
+        let alone = consequences
+            .iter()
+            .filter(|error| !lines.contains(&line(error)));
         for error in errors.iter().chain(alone) {
             found.push(syntax::diagnostic(error, self.text, self.source));
         }
@@ -255,7 +284,8 @@ impl<'t> Reader<'t> {
                 }
                 EventKind::SimpleKey => {
                     let path = self.path(event, &mut events);
-                    if let Some(value) = self.assigned(&mut events, path.as_ref().map_or(0, Vec::len))
+                    if let Some(value) =
+                        self.assigned(&mut events, path.as_ref().map_or(0, Vec::len))
                         && let Some(path) = path
                     {
                         self.builder.set(&path, value);
@@ -277,7 +307,12 @@ impl<'t> Reader<'t> {
         let blank = |token: &&Token| token.kind() == TokenKind::Whitespace;
         let start = tokens.iter().take_while(blank).count();
         let mut end = tokens.len();
-        while end > start && matches!(tokens[end - 1].kind(), TokenKind::Whitespace | TokenKind::Eof) {
+        while end > start
+            && matches!(
+                tokens[end - 1].kind(),
+                TokenKind::Whitespace | TokenKind::Eof
+            )
+        {
             end -= 1;
         }
         let mut events = self.events(&tokens[start..end], parser::parse_value);
@@ -331,7 +366,10 @@ impl<'t> Reader<'t> {
         raw.decode_key(&mut name, &mut self.errors);
         let span = event.span();
         let location = Location::new(self.source, span.start()..span.end());
-        (!span.is_empty()).then(|| Key { name: name.into_owned(), location })
+        (!span.is_empty()).then(|| Key {
+            name: name.into_owned(),
+            location,
+        })
     }
 
     /// The value after `=`, if there are both.
@@ -367,7 +405,11 @@ impl<'t> Reader<'t> {
     }
 
     fn node(&self, value: Value, start: usize, end: usize) -> Node {
-        Node::new(value, Location::new(self.source, start..end.max(start)), self.layer.clone())
+        Node::new(
+            value,
+            Location::new(self.source, start..end.max(start)),
+            self.layer.clone(),
+        )
     }
 
     fn array(&mut self, open: Event, events: &mut Events, depth: usize) -> Option<Node> {
@@ -428,7 +470,8 @@ impl<'t> Reader<'t> {
         let span = event.span();
         if span.is_empty() {
             if event.encoding().is_none() {
-                self.errors.push(ParseError::new("missing value").with_unexpected(span));
+                self.errors
+                    .push(ParseError::new("missing value").with_unexpected(span));
             }
             return None;
         }
@@ -447,7 +490,8 @@ impl<'t> Reader<'t> {
         };
         if self.errors.len() > before {
             self.point_at_opening(event, before);
-            self.broken.push(Location::new(self.source, span.start()..span.end()));
+            self.broken
+                .push(Location::new(self.source, span.start()..span.end()));
         }
         Some(self.node(value, span.start(), span.end()))
     }
@@ -456,12 +500,17 @@ impl<'t> Reader<'t> {
 impl Reader<'_> {
     /// A multi-line string without end runs to the end of the file, where nobody looks for the mistake.
     fn point_at_opening(&mut self, event: Event, first_error: usize) {
-        if !matches!(event.encoding(), Some(Encoding::MlBasicString | Encoding::MlLiteralString)) {
+        if !matches!(
+            event.encoding(),
+            Some(Encoding::MlBasicString | Encoding::MlLiteralString)
+        ) {
             return;
         }
         let start = event.span().start();
         for error in &mut self.errors[first_error..] {
-            *error = error.clone().with_context(Span::new_unchecked(start, start + 3));
+            *error = error
+                .clone()
+                .with_context(Span::new_unchecked(start, start + 3));
         }
     }
 }
@@ -501,7 +550,11 @@ pub(super) fn raw_offset(raw: &str, decoded: &str, offset: usize) -> Option<usiz
     if quote == 3 {
         // A line break right after the opening quotes is not part of the text.
         let body = raw.get(at..)?;
-        at += if body.starts_with("\r\n") { 2 } else { usize::from(body.starts_with('\n')) };
+        at += if body.starts_with("\r\n") {
+            2
+        } else {
+            usize::from(body.starts_with('\n'))
+        };
     }
     let mut seen = 0;
     while seen < offset {

@@ -93,7 +93,11 @@ impl Document {
         schema: &Json,
         sources: &Sources,
     ) {
-        let walk = Walk { document: self, root: schema, sources };
+        let walk = Walk {
+            document: self,
+            root: schema,
+            sources,
+        };
         walk.visit(&mut pointer.to_vec(), json, schema, 0);
     }
 }
@@ -119,7 +123,9 @@ impl Walk<'_> {
             }
             return;
         }
-        let reference = schema["$ref"].as_str().and_then(|text| text.strip_prefix('#'));
+        let reference = schema["$ref"]
+            .as_str()
+            .and_then(|text| text.strip_prefix('#'));
         if let Some(target) = reference.and_then(|target| self.root.pointer(target)) {
             self.visit(pointer, json, target, depth + 1);
         }
@@ -135,7 +141,13 @@ impl Walk<'_> {
         self.visit_inside(pointer, json, schema, depth);
     }
 
-    fn visit_inside(&self, pointer: &mut Vec<PathSegment>, json: &mut Json, schema: &Json, depth: usize) {
+    fn visit_inside(
+        &self,
+        pointer: &mut Vec<PathSegment>,
+        json: &mut Json,
+        schema: &Json,
+        depth: usize,
+    ) {
         match json {
             Json::Object(members) => {
                 for (key, value) in members {

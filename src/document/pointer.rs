@@ -36,7 +36,9 @@ pub enum KeyOrValue {
 /// The steps of a JSON pointer such as `/steps/0/size`; `~1` is `/` and `~0` is `~`.
 pub fn parse_pointer(pointer: &str) -> Vec<PathSegment> {
     let steps = pointer.split('/').skip(1);
-    steps.map(|step| PathSegment::Key(step.replace("~1", "/").replace("~0", "~"))).collect()
+    steps
+        .map(|step| PathSegment::Key(step.replace("~1", "/").replace("~0", "~")))
+        .collect()
 }
 
 /// The steps of the place where `serde_path_to_error` saw deserialization fail.
@@ -80,7 +82,9 @@ impl Table {
     /// The value at the end of the steps.
     pub fn get_at(&self, pointer: &[PathSegment]) -> Option<&Node> {
         let (first, rest) = pointer.split_first()?;
-        let PathSegment::Key(key) = first else { return None };
+        let PathSegment::Key(key) = first else {
+            return None;
+        };
         self.get(key)?.get_at(rest)
     }
 }
@@ -88,7 +92,9 @@ impl Table {
 impl Node {
     /// The value at the end of the steps.
     pub fn get_at(&self, pointer: &[PathSegment]) -> Option<&Node> {
-        pointer.iter().try_fold(self, |node, segment| Some(step(&node.value, segment)?.node()))
+        pointer.iter().try_fold(self, |node, segment| {
+            Some(step(&node.value, segment)?.node())
+        })
     }
 
     /// The place of the key or value at the end of the steps; where the steps lead nowhere, of the last value on the way.
@@ -120,7 +126,9 @@ impl Document {
     /// With nothing on the way, the start of the file.
     pub fn locate(&self, pointer: &[PathSegment], what: KeyOrValue) -> Location {
         let start = Location::new(self.main(), 0..0);
-        let Some((PathSegment::Key(first), rest)) = pointer.split_first() else { return start };
+        let Some((PathSegment::Key(first), rest)) = pointer.split_first() else {
+            return start;
+        };
         match (self.root().entry(first), rest, what) {
             (None, ..) => start,
             (Some(entry), [], KeyOrValue::Key) => entry.key.clone(),

@@ -33,29 +33,89 @@ fn survive(world: &World) -> Result<(), TestCaseError> {
     let text = found.render_text(&sources, false);
     prop_assert_eq!(text.is_empty(), found.is_empty());
     prop_assert!(found.render_json(&sources).is_array());
-    let Some(document) = document else { return Ok(()) };
+    let Some(document) = document else {
+        return Ok(());
+    };
     let shown = document.show(&sources);
     prop_assert!(shown.starts_with('#'));
-    let _ = document.locate(&parse_pointer("/transform/train/steps/0/size/2/a"), KeyOrValue::Value);
+    let _ = document.locate(
+        &parse_pointer("/transform/train/steps/0/size/2/a"),
+        KeyOrValue::Value,
+    );
     if !found.has_errors() {
         let written = document.to_toml();
         let (again, problems, sources) = World::new(&written).load();
-        prop_assert!(!problems.has_errors(), "{}\n{}", written, problems.render_text(&sources, false));
-        prop_assert_eq!(again.map(|again| again.root().to_json()), Some(document.root().to_json()));
+        prop_assert!(
+            !problems.has_errors(),
+            "{}\n{}",
+            written,
+            problems.render_text(&sources, false)
+        );
+        prop_assert_eq!(
+            again.map(|again| again.root().to_json()),
+            Some(document.root().to_json())
+        );
     }
     Ok(())
 }
 
 fn world(text: &str) -> World {
-    World::new(text).file("base.toml", "[pipeline]\nseed = 1\n[transform.train]\ntype = \"compose\"\n").profile("demo")
+    World::new(text)
+        .file(
+            "base.toml",
+            "[pipeline]\nseed = 1\n[transform.train]\ntype = \"compose\"\n",
+        )
+        .profile("demo")
 }
 
 /// Pieces that mean something to the grammar, put together without sense.
 fn soup() -> impl Strategy<Value = String> {
     const TOKENS: &[&str] = &[
-        "[", "]", "[[", "]]", "{", "}", "=", ".", ",", "\n", "\r\n", " ", "#", "\"", "'", "\"\"\"", "'''", "\\", "\\u12", "${", "}", "${a}",
-        "${env:X:-", "$${", "a", "b.c", "vars", "profile.demo", "extends", "type", "1", "0x", "-", "1e9", "inf", "2026-11-23", "true", "é", "\u{feff}",
-        "\0", "on", "a = ", "[vars]\n", "\n[a.b]\n", "=\"${b}\"\n",
+        "[",
+        "]",
+        "[[",
+        "]]",
+        "{",
+        "}",
+        "=",
+        ".",
+        ",",
+        "\n",
+        "\r\n",
+        " ",
+        "#",
+        "\"",
+        "'",
+        "\"\"\"",
+        "'''",
+        "\\",
+        "\\u12",
+        "${",
+        "}",
+        "${a}",
+        "${env:X:-",
+        "$${",
+        "a",
+        "b.c",
+        "vars",
+        "profile.demo",
+        "extends",
+        "type",
+        "1",
+        "0x",
+        "-",
+        "1e9",
+        "inf",
+        "2026-11-23",
+        "true",
+        "é",
+        "\u{feff}",
+        "\0",
+        "on",
+        "a = ",
+        "[vars]\n",
+        "\n[a.b]\n",
+        "=\"${b}\"\n",
     ];
     prop::collection::vec(prop::sample::select(TOKENS), 0..60).prop_map(|parts| parts.concat())
 }
@@ -108,9 +168,15 @@ proptest! {
 #[test]
 fn depth_and_length_are_bounded() {
     let deep = 20_000;
-    let chain: String = (0..deep).map(|n| format!("v{n} = \"${{v{}}}\"\n", n + 1)).collect();
-    let nested: String = (0..500).map(|n| format!("v{n} = [\"${{v{}}}\"]\n", n + 1)).collect();
-    let doubling: String = (1..60).map(|n| format!("v{n} = \"${{v{}}}${{v{}}}\"\n", n - 1, n - 1)).collect();
+    let chain: String = (0..deep)
+        .map(|n| format!("v{n} = \"${{v{}}}\"\n", n + 1))
+        .collect();
+    let nested: String = (0..500)
+        .map(|n| format!("v{n} = [\"${{v{}}}\"]\n", n + 1))
+        .collect();
+    let doubling: String = (1..60)
+        .map(|n| format!("v{n} = \"${{v{}}}${{v{}}}\"\n", n - 1, n - 1))
+        .collect();
     for text in [
         "[".repeat(deep),
         format!("a = {}", "[".repeat(deep)),

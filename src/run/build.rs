@@ -1,13 +1,18 @@
-//! From a plan's configurations to built nodes.
+//! From a plan to built nodes, in topological order.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
+use super::context::Subscription;
 use super::{Instance, RunContext};
-use crate::registry::{Kind, Nested, NestedKind, NodeId, PortKind, Ref, Registry};
+use crate::document::PathSegment;
+use crate::engine::{EventTable, Target, TargetAction, Wire};
+use crate::plan::{Action, EventTarget, Plan, PlanNode};
+use crate::registry::{ErasedComponent, Kind, Nested, NestedKind, NodeId, PortKind, Ref, Registry};
 
 /// What a component may use while it is built.
 pub struct BuildContext<'a> {
@@ -45,10 +50,7 @@ impl BuildContext<'_> {
 ///
 /// # Errors
 /// When there is no such component or its options do not fit.
-pub fn parse_nested(
-    kind: Kind,
-    mut table: serde_json::Map<String, Value>,
-) -> Result<Box<dyn crate::registry::ErasedComponent>> {
+pub fn parse_nested(kind: Kind, mut table: serde_json::Map<String, Value>) -> Result<Box<dyn ErasedComponent>> {
     let name = table.shift_remove("type");
     let name = name.as_ref().and_then(Value::as_str).with_context(|| format!("a {kind} in place needs a `type`"))?;
     let descriptor =
@@ -56,4 +58,91 @@ pub fn parse_nested(
     descriptor
         .parse(table.into())
         .map_err(|error| anyhow!("{kind}.{name}: {}: {}", error.path.join("."), error.message))
+}
+
+/// Builds every node of a plan into the run, and joins the events.
+///
+/// # Errors
+/// The first node that cannot be built: which, and why.
+pub fn build(plan: &Plan, run: &Rc<RunContext>) -> Result<()> {
+    for id in &plan.order {
+        let node = plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order only"))?;
+        let instance = build_node(plan, node, run).with_context(|| format!("cannot build {id}"))?;
+        run.nodes.borrow_mut().insert(id.clone(), instance.clone());
+        if let Instance::Sink(sink) = instance {
+            let inputs = plan.data_edges.iter().filter(|edge| edge.to == *id).map(|edge| edge.from.clone()).collect();
+            run.subscribe(Subscription { node: id.clone(), inputs, sink });
+        }
+    }
+    *run.events.borrow_mut() = Rc::new(event_table(plan, run)?);
+    Ok(())
+}
+
+/// Builds one node, the properties it names read from the nodes that have them.
+///
+/// # Errors
+/// Those of the component.
+pub fn build_node(plan: &Plan, node: &PlanNode, run: &Rc<RunContext>) -> Result<Instance> {
+    let mut config = node.config.clone();
+    for edge in plan.property_edges.iter().filter(|edge| edge.to == node.id) {
+        let value = property(run, &edge.from, &edge.property)?;
+        *slot(&mut config, &edge.option).with_context(|| format!("{}: no such option", node.id))? = value;
+    }
+    let component = node
+        .descriptor
+        .parse(config)
+        .map_err(|error| anyhow!("option `{}`: {}", error.path.join("."), error.message))?;
+    component.build(&mut BuildContext { run, node: &node.id })
+}
+
+fn property(run: &RunContext, node: &NodeId, name: &str) -> Result<Value> {
+    match run.node(node)? {
+        Instance::Dataset(dataset) => dataset.property(name),
+        _ => bail!("{node} has no property `{name}`"),
+    }
+}
+
+fn slot<'v>(value: &'v mut Value, path: &[PathSegment]) -> Option<&'v mut Value> {
+    path.iter().try_fold(value, |value, segment| match segment {
+        PathSegment::Key(key) => value.get_mut(key),
+        PathSegment::Index(index) => value.get_mut(index),
+    })
+}
+
+/// The plan's event edges, joined to built nodes.
+///
+/// # Errors
+/// When a target has not been built.
+pub fn event_table(plan: &Plan, run: &RunContext) -> Result<EventTable> {
+    let mut wires = Vec::with_capacity(plan.event_edges.len());
+    for edge in &plan.event_edges {
+        let events = edge.events.iter().map(|(node, event, _)| (node.clone(), event.clone())).collect();
+        let targets = edge.targets.iter().map(|target| join(target, run)).collect::<Result<Vec<_>>>()?;
+        wires.push(Wire::new(events, edge.filter.clone(), targets));
+    }
+    Ok(EventTable { wires })
+}
+
+fn join(target: &EventTarget, run: &RunContext) -> Result<Target> {
+    let action = match (target.action, run.node(&target.node)?) {
+        (Action::Call, Instance::Handler(handler)) => TargetAction::Call(handler),
+        (Action::Step, Instance::Scheduler(scheduler)) => TargetAction::Step(scheduler),
+        (Action::Run, Instance::Engine(engine)) => TargetAction::Run(engine),
+        (Action::Reset, Instance::Metric(metric)) => TargetAction::Reset(metric),
+        (Action::Update, Instance::Metric(metric)) => TargetAction::Update(metric),
+        (Action::Compute, Instance::Metric(metric)) => TargetAction::Compute(metric),
+        (Action::Flush, Instance::Sink(sink)) => TargetAction::Flush(sink),
+        (action, _) => bail!("{} cannot {}", target.node, action.as_str()),
+    };
+    Ok(Target { node: target.node.clone(), action })
+}
+
+/// What each dataset has to say, once, by node.
+pub fn dataset_reports(run: &RunContext) -> BTreeMap<NodeId, String> {
+    let nodes = run.nodes.borrow();
+    let datasets = nodes.iter().filter_map(|(id, instance)| match instance {
+        Instance::Dataset(dataset) => Some((id.clone(), dataset.report()?)),
+        _ => None,
+    });
+    datasets.collect()
 }

@@ -13,6 +13,7 @@ pub mod context;
 pub mod folder;
 pub mod random;
 pub mod record;
+pub mod running;
 pub mod state;
 
 use std::cell::RefCell;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 pub use build::BuildContext;
 pub use context::{Clock, Precision, RunContext};
 pub use folder::RunFolder;
+pub use running::{Ending, RunOptions, Running};
 pub use record::{Progress, Record, RecordValue, Summary};
 pub use state::{State, Stateful};
 

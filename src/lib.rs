@@ -1,1 +1,4 @@
 //! `pipe`: a declarative pipeline runner for deep learning.
+
+pub mod draw;
+pub mod tensorboard;

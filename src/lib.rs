@@ -3,18 +3,24 @@
 //! A pipeline file travels through phases, each with its own types:
 //! text → [`document`] (spanned TOML) → [`plan`] (typed graph, pure) → [`run`] (built nodes) → [`engine`] events and records.
 //!
+//! - [`cli`]: the command line, one file a command
 //! - [`registry`]: kinds, component descriptors
 //! - [`components`]: the components, one file each
 //! - [`data`]: samples with typed fields, batches
 //! - [`diagnostic`]: what is wrong with a pipeline, for people and machines
+//! - [`nn`], [`vision`], [`weights`]: layers, detection on tensors, weight files
+//! - [`coco`], [`idx`]: data sets on disk; COCO's masks and evaluation
+//! - [`tensorboard`], [`draw`]: event files, pictures
 
 pub mod components;
 pub mod data;
 pub mod diagnostic;
 pub mod document;
+pub mod draw;
 pub mod engine;
 pub mod plan;
 pub mod registry;
 pub mod run;
+pub mod tensorboard;
 #[cfg(test)]
-pub(crate) mod testing;
+mod testing;

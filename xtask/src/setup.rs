@@ -125,7 +125,7 @@ fn link(root: &Path, place: &Path, torch: &Path) -> Result<()> {
         );
     }
     layout::write_record(&fresh, Layout::Links)?;
-    put_in_place(&fresh, place)
+    put_in_place(root, &fresh, place)
 }
 
 fn fetch(root: &Path, place: &Path, wanted: Layout) -> Result<()> {
@@ -137,9 +137,7 @@ fn fetch(root: &Path, place: &Path, wanted: Layout) -> Result<()> {
     }
     layout::check(&fresh.join("torch"))?;
     layout::write_record(&fresh, wanted)?;
-    put_in_place(&fresh, place)?;
-    // The wheels have served; until here an interrupted run would have gone on with them.
-    fs::remove_dir_all(partial(root)).context("remove what was downloaded")?;
+    put_in_place(root, &fresh, place)?;
     eprintln!(
         "libtorch {TORCH} ({}) is ready in {}",
         wanted.name(),
@@ -236,8 +234,8 @@ fn fresh_folder(root: &Path) -> Result<PathBuf> {
     Ok(fresh)
 }
 
-/// Gives the finished folder its name; only folders that the set-up made are replaced.
-fn put_in_place(fresh: &Path, place: &Path) -> Result<()> {
+/// Gives the finished folder its name; only folders that the set-up made, and links, are replaced.
+fn put_in_place(root: &Path, fresh: &Path, place: &Path) -> Result<()> {
     let is_link = fs::symlink_metadata(place).is_ok_and(|m| m.is_symlink());
     if is_link {
         fs::remove_file(place).context("remove the link .libtorch")?;
@@ -248,7 +246,14 @@ fn put_in_place(fresh: &Path, place: &Path) -> Result<()> {
                 place.display()
             );
         }
-        fs::remove_dir_all(place).context("remove the former .libtorch")?;
+        // Moved whole before it is removed: an interruption leaves no half folder under the name.
+        let former = partial(root).join("former");
+        if former.exists() {
+            fs::remove_dir_all(&former).context("remove what an interrupted set-up left")?;
+        }
+        fs::rename(place, &former).context("move the former .libtorch away")?;
     }
-    fs::rename(fresh, place).context("put .libtorch in place")
+    fs::rename(fresh, place).context("put .libtorch in place")?;
+    // Downloaded wheels have served; until here an interrupted run would have gone on with them.
+    fs::remove_dir_all(partial(root)).context("remove .libtorch.partial")
 }

@@ -30,7 +30,7 @@ pub struct Versions {
     pub libtorch: String,
     /// torchvision's, for example `0.26.0+cu130`; `None` where it is not found.
     pub torchvision: Option<String>,
-    /// What libtorch says of CUDA and cuDNN, in its own words; `None` without CUDA's library.
+    /// What libtorch says of CUDA and cuDNN, in its own words; `None` without a usable GPU.
     pub cuda: Option<String>,
 }
 

@@ -11,7 +11,7 @@ use crate::setup::{Options, setup};
 use crate::{cargo, must, step, target};
 
 /// What tests that read event files with the real TensorBoard need.
-const TEST_PACKAGES: &str = "tensorboard==2.20.0";
+const TEST_PACKAGES: &str = "tensorboard==2.21.0";
 
 /// Files that the program writes about itself: the command that makes each.
 const GENERATED: [(&str, &[&str]); 2] = [

@@ -135,3 +135,72 @@ fn libraries(folder: &Path) -> Result<Vec<PathBuf>> {
     found.sort();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that looks like a finished one, under the system's temporary folder.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("pipe-xtask-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        for dir in ["torch/include/ATen", "torch/include/c10", "torch/lib"] {
+            fs::create_dir_all(folder.join(dir)).unwrap();
+        }
+        for file in ["libtorch_cpu.so", "libc10.so"] {
+            fs::write(folder.join("torch/lib").join(file), file).unwrap();
+        }
+        fs::write(
+            folder.join("torch/version.py"),
+            "__version__ = '2.11.0+cu130'\n",
+        )
+        .unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_record_holds_until_a_library_changes_size() {
+        let folder = folder("record");
+        assert!(!has_record(&folder));
+        assert_eq!(read_record(&folder), None);
+        write_record(&folder, Layout::Cpu).unwrap();
+        assert_eq!(read_record(&folder), Some(Layout::Cpu));
+        fs::write(folder.join("torch/lib/libc10.so"), "cut").unwrap();
+        assert_eq!(read_record(&folder), None);
+        fs::remove_file(folder.join("torch/lib/libc10.so")).unwrap();
+        assert_eq!(read_record(&folder), None);
+        assert!(has_record(&folder));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn only_the_right_version_passes() {
+        let folder = folder("version");
+        let torch = folder.join("torch");
+        check(&torch).unwrap();
+        fs::write(torch.join("version.py"), "__version__ = '2.12.0'\n").unwrap();
+        assert!(
+            check(&torch)
+                .unwrap_err()
+                .to_string()
+                .contains("2.12.0; pipe needs 2.11.0")
+        );
+        fs::remove_file(torch.join("version.py")).unwrap();
+        assert!(
+            check(&torch)
+                .unwrap_err()
+                .to_string()
+                .contains("does not say its version")
+        );
+        fs::write(torch.join("build-version"), "2.11.0+cpu\n").unwrap();
+        check(&torch).unwrap();
+        fs::remove_file(torch.join("lib/libc10.so")).unwrap();
+        assert!(
+            check(&torch)
+                .unwrap_err()
+                .to_string()
+                .contains("lib/libc10.so is missing")
+        );
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -257,3 +257,49 @@ fn put_in_place(root: &Path, fresh: &Path, place: &Path) -> Result<()> {
     // Downloaded wheels have served; until here an interrupted run would have gone on with them.
     fs::remove_dir_all(partial(root)).context("remove .libtorch.partial")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Options> {
+        Options::parse(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_are_read_and_contradictions_refused() {
+        assert_eq!(parse(&["--cuda"]).unwrap().layout, Some(Layout::Cuda));
+        assert_eq!(
+            parse(&["--python", "py"]).unwrap().python.as_deref(),
+            Some("py")
+        );
+        for wrong in [&["--gpu"][..], &["--python"], &["--python", "py", "--cpu"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_finished_folder_replaces_only_what_the_set_up_made() {
+        let root = std::env::temp_dir().join(format!("pipe-xtask-place-{}", std::process::id()));
+        let place = root.join(".libtorch");
+        let fill = |text: &str| {
+            let fresh = fresh_folder(&root).unwrap();
+            fs::write(fresh.join("torch"), text).unwrap();
+            layout::write_record(&fresh, Layout::Links).unwrap();
+            put_in_place(&root, &fresh, &place)
+        };
+        fill("first").unwrap();
+        fill("second").unwrap();
+        assert_eq!(fs::read_to_string(place.join("torch")).unwrap(), "second");
+        assert!(!partial(&root).exists());
+        fs::remove_file(place.join(".pipe-setup")).unwrap();
+        assert!(
+            fill("third")
+                .unwrap_err()
+                .to_string()
+                .contains("move it away")
+        );
+        assert_eq!(fs::read_to_string(place.join("torch")).unwrap(), "second");
+        fs::remove_dir_all(root).unwrap();
+    }
+}

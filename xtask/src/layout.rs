@@ -90,7 +90,7 @@ pub(crate) fn check(torch: &Path) -> Result<()> {
     }
 }
 
-/// The version by the wheel's `version.py`, or by `build-version` of the archive from pytorch.org.
+/// The version by the wheel's `version.py`, or by `build-version` of libtorch's own archive.
 fn version(torch: &Path) -> Option<String> {
     if let Ok(text) = fs::read_to_string(torch.join("version.py")) {
         let line = text

@@ -24,6 +24,8 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .pic(true)
+        // Without it `at::parallel_for` is one plain loop.
+        .flag("-fopenmp")
         // The kernels here run in tests too; unoptimised they are many times slower.
         .opt_level(3)
         .debug(false)
@@ -44,6 +46,7 @@ fn main() {
     println!("cargo::rustc-link-search=native={}", lib.display());
     println!("cargo::rustc-link-lib=dylib=torch_cpu");
     println!("cargo::rustc-link-lib=dylib=c10");
+    println!("cargo::rustc-link-lib=dylib=gomp");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo::metadata=lib={}", lib.display());
 }

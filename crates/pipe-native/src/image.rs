@@ -35,10 +35,7 @@ pub fn decode_png(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
 /// # Errors
 /// Another type, shape, device or quality; torchvision's library not found.
 pub fn encode_jpeg(image: &Tensor, quality: u8) -> Result<Vec<u8>> {
-    ensure!(
-        (1..=100).contains(&quality),
-        "the quality of a JPEG is 1 to 100, got {quality}"
-    );
+    ensure!((1..=100).contains(&quality), "the quality of a JPEG is 1 to 100, got {quality}");
     encode(image, c"jpeg", i64::from(quality))
 }
 
@@ -47,10 +44,7 @@ pub fn encode_jpeg(image: &Tensor, quality: u8) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`encode_jpeg`].
 pub fn encode_png(image: &Tensor, level: u8) -> Result<Vec<u8>> {
-    ensure!(
-        level <= 9,
-        "the compression level of a PNG is 0 to 9, got {level}"
-    );
+    ensure!(level <= 9, "the compression level of a PNG is 0 to 9, got {level}");
     encode(image, c"png", i64::from(level))
 }
 
@@ -62,16 +56,8 @@ fn decode_as(bytes: &[u8], format: &CStr, apply_exif: bool) -> Result<Tensor> {
     }
     check_png(bytes).context("the image cannot be decoded")?;
     // SAFETY: pointer and length are of one slice that outlives the call; the decoders only read it.
-    ffi::new_tensor(|out| unsafe {
-        ffi::pn_decode(
-            bytes.as_ptr(),
-            bytes.len(),
-            format.as_ptr(),
-            apply_exif,
-            out,
-        )
-    })
-    .context("the image cannot be decoded (cut, damaged, or of another format)")
+    ffi::new_tensor(|out| unsafe { ffi::pn_decode(bytes.as_ptr(), bytes.len(), format.as_ptr(), apply_exif, out) })
+        .context("the image cannot be decoded (cut, damaged, or of another format)")
 }
 
 /// A PNG that is cut, or whose header, palette or pixels do not have their checksum, is refused here: libpng would print
@@ -87,9 +73,7 @@ fn check_png(bytes: &[u8]) -> Result<()> {
         };
         // The checksum is over the kind (4 bytes) and the data.
         let len = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(4);
-        let (Some(chunk), Some(&[e, f, g, h])) =
-            (after.get(..len), after.get(len..len.saturating_add(4)))
-        else {
+        let (Some(chunk), Some(&[e, f, g, h])) = (after.get(..len), after.get(len..len.saturating_add(4))) else {
             bail!("the PNG is cut: its end is missing");
         };
         // Chunks that a picture can do without begin with a small letter.
@@ -118,7 +102,6 @@ fn encode(image: &Tensor, format: &CStr, quality: i64) -> Result<Vec<u8>> {
     let image = image.f_contiguous()?;
     let handle = ffi::handle(&image);
     // SAFETY: the handle lives as long as `image`; the shim only reads it.
-    let encoded =
-        ffi::new_tensor(|out| unsafe { ffi::pn_encode(handle, format.as_ptr(), quality, out) })?;
+    let encoded = ffi::new_tensor(|out| unsafe { ffi::pn_encode(handle, format.as_ptr(), quality, out) })?;
     Ok(Vec::<u8>::try_from(&encoded)?)
 }

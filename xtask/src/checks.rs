@@ -11,31 +11,18 @@ use crate::setup::{Options, setup};
 use crate::{cargo, must, step, target};
 
 /// What tests that read event files with the real TensorBoard need.
-const TEST_PACKAGES: &str = "tensorboard==2.20.0";
+const TEST_PACKAGES: &str = "tensorboard==2.21.0";
 
 /// Files that the program writes about itself: the command that makes each.
-const GENERATED: [(&str, &[&str]); 2] = [
-    ("schemas/pipeline.json", &["schema"]),
-    (
-        "docs/components.md",
-        &["components", "--format", "markdown"],
-    ),
-];
+const GENERATED: [(&str, &[&str]); 2] =
+    [("schemas/pipeline.json", &["schema"]), ("docs/components.md", &["components", "--format", "markdown"])];
 
 pub(crate) fn test(root: &Path) -> Result<()> {
     let libtorch = setup(root, &Options::default())?;
     step("formatting");
     must(cargo(root, &libtorch).args(["fmt", "--all", "--check"]))?;
     step("clippy");
-    let lints = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "--deny",
-        "warnings",
-    ];
+    let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
     must(cargo(root, &libtorch).args(lints))?;
     generated_with(root, &libtorch, true)?;
     let python = test_python(root);
@@ -60,15 +47,9 @@ fn generated_with(root: &Path, libtorch: &Path, check: bool) -> Result<()> {
     let pipe = target(root).join("debug/pipe");
     let mut stale = Vec::new();
     for (file, command) in GENERATED {
-        let output = Command::new(&pipe)
-            .args(command)
-            .output()
-            .with_context(|| format!("run {}", pipe.display()))?;
+        let output = Command::new(&pipe).args(command).output().with_context(|| format!("run {}", pipe.display()))?;
         if !output.status.success() || output.stdout.is_empty() {
-            eprintln!(
-                "note: `pipe {}` gives nothing: {file} is left out",
-                command.join(" ")
-            );
+            eprintln!("note: `pipe {}` gives nothing: {file} is left out", command.join(" "));
             continue;
         }
         let path = root.join(file);
@@ -84,10 +65,7 @@ fn generated_with(root: &Path, libtorch: &Path, check: bool) -> Result<()> {
         eprintln!("wrote {file}");
     }
     if !stale.is_empty() {
-        bail!(
-            "not what the program makes now: {}. Run `cargo xtask generated`",
-            stale.join(", ")
-        );
+        bail!("not what the program makes now: {}. Run `cargo xtask generated`", stale.join(", "));
     }
     Ok(())
 }
@@ -115,23 +93,9 @@ fn make_test_python(folder: &Path, python: &Path, record: &Path) -> Result<()> {
     }
     Python::find()?.venv(folder)?;
     let packages = TEST_PACKAGES.split_whitespace();
-    let pip = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ];
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
     // pkg_resources, which TensorBoard imports, left setuptools with version 81.
-    must(
-        Command::new(python)
-            .args(pip)
-            .arg("setuptools<81")
-            .args(packages),
-    )?;
-    must(Command::new(python).args([
-        "-c",
-        "import tensorboard.backend.event_processing.event_accumulator",
-    ]))?;
+    must(Command::new(python).args(pip).arg("setuptools<81").args(packages))?;
+    must(Command::new(python).args(["-c", "import tensorboard.backend.event_processing.event_accumulator"]))?;
     fs::write(record, TEST_PACKAGES).context("write the record of .testenv")
 }

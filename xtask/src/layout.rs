@@ -49,13 +49,10 @@ pub(crate) fn write_record(folder: &Path, layout: Layout) -> Result<()> {
 /// The layout of a folder with a record whose libraries are all there in their sizes and of the versions wanted.
 pub(crate) fn read_record(folder: &Path) -> Option<Layout> {
     let text = fs::read_to_string(folder.join(RECORD)).ok()?;
-    let layout = [Layout::Cpu, Layout::Cuda, Layout::Links]
-        .into_iter()
-        .find(|l| text.starts_with(&header(*l)))?;
+    let layout = [Layout::Cpu, Layout::Cuda, Layout::Links].into_iter().find(|l| text.starts_with(&header(*l)))?;
     let whole = text[header(layout).len()..].lines().all(|line| {
-        line.split_once(' ').is_some_and(|(size, file)| {
-            fs::metadata(folder.join(file)).is_ok_and(|m| size.parse() == Ok(m.len()))
-        })
+        line.split_once(' ')
+            .is_some_and(|(size, file)| fs::metadata(folder.join(file)).is_ok_and(|m| size.parse() == Ok(m.len())))
     });
     (whole && check(&folder.join("torch")).is_ok()).then_some(layout)
 }
@@ -67,61 +64,35 @@ pub(crate) fn has_record(folder: &Path) -> bool {
 
 /// Whether `torch` is a libtorch that pipe builds against.
 pub(crate) fn check(torch: &Path) -> Result<()> {
-    for part in [
-        "include/ATen",
-        "include/c10",
-        "lib/libtorch_cpu.so",
-        "lib/libc10.so",
-    ] {
+    for part in ["include/ATen", "include/c10", "lib/libtorch_cpu.so", "lib/libc10.so"] {
         if !torch.join(part).exists() {
             bail!("{} is no libtorch: {part} is missing", torch.display());
         }
     }
     match version(torch) {
         Some(found) if found.split('+').next() == Some(TORCH) => Ok(()),
-        Some(found) => bail!(
-            "{} is libtorch {found}; pipe needs {TORCH}",
-            torch.display()
-        ),
-        None => bail!(
-            "{} does not say its version; pipe needs {TORCH}",
-            torch.display()
-        ),
+        Some(found) => bail!("{} is libtorch {found}; pipe needs {TORCH}", torch.display()),
+        None => bail!("{} does not say its version; pipe needs {TORCH}", torch.display()),
     }
 }
 
-/// The version by the wheel's `version.py`, or by `build-version` of the archive from pytorch.org.
+/// The version by the wheel's `version.py`, or by `build-version` of libtorch's own archive.
 fn version(torch: &Path) -> Option<String> {
     if let Ok(text) = fs::read_to_string(torch.join("version.py")) {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("__version__ = "))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
         return Some(line.trim().trim_matches(['\'', '"']).to_owned());
     }
-    Some(
-        fs::read_to_string(torch.join("build-version"))
-            .ok()?
-            .trim()
-            .to_owned(),
-    )
+    Some(fs::read_to_string(torch.join("build-version")).ok()?.trim().to_owned())
 }
 
 fn header(layout: Layout) -> String {
-    format!(
-        "layout {}\ntorch {TORCH}\ntorchvision {TORCHVISION}\n",
-        layout.name()
-    )
+    format!("layout {}\ntorch {TORCH}\ntorchvision {TORCHVISION}\n", layout.name())
 }
 
 /// Shared libraries directly in the folders that the program uses, relative to `folder`.
 fn libraries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for place in [
-        "torch/lib",
-        "torchvision",
-        "torchvision.libs",
-        "nvidia/cu13/lib",
-    ] {
+    for place in ["torch/lib", "torchvision", "torchvision.libs", "nvidia/cu13/lib"] {
         let Ok(entries) = fs::read_dir(folder.join(place)) else {
             continue;
         };
@@ -134,4 +105,54 @@ fn libraries(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that looks like a finished one, under the system's temporary folder.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("pipe-xtask-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        for dir in ["torch/include/ATen", "torch/include/c10", "torch/lib"] {
+            fs::create_dir_all(folder.join(dir)).unwrap();
+        }
+        for file in ["libtorch_cpu.so", "libc10.so"] {
+            fs::write(folder.join("torch/lib").join(file), file).unwrap();
+        }
+        fs::write(folder.join("torch/version.py"), "__version__ = '2.11.0+cu130'\n").unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_record_holds_until_a_library_changes_size() {
+        let folder = folder("record");
+        assert!(!has_record(&folder));
+        assert_eq!(read_record(&folder), None);
+        write_record(&folder, Layout::Cpu).unwrap();
+        assert_eq!(read_record(&folder), Some(Layout::Cpu));
+        fs::write(folder.join("torch/lib/libc10.so"), "cut").unwrap();
+        assert_eq!(read_record(&folder), None);
+        fs::remove_file(folder.join("torch/lib/libc10.so")).unwrap();
+        assert_eq!(read_record(&folder), None);
+        assert!(has_record(&folder));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn only_the_right_version_passes() {
+        let folder = folder("version");
+        let torch = folder.join("torch");
+        check(&torch).unwrap();
+        fs::write(torch.join("version.py"), "__version__ = '2.12.0'\n").unwrap();
+        assert!(check(&torch).unwrap_err().to_string().contains("2.12.0; pipe needs 2.11.0"));
+        fs::remove_file(torch.join("version.py")).unwrap();
+        assert!(check(&torch).unwrap_err().to_string().contains("does not say its version"));
+        fs::write(torch.join("build-version"), "2.11.0+cpu\n").unwrap();
+        check(&torch).unwrap();
+        fs::remove_file(torch.join("lib/libc10.so")).unwrap();
+        assert!(check(&torch).unwrap_err().to_string().contains("lib/libc10.so is missing"));
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -70,23 +70,15 @@ fn demo(root: &Path, rest: &[String]) -> Result<()> {
     must(cargo(root, &libtorch).args(["build", "--release", "--bin", "pipe"]))?;
     step("demo");
     let pipe = target(root).join("release/pipe");
-    must(
-        Command::new(pipe)
-            .args(["run", "pipelines/mnist.toml", "--profile", "demo"])
-            .args(rest)
-            .current_dir(root),
-    )
+    must(Command::new(pipe).args(["run", "pipelines/mnist.toml", "--profile", "demo"]).args(rest).current_dir(root))
 }
 
 /// The checkout.
 fn root() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     // Cargo says where the checkout is now; the path of the build stands in for a program run by hand.
-    let here = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| manifest.to_path_buf(), PathBuf::from);
-    here.parent()
-        .map(Path::to_path_buf)
-        .context("xtask lies in no checkout")
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| manifest.to_path_buf(), PathBuf::from);
+    here.parent().map(Path::to_path_buf).context("xtask lies in no checkout")
 }
 
 /// Cargo's target folder.
@@ -110,9 +102,7 @@ fn cargo(root: &Path, libtorch: &Path) -> Command {
 
 /// Runs a command to its end; an error says which one failed.
 fn must(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
     if !status.success() {
         let words: Vec<_> = std::iter::once(command.get_program())
             .chain(command.get_args())

@@ -17,11 +17,8 @@ impl Python {
     /// `python3` or `python`, whichever has pip.
     pub(crate) fn find() -> Result<Self> {
         for exe in ["python3", "python"] {
-            let works = Command::new(exe)
-                .args(["-m", "pip", "--version"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
+            let works =
+                Command::new(exe).args(["-m", "pip", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
             if works.is_ok_and(|status| status.success()) {
                 return Ok(Self { exe: exe.into() });
             }
@@ -35,19 +32,13 @@ impl Python {
     /// `python -m pip …`.
     pub(crate) fn pip(&self) -> Command {
         let mut command = Command::new(&self.exe);
-        command
-            .args(["-m", "pip"])
-            .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
+        command.args(["-m", "pip"]).env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
         command
     }
 
     /// Runs a script with arguments.
     pub(crate) fn script<A: AsRef<OsStr>>(&self, script: &str, arguments: &[A]) -> Result<()> {
-        let status = Command::new(&self.exe)
-            .arg("-c")
-            .arg(script)
-            .args(arguments)
-            .status();
+        let status = Command::new(&self.exe).arg("-c").arg(script).args(arguments).status();
         let status = status.with_context(|| format!("cannot run {}", self.exe.display()))?;
         if !status.success() {
             bail!("unpacking failed ({status})");
@@ -64,36 +55,22 @@ impl Python {
 /// Options of pip that ask for wheels of one fixed Python: only libraries are used, and not every Python has wheels.
 pub(crate) fn fixed_wheels() -> Vec<String> {
     let machine = std::env::consts::ARCH;
-    let mut options: Vec<String> = [
-        "--only-binary=:all:",
-        "--implementation=cp",
-        "--python-version=3.12",
-    ]
-    .map(String::from)
-    .into();
+    let mut options: Vec<String> =
+        ["--only-binary=:all:", "--implementation=cp", "--python-version=3.12"].map(String::from).into();
     // pip takes the tags word by word; older glibc tags are fine too.
-    options.extend(
-        (17..=28)
-            .rev()
-            .map(|minor| format!("--platform=manylinux_2_{minor}_{machine}")),
-    );
+    options.extend((17..=28).rev().map(|minor| format!("--platform=manylinux_2_{minor}_{machine}")));
     options.push(format!("--platform=manylinux2014_{machine}"));
     options
 }
 
 /// The folder of the `torch` package of a Python, found without importing it.
 pub(crate) fn torch_of(exe: &str) -> Result<PathBuf> {
-    let script = "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
-    let output = Command::new(exe)
-        .args(["-c", script])
-        .output()
-        .with_context(|| format!("cannot run {exe}"))?;
+    let script =
+        "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
+    let output = Command::new(exe).args(["-c", script]).output().with_context(|| format!("cannot run {exe}"))?;
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if !output.status.success() || path.is_empty() {
-        bail!(
-            "the Python {exe} has no torch: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("the Python {exe} has no torch: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(path.into())
 }

@@ -31,13 +31,7 @@ impl Options {
             match argument.as_str() {
                 "--cuda" => options.layout = Some(Layout::Cuda),
                 "--cpu" => options.layout = Some(Layout::Cpu),
-                "--python" => {
-                    options.python = Some(
-                        rest.next()
-                            .context("--python takes an interpreter")?
-                            .clone(),
-                    )
-                }
+                "--python" => options.python = Some(rest.next().context("--python takes an interpreter")?.clone()),
                 other => {
                     bail!("`setup` does not know `{other}`: it takes --cuda, --cpu, --python EXE")
                 }
@@ -64,8 +58,7 @@ pub(crate) fn setup(root: &Path, options: &Options) -> Result<PathBuf> {
     // A `.libtorch` that this program did not make is the user's: used as it is, never replaced.
     let is_link = fs::symlink_metadata(&place).is_ok_and(|m| m.is_symlink());
     if is_link || (place.exists() && !layout::has_record(&place)) {
-        layout::check(&torch)
-            .context(".libtorch was not made by the set-up and cannot be used: move it away")?;
+        layout::check(&torch).context(".libtorch was not made by the set-up and cannot be used: move it away")?;
         return Ok(torch);
     }
     let ready = layout::read_record(&place);
@@ -90,23 +83,15 @@ fn elsewhere(torch: &Path, options: &Options) -> Result<Option<PathBuf>> {
         return torch_of(python).map(Some);
     }
     // Cargo itself sets LIBTORCH to the checkout's where the environment has none.
-    let given = std::env::var_os("LIBTORCH")
-        .filter(|v| !v.is_empty())
-        .map(PathBuf::from);
+    let given = std::env::var_os("LIBTORCH").filter(|v| !v.is_empty()).map(PathBuf::from);
     Ok(given.filter(|path| path != torch && options.layout.is_none()))
 }
 
 /// Makes `.libtorch` a folder of links to an installation and its neighbours.
 fn link(root: &Path, place: &Path, torch: &Path) -> Result<()> {
-    let torch = torch
-        .canonicalize()
-        .with_context(|| format!("LIBTORCH: {}", torch.display()))?;
+    let torch = torch.canonicalize().with_context(|| format!("LIBTORCH: {}", torch.display()))?;
     layout::check(&torch)?;
-    if place
-        .join("torch")
-        .canonicalize()
-        .is_ok_and(|now| now == torch)
-    {
+    if place.join("torch").canonicalize().is_ok_and(|now| now == torch) {
         return Ok(());
     }
     step(&format!("link .libtorch to {}", torch.display()));
@@ -125,7 +110,7 @@ fn link(root: &Path, place: &Path, torch: &Path) -> Result<()> {
         );
     }
     layout::write_record(&fresh, Layout::Links)?;
-    put_in_place(&fresh, place)
+    put_in_place(root, &fresh, place)
 }
 
 fn fetch(root: &Path, place: &Path, wanted: Layout) -> Result<()> {
@@ -137,27 +122,18 @@ fn fetch(root: &Path, place: &Path, wanted: Layout) -> Result<()> {
     }
     layout::check(&fresh.join("torch"))?;
     layout::write_record(&fresh, wanted)?;
-    put_in_place(&fresh, place)?;
-    // The wheels have served; until here an interrupted run would have gone on with them.
-    fs::remove_dir_all(partial(root)).context("remove what was downloaded")?;
-    eprintln!(
-        "libtorch {TORCH} ({}) is ready in {}",
-        wanted.name(),
-        place.display()
-    );
+    put_in_place(root, &fresh, place)?;
+    eprintln!("libtorch {TORCH} ({}) is ready in {}", wanted.name(), place.display());
     Ok(())
 }
 
 /// The layout without CUDA: four wheels, and of these only what the program uses (about 0.5 GB).
 fn fetch_cpu(python: &Python, wheels: &Path, fresh: &Path) -> Result<()> {
     step("download libtorch for the CPU (about 0.6 GB)");
-    let packages: Vec<String> = [
-        format!("torch=={TORCH}"),
-        format!("torchvision=={TORCHVISION}"),
-    ]
-    .into_iter()
-    .chain(CPU_EXTRAS.map(String::from))
-    .collect();
+    let packages: Vec<String> = [format!("torch=={TORCH}"), format!("torchvision=={TORCHVISION}")]
+        .into_iter()
+        .chain(CPU_EXTRAS.map(String::from))
+        .collect();
     let download = |options: &[String]| {
         must(
             python
@@ -186,19 +162,8 @@ fn fetch_cuda(python: &Python, fresh: &Path) -> Result<()> {
     step("download libtorch with CUDA (about 3 GB, 5 GB unpacked)");
     let install = |options: &[String]| {
         let mut pip = python.pip();
-        pip.args([
-            "install",
-            "--no-compile",
-            "--progress-bar=off",
-            "--upgrade",
-            "--target",
-        ])
-        .arg(fresh)
-        .args(options);
-        must(
-            pip.arg(format!("torch=={TORCH}"))
-                .arg(format!("torchvision=={TORCHVISION}")),
-        )
+        pip.args(["install", "--no-compile", "--progress-bar=off", "--upgrade", "--target"]).arg(fresh).args(options);
+        must(pip.arg(format!("torch=={TORCH}")).arg(format!("torchvision=={TORCHVISION}")))
     };
     if let Err(error) = install(&fixed_wheels()) {
         eprintln!("note: {error:#}; trying the wheels of this Python");
@@ -212,9 +177,7 @@ fn fetch_cuda(python: &Python, fresh: &Path) -> Result<()> {
 
 /// Whether the driver of an NVIDIA GPU runs here and lists one.
 fn has_gpu() -> bool {
-    Path::new("/proc/driver/nvidia/gpus")
-        .read_dir()
-        .is_ok_and(|mut gpus| gpus.next().is_some())
+    Path::new("/proc/driver/nvidia/gpus").read_dir().is_ok_and(|mut gpus| gpus.next().is_some())
         || Command::new("nvidia-smi")
             .arg("-L")
             .stderr(Stdio::null())
@@ -236,19 +199,61 @@ fn fresh_folder(root: &Path) -> Result<PathBuf> {
     Ok(fresh)
 }
 
-/// Gives the finished folder its name; only folders that the set-up made are replaced.
-fn put_in_place(fresh: &Path, place: &Path) -> Result<()> {
+/// Gives the finished folder its name; only folders that the set-up made, and links, are replaced.
+fn put_in_place(root: &Path, fresh: &Path, place: &Path) -> Result<()> {
     let is_link = fs::symlink_metadata(place).is_ok_and(|m| m.is_symlink());
     if is_link {
         fs::remove_file(place).context("remove the link .libtorch")?;
     } else if place.exists() {
         if !layout::has_record(place) {
-            bail!(
-                "{} was not made by the set-up: move it away",
-                place.display()
-            );
+            bail!("{} was not made by the set-up: move it away", place.display());
         }
-        fs::remove_dir_all(place).context("remove the former .libtorch")?;
+        // Moved whole before it is removed: an interruption leaves no half folder under the name.
+        let former = partial(root).join("former");
+        if former.exists() {
+            fs::remove_dir_all(&former).context("remove what an interrupted set-up left")?;
+        }
+        fs::rename(place, &former).context("move the former .libtorch away")?;
     }
-    fs::rename(fresh, place).context("put .libtorch in place")
+    fs::rename(fresh, place).context("put .libtorch in place")?;
+    // Downloaded wheels have served; until here an interrupted run would have gone on with them.
+    fs::remove_dir_all(partial(root)).context("remove .libtorch.partial")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Options> {
+        Options::parse(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_are_read_and_contradictions_refused() {
+        assert_eq!(parse(&["--cuda"]).unwrap().layout, Some(Layout::Cuda));
+        assert_eq!(parse(&["--python", "py"]).unwrap().python.as_deref(), Some("py"));
+        for wrong in [&["--gpu"][..], &["--python"], &["--python", "py", "--cpu"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_finished_folder_replaces_only_what_the_set_up_made() {
+        let root = std::env::temp_dir().join(format!("pipe-xtask-place-{}", std::process::id()));
+        let place = root.join(".libtorch");
+        let fill = |text: &str| {
+            let fresh = fresh_folder(&root).unwrap();
+            fs::write(fresh.join("torch"), text).unwrap();
+            layout::write_record(&fresh, Layout::Links).unwrap();
+            put_in_place(&root, &fresh, &place)
+        };
+        fill("first").unwrap();
+        fill("second").unwrap();
+        assert_eq!(fs::read_to_string(place.join("torch")).unwrap(), "second");
+        assert!(!partial(&root).exists());
+        fs::remove_file(place.join(".pipe-setup")).unwrap();
+        assert!(fill("third").unwrap_err().to_string().contains("move it away"));
+        assert_eq!(fs::read_to_string(place.join("torch")).unwrap(), "second");
+        fs::remove_dir_all(root).unwrap();
+    }
 }

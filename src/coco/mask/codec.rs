@@ -34,28 +34,29 @@ impl Rle {
 
     /// The compressed string of the mask, as pycocotools writes it.
     pub fn to_compressed(&self) -> String {
-        let mut text = String::with_capacity(self.counts.len() * 2);
-        for (i, &count) in self.counts.iter().enumerate() {
-            let mut rest = i64::from(count);
-            if i > 2 {
-                rest -= i64::from(self.counts[i - 2]);
-            }
-            loop {
-                let group = (rest & 0x1f) as u8;
-                rest >>= 5;
-                let done = if group & SIGN != 0 {
-                    rest == -1
-                } else {
-                    rest == 0
-                };
-                text.push(char::from(ZERO + if done { group } else { group | MORE }));
-                if done {
-                    break;
-                }
+        compress(&self.counts)
+    }
+}
+
+/// The compressed string of any run list, whatever it sums to.
+pub(in crate::coco) fn compress(counts: &[u32]) -> String {
+    let mut text = String::with_capacity(counts.len() * 2);
+    for (i, &count) in counts.iter().enumerate() {
+        let mut rest = i64::from(count);
+        if i > 2 {
+            rest -= i64::from(counts[i - 2]);
+        }
+        loop {
+            let group = (rest & 0x1f) as u8;
+            rest >>= 5;
+            let done = if group & SIGN != 0 { rest == -1 } else { rest == 0 };
+            text.push(char::from(ZERO + if done { group } else { group | MORE }));
+            if done {
+                break;
             }
         }
-        text
     }
+    text
 }
 
 /// One signed number; `at` moves behind it.
@@ -91,23 +92,12 @@ mod tests {
 
     #[test]
     fn damaged_strings_are_told_apart() {
-        let whole = Rle::from_counts(10, 100, &[100, 300, 50, 550])
-            .unwrap()
-            .to_compressed();
-        assert_eq!(
-            Rle::from_compressed(10, 100, whole.as_bytes())
-                .unwrap()
-                .counts(),
-            [100, 300, 50, 550]
-        );
+        let whole = Rle::from_counts(10, 100, &[100, 300, 50, 550]).unwrap().to_compressed();
+        assert_eq!(Rle::from_compressed(10, 100, whole.as_bytes()).unwrap().counts(), [100, 300, 50, 550]);
         let refuse = |text: &[u8]| Rle::from_compressed(10, 100, text).unwrap_err();
         assert_eq!(refuse(b"5 5"), MaskError::Byte { at: 1, byte: b' ' });
         assert_eq!(refuse(b"Z"), MaskError::CutShort);
-        assert_eq!(
-            refuse(b"O"),
-            MaskError::Run { index: 0 },
-            "a first run of -1"
-        );
+        assert_eq!(refuse(b"O"), MaskError::Run { index: 0 }, "a first run of -1");
         assert_eq!(refuse(b"oooooooooo1"), MaskError::Run { index: 0 });
         assert!(matches!(refuse(b"51"), MaskError::Total { total: 6, .. }));
         assert!(matches!(refuse(b""), MaskError::Total { total: 0, .. }));

@@ -75,11 +75,7 @@ pub enum MaskError {
 impl fmt::Display for MaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Total {
-                height,
-                width,
-                total,
-            } => {
+            Self::Total { height, width, total } => {
                 let pixels = u64::from(*height) * u64::from(*width);
                 write!(
                     f,
@@ -88,16 +84,9 @@ impl fmt::Display for MaskError {
                 write!(f, " (is `size` [height, width], and of the same image?)")
             }
             Self::TooLarge { height, width } => {
-                write!(
-                    f,
-                    "a mask of height × width {height} × {width} has more pixels than 32-bit runs can count"
-                )
+                write!(f, "a mask of height × width {height} × {width} has more pixels than 32-bit runs can count")
             }
-            Self::Buffer {
-                height,
-                width,
-                bytes,
-            } => {
+            Self::Buffer { height, width, bytes } => {
                 let pixels = u64::from(*height) * u64::from(*width);
                 write!(
                     f,
@@ -108,10 +97,7 @@ impl fmt::Display for MaskError {
                 f,
                 "byte {byte:#04x} at position {at} of the compressed run-length string; it may contain only `0` to `o` (0x30 to 0x6f)"
             ),
-            Self::CutShort => write!(
-                f,
-                "the compressed run-length string ends inside a number: it was cut short"
-            ),
+            Self::CutShort => write!(f, "the compressed run-length string ends inside a number: it was cut short"),
             Self::Run { index } => {
                 write!(
                     f,
@@ -119,10 +105,7 @@ impl fmt::Display for MaskError {
                 )
             }
             Self::OddPolygon { coordinates } => {
-                write!(
-                    f,
-                    "a polygon of {coordinates} coordinates; they come in pairs x, y"
-                )
+                write!(f, "a polygon of {coordinates} coordinates; they come in pairs x, y")
             }
             Self::ShortPolygon { points } => {
                 write!(f, "a polygon of {points} points; it needs at least 3")

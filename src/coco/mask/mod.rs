@@ -16,6 +16,7 @@ mod error;
 mod ops;
 mod polygon;
 
+pub(in crate::coco) use codec::compress;
 pub use error::MaskError;
 pub use ops::{box_iou, intersection_area, iou_matrix};
 
@@ -42,11 +43,7 @@ impl Rle {
         let pixels = pixel_count(height, width)?;
         let total: u64 = counts.iter().map(|&c| u64::from(c)).sum();
         if total != u64::from(pixels) {
-            return Err(MaskError::Total {
-                height,
-                width,
-                total,
-            });
+            return Err(MaskError::Total { height, width, total });
         }
         Ok(Self::from_runs(height, width, counts))
     }
@@ -57,11 +54,7 @@ impl Rle {
     /// When `height · width` does not fit 32 bits.
     pub fn empty(height: u32, width: u32) -> Result<Self, MaskError> {
         let pixels = pixel_count(height, width)?;
-        Ok(Self {
-            height,
-            width,
-            counts: vec![pixels],
-        })
+        Ok(Self { height, width, counts: vec![pixels] })
     }
 
     /// A mask from a row-major buffer `[H, W]`; every byte that is not zero is foreground.
@@ -71,17 +64,9 @@ impl Rle {
     pub fn encode(pixels: &[u8], height: u32, width: u32) -> Result<Self, MaskError> {
         let total = pixel_count(height, width)?;
         if pixels.len() != total as usize {
-            return Err(MaskError::Buffer {
-                height,
-                width,
-                bytes: pixels.len(),
-            });
+            return Err(MaskError::Buffer { height, width, bytes: pixels.len() });
         }
-        Ok(Self::from_changes(
-            height,
-            width,
-            changes(pixels, height as usize, width as usize),
-        ))
+        Ok(Self::from_changes(height, width, changes(pixels, height as usize, width as usize)))
     }
 
     /// The mask as a row-major buffer `[H, W]` of zeros and ones.
@@ -97,11 +82,7 @@ impl Rle {
     /// When the buffer does not have `H · W` bytes.
     pub fn decode_into(&self, pixels: &mut [u8], value: u8) -> Result<(), MaskError> {
         if pixels.len() != self.height as usize * self.width as usize {
-            return Err(MaskError::Buffer {
-                height: self.height,
-                width: self.width,
-                bytes: pixels.len(),
-            });
+            return Err(MaskError::Buffer { height: self.height, width: self.width, bytes: pixels.len() });
         }
         self.paint(pixels, value);
         Ok(())
@@ -124,12 +105,7 @@ impl Rle {
 
     /// Number of foreground pixels.
     pub fn area(&self) -> u64 {
-        self.counts
-            .iter()
-            .skip(1)
-            .step_by(2)
-            .map(|&c| u64::from(c))
-            .sum()
+        self.counts.iter().skip(1).step_by(2).map(|&c| u64::from(c)).sum()
     }
 
     /// The smallest box `[x, y, width, height]` in pixels that holds the foreground; all zeros for an empty mask.
@@ -137,12 +113,7 @@ impl Rle {
         let height = self.height;
         let (mut left, mut top, mut right, mut bottom) = (self.width, height, 0, 0);
         for (start, end) in self.foreground() {
-            let (x0, y0, x1, y1) = (
-                start / height,
-                start % height,
-                (end - 1) / height,
-                (end - 1) % height,
-            );
+            let (x0, y0, x1, y1) = (start / height, start % height, (end - 1) / height, (end - 1) % height);
             left = left.min(x0);
             right = right.max(x1);
             if x0 == x1 {
@@ -200,11 +171,7 @@ impl Rle {
         if counts.is_empty() {
             counts.push(0);
         }
-        Self {
-            height,
-            width,
-            counts,
-        }
+        Self { height, width, counts }
     }
 
     fn paint(&self, pixels: &mut [u8], value: u8) {
@@ -225,9 +192,7 @@ impl Rle {
 
 /// `height · width`, when run lengths can hold it.
 fn pixel_count(height: u32, width: u32) -> Result<u32, MaskError> {
-    height
-        .checked_mul(width)
-        .ok_or(MaskError::TooLarge { height, width })
+    height.checked_mul(width).ok_or(MaskError::TooLarge { height, width })
 }
 
 /// Sorted column-major positions at which a row-major mask differs from the pixel before it.
@@ -281,52 +246,27 @@ mod tests {
 
     #[test]
     fn empty_full_and_sizeless_masks() {
-        assert_eq!(
-            Rle::encode(&[0; 12], 3, 4).unwrap(),
-            Rle::empty(3, 4).unwrap()
-        );
+        assert_eq!(Rle::encode(&[0; 12], 3, 4).unwrap(), Rle::empty(3, 4).unwrap());
         let full = Rle::encode(&[1; 12], 3, 4).unwrap();
-        assert_eq!(
-            (full.counts(), full.bbox()),
-            (&[0, 12][..], [0.0, 0.0, 4.0, 3.0])
-        );
+        assert_eq!((full.counts(), full.bbox()), (&[0, 12][..], [0.0, 0.0, 4.0, 3.0]));
         let none = Rle::encode(&[], 0, 5).unwrap();
-        assert_eq!(
-            (none.area(), none.bbox(), none.decode().len()),
-            (0, [0.0; 4], 0)
-        );
+        assert_eq!((none.area(), none.bbox(), none.decode().len()), (0, [0.0; 4], 0));
     }
 
     #[test]
     fn zero_runs_are_joined() {
         let mask = Rle::from_counts(1, 9, &[0, 0, 2, 3, 0, 1, 3, 0]).unwrap();
         assert_eq!(mask.counts(), [2, 4, 3]);
-        assert_eq!(
-            Rle::from_counts(1, 3, &[0, 0, 0, 3]).unwrap().counts(),
-            [0, 3]
-        );
+        assert_eq!(Rle::from_counts(1, 3, &[0, 0, 0, 3]).unwrap().counts(), [0, 3]);
     }
 
     #[test]
     fn wrong_totals_say_by_how_much() {
         let text = Rle::from_counts(4, 4, &[3, 2]).unwrap_err().to_string();
         assert!(text.contains("5") && text.contains("4 × 4"), "{text}");
-        assert!(
-            Rle::encode(&[0; 3], 2, 2)
-                .unwrap_err()
-                .to_string()
-                .contains("3 bytes")
-        );
-        assert!(matches!(
-            Rle::empty(1 << 16, 1 << 16),
-            Err(MaskError::TooLarge { .. })
-        ));
-        assert!(
-            Rle::empty(2, 2)
-                .unwrap()
-                .decode_into(&mut [0; 3], 1)
-                .is_err()
-        );
+        assert!(Rle::encode(&[0; 3], 2, 2).unwrap_err().to_string().contains("3 bytes"));
+        assert!(matches!(Rle::empty(1 << 16, 1 << 16), Err(MaskError::TooLarge { .. })));
+        assert!(Rle::empty(2, 2).unwrap().decode_into(&mut [0; 3], 1).is_err());
     }
 
     proptest! {

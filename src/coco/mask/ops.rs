@@ -35,16 +35,8 @@ impl Rle {
     pub fn iou(&self, truth: &Self, crowd: bool) -> Result<f64, MaskError> {
         same_size(self, truth)?;
         let both = intersection_area(self, truth);
-        let of = if crowd {
-            self.area()
-        } else {
-            self.area() + truth.area() - both
-        };
-        Ok(if both == 0 {
-            0.0
-        } else {
-            both as f64 / of as f64
-        })
+        let of = if crowd { self.area() } else { self.area() + truth.area() - both };
+        Ok(if both == 0 { 0.0 } else { both as f64 / of as f64 })
     }
 
     fn merge(masks: &[Self], keep: fn(bool, bool) -> bool) -> Result<Self, MaskError> {
@@ -75,9 +67,7 @@ impl Rle {
 /// Number of pixels in both masks, which have one size.
 pub fn intersection_area(left: &Rle, right: &Rle) -> u64 {
     let mut both = 0;
-    walk(left, right, |length, a, b| {
-        both += if a & b { u64::from(length) } else { 0 }
-    });
+    walk(left, right, |length, a, b| both += if a & b { u64::from(length) } else { 0 });
     both
 }
 
@@ -86,17 +76,8 @@ pub fn intersection_area(left: &Rle, right: &Rle) -> u64 {
 ///
 /// # Errors
 /// Overlapping masks of different sizes.
-pub fn iou_matrix(
-    detections: &[Rle],
-    truths: &[Rle],
-    crowd: &[bool],
-) -> Result<Vec<f64>, MaskError> {
-    let of = |masks: &[Rle]| {
-        masks
-            .iter()
-            .map(|mask| (mask.bbox(), mask.area()))
-            .collect::<Vec<_>>()
-    };
+pub fn iou_matrix(detections: &[Rle], truths: &[Rle], crowd: &[bool]) -> Result<Vec<f64>, MaskError> {
+    let of = |masks: &[Rle]| masks.iter().map(|mask| (mask.bbox(), mask.area())).collect::<Vec<_>>();
     let (dt, gt) = (of(detections), of(truths));
     let mut ious = vec![0.0; detections.len() * truths.len()];
     for (d, row) in ious.chunks_mut(truths.len().max(1)).enumerate() {
@@ -107,11 +88,7 @@ pub fn iou_matrix(
             same_size(&detections[d], &truths[g])?;
             let both = intersection_area(&detections[d], &truths[g]);
             if both > 0 {
-                let of = if crowd[g] {
-                    dt[d].1
-                } else {
-                    dt[d].1 + gt[g].1 - both
-                };
+                let of = if crowd[g] { dt[d].1 } else { dt[d].1 + gt[g].1 - both };
                 *iou = both as f64 / of as f64;
             }
         }
@@ -131,20 +108,12 @@ pub fn box_iou(detection: [f64; 4], truth: [f64; 4], crowd: bool) -> f64 {
         return 0.0;
     }
     let (both, own) = (w * h, detection[2] * detection[3]);
-    both / if crowd {
-        own
-    } else {
-        own + truth[2] * truth[3] - both
-    }
+    both / if crowd { own } else { own + truth[2] * truth[3] - both }
 }
 
 fn same_size(left: &Rle, right: &Rle) -> Result<(), MaskError> {
     let (l, r) = ([left.height, left.width], [right.height, right.width]);
-    if l == r {
-        Ok(())
-    } else {
-        Err(MaskError::Sizes { left: l, right: r })
-    }
+    if l == r { Ok(()) } else { Err(MaskError::Sizes { left: l, right: r }) }
 }
 
 /// Calls `visit(length, left, right)` for each stretch over which neither mask changes.
@@ -157,16 +126,8 @@ fn walk(left: &Rle, right: &Rle, mut visit: impl FnMut(u32, bool, bool)) {
         if length > 0 {
             visit(length, left_on, right_on);
         }
-        left_run = if l > length {
-            Some(l - length)
-        } else {
-            a.next().inspect(|_| left_on = !left_on)
-        };
-        right_run = if r > length {
-            Some(r - length)
-        } else {
-            b.next().inspect(|_| right_on = !right_on)
-        };
+        left_run = if l > length { Some(l - length) } else { a.next().inspect(|_| left_on = !left_on) };
+        right_run = if r > length { Some(r - length) } else { b.next().inspect(|_| right_on = !right_on) };
     }
 }
 
@@ -205,10 +166,8 @@ mod tests {
 
     #[test]
     fn sizes_must_agree() {
-        let (a, b) = (
-            Rle::from_bbox([0.0, 0.0, 2.0, 2.0], 4, 4).unwrap(),
-            Rle::from_bbox([0.0, 0.0, 2.0, 2.0], 4, 5).unwrap(),
-        );
+        let (a, b) =
+            (Rle::from_bbox([0.0, 0.0, 2.0, 2.0], 4, 4).unwrap(), Rle::from_bbox([0.0, 0.0, 2.0, 2.0], 4, 5).unwrap());
         let text = Rle::union(&[a.clone(), b.clone()]).unwrap_err().to_string();
         assert!(text.contains("4 × 4 and 4 × 5"), "{text}");
         assert!(a.iou(&b, false).is_err() && a.minus(&b).is_err());
@@ -218,21 +177,9 @@ mod tests {
 
     #[test]
     fn boxes() {
-        assert_eq!(
-            box_iou([0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 2.0, 2.0], false),
-            2.0 / 6.0
-        );
-        assert_eq!(
-            box_iou([0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 2.0, 2.0], true),
-            0.5
-        );
-        assert_eq!(
-            box_iou([0.0, 0.0, 2.0, 2.0], [2.0, 0.0, 2.0, 2.0], false),
-            0.0
-        );
-        assert_eq!(
-            box_iou([0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 2.0, 2.0], false),
-            0.0
-        );
+        assert_eq!(box_iou([0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 2.0, 2.0], false), 2.0 / 6.0);
+        assert_eq!(box_iou([0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 2.0, 2.0], true), 0.5);
+        assert_eq!(box_iou([0.0, 0.0, 2.0, 2.0], [2.0, 0.0, 2.0, 2.0], false), 0.0);
+        assert_eq!(box_iou([0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 2.0, 2.0], false), 0.0);
     }
 }

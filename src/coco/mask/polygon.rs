@@ -33,9 +33,7 @@ impl Rle {
         height: u32,
         width: u32,
     ) -> Result<Self, MaskError> {
-        let parts = polygons
-            .into_iter()
-            .map(|polygon| Self::from_polygon(polygon, height, width));
+        let parts = polygons.into_iter().map(|polygon| Self::from_polygon(polygon, height, width));
         Self::union(&parts.collect::<Result<Vec<_>, _>>()?)
     }
 
@@ -51,30 +49,20 @@ impl Rle {
 
 fn check(polygon: &[f64]) -> Result<(), MaskError> {
     if !polygon.len().is_multiple_of(2) {
-        return Err(MaskError::OddPolygon {
-            coordinates: polygon.len(),
-        });
+        return Err(MaskError::OddPolygon { coordinates: polygon.len() });
     }
     if polygon.len() < 6 {
-        return Err(MaskError::ShortPolygon {
-            points: polygon.len() / 2,
-        });
+        return Err(MaskError::ShortPolygon { points: polygon.len() / 2 });
     }
     match polygon.iter().position(|v| !v.is_finite() || v.abs() > FAR) {
-        Some(index) => Err(MaskError::Coordinate {
-            index,
-            value: polygon[index],
-        }),
+        Some(index) => Err(MaskError::Coordinate { index, value: polygon[index] }),
         None => Ok(()),
     }
 }
 
 /// Column-major positions at which the outline changes the mask, unsorted.
 fn crossings(polygon: &[f64], height: u32, width: u32) -> Vec<u32> {
-    let points: Vec<[i32; 2]> = polygon
-        .chunks_exact(2)
-        .map(|p| [fine(p[0]), fine(p[1])])
-        .collect();
+    let points: Vec<[i32; 2]> = polygon.chunks_exact(2).map(|p| [fine(p[0]), fine(p[1])]).collect();
     let mut found = Vec::new();
     let mut before: Option<[i32; 2]> = None;
     for (i, &from) in points.iter().enumerate() {
@@ -120,11 +108,7 @@ fn crossing(before: [i32; 2], point: [i32; 2], height: u32, width: u32) -> Optio
     if point[0] == before[0] {
         return None;
     }
-    let column = f64::from(if point[0] < before[0] {
-        point[0]
-    } else {
-        point[0] - 1
-    });
+    let column = f64::from(if point[0] < before[0] { point[0] } else { point[0] - 1 });
     let x = (column + 0.5) / SCALE - 0.5;
     if x.floor() != x || x < 0.0 || x > f64::from(width) - 1.0 {
         return None;
@@ -153,18 +137,9 @@ mod tests {
         assert_eq!(refuse(&[1.0; 7]), MaskError::OddPolygon { coordinates: 7 });
         assert_eq!(refuse(&[1.0; 4]), MaskError::ShortPolygon { points: 2 });
         assert_eq!(refuse(&[]), MaskError::ShortPolygon { points: 0 });
-        assert!(matches!(
-            refuse(&[0.0, 0.0, 1.0, f64::NAN, 1.0, 1.0]),
-            MaskError::Coordinate { index: 3, .. }
-        ));
-        assert!(matches!(
-            refuse(&[0.0, 0.0, 1e9, 0.0, 1.0, 1.0]),
-            MaskError::Coordinate { index: 2, .. }
-        ));
-        assert_eq!(
-            Rle::from_polygons([], 10, 10).unwrap_err(),
-            MaskError::NoMasks
-        );
+        assert!(matches!(refuse(&[0.0, 0.0, 1.0, f64::NAN, 1.0, 1.0]), MaskError::Coordinate { index: 3, .. }));
+        assert!(matches!(refuse(&[0.0, 0.0, 1e9, 0.0, 1.0, 1.0]), MaskError::Coordinate { index: 2, .. }));
+        assert_eq!(Rle::from_polygons([], 10, 10).unwrap_err(), MaskError::NoMasks);
     }
 
     proptest! {

@@ -77,7 +77,11 @@ fn synthesise(path: &Path, bytes: u64) -> Result<()> {
     }
     write!(file, "], \"categories\": [")?;
     for id in 1..=80 {
-        write!(file, "{}{{\"supercategory\": \"s\", \"id\": {id}, \"name\": \"n{id}\"}}", if id == 1 { "" } else { ", " })?;
+        write!(
+            file,
+            "{}{{\"supercategory\": \"s\", \"id\": {id}, \"name\": \"n{id}\"}}",
+            if id == 1 { "" } else { ", " }
+        )?;
     }
     Ok(writeln!(file, "]}}")?)
 }

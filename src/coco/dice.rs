@@ -69,8 +69,9 @@ mod tests {
     fn the_mapping_is_fixed() {
         let mut dice = Dice::new(42, 7);
         let first: Vec<usize> = (0..6).map(|_| dice.below(1000)).collect();
-        assert_eq!(first, [0, 0, 0, 0, 0, 0]);
-        assert_eq!(Dice::new(1, 0).choose(100, 5), [0, 0, 0, 0, 0]);
+        // Made by an independent ChaCha8.
+        assert_eq!(first, [185, 580, 945, 734, 862, 370]);
+        assert_eq!(Dice::new(1, 0).choose(100, 5), [30, 38, 80, 86, 91]);
     }
 
     #[test]

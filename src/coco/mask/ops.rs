@@ -159,7 +159,7 @@ mod tests {
             let ratio = |of: u64| if both == 0 { 0.0 } else { both as f64 / of as f64 };
             prop_assert_eq!(a.iou(&b, false).unwrap(), ratio(any));
             prop_assert_eq!(a.iou(&b, true).unwrap(), ratio(a.area()));
-            let matrix = iou_matrix(&[a.clone()], &[b.clone(), b.clone()], &[false, true]).unwrap();
+            let matrix = iou_matrix(std::slice::from_ref(&a), &[b.clone(), b.clone()], &[false, true]).unwrap();
             prop_assert_eq!(matrix, vec![ratio(any), ratio(a.area())]);
         }
     }

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 
 const TOLERANCE: f64 = 1e-9;
 
-/// The folder of shared data beside the repository, where there is one.
-fn shared() -> Option<PathBuf> {
+/// A data set of the folder shared beside the repository, where there is one.
+fn shared(name: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let found = root.ancestors().skip(1).map(|folder| folder.join("shared/data")).find(|folder| folder.is_dir());
+    let mut folders = root.ancestors().skip(1).map(|folder| folder.join("shared/data"));
+    let found = folders.find(|folder| folder.join(name).is_dir());
     if found.is_none() {
-        println!("skipped: no shared data beside the repository");
+        println!("skipped: no shared/data/{name} beside the repository");
     }
     found
 }
@@ -29,7 +30,7 @@ fn assert_stats(summary: &Summary, expected: &Value, what: &str) {
 
 #[test]
 fn the_sample_results_of_the_coco_api() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("eval_cocoapi_val2014_100") else { return };
     let text = std::fs::read_to_string(shared.join("eval_cocoapi_val2014_100/expected_stats.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
     for run in expected["runs"].as_array().unwrap() {
@@ -42,6 +43,22 @@ fn the_sample_results_of_the_coco_api() {
             let expected = run["per_category_AP"][class.id.to_string()].as_f64().unwrap();
             assert!((class.ap - expected).abs() < TOLERANCE, "{what} {}: {}, {expected}", class.name, class.ap);
         }
+    }
+}
+
+/// Every polygon and crowd of the sample, drawn: sums of the compressed strings that pycocotools makes of them
+/// (`zlib.crc32` over `mask.encode(coco.annToMask(ann))["counts"]`, annotations in order of their ids).
+#[test]
+fn masks_of_the_coco_sample() {
+    let Some(shared) = shared("coco_sample") else { return };
+    for (split, count, expected) in [("train2017", 803, 3381292987), ("val2017", 560, 3476662954)] {
+        let path = shared.join(format!("coco_sample/annotations/instances_{split}.json"));
+        let index = Index::open(&path, &LoadOptions::default()).unwrap();
+        let mut all: Vec<_> = (0..index.images().len()).flat_map(|position| index.annotations(position)).collect();
+        all.sort_by_key(|annotation| annotation.id);
+        let mut sum = crc32fast::Hasher::new();
+        all.iter().for_each(|annotation| sum.update(index.mask(annotation).unwrap().to_compressed().as_bytes()));
+        assert_eq!((all.len(), sum.finalize()), (count, expected), "{split}");
     }
 }
 

@@ -194,6 +194,20 @@ fn subsets_are_drawn_from_the_seed() {
     assert_eq!(draw(100, 0, Empty::Drop).images().len(), 20);
 }
 
+#[test]
+fn images_without_a_file_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = read_with(&file(), &LoadOptions::default()).unwrap();
+    assert_says(
+        &index.clone().with_files(folder.path()).unwrap_err().to_string(),
+        &["none of the 3 images", "five.jpg"],
+    );
+    std::fs::write(folder.path().join("nine.jpg"), "x").unwrap();
+    let index = index.with_files(folder.path()).unwrap();
+    assert_eq!((index.images().len(), index.annotation_count(), index.annotations(0)[0].image_id), (1, 2, 9));
+    assert_eq!(index.audit().to_string(), "2 images: file not found: left out (id 5, 7)");
+}
+
 /// Scores a results file against [`file`].
 fn try_score(results: &str, iou: IouType, images: Scored) -> anyhow::Result<Summary> {
     let folder = tempfile::tempdir()?;

@@ -9,8 +9,9 @@
 //! | `results.rs` | [`score`]: a results file against an annotation file |
 //!
 //! An image is matched when it is added and only a few bytes a detection are kept, so evaluation streams, and states of
-//! several processes merge. Own code rather than the crate hotcoco: that one is as fast and exact, but brings its own
-//! model of the annotation file, converters and five more crates for what is a few hundred lines here.
+//! several processes merge. Own code rather than the crate
+//! hotcoco: that one brings its own model of the annotation file beside [`Index`], converters with an XML parser, and a
+//! thread pool, for what is a few hundred lines here.
 //!
 //! One difference to pycocotools is meant: it takes a ground truth with id 0 for "no match"; here ids do not matter.
 

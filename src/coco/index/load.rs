@@ -64,6 +64,27 @@ impl Index {
         index.select(options)
     }
 
+    /// Leaves out the images whose file is not in the folder, and counts them in the audit.
+    ///
+    /// # Errors
+    /// When not one of the files is there: then the folder is wrong.
+    pub fn with_files(mut self, folder: &Path) -> Result<Self> {
+        let there = |position: &usize| folder.join(&*self.images[*position].file_name).is_file();
+        let (kept, missing): (Vec<usize>, Vec<usize>) = (0..self.images.len()).partition(there);
+        if missing.is_empty() {
+            return Ok(self);
+        }
+        ensure!(
+            !kept.is_empty(),
+            "none of the {} images is in the folder {} (such as {}); is it the right one?",
+            missing.len(),
+            folder.display(),
+            self.images[missing[0]].file_name
+        );
+        missing.iter().for_each(|&p| self.audit.record(Problem::MissingFile, self.images[p].id));
+        self.subset(&kept)
+    }
+
     fn resolve(raw: Raw, strict: bool) -> Result<Self> {
         let missing = |section: &str| {
             format!("no `{section}` section; a detection file has `images`, `annotations` and `categories`")

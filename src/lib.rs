@@ -12,12 +12,14 @@
 //! - [`coco`], [`idx`]: data sets on disk; COCO's masks and evaluation
 //! - [`tensorboard`], [`draw`]: event files, pictures
 
+pub mod coco;
 pub mod components;
 pub mod data;
 pub mod diagnostic;
 pub mod document;
 pub mod draw;
 pub mod engine;
+pub mod idx;
 pub mod plan;
 pub mod registry;
 pub mod run;

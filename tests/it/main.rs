@@ -1,4 +1,8 @@
 //! Integration tests: one binary, one module a topic.
 
+mod coco_eval;
+mod coco_index;
+mod coco_mask;
+mod coco_synthetic;
 mod document;
 mod tensorboard;

@@ -1,0 +1,253 @@
+//! Annotation and results files, whole and damaged.
+
+use std::path::Path;
+
+use pipe::coco::eval::{IouType, ScoreOptions, Scored, Summary, read_results, score};
+use pipe::coco::index::{Empty, Index, LoadOptions, Problem, Segmentation};
+use serde_json::{Value, json};
+
+fn file() -> Value {
+    json!({
+        "info": {"year": 2017, "nested": [{"a": [1, 2]}]},
+        "annotations": [
+            {"id": 900100000001i64, "image_id": 9, "category_id": 90, "bbox": [1, 2, 3.5, 4], "area": 9.25, "iscrowd": 0,
+             "segmentation": [[1.25, 2, 4.5, 2, 4.5, 6, 1.25, 6]], "keypoints": [1, 2, 2]},
+            {"id": 2, "image_id": 5, "category_id": 3, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 1,
+             "segmentation": {"counts": [0, 2, 6, 2, 54], "size": [8, 8]}},
+            {"id": 3, "image_id": 9, "category_id": 3, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 0,
+             "segmentation": {"size": [8, 10], "counts": "0260P2"}},
+        ],
+        "images": [
+            {"id": 9, "width": 10, "height": 8, "file_name": "nine.jpg", "coco_url": null},
+            {"id": 5, "width": 8, "height": 8, "file_name": "five.jpg"},
+            {"id": 7, "width": 8, "height": 8, "file_name": "seven.jpg"},
+        ],
+        "categories": [{"id": 90, "name": "toothbrush"}, {"id": 3, "name": "car", "supercategory": "vehicle"}],
+    })
+}
+
+fn read_with(file: &Value, options: &LoadOptions) -> anyhow::Result<Index> {
+    Index::read(file.to_string().as_bytes(), "gt.json", options)
+}
+
+fn refuse(file: &Value) -> String {
+    format!("{:#}", read_with(file, &LoadOptions::default()).unwrap_err())
+}
+
+#[track_caller]
+fn assert_says(text: &str, parts: &[&str]) {
+    parts.iter().for_each(|part| assert!(text.contains(part), "no `{part}` in: {text}"));
+}
+
+#[test]
+fn a_whole_file() {
+    let index = read_with(&file(), &LoadOptions::default()).unwrap();
+    assert_eq!(index.images().iter().map(|image| image.id).collect::<Vec<_>>(), [5, 7, 9]);
+    assert_eq!((index.num_classes(), index.category_name(90), index.category_name(4)), (91, Some("toothbrush"), None));
+    assert_eq!((index.position(9), index.position(6)), (Some(2), None));
+    let nine = index.annotations(2);
+    assert_eq!(nine.iter().map(|a| a.id).collect::<Vec<_>>(), [900100000001, 3]);
+    assert_eq!((nine[0].bbox, nine[0].area, nine[0].crowd), ([1.0, 2.0, 3.5, 4.0], 9.25, false));
+    let polygon = vec![1.25, 2.0, 4.5, 2.0, 4.5, 6.0, 1.25, 6.0];
+    assert_eq!(index.segmentation(&nine[0]), Segmentation::Polygons(vec![polygon]));
+    assert!(index.annotations(1).is_empty() && index.annotations(99).is_empty());
+    let crowd = &index.annotations(0)[0];
+    assert_eq!((crowd.crowd, index.mask(crowd).unwrap().counts()), (true, &[0, 2, 6, 2, 54][..]));
+}
+
+#[test]
+fn a_file_cut_short_anywhere_is_an_error() {
+    let whole = file().to_string();
+    for end in 0..whole.len() - 1 {
+        if whole.is_char_boundary(end) {
+            assert!(Index::read(&whole.as_bytes()[..end], "gt.json", &LoadOptions::default()).is_err(), "{end}");
+        }
+    }
+    let cut = whole.find("keypoints").unwrap();
+    let error = Index::read(&whole.as_bytes()[..cut], "gt.json", &LoadOptions::default()).unwrap_err().to_string();
+    assert_says(&error, &["gt.json is cut short", "line 1, column", "annotations[0]", "fetch the file again"]);
+}
+
+#[test]
+fn damage_is_named() {
+    for section in ["images", "annotations", "categories"] {
+        let mut damaged = file();
+        damaged.as_object_mut().unwrap().remove(section);
+        assert_says(&refuse(&damaged), &[&format!("no `{section}` section"), "gt.json"]);
+    }
+    assert_says(&refuse(&json!([])), &["file of results"]);
+    let with = |pointer: &str, value: Value| {
+        let mut damaged = file();
+        *damaged.pointer_mut(pointer).unwrap() = value;
+        refuse(&damaged)
+    };
+    assert_says(&with("/annotations/1/bbox", json!("x")), &["annotations[1]", "invalid type: string \"x\""]);
+    assert_says(&with("/annotations/1/bbox", json!([1, 2, 3])), &["annotations[1]", "invalid length 3"]);
+    assert_says(
+        &with("/annotations/0/segmentation", json!([1, 2, 3, 4, 5, 6])),
+        &["annotations[0]", "list of such lists"],
+    );
+    assert_says(&with("/annotations/0/image_id", json!("nine")), &["annotations[0]", "a whole number"]);
+    assert_says(&with("/annotations/0/category_id", json!(-1)), &["category_id -1 is out of range"]);
+    assert_says(&with("/annotations/0", json!({"id": 1})), &["annotations[0]", "missing field `bbox`"]);
+    assert_says(&with("/images/2/width", json!(-8)), &["images[2]", "-8 is out of range"]);
+    assert_says(&with("/images/2/width", json!(0)), &["image 7 (seven.jpg)", "0 × 8"]);
+    assert_says(&with("/images/2/id", json!(9)), &["two images have the id 9", "nine.jpg", "seven.jpg"]);
+    assert_says(&with("/categories/0/id", json!(3)), &["two categories have the id 3", "toothbrush", "car"]);
+    assert_says(&with("/images/1/id", json!(6)), &["1 with image_id that no image has (id 2)", "strict = false"]);
+    assert_says(&with("/categories/0/id", json!(4)), &["category_id that no category has (id 900100000001)"]);
+    assert_says(&with("/annotations/2/id", json!(2)), &["1 with id given twice (id 2)"]);
+}
+
+#[test]
+fn a_lenient_reading_leaves_out_and_counts() {
+    let mut damaged = file();
+    damaged["annotations"][0]["image_id"] = json!(1234);
+    damaged["annotations"][2]["id"] = json!(2);
+    let lenient = LoadOptions { strict: false, ..LoadOptions::default() };
+    let index = read_with(&damaged, &lenient).unwrap();
+    assert_eq!(index.annotation_count(), 1);
+    assert_eq!(
+        index.audit().to_string(),
+        "1 annotation: image_id that no image has: left out (id 900100000001)\n\
+         1 annotation: id given twice: the first one kept (id 2)"
+    );
+}
+
+#[test]
+fn the_audit_finds_what_training_cannot_use() {
+    let mut odd = file();
+    let image =
+        |id: i64| json!({"id": id, "image_id": 7, "category_id": 3, "bbox": [1, 1, 2, 2], "area": 1, "iscrowd": 0});
+    let with = |id: i64, field: &str, value: Value| {
+        let mut annotation = image(id);
+        annotation[field] = value;
+        annotation
+    };
+    let list = odd["annotations"].as_array_mut().unwrap();
+    list.extend([
+        with(11, "bbox", json!([1, 1, 0, 5])),
+        with(12, "bbox", json!([9, 1, 2, 2])),
+        with(13, "bbox", json!([4, 1, 6, 2])),
+        with(14, "area", Value::Null),
+        with(15, "segmentation", json!([[1, 1, 2, 2], [1, 1, 5, 1, 5, 5]])),
+        with(16, "segmentation", json!([[1, 1, 2, 2, 3]])),
+        with(17, "segmentation", json!({"size": [8, 8], "counts": [3, 4]})),
+        with(18, "segmentation", json!({"size": [4, 16], "counts": [3, 61]})),
+        with(19, "segmentation", json!({"size": [8, 8], "counts": [64]})),
+    ]);
+    let index = read_with(&odd, &LoadOptions::default()).unwrap();
+    let findings: Vec<_> = index.audit().findings().map(|(p, f)| (p, f.count, f.examples[0])).collect();
+    assert_eq!(
+        findings,
+        [
+            (Problem::DegenerateBox, 1, 11),
+            (Problem::BoxOutside, 1, 12),
+            (Problem::BoxReachesOut, 1, 13),
+            (Problem::MissingArea, 1, 14),
+            (Problem::BadPolygon, 2, 15),
+            (Problem::BadRuns, 1, 17),
+            (Problem::RunsSize, 1, 18),
+            (Problem::EmptyMask, 1, 19),
+        ]
+    );
+    let seven = index.annotations(1);
+    let usable = |by: fn(&pipe::coco::index::Annotation) -> bool| {
+        seven.iter().filter(|annotation| by(annotation)).map(|annotation| annotation.id).collect::<Vec<_>>()
+    };
+    assert_eq!(usable(|a| !a.box_usable), [11, 12]);
+    assert_eq!(usable(|a| a.mask_usable), [15]);
+    assert_eq!(seven[3].area, 4.0, "the box's");
+    assert!(index.mask(&seven[4]).unwrap().area() > 0, "the whole polygon of two");
+    assert_says(&format!("{:#}", index.mask(&seven[7]).unwrap_err()), &["annotation 18 of image 7", "4 × 16"]);
+}
+
+#[test]
+fn subsets_are_drawn_from_the_seed() {
+    let images: Vec<Value> =
+        (0..40).map(|id| json!({"id": id, "width": 9, "height": 9, "file_name": format!("{id}")})).collect();
+    let annotations: Vec<Value> = (0..40)
+        .filter(|id| id % 2 == 0)
+        .map(|id| {
+            json!({"id": id, "image_id": id, "category_id": 1, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 0,
+                         "segmentation": [[0, 0, 2, 0, 2, id]]})
+        })
+        .collect();
+    let file = json!({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]});
+    let draw = |limit, seed, empty| {
+        let options = LoadOptions { limit: Some(limit), seed, empty, ..LoadOptions::default() };
+        read_with(&file, &options).unwrap()
+    };
+    let ids = |index: &Index| index.images().iter().map(|image| image.id).collect::<Vec<_>>();
+    let first = draw(10, 1, Empty::Drop);
+    assert_eq!(ids(&first), ids(&draw(10, 1, Empty::Drop)));
+    assert_ne!(ids(&first), ids(&draw(10, 2, Empty::Drop)));
+    assert_eq!(
+        (first.images().len(), first.annotation_count(), first.audit().count(Problem::EmptyImage)),
+        (10, 10, 20)
+    );
+    for (position, image) in first.images().iter().enumerate() {
+        let polygon = vec![0.0, 0.0, 2.0, 0.0, 2.0, image.id as f64];
+        assert_eq!(first.segmentation(&first.annotations(position)[0]), Segmentation::Polygons(vec![polygon]));
+    }
+    assert_eq!(draw(100, 0, Empty::Keep).images().len(), 40);
+    assert_eq!(draw(100, 0, Empty::Drop).images().len(), 20);
+}
+
+#[test]
+fn images_without_a_file_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = read_with(&file(), &LoadOptions::default()).unwrap();
+    assert_says(
+        &index.clone().with_files(folder.path()).unwrap_err().to_string(),
+        &["none of the 3 images", "five.jpg"],
+    );
+    std::fs::write(folder.path().join("nine.jpg"), "x").unwrap();
+    let index = index.with_files(folder.path()).unwrap();
+    assert_eq!((index.images().len(), index.annotation_count(), index.annotations(0)[0].image_id), (1, 2, 9));
+    assert_eq!(index.audit().to_string(), "2 images: file not found: left out (id 5, 7)");
+}
+
+/// Scores a results file against [`file`].
+fn try_score(results: &str, iou: IouType, images: Scored) -> anyhow::Result<Summary> {
+    let folder = tempfile::tempdir()?;
+    let (truth, found) = (folder.path().join("gt.json"), folder.path().join("dt.json"));
+    std::fs::write(&truth, file().to_string())?;
+    std::fs::write(&found, results)?;
+    score(&truth, &found, iou, &ScoreOptions { images })
+}
+
+#[test]
+fn results_files() {
+    let found = json!([
+        {"image_id": 9, "category_id": 90, "score": 0.9, "bbox": [1, 2, 3.5, 4], "segmentation": [[1.25, 2, 4.5, 2, 4.5, 6, 1.25, 6]]},
+        {"image_id": 9, "category_id": 77, "score": 1, "bbox": [1, 2, 3.5, 4], "segmentation": [[1.25, 2, 4.5, 2, 4.5, 6]]},
+        {"image_id": 9.0, "category_id": 3, "score": 0.2, "bbox": [0, 0, 2, 2], "segmentation": {"size": [8, 10], "counts": "0260P2"}},
+    ])
+    .to_string();
+    for iou in [IouType::Bbox, IouType::Segm] {
+        let summary = try_score(&found, iou, Scored::All).unwrap();
+        assert_eq!((summary.images, summary.detections, summary.unknown_categories), (3, 3, 1));
+        assert!((summary.stats[0] - 1.0).abs() < 1e-9, "{summary}");
+        assert_eq!(try_score(&found, iou, Scored::WithDetections).unwrap().images, 1);
+        assert_eq!(try_score(&found, iou, Scored::Images(vec![5, 7])).unwrap().stats[0], -1.0);
+        assert_eq!(try_score("[]", iou, Scored::All).unwrap().stats[0], 0.0);
+    }
+}
+
+#[test]
+fn damaged_results_are_named() {
+    let refuse = |results: &str, iou| format!("{:#}", try_score(results, iou, Scored::All).unwrap_err());
+    let good = r#"{"image_id": 9, "category_id": 90, "score": 0.9, "bbox": [1, 2, 3.5, 4]}"#;
+    let pair = |second: &str| format!("[{good}, {second}]");
+    assert_says(&refuse(&format!("[{good}, {{"), IouType::Bbox), &["cut short", "results[1]"]);
+    assert_says(&refuse(r#"{"images": []}"#, IouType::Bbox), &["annotation file"]);
+    assert_says(&refuse(&pair(r#"{"image_id": 9}"#), IouType::Bbox), &["results[1]", "missing field"]);
+    assert_says(&refuse(&pair(&good.replace("4]", "4, 5]")), IouType::Bbox), &["results[1]", "a box of 5 numbers"]);
+    assert_says(&refuse(&pair(&good.replace(": 9,", ": 8,")), IouType::Bbox), &["1 image(s)", "id 8", "split"]);
+    assert_says(&refuse(&pair(&good.replace("0.9", "NaN")), IouType::Bbox), &["results[1]", "line 1"]);
+    assert_says(&refuse(&pair(good), IouType::Segm), &["results[0], image 9", "no segmentation", "`bbox`"]);
+    let wrong = good.replace("\"bbox\": [1, 2, 3.5, 4]", r#""segmentation": {"size": [8, 8], "counts": [64]}"#);
+    assert_says(&refuse(&format!("[{wrong}]"), IouType::Segm), &["results[0]", "8 × 8", "8 × 10"]);
+    assert_says(&format!("{:#}", read_results(Path::new("no/file.json")).unwrap_err()), &["cannot open the results"]);
+}

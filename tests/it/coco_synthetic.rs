@@ -1,0 +1,130 @@
+//! `builtin:shapes` and `builtin:digits`, read back as any data set would be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use pipe::coco::eval::{Detection, Evaluator, IouType};
+use pipe::coco::index::{Index, LoadOptions, Segmentation};
+use pipe::coco::synthetic::{DigitsSpec, ShapesSpec, write_digits, write_shapes};
+use pipe::idx::Idx;
+
+fn spec() -> ShapesSpec {
+    ShapesSpec { train: 60, val: 12, size: (96, 80), ..ShapesSpec::default() }
+}
+
+/// Every file below a folder with its bytes.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                files.insert(path.strip_prefix(folder).unwrap().display().to_string(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn shapes_are_a_clean_coco_data_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("shapes");
+    write_shapes(&root, &spec()).unwrap();
+    let index = Index::open(&root.join("annotations/instances_train2017.json"), &LoadOptions::default()).unwrap();
+    assert!(index.audit().is_clean(), "{}", index.audit());
+    assert_eq!((index.images().len(), index.num_classes()), (60, 8));
+    assert_eq!(index.category_name(7), Some("star"));
+
+    let (mut classes, mut crowds, mut polygons) = (BTreeSet::new(), 0, 0);
+    for (position, image) in index.images().iter().enumerate() {
+        assert!(root.join("train2017").join(&*image.file_name).is_file());
+        for annotation in index.annotations(position) {
+            let mask = index.mask(annotation).unwrap();
+            assert_eq!(mask.area() as f64, annotation.area);
+            // The box of a polygon is the polygon's, whose tips may be too sharp for a pixel of their own.
+            let corners = |[x, y, w, h]: [f64; 4]| [x, y, x + w, y + h];
+            let pairs = corners(mask.bbox()).into_iter().zip(corners(annotation.bbox));
+            assert!(pairs.clone().all(|(a, b)| (a - b).abs() <= 3.0), "{:?}", pairs.collect::<Vec<_>>());
+            classes.insert(annotation.category_id);
+            crowds += usize::from(annotation.crowd);
+            polygons += usize::from(matches!(index.segmentation(annotation), Segmentation::Polygons(_)));
+        }
+    }
+    assert_eq!(classes.into_iter().collect::<Vec<_>>(), [1, 3, 4, 7]);
+    assert!(crowds > 0 && polygons > index.annotation_count() / 2, "{crowds} crowds, {polygons} polygons");
+}
+
+#[test]
+fn shapes_found_exactly_score_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("shapes");
+    write_shapes(&root, &spec()).unwrap();
+    let path = root.join("annotations/instances_val2017.json");
+    let index = Arc::new(Index::open(&path, &LoadOptions::default()).unwrap());
+    for iou in [IouType::Bbox, IouType::Segm] {
+        let mut evaluator = Evaluator::new(&index, iou);
+        for (position, image) in index.images().iter().enumerate() {
+            let found = index.annotations(position).iter().filter(|annotation| !annotation.crowd);
+            let found = found.map(|annotation| Detection {
+                category_id: annotation.category_id,
+                bbox: annotation.bbox,
+                score: 0.5,
+                mask: Some(index.mask(annotation).unwrap()),
+                area: None,
+            });
+            evaluator.add(image.id, found.collect()).unwrap();
+        }
+        let summary = evaluator.finish();
+        assert!((summary.stats[0] - 1.0).abs() < 1e-9, "{summary}");
+    }
+}
+
+#[test]
+fn shapes_follow_from_the_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = ShapesSpec { train: 6, val: 2, ..spec() };
+    let write = |name: &str, spec: &ShapesSpec| {
+        write_shapes(&folder.path().join(name), spec).unwrap();
+        contents(&folder.path().join(name))
+    };
+    let first = write("first", &small);
+    assert_eq!(first, write("second", &small));
+    let other = write("other", &ShapesSpec { seed: 1, ..small.clone() });
+    assert_ne!(first["annotations/instances_train2017.json"], other["annotations/instances_train2017.json"]);
+    // Bit for bit on every machine; a change of these files needs a new VERSION in `shapes.rs`.
+    let sums = |files: &BTreeMap<String, Vec<u8>>, end: &str| {
+        let of = files.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, bytes)| crc32fast::hash(bytes));
+        of.fold(0u32, |sum, crc| sum.rotate_left(1) ^ crc)
+    };
+    assert_eq!((sums(&first, ".json"), sums(&first, ".jpg")), (1389714080, 1850648747));
+}
+
+#[test]
+fn senseless_shapes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refuse = |spec: ShapesSpec| write_shapes(&folder.path().join("x"), &spec).unwrap_err().to_string();
+    assert!(refuse(ShapesSpec { size: (16, 64), ..spec() }).contains("16 × 64"));
+    assert!(refuse(ShapesSpec { most_objects: 0, ..spec() }).contains("object"));
+}
+
+#[test]
+fn digits_are_mnist_files_that_follow_from_the_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("digits");
+    let small = DigitsSpec { train: 200, test: 20, seed: 0 };
+    write_digits(&root, &small).unwrap();
+    let images = Idx::images(&root.join("train-images-idx3-ubyte.gz")).unwrap();
+    let labels = Idx::labels(&root.join("train-labels-idx1-ubyte.gz")).unwrap();
+    assert_eq!((&images.shape[..], &labels.shape[..]), (&[200, 28, 28][..], &[200][..]));
+    assert_eq!(Idx::images(&root.join("t10k-images-idx3-ubyte.gz")).unwrap().shape, [20, 28, 28]);
+    assert_eq!(Idx::labels(&root.join("t10k-labels-idx1-ubyte.gz")).unwrap().shape, [20]);
+    assert_eq!(labels.data.iter().collect::<BTreeSet<_>>().len(), 10);
+    assert!(images.data.chunks(784).all(|picture| picture.iter().filter(|&&p| p > 100).count() > 20));
+    assert_eq!((crc32fast::hash(&images.data), crc32fast::hash(&labels.data)), (1538392381, 662087501));
+}

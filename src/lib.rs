@@ -1,1 +1,3 @@
 //! `pipe`: a declarative pipeline runner for deep learning.
+
+pub mod nn;

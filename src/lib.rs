@@ -1,3 +1,4 @@
 //! `pipe`: a declarative pipeline runner for deep learning.
 
 pub mod nn;
+pub mod weights;

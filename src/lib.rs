@@ -20,9 +20,11 @@ pub mod document;
 pub mod draw;
 pub mod engine;
 pub mod idx;
+pub mod nn;
 pub mod plan;
 pub mod registry;
 pub mod run;
 pub mod tensorboard;
+pub mod weights;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,215 @@
+//! The settings of the detectors, with torchvision's names and default values.
+
+use super::resnet::ResNetKind;
+use crate::nn::NormKind;
+use crate::nn::norm::EPS;
+
+/// The settings of a [`super::backbone::ResNetFpn`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackboneOptions {
+    /// The network.
+    pub kind: ResNetKind,
+    /// The network's normalisation. torchvision: frozen when starting from trained weights, batch otherwise.
+    pub norm: NormKind,
+    /// The pyramid's normalisation; none in V1, batch in V2.
+    pub fpn_norm: Option<NormKind>,
+    /// Layers trained, counted from the last, 0 to 5. torchvision: 3 when starting from trained weights, 5 otherwise.
+    pub trainable_layers: usize,
+    /// Layers whose maps go into the pyramid, ascending, 1 to 4.
+    pub returned_layers: Vec<usize>,
+}
+
+impl BackboneOptions {
+    /// For starting from trained weights: frozen norms, the last three layers trained.
+    pub fn pretrained(kind: ResNetKind) -> Self {
+        Self {
+            kind,
+            norm: NormKind::Frozen { eps: EPS },
+            fpn_norm: None,
+            trainable_layers: 3,
+            returned_layers: vec![1, 2, 3, 4],
+        }
+    }
+
+    /// For starting from nothing: batch norms, everything trained.
+    pub fn scratch(kind: ResNetKind) -> Self {
+        Self { norm: NormKind::Batch, trainable_layers: 5, ..Self::pretrained(kind) }
+    }
+}
+
+/// How the features of a box become what its class and corners are read from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BoxHeadOptions {
+    /// Two fully connected layers (`TwoMLPHead`), as in V1.
+    TwoMlp {
+        /// Width of both.
+        representation_size: i64,
+    },
+    /// Convolutions, then fully connected layers (`FastRCNNConvFCHead`), as in V2.
+    ConvFc {
+        /// Channels of each convolution.
+        conv_layers: Vec<i64>,
+        /// Width of each fully connected layer; at least one.
+        fc_layers: Vec<i64>,
+        /// Normalisation of the convolutions.
+        norm: Option<NormKind>,
+    },
+}
+
+/// The settings of a [`super::FasterRcnn`]. Sizes in pixels, overlaps (IoU), scores and fractions from 0 to 1.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // Documented in groups; the names are torchvision's.
+pub struct FasterRcnnOptions {
+    /// Classes including the background, which is class 0.
+    pub num_classes: i64,
+    pub backbone: BackboneOptions,
+
+    /// Images are resized so that the short side has one of these lengths (drawn while training, the last elsewhere) …
+    pub min_size: Vec<i64>,
+    /// … unless the long side would exceed this.
+    pub max_size: i64,
+    /// Resize to exactly this `(height, width)` instead.
+    pub fixed_size: Option<(i64, i64)>,
+    /// Leave the size as it is while training: for data that is already resized.
+    pub skip_resize: bool,
+    /// Batches are padded to multiples of this.
+    pub size_divisible: i64,
+    /// Per channel; pixels are in 0 to 1.
+    pub image_mean: [f64; 3],
+    pub image_std: [f64; 3],
+
+    /// For each level of the pyramid, the halved last included: sides of the anchors.
+    pub anchor_sizes: Vec<Vec<f64>>,
+    /// For each level: height / width.
+    pub aspect_ratios: Vec<Vec<f64>>,
+    /// Convolutions before the RPN's two outputs.
+    pub rpn_conv_depth: usize,
+    /// Proposals kept in each level before, and in each image after, non-maximum suppression.
+    pub rpn_pre_nms_top_n_train: i64,
+    pub rpn_pre_nms_top_n_test: i64,
+    pub rpn_post_nms_top_n_train: i64,
+    pub rpn_post_nms_top_n_test: i64,
+    pub rpn_nms_thresh: f64,
+    /// Overlap from which an anchor is foreground, and below which it is background.
+    pub rpn_fg_iou_thresh: f64,
+    pub rpn_bg_iou_thresh: f64,
+    /// Anchors in an image's loss, and the largest share of foreground.
+    pub rpn_batch_size_per_image: i64,
+    pub rpn_positive_fraction: f64,
+    /// Proposals below this are dropped.
+    pub rpn_score_thresh: f64,
+
+    pub box_head: BoxHeadOptions,
+    /// Bins on a side of a box's features, and samples in a bin on a side.
+    pub box_pool_size: i64,
+    pub box_sampling_ratio: i64,
+    /// Detections at or below this are dropped.
+    pub box_score_thresh: f64,
+    pub box_nms_thresh: f64,
+    /// Detections kept in an image.
+    pub box_detections_per_img: i64,
+    /// Overlap from which a proposal is foreground, and below which it is background.
+    pub box_fg_iou_thresh: f64,
+    pub box_bg_iou_thresh: f64,
+    /// Proposals in an image's loss, and the largest share of foreground.
+    pub box_batch_size_per_image: i64,
+    pub box_positive_fraction: f64,
+    /// Factors of the box offsets.
+    pub bbox_reg_weights: [f64; 4],
+}
+
+impl FasterRcnnOptions {
+    /// As `fasterrcnn_resnet50_fpn`.
+    pub fn v1(num_classes: i64, backbone: BackboneOptions) -> Self {
+        Self {
+            num_classes,
+            backbone,
+            min_size: vec![800],
+            max_size: 1333,
+            fixed_size: None,
+            skip_resize: false,
+            size_divisible: 32,
+            image_mean: [0.485, 0.456, 0.406],
+            image_std: [0.229, 0.224, 0.225],
+            anchor_sizes: [32.0, 64.0, 128.0, 256.0, 512.0].map(|size| vec![size]).to_vec(),
+            aspect_ratios: vec![vec![0.5, 1.0, 2.0]; 5],
+            rpn_conv_depth: 1,
+            rpn_pre_nms_top_n_train: 2000,
+            rpn_pre_nms_top_n_test: 1000,
+            rpn_post_nms_top_n_train: 2000,
+            rpn_post_nms_top_n_test: 1000,
+            rpn_nms_thresh: 0.7,
+            rpn_fg_iou_thresh: 0.7,
+            rpn_bg_iou_thresh: 0.3,
+            rpn_batch_size_per_image: 256,
+            rpn_positive_fraction: 0.5,
+            rpn_score_thresh: 0.0,
+            box_head: BoxHeadOptions::TwoMlp { representation_size: 1024 },
+            box_pool_size: 7,
+            box_sampling_ratio: 2,
+            box_score_thresh: 0.05,
+            box_nms_thresh: 0.5,
+            box_detections_per_img: 100,
+            box_fg_iou_thresh: 0.5,
+            box_bg_iou_thresh: 0.5,
+            box_batch_size_per_image: 512,
+            box_positive_fraction: 0.25,
+            bbox_reg_weights: [10.0, 10.0, 5.0, 5.0],
+        }
+    }
+
+    /// As `fasterrcnn_resnet50_fpn_v2`: batch norms throughout, a deeper RPN, a convolutional box head.
+    pub fn v2(num_classes: i64, backbone: BackboneOptions) -> Self {
+        let backbone = BackboneOptions { norm: NormKind::Batch, fpn_norm: Some(NormKind::Batch), ..backbone };
+        let box_head = BoxHeadOptions::ConvFc {
+            conv_layers: vec![256; 4],
+            fc_layers: vec![1024],
+            norm: Some(NormKind::Batch),
+        };
+        Self { rpn_conv_depth: 2, box_head, ..Self::v1(num_classes, backbone) }
+    }
+}
+
+/// The settings of a [`super::MaskRcnn`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaskRcnnOptions {
+    /// All but the masks.
+    pub detector: FasterRcnnOptions,
+    /// Channels of each convolution of the mask head.
+    pub mask_layers: Vec<i64>,
+    /// Their dilation.
+    pub mask_dilation: i64,
+    /// Their normalisation; none in V1, batch in V2.
+    pub mask_norm: Option<NormKind>,
+    /// Channels of the mask predictor's hidden layer.
+    pub mask_hidden: i64,
+    /// Bins on a side of a box's features for its mask; masks come out twice as large.
+    pub mask_pool_size: i64,
+    /// Samples in a bin on a side.
+    pub mask_sampling_ratio: i64,
+    /// Whether detections carry masks of the image's size (`[N, 1, H, W]`), or as predicted within their boxes
+    /// (`[N, 1, 28, 28]`), which takes far less memory; [`super::masks::paste`] turns the latter into the former.
+    pub paste_masks: bool,
+}
+
+impl MaskRcnnOptions {
+    /// As `maskrcnn_resnet50_fpn`.
+    pub fn v1(num_classes: i64, backbone: BackboneOptions) -> Self {
+        Self {
+            detector: FasterRcnnOptions::v1(num_classes, backbone),
+            mask_layers: vec![256; 4],
+            mask_dilation: 1,
+            mask_norm: None,
+            mask_hidden: 256,
+            mask_pool_size: 14,
+            mask_sampling_ratio: 2,
+            paste_masks: true,
+        }
+    }
+
+    /// As `maskrcnn_resnet50_fpn_v2`.
+    pub fn v2(num_classes: i64, backbone: BackboneOptions) -> Self {
+        let detector = FasterRcnnOptions::v2(num_classes, backbone.clone());
+        Self { detector, mask_norm: Some(NormKind::Batch), ..Self::v1(num_classes, backbone) }
+    }
+}

@@ -1,0 +1,68 @@
+//! A random batch of predictions with a bounded share of positives.
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use super::boxes::indices;
+
+/// Draws the predictions that a loss is computed on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BalancedSampler {
+    /// Predictions drawn in each image, at most.
+    pub batch_size_per_image: i64,
+    /// Largest share of positives among them, 0 to 1.
+    pub positive_fraction: f64,
+}
+
+impl BalancedSampler {
+    /// The indices drawn from `labels` `[N]`, ascending: positives (label ≥ 1) and negatives (label 0); others (−1) are
+    /// never drawn. Draws from torch's generator exactly as torchvision does.
+    ///
+    /// # Errors
+    /// `labels` has not one dimension.
+    pub fn sample(&self, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+        let positive = indices(&labels.f_ge(1)?)?;
+        let negative = indices(&labels.f_eq(0)?)?;
+        let most = (self.batch_size_per_image as f64 * self.positive_fraction) as i64;
+        let positives = positive.size()[0].min(most);
+        let negatives = negative.size()[0].min(self.batch_size_per_image - positives);
+        Ok((draw(&positive, positives)?, draw(&negative, negatives)?))
+    }
+}
+
+/// `count` of `items` `[N]` without repetition, in their order.
+fn draw(items: &Tensor, count: i64) -> Result<Tensor> {
+    let available = items.size()[0];
+    let order = Tensor::f_randperm(available, (Kind::Int64, items.device()))?;
+    if count == available {
+        return Ok(items.shallow_clone());
+    }
+    let (chosen, _) = order.f_narrow(0, 0, count)?.f_sort(0, false)?;
+    Ok(items.f_index_select(0, &chosen)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_kept() {
+        let labels = Tensor::from_slice(&[1i64, 0, 2, 0, -1, 3, 0, 0, 0, -1]);
+        let sampler = BalancedSampler { batch_size_per_image: 4, positive_fraction: 0.5 };
+        let (positive, negative) = sampler.sample(&labels).unwrap();
+        assert_eq!((positive.size()[0], negative.size()[0]), (2, 2));
+        for index in Vec::<i64>::try_from(&positive).unwrap() {
+            assert!([0, 2, 5].contains(&index));
+        }
+        let few = BalancedSampler { batch_size_per_image: 100, positive_fraction: 0.25 }.sample(&labels).unwrap();
+        assert_eq!(Vec::<i64>::try_from(few.0).unwrap(), [0, 2, 5]);
+        assert_eq!(Vec::<i64>::try_from(few.1).unwrap(), [1, 3, 6, 7, 8]);
+    }
+
+    #[test]
+    fn images_without_positives_give_negatives() {
+        let sampler = BalancedSampler { batch_size_per_image: 3, positive_fraction: 0.5 };
+        let (positive, negative) = sampler.sample(&Tensor::zeros([9], (Kind::Float, tch::Device::Cpu))).unwrap();
+        assert_eq!((positive.size()[0], negative.size()[0]), (0, 3));
+    }
+}

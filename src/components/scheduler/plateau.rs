@@ -119,7 +119,11 @@ patience = 3
 
     fn check(&self, problems: &mut Problems) {
         if self.factor >= 1.0 {
-            problems.at("factor", format!("a factor of {} lowers nothing", self.factor), "use one below 1, such as 0.1");
+            problems.at(
+                "factor",
+                format!("a factor of {} lowers nothing", self.factor),
+                "use one below 1, such as 0.1",
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! Learning rates in closed form: a function of the number of steps and the rate as configured.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -84,7 +84,7 @@ impl<C: Curve> Stateful for Scheduled<C> {
 pub(super) fn borrow<'a>(
     optimizer: &'a Shared<dyn Optimizer>,
     node: &NodeId,
-) -> Result<std::cell::RefMut<'a, dyn Optimizer>> {
+) -> Result<RefMut<'a, dyn Optimizer + 'static>> {
     optimizer.try_borrow_mut().with_context(|| format!("{node} cannot act while its optimizer makes a step"))
 }
 

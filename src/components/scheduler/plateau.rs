@@ -241,7 +241,6 @@ mod tests {
     use serde_json::json;
     use tch::{Device, Kind as DType, Tensor};
 
-    use crate::run::Stateful;
     use crate::testing::{TestRun, stored};
 
     fn run() -> TestRun {

@@ -74,7 +74,10 @@ impl Metric for Losses {
         let mut values = vec![("loss".to_owned(), total)];
         if each.len() > 1 {
             // One loss among several may itself be called `loss`.
-            values.extend(each.into_iter().map(|(name, value)| if name == "loss" { ("loss/loss".into(), value) } else { (name, value) }));
+            values.extend(
+                each.into_iter()
+                    .map(|(name, value)| if name == "loss" { ("loss/loss".into(), value) } else { (name, value) }),
+            );
         }
         Ok(MetricReport { values, text: None })
     }

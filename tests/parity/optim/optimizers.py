@@ -69,13 +69,13 @@ def main():
         "sgd_groups": case(
             "sgd",
             {
-                "lr": 0.05, "momentum": 0.9, "weight_decay": 0.1,
+                "lr": 0.02, "momentum": 0.8, "weight_decay": 0.1,
                 "groups": [{"match": "w2", "lr_scale": 0.1, "weight_decay": 0.02}], "no_weight_decay": ["bias"],
             },
             groups=lambda w1, w2, bias: [
                 {"params": [w1]},
                 {"params": [bias], "weight_decay": 0.0},
-                {"params": [w2], "lr": 0.05 * 0.1, "weight_decay": 0.02},
+                {"params": [w2], "lr": 0.02 * 0.1, "weight_decay": 0.02},
             ],
         ),
         "sgd_warmup_multistep": case(

@@ -261,9 +261,9 @@ mod tests {
     }
 
     impl Problem {
-        fn new() -> Problem {
+        fn new(kind: Kind) -> Problem {
             let wave = |n: i64, shape: &[i64], phase: f64| {
-                let t = (Tensor::arange(n, (Kind::Float, Device::Cpu)) * 0.7 + phase).sin();
+                let t = (Tensor::arange(n, (kind, Device::Cpu)) * 0.7 + phase).sin();
                 t.view(shape).set_requires_grad(true)
             };
             Problem { params: vec![wave(6, &[2, 3], 0.3), wave(6, &[3, 2], 1.1), wave(2, &[2], 2.0)], step: 0 }
@@ -274,13 +274,14 @@ mod tests {
         }
 
         fn backward(&mut self, scale: f64) {
-            let x = (Tensor::from_slice(&[1.0_f32, 2.0]) + self.step as f64 * 0.5).cos();
-            let y = Tensor::from_slice(&[0.5_f32, -0.25]);
+            let kind = self.params[0].kind();
+            let x = (Tensor::from_slice(&[1.0, 2.0]).to_kind(kind) + self.step as f64 * 0.5).cos();
+            let y = Tensor::from_slice(&[0.5, -0.25]).to_kind(kind);
             let mut out = self.params[0].mv(&self.params[1].mv(&x));
             if self.step >= 3 {
                 out += &self.params[2];
             }
-            ((out - y).square().sum(Kind::Float) * (0.5 * scale)).backward();
+            ((out - y).square().sum(kind) * (0.5 * scale)).backward();
             self.step += 1;
         }
 
@@ -302,7 +303,7 @@ mod tests {
     #[test]
     fn steps_are_those_of_torch() {
         for (name, case) in cases() {
-            let mut problem = Problem::new();
+            let mut problem = Problem::new(Kind::Double);
             let test = problem.run();
             let optimizer = test.optimizer("optimizer.o", case["optimizer"].clone());
             let schedulers = case["schedulers"].as_array().unwrap().iter().enumerate();
@@ -322,7 +323,7 @@ mod tests {
     fn a_restored_optimizer_goes_on_bit_by_bit() {
         for (name, case) in cases() {
             for cut in [2, 10] {
-                let mut problem = Problem::new();
+                let mut problem = Problem::new(Kind::Float);
                 let test = problem.run();
                 let optimizer = test.optimizer("optimizer.o", case["optimizer"].clone());
                 (0..cut).for_each(|_| problem.iterate(&optimizer));
@@ -345,7 +346,7 @@ mod tests {
     #[test]
     fn a_scaled_step_is_a_step_and_an_overflow_is_none() {
         for (name, case) in cases() {
-            let (mut plain, mut scaled) = (Problem::new(), Problem::new());
+            let (mut plain, mut scaled) = (Problem::new(Kind::Float), Problem::new(Kind::Float));
             let (run_a, run_b) = (plain.run(), scaled.run());
             let a = run_a.optimizer("optimizer.o", case["optimizer"].clone());
             let b = run_b.optimizer("optimizer.o", case["optimizer"].clone());
@@ -371,7 +372,7 @@ mod tests {
 
     #[test]
     fn state_of_another_optimizer_is_refused() {
-        let mut problem = Problem::new();
+        let mut problem = Problem::new(Kind::Float);
         let test = problem.run();
         let sgd = test.optimizer("optimizer.a", json!({ "type": "sgd", "model": "model.net", "momentum": 0.9 }));
         let adam = test.optimizer("optimizer.b", json!({ "type": "adam", "model": "model.net" }));
@@ -384,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_changed_parameter_starts_afresh_and_the_others_go_on() {
-        let mut problem = Problem::new();
+        let mut problem = Problem::new(Kind::Float);
         let test = problem.run();
         let table = json!({ "type": "sgd", "model": "model.net", "momentum": 0.9 });
         let optimizer = test.optimizer("optimizer.o", table.clone());
@@ -401,7 +402,7 @@ mod tests {
 
     #[test]
     fn options_that_exclude_each_other_are_found() {
-        let test = Problem::new().run();
+        let test = Problem::new(Kind::Float).run();
         for (table, at) in [
             (json!({ "type": "sgd", "model": "model.net", "nesterov": true }), "nesterov: "),
             (json!({ "type": "adam", "model": "model.net", "betas": [0.9, 1.0] }), "betas: "),

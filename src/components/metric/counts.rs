@@ -70,7 +70,7 @@ impl Counts {
         let inside = label.ge(0).logical_and(&label.lt(classes)).logical_and(&predicted.ge(0));
         let inside = inside.logical_and(&predicted.lt(classes));
         let ones = counted.to_kind(Kind::Int64);
-        let outside = Tensor::from(width).to_device(label.device());
+        let outside = Tensor::full([0_i64; 0], width, (Kind::Int64, label.device()));
         let mut add = |index: Tensor, ones: &Tensor| {
             let _ = table.scatter_add_(0, &index.where_self(&inside, &outside), ones);
         };

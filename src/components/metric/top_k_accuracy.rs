@@ -1,8 +1,11 @@
 //! How many samples have their label among the highest scores.
 
-use anyhow::{Result, ensure};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use anyhow::ensure;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use tch::{Kind as DType, Tensor};
 
 use super::counts::logits_and_labels;
@@ -18,9 +21,41 @@ use crate::run::{BuildContext, Instance, State, Stateful};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TopKAccuracyConfig {
-    /// How many of the highest scores are looked at; a list gives one value each.
-    #[serde(default = "default_k")]
+    /// How many of the highest scores are looked at: a number, or a list for one value each.
+    #[serde(default = "default_k", deserialize_with = "one_or_more")]
+    #[schemars(schema_with = "one_or_more_schema")]
     pub k: Vec<u32>,
+}
+
+fn one_or_more_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "array"], "minimum": 1, "items": { "type": "integer", "minimum": 1 } })
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+    struct OneOrMore;
+
+    impl<'de> Visitor<'de> for OneOrMore {
+        type Value = Vec<u32>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number such as 5, or a list such as [1, 5]")
+        }
+
+        fn visit_u64<E: de::Error>(self, k: u64) -> Result<Vec<u32>, E> {
+            let k = u32::try_from(k).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(k), &self))?;
+            Ok(vec![k])
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u32>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(k) = list.next_element()? {
+                all.push(k);
+            }
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMore)
 }
 
 fn default_k() -> Vec<u32> {
@@ -50,7 +85,7 @@ k = [1, 5]
         }
     }
 
-    fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
+    fn build(self, _ctx: &mut BuildContext<'_>) -> anyhow::Result<Instance> {
         Ok(Instance::metric(TopK::new(self.k.iter().map(|k| (i64::from(*k), format!("top_{k}"))).collect())))
     }
 }
@@ -79,7 +114,7 @@ impl Metric for TopK {
         self.samples = 0;
     }
 
-    fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()> {
+    fn update(&mut self, batch: &Batch, output: &ModelOutput) -> anyhow::Result<()> {
         let (logits, label) = logits_and_labels(batch, output)?;
         let classes = logits.size()[1];
         let most = self.wanted.iter().map(|(k, _)| *k).max().unwrap_or(1);
@@ -96,7 +131,7 @@ impl Metric for TopK {
         Ok(())
     }
 
-    fn compute(&mut self) -> Result<MetricReport> {
+    fn compute(&mut self) -> anyhow::Result<MetricReport> {
         let right: Vec<f64> = match &self.right {
             Some(right) => Vec::try_from(right.to_kind(DType::Double))?,
             None => vec![f64::NAN; self.wanted.len()],
@@ -107,19 +142,39 @@ impl Metric for TopK {
 }
 
 impl Stateful for TopK {
-    fn state(&self) -> Result<State> {
+    fn state(&self) -> anyhow::Result<State> {
         let mut state = State::default();
         state.values.insert("samples".into(), self.samples.into());
         state.tensors.extend(self.right.as_ref().map(|right| ("right".to_owned(), right.shallow_clone())));
         Ok(state)
     }
 
-    fn load_state(&mut self, state: &State) -> Result<()> {
+    fn load_state(&mut self, state: &State) -> anyhow::Result<()> {
         let right = state.tensors.get("right");
         let fits = right.is_none_or(|right| right.size() == [self.wanted.len() as i64]);
         ensure!(fits, "the saved counts are of other values of `k`");
         self.right = right.map(Tensor::copy);
         self.samples = state.values.get("samples").and_then(serde_json::Value::as_u64).unwrap_or(0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::registry::{Kind, Registry};
+
+    #[test]
+    fn k_is_a_number_or_a_list() {
+        let parse = |k: serde_json::Value| {
+            Registry::global().get(Kind::Metric, "top_k_accuracy").unwrap().parse(json!({ "k": k }))
+        };
+        assert_eq!(parse(json!(3)).ok().unwrap().values(), ["top_3"]);
+        assert_eq!(parse(json!([1, 5])).ok().unwrap().values(), ["top_1", "top_5"]);
+        for wrong in [json!("five"), json!(-1), json!([1, "two"]), json!(5_000_000_000_u64)] {
+            let error = parse(wrong.clone()).err().unwrap();
+            assert_eq!(error.path[0], "k", "{wrong}");
+        }
     }
 }

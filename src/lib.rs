@@ -6,10 +6,14 @@
 //! - [`registry`]: kinds, component descriptors
 //! - [`components`]: the components, one file each
 //! - [`data`]: samples with typed fields, batches
+//! - [`diagnostic`]: what is wrong with a pipeline, for people and machines
 
 pub mod components;
 pub mod data;
+pub mod diagnostic;
+pub mod document;
 pub mod engine;
+pub mod plan;
 pub mod registry;
 pub mod run;
 #[cfg(test)]

@@ -74,7 +74,7 @@ fn write_all(run: &RunContext, folder: &Path, extra: &[(NodeId, State)]) -> Resu
             nodes.insert(id.to_string(), state.values);
         }
     }
-    for (name, tensor) in random::states(run)? {
+    for (name, tensor) in random::states()? {
         tensors.insert(format!("random/{name}"), tensor);
     }
     write_tensors(&folder.join("state.safetensors"), &tensors)?;
@@ -143,7 +143,7 @@ pub fn load(run: &RunContext, folder: &Path) -> Result<Vec<String>> {
             .keys()
             .map(|node| format!("{node} is in the checkpoint but not in the pipeline; its state is left out")),
     );
-    random::restore(run, &random)?;
+    random::restore(&random)?;
     run.clock.set(file.clock);
     run.set_last_checkpoint(Some(folder.to_owned()));
     Ok(said)

@@ -234,6 +234,19 @@ impl RunContext {
         *self.last_checkpoint.borrow_mut() = path;
     }
 
+    /// Runs `f` in the run's precision.
+    ///
+    /// # Errors
+    /// When the device has no such autocast.
+    pub fn autocast<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
+        let kind = match self.precision {
+            Precision::Fp32 => None,
+            Precision::Bf16 => Some(tch::Kind::BFloat16),
+            Precision::Fp16 => Some(tch::Kind::Half),
+        };
+        pipe_native::autocast(self.device, kind, f)
+    }
+
     /// A built node.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::ffi;
 
 /// What a checkpoint keeps of a scaler, under the names of `torch.amp.GradScaler.state_dict`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct GradScalerState {
     /// The scale now.
     pub scale: f64,

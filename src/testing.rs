@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::components::model::{Model, ModelOutput};
 use crate::components::optimizer::Optimizer;
@@ -122,7 +122,7 @@ pub(crate) fn tensor(value: &Value) -> Tensor {
         shape.push(items.len() as i64);
         inner = items.first().unwrap_or(&Value::Null);
     }
-    let kind = if inner.is_f64() { Kind::Float } else { Kind::Int64 };
+    let kind = if inner.is_f64() { tch::Kind::Float } else { tch::Kind::Int64 };
     Tensor::from_slice(&numbers(value)).view(shape.as_slice()).to_kind(kind)
 }
 
@@ -132,5 +132,29 @@ pub(crate) fn assert_close(what: &str, got: &[f64], expected: &[f64], tolerance:
     for (i, (g, e)) in got.iter().zip(expected).enumerate() {
         let same = (g.is_nan() && e.is_nan()) || (g - e).abs() <= tolerance * e.abs().max(1.0);
         assert!(same, "{what}[{i}]: got {g}, expected {e}");
+    }
+}
+
+/// The examples of optimizers, schedulers and metrics are TOML whose own node the component itself reads.
+#[test]
+fn examples_are_read_by_their_components() {
+    use crate::registry::Kind;
+    let kinds = [Kind::Optimizer, Kind::Scheduler, Kind::Metric];
+    for descriptor in kinds.into_iter().flat_map(|kind| Registry::global().of_kind(kind)) {
+        let name = descriptor.full_name();
+        let example: toml::Table = toml::from_str(descriptor.example).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let nodes = example[descriptor.kind.as_str()].as_table().unwrap();
+        let own = nodes.values().find(|node| node["type"].as_str() == Some(descriptor.name));
+        let mut own = own.unwrap_or_else(|| panic!("{name} is not in its example")).as_table().unwrap().clone();
+        own.remove("type");
+        let component = descriptor.parse(serde_json::to_value(own).unwrap());
+        let component = component.unwrap_or_else(|e| panic!("{name}: {}: {}", e.path.join("."), e.message));
+        let mut problems = Problems::default();
+        component.check(&mut problems);
+        assert!(problems.found.is_empty(), "{name}: {:?}", problems.found);
+        assert!(!descriptor.summary().is_empty(), "{name} has no summary");
+        for (option, schema) in descriptor.schema()["properties"].as_object().into_iter().flatten() {
+            assert!(schema.get("description").is_some(), "{name}: `{option}` is not documented");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Learning rates in closed form: a function of the number of steps and the rate as configured.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -84,7 +84,7 @@ impl<C: Curve> Stateful for Scheduled<C> {
 pub(super) fn borrow<'a>(
     optimizer: &'a Shared<dyn Optimizer>,
     node: &NodeId,
-) -> Result<std::cell::RefMut<'a, dyn Optimizer + 'static>> {
+) -> Result<RefMut<'a, dyn Optimizer + 'static>> {
     optimizer.try_borrow_mut().with_context(|| format!("{node} cannot act while its optimizer makes a step"))
 }
 
@@ -169,11 +169,18 @@ mod tests {
             if let Some(expected) = momenta {
                 assert_close(name, &momentum, &expected, 1e-6);
             }
-            let configs: Vec<_> = tables.iter().map(|table| {
-                let mut table = table.as_object().unwrap().clone();
-                let name = table.shift_remove("type").unwrap();
-                Registry::global().get(NodeKind::Scheduler, name.as_str().unwrap()).unwrap().parse(table.into()).unwrap()
-            }).collect();
+            let configs: Vec<_> = tables
+                .iter()
+                .map(|table| {
+                    let mut table = table.as_object().unwrap().clone();
+                    let name = table.shift_remove("type").unwrap();
+                    Registry::global()
+                        .get(NodeKind::Scheduler, name.as_str().unwrap())
+                        .unwrap()
+                        .parse(table.into())
+                        .unwrap()
+                })
+                .collect();
             let curves: Option<Vec<_>> = configs.iter().map(|config| curve_of(config.as_ref())).collect();
             match curves {
                 Some(curves) => assert_close(name, &simulate(&curves, base, expected.len() as u64), &lrs, 1e-12),
@@ -188,9 +195,7 @@ mod tests {
             json!({ "type": "linear_warmup", "optimizer": "optimizer.o", "iterations": 5 }),
             json!({ "type": "cosine", "optimizer": "optimizer.o", "t_max": 20 }),
         ];
-        let build = |test: &TestRun| {
-            [0, 1].map(|i| test.scheduler(&format!("scheduler.s{i}"), tables[i].clone()))
-        };
+        let build = |test: &TestRun| [0, 1].map(|i| test.scheduler(&format!("scheduler.s{i}"), tables[i].clone()));
         let (whole, reference) = run_with_optimizer(0.1);
         let schedulers = build(&whole);
         (0..7).for_each(|_| schedulers.iter().for_each(|s| s.borrow_mut().step(&whole.run).unwrap()));

@@ -13,7 +13,7 @@ use crate::run::{BuildContext, Instance};
 ///
 /// The rate goes from `max_lr / div_factor` to `max_lr` over the first `pct_start` of the steps, then down to
 /// `max_lr / div_factor / final_div_factor` (Smith & Topin 2018; torch's `OneCycleLR`). After `total_steps` it stays there.
-/// Only one scheduler of an optimizer can drive its momentum.
+/// Only one scheduler of an optimizer can drive its momentum; an SGD without momentum stays without.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OneCycleConfig {

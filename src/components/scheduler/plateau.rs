@@ -119,7 +119,11 @@ patience = 3
 
     fn check(&self, problems: &mut Problems) {
         if self.factor >= 1.0 {
-            problems.at("factor", format!("a factor of {} lowers nothing", self.factor), "use one below 1, such as 0.1");
+            problems.at(
+                "factor",
+                format!("a factor of {} lowers nothing", self.factor),
+                "use one below 1, such as 0.1",
+            );
         }
     }
 
@@ -237,7 +241,6 @@ mod tests {
     use serde_json::json;
     use tch::{Device, Kind as DType, Tensor};
 
-    use crate::run::Stateful;
     use crate::testing::{TestRun, stored};
 
     fn run() -> TestRun {

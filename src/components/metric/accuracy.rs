@@ -1,0 +1,40 @@
+//! How many samples are classified right.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::top_k_accuracy::TopK;
+use crate::data::fields;
+use crate::registry::{Component, Contract, Kind};
+use crate::run::{BuildContext, Instance};
+
+/// The part of the samples whose highest score is that of their label.
+///
+/// Value: `accuracy`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccuracyConfig {}
+
+impl Component for AccuracyConfig {
+    const KIND: Kind = Kind::Metric;
+    const TYPE: &'static str = "accuracy";
+    const EXAMPLE: &'static str = r#"
+[metric.accuracy]
+type = "accuracy"
+"#;
+
+    fn contract(&self) -> Contract {
+        Contract::default().needs([fields::LOGITS, fields::LABEL])
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec!["accuracy".to_owned()]
+    }
+
+    fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        Ok(Instance::metric(TopK::new(vec![(1, "accuracy".to_owned())])))
+    }
+}
+
+crate::register!(AccuracyConfig);

@@ -5,10 +5,14 @@
 //! - [`sample`]: one sample, field by field
 //! - [`batch`]: samples joined into tensors
 //! - [`random`]: random streams that depend on seed, epoch and index alone
+//! - [`order`]: which samples make which batch
+//! - [`pool`]: worker threads that hand things over in order
 
 pub mod batch;
 pub mod fields;
 pub mod image;
+pub mod order;
+pub mod pool;
 pub mod random;
 pub mod sample;
 

@@ -189,8 +189,8 @@ fn tensor_of(field: &Field) -> Result<Tensor> {
         Field::Image(image) => image_tensor(image),
         Field::Boxes(boxes) => Tensor::from_slice(boxes.as_flattened()).view([boxes.len() as i64, 4]),
         Field::Masks(masks) => {
-            let flat = masks.bitmaps.concat();
-            Tensor::from_slice(&flat).view([masks.bitmaps.len() as i64, masks.height as i64, masks.width as i64])
+            let size = [masks.instances.len() as i64, masks.height as i64, masks.width as i64];
+            Tensor::from_slice(&masks.to_planes()).view(size)
         }
         Field::Keypoints(instances) => {
             let points = instances.first().map_or(0, Vec::len);
@@ -200,6 +200,7 @@ fn tensor_of(field: &Field) -> Result<Tensor> {
         }
         Field::Integers(values) => Tensor::from_slice(values),
         Field::Numbers(values) => Tensor::from_slice(values),
+        Field::Size([height, width]) => Tensor::from_slice(&[*height as i64, *width as i64]),
         Field::Integer(value) => Tensor::from(*value),
         Field::Scalar(value) => Tensor::from(*value).to_kind(Kind::Float),
         Field::Segmentation { height, width, classes } => {

@@ -29,7 +29,7 @@ impl Stop {
 /// What a pool does: makes the thing of a number. Called from many threads.
 pub type Make<T> = dyn Fn(usize, &Stop) -> Result<T> + Send + Sync;
 
-/// Threads that make the things of a range of numbers; [`Pool::next`] hands them over in order.
+/// Threads that make the things of a range of numbers; as an iterator it hands them over in order.
 ///
 /// No more than `ahead` things exist or are being made beyond the one asked for last. An error comes out at its place in
 /// order. Dropping the pool stops the threads and waits for them.
@@ -37,8 +37,9 @@ pub struct Pool<T> {
     tasks: Option<Sender<usize>>,
     results: Receiver<(usize, Result<T>)>,
     waiting: BTreeMap<usize, Result<T>>,
-    issued: Range<usize>,
     next: usize,
+    issued: usize,
+    end: usize,
     ahead: usize,
     stop: Stop,
     threads: Vec<JoinHandle<()>>,
@@ -58,7 +59,8 @@ impl<T: Send + 'static> Pool<T> {
             results,
             waiting: BTreeMap::new(),
             next: range.start,
-            issued: range,
+            issued: range.start,
+            end: range.end,
             ahead: ahead.max(workers),
             stop: Stop::default(),
             threads: Vec::with_capacity(workers),
@@ -84,13 +86,25 @@ impl<T: Send + 'static> Pool<T> {
         Ok(pool)
     }
 
-    /// The thing of the next number, or `None` after the last.
-    ///
-    /// # Errors
-    /// Those of making it; a panic is an error too. What comes after it can still be asked for.
-    pub fn next(&mut self) -> Option<Result<T>> {
+    /// Hands out numbers, as many as may be ahead.
+    fn issue(&mut self) {
+        let Some(tasks) = &self.tasks else { return };
+        while self.issued < self.end.min(self.next + self.ahead) {
+            // A closed channel shows in `next`, as a missing result.
+            let _ = tasks.send(self.issued);
+            self.issued += 1;
+        }
+    }
+}
+
+impl<T: Send + 'static> Iterator for Pool<T> {
+    type Item = Result<T>;
+
+    /// The thing of the next number, or `None` after the last. After an error the rest can still be asked for; a panic
+    /// is an error too.
+    fn next(&mut self) -> Option<Result<T>> {
         self.issue();
-        if self.next == self.issued.start && self.issued.is_empty() {
+        if self.next >= self.end {
             return None;
         }
         loop {
@@ -103,16 +117,6 @@ impl<T: Send + 'static> Pool<T> {
                 Ok((number, made)) => self.waiting.insert(number, made),
                 Err(_) => return Some(Err(anyhow!("the worker threads have ended early"))),
             };
-        }
-    }
-
-    /// Hands out numbers, as many as may be ahead.
-    fn issue(&mut self) {
-        let Some(tasks) = &self.tasks else { return };
-        while self.issued.start < self.issued.end && self.issued.start < self.next + self.ahead {
-            // A closed channel shows in `next`, as a missing result.
-            let _ = tasks.send(self.issued.start);
-            self.issued.start += 1;
         }
     }
 }
@@ -181,7 +185,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis((n * 7 % 5) as u64));
             Ok(n)
         });
-        let all: Vec<usize> = std::iter::from_fn(|| pool.next()).map(Result::unwrap).collect();
+        let all: Vec<usize> = pool.by_ref().map(Result::unwrap).collect();
         assert_eq!(all, (5..25).collect::<Vec<_>>());
         assert!(pool.next().is_none());
     }
@@ -244,7 +248,7 @@ mod tests {
             let _ = tch::Tensor::ones([1 << 17], tch::kind::FLOAT_CPU).sum(tch::Kind::Float);
             Ok(tch::get_num_threads())
         });
-        while let Some(threads) = pool.next() {
+        for threads in pool.by_ref() {
             assert_eq!(threads.unwrap(), 1);
         }
         assert_eq!(tch::get_num_threads(), before);

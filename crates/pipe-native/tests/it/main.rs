@@ -1,0 +1,47 @@
+//! The native layer against numbers that torch and torchvision made (`tests/parity/make.py`).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tch::{Kind, Tensor};
+
+mod image;
+mod ops;
+mod optim;
+mod scaler;
+
+/// The tensors of one file of `tests/parity`.
+struct Parity(HashMap<String, Tensor>);
+
+impl Parity {
+    fn read(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/parity")
+            .join(name);
+        Self(
+            Tensor::read_safetensors(path)
+                .unwrap()
+                .into_iter()
+                .collect(),
+        )
+    }
+
+    fn get(&self, name: &str) -> Tensor {
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is not in the file"))
+            .shallow_clone()
+    }
+}
+
+/// The largest difference between two tensors of one shape.
+fn difference(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    if a.numel() == 0 {
+        return 0.0;
+    }
+    let gap = (a.to_kind(Kind::Double) - b.to_kind(Kind::Double))
+        .abs()
+        .max();
+    f64::try_from(gap).unwrap()
+}

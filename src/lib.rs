@@ -7,6 +7,7 @@
 //! - [`components`]: the components, one file each
 //! - [`data`]: samples with typed fields, batches
 
+pub mod coco;
 pub mod components;
 pub mod data;
 pub mod engine;

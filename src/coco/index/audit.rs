@@ -1,0 +1,161 @@
+//! What is odd about a data set, counted, with examples.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Examples kept of each problem.
+const EXAMPLES: usize = 5;
+
+/// Something odd in a data set. The id that goes with it is the image's or the annotation's, see [`Problem::subject`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Problem {
+    /// The image's file is not there.
+    MissingFile,
+    /// The image's file has another size than the annotations say.
+    SizeMismatch,
+    /// The image has no annotations and was left out (`empty = "drop"`).
+    EmptyImage,
+    /// The annotation's image is not in the file.
+    DanglingImage,
+    /// The annotation's category is not in the file.
+    DanglingCategory,
+    /// An id that an earlier annotation has.
+    DuplicateAnnotation,
+    /// A box without width or height, or not finite.
+    DegenerateBox,
+    /// A box that lies wholly outside its image.
+    BoxOutside,
+    /// A box that reaches more than a pixel outside its image.
+    BoxReachesOut,
+    /// No `area`: the box's is taken.
+    MissingArea,
+    /// A polygon of fewer than three points or of an odd number of coordinates.
+    BadPolygon,
+    /// Run lengths that cannot be decoded.
+    BadRuns,
+    /// Run lengths of another size than the image.
+    RunsSize,
+    /// A segmentation without a single pixel.
+    EmptyMask,
+}
+
+impl Problem {
+    /// What the ids belong to: `image` or `annotation`.
+    pub fn subject(self) -> &'static str {
+        match self {
+            Self::MissingFile | Self::SizeMismatch | Self::EmptyImage => "image",
+            _ => "annotation",
+        }
+    }
+
+    /// What is wrong, and what is done about it.
+    pub fn text(self) -> (&'static str, &'static str) {
+        const NO_MASK: &str = "no mask in training; an empty one in evaluation";
+        match self {
+            Self::MissingFile => ("file not found", "left out"),
+            Self::SizeMismatch => ("file of another size than annotated", "left out"),
+            Self::EmptyImage => ("no annotations", "left out (empty = \"drop\")"),
+            Self::DanglingImage => ("image_id that no image has", "left out"),
+            Self::DanglingCategory => ("category_id that no category has", "left out"),
+            Self::DuplicateAnnotation => ("id given twice", "the first one kept"),
+            Self::DegenerateBox => ("box without width or height", "not used in training; kept in evaluation"),
+            Self::BoxOutside => ("box wholly outside the image", "not used in training; kept in evaluation"),
+            Self::BoxReachesOut => ("box reaching more than a pixel outside the image", "kept; training clips it"),
+            Self::MissingArea => ("no area", "width × height of the box taken"),
+            Self::BadPolygon => ("polygon with fewer than 3 points or half a point", "that polygon ignored"),
+            Self::BadRuns => ("run lengths damaged or of a wrong total", NO_MASK),
+            Self::RunsSize => ("run lengths of another size than the image", NO_MASK),
+            Self::EmptyMask => ("segmentation without a pixel", NO_MASK),
+        }
+    }
+}
+
+/// How often a problem occurred, and where first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Finding {
+    /// Occurrences.
+    pub count: usize,
+    /// The first few ids.
+    pub examples: Vec<i64>,
+}
+
+/// All that is odd in a data set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Audit {
+    findings: BTreeMap<Problem, Finding>,
+}
+
+impl Audit {
+    /// Counts one occurrence, for the id of an image or annotation.
+    pub fn record(&mut self, problem: Problem, id: i64) {
+        let finding = self.findings.entry(problem).or_default();
+        finding.count += 1;
+        if finding.examples.len() < EXAMPLES {
+            finding.examples.push(id);
+        }
+    }
+
+    /// Adds another audit's findings.
+    pub fn merge(&mut self, other: &Self) {
+        for (&problem, more) in &other.findings {
+            let finding = self.findings.entry(problem).or_default();
+            finding.count += more.count;
+            finding.examples.extend(&more.examples);
+            finding.examples.truncate(EXAMPLES);
+        }
+    }
+
+    /// Occurrences of a problem.
+    pub fn count(&self, problem: Problem) -> usize {
+        self.findings.get(&problem).map_or(0, |finding| finding.count)
+    }
+
+    /// Every problem that occurred.
+    pub fn findings(&self) -> impl Iterator<Item = (Problem, &Finding)> {
+        self.findings.iter().map(|(&problem, finding)| (problem, finding))
+    }
+
+    /// Nothing odd was found.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// One line a problem: how many, what, what was done, the first ids.
+impl fmt::Display for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (problem, finding)) in self.findings().enumerate() {
+            let (what, done) = problem.text();
+            let plural = if finding.count == 1 { "" } else { "s" };
+            let ids: Vec<String> = finding.examples.iter().map(i64::to_string).collect();
+            let more = if finding.count > ids.len() { ", …" } else { "" };
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{} {}{plural}: {what}: {done} (id {}{more})", finding.count, problem.subject(), ids.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_a_problem() {
+        let mut audit = Audit::default();
+        assert!(audit.is_clean() && audit.to_string().is_empty());
+        (1..=7).for_each(|id| audit.record(Problem::DegenerateBox, id));
+        audit.record(Problem::MissingFile, 42);
+        let mut other = Audit::default();
+        other.record(Problem::DegenerateBox, 99);
+        audit.merge(&other);
+        assert_eq!(audit.count(Problem::DegenerateBox), 8);
+        assert_eq!(
+            audit.to_string(),
+            "1 image: file not found: left out (id 42)\n\
+             8 annotations: box without width or height: not used in training; kept in evaluation (id 1, 2, 3, 4, 5, …)"
+        );
+    }
+}

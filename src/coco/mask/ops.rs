@@ -1,0 +1,185 @@
+//! Union, intersection and intersection over union.
+
+use super::{MaskError, Rle};
+
+impl Rle {
+    /// The pixels in any of the masks.
+    ///
+    /// # Errors
+    /// Masks of different sizes, or none at all.
+    pub fn union(masks: &[Self]) -> Result<Self, MaskError> {
+        Self::merge(masks, |a, b| a | b)
+    }
+
+    /// The pixels in all of the masks.
+    ///
+    /// # Errors
+    /// Masks of different sizes, or none at all.
+    pub fn intersection(masks: &[Self]) -> Result<Self, MaskError> {
+        Self::merge(masks, |a, b| a & b)
+    }
+
+    /// The pixels of this mask that are not in `other`.
+    ///
+    /// # Errors
+    /// Masks of different sizes.
+    pub fn minus(&self, other: &Self) -> Result<Self, MaskError> {
+        same_size(self, other)?;
+        Ok(self.combine(other, |a, b| a & !b))
+    }
+
+    /// Intersection over union with a ground truth; for a crowd, intersection over this mask's own area.
+    ///
+    /// # Errors
+    /// Masks of different sizes.
+    pub fn iou(&self, truth: &Self, crowd: bool) -> Result<f64, MaskError> {
+        same_size(self, truth)?;
+        let both = intersection_area(self, truth);
+        let of = if crowd { self.area() } else { self.area() + truth.area() - both };
+        Ok(if both == 0 { 0.0 } else { both as f64 / of as f64 })
+    }
+
+    fn merge(masks: &[Self], keep: fn(bool, bool) -> bool) -> Result<Self, MaskError> {
+        let (first, rest) = masks.split_first().ok_or(MaskError::NoMasks)?;
+        rest.iter().try_fold(first.clone(), |merged, mask| {
+            same_size(&merged, mask)?;
+            Ok(merged.combine(mask, keep))
+        })
+    }
+
+    /// Walks both run lists at once; sizes have been compared.
+    fn combine(&self, other: &Self, keep: fn(bool, bool) -> bool) -> Self {
+        let mut runs: Vec<u32> = Vec::with_capacity(self.counts.len() + other.counts.len());
+        let mut last = false;
+        walk(self, other, |length, a, b| {
+            let value = keep(a, b);
+            match runs.last_mut() {
+                Some(run) if value == last => *run += length,
+                None if value => runs.extend([0, length]),
+                _ => runs.push(length),
+            }
+            last = value;
+        });
+        Self::from_runs(self.height, self.width, &runs)
+    }
+}
+
+/// Number of pixels in both masks, which have one size.
+pub fn intersection_area(left: &Rle, right: &Rle) -> u64 {
+    let mut both = 0;
+    walk(left, right, |length, a, b| both += if a & b { u64::from(length) } else { 0 });
+    both
+}
+
+/// IoU of every detection with every ground truth, `[D, G]` row by row, as `pycocotools.mask.iou`: boxes are compared
+/// first, masks only where they overlap. `crowd[g]` divides by the detection's area alone.
+///
+/// # Errors
+/// Overlapping masks of different sizes.
+pub fn iou_matrix(detections: &[Rle], truths: &[Rle], crowd: &[bool]) -> Result<Vec<f64>, MaskError> {
+    let of = |masks: &[Rle]| masks.iter().map(|mask| (mask.bbox(), mask.area())).collect::<Vec<_>>();
+    let (dt, gt) = (of(detections), of(truths));
+    let mut ious = vec![0.0; detections.len() * truths.len()];
+    for (d, row) in ious.chunks_mut(truths.len().max(1)).enumerate() {
+        for (g, iou) in row.iter_mut().enumerate() {
+            if box_iou(dt[d].0, gt[g].0, false) <= 0.0 {
+                continue;
+            }
+            same_size(&detections[d], &truths[g])?;
+            let both = intersection_area(&detections[d], &truths[g]);
+            if both > 0 {
+                let of = if crowd[g] { dt[d].1 } else { dt[d].1 + gt[g].1 - both };
+                *iou = both as f64 / of as f64;
+            }
+        }
+    }
+    Ok(ious)
+}
+
+/// IoU of two boxes `[x, y, width, height]`; for a crowd, intersection over the detection's area (`bbIou` in `maskApi.c`).
+pub fn box_iou(detection: [f64; 4], truth: [f64; 4], crowd: bool) -> f64 {
+    let overlap = |axis: usize| {
+        let end = (detection[axis + 2] + detection[axis]).min(truth[axis + 2] + truth[axis]);
+        end - detection[axis].max(truth[axis])
+    };
+    let (w, h) = (overlap(0), overlap(1));
+    // Written so that a NaN is no overlap.
+    if !(w > 0.0 && h > 0.0) {
+        return 0.0;
+    }
+    let (both, own) = (w * h, detection[2] * detection[3]);
+    both / if crowd { own } else { own + truth[2] * truth[3] - both }
+}
+
+fn same_size(left: &Rle, right: &Rle) -> Result<(), MaskError> {
+    let (l, r) = ([left.height, left.width], [right.height, right.width]);
+    if l == r { Ok(()) } else { Err(MaskError::Sizes { left: l, right: r }) }
+}
+
+/// Calls `visit(length, left, right)` for each stretch over which neither mask changes.
+fn walk(left: &Rle, right: &Rle, mut visit: impl FnMut(u32, bool, bool)) {
+    let (mut a, mut b) = (left.counts.iter().copied(), right.counts.iter().copied());
+    let (mut left_run, mut right_run) = (a.next(), b.next());
+    let (mut left_on, mut right_on) = (false, false);
+    while let (Some(l), Some(r)) = (left_run, right_run) {
+        let length = l.min(r);
+        if length > 0 {
+            visit(length, left_on, right_on);
+        }
+        left_run = if l > length { Some(l - length) } else { a.next().inspect(|_| left_on = !left_on) };
+        right_run = if r > length { Some(r - length) } else { b.next().inspect(|_| right_on = !right_on) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn masks() -> impl Strategy<Value = (u32, u32, Vec<u8>, Vec<u8>)> {
+        (1u32..14, 1u32..14).prop_flat_map(|(h, w)| {
+            let pixels = || proptest::collection::vec(0u8..2, (h * w) as usize);
+            (Just(h), Just(w), pixels(), pixels())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn operations_equal_those_on_pixels((h, w, left, right) in masks()) {
+            let (a, b) = (Rle::encode(&left, h, w).unwrap(), Rle::encode(&right, h, w).unwrap());
+            let by = |f: fn(u8, u8) -> u8| left.iter().zip(&right).map(|(&a, &b)| f(a, b)).collect::<Vec<_>>();
+            let of = |pixels: &[u8]| Rle::encode(pixels, h, w).unwrap();
+            let pair = [a.clone(), b.clone()];
+            prop_assert_eq!(Rle::union(&pair).unwrap(), of(&by(|a, b| a | b)));
+            prop_assert_eq!(Rle::intersection(&pair).unwrap(), of(&by(|a, b| a & b)));
+            prop_assert_eq!(a.minus(&b).unwrap(), of(&by(|a, b| a & (1 - b))));
+
+            let count = |pixels: Vec<u8>| pixels.iter().map(|&p| u64::from(p)).sum::<u64>();
+            let (both, any) = (count(by(|a, b| a & b)), count(by(|a, b| a | b)));
+            let ratio = |of: u64| if both == 0 { 0.0 } else { both as f64 / of as f64 };
+            prop_assert_eq!(a.iou(&b, false).unwrap(), ratio(any));
+            prop_assert_eq!(a.iou(&b, true).unwrap(), ratio(a.area()));
+            let matrix = iou_matrix(&[a.clone()], &[b.clone(), b.clone()], &[false, true]).unwrap();
+            prop_assert_eq!(matrix, vec![ratio(any), ratio(a.area())]);
+        }
+    }
+
+    #[test]
+    fn sizes_must_agree() {
+        let (a, b) =
+            (Rle::from_bbox([0.0, 0.0, 2.0, 2.0], 4, 4).unwrap(), Rle::from_bbox([0.0, 0.0, 2.0, 2.0], 4, 5).unwrap());
+        let text = Rle::union(&[a.clone(), b.clone()]).unwrap_err().to_string();
+        assert!(text.contains("4 × 4 and 4 × 5"), "{text}");
+        assert!(a.iou(&b, false).is_err() && a.minus(&b).is_err());
+        assert!(iou_matrix(&[a], &[b], &[false]).is_err());
+        assert_eq!(Rle::union(&[]), Err(MaskError::NoMasks));
+    }
+
+    #[test]
+    fn boxes() {
+        assert_eq!(box_iou([0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 2.0, 2.0], false), 2.0 / 6.0);
+        assert_eq!(box_iou([0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 2.0, 2.0], true), 0.5);
+        assert_eq!(box_iou([0.0, 0.0, 2.0, 2.0], [2.0, 0.0, 2.0, 2.0], false), 0.0);
+        assert_eq!(box_iou([0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 2.0, 2.0], false), 0.0);
+    }
+}

@@ -7,11 +7,8 @@ use std::process::exit;
 const SOURCES: [&str; 4] = ["ops.cpp", "optim.cpp", "roi_align.cpp", "runtime.cpp"];
 
 /// File name of each stub in OUT_DIR, the name it answers to, and its source.
-const STUBS: [(&str, &str); 3] = [
-    ("libtorch_python.so", "python_stub.c"),
-    ("libtorch_cuda.so", "empty_stub.c"),
-    ("libtorch.so", "empty_stub.c"),
-];
+const STUBS: [(&str, &str); 3] =
+    [("libtorch_python.so", "python_stub.c"), ("libtorch_cuda.so", "empty_stub.c"), ("libtorch.so", "empty_stub.c")];
 
 fn main() {
     println!("cargo::rerun-if-changed=csrc");
@@ -50,9 +47,7 @@ fn main() {
 
 /// The folder with libtorch's `include` and `lib`, or the end of the build with words for people.
 fn libtorch() -> PathBuf {
-    let given = env::var_os("LIBTORCH")
-        .map(PathBuf::from)
-        .unwrap_or_default();
+    let given = env::var_os("LIBTORCH").map(PathBuf::from).unwrap_or_default();
     match std::path::absolute(&given) {
         Ok(path) if path.join("include/ATen").is_dir() && path.join("lib").is_dir() => path,
         _ => {
@@ -80,10 +75,7 @@ fn stub(out: &Path, name: &str, source: &Path) {
         .arg(source)
         .status();
     if !made.as_ref().is_ok_and(std::process::ExitStatus::success) {
-        println!(
-            "cargo::error=the C compiler could not make {}: {made:?}",
-            out.display()
-        );
+        println!("cargo::error=the C compiler could not make {}: {made:?}", out.display());
         exit(1);
     }
 }

@@ -34,10 +34,7 @@ pub fn decode_png(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
 /// # Errors
 /// Another type, shape, device or quality; torchvision's library not found.
 pub fn encode_jpeg(image: &Tensor, quality: u8) -> Result<Vec<u8>> {
-    ensure!(
-        (1..=100).contains(&quality),
-        "the quality of a JPEG is 1 to 100, got {quality}"
-    );
+    ensure!((1..=100).contains(&quality), "the quality of a JPEG is 1 to 100, got {quality}");
     encode(image, c"jpeg", i64::from(quality))
 }
 
@@ -46,10 +43,7 @@ pub fn encode_jpeg(image: &Tensor, quality: u8) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`encode_jpeg`].
 pub fn encode_png(image: &Tensor, level: u8) -> Result<Vec<u8>> {
-    ensure!(
-        level <= 9,
-        "the compression level of a PNG is 0 to 9, got {level}"
-    );
+    ensure!(level <= 9, "the compression level of a PNG is 0 to 9, got {level}");
     encode(image, c"png", i64::from(level))
 }
 
@@ -61,16 +55,8 @@ fn decode_as(bytes: &[u8], format: &CStr, apply_exif: bool) -> Result<Tensor> {
     }
     check_png(bytes)?;
     // SAFETY: pointer and length are of one slice that outlives the call; the decoders only read it.
-    ffi::new_tensor(|out| unsafe {
-        ffi::pn_decode(
-            bytes.as_ptr(),
-            bytes.len(),
-            format.as_ptr(),
-            apply_exif,
-            out,
-        )
-    })
-    .context("the image cannot be decoded (cut, damaged, or of another format)")
+    ffi::new_tensor(|out| unsafe { ffi::pn_decode(bytes.as_ptr(), bytes.len(), format.as_ptr(), apply_exif, out) })
+        .context("the image cannot be decoded (cut, damaged, or of another format)")
 }
 
 /// A PNG whose chunks run over the end is refused here, with words that say so.
@@ -88,9 +74,7 @@ fn check_png(bytes: &[u8]) -> Result<()> {
             return Ok(());
         }
         // Length, kind, data, checksum.
-        at = at
-            .saturating_add(u32::from_be_bytes([a, b, c, d]) as usize)
-            .saturating_add(12);
+        at = at.saturating_add(u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(12);
     }
 }
 
@@ -108,7 +92,6 @@ fn encode(image: &Tensor, format: &CStr, quality: i64) -> Result<Vec<u8>> {
     let image = image.f_contiguous()?;
     let handle = ffi::handle(&image);
     // SAFETY: the handle lives as long as `image`; the shim only reads it.
-    let encoded =
-        ffi::new_tensor(|out| unsafe { ffi::pn_encode(handle, format.as_ptr(), quality, out) })?;
+    let encoded = ffi::new_tensor(|out| unsafe { ffi::pn_encode(handle, format.as_ptr(), quality, out) })?;
     Ok(Vec::<u8>::try_from(&encoded)?)
 }

@@ -43,8 +43,11 @@ pub fn resize(sample: &mut Sample, height: usize, width: usize, interpolation: I
             Field::Masks(masks) => masks.resize(height, width),
             Field::Segmentation { height: h, width: w, classes } => {
                 let (rows, columns) = (nearest(*h, height), nearest(*w, width));
-                *classes =
-                    rows.iter().flat_map(|&r| columns.iter().map(move |&c| r * *w + c)).map(|i| classes[i]).collect();
+                let taken = rows.iter().flat_map(|row| {
+                    let row = &classes[row * *w..][..*w];
+                    columns.iter().map(|&column| row[column])
+                });
+                *classes = taken.collect();
                 (*h, *w) = (height, width);
             }
             Field::Numbers(areas) if name == fields::AREA => areas.iter_mut().for_each(|area| *area *= x * y),

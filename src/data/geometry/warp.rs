@@ -77,7 +77,8 @@ pub fn warped(image: &Image, affine: &Affine, interpolation: Interpolation, fill
             Pixels::F32(nearest_pixels(values, image, affine, &per_channel(fill, channels, |v| v)))
         }
         (Pixels::U8(values), _) => {
-            let blended = blended(image, affine, &per_channel(fill, channels, |v| v), |i| f32::from(values[i]));
+            let fill = per_channel(fill, channels, |v| v);
+            let blended = blended(image, affine, &fill, |i| f32::from(values[i]));
             Pixels::U8(blended.map(|v| v.round_ties_even().clamp(0.0, 255.0) as u8).collect())
         }
         (Pixels::F32(values), _) => {

@@ -10,6 +10,8 @@
 pub mod coco;
 pub mod components;
 pub mod data;
+pub mod diagnostic;
+pub mod document;
 pub mod engine;
 pub mod registry;
 pub mod run;

@@ -1,0 +1,1 @@
+//! No text breaks the document phase.

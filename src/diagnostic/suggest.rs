@@ -6,10 +6,7 @@
 /// - it is at most two edits away (insertion, deletion, substitution, swap of neighbours; one edit for names of up to
 ///   four characters) and shares something with the name: for more than one edit a Jaro-Winkler similarity above 0.8; or
 /// - one is the other with whole words added, such as `workers` for `num_workers`.
-pub fn suggest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = normalize(name);
     // Scoring is quadratic in length: names of hostile length are not worth it.
     if wanted.is_empty() || wanted.len() > 200 {
@@ -41,8 +38,7 @@ fn cost(name: &str, candidate: &str) -> Option<f64> {
         return Some(edits as f64 - similarity);
     }
     let within = |long: &str, short: &str| {
-        short.len() >= 4
-            && (long.ends_with(&format!("_{short}")) || long.starts_with(&format!("{short}_")))
+        short.len() >= 4 && (long.ends_with(&format!("_{short}")) || long.starts_with(&format!("{short}_")))
     };
     (within(name, candidate) || within(candidate, name)).then_some(10.0 - similarity)
 }

@@ -98,7 +98,14 @@ impl Builder {
             Some(existing) => {
                 let start = existing.node.location.span.start;
                 let growing = repeated && self.repeated.contains(&start);
-                reopen(existing, entry(Value::Table(Table::default()), &self.layer), repeated, growing, last, &mut self.problems)
+                reopen(
+                    existing,
+                    entry(Value::Table(Table::default()), &self.layer),
+                    repeated,
+                    growing,
+                    last,
+                    &mut self.problems,
+                )
             }
         };
         if opened {
@@ -203,9 +210,8 @@ fn step<'t>(
         }
         _ => {
             let message = format!("`{}` is {}, so nothing can be set inside it", key.name, article(kind));
-            let problem = Diagnostic::error("duplicate-key", message)
-                .at(key.location.clone())
-                .label(first.clone(), "set here");
+            let problem =
+                Diagnostic::error("duplicate-key", message).at(key.location.clone()).label(first.clone(), "set here");
             problems.push(problem);
             None
         }

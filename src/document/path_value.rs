@@ -86,13 +86,7 @@ impl Document {
     }
 
     /// Resolves the paths in the JSON of the node at `pointer`: every string for which `schema` says `"format": "path"`.
-    pub fn resolve_paths(
-        &self,
-        pointer: &[PathSegment],
-        json: &mut Json,
-        schema: &Json,
-        sources: &Sources,
-    ) {
+    pub fn resolve_paths(&self, pointer: &[PathSegment], json: &mut Json, schema: &Json, sources: &Sources) {
         let walk = Walk { document: self, root: schema, sources };
         walk.visit(&mut pointer.to_vec(), json, schema, 0);
     }

@@ -136,12 +136,7 @@ impl Scanner<'_> {
     }
 }
 
-fn fault(
-    code: &'static str,
-    message: impl Into<String>,
-    help: impl Into<String>,
-    span: Range<usize>,
-) -> Fault {
+fn fault(code: &'static str, message: impl Into<String>, help: impl Into<String>, span: Range<usize>) -> Fault {
     Fault { code, message: message.into(), help: help.into(), span }
 }
 
@@ -192,10 +187,7 @@ mod tests {
         assert_eq!(shape("$$${a}"), "'$${a}'");
         assert_eq!(shape("${env:HOME}"), "env HOME");
         assert_eq!(shape("${env:A:-}"), "env A or [Text(\"\")]");
-        assert_eq!(
-            shape("${env:A:-x/${b}}/c"),
-            "env A or [Text(\"x/\"), Variable { name: \"b\", span: 11..15 }] '/c'"
-        );
+        assert_eq!(shape("${env:A:-x/${b}}/c"), "env A or [Text(\"x/\"), Variable { name: \"b\", span: 11..15 }] '/c'");
     }
 
     #[test]

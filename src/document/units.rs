@@ -37,9 +37,8 @@ impl FromStr for Duration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            format!("`{text}` is not a duration: {why}; write it like \"90s\", \"10m\" or \"1h30m\"")
-        };
+        let wrong =
+            |why: &str| format!("`{text}` is not a duration: {why}; write it like \"90s\", \"10m\" or \"1h30m\"");
         let mut rest = text.trim();
         if rest.is_empty() {
             return Err(wrong("it is empty"));
@@ -105,9 +104,7 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            format!("`{text}` is not a size in bytes: {why}; write it like \"512MB\" or \"2GiB\"")
-        };
+        let wrong = |why: &str| format!("`{text}` is not a size in bytes: {why}; write it like \"512MB\" or \"2GiB\"");
         let (number, unit) = split_at(text.trim(), |c| c.is_ascii_digit() || c == '.');
         let count: f64 = number.parse().map_err(|_| wrong("it does not start with a number"))?;
         let unit = unit.trim();
@@ -352,7 +349,16 @@ mod tests {
         ] {
             assert_eq!(millis(value.clone()), Ok(expected), "{value}");
         }
-        for wrong in [json!(""), json!("m"), json!("10 parsecs"), json!("5m3"), json!(-1), json!(1e300), json!("-3s"), json!("nan")] {
+        for wrong in [
+            json!(""),
+            json!("m"),
+            json!("10 parsecs"),
+            json!("5m3"),
+            json!(-1),
+            json!(1e300),
+            json!("-3s"),
+            json!("nan"),
+        ] {
             assert!(millis(wrong.clone()).is_err(), "{wrong}");
         }
         insta::assert_snapshot!(millis(json!("10x")).unwrap_err(), @"");

@@ -110,7 +110,7 @@ pub fn warp_masks(masks: &mut Masks, affine: &Affine) {
             (from(hull[0], width), from(hull[1], height), to(hull[2], width), to(hull[3], height));
         let at = |y, x| affine.nearest(y, x, height, width).map_or(0, |(y, x)| mask.at(y, x));
         let bits = (top..bottom).flat_map(|y| (left..right).map(move |x| (y, x))).map(|(y, x)| at(y, x)).collect();
-        *mask = Mask { left, top, width: right - left, height: bottom - top, bits };
+        *mask = Mask { left, top, width: right - left, height: bottom - top, bits }.trimmed();
     }
 }
 

@@ -80,7 +80,8 @@ fn two_values_on_a_line() {
 
 #[test]
 fn numbers_that_are_none() {
-    let world = World::new("[optimizer.a]\nlr = 0.0.1\nmomentum = .9\nsteps = 012\nbig = 99999999999999999999\nhuge = 1e999\n");
+    let world =
+        World::new("[optimizer.a]\nlr = 0.0.1\nmomentum = .9\nsteps = 012\nbig = 99999999999999999999\nhuge = 1e999\n");
     assert_snapshot!(world.mistakes(), @"");
 }
 
@@ -152,7 +153,9 @@ fn a_parent_that_is_not_there() {
 
 #[test]
 fn parents_in_a_circle() {
-    let world = World::new("extends = \"b.toml\"\n").file("b.toml", "extends = \"c.toml\"\n").file("c.toml", "\nextends = \"./p.toml\"\n");
+    let world = World::new("extends = \"b.toml\"\n")
+        .file("b.toml", "extends = \"c.toml\"\n")
+        .file("c.toml", "\nextends = \"./p.toml\"\n");
     assert_snapshot!(world.mistakes(), @"");
 }
 
@@ -170,13 +173,16 @@ fn a_parent_named_by_a_variable() {
 
 #[test]
 fn a_mistake_in_a_parent() {
-    let world = World::new("extends = \"base/b.toml\"\n[loader.a]\nworkers = oops\n").file("base/b.toml", "[loader.a]\nbatch_size = nope\n");
+    let world = World::new("extends = \"base/b.toml\"\n[loader.a]\nworkers = oops\n")
+        .file("base/b.toml", "[loader.a]\nbatch_size = nope\n");
     assert_snapshot!(world.mistakes(), @"");
 }
 
 #[test]
 fn a_profile_that_is_misspelt() {
-    let world = World::new("[profile.demo]\nvars.x = 1\n[profile.fast]\nvars.x = 2\n[vars]\nx = 0\n[a.b]\nc = \"${x}\"\n").profile("dmeo");
+    let world =
+        World::new("[profile.demo]\nvars.x = 1\n[profile.fast]\nvars.x = 2\n[vars]\nx = 0\n[a.b]\nc = \"${x}\"\n")
+            .profile("dmeo");
     assert_snapshot!(world.mistakes(), @"");
 }
 
@@ -236,13 +242,15 @@ fn a_set_of_an_unknown_variable() {
 
 #[test]
 fn a_variable_made_of_itself() {
-    let world = World::new("[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n");
+    let world =
+        World::new("[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n");
     assert_snapshot!(world.mistakes(), @"");
 }
 
 #[test]
 fn a_variable_that_is_misspelt() {
-    let world = World::new("[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n");
+    let world =
+        World::new("[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n");
     assert_snapshot!(world.mistakes(), @"");
 }
 
@@ -266,7 +274,9 @@ fn a_variable_that_is_never_closed() {
 
 #[test]
 fn names_that_are_none() {
-    let world = World::new("[dataset.a]\na = \"${}\"\nb = \"${a b}\"\nc = \"${x:-3}\"\nd = \"${evn:HOME}\"\ne = \"${env:HOME:x}\"\n");
+    let world = World::new(
+        "[dataset.a]\na = \"${}\"\nb = \"${a b}\"\nc = \"${x:-3}\"\nd = \"${evn:HOME}\"\ne = \"${env:HOME:x}\"\n",
+    );
     assert_snapshot!(world.mistakes(), @"");
 }
 

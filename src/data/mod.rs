@@ -2,6 +2,7 @@
 //!
 //! - [`fields`]: the standard field names
 //! - [`image`]: pixels on the CPU
+//! - [`decode`]: pictures from files
 //! - [`masks`]: instance masks that know where their pixels are
 //! - [`geometry`]: resizing, flipping, cropping, warping whole samples
 //! - [`color`]: brightness, contrast, saturation, hue
@@ -13,6 +14,7 @@
 
 pub mod batch;
 pub mod color;
+pub mod decode;
 pub mod fields;
 pub mod geometry;
 pub mod image;

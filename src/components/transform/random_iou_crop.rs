@@ -199,6 +199,10 @@ mod tests {
         empty.keep_instances(&[false, false]);
         assert_eq!(apply("random_iou_crop", json!({}), empty.clone(), 0), empty);
         assert_eq!(transformed("random_iou_crop", json!({ "options": [1.0] }), 0), sample());
-        assert_eq!(transformed("random_iou_crop", json!({ "options": [0.99], "min_scale": 0.7 }), 0), sample(), "not met: the whole");
+        assert_eq!(
+            transformed("random_iou_crop", json!({ "options": [0.99], "min_scale": 0.7 }), 0),
+            sample(),
+            "not met: the whole"
+        );
     }
 }

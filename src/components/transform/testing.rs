@@ -1,6 +1,5 @@
 //! What the tests of the transforms share.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -8,8 +7,7 @@ use serde_json::Value;
 use super::Transform;
 use crate::data::random::{Purpose, stream};
 use crate::data::{Field, Image, Masks, Sample, fields};
-use crate::registry::{Kind, NodeId, PortKind, Problems, Registry};
-use crate::run::{BuildContext, Precision, RunContext, RunFolder};
+use crate::registry::{Kind, PortKind, Problems, Registry};
 
 /// A sample of 6 by 8 pixels with two instances: one left above, one right below.
 pub fn sample() -> Sample {
@@ -45,12 +43,7 @@ pub fn apply(name: &str, config: Value, sample: Sample, index: u64) -> Sample {
 
 /// Reads and builds a transform.
 pub fn build(name: &str, config: Value) -> Arc<dyn Transform> {
-    let folder = tempfile::tempdir().unwrap();
-    let run =
-        RunContext::new(tch::Device::Cpu, Precision::Fp32, 1, RunFolder::open(folder.path()).unwrap(), Arc::default());
-    let node = NodeId::new(Kind::Transform, "test");
-    let component = Registry::global().get(Kind::Transform, name).unwrap().parse(config).unwrap();
-    let instance = component.build(&mut BuildContext { run: &Rc::new(run), node: &node }).unwrap();
+    let instance = crate::components::dataset::testing::build(Kind::Transform, name, config).unwrap();
     <dyn Transform>::from_instance(&instance).unwrap()
 }
 

@@ -5,33 +5,33 @@
 use super::image::{Image, Pixels};
 
 /// Multiplies all values by `factor`.
-pub fn adjust_brightness(image: &mut Image, factor: f32) {
+pub fn adjust_brightness(image: &mut Image, factor: f64) {
     match &mut image.pixels {
         Pixels::U8(bytes) => {
-            let table: [u8; 256] = std::array::from_fn(|v| clip(v as f32 * factor));
+            let table: [u8; 256] = std::array::from_fn(|v| clip(v as f32 * factor as f32));
             bytes.iter_mut().for_each(|v| *v = table[usize::from(*v)]);
         }
-        Pixels::F32(values) => values.iter_mut().for_each(|v| *v = (*v * factor).clamp(0.0, 1.0)),
+        Pixels::F32(values) => values.iter_mut().for_each(|v| *v = (*v * factor as f32).clamp(0.0, 1.0)),
     }
 }
 
 /// Moves all values away from the picture's mean gray (`factor` over 1) or towards it.
-pub fn adjust_contrast(image: &mut Image, factor: f32) {
+pub fn adjust_contrast(image: &mut Image, factor: f64) {
     let gray = gray_plane(image);
     let mean = (gray.iter().map(|&v| f64::from(v)).sum::<f64>() / gray.len().max(1) as f64) as f32;
     match &mut image.pixels {
         Pixels::U8(bytes) => {
-            let table: [u8; 256] = std::array::from_fn(|v| clip(v as f32 * factor + (1.0 - factor) * mean));
+            let table: [u8; 256] = std::array::from_fn(|v| clip(blend(v as f32, mean, factor)));
             bytes.iter_mut().for_each(|v| *v = table[usize::from(*v)]);
         }
         Pixels::F32(values) => {
-            values.iter_mut().for_each(|v| *v = (*v * factor + (1.0 - factor) * mean).clamp(0.0, 1.0));
+            values.iter_mut().for_each(|v| *v = blend(*v, mean, factor).clamp(0.0, 1.0));
         }
     }
 }
 
 /// Moves colours away from gray (`factor` over 1) or towards it (0: gray).
-pub fn adjust_saturation(image: &mut Image, factor: f32) {
+pub fn adjust_saturation(image: &mut Image, factor: f64) {
     if image.channels != 3 {
         return;
     }
@@ -39,22 +39,23 @@ pub fn adjust_saturation(image: &mut Image, factor: f32) {
     match &mut image.pixels {
         Pixels::U8(bytes) => {
             for (pixel, gray) in bytes.as_chunks_mut::<3>().0.iter_mut().zip(gray) {
-                *pixel = pixel.map(|v| clip(f32::from(v) * factor + (1.0 - factor) * gray));
+                *pixel = pixel.map(|v| clip(blend(f32::from(v), gray, factor)));
             }
         }
         Pixels::F32(values) => {
             for (pixel, gray) in values.as_chunks_mut::<3>().0.iter_mut().zip(gray) {
-                *pixel = pixel.map(|v| (v * factor + (1.0 - factor) * gray).clamp(0.0, 1.0));
+                *pixel = pixel.map(|v| blend(v, gray, factor).clamp(0.0, 1.0));
             }
         }
     }
 }
 
 /// Turns hues by `turn` of the whole circle (-0.5..0.5).
-pub fn adjust_hue(image: &mut Image, turn: f32) {
+pub fn adjust_hue(image: &mut Image, turn: f64) {
     if image.channels != 3 {
         return;
     }
+    let turn = turn as f32;
     match &mut image.pixels {
         Pixels::U8(bytes) => {
             for pixel in bytes.as_chunks_mut::<3>().0 {
@@ -103,6 +104,11 @@ fn gray_plane(image: &Image) -> Vec<f32> {
         (Pixels::U8(bytes), _) => bytes.iter().map(|&v| f32::from(v)).collect(),
         (Pixels::F32(values), _) => values.clone(),
     }
+}
+
+/// `factor` of `value` and the rest of `other`, which a factor over 1 goes away from.
+fn blend(value: f32, other: f32, factor: f64) -> f32 {
+    value * factor as f32 + (1.0 - factor) as f32 * other
 }
 
 /// To a byte, rounded towards zero.

@@ -1,3 +1,4 @@
 //! Integration tests: one binary, one module a topic.
 
 mod document;
+mod transforms;

@@ -62,14 +62,13 @@ impl Transform for ColorJitter {
         let image = sample.image_mut()?;
         let mut order = [0, 1, 2, 3];
         order.shuffle(rng);
-        let factor =
-            |strength: f64, rng: &mut SampleRng| between(rng, [(1.0 - strength).max(0.0), 1.0 + strength]) as f32;
+        let factor = |strength: f64, rng: &mut SampleRng| between(rng, [(1.0 - strength).max(0.0), 1.0 + strength]);
         for change in order {
             match change {
                 0 if self.brightness > 0.0 => color::adjust_brightness(image, factor(self.brightness, rng)),
                 1 if self.contrast > 0.0 => color::adjust_contrast(image, factor(self.contrast, rng)),
                 2 if self.saturation > 0.0 => color::adjust_saturation(image, factor(self.saturation, rng)),
-                3 if self.hue > 0.0 => color::adjust_hue(image, between(rng, [-self.hue, self.hue]) as f32),
+                3 if self.hue > 0.0 => color::adjust_hue(image, between(rng, [-self.hue, self.hue])),
                 _ => {}
             }
         }

@@ -72,7 +72,7 @@ crate::register!(RandomPhotometricDistort);
 
 impl Transform for RandomPhotometricDistort {
     fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
-        let maybe = |range, rng: &mut SampleRng| chance(rng, self.p).then(|| between(rng, range) as f32);
+        let maybe = |range, rng: &mut SampleRng| chance(rng, self.p).then(|| between(rng, range));
         let (brightness, contrast) = (maybe(self.brightness, rng), maybe(self.contrast, rng));
         let (saturation, hue) = (maybe(self.saturation, rng), maybe(self.hue, rng));
         let contrast_first = chance(rng, 0.5);

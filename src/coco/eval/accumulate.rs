@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::matching::{ClassMatches, Marks, falling};
-use super::{AREAS, MAX_DETECTIONS, THRESHOLDS, parallel};
+use super::{AREAS, ImageMatches, MAX_DETECTIONS, THRESHOLDS};
 use crate::coco::index::Index;
+use crate::coco::parallel::parallel;
 
 /// Recall thresholds of a precision curve: 0.00, 0.01, … 1.00.
 pub(super) const RECALLS: usize = 101;
@@ -54,10 +55,10 @@ struct Part {
     scores: [f64; RECALLS],
 }
 
-pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, Vec<ClassMatches>>) -> Curves {
+pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, ImageMatches>) -> Curves {
     let ids: Vec<u32> = truth.categories().iter().map(|category| category.id).collect();
     let mut classes: Vec<Vec<&ClassMatches>> = vec![Vec::new(); ids.len()];
-    for matches in images.values().flatten() {
+    for matches in images.values().flat_map(|image| &image.classes) {
         if let Ok(k) = ids.binary_search(&matches.category_id) {
             classes[k].push(matches);
         }

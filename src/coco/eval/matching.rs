@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{AREAS, Detection, IouType, MAX_DETECTIONS, THRESHOLDS};
+use super::{AREAS, Detection, ImageMatches, IouType, MAX_DETECTIONS, THRESHOLDS};
 use crate::coco::index::{Annotation, Index};
 use crate::coco::mask::{Rle, box_iou, iou_matrix};
 
@@ -44,20 +44,24 @@ pub(super) fn match_image(
     position: usize,
     iou: IouType,
     detections: &[Detection],
-) -> Result<Vec<ClassMatches>> {
+) -> Result<ImageMatches> {
     let image = &index.images()[position];
     let mut classes: BTreeMap<u32, Class> = BTreeMap::new();
     for annotation in index.annotations(position) {
         classes.entry(annotation.category_id).or_default().truths.push(annotation);
     }
+    let size = [image.height, image.width];
+    let mut unknown_categories = 0;
     for (i, detection) in detections.iter().enumerate() {
-        check(detection, iou, [image.height, image.width]).with_context(|| format!("detection {i}"))?;
+        check(detection, iou, size).with_context(|| format!("detection {i}"))?;
         if index.category_name(detection.category_id).is_some() {
             classes.entry(detection.category_id).or_default().detections.push(detection);
+        } else {
+            unknown_categories += 1;
         }
     }
-    let size = [image.height, image.width];
-    classes.into_iter().map(|(category_id, class)| match_class(index, size, iou, category_id, class)).collect()
+    let classes = classes.into_iter().map(|(category_id, class)| match_class(index, size, iou, category_id, class));
+    Ok(ImageMatches { classes: classes.collect::<Result<_>>()?, detections: detections.len(), unknown_categories })
 }
 
 fn check(detection: &Detection, iou: IouType, [height, width]: [u32; 2]) -> Result<()> {

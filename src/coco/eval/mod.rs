@@ -21,7 +21,6 @@ mod summary;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -32,6 +31,7 @@ pub use summary::{ClassSummary, Summary};
 
 use crate::coco::index::Index;
 use crate::coco::mask::Rle;
+use crate::coco::parallel::parallel;
 use matching::ClassMatches;
 
 /// Number of IoU thresholds: 0.50 to 0.95 in steps of 0.05.
@@ -92,8 +92,16 @@ pub struct Detection {
 pub struct State {
     iou: IouType,
     /// By image id: an order of its own makes ties between images fall as in pycocotools.
-    images: BTreeMap<i64, Vec<ClassMatches>>,
+    images: BTreeMap<i64, ImageMatches>,
+}
+
+/// One image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct ImageMatches {
+    classes: Vec<ClassMatches>,
+    /// Detections given.
     detections: usize,
+    /// Those of a category that the annotations do not have.
     unknown_categories: usize,
 }
 
@@ -108,7 +116,7 @@ pub struct Evaluator {
 impl Evaluator {
     /// An evaluator without detections.
     pub fn new(truth: &Arc<Index>, iou: IouType) -> Self {
-        let state = State { iou, images: BTreeMap::new(), detections: 0, unknown_categories: 0 };
+        let state = State { iou, images: BTreeMap::new() };
         Self { truth: Arc::clone(truth), state }
     }
 
@@ -132,12 +140,7 @@ impl Evaluator {
             matching::match_image(truth, position, iou, detections).with_context(|| format!("image {image_id}"))
         });
         let matched = matched.into_iter().collect::<Result<Vec<_>>>()?;
-        for ((image_id, detections), classes) in images.into_iter().zip(matched) {
-            self.state.detections += detections.len();
-            let known = |d: &Detection| truth.category_name(d.category_id).is_some();
-            self.state.unknown_categories += detections.iter().filter(|d| !known(d)).count();
-            self.state.images.insert(image_id, classes);
-        }
+        self.state.images.extend(images.into_iter().map(|(id, _)| id).zip(matched));
         Ok(())
     }
 
@@ -161,8 +164,6 @@ impl Evaluator {
         if let Some(&id) = other.images.keys().find(|&&id| self.truth.position(id).is_none()) {
             anyhow::bail!(unknown_image(id));
         }
-        self.state.detections += other.detections;
-        self.state.unknown_categories += other.unknown_categories;
         self.state.images.extend(other.images);
         Ok(())
     }
@@ -181,25 +182,4 @@ impl Evaluator {
 
 fn unknown_image(id: i64) -> String {
     format!("image {id} is not in the annotations; were the detections made on another split?")
-}
-
-/// `work` on every item, on all cores, in the items' order.
-fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(items.len() / 2);
-    if threads <= 1 {
-        return items.iter().map(work).collect();
-    }
-    // Interleaved shares: neighbours (images of a batch, frequent categories) cost alike.
-    let share = |first: usize| items.iter().skip(first).step_by(threads).map(&work).collect::<Vec<_>>();
-    let shares = thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|first| scope.spawn(move || share(first))).collect();
-        let mut shares = vec![share(0).into_iter()];
-        for other in others {
-            let done = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            shares.push(done.into_iter());
-        }
-        shares
-    });
-    let mut shares = shares;
-    (0..items.len()).filter_map(|i| shares[i % threads].next()).collect()
 }

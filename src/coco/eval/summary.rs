@@ -95,8 +95,8 @@ impl Summary {
             per_class,
             curves,
             images: state.images.len(),
-            detections: state.detections,
-            unknown_categories: state.unknown_categories,
+            detections: state.images.values().map(|image| image.detections).sum(),
+            unknown_categories: state.images.values().map(|image| image.unknown_categories).sum(),
         }
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Dataset;
 use crate::coco::dice::Dice;
 use crate::coco::index::{Annotation, Index, LoadOptions};
+use crate::coco::synthetic::{ShapesSpec, cache_dir, write_shapes};
 use crate::data::decode::read_image;
 use crate::data::{Field, Mask, Masks, Sample, fields};
 use crate::document::PathValue;
@@ -129,9 +130,14 @@ empty = "drop"
     }
 
     fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let root = match self.root.path() {
-            Some(path) => path.to_owned(),
-            None => bail!("there is no builtin set {:?} in COCO's form; there is `builtin:shapes`", self.root.as_str()),
+        let root = match self.root.builtin() {
+            None => PathBuf::from(self.root.as_str()),
+            Some("shapes") => {
+                let root = cache_dir()?.join("shapes");
+                write_shapes(&root, &ShapesSpec::default())?;
+                root
+            }
+            Some(other) => bail!("there is no builtin set `{other}` in COCO's form; there is `builtin:shapes`"),
         };
         Ok(Instance::dataset(Coco::open(&self, &root)?))
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Dataset;
+use crate::coco::synthetic::{DigitsSpec, cache_dir, write_digits};
 use crate::data::{Field, Image, Sample, fields};
 use crate::document::PathValue;
 use crate::registry::{Component, Contract, Kind, Property, PropertyType};
@@ -70,11 +71,14 @@ split = "train"
     }
 
     fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let root = match self.root.path() {
-            Some(path) => path.to_owned(),
-            None => {
-                bail!("there is no builtin set {:?} in MNIST's form; there is `builtin:digits`", self.root.as_str())
+        let root = match self.root.builtin() {
+            None => PathBuf::from(self.root.as_str()),
+            Some("digits") => {
+                let root = cache_dir()?.join("digits");
+                write_digits(&root, &DigitsSpec::default())?;
+                root
             }
+            Some(other) => bail!("there is no builtin set `{other}` in MNIST's form; there is `builtin:digits`"),
         };
         Ok(Instance::dataset(Mnist::open(&root, self.split, self.limit, self.class_names)?))
     }

@@ -1,0 +1,180 @@
+//! Evaluation against numbers that pycocotools computed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pipe::coco::eval::{Detection, Evaluator, IouType, ScoreOptions, Summary, score};
+use pipe::coco::index::{Index, LoadOptions};
+use pipe::coco::mask::Rle;
+use serde_json::{Value, json};
+
+const TOLERANCE: f64 = 1e-9;
+
+/// The folder of shared data beside the repository, where there is one.
+fn shared() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = root.ancestors().skip(1).map(|folder| folder.join("shared/data")).find(|folder| folder.is_dir());
+    if found.is_none() {
+        println!("skipped: no shared data beside the repository");
+    }
+    found
+}
+
+fn assert_stats(summary: &Summary, expected: &Value, what: &str) {
+    for (name, value) in summary.named() {
+        let expected = expected[name].as_f64().unwrap();
+        assert!((value - expected).abs() < TOLERANCE, "{what} {name}: {value}, pycocotools {expected}");
+    }
+}
+
+#[test]
+fn the_sample_results_of_the_coco_api() {
+    let Some(shared) = shared() else { return };
+    let text = std::fs::read_to_string(shared.join("eval_cocoapi_val2014_100/expected_stats.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    for run in expected["runs"].as_array().unwrap() {
+        let path = |key: &str| shared.join(run[key].as_str().unwrap());
+        let iou: IouType = run["iouType"].as_str().unwrap().parse().unwrap();
+        let summary = score(&path("gt"), &path("dt"), iou, &ScoreOptions::default()).unwrap();
+        let what = format!("{} {}", run["dt"], iou.name());
+        assert_stats(&summary, &run["stats"], &what);
+        for class in &summary.per_class {
+            let expected = run["per_category_AP"][class.id.to_string()].as_f64().unwrap();
+            assert!((class.ap - expected).abs() < TOLERANCE, "{what} {}: {}, {expected}", class.name, class.ap);
+        }
+    }
+}
+
+/// The generator of `tests/parity/cocoeval/make.py`.
+struct Lcg(u64);
+
+impl Lcg {
+    fn pick(&mut self, count: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % count
+    }
+
+    fn quad(&mut self, [x, y, w, h]: [i64; 4]) -> Vec<f64> {
+        let mut point = |start: i64, size: i64| start as f64 + self.pick(4 * size as usize + 1) as f64 / 4.0;
+        (0..4).flat_map(|_| [point(x, w), point(y, h)]).collect()
+    }
+
+    fn place(&mut self, width: usize, height: usize) -> [i64; 4] {
+        let (x, y) = (self.pick(width - 10), self.pick(height - 10));
+        [x as i64, y as i64, 1 + self.pick(width - x) as i64, 1 + self.pick(height - y) as i64]
+    }
+}
+
+const CATEGORIES: [u32; 7] = [1, 2, 3, 5, 8, 13, 21];
+
+/// Ground truth and each image's detections, as `make.py` generates them; masks only where asked for.
+fn generate(seed: u64, images: usize, masks: bool) -> (Arc<Index>, Vec<(i64, Vec<Detection>)>) {
+    let mut lcg = Lcg(seed);
+    let (mut entries, mut annotations, mut detections) = (Vec::new(), Vec::new(), Vec::new());
+    for i in 0..images {
+        let (id, width, height) = (3 * i as i64 + 1, 100 + lcg.pick(60), 80 + lcg.pick(60));
+        entries.push(json!({"id": id, "width": width, "height": height, "file_name": format!("{id}.jpg")}));
+        let mut objects: Vec<(u32, [i64; 4])> = Vec::new();
+        for _ in 0..if lcg.pick(10) == 0 { 0 } else { 1 + lcg.pick(8) } {
+            let mut object = (CATEGORIES[lcg.pick(6)], lcg.place(width, height));
+            if !objects.is_empty() && lcg.pick(8) == 0 {
+                object = objects[lcg.pick(objects.len())];
+            }
+            objects.push(object);
+            let (category, place) = object;
+            let crowd = lcg.pick(12) == 0;
+            annotations.push(json!({
+                "id": annotations.len() + 1, "image_id": id, "category_id": category, "bbox": place,
+                "area": (place[2] * place[3] * 3) as f64 / 4.0, "iscrowd": u8::from(crowd),
+                "segmentation": [lcg.quad(place)],
+            }));
+        }
+        let mut found = Vec::new();
+        for _ in 0..if lcg.pick(10) == 0 { 0 } else { 100 } {
+            let (category_id, [x, y, w, h]) = if !objects.is_empty() && lcg.pick(2) == 0 {
+                let (category, [x, y, w, h]) = objects[lcg.pick(objects.len())];
+                let (x, y) = (x + lcg.pick(7) as i64 - 3, y + lcg.pick(7) as i64 - 3);
+                (category, [x, y, (w + lcg.pick(9) as i64 - 4).max(1), (h + lcg.pick(9) as i64 - 4).max(1)])
+            } else {
+                (CATEGORIES[lcg.pick(7)], lcg.place(width, height))
+            };
+            let score = lcg.pick(50) as f64 / 50.0;
+            let polygon = lcg.quad([x, y, w, h]);
+            let mask = masks.then(|| Rle::from_polygon(&polygon, height as u32, width as u32).unwrap());
+            found.push(Detection { category_id, bbox: [x, y, w, h].map(|v| v as f64), score, mask, area: None });
+        }
+        detections.push((id, found));
+    }
+    let categories: Vec<Value> = CATEGORIES.iter().map(|id| json!({"id": id, "name": format!("c{id}")})).collect();
+    let text = json!({"annotations": annotations, "images": entries, "categories": categories}).to_string();
+    let index = Index::read(text.as_bytes(), "generated", &LoadOptions::default()).unwrap();
+    (Arc::new(index), detections)
+}
+
+/// Every number of one run in `expected.json`.
+fn assert_run(summary: &Summary, run: &str) {
+    let expected: Value = serde_json::from_str(include_str!("../parity/cocoeval/expected.json")).unwrap();
+    let expected = &expected[run];
+    assert_eq!(format!("{summary}\n"), expected["text"].as_str().unwrap());
+    let numbers = |key: &str| -> Vec<f64> {
+        expected[key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+    };
+    let near = |what: &str, value: f64, expected: f64| {
+        assert!((value - expected).abs() < TOLERANCE, "{run} {what}: {value}, pycocotools {expected}");
+    };
+    for ((name, value), expected) in summary.named().zip(numbers("stats")) {
+        near(name, value, expected);
+    }
+    // The stored arrays are means over the leading axes, for each of K · A · M cells.
+    let cells = summary.curves.classes * 12;
+    for (key, values) in [
+        ("precision", &summary.curves.precision),
+        ("recall", &summary.curves.recall),
+        ("scores", &summary.curves.scores),
+    ] {
+        let expected = numbers(key);
+        assert_eq!(expected.len(), cells);
+        for (cell, expected) in expected.into_iter().enumerate() {
+            let line: Vec<f64> = values.iter().skip(cell).step_by(cells).copied().collect();
+            near(key, line.iter().sum::<f64>() / line.len() as f64, expected);
+        }
+    }
+}
+
+#[test]
+fn generated_boxes() {
+    let (truth, detections) = generate(7, 1000, false);
+    let mut evaluator = Evaluator::new(&truth, IouType::Bbox);
+    evaluator.add_all(detections.clone()).unwrap();
+    let summary = evaluator.finish();
+    assert_run(&summary, "bbox");
+    assert_eq!((summary.images, summary.per_class[6].ap), (1000, -1.0));
+
+    // Two evaluators, each with its share and the second one's images in reverse, one of them seen by both.
+    let (mut left, mut right) = (Evaluator::new(&truth, IouType::Bbox), Evaluator::new(&truth, IouType::Bbox));
+    for (id, found) in &detections[..501] {
+        left.add(*id, found.clone()).unwrap();
+    }
+    right.add_all(detections[500..].iter().rev().cloned().collect()).unwrap();
+    let stored = serde_json::to_string(right.state()).unwrap();
+    left.merge(serde_json::from_str(&stored).unwrap()).unwrap();
+    assert_eq!((left.finish().stats, left.image_count()), (summary.stats, 1000));
+    left.reset();
+    assert_eq!(left.finish().stats, [-1.0; 12]);
+}
+
+#[test]
+fn generated_boxes_of_some_images() {
+    let (truth, detections) = generate(7, 1000, false);
+    let mut evaluator = Evaluator::new(&truth, IouType::Bbox);
+    evaluator.add_all(detections.into_iter().step_by(3).collect()).unwrap();
+    assert_run(&evaluator.finish(), "bbox_subset");
+}
+
+#[test]
+fn generated_masks() {
+    let (truth, detections) = generate(11, 150, true);
+    let mut evaluator = Evaluator::new(&truth, IouType::Segm);
+    evaluator.add_all(detections).unwrap();
+    assert_run(&evaluator.finish(), "segm");
+}

@@ -56,8 +56,6 @@ def collate(batch):
 
 def main():
     root, workers = sys.argv[1], int(sys.argv[2])
-    if workers == 0:
-        torch.set_num_threads(os.cpu_count())
     with contextlib.redirect_stdout(io.StringIO()):
         data = Masked(os.path.join(root, "train2017"), os.path.join(root, "annotations", "instances_train2017.json"))
     loader = DataLoader(

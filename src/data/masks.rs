@@ -42,12 +42,17 @@ impl Masks {
 
     /// All planes, `[N, H, W]` end to end, 0 or 1.
     pub fn to_planes(&self) -> Vec<u8> {
-        let plane = self.height * self.width;
-        let mut planes = vec![0; self.instances.len() * plane];
-        for (mask, plane) in self.instances.iter().zip(planes.chunks_exact_mut(plane.max(1))) {
+        let mut planes = vec![0; self.instances.len() * self.height * self.width];
+        self.paint(&mut planes);
+        planes
+    }
+
+    /// Sets the foreground to 1 in planes `[N, H, W]` of zeros.
+    pub fn paint(&self, planes: &mut [u8]) {
+        let plane = (self.height * self.width).max(1);
+        for (mask, plane) in self.instances.iter().zip(planes.chunks_exact_mut(plane)) {
             mask.paint(plane, self.width);
         }
-        planes
     }
 
     /// Turns left and right round.

@@ -1,9 +1,9 @@
 //! Pictures at another size.
 
-use anyhow::{Context, Result, ensure};
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::{F32, F32x3, InnerPixel, U8, U8x3};
-use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
+use anyhow::{Context, Result, bail, ensure};
+use fast_image_resize::images::{self, ImageRef, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::F32;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,81 +35,67 @@ pub fn resized(image: &Image, height: usize, width: usize, interpolation: Interp
         Interpolation::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
         Interpolation::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
     };
-    let from = (image.height, image.width);
-    let to = (height, width);
-    let pixels = match (&image.pixels, image.channels) {
-        (Pixels::U8(values), 1) => Pixels::U8(convolve::<U8, u8, 1>(values, from, to, algorithm)?),
-        (Pixels::U8(values), 3) => Pixels::U8(convolve::<U8x3, u8, 3>(values, from, to, algorithm)?),
-        (Pixels::F32(values), 1) => Pixels::F32(convolve::<F32, f32, 1>(values, from, to, algorithm)?),
-        (Pixels::F32(values), 3) => Pixels::F32(convolve::<F32x3, f32, 3>(values, from, to, algorithm)?),
-        (_, channels) => anyhow::bail!("a picture of {channels} channels cannot be resized"),
+    let from = [image.height, image.width];
+    let kind = match (&image.pixels, image.channels) {
+        (Pixels::U8(_), 1) => PixelType::U8,
+        (Pixels::U8(_), 3) => PixelType::U8x3,
+        (Pixels::F32(_), 1 | 3) => PixelType::F32,
+        (_, channels) => bail!("a picture of {channels} channels cannot be resized"),
+    };
+    let options = ResizeOptions::new().resize_alg(algorithm);
+    let pixels = match &image.pixels {
+        Pixels::U8(bytes) => Pixels::U8(resize_bytes(bytes, from, [height, width], kind, &options)?),
+        Pixels::F32(values) => Pixels::F32(resize_floats(values, image.channels, from, [height, width], &options)?),
     };
     Ok(Image { height, width, channels: image.channels, pixels })
 }
 
-/// Values as pixels of the resizing library and back.
-trait Convert<T, const C: usize>: InnerPixel {
-    fn pack(values: [T; C]) -> Self;
-    fn unpack(self) -> [T; C];
-}
-
-macro_rules! convert {
-    ($pixel:ty, $value:ty, 1) => {
-        impl Convert<$value, 1> for $pixel {
-            fn pack([value]: [$value; 1]) -> Self {
-                Self::new(value)
-            }
-            fn unpack(self) -> [$value; 1] {
-                [self.0]
-            }
-        }
-    };
-    ($pixel:ty, $value:ty, 3) => {
-        impl Convert<$value, 3> for $pixel {
-            fn pack(values: [$value; 3]) -> Self {
-                Self::new(values)
-            }
-            fn unpack(self) -> [$value; 3] {
-                self.0
-            }
-        }
-    };
-}
-
-convert!(U8, u8, 1);
-convert!(U8x3, u8, 3);
-convert!(F32, f32, 1);
-convert!(F32x3, f32, 3);
-
-fn convolve<P: PixelTrait + Convert<T, C> + Default, T: Copy, const C: usize>(
-    values: &[T],
-    (height, width): (usize, usize),
-    (new_height, new_width): (usize, usize),
-    algorithm: ResizeAlg,
-) -> Result<Vec<T>> {
-    let pixels: Vec<P> = values.as_chunks::<C>().0.iter().map(|&pixel| P::pack(pixel)).collect();
-    // Rows first, then columns, with rounding between them: PIL's and torchvision's way. The library alone would begin with
-    // the columns, and a fifth of the bytes would differ by one.
-    let options = ResizeOptions::new().resize_alg(algorithm);
-    let narrowed = pass(pixels, (height, width), (height, new_width), &options)?;
-    let resized = pass(narrowed, (height, new_width), (new_height, new_width), &options)?;
-    Ok(resized.iter().flat_map(|pixel| pixel.unpack()).collect())
-}
-
-fn pass<P: PixelTrait + Default>(
-    pixels: Vec<P>,
-    from: (usize, usize),
-    to: (usize, usize),
+/// Rows first, then columns, with rounding between them: PIL's and torchvision's way. The library alone would begin with
+/// the columns, and a fifth of the bytes would differ by one.
+fn resize_bytes(
+    bytes: &[u8],
+    from: [usize; 2],
+    to: [usize; 2],
+    kind: PixelType,
     options: &ResizeOptions,
-) -> Result<Vec<P>> {
-    if from == to {
-        return Ok(pixels);
+) -> Result<Vec<u8>> {
+    let between = [from[0], to[1]];
+    let pass = |bytes: &[u8], from: [usize; 2], to: [usize; 2]| -> Result<Vec<u8>> {
+        let ([height, width], [new_height, new_width]) = (sides(from)?, sides(to)?);
+        let source = ImageRef::new(width, height, bytes, kind)?;
+        let mut target = images::Image::new(new_width, new_height, kind);
+        Resizer::new().resize(&source, &mut target, options)?;
+        Ok(target.into_vec())
+    };
+    match (from == between, between == to) {
+        (true, true) => Ok(bytes.to_vec()),
+        (true, false) => pass(bytes, from, to),
+        (false, true) => pass(bytes, from, to),
+        (false, false) => pass(&pass(bytes, from, between)?, between, to),
     }
-    let side = |value: usize| u32::try_from(value).context("a side of the picture is too long");
-    let source = TypedImageRef::new(side(from.1)?, side(from.0)?, &pixels)?;
-    let mut resized = vec![P::default(); to.0 * to.1];
-    let mut target = TypedImage::from_pixels_slice(side(to.1)?, side(to.0)?, &mut resized)?;
-    Resizer::new().resize_typed(&source, &mut target, options)?;
-    drop(target);
+}
+
+/// Channel by channel: floats are resized rarely, after another step has made them.
+fn resize_floats(
+    values: &[f32],
+    channels: usize,
+    from: [usize; 2],
+    to: [usize; 2],
+    options: &ResizeOptions,
+) -> Result<Vec<f32>> {
+    let ([height, width], [new_height, new_width]) = (sides(from)?, sides(to)?);
+    let mut resized = vec![0.0; to[0] * to[1] * channels];
+    for c in 0..channels {
+        let plane: Vec<F32> = values[c..].iter().step_by(channels).map(|&v| F32::new(v)).collect();
+        let source = TypedImageRef::new(width, height, &plane)?;
+        let mut target = TypedImage::<F32>::new(new_width, new_height);
+        Resizer::new().resize_typed(&source, &mut target, options)?;
+        resized[c..].iter_mut().step_by(channels).zip(target.pixels()).for_each(|(to, from)| *to = from.0);
+    }
     Ok(resized)
+}
+
+fn sides(size: [usize; 2]) -> Result<[u32; 2]> {
+    let side = |side: usize| u32::try_from(side).context("a side of the picture is too long");
+    Ok([side(size[0])?, side(size[1])?])
 }

@@ -3,7 +3,7 @@
 //! A sample's stream depends on the seed, the epoch and the sample's index alone: the number of workers, their order and
 //! a resume in the middle of an epoch change nothing.
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 
 /// The generator handed to transforms.
 pub type SampleRng = rand_chacha::ChaCha8Rng;
@@ -30,4 +30,25 @@ pub fn stream(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> SampleRng 
         slot.copy_from_slice(&value.to_le_bytes());
     }
     SampleRng::from_seed(key)
+}
+
+/// Whether an event of probability `p` happens.
+pub fn chance(rng: &mut SampleRng, p: f64) -> bool {
+    rng.random::<f64>() < p
+}
+
+/// A number between `low` and `high`.
+pub fn between(rng: &mut SampleRng, [low, high]: [f64; 2]) -> f64 {
+    low + (high - low) * rng.random::<f64>()
+}
+
+/// A whole number from `low` to `high`, both included.
+pub fn whole(rng: &mut SampleRng, low: i64, high: i64) -> i64 {
+    if low >= high { low } else { rng.random_range(low..=high) }
+}
+
+/// A number of the standard normal distribution (Box and Muller).
+pub fn normal(rng: &mut SampleRng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }

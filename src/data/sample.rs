@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 
 use super::fields;
 use super::image::Image;
+use super::masks::Masks;
 
 /// The value of one field.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +22,8 @@ pub enum Field {
     Integers(Vec<i64>),
     /// Numbers, one an instance.
     Numbers(Vec<f32>),
+    /// Height and width of a picture.
+    Size([usize; 2]),
     /// One whole number.
     Integer(i64),
     /// One number.
@@ -38,15 +41,34 @@ pub enum Field {
     },
 }
 
-/// Instance masks of one image, one byte (0 or 1) a pixel, row by row.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Masks {
-    /// Height in pixels.
-    pub height: usize,
-    /// Width in pixels.
-    pub width: usize,
-    /// One buffer of `height * width` an instance.
-    pub bitmaps: Vec<Vec<u8>>,
+impl Field {
+    /// Number of instances, in a field of instances.
+    pub fn instances(&self) -> Option<usize> {
+        match self {
+            Field::Boxes(boxes) => Some(boxes.len()),
+            Field::Masks(masks) => Some(masks.instances.len()),
+            Field::Keypoints(instances) => Some(instances.len()),
+            Field::Integers(values) => Some(values.len()),
+            Field::Numbers(values) => Some(values.len()),
+            _ => None,
+        }
+    }
+
+    fn keep_instances(&mut self, keep: &[bool]) {
+        match self {
+            Field::Boxes(boxes) => retain(boxes, keep),
+            Field::Masks(masks) => retain(&mut masks.instances, keep),
+            Field::Keypoints(instances) => retain(instances, keep),
+            Field::Integers(values) => retain(values, keep),
+            Field::Numbers(values) => retain(values, keep),
+            _ => {}
+        }
+    }
+}
+
+fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
+    let mut keep = keep.iter();
+    values.retain(|_| keep.next().copied().unwrap_or(true));
 }
 
 /// One sample: fields by name, in the order in which they were added.
@@ -117,6 +139,23 @@ impl Sample {
         match self.get_mut(fields::IMAGE) {
             Some(Field::Image(image)) => Ok(image),
             _ => Err(anyhow!("the sample {source} has no image")),
+        }
+    }
+
+    /// Number of instances (boxes, masks, keypoints, or numbers one an instance), when there are such fields.
+    pub fn instances(&self) -> Option<usize> {
+        self.iter().find_map(|(_, field)| field.instances())
+    }
+
+    /// Drops the instances for which `keep` is false from every field of instances.
+    pub fn keep_instances(&mut self, keep: &[bool]) {
+        if keep.iter().all(|&k| k) {
+            return;
+        }
+        for (_, field) in self.iter_mut() {
+            if field.instances() == Some(keep.len()) {
+                field.keep_instances(keep);
+            }
         }
     }
 

@@ -62,14 +62,7 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            severity,
-            code,
-            message: message.into(),
-            primary: None,
-            labels: Vec::new(),
-            help: None,
-        }
+        Self { severity, code, message: message.into(), primary: None, labels: Vec::new(), help: None }
     }
 
     /// Points at the text at fault.

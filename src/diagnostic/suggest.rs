@@ -40,8 +40,7 @@ fn cost(name: &str, candidate: &str) -> Option<f64> {
         return Some(edits as f64 - similarity);
     }
     let within = |long: &str, short: &str| {
-        short.len() >= 4
-            && (long.ends_with(&format!("_{short}")) || long.starts_with(&format!("{short}_")))
+        short.len() >= 4 && (long.ends_with(&format!("_{short}")) || long.starts_with(&format!("{short}_")))
     };
     (within(name, candidate) || within(candidate, name)).then_some(10.0 - similarity)
 }

@@ -23,12 +23,7 @@ fn merge_at(base: &mut Table, over: Table, path: &mut Vec<String>, found: &mut D
     }
 }
 
-fn merge_entry(
-    base: &mut Table,
-    entry: super::Entry,
-    path: &mut Vec<String>,
-    found: &mut Diagnostics,
-) {
+fn merge_entry(base: &mut Table, entry: super::Entry, path: &mut Vec<String>, found: &mut Diagnostics) {
     let key = path.last().cloned().unwrap_or_default();
     let Some(existing) = base.entry_mut(&key) else {
         base.insert(key, entry);

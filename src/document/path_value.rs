@@ -86,6 +86,7 @@ impl Document {
     }
 
     /// Resolves the paths in the JSON of the node at `pointer`: every string for which `schema` says `"format": "path"`.
+<<<<<<< HEAD
     pub fn resolve_paths(
         &self,
         pointer: &[PathSegment],
@@ -98,6 +99,10 @@ impl Document {
             root: schema,
             sources,
         };
+=======
+    pub fn resolve_paths(&self, pointer: &[PathSegment], json: &mut Json, schema: &Json, sources: &Sources) {
+        let walk = Walk { document: self, root: schema, sources };
+>>>>>>> data
         walk.visit(&mut pointer.to_vec(), json, schema, 0);
     }
 }

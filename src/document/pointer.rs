@@ -71,9 +71,7 @@ fn step<'a>(value: &'a Value, segment: &PathSegment) -> Option<Found<'a>> {
     match (value, segment) {
         (Value::Table(table), PathSegment::Key(key)) => table.entry(key).map(Found::Entry),
         (Value::Array(items), PathSegment::Index(index)) => items.get(*index).map(Found::Element),
-        (Value::Array(items), PathSegment::Key(key)) => {
-            items.get(key.parse::<usize>().ok()?).map(Found::Element)
-        }
+        (Value::Array(items), PathSegment::Key(key)) => items.get(key.parse::<usize>().ok()?).map(Found::Element),
         _ => None,
     }
 }

@@ -6,3 +6,4 @@ mod coco_mask;
 mod coco_synthetic;
 mod document;
 mod tensorboard;
+mod transforms;

@@ -1,5 +1,11 @@
 //! Datasets: indexed samples.
 
+pub mod coco;
+pub mod image_folder;
+pub mod mnist;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -33,7 +39,7 @@ pub trait Dataset: Send + Sync {
         bail!("the dataset has no property `{name}`")
     }
 
-    /// Height / width of the picture at `index` when known without decoding it, for batches of alike shapes.
+    /// Width / height of the picture at `index` when known without decoding it, for batches of alike shapes.
     fn aspect_ratio(&self, _index: usize) -> Option<f32> {
         None
     }
@@ -41,6 +47,11 @@ pub trait Dataset: Send + Sync {
     /// Names of the classes by label, for people.
     fn class_names(&self) -> Vec<(i64, String)> {
         Vec::new()
+    }
+
+    /// The annotations in COCO's form, for metrics that judge at the size on disk and by the original annotations.
+    fn coco(&self) -> Option<&crate::coco::index::Index> {
+        None
     }
 
     /// Something said once when the run starts, such as an audit of annotations.

@@ -1,5 +1,7 @@
 //! Loaders: batches out of a dataset and a transform.
 
+pub mod batch;
+
 use anyhow::Result;
 
 use crate::data::Batch;

@@ -227,6 +227,7 @@ fn two_values_on_a_line() {
 
 #[test]
 fn numbers_that_are_none() {
+<<<<<<< HEAD
     let world = World::new(
         "[optimizer.a]\nlr = 0.0.1\nmomentum = .9\nsteps = 012\nbig = 99999999999999999999\nhuge = 1e999\n",
     );
@@ -265,6 +266,11 @@ fn numbers_that_are_none() {
 
     error: p.toml: 5 errors
     "#);
+=======
+    let world =
+        World::new("[optimizer.a]\nlr = 0.0.1\nmomentum = .9\nsteps = 012\nbig = 99999999999999999999\nhuge = 1e999\n");
+    assert_snapshot!(world.mistakes(), @"");
+>>>>>>> data
 }
 
 #[test]
@@ -484,6 +490,7 @@ fn parents_in_a_circle() {
     let world = World::new("extends = \"b.toml\"\n")
         .file("b.toml", "extends = \"c.toml\"\n")
         .file("c.toml", "\nextends = \"./p.toml\"\n");
+<<<<<<< HEAD
     assert_snapshot!(world.mistakes(), @r#"
     error[extends-cycle]: `extends` goes round in a circle: p.toml → b.toml → c.toml → p.toml
      --> c.toml:2:11
@@ -493,6 +500,9 @@ fn parents_in_a_circle() {
 
     error: p.toml: 1 error
     "#);
+=======
+    assert_snapshot!(world.mistakes(), @"");
+>>>>>>> data
 }
 
 #[test]
@@ -531,6 +541,7 @@ fn a_parent_named_by_a_variable() {
 fn a_mistake_in_a_parent() {
     let world = World::new("extends = \"base/b.toml\"\n[loader.a]\nworkers = oops\n")
         .file("base/b.toml", "[loader.a]\nbatch_size = nope\n");
+<<<<<<< HEAD
     assert_snapshot!(world.mistakes(), @r#"
     error[syntax]: a text needs quotes around it
      --> p.toml:3:11
@@ -550,10 +561,14 @@ fn a_mistake_in_a_parent() {
 
     error: p.toml: 2 errors
     "#);
+=======
+    assert_snapshot!(world.mistakes(), @"");
+>>>>>>> data
 }
 
 #[test]
 fn a_profile_that_is_misspelt() {
+<<<<<<< HEAD
     let world = World::new("[profile.demo]\nvars.x = 1\n[profile.fast]\nvars.x = 2\n[vars]\nx = 0\n[a.b]\nc = \"${x}\"\n").profile("dmeo");
     assert_snapshot!(world.mistakes(), @r#"
     error[unknown-profile]: there is no profile `dmeo`
@@ -562,6 +577,12 @@ fn a_profile_that_is_misspelt() {
 
     error: p.toml: 1 error
     "#);
+=======
+    let world =
+        World::new("[profile.demo]\nvars.x = 1\n[profile.fast]\nvars.x = 2\n[vars]\nx = 0\n[a.b]\nc = \"${x}\"\n")
+            .profile("dmeo");
+    assert_snapshot!(world.mistakes(), @"");
+>>>>>>> data
 }
 
 #[test]
@@ -778,6 +799,7 @@ fn a_set_of_an_unknown_variable() {
 
 #[test]
 fn a_variable_made_of_itself() {
+<<<<<<< HEAD
     let world = World::new(
         "[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n",
     );
@@ -796,10 +818,16 @@ fn a_variable_made_of_itself() {
 
     error: p.toml: 2 errors
     "#);
+=======
+    let world =
+        World::new("[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n");
+    assert_snapshot!(world.mistakes(), @"");
+>>>>>>> data
 }
 
 #[test]
 fn a_variable_that_is_misspelt() {
+<<<<<<< HEAD
     let world = World::new(
         "[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n",
     );
@@ -814,6 +842,11 @@ fn a_variable_that_is_misspelt() {
 
     error: p.toml: 1 error
     "#);
+=======
+    let world =
+        World::new("[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n");
+    assert_snapshot!(world.mistakes(), @"");
+>>>>>>> data
 }
 
 #[test]
@@ -878,6 +911,7 @@ fn names_that_are_none() {
     let world = World::new(
         "[dataset.a]\na = \"${}\"\nb = \"${a b}\"\nc = \"${x:-3}\"\nd = \"${evn:HOME}\"\ne = \"${env:HOME:x}\"\n",
     );
+<<<<<<< HEAD
     assert_snapshot!(world.mistakes(), @r#"
     error[variable-name]: a name is missing
      --> p.toml:2:8
@@ -939,6 +973,9 @@ fn a_date_where_a_table_should_be() {
 
     error: p.toml: 1 error
     "#);
+=======
+    assert_snapshot!(world.mistakes(), @"");
+>>>>>>> data
 }
 
 #[test]

@@ -1,0 +1,522 @@
+//! Batches of samples, made by worker threads.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Loader;
+use crate::components::dataset::Dataset;
+use crate::components::transform::Transform;
+use crate::data::order::{Order, aspect_ratio_group};
+use crate::data::pool::{Pool, Stop, guarded};
+use crate::data::random::{Purpose, stream};
+use crate::data::{Batch, Sample};
+use crate::registry::{Component, Kind, Ref};
+use crate::run::{BuildContext, Instance, State, Stateful};
+
+/// Batches of a dataset's samples, read and transformed by worker threads.
+///
+/// The order of an epoch and the random numbers of each sample depend on the pipeline's seed, the epoch and the sample
+/// alone: the same batches come out with any number of workers, and a resumed run goes on with the very batch it stopped at.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchConfig {
+    /// Where samples come from.
+    pub dataset: Ref<dyn Dataset>,
+    /// What is done to each sample.
+    #[serde(default)]
+    pub transform: Option<Ref<dyn Transform>>,
+    /// Samples a batch.
+    #[schemars(range(min = 1))]
+    #[serde(default = "one")]
+    pub batch_size: usize,
+    /// Whether each epoch goes through the samples in an order of its own.
+    #[serde(default)]
+    pub shuffle: bool,
+    /// Threads that read and transform samples; 0 does it between the iterations.
+    #[schemars(range(max = 1024))]
+    #[serde(default = "four")]
+    pub workers: usize,
+    /// Batches that each worker may be ahead.
+    #[schemars(range(min = 1, max = 1024))]
+    #[serde(default = "two")]
+    pub prefetch: usize,
+    /// Whether a last batch that is not full is left out.
+    #[serde(default)]
+    pub drop_last: bool,
+    /// At most this many batches an epoch.
+    #[schemars(range(min = 1))]
+    #[serde(default)]
+    pub limit_batches: Option<usize>,
+    /// Makes batches of pictures of alike shape: this many bins of width / height between 1/2 and 1, as many between 1
+    /// and 2, and those beyond. All batches are then full.
+    #[schemars(range(max = 100))]
+    #[serde(default)]
+    pub group_by_aspect_ratio: Option<usize>,
+    /// What happens when a sample cannot be read or transformed.
+    #[serde(default)]
+    pub on_error: OnError,
+}
+
+/// What happens when a sample cannot be read or transformed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The run stops, naming the sample.
+    #[default]
+    Raise,
+    /// The sample is left out of its batch; the log tells the number once an epoch.
+    Skip,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn two() -> usize {
+    2
+}
+
+fn four() -> usize {
+    4
+}
+
+impl Component for BatchConfig {
+    const KIND: Kind = Kind::Loader;
+    const TYPE: &'static str = "batch";
+    const EXAMPLE: &'static str = r#"
+[dataset.train]
+type = "mnist"
+root = "builtin:digits"
+
+[transform.train]
+type = "normalize"
+mean = [0.1307]
+std = [0.3081]
+
+[loader.train]
+type = "batch"
+dataset = "dataset.train"
+transform = "transform.train"
+batch_size = 64
+shuffle = true
+workers = 2
+"#;
+
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let dataset = ctx.get(&self.dataset)?;
+        let transform = self.transform.as_ref().map(|port| ctx.get(port)).transpose()?;
+        let name = ctx.node.to_string();
+        Ok(Instance::loader(BatchLoader::new(&self, dataset, transform, ctx.run.seed, name)?))
+    }
+}
+
+crate::register!(BatchConfig);
+
+/// What workers need to make a batch.
+struct Source {
+    dataset: Arc<dyn Dataset>,
+    dataset_name: String,
+    transform: Option<Arc<dyn Transform>>,
+    seed: u64,
+    on_error: OnError,
+}
+
+/// A batch on its way, with what was left out of it. No batch when nothing of it could be read.
+struct Made {
+    batch: Option<Batch>,
+    skipped: Vec<String>,
+}
+
+impl Source {
+    fn sample(&self, epoch: u64, index: usize) -> Result<Sample> {
+        guarded(|| {
+            let sample = self.dataset.get(index)?;
+            let Some(transform) = &self.transform else { return Ok(sample) };
+            let source = sample.source().to_owned();
+            let mut rng = stream(self.seed, Purpose::Sample, epoch, index as u64);
+            guarded(|| transform.apply(sample, &mut rng)).with_context(|| format!("transforming {source}"))
+        })
+        .with_context(|| format!("sample {index} of {}", self.dataset_name))
+    }
+
+    fn make(&self, epoch: u64, position: usize, indices: &[usize], stop: &Stop) -> Result<Made> {
+        let mut samples = Vec::with_capacity(indices.len());
+        let mut skipped = Vec::new();
+        for &index in indices {
+            if stop.asked() {
+                bail!("the loader was stopped");
+            }
+            match self.sample(epoch, index) {
+                Ok(sample) => samples.push(sample),
+                Err(error) if self.on_error == OnError::Skip => skipped.push(format!("{error:#}")),
+                Err(error) => return Err(error),
+            }
+        }
+        if samples.is_empty() {
+            return Ok(Made { batch: None, skipped });
+        }
+        if let Some(transform) = &self.transform {
+            let mut rng = stream(self.seed, Purpose::Batch, epoch, position as u64);
+            samples = transform.apply_batch(samples, &mut rng).context("transforming a batch")?;
+        }
+        Ok(Made { batch: Some(Batch::collate(samples)?), skipped })
+    }
+}
+
+/// An epoch under way.
+enum Epoch {
+    /// Batches are made when asked for: those of the numbers from `next` on.
+    Inline { number: u64, batches: Vec<Vec<usize>>, next: usize },
+    /// Batches are made ahead.
+    Threads(Pool<Made>),
+}
+
+/// Where the loader stands, for resuming: batches of which nothing could be read were not handed out, so the number of
+/// batches handed out alone would not say it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Position {
+    epoch: usize,
+    handed_out: usize,
+    empty: usize,
+}
+
+/// Samples left out in this epoch.
+#[derive(Debug, Default)]
+struct Skipped {
+    count: usize,
+    first: Option<String>,
+}
+
+/// See [`BatchConfig`].
+pub struct BatchLoader {
+    name: String,
+    source: Arc<Source>,
+    order: Order,
+    workers: usize,
+    prefetch: usize,
+    epoch: Option<Epoch>,
+    position: Position,
+    skipped: Skipped,
+}
+
+impl BatchLoader {
+    /// A loader named `name` over `dataset`.
+    ///
+    /// # Errors
+    /// When there would be no batch, or shapes of pictures are needed and unknown.
+    pub fn new(
+        config: &BatchConfig,
+        dataset: Arc<dyn Dataset>,
+        transform: Option<Arc<dyn Transform>>,
+        seed: u64,
+        name: String,
+    ) -> Result<BatchLoader> {
+        let dataset_name = config.dataset.node.to_string();
+        let samples = dataset.len();
+        ensure!(config.batch_size > 0, "batch_size must be 1 or more");
+        ensure!(samples > 0, "{dataset_name} has no samples");
+        let bins = config.group_by_aspect_ratio;
+        let groups = bins.map(|bins| shape_groups(&*dataset, &dataset_name, bins)).transpose()?;
+        let order = Order {
+            samples,
+            batch_size: config.batch_size,
+            shuffle: config.shuffle,
+            drop_last: config.drop_last,
+            limit: config.limit_batches,
+            groups,
+        };
+        ensure!(
+            order.epoch_length() > 0,
+            "{dataset_name} has {samples} samples, too few for one full batch of {}; lower batch_size, or leave out \
+             drop_last and group_by_aspect_ratio",
+            config.batch_size
+        );
+        let source = Source { dataset, dataset_name, transform, seed, on_error: config.on_error };
+        Ok(BatchLoader {
+            name,
+            source: Arc::new(source),
+            order,
+            workers: config.workers,
+            prefetch: config.prefetch,
+            epoch: None,
+            position: Position::default(),
+            skipped: Skipped::default(),
+        })
+    }
+
+    fn next_made(&mut self) -> Option<Result<Made>> {
+        match self.epoch.as_mut()? {
+            Epoch::Threads(pool) => pool.next(),
+            Epoch::Inline { number, batches, next } => {
+                let indices = batches.get(*next)?;
+                *next += 1;
+                let (number, position) = (*number, *next - 1);
+                Some(guarded(|| self.source.make(number, position, indices, &Stop::default())))
+            }
+        }
+    }
+
+    /// Says once an epoch what was left out.
+    fn report_skipped(&mut self) {
+        let Skipped { count, first } = std::mem::take(&mut self.skipped);
+        if let Some(first) = first {
+            let epoch = self.position.epoch + 1;
+            tracing::warn!("{}: {count} sample(s) of epoch {epoch} were left out; the first: {first}", self.name);
+        }
+    }
+}
+
+impl Loader for BatchLoader {
+    fn epoch_length(&self) -> Option<usize> {
+        Some(self.order.epoch_length())
+    }
+
+    fn start_epoch(&mut self, epoch: usize, first_batch: usize) -> Result<()> {
+        self.report_skipped();
+        self.epoch = None;
+        let resumed = self.position.epoch == epoch && self.position.handed_out == first_batch;
+        let empty = if resumed { self.position.empty } else { 0 };
+        self.position = Position { epoch, handed_out: first_batch, empty };
+        let number = epoch as u64;
+        let batches = self.order.batches(self.source.seed, number);
+        let first = (first_batch + empty).min(batches.len());
+        self.epoch = Some(if self.workers == 0 {
+            Epoch::Inline { number, batches, next: first }
+        } else {
+            let (source, range) = (self.source.clone(), first..batches.len());
+            let make = move |position: usize, stop: &Stop| source.make(number, position, &batches[position], stop);
+            let workers = self.workers.min(range.len()).max(1);
+            Epoch::Threads(Pool::start(&self.name, workers, workers * self.prefetch, range, Arc::new(make))?)
+        });
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
+        ensure!(self.epoch.is_some(), "{}: a batch was asked for before the epoch began", self.name);
+        while let Some(made) = self.next_made() {
+            let Made { batch, skipped } = made.with_context(|| self.name.clone())?;
+            self.skipped.count += skipped.len();
+            self.skipped.first = self.skipped.first.take().or(skipped.into_iter().next());
+            if batch.is_some() {
+                self.position.handed_out += 1;
+                return Ok(batch);
+            }
+            self.position.empty += 1;
+        }
+        let first = self.skipped.first.clone();
+        self.report_skipped();
+        match first {
+            Some(first) if self.position.handed_out == 0 => {
+                Err(anyhow!("{}: no sample of the epoch could be read; the first: {first}", self.name))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Stateful for BatchLoader {
+    fn state(&self) -> Result<State> {
+        State::of(&self.position)
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.position = state.to().with_context(|| format!("{}: the saved state is not a loader's", self.name))?;
+        Ok(())
+    }
+}
+
+/// The group of each sample by the shape of its picture.
+fn shape_groups(dataset: &dyn Dataset, name: &str, bins: usize) -> Result<Vec<usize>> {
+    let group = |index| {
+        let ratio = dataset.aspect_ratio(index).ok_or_else(|| {
+            anyhow!("{name} does not know the shapes of its pictures beforehand; leave out group_by_aspect_ratio")
+        })?;
+        Ok(aspect_ratio_group(ratio, bins))
+    };
+    (0..dataset.len()).map(group).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{BatchField, Field, SampleRng, fields};
+    use rand::Rng;
+    use serde_json::json;
+
+    /// Numbered samples; those in `bad` cannot be read.
+    #[derive(Default)]
+    struct Numbers {
+        len: usize,
+        bad: Vec<usize>,
+        panics: Option<usize>,
+    }
+
+    impl Dataset for Numbers {
+        fn len(&self) -> usize {
+            self.len
+        }
+
+        fn get(&self, index: usize) -> Result<Sample> {
+            ensure!(!self.bad.contains(&index), "number {index} is bad");
+            assert!(self.panics != Some(index), "number {index} panics");
+            let sample = Sample::new().with(fields::IMAGE_ID, Field::Integer(index as i64));
+            Ok(sample.with(fields::SOURCE, Field::Text(format!("number {index}"))))
+        }
+
+        fn aspect_ratio(&self, index: usize) -> Option<f32> {
+            Some(if index.is_multiple_of(3) { 0.4 } else { 1.7 })
+        }
+    }
+
+    /// Adds a random number to each sample.
+    struct Noise;
+
+    impl Transform for Noise {
+        fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
+            Ok(sample.with("noise", Field::Scalar(rng.random())))
+        }
+
+        fn apply_batch(&self, samples: Vec<Sample>, rng: &mut SampleRng) -> Result<Vec<Sample>> {
+            let noise: f64 = rng.random();
+            Ok(samples.into_iter().map(|s| s.with("batch_noise", Field::Scalar(noise))).collect())
+        }
+    }
+
+    fn loader(dataset: Numbers, options: serde_json::Value) -> BatchLoader {
+        try_loader(dataset, options).unwrap()
+    }
+
+    fn try_loader(dataset: Numbers, options: serde_json::Value) -> Result<BatchLoader> {
+        let mut config = json!({ "dataset": "dataset.numbers" });
+        config.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        let config: BatchConfig = serde_json::from_value(config).unwrap();
+        BatchLoader::new(&config, Arc::new(dataset), Some(Arc::new(Noise)), 7, "loader.test".into())
+    }
+
+    /// Every value of every batch from here to the end of the epoch.
+    fn rest(loader: &mut BatchLoader) -> Vec<Vec<f64>> {
+        std::iter::from_fn(|| loader.next_batch().unwrap()).map(|batch| values(&batch)).collect()
+    }
+
+    fn values(batch: &Batch) -> Vec<f64> {
+        let mut all = Vec::new();
+        for (_, field) in batch.iter() {
+            if let BatchField::Stacked(tensor) = field {
+                all.extend(Vec::<f64>::try_from(tensor.to_kind(tch::Kind::Double)).unwrap());
+            }
+        }
+        all
+    }
+
+    fn numbers(len: usize) -> Numbers {
+        Numbers { len, ..Numbers::default() }
+    }
+
+    #[test]
+    fn any_number_of_workers_makes_the_same_batches() {
+        let epochs = |workers: usize| {
+            let mut loader = loader(numbers(23), json!({ "batch_size": 4, "shuffle": true, "workers": workers }));
+            assert_eq!(loader.epoch_length(), Some(6));
+            let mut epoch = |n| {
+                loader.start_epoch(n, 0).unwrap();
+                rest(&mut loader)
+            };
+            [epoch(0), epoch(1), epoch(0)]
+        };
+        let alone = epochs(0);
+        assert_ne!(alone[0], alone[1]);
+        assert_eq!(alone[0], alone[2]);
+        assert_eq!(alone[0].len(), 6);
+        assert_eq!(epochs(1), alone);
+        assert_eq!(epochs(4), alone);
+    }
+
+    #[test]
+    fn an_epoch_can_be_entered_at_any_batch() {
+        for workers in [0, 3] {
+            let mut loader = loader(numbers(20), json!({ "batch_size": 3, "shuffle": true, "workers": workers }));
+            loader.start_epoch(5, 0).unwrap();
+            let whole = rest(&mut loader);
+            for first in 0..=whole.len() {
+                loader.start_epoch(5, first).unwrap();
+                assert_eq!(rest(&mut loader), whole[first..]);
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_comes_out_at_its_batch_and_names_the_sample() {
+        for workers in [0, 2] {
+            let bad = Numbers { len: 8, bad: vec![5], panics: None };
+            let mut loader = loader(bad, json!({ "batch_size": 2, "workers": workers }));
+            loader.start_epoch(0, 0).unwrap();
+            assert!(loader.next_batch().unwrap().is_some());
+            assert!(loader.next_batch().unwrap().is_some());
+            let error = format!("{:#}", loader.next_batch().unwrap_err());
+            assert_eq!(error, "loader.test: sample 5 of dataset.numbers: number 5 is bad");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error_of_its_sample() {
+        for workers in [0, 2] {
+            let bad = Numbers { len: 4, bad: vec![], panics: Some(1) };
+            let mut loader = loader(bad, json!({ "batch_size": 2, "workers": workers }));
+            loader.start_epoch(0, 0).unwrap();
+            let error = format!("{:#}", loader.next_batch().unwrap_err());
+            assert!(error.contains("sample 1 of dataset.numbers") && error.contains("number 1 panics"), "{error}");
+        }
+    }
+
+    #[test]
+    fn skipped_samples_are_left_out_and_resuming_stays_exact() {
+        for workers in [0, 2] {
+            let dataset = || Numbers { len: 8, bad: vec![1, 2, 3], panics: None };
+            let options = json!({ "batch_size": 2, "workers": workers, "on_error": "skip" });
+            let mut first = loader(dataset(), options.clone());
+            first.start_epoch(0, 0).unwrap();
+            assert_eq!(first.next_batch().unwrap().unwrap().size, 1);
+            assert_eq!(first.next_batch().unwrap().unwrap().sources(), ["number 4", "number 5"]);
+            let state = first.state().unwrap();
+            let mut second = loader(dataset(), options);
+            second.load_state(&state).unwrap();
+            second.start_epoch(0, 2).unwrap();
+            assert_eq!(rest(&mut second), rest(&mut first));
+            assert_eq!(first.skipped.count, 0, "reported at the end of the epoch");
+        }
+    }
+
+    #[test]
+    fn an_epoch_without_any_readable_sample_is_an_error() {
+        let bad = Numbers { len: 2, bad: vec![0, 1], panics: None };
+        let mut loader = loader(bad, json!({ "on_error": "skip", "workers": 1 }));
+        loader.start_epoch(0, 0).unwrap();
+        let error = loader.next_batch().unwrap_err().to_string();
+        assert!(error.contains("no sample of the epoch could be read") && error.contains("number 0 is bad"), "{error}");
+    }
+
+    #[test]
+    fn alike_shapes_share_batches() {
+        let options = json!({ "batch_size": 4, "shuffle": true, "group_by_aspect_ratio": 3, "workers": 0 });
+        let mut loader = loader(numbers(30), options);
+        loader.start_epoch(0, 0).unwrap();
+        let mut batches = 0;
+        while let Some(batch) = loader.next_batch().unwrap() {
+            let ids = Vec::<i64>::try_from(batch.stacked(fields::IMAGE_ID).unwrap()).unwrap();
+            assert!(ids.iter().all(|id| (id % 3 == 0) == (ids[0] % 3 == 0)), "{ids:?}");
+            batches += 1;
+        }
+        assert_eq!(Some(batches), loader.epoch_length());
+    }
+
+    #[test]
+    fn a_loader_without_batches_is_refused() {
+        let error = |dataset, options| try_loader(dataset, options).err().map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(error(numbers(0), json!({})), "dataset.numbers has no samples");
+        let few = error(numbers(3), json!({ "batch_size": 4, "drop_last": true }));
+        assert!(few.contains("too few for one full batch of 4"), "{few}");
+    }
+}

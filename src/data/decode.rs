@@ -1,0 +1,81 @@
+//! Pictures from files.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use tch::Tensor;
+
+use super::image::Image;
+
+/// Endings of files that are taken for pictures.
+pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
+
+/// Reads a JPEG, PNG, WebP or GIF (first frame) file as RGB bytes. Gray and CMYK become RGB, transparency is dropped.
+///
+/// With `exif` the picture is turned the way its camera noted; without it pixels stay as they are stored, which is what
+/// annotations of COCO refer to.
+///
+/// # Errors
+/// When the file cannot be read, or holds no whole picture: its path, and why.
+pub fn read_image(path: &Path, exif: bool) -> Result<Image> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()))?;
+    decode_image(&bytes, exif).with_context(|| format!("cannot decode the image {}", path.display()))
+}
+
+/// As [`read_image`], from the bytes of a file.
+///
+/// # Errors
+/// When they hold no whole picture.
+pub fn decode_image(bytes: &[u8], exif: bool) -> Result<Image> {
+    let planes = pipe_native::image::decode(bytes, exif)?;
+    let [channels, height, width] = planes.size()[..] else { anyhow::bail!("not a picture: {:?}", planes.size()) };
+    // The decoder lends rows of whole pixels as planes, so nothing moves here but the copy out.
+    interleaved(&planes, height as usize, width as usize, channels as usize)
+}
+
+fn interleaved(planes: &Tensor, height: usize, width: usize, channels: usize) -> Result<Image> {
+    let pixels = planes.f_permute([1, 2, 0])?.f_contiguous()?;
+    let mut bytes = vec![0u8; height * width * channels];
+    ensure!(pixels.numel() == bytes.len(), "a picture of {:?} has {} values", planes.size(), pixels.numel());
+    let count = bytes.len();
+    pixels.f_copy_data_u8(&mut bytes, count)?;
+    Ok(Image::from_u8(height, width, channels, bytes))
+}
+
+/// Whether a file's name ends like a picture's.
+pub fn is_image_file(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_comes_back_as_it_was_encoded() {
+        let values: Vec<u8> = (0..2 * 3 * 3).map(|i| i * 9).collect();
+        let planes = Tensor::from_slice(&values).view([2, 3, 3]).permute([2, 0, 1]).contiguous();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        std::fs::write(&path, pipe_native::image::encode_png(&planes, 6).unwrap()).unwrap();
+        assert_eq!(read_image(&path, false).unwrap(), Image::from_u8(2, 3, 3, values));
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing.jpg");
+        assert!(read_image(&missing, false).unwrap_err().to_string().contains("missing.jpg"));
+        let image = Tensor::zeros([3, 64, 64], (tch::Kind::Uint8, tch::Device::Cpu));
+        let whole = pipe_native::image::encode_jpeg(&image, 90).unwrap();
+        for (name, bytes) in
+            [("cut.jpg", &whole[..whole.len() / 2]), ("text.jpg", b"this is not a picture at all".as_slice())]
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let error = format!("{:#}", read_image(&path, false).unwrap_err());
+            assert!(error.contains(name) && error.contains("decode"), "{error}");
+        }
+    }
+}

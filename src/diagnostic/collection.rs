@@ -70,7 +70,9 @@ impl Diagnostics {
         let within = |inner: &Location, outer: &Location| {
             outer.span.start <= inner.span.start && inner.span.end <= outer.span.end
         };
-        self.muted.iter().any(|muted| muted.source == place.source && (within(place, muted) || within(muted, place)))
+        self.muted.iter().any(|muted| {
+            muted.source == place.source && (within(place, muted) || within(muted, place))
+        })
     }
 
     /// Whether any finding stops the pipeline.
@@ -186,7 +188,6 @@ mod tests {
         let at = |start, end| Diagnostic::error("t", "t").at(Location::new(id, start..end));
         let mut found = Diagnostics::from(at(5, 9));
         found.mute(Location::new(id, 5..9));
-<<<<<<< HEAD
         let later: Diagnostics = [
             at(4, 10),
             at(5, 6),
@@ -195,10 +196,6 @@ mod tests {
         ]
         .into_iter()
         .collect();
-=======
-        let later: Diagnostics =
-            [at(4, 10), at(5, 6), at(11, 12), Diagnostic::error("t", "no place")].into_iter().collect();
->>>>>>> data
         found.merge(later);
         let starts: Vec<_> = found
             .iter()

@@ -121,15 +121,11 @@ fn snippets<'a>(
             let span = sources.clip(place);
             span.start - window.bytes.start..span.end - window.bytes.start
         };
-<<<<<<< HEAD
         let labels = labels.map(|(place, text)| {
             AnnotationKind::Context
                 .span(shift(place))
                 .label(text.as_str())
         });
-=======
-        let labels = labels.map(|(place, text)| AnnotationKind::Context.span(shift(place)).label(text.as_str()));
->>>>>>> data
         Snippet::source(&sources.text(source)[window.bytes.clone()])
             .line_start(window.first_line)
             .path(sources.name(source))
@@ -218,12 +214,8 @@ mod tests {
         let mut sources = Sources::default();
         let id = sources.add_file("a.toml", "é");
         for (start, end) in [(0, 1), (1, 1), (1, 2), (2, 2), (2, 99), (50, 99)] {
-<<<<<<< HEAD
             let found =
                 Diagnostics::from(Diagnostic::error("test", "x").at(Location::new(id, start..end)));
-=======
-            let found = Diagnostics::from(Diagnostic::error("test", "x").at(Location::new(id, start..end)));
->>>>>>> data
             assert!(found.render_text(&sources, false).contains("a.toml"));
         }
     }

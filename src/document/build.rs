@@ -248,7 +248,6 @@ fn step<'t>(
             }
         }
         _ => {
-<<<<<<< HEAD
             let message = format!(
                 "`{}` is {}, so nothing can be set inside it",
                 key.name,
@@ -257,11 +256,6 @@ fn step<'t>(
             let problem = Diagnostic::error("duplicate-key", message)
                 .at(key.location.clone())
                 .label(first.clone(), "set here");
-=======
-            let message = format!("`{}` is {}, so nothing can be set inside it", key.name, article(kind));
-            let problem =
-                Diagnostic::error("duplicate-key", message).at(key.location.clone()).label(first.clone(), "set here");
->>>>>>> data
             problems.push(problem);
             None
         }

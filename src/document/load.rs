@@ -59,7 +59,11 @@ impl Document {
     ///
     /// As much of a document as there is comes back even with errors, so that later phases can report theirs too; it must
     /// not be run then. `None` only where the file itself cannot be read.
-    pub fn load(path: &Path, options: &LoadOptions<'_>, sources: &mut Sources) -> (Option<Self>, Diagnostics) {
+    pub fn load(
+        path: &Path,
+        options: &LoadOptions<'_>,
+        sources: &mut Sources,
+    ) -> (Option<Self>, Diagnostics) {
         let mut found = Diagnostics::new();
         let document = Loader {
             options,
@@ -209,15 +213,10 @@ impl Loader<'_, '_> {
         let same = |file: &&File| normalize(&file.path) == path;
         let shown = |path: &Path| path.display().to_string();
         if let Some(start) = files.iter().position(|file| same(&file)) {
-<<<<<<< HEAD
             let mut names: Vec<_> = files[start..]
                 .iter()
                 .map(|file| self.sources.name(file.source).to_owned())
                 .collect();
-=======
-            let mut names: Vec<_> =
-                files[start..].iter().map(|file| self.sources.name(file.source).to_owned()).collect();
->>>>>>> data
             names.push(names.first().cloned().unwrap_or_default());
             let message = format!("`extends` goes round in a circle: {}", names.join(" → "));
             self.found

@@ -43,7 +43,11 @@ pub(super) fn parse(text: &str, source: SourceId, layer: Layer, found: &mut Diag
 }
 
 /// Parses `a.b.c=VALUE`. A VALUE that is no TOML and does not begin like a string, array or table is taken as text.
-pub(super) fn parse_set(text: &str, source: SourceId, found: &mut Diagnostics) -> Option<(Vec<Key>, Node)> {
+pub(super) fn parse_set(
+    text: &str,
+    source: SourceId,
+    found: &mut Diagnostics,
+) -> Option<(Vec<Key>, Node)> {
     let whole = Location::new(source, 0..text.len());
     let wrong = |message: &str| {
         Diagnostic::error("invalid-set", message)
@@ -130,18 +134,12 @@ fn looks_like_header(text: &str, tokens: &[Token]) -> bool {
     }
     let closed = skip(&mut rest, TokenKind::RightSquareBracket);
     skip(&mut rest, TokenKind::Whitespace);
-<<<<<<< HEAD
     let ended = rest.first().is_none_or(|token| {
         matches!(
             token.kind(),
             TokenKind::Newline | TokenKind::Comment | TokenKind::Eof
         )
     });
-=======
-    let ended = rest
-        .first()
-        .is_none_or(|token| matches!(token.kind(), TokenKind::Newline | TokenKind::Comment | TokenKind::Eof));
->>>>>>> data
     closed == opened && ended
 }
 
@@ -206,7 +204,10 @@ impl Events {
     }
 
     fn skip_space(&mut self) {
-        while matches!(self.peek_kind(), Some(EventKind::Whitespace | EventKind::Comment | EventKind::Newline)) {
+        while matches!(
+            self.peek_kind(),
+            Some(EventKind::Whitespace | EventKind::Comment | EventKind::Newline)
+        ) {
             self.next += 1;
         }
     }

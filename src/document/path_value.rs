@@ -86,7 +86,6 @@ impl Document {
     }
 
     /// Resolves the paths in the JSON of the node at `pointer`: every string for which `schema` says `"format": "path"`.
-<<<<<<< HEAD
     pub fn resolve_paths(
         &self,
         pointer: &[PathSegment],
@@ -99,10 +98,6 @@ impl Document {
             root: schema,
             sources,
         };
-=======
-    pub fn resolve_paths(&self, pointer: &[PathSegment], json: &mut Json, schema: &Json, sources: &Sources) {
-        let walk = Walk { document: self, root: schema, sources };
->>>>>>> data
         walk.visit(&mut pointer.to_vec(), json, schema, 0);
     }
 }

@@ -73,14 +73,9 @@ impl<'a> Writer<'a> {
 
     /// Values first, then tables, then arrays of tables: after a header, TOML cannot go back to the root.
     fn root(&mut self, root: &Table) {
-<<<<<<< HEAD
         let (blocks, values): (Vec<_>, Vec<_>) = root
             .iter()
             .partition(|(_, entry)| entry.node.as_table().is_some() || is_repeated(&entry.node));
-=======
-        let (blocks, values): (Vec<_>, Vec<_>) =
-            root.iter().partition(|(_, entry)| entry.node.as_table().is_some() || is_repeated(&entry.node));
->>>>>>> data
         let mut lines = Vec::new();
         for (key, entry) in values {
             self.lines(
@@ -136,7 +131,13 @@ impl<'a> Writer<'a> {
         self.values(header, pointer, table, |_| true);
     }
 
-    fn values(&mut self, header: &str, pointer: &[PathSegment], table: &Table, wanted: impl Fn(&Node) -> bool) {
+    fn values(
+        &mut self,
+        header: &str,
+        pointer: &[PathSegment],
+        table: &Table,
+        wanted: impl Fn(&Node) -> bool,
+    ) {
         if !self.text.is_empty() {
             self.text.push('\n');
         }
@@ -156,7 +157,13 @@ impl<'a> Writer<'a> {
     }
 
     /// The lines of one value: tables become dotted keys, so that each value keeps its own comment.
-    fn lines(&self, pointer: &mut Vec<PathSegment>, key: String, node: &Node, lines: &mut Vec<(String, String)>) {
+    fn lines(
+        &self,
+        pointer: &mut Vec<PathSegment>,
+        key: String,
+        node: &Node,
+        lines: &mut Vec<(String, String)>,
+    ) {
         if let Some(table) = node.as_table()
             && !table.is_empty()
             && !self.masked(pointer)

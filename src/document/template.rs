@@ -170,7 +170,6 @@ impl Scanner<'_> {
     }
 }
 
-<<<<<<< HEAD
 fn fault(
     code: &'static str,
     message: impl Into<String>,
@@ -183,10 +182,6 @@ fn fault(
         help: help.into(),
         span,
     }
-=======
-fn fault(code: &'static str, message: impl Into<String>, help: impl Into<String>, span: Range<usize>) -> Fault {
-    Fault { code, message: message.into(), help: help.into(), span }
->>>>>>> data
 }
 
 fn check_name(name: &str, environment: bool, at: usize) -> Result<(), Fault> {
@@ -262,7 +257,10 @@ mod tests {
         assert_eq!(shape("$$${a}"), "'$${a}'");
         assert_eq!(shape("${env:HOME}"), "env HOME");
         assert_eq!(shape("${env:A:-}"), "env A or [Text(\"\")]");
-        assert_eq!(shape("${env:A:-x/${b}}/c"), "env A or [Text(\"x/\"), Variable { name: \"b\", span: 11..15 }] '/c'");
+        assert_eq!(
+            shape("${env:A:-x/${b}}/c"),
+            "env A or [Text(\"x/\"), Variable { name: \"b\", span: 11..15 }] '/c'"
+        );
     }
 
     #[test]

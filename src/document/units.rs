@@ -41,16 +41,11 @@ impl FromStr for Duration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-<<<<<<< HEAD
         let wrong = |why: &str| {
             format!(
                 "`{text}` is not a duration: {why}; write it like \"90s\", \"10m\" or \"1h30m\""
             )
         };
-=======
-        let wrong =
-            |why: &str| format!("`{text}` is not a duration: {why}; write it like \"90s\", \"10m\" or \"1h30m\"");
->>>>>>> data
         let mut rest = text.trim();
         if rest.is_empty() {
             return Err(wrong("it is empty"));
@@ -120,7 +115,9 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("`{text}` is not a size in bytes: {why}; write it like \"512MB\" or \"2GiB\"");
+        let wrong = |why: &str| {
+            format!("`{text}` is not a size in bytes: {why}; write it like \"512MB\" or \"2GiB\"")
+        };
         let (number, unit) = split_at(text.trim(), |c| c.is_ascii_digit() || c == '.');
         let count: f64 = number
             .parse()

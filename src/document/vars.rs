@@ -183,22 +183,22 @@ impl Resolver<'_> {
         let mut ingredients = vec![ingredient(name, &variable.node)];
         ingredients.extend(variable.node.origin.ingredients.iter().cloned());
         let secret = variable.node.origin.secret || is_secret(&ingredients, place.key);
-        let origin =
-            Origin { layer: place.node.origin.layer.clone(), ingredients, secret, base: variable.node.origin.base };
+        let origin = Origin {
+            layer: place.node.origin.layer.clone(),
+            ingredients,
+            secret,
+            base: variable.node.origin.base,
+        };
         Some((variable.node.value.clone(), origin))
     }
 
     fn mix(&mut self, place: Place<'_>, parts: &[Part]) -> Option<(Value, Origin)> {
-<<<<<<< HEAD
         let mut mixture = Mixture {
             text: String::new(),
             ingredients: Vec::new(),
             secret: false,
             base: None,
         };
-=======
-        let mut mixture = Mixture { text: String::new(), ingredients: Vec::new(), secret: false, base: None };
->>>>>>> data
         let mut fine = true;
         for part in parts {
             fine &= self.add(place, part, &mut mixture).is_some();
@@ -282,7 +282,12 @@ impl Resolver<'_> {
     }
 
     /// The variable of a `${name}`, or `None` with the reason reported, here or at the variable itself.
-    fn reference(&mut self, place: Place<'_>, name: &str, span: &Range<usize>) -> Option<Rc<Variable>> {
+    fn reference(
+        &mut self,
+        place: Place<'_>,
+        name: &str,
+        span: &Range<usize>,
+    ) -> Option<Rc<Variable>> {
         let at = self.inside(place.node, place.text, span);
         if self.vars.get(name).is_none() {
             self.found.push(self.unknown(name, at));
@@ -412,7 +417,11 @@ impl Resolver<'_> {
 }
 
 fn ingredient(name: &str, node: &Node) -> Ingredient {
-    Ingredient::Variable { name: name.to_owned(), location: node.location.clone(), layer: node.origin.layer.clone() }
+    Ingredient::Variable {
+        name: name.to_owned(),
+        location: node.location.clone(),
+        layer: node.origin.layer.clone(),
+    }
 }
 
 /// A scalar as part of a text.
@@ -429,7 +438,9 @@ fn plain_text(value: &Value) -> Option<String> {
 /// The price of a copy, and how deep it is nested.
 fn measure(value: &Value) -> (usize, usize) {
     let inside = |parts: &mut dyn Iterator<Item = (usize, usize)>| {
-        parts.fold((VALUE_PRICE, 1), |(size, depth), (more, deeper)| (size.saturating_add(more), depth.max(deeper + 1)))
+        parts.fold((VALUE_PRICE, 1), |(size, depth), (more, deeper)| {
+            (size.saturating_add(more), depth.max(deeper + 1))
+        })
     };
     match value {
         Value::String(text) => (VALUE_PRICE + text.len(), 0),
@@ -452,7 +463,6 @@ fn is_secret(ingredients: &[Ingredient], key: &str) -> bool {
 
 /// Whether a word of the name, between `_`, `-` and changes of case, is one that names a secret.
 fn sounds_secret(name: &str) -> bool {
-<<<<<<< HEAD
     const WORDS: [&str; 10] = [
         "token",
         "secret",
@@ -465,10 +475,6 @@ fn sounds_secret(name: &str) -> bool {
         "credentials",
         "auth",
     ];
-=======
-    const WORDS: [&str; 10] =
-        ["token", "secret", "password", "passwd", "passphrase", "key", "apikey", "credential", "credentials", "auth"];
->>>>>>> data
     let mut words = vec![String::new()];
     let mut lower_before = false;
     for c in name.chars() {

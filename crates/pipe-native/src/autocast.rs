@@ -83,11 +83,7 @@ mod tests {
         assert_eq!(inner.unwrap(), (Kind::BFloat16, Kind::Half, Kind::Float, Kind::BFloat16));
         assert_eq!(product_kind(), Kind::Float);
         let panicked = std::panic::catch_unwind(|| {
-<<<<<<< HEAD
             autocast(Device::Cpu, Some(Kind::BFloat16), || -> () { std::panic::resume_unwind(Box::new("stop")) })
-=======
-            autocast(Device::Cpu, Some(Kind::BFloat16), || std::panic::resume_unwind(Box::new("stop"))).map(|()| ())
->>>>>>> data
         });
         assert!(panicked.is_err());
         assert_eq!(product_kind(), Kind::Float);

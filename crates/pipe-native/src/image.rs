@@ -84,12 +84,7 @@ fn check_png(bytes: &[u8]) -> Result<()> {
         if chunk.starts_with(b"IEND") {
             return Ok(());
         }
-<<<<<<< HEAD
         rest = &after[len + 4..];
-=======
-        // Length, kind, data, checksum.
-        at = at.saturating_add(u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(12);
->>>>>>> data
     }
 }
 

@@ -176,15 +176,10 @@ impl Event {
     pub fn block(&self, stream: &Stream) -> Result<()> {
         match &self.inner {
             Inner::Host(_) => Ok(()),
-<<<<<<< HEAD
             Inner::Device { event, .. } => {
                 // SAFETY: `event` is ours and alive until drop; the stream outlives the call.
                 ffi::check(unsafe { ffi::pn_event_block(*event, &stream.id) })
             }
-=======
-            // SAFETY: `event` is ours and alive until drop; the stream outlives the call.
-            Inner::Device { event, .. } => ffi::check(unsafe { ffi::pn_event_block(*event, &stream.id) }),
->>>>>>> data
         }
     }
 

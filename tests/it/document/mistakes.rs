@@ -227,7 +227,6 @@ fn two_values_on_a_line() {
 
 #[test]
 fn numbers_that_are_none() {
-<<<<<<< HEAD
     let world = World::new(
         "[optimizer.a]\nlr = 0.0.1\nmomentum = .9\nsteps = 012\nbig = 99999999999999999999\nhuge = 1e999\n",
     );
@@ -266,11 +265,6 @@ fn numbers_that_are_none() {
 
     error: p.toml: 5 errors
     "#);
-=======
-    let world =
-        World::new("[optimizer.a]\nlr = 0.0.1\nmomentum = .9\nsteps = 012\nbig = 99999999999999999999\nhuge = 1e999\n");
-    assert_snapshot!(world.mistakes(), @"");
->>>>>>> data
 }
 
 #[test]
@@ -490,7 +484,6 @@ fn parents_in_a_circle() {
     let world = World::new("extends = \"b.toml\"\n")
         .file("b.toml", "extends = \"c.toml\"\n")
         .file("c.toml", "\nextends = \"./p.toml\"\n");
-<<<<<<< HEAD
     assert_snapshot!(world.mistakes(), @r#"
     error[extends-cycle]: `extends` goes round in a circle: p.toml → b.toml → c.toml → p.toml
      --> c.toml:2:11
@@ -500,9 +493,6 @@ fn parents_in_a_circle() {
 
     error: p.toml: 1 error
     "#);
-=======
-    assert_snapshot!(world.mistakes(), @"");
->>>>>>> data
 }
 
 #[test]
@@ -541,7 +531,6 @@ fn a_parent_named_by_a_variable() {
 fn a_mistake_in_a_parent() {
     let world = World::new("extends = \"base/b.toml\"\n[loader.a]\nworkers = oops\n")
         .file("base/b.toml", "[loader.a]\nbatch_size = nope\n");
-<<<<<<< HEAD
     assert_snapshot!(world.mistakes(), @r#"
     error[syntax]: a text needs quotes around it
      --> p.toml:3:11
@@ -561,14 +550,10 @@ fn a_mistake_in_a_parent() {
 
     error: p.toml: 2 errors
     "#);
-=======
-    assert_snapshot!(world.mistakes(), @"");
->>>>>>> data
 }
 
 #[test]
 fn a_profile_that_is_misspelt() {
-<<<<<<< HEAD
     let world = World::new("[profile.demo]\nvars.x = 1\n[profile.fast]\nvars.x = 2\n[vars]\nx = 0\n[a.b]\nc = \"${x}\"\n").profile("dmeo");
     assert_snapshot!(world.mistakes(), @r#"
     error[unknown-profile]: there is no profile `dmeo`
@@ -577,12 +562,6 @@ fn a_profile_that_is_misspelt() {
 
     error: p.toml: 1 error
     "#);
-=======
-    let world =
-        World::new("[profile.demo]\nvars.x = 1\n[profile.fast]\nvars.x = 2\n[vars]\nx = 0\n[a.b]\nc = \"${x}\"\n")
-            .profile("dmeo");
-    assert_snapshot!(world.mistakes(), @"");
->>>>>>> data
 }
 
 #[test]
@@ -799,7 +778,6 @@ fn a_set_of_an_unknown_variable() {
 
 #[test]
 fn a_variable_made_of_itself() {
-<<<<<<< HEAD
     let world = World::new(
         "[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n",
     );
@@ -818,16 +796,10 @@ fn a_variable_made_of_itself() {
 
     error: p.toml: 2 errors
     "#);
-=======
-    let world =
-        World::new("[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n");
-    assert_snapshot!(world.mistakes(), @"");
->>>>>>> data
 }
 
 #[test]
 fn a_variable_that_is_misspelt() {
-<<<<<<< HEAD
     let world = World::new(
         "[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n",
     );
@@ -842,11 +814,6 @@ fn a_variable_that_is_misspelt() {
 
     error: p.toml: 1 error
     "#);
-=======
-    let world =
-        World::new("[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n");
-    assert_snapshot!(world.mistakes(), @"");
->>>>>>> data
 }
 
 #[test]
@@ -911,7 +878,6 @@ fn names_that_are_none() {
     let world = World::new(
         "[dataset.a]\na = \"${}\"\nb = \"${a b}\"\nc = \"${x:-3}\"\nd = \"${evn:HOME}\"\ne = \"${env:HOME:x}\"\n",
     );
-<<<<<<< HEAD
     assert_snapshot!(world.mistakes(), @r#"
     error[variable-name]: a name is missing
      --> p.toml:2:8
@@ -973,9 +939,6 @@ fn a_date_where_a_table_should_be() {
 
     error: p.toml: 1 error
     "#);
-=======
-    assert_snapshot!(world.mistakes(), @"");
->>>>>>> data
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! Sinks: consume records.
 
+pub mod console;
+pub mod json_lines;
+pub mod tensorboard;
+
 use anyhow::Result;
 
 use crate::registry::{Kind, PortKind};

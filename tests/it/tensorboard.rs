@@ -84,7 +84,7 @@ fn masked_crc(data: &[u8]) -> u32 {
             (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 }
         })
     });
-    (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// All events of a file; panics on a broken record.

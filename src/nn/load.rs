@@ -22,6 +22,9 @@ pub struct LoadOptions {
     pub strip_prefix: String,
     /// Put this before the file's names (`backbone.body.`); only the model's names under it can be missing.
     pub into_prefix: String,
+    /// Names starting with one of these may be of another shape, even with `strict`; they keep their values and are
+    /// reported as misshapen.
+    pub replaceable: Vec<String>,
 }
 
 impl Default for LoadOptions {
@@ -30,6 +33,7 @@ impl Default for LoadOptions {
             strict: true,
             strip_prefix: String::new(),
             into_prefix: String::new(),
+            replaceable: Vec::new(),
         }
     }
 }
@@ -61,6 +65,13 @@ impl LoadReport {
     /// Whether everything fitted.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
+    }
+
+    /// Whether everything fitted but what was allowed not to.
+    fn is_acceptable(&self, options: &LoadOptions) -> bool {
+        let allowed = |name: &str| options.replaceable.iter().any(|prefix| name.starts_with(prefix));
+        let sound = self.misshapen.iter().all(|(name, _, _)| allowed(name));
+        sound && self.missing.is_empty() && self.unexpected.is_empty()
     }
 
     /// The unexpected name most like `name`, if one is near.
@@ -166,7 +177,7 @@ pub(super) fn load(
     }
     report.loaded = fitting.iter().map(|(name, _, _)| name.clone()).collect();
     report.missing = missing(model, state, options, &report);
-    if options.strict && !report.is_complete() {
+    if options.strict && !report.is_acceptable(options) {
         bail!("the weights do not fit the model: {report}");
     }
     for (name, target, source) in fitting {

@@ -17,5 +17,5 @@ pub fn roi_align(features: &Tensor, boxes: &Tensor, scale: f64, side: i64, sampl
         let wide = features.f_to_kind(Kind::Float)?;
         return Ok(roi_align(&wide, &boxes.f_to_kind(Kind::Float)?, scale, side, sampling_ratio)?.f_to_kind(kind)?);
     }
-    pipe_native::ops::roi_align(features, boxes, scale, (side, side), sampling_ratio, false)
+    pipe_native::ops::roi_align(features, boxes, scale, side, side, sampling_ratio, false)
 }

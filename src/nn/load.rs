@@ -69,7 +69,12 @@ impl LoadReport {
 
     /// Whether everything fitted but what was allowed not to.
     fn is_acceptable(&self, options: &LoadOptions) -> bool {
-        let allowed = |name: &str| options.replaceable.iter().any(|prefix| name.starts_with(prefix));
+        let allowed = |name: &str| {
+            options
+                .replaceable
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        };
         let sound = self.misshapen.iter().all(|(name, _, _)| allowed(name));
         sound && self.missing.is_empty() && self.unexpected.is_empty()
     }

@@ -396,8 +396,24 @@ fn faster_rcnn_with_bottlenecks() {
     );
 }
 
+/// torch's generator is one for the process, and other tests draw from it: this one runs in a process of its own.
 #[test]
 fn one_seed_gives_torchvisions_weights_and_samples() {
+    let test = "detection::seeded_alone";
+    let alone = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&alone.stdout);
+    assert!(
+        alone.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+}
+
+#[test]
+#[ignore = "run by one_seed_gives_torchvisions_weights_and_samples"]
+fn seeded_alone() {
     let backbone = || BackboneOptions::scratch(ResNetKind::ResNet18);
     let expected = expected("seeded");
     for (name, v2) in [("mask_v1", false), ("mask_v2", true), ("faster_v1", false)] {

@@ -7,6 +7,7 @@ import sys
 import torch
 from safetensors.torch import load_file
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import make  # noqa: E402
 

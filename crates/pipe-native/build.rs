@@ -7,11 +7,8 @@ use std::process::exit;
 const SOURCES: [&str; 4] = ["ops.cpp", "optim.cpp", "roi_align.cpp", "runtime.cpp"];
 
 /// File name of each stub in OUT_DIR, the name it answers to, and its source.
-const STUBS: [(&str, &str); 3] = [
-    ("libtorch_python.so", "python_stub.c"),
-    ("libtorch_cuda.so", "empty_stub.c"),
-    ("libtorch.so", "empty_stub.c"),
-];
+const STUBS: [(&str, &str); 3] =
+    [("libtorch_python.so", "python_stub.c"), ("libtorch_cuda.so", "empty_stub.c"), ("libtorch.so", "empty_stub.c")];
 
 fn main() {
     println!("cargo::rerun-if-changed=csrc");
@@ -24,6 +21,8 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .pic(true)
+        // Without it `at::parallel_for` is one plain loop.
+        .flag("-fopenmp")
         // The kernels here run in tests too; unoptimised they are many times slower.
         .opt_level(3)
         .debug(false)
@@ -44,15 +43,14 @@ fn main() {
     println!("cargo::rustc-link-search=native={}", lib.display());
     println!("cargo::rustc-link-lib=dylib=torch_cpu");
     println!("cargo::rustc-link-lib=dylib=c10");
+    println!("cargo::rustc-link-lib=dylib=gomp");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo::metadata=lib={}", lib.display());
 }
 
 /// The folder with libtorch's `include` and `lib`, or the end of the build with words for people.
 fn libtorch() -> PathBuf {
-    let given = env::var_os("LIBTORCH")
-        .map(PathBuf::from)
-        .unwrap_or_default();
+    let given = env::var_os("LIBTORCH").map(PathBuf::from).unwrap_or_default();
     match std::path::absolute(&given) {
         Ok(path) if path.join("include/ATen").is_dir() && path.join("lib").is_dir() => path,
         _ => {
@@ -80,10 +78,7 @@ fn stub(out: &Path, name: &str, source: &Path) {
         .arg(source)
         .status();
     if !made.as_ref().is_ok_and(std::process::ExitStatus::success) {
-        println!(
-            "cargo::error=the C compiler could not make {}: {made:?}",
-            out.display()
-        );
+        println!("cargo::error=the C compiler could not make {}: {made:?}", out.display());
         exit(1);
     }
 }

@@ -24,19 +24,9 @@ impl AnchorGenerator {
             levels == ratios && levels > 0,
             "anchors: sizes for {levels} levels but aspect ratios for {ratios}; give both one list a level"
         );
-        let positive = sizes
-            .iter()
-            .chain(aspect_ratios)
-            .flatten()
-            .all(|number| *number > 0.0);
-        ensure!(
-            positive,
-            "anchors: every size and aspect ratio must be positive"
-        );
-        let cells = sizes
-            .iter()
-            .zip(aspect_ratios)
-            .map(|(sizes, ratios)| cell(sizes, ratios));
+        let positive = sizes.iter().chain(aspect_ratios).flatten().all(|number| *number > 0.0);
+        ensure!(positive, "anchors: every size and aspect ratio must be positive");
+        let cells = sizes.iter().zip(aspect_ratios).map(|(sizes, ratios)| cell(sizes, ratios));
         let cells = cells.collect::<Result<Vec<_>>>()?;
         let counts: Vec<_> = cells.iter().map(|cell| cell.size()[0]).collect();
         ensure!(
@@ -68,24 +58,16 @@ impl AnchorGenerator {
             self.cells.len(),
             features.len()
         );
-        let levels = self
-            .cells
-            .iter()
-            .zip(features)
-            .map(|(cell, feature)| level(cell, image, feature));
+        let levels = self.cells.iter().zip(features).map(|(cell, feature)| level(cell, image, feature));
         Ok(Tensor::f_cat(&levels.collect::<Result<Vec<_>>>()?, 0)?)
     }
 }
 
 /// The anchors of one level around the origin, rounded to whole pixels: ratios outside, sizes inside.
 fn cell(sizes: &[f64], ratios: &[f64]) -> Result<Tensor> {
-    let heights = Tensor::f_from_slice(ratios)?
-        .f_to_kind(Kind::Float)?
-        .f_sqrt()?;
+    let heights = Tensor::f_from_slice(ratios)?.f_to_kind(Kind::Float)?.f_sqrt()?;
     let widths = heights.f_reciprocal()?;
-    let sizes = Tensor::f_from_slice(sizes)?
-        .f_to_kind(Kind::Float)?
-        .f_unsqueeze(0)?;
+    let sizes = Tensor::f_from_slice(sizes)?.f_to_kind(Kind::Float)?.f_unsqueeze(0)?;
     let w = (widths.f_unsqueeze(1)? * &sizes).f_flatten(0, -1)?;
     let h = (heights.f_unsqueeze(1)? * &sizes).f_flatten(0, -1)?;
     Ok((Tensor::f_stack(&[-&w, -&h, w, h], 1)? / 2.0).f_round()?)
@@ -95,19 +77,12 @@ fn cell(sizes: &[f64], ratios: &[f64]) -> Result<Tensor> {
 fn level(cell: &Tensor, image: ImageSize, feature: &Tensor) -> Result<Tensor> {
     let (_, _, height, width) = feature.size4()?;
     let device: Device = feature.device();
-    let steps = |count: i64, stride: i64| {
-        Tensor::f_arange(count, (Kind::Float, device)).map(|steps| steps * stride as f64)
-    };
-    let xs = steps(width, image.1 / width)?
-        .f_view([1, width])?
-        .f_expand([height, width], false)?;
-    let ys = steps(height, image.0 / height)?
-        .f_view([height, 1])?
-        .f_expand([height, width], false)?;
+    let steps =
+        |count: i64, stride: i64| Tensor::f_arange(count, (Kind::Float, device)).map(|steps| steps * stride as f64);
+    let xs = steps(width, image.1 / width)?.f_view([1, width])?.f_expand([height, width], false)?;
+    let ys = steps(height, image.0 / height)?.f_view([height, 1])?.f_expand([height, width], false)?;
     let shifts = Tensor::f_stack(&[&xs, &ys, &xs, &ys], 2)?.f_view([height * width, 1, 4])?;
-    Ok(shifts
-        .f_add(&cell.f_to_device(device)?.f_unsqueeze(0)?)?
-        .f_reshape([-1, 4])?)
+    Ok(shifts.f_add(&cell.f_to_device(device)?.f_unsqueeze(0)?)?.f_reshape([-1, 4])?)
 }
 
 #[cfg(test)]
@@ -116,9 +91,7 @@ mod tests {
 
     #[test]
     fn two_levels() {
-        let generator =
-            AnchorGenerator::new(&[vec![32.0], vec![64.0]], &[vec![0.5, 1.0], vec![0.5, 1.0]])
-                .unwrap();
+        let generator = AnchorGenerator::new(&[vec![32.0], vec![64.0]], &[vec![0.5, 1.0], vec![0.5, 1.0]]).unwrap();
         let map = |h, w| Tensor::zeros([1, 1, h, w], (Kind::Float, Device::Cpu));
         let anchors = generator.anchors((8, 16), &[map(2, 4), map(1, 2)]).unwrap();
         assert_eq!(anchors.size(), [2 * 8 + 2 * 2, 4]);
@@ -132,15 +105,8 @@ mod tests {
 
     #[test]
     fn uneven_settings_are_refused() {
-        let text = AnchorGenerator::new(&[vec![32.0]], &[])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            text.contains("sizes for 1 levels but aspect ratios for 0"),
-            "{text}"
-        );
-        assert!(
-            AnchorGenerator::new(&[vec![32.0], vec![32.0, 64.0]], &[vec![1.0], vec![1.0]]).is_err()
-        );
+        let text = AnchorGenerator::new(&[vec![32.0]], &[]).unwrap_err().to_string();
+        assert!(text.contains("sizes for 1 levels but aspect ratios for 0"), "{text}");
+        assert!(AnchorGenerator::new(&[vec![32.0], vec![32.0, 64.0]], &[vec![1.0], vec![1.0]]).is_err());
     }
 }

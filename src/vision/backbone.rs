@@ -28,9 +28,7 @@ impl ResNetFpn {
         let returned = &options.returned_layers;
         let ascending = returned.is_sorted_by(|a, b| a < b);
         ensure!(
-            !returned.is_empty()
-                && ascending
-                && returned.iter().all(|layer| (1..=4).contains(layer)),
+            !returned.is_empty() && ascending && returned.iter().all(|layer| (1..=4).contains(layer)),
             "returned_layers must be ascending numbers from 1 to 4, not {returned:?}"
         );
         ensure!(
@@ -44,11 +42,7 @@ impl ResNetFpn {
         let inputs: Vec<_> = returned.iter().map(|layer| channels[layer - 1]).collect();
         freeze(&body_scope, options.trainable_layers);
         let fpn = FeaturePyramid::new(&scope.sub("fpn"), &inputs, OUT_CHANNELS, options.fpn_norm)?;
-        Ok(Self {
-            body,
-            fpn,
-            returned: returned.clone(),
-        })
+        Ok(Self { body, fpn, returned: returned.clone() })
     }
 
     /// Images `[N, 3, H, W]` → the maps of the pyramid, each `[N, 256, H', W']`, large first.
@@ -57,11 +51,7 @@ impl ResNetFpn {
     /// The input has not three channels, or memory is short.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
         let maps = self.body.forward(images, train)?;
-        let chosen: Vec<_> = self
-            .returned
-            .iter()
-            .map(|layer| maps[layer - 1].shallow_clone())
-            .collect();
+        let chosen: Vec<_> = self.returned.iter().map(|layer| maps[layer - 1].shallow_clone()).collect();
         self.fpn.forward(&chosen, train)
     }
 }

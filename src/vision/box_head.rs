@@ -22,36 +22,17 @@ impl BoxHead {
     /// A list of layers that must not be empty is, or the names are taken.
     pub fn new(scope: &Scope, inputs: i64, side: i64, options: &BoxHeadOptions) -> Result<Self> {
         match options {
-            BoxHeadOptions::TwoMlp {
-                representation_size: width,
-            } => {
+            BoxHeadOptions::TwoMlp { representation_size: width } => {
                 let fc6 = Linear::new(&scope.sub("fc6"), inputs * side * side, *width)?;
                 let fc7 = Linear::new(&scope.sub("fc7"), *width, *width)?;
-                Ok(Self {
-                    convs: Vec::new(),
-                    linears: vec![fc6, fc7],
-                    outputs: *width,
-                })
+                Ok(Self { convs: Vec::new(), linears: vec![fc6, fc7], outputs: *width })
             }
-            BoxHeadOptions::ConvFc {
-                conv_layers,
-                fc_layers,
-                norm,
-            } => {
-                ensure!(
-                    !fc_layers.is_empty(),
-                    "the box head needs at least one fully connected layer"
-                );
+            BoxHeadOptions::ConvFc { conv_layers, fc_layers, norm } => {
+                ensure!(!fc_layers.is_empty(), "the box head needs at least one fully connected layer");
                 let (mut convs, mut linears) = (Vec::new(), Vec::new());
                 let mut channels = inputs;
                 for (index, next) in conv_layers.iter().enumerate() {
-                    convs.push(ConvBlock::new(
-                        &scope.sub(index),
-                        (channels, *next),
-                        (3, 1),
-                        *norm,
-                        true,
-                    )?);
+                    convs.push(ConvBlock::new(&scope.sub(index), (channels, *next), (3, 1), *norm, true)?);
                     channels = *next;
                 }
                 let mut width = channels * side * side;
@@ -62,11 +43,7 @@ impl BoxHead {
                     width = *next;
                 }
                 convs.iter().try_for_each(ConvBlock::init_head)?;
-                Ok(Self {
-                    convs,
-                    linears,
-                    outputs: width,
-                })
+                Ok(Self { convs, linears, outputs: width })
             }
         }
     }
@@ -108,10 +85,7 @@ impl BoxPredictor {
     pub fn new(scope: &Scope, inputs: i64, num_classes: i64) -> Result<Self> {
         let cls_score = Linear::new(&scope.sub("cls_score"), inputs, num_classes)?;
         let bbox_pred = Linear::new(&scope.sub("bbox_pred"), inputs, num_classes * 4)?;
-        Ok(Self {
-            cls_score,
-            bbox_pred,
-        })
+        Ok(Self { cls_score, bbox_pred })
     }
 
     /// `[K, inputs]` → logits `[K, classes]` and offsets `[K, classes · 4]`.
@@ -119,9 +93,6 @@ impl BoxPredictor {
     /// # Errors
     /// The input has another width, or memory is short.
     pub fn forward(&self, features: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((
-            self.cls_score.forward(features)?,
-            self.bbox_pred.forward(features)?,
-        ))
+        Ok((self.cls_score.forward(features)?, self.bbox_pred.forward(features)?))
     }
 }

@@ -74,9 +74,7 @@ pub fn iou(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     // One axis after the other: no [N, M, 2] tensor, which for an image's anchors would be hundreds of megabytes.
     let side = |low: usize, high: usize| -> Result<Tensor> {
         let end = rows[high].f_minimum(&cols[high])?;
-        Ok(end
-            .f_sub(&rows[low].f_maximum(&cols[low])?)?
-            .f_clamp_min_(0)?)
+        Ok(end.f_sub(&rows[low].f_maximum(&cols[low])?)?.f_clamp_min_(0)?)
     };
     let inter = side(0, 2)?.f_mul_(&side(1, 3)?)?;
     let union = areas_a.f_add(&areas_b)?.f_sub_(&inter)?;
@@ -99,9 +97,7 @@ pub fn clip(boxes: &Tensor, (height, width): ImageSize) -> Result<Tensor> {
 /// `boxes` is not `[N, 4]`.
 pub fn large_enough(boxes: &Tensor, min_size: f64) -> Result<Tensor> {
     let [x1, y1, x2, y2] = columns(boxes)?;
-    Ok((x2 - x1)
-        .f_ge(min_size)?
-        .f_logical_and(&(y2 - y1).f_ge(min_size)?)?)
+    Ok((x2 - x1).f_ge(min_size)?.f_logical_and(&(y2 - y1).f_ge(min_size)?)?)
 }
 
 /// Indices `[K]` of the boxes with both sides at least `min_size` pixels.
@@ -157,42 +153,23 @@ mod tests {
         let boxes = of(&[[10.0, 20.0, 40.0, 80.0], [0.0, 0.0, 1.0, 2.0]]);
         for format in [BoxFormat::Xyxy, BoxFormat::Xywh, BoxFormat::Cxcywh] {
             let there = convert(&boxes, BoxFormat::Xyxy, format).unwrap();
-            assert_eq!(
-                convert(&there, format, BoxFormat::Xyxy).unwrap(),
-                boxes,
-                "{format:?}"
-            );
+            assert_eq!(convert(&there, format, BoxFormat::Xyxy).unwrap(), boxes, "{format:?}");
         }
-        assert_eq!(
-            values(&convert(&boxes, BoxFormat::Xyxy, BoxFormat::Xywh).unwrap())[..4],
-            [10.0, 20.0, 30.0, 60.0]
-        );
+        assert_eq!(values(&convert(&boxes, BoxFormat::Xyxy, BoxFormat::Xywh).unwrap())[..4], [10.0, 20.0, 30.0, 60.0]);
         assert_eq!(
             values(&convert(&boxes, BoxFormat::Xyxy, BoxFormat::Cxcywh).unwrap())[..4],
             [25.0, 50.0, 30.0, 60.0]
         );
         assert!(
-            convert(
-                &Tensor::zeros([2, 5], (Kind::Float, tch::Device::Cpu)),
-                BoxFormat::Xywh,
-                BoxFormat::Xyxy
-            )
-            .is_err()
+            convert(&Tensor::zeros([2, 5], (Kind::Float, tch::Device::Cpu)), BoxFormat::Xywh, BoxFormat::Xyxy).is_err()
         );
     }
 
     #[test]
     fn overlap() {
         let a = of(&[[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 1.0, 1.0]]);
-        let b = of(&[
-            [1.0, 0.0, 3.0, 2.0],
-            [5.0, 5.0, 6.0, 6.0],
-            [0.0, 0.0, 2.0, 2.0],
-        ]);
-        assert_eq!(
-            values(&iou(&a, &b).unwrap()),
-            [1.0 / 3.0, 0.0, 1.0, 0.0, 0.0, 0.25]
-        );
+        let b = of(&[[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0], [0.0, 0.0, 2.0, 2.0]]);
+        assert_eq!(values(&iou(&a, &b).unwrap()), [1.0 / 3.0, 0.0, 1.0, 0.0, 0.0, 0.25]);
         let none = Tensor::zeros([0, 4], (Kind::Float, tch::Device::Cpu));
         assert_eq!(iou(&none, &b).unwrap().size(), [0, 3]);
     }
@@ -202,13 +179,7 @@ mod tests {
         let boxes = of(&[[-5.0, 3.0, 700.0, 9.0], [1.0, 1.0, 1.5, 8.0]]);
         let clipped = clip(&boxes, (8, 640)).unwrap();
         assert_eq!(values(&clipped), [0.0, 3.0, 640.0, 8.0, 1.0, 1.0, 1.5, 8.0]);
-        assert_eq!(
-            Vec::<i64>::try_from(remove_small(&clipped, 1.0).unwrap()).unwrap(),
-            [0]
-        );
-        assert_eq!(
-            values(&resize(&boxes, (10, 10), (20, 5)).unwrap())[4..],
-            [0.5, 2.0, 0.75, 16.0]
-        );
+        assert_eq!(Vec::<i64>::try_from(remove_small(&clipped, 1.0).unwrap()).unwrap(), [0]);
+        assert_eq!(values(&resize(&boxes, (10, 10), (20, 5)).unwrap())[4..], [0.5, 2.0, 0.75, 16.0]);
     }
 }

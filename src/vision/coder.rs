@@ -17,10 +17,7 @@ pub struct BoxCoder {
 impl BoxCoder {
     /// A coder with these weights and torchvision's clip.
     pub fn new(weights: [f64; 4]) -> Self {
-        Self {
-            weights,
-            clip: (1000.0f64 / 16.0).ln(),
-        }
+        Self { weights, clip: (1000.0f64 / 16.0).ln() }
     }
 
     /// The offsets `[N, 4]` that lead from each of `proposals` `[N, 4]` to the same row of `boxes` `[N, 4]`.
@@ -31,12 +28,7 @@ impl BoxCoder {
         let [wx, wy, ww, wh] = self.weights;
         let (px, py, pw, ph) = centres(proposals)?;
         let (gx, gy, gw, gh) = centres(boxes)?;
-        let offsets = [
-            (gx - px) * wx / &pw,
-            (gy - py) * wy / &ph,
-            (gw / pw).log() * ww,
-            (gh / ph).log() * wh,
-        ];
+        let offsets = [(gx - px) * wx / &pw, (gy - py) * wy / &ph, (gw / pw).log() * ww, (gh / ph).log() * wh];
         Ok(Tensor::f_stack(&offsets, 1)?)
     }
 
@@ -90,9 +82,6 @@ mod tests {
         assert_eq!(boxes.size(), [1, 2, 4]);
         let first: Vec<f32> = boxes.get(0).get(0).try_into().unwrap();
         assert!((first[2] - first[0] - 1000.0).abs() < 0.01, "{first:?}");
-        assert_eq!(
-            Vec::<f32>::try_from(boxes.get(0).get(1)).unwrap(),
-            [16.0, 0.0, 32.0, 16.0]
-        );
+        assert_eq!(Vec::<f32>::try_from(boxes.get(0).get(1)).unwrap(), [16.0, 0.0, 32.0, 16.0]);
     }
 }

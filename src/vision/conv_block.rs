@@ -27,17 +27,9 @@ impl ConvBlock {
         relu: bool,
     ) -> Result<Self> {
         let padding = (kernel - 1) / 2 * dilation;
-        let options = Conv2dOptions {
-            kernel,
-            padding,
-            dilation,
-            bias: norm.is_none(),
-            ..Default::default()
-        };
+        let options = Conv2dOptions { kernel, padding, dilation, bias: norm.is_none(), ..Default::default() };
         let conv = Conv2d::new(&scope.sub(0), inputs, outputs, options)?;
-        let norm = norm
-            .map(|kind| Norm::new(&scope.sub(1), kind, outputs))
-            .transpose()?;
+        let norm = norm.map(|kind| Norm::new(&scope.sub(1), kind, outputs)).transpose()?;
         Ok(Self { conv, norm, relu })
     }
 
@@ -72,9 +64,6 @@ impl ConvBlock {
     }
 
     fn zero_bias(&self) -> Result<()> {
-        self.conv
-            .bias
-            .iter()
-            .try_for_each(|bias| init::constant(bias, 0.0))
+        self.conv.bias.iter().try_for_each(|bias| init::constant(bias, 0.0))
     }
 }

@@ -37,11 +37,7 @@ impl FasterRcnn {
     ///
     /// # Errors
     /// An image or its ground truth is not as [`Target`] says; the message gives its place in the batch.
-    pub fn forward_train(
-        &self,
-        images: &[Tensor],
-        targets: &[Target],
-    ) -> Result<IndexMap<String, Tensor>> {
+    pub fn forward_train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>> {
         self.0.train(images, targets)
     }
 

@@ -20,42 +20,17 @@ impl FeaturePyramid {
     ///
     /// # Errors
     /// There are no inputs, or the names are taken.
-    pub fn new(
-        scope: &Scope,
-        inputs: &[i64],
-        outputs: i64,
-        norm: Option<NormKind>,
-    ) -> Result<Self> {
-        ensure!(
-            !inputs.is_empty(),
-            "a feature pyramid needs at least one feature map"
-        );
+    pub fn new(scope: &Scope, inputs: &[i64], outputs: i64, norm: Option<NormKind>) -> Result<Self> {
+        ensure!(!inputs.is_empty(), "a feature pyramid needs at least one feature map");
         let blocks = |name: &str, kernel: i64| {
             let block = |(index, channels): (usize, &i64)| {
                 let from = if kernel == 1 { *channels } else { outputs };
-                ConvBlock::new(
-                    &scope.sub(name).sub(index),
-                    (from, outputs),
-                    (kernel, 1),
-                    norm,
-                    false,
-                )
+                ConvBlock::new(&scope.sub(name).sub(index), (from, outputs), (kernel, 1), norm, false)
             };
-            inputs
-                .iter()
-                .enumerate()
-                .map(block)
-                .collect::<Result<Vec<_>>>()
+            inputs.iter().enumerate().map(block).collect::<Result<Vec<_>>>()
         };
-        let pyramid = Self {
-            inner: blocks("inner_blocks", 1)?,
-            layer: blocks("layer_blocks", 3)?,
-        };
-        pyramid
-            .inner
-            .iter()
-            .chain(&pyramid.layer)
-            .try_for_each(ConvBlock::init_uniform)?;
+        let pyramid = Self { inner: blocks("inner_blocks", 1)?, layer: blocks("layer_blocks", 3)? };
+        pyramid.inner.iter().chain(&pyramid.layer).try_for_each(ConvBlock::init_uniform)?;
         Ok(pyramid)
     }
 
@@ -64,12 +39,7 @@ impl FeaturePyramid {
     /// # Errors
     /// The maps are others than the pyramid was made for.
     pub fn forward(&self, maps: &[Tensor], train: bool) -> Result<Vec<Tensor>> {
-        ensure!(
-            maps.len() == self.inner.len(),
-            "{} feature maps for a pyramid of {}",
-            maps.len(),
-            self.inner.len()
-        );
+        ensure!(maps.len() == self.inner.len(), "{} feature maps for a pyramid of {}", maps.len(), self.inner.len());
         let mut results = Vec::with_capacity(maps.len() + 1);
         let mut above: Option<Tensor> = None;
         for ((map, inner), layer) in maps.iter().zip(&self.inner).zip(&self.layer).rev() {

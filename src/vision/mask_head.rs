@@ -25,20 +25,11 @@ impl MaskHead {
         let mut channels = inputs;
         for (index, next) in options.mask_layers.iter().enumerate() {
             let kernel = (3, options.mask_dilation);
-            convs.push(ConvBlock::new(
-                &scope.sub(index),
-                (channels, *next),
-                kernel,
-                options.mask_norm,
-                true,
-            )?);
+            convs.push(ConvBlock::new(&scope.sub(index), (channels, *next), kernel, options.mask_norm, true)?);
             channels = *next;
         }
         convs.iter().try_for_each(ConvBlock::init_head)?;
-        Ok(Self {
-            convs,
-            outputs: channels,
-        })
+        Ok(Self { convs, outputs: channels })
     }
 
     /// Channels of the output.
@@ -51,11 +42,7 @@ impl MaskHead {
     /// # Errors
     /// The input has other channels, or memory is short.
     pub fn forward(&self, features: &Tensor, train: bool) -> Result<Tensor> {
-        self.convs
-            .iter()
-            .try_fold(features.shallow_clone(), |out, conv| {
-                conv.forward(&out, train)
-            })
+        self.convs.iter().try_fold(features.shallow_clone(), |out, conv| conv.forward(&out, train))
     }
 }
 
@@ -73,18 +60,10 @@ impl MaskPredictor {
     /// A size is not positive, or the names are taken.
     pub fn new(scope: &Scope, inputs: i64, hidden: i64, num_classes: i64) -> Result<Self> {
         let conv5_mask = ConvTranspose2d::new(&scope.sub("conv5_mask"), inputs, hidden, 2)?;
-        let logits = Conv2d::new(
-            &scope.sub("mask_fcn_logits"),
-            hidden,
-            num_classes,
-            Conv2dOptions::default(),
-        )?;
+        let logits = Conv2d::new(&scope.sub("mask_fcn_logits"), hidden, num_classes, Conv2dOptions::default())?;
         init::kaiming_normal(&conv5_mask.weight, Fan::Out)?;
         init::kaiming_normal(&logits.weight, Fan::Out)?;
-        Ok(Self {
-            conv5_mask,
-            mask_fcn_logits: logits,
-        })
+        Ok(Self { conv5_mask, mask_fcn_logits: logits })
     }
 
     /// `[K, C, S, S]` → logits `[K, classes, 2 S, 2 S]`.
@@ -92,7 +71,6 @@ impl MaskPredictor {
     /// # Errors
     /// The input has other channels, or memory is short.
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
-        self.mask_fcn_logits
-            .forward(&self.conv5_mask.forward(features)?.f_relu_()?)
+        self.mask_fcn_logits.forward(&self.conv5_mask.forward(features)?.f_relu_()?)
     }
 }

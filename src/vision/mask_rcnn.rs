@@ -19,11 +19,7 @@ impl MaskRcnn {
     /// # Errors
     /// An option is out of its range, or the device is absent or out of memory.
     pub fn new(options: MaskRcnnOptions, device: Device) -> Result<Self> {
-        Ok(Self(Detector::new(
-            options.detector.clone(),
-            Some(options),
-            device,
-        )?))
+        Ok(Self(Detector::new(options.detector.clone(), Some(options), device)?))
     }
 
     /// The parameters and buffers, under torchvision's names.
@@ -41,11 +37,7 @@ impl MaskRcnn {
     ///
     /// # Errors
     /// An image or its ground truth is not as [`Target`] says; the message gives its place in the batch.
-    pub fn forward_train(
-        &self,
-        images: &[Tensor],
-        targets: &[Target],
-    ) -> Result<IndexMap<String, Tensor>> {
+    pub fn forward_train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>> {
         self.0.train(images, targets)
     }
 

@@ -14,11 +14,7 @@ use crate::nn::functional::resize_bilinear;
 /// The shapes are others, or memory for the masks is short.
 pub fn paste(masks: &Tensor, boxes: &Tensor, (height, width): ImageSize) -> Result<Tensor> {
     let (count, _, side, _) = masks.size4()?;
-    ensure!(
-        boxes.size() == [count, 4],
-        "{count} masks for boxes {:?}",
-        boxes.size()
-    );
+    ensure!(boxes.size() == [count, 4], "{count} masks for boxes {:?}", boxes.size());
     let pasted = Tensor::f_zeros([count, 1, height, width], (masks.kind(), masks.device()))?;
     if count == 0 {
         return Ok(pasted);
@@ -27,10 +23,7 @@ pub fn paste(masks: &Tensor, boxes: &Tensor, (height, width): ImageSize) -> Resu
     let padded = masks.f_constant_pad_nd([1, 1, 1, 1])?;
     let scale = (side + 2) as f64 / side as f64;
     // All boxes come to the host at once: asking for each number would wait for the device each time.
-    let corners: Vec<i64> = grow(boxes, scale)?
-        .f_to_kind(Kind::Int64)?
-        .f_flatten(0, -1)?
-        .try_into()?;
+    let corners: Vec<i64> = grow(boxes, scale)?.f_to_kind(Kind::Int64)?.f_flatten(0, -1)?.try_into()?;
     for (index, corner) in corners.chunks_exact(4).enumerate() {
         let index = index as i64;
         let [x1, y1, x2, y2] = [corner[0], corner[1], corner[2], corner[3]];
@@ -39,17 +32,10 @@ pub fn paste(masks: &Tensor, boxes: &Tensor, (height, width): ImageSize) -> Resu
         if left >= right || top >= bottom {
             continue;
         }
-        let size = (
-            y2.saturating_sub(y1).saturating_add(1).max(1),
-            x2.saturating_sub(x1).saturating_add(1).max(1),
-        );
+        let size = (y2.saturating_sub(y1).saturating_add(1).max(1), x2.saturating_sub(x1).saturating_add(1).max(1));
         let mask = resize_bilinear(&padded.f_narrow(0, index, 1)?, size)?;
-        let visible =
-            mask.f_narrow(2, top - y1, bottom - top)?
-                .f_narrow(3, left - x1, right - left)?;
-        let place = pasted
-            .f_narrow(0, index, 1)?
-            .f_narrow(2, top, bottom - top)?;
+        let visible = mask.f_narrow(2, top - y1, bottom - top)?.f_narrow(3, left - x1, right - left)?;
+        let place = pasted.f_narrow(0, index, 1)?.f_narrow(2, top, bottom - top)?;
         place.f_narrow(3, left, right - left)?.f_copy_(&visible)?;
     }
     Ok(pasted)
@@ -61,10 +47,7 @@ fn grow(boxes: &Tensor, scale: f64) -> Result<Tensor> {
     let half_w = (&x2 - &x1) * 0.5 * scale;
     let half_h = (&y2 - &y1) * 0.5 * scale;
     let (x, y) = ((x2 + x1) * 0.5, (y2 + y1) * 0.5);
-    Ok(Tensor::f_stack(
-        &[&x - &half_w, &y - &half_h, x + half_w, y + half_h],
-        1,
-    )?)
+    Ok(Tensor::f_stack(&[&x - &half_w, &y - &half_h, x + half_w, y + half_h], 1)?)
 }
 
 /// What a mask head should draw: the part of image masks `[N, H, W]` in each of `boxes` `[K, 4]`, as `[K, M, M]` values
@@ -73,10 +56,7 @@ fn grow(boxes: &Tensor, scale: f64) -> Result<Tensor> {
 /// # Errors
 /// The shapes are others.
 pub fn project(masks: &Tensor, boxes: &Tensor, matched: &Tensor, side: i64) -> Result<Tensor> {
-    let rois = Tensor::f_cat(
-        &[&matched.f_to_kind(boxes.kind())?.f_unsqueeze(1)?, boxes],
-        1,
-    )?;
+    let rois = Tensor::f_cat(&[&matched.f_to_kind(boxes.kind())?.f_unsqueeze(1)?, boxes], 1)?;
     let masks = masks.f_unsqueeze(1)?.f_to_kind(boxes.kind())?;
     Ok(ops::roi_align(&masks, &rois, 1.0, side, 0)?.f_squeeze_dim(1)?)
 }
@@ -95,11 +75,8 @@ mod tests {
         assert_eq!(pasted.double_value(&[0, 0, 5, 8]), 1.0);
         assert_eq!(pasted.double_value(&[0, 0, 12, 8]), 0.0);
         assert_eq!(pasted.double_value(&[1, 0, 0, 0]), 1.0);
-        let inside: Vec<f64> = pasted
-            .sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Double)
-            .flatten(0, -1)
-            .try_into()
-            .unwrap();
+        let inside: Vec<f64> =
+            pasted.sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Double).flatten(0, -1).try_into().unwrap();
         assert!((inside[0] - 48.0).abs() < 15.0, "{inside:?}");
     }
 

@@ -29,9 +29,7 @@ impl Matcher {
         let (best, of) = quality.f_max_dim(0, false)?;
         let below = best.f_lt(self.low)?;
         let between = best.f_ge(self.low)?.f_logical_and(&best.f_lt(self.high)?)?;
-        let matches = of
-            .f_masked_fill(&below, BELOW)?
-            .f_masked_fill(&between, BETWEEN)?;
+        let matches = of.f_masked_fill(&below, BELOW)?.f_masked_fill(&between, BETWEEN)?;
         if !self.allow_low_quality {
             return Ok(matches);
         }
@@ -47,11 +45,7 @@ mod tests {
 
     fn matches(allow_low_quality: bool) -> Vec<i64> {
         let quality = Tensor::from_slice2(&[[0.9f32, 0.1, 0.5, 0.2], [0.3, 0.2, 0.4, 0.29]]);
-        let matcher = Matcher {
-            high: 0.7,
-            low: 0.3,
-            allow_low_quality,
-        };
+        let matcher = Matcher { high: 0.7, low: 0.3, allow_low_quality };
         matcher.matches(&quality).unwrap().try_into().unwrap()
     }
 

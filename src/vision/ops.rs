@@ -11,24 +11,11 @@ pub use pipe_native::ops::{batched_nms, nms};
 ///
 /// # Errors
 /// The shapes are others, or torchvision's library is missing on a GPU.
-pub fn roi_align(
-    features: &Tensor,
-    boxes: &Tensor,
-    scale: f64,
-    side: i64,
-    sampling_ratio: i64,
-) -> Result<Tensor> {
+pub fn roi_align(features: &Tensor, boxes: &Tensor, scale: f64, side: i64, sampling_ratio: i64) -> Result<Tensor> {
     let kind = features.kind();
     if matches!(kind, Kind::Half | Kind::BFloat16) {
         let wide = features.f_to_kind(Kind::Float)?;
-        return Ok(roi_align(
-            &wide,
-            &boxes.f_to_kind(Kind::Float)?,
-            scale,
-            side,
-            sampling_ratio,
-        )?
-        .f_to_kind(kind)?);
+        return Ok(roi_align(&wide, &boxes.f_to_kind(Kind::Float)?, scale, side, sampling_ratio)?.f_to_kind(kind)?);
     }
     pipe_native::ops::roi_align(features, boxes, scale, side, side, sampling_ratio, false)
 }

@@ -33,11 +33,7 @@ impl BackboneOptions {
 
     /// For starting from nothing: batch norms, everything trained.
     pub fn scratch(kind: ResNetKind) -> Self {
-        Self {
-            norm: NormKind::Batch,
-            trainable_layers: 5,
-            ..Self::pretrained(kind)
-        }
+        Self { norm: NormKind::Batch, trainable_layers: 5, ..Self::pretrained(kind) }
     }
 }
 
@@ -135,9 +131,7 @@ impl FasterRcnnOptions {
             size_divisible: 32,
             image_mean: [0.485, 0.456, 0.406],
             image_std: [0.229, 0.224, 0.225],
-            anchor_sizes: [32.0, 64.0, 128.0, 256.0, 512.0]
-                .map(|size| vec![size])
-                .to_vec(),
+            anchor_sizes: [32.0, 64.0, 128.0, 256.0, 512.0].map(|size| vec![size]).to_vec(),
             aspect_ratios: vec![vec![0.5, 1.0, 2.0]; 5],
             rpn_conv_depth: 1,
             rpn_pre_nms_top_n_train: 2000,
@@ -150,9 +144,7 @@ impl FasterRcnnOptions {
             rpn_batch_size_per_image: 256,
             rpn_positive_fraction: 0.5,
             rpn_score_thresh: 0.0,
-            box_head: BoxHeadOptions::TwoMlp {
-                representation_size: 1024,
-            },
+            box_head: BoxHeadOptions::TwoMlp { representation_size: 1024 },
             box_pool_size: 7,
             box_sampling_ratio: 2,
             box_score_thresh: 0.05,
@@ -168,21 +160,10 @@ impl FasterRcnnOptions {
 
     /// As `fasterrcnn_resnet50_fpn_v2`: batch norms throughout, a deeper RPN, a convolutional box head.
     pub fn v2(num_classes: i64, backbone: BackboneOptions) -> Self {
-        let backbone = BackboneOptions {
-            norm: NormKind::Batch,
-            fpn_norm: Some(NormKind::Batch),
-            ..backbone
-        };
-        let box_head = BoxHeadOptions::ConvFc {
-            conv_layers: vec![256; 4],
-            fc_layers: vec![1024],
-            norm: Some(NormKind::Batch),
-        };
-        Self {
-            rpn_conv_depth: 2,
-            box_head,
-            ..Self::v1(num_classes, backbone)
-        }
+        let backbone = BackboneOptions { norm: NormKind::Batch, fpn_norm: Some(NormKind::Batch), ..backbone };
+        let box_head =
+            BoxHeadOptions::ConvFc { conv_layers: vec![256; 4], fc_layers: vec![1024], norm: Some(NormKind::Batch) };
+        Self { rpn_conv_depth: 2, box_head, ..Self::v1(num_classes, backbone) }
     }
 }
 
@@ -226,10 +207,6 @@ impl MaskRcnnOptions {
     /// As `maskrcnn_resnet50_fpn_v2`.
     pub fn v2(num_classes: i64, backbone: BackboneOptions) -> Self {
         let detector = FasterRcnnOptions::v2(num_classes, backbone.clone());
-        Self {
-            detector,
-            mask_norm: Some(NormKind::Batch),
-            ..Self::v1(num_classes, backbone)
-        }
+        Self { detector, mask_norm: Some(NormKind::Batch), ..Self::v1(num_classes, backbone) }
     }
 }

@@ -24,12 +24,7 @@ impl MultiScaleRoiAlign {
     ///
     /// # Errors
     /// The shapes are others, or there are no images.
-    pub fn forward(
-        &self,
-        features: &[Tensor],
-        boxes: &[Tensor],
-        images: &[ImageSize],
-    ) -> Result<Tensor> {
+    pub fn forward(&self, features: &[Tensor], boxes: &[Tensor], images: &[ImageSize]) -> Result<Tensor> {
         let scales = scales(features, images)?;
         let rois = with_image_index(boxes)?;
         let pool = |features: &Tensor, rois: &Tensor, scale: f64| {
@@ -51,8 +46,7 @@ impl MultiScaleRoiAlign {
             0 => pool(&features[0], &rois, scales[0]),
             // All boxes in one level are still in their order.
             1 => Ok(pooled.remove(0)),
-            _ => Ok(Tensor::f_cat(&pooled, 0)?
-                .f_index_select(0, &Tensor::f_cat(&order, 0)?.f_argsort(0, false)?)?),
+            _ => Ok(Tensor::f_cat(&pooled, 0)?.f_index_select(0, &Tensor::f_cat(&order, 0)?.f_argsort(0, false)?)?),
         }
     }
 }
@@ -69,17 +63,10 @@ fn with_image_index(boxes: &[Tensor]) -> Result<Tensor> {
 /// Each map's size over the images', as the nearest power of two (padding makes it inexact).
 fn scales(features: &[Tensor], images: &[ImageSize]) -> Result<Vec<f64>> {
     let tallest = images.iter().map(|(height, _)| *height).max().unwrap_or(0);
-    ensure!(
-        tallest > 0 && !features.is_empty(),
-        "pooling needs at least one image and one feature map"
-    );
+    ensure!(tallest > 0 && !features.is_empty(), "pooling needs at least one image and one feature map");
     let scale = |map: &Tensor| -> Result<f64> {
         let (_, _, height, _) = map.size4()?;
-        Ok(((height as f64 / tallest as f64) as f32)
-            .log2()
-            .round_ties_even()
-            .exp2()
-            .into())
+        Ok(((height as f64 / tallest as f64) as f32).log2().round_ties_even().exp2().into())
     };
     features.iter().map(scale).collect()
 }
@@ -91,9 +78,7 @@ fn levels(boxes: &Tensor, scales: &[f64]) -> Result<Tensor> {
     let epsilon = 1e-6;
     let (first, last) = (-scales[0].log2(), -scales[scales.len() - 1].log2());
     let sides = area(&at_least_float(boxes)?)?.f_sqrt()?;
-    let target = ((sides / side).f_log2()? + level + epsilon)
-        .f_floor()?
-        .f_clamp(first as i64, last as i64)?;
+    let target = ((sides / side).f_log2()? + level + epsilon).f_floor()?.f_clamp(first as i64, last as i64)?;
     Ok(target.f_to_kind(Kind::Int64)? - first as i64)
 }
 
@@ -105,38 +90,18 @@ mod tests {
     #[test]
     fn boxes_find_their_level_and_keep_their_order() {
         let maps: Vec<_> = (0..4)
-            .map(|level| {
-                Tensor::full(
-                    [2, 1, 64 >> level, 64 >> level],
-                    level,
-                    (Kind::Float, Device::Cpu),
-                )
-            })
+            .map(|level| Tensor::full([2, 1, 64 >> level, 64 >> level], level, (Kind::Float, Device::Cpu)))
             .collect();
         let square = |side: f32| [0f32, 0.0, side, side];
         let boxes = [
             Tensor::from_slice2(&[square(224.0), square(10.0)]),
             Tensor::from_slice2(&[square(111.9), square(112.0), square(250.0)]),
         ];
-        let pooler = MultiScaleRoiAlign {
-            output_size: 1,
-            sampling_ratio: 2,
-        };
-        let pooled = pooler
-            .forward(&maps, &boxes, &[(250, 256), (256, 256)])
-            .unwrap();
+        let pooler = MultiScaleRoiAlign { output_size: 1, sampling_ratio: 2 };
+        let pooled = pooler.forward(&maps, &boxes, &[(250, 256), (256, 256)]).unwrap();
         assert_eq!(pooled.size(), [5, 1, 1, 1]);
-        assert_eq!(
-            Vec::<f32>::try_from(pooled.flatten(0, -1)).unwrap(),
-            [2.0, 0.0, 0.0, 1.0, 2.0]
-        );
+        assert_eq!(Vec::<f32>::try_from(pooled.flatten(0, -1)).unwrap(), [2.0, 0.0, 0.0, 1.0, 2.0]);
         let none = Tensor::zeros([0, 4], (Kind::Float, Device::Cpu));
-        assert_eq!(
-            pooler
-                .forward(&maps, &[none], &[(256, 256)])
-                .unwrap()
-                .size(),
-            [0, 1, 1, 1]
-        );
+        assert_eq!(pooler.forward(&maps, &[none], &[(256, 256)]).unwrap().size(), [0, 1, 1, 1]);
     }
 }

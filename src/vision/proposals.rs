@@ -52,22 +52,13 @@ impl ProposalFilter {
         let (count, kept) = best.size2()?;
         // Only the best are decoded; of a large image's anchors that is one in a hundred.
         let spread = best.f_unsqueeze(2)?.f_expand([count, kept, 4], false)?;
-        let offsets = outputs
-            .offsets
-            .f_detach()?
-            .f_gather(1, &spread, false)?
-            .f_view([-1, 4])?;
+        let offsets = outputs.offsets.f_detach()?.f_gather(1, &spread, false)?.f_view([-1, 4])?;
         let anchors = anchors.f_index_select(0, &best.f_view([-1])?)?;
         let boxes = coder.decode(&offsets, &anchors)?.f_view([count, kept, 4])?;
         let scores = objectness.f_gather(1, &best, false)?.f_sigmoid()?;
         let per_image = |(index, size): (usize, &ImageSize)| {
             let index = index as i64;
-            self.of_image(
-                &boxes.f_select(0, index)?,
-                &scores.f_select(0, index)?,
-                &levels,
-                *size,
-            )
+            self.of_image(&boxes.f_select(0, index)?, &scores.f_select(0, index)?, &levels, *size)
         };
         images.iter().enumerate().map(per_image).collect()
     }
@@ -78,36 +69,20 @@ impl ProposalFilter {
         let mut offset = 0;
         for (level, count) in per_level.iter().enumerate() {
             let kept = self.pre_nms_top_n.min(*count);
-            let (_, top) = objectness
-                .f_narrow(1, offset, *count)?
-                .f_topk(kept, 1, true, true)?;
+            let (_, top) = objectness.f_narrow(1, offset, *count)?.f_topk(kept, 1, true, true)?;
             best.push(top + offset);
-            levels.push(Tensor::f_full(
-                [kept],
-                level as i64,
-                (Kind::Int64, objectness.device()),
-            )?);
+            levels.push(Tensor::f_full([kept], level as i64, (Kind::Int64, objectness.device()))?);
             offset += count;
         }
         Ok((Tensor::f_cat(&best, 1)?, Tensor::f_cat(&levels, 0)?))
     }
 
-    fn of_image(
-        &self,
-        boxes: &Tensor,
-        scores: &Tensor,
-        levels: &Tensor,
-        size: ImageSize,
-    ) -> Result<Tensor> {
+    fn of_image(&self, boxes: &Tensor, scores: &Tensor, levels: &Tensor, size: ImageSize) -> Result<Tensor> {
         let boxes = clip(boxes, size)?;
-        let sound =
-            large_enough(&boxes, MIN_SIZE)?.f_logical_and(&scores.f_ge(self.score_thresh)?)?;
+        let sound = large_enough(&boxes, MIN_SIZE)?.f_logical_and(&scores.f_ge(self.score_thresh)?)?;
         let sound = indices(&sound)?;
         let boxes = boxes.f_index_select(0, &sound)?;
-        let (scores, levels) = (
-            scores.f_index_select(0, &sound)?,
-            levels.f_index_select(0, &sound)?,
-        );
+        let (scores, levels) = (scores.f_index_select(0, &sound)?, levels.f_index_select(0, &sound)?);
         let keep = ops::batched_nms(&boxes, &scores, &levels, self.nms_thresh)?;
         let keep = keep.f_narrow(0, 0, self.post_nms_top_n.min(keep.size()[0]))?;
         Ok(boxes.f_index_select(0, &keep)?)

@@ -56,10 +56,9 @@ impl ResNetKind {
             Self::ResNet34 => ([3, 4, 6, 3], false),
             Self::ResNet50 | Self::ResNext50_32x4d | Self::WideResNet50_2 => ([3, 4, 6, 3], true),
             Self::ResNet152 => ([3, 8, 36, 3], true),
-            Self::ResNet101
-            | Self::ResNext101_32x8d
-            | Self::ResNext101_64x4d
-            | Self::WideResNet101_2 => ([3, 4, 23, 3], true),
+            Self::ResNet101 | Self::ResNext101_32x8d | Self::ResNext101_64x4d | Self::WideResNet101_2 => {
+                ([3, 4, 23, 3], true)
+            }
         };
         let (groups, width) = match self {
             Self::ResNext50_32x4d => (32, 4),
@@ -68,12 +67,7 @@ impl ResNetKind {
             Self::WideResNet50_2 | Self::WideResNet101_2 => (1, 128),
             _ => (1, 64),
         };
-        Shape {
-            blocks,
-            bottleneck,
-            groups,
-            width,
-        }
+        Shape { blocks, bottleneck, groups, width }
     }
 
     /// Channels of the maps that `layer1` to `layer4` give.
@@ -85,10 +79,7 @@ impl ResNetKind {
 
 impl fmt::Display for ResNetKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::ALL
-            .iter()
-            .find(|(kind, _)| kind == self)
-            .map_or("resnet", |(_, name)| name);
+        let name = Self::ALL.iter().find(|(kind, _)| kind == self).map_or("resnet", |(_, name)| name);
         f.write_str(name)
     }
 }
@@ -97,16 +88,10 @@ impl FromStr for ResNetKind {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let found = Self::ALL
-            .iter()
-            .find(|(_, name)| *name == text)
-            .map(|(kind, _)| *kind);
+        let found = Self::ALL.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind);
         found.ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|(_, name)| *name).collect();
-            anyhow!(
-                "`{text}` is not a residual network; there are {}",
-                names.join(", ")
-            )
+            anyhow!("`{text}` is not a residual network; there are {}", names.join(", "))
         })
     }
 }
@@ -119,31 +104,16 @@ struct Block {
 }
 
 impl Block {
-    fn new(
-        scope: &Scope,
-        (inputs, planes): (i64, i64),
-        stride: i64,
-        shape: &Shape,
-        norm: NormKind,
-    ) -> Result<Self> {
+    fn new(scope: &Scope, (inputs, planes): (i64, i64), stride: i64, shape: &Shape, norm: NormKind) -> Result<Self> {
         let conv = |index: usize, from: i64, to: i64, options: Conv2dOptions| {
-            let options = Conv2dOptions {
-                padding: (options.kernel - 1) / 2,
-                bias: false,
-                ..options
-            };
+            let options = Conv2dOptions { padding: (options.kernel - 1) / 2, bias: false, ..options };
             let conv = Conv2d::new(&scope.sub(format!("conv{index}")), from, to, options)?;
             anyhow::Ok((conv, Norm::new(&scope.sub(format!("bn{index}")), norm, to)?))
         };
         let plain = Conv2dOptions::default();
         let (outputs, convs) = if shape.bottleneck {
             let width = planes * shape.width / 64 * shape.groups;
-            let middle = Conv2dOptions {
-                kernel: 3,
-                stride,
-                groups: shape.groups,
-                ..plain
-            };
+            let middle = Conv2dOptions { kernel: 3, stride, groups: shape.groups, ..plain };
             let convs = vec![
                 conv(1, inputs, width, plain)?,
                 conv(2, width, width, middle)?,
@@ -151,38 +121,16 @@ impl Block {
             ];
             (planes * 4, convs)
         } else {
-            let first = conv(
-                1,
-                inputs,
-                planes,
-                Conv2dOptions {
-                    kernel: 3,
-                    stride,
-                    ..plain
-                },
-            )?;
-            (
-                planes,
-                vec![
-                    first,
-                    conv(2, planes, planes, Conv2dOptions { kernel: 3, ..plain })?,
-                ],
-            )
+            let first = conv(1, inputs, planes, Conv2dOptions { kernel: 3, stride, ..plain })?;
+            (planes, vec![first, conv(2, planes, planes, Conv2dOptions { kernel: 3, ..plain })?])
         };
         let downsample = (stride != 1 || inputs != outputs).then(|| {
             let scope = scope.sub("downsample");
-            let options = Conv2dOptions {
-                stride,
-                bias: false,
-                ..plain
-            };
+            let options = Conv2dOptions { stride, bias: false, ..plain };
             let conv = Conv2d::new(&scope.sub(0), inputs, outputs, options)?;
             anyhow::Ok((conv, Norm::new(&scope.sub(1), norm, outputs)?))
         });
-        Ok(Self {
-            convs,
-            downsample: downsample.transpose()?,
-        })
+        Ok(Self { convs, downsample: downsample.transpose()? })
     }
 
     fn forward(&self, input: &Tensor, train: bool) -> Result<Tensor> {
@@ -201,10 +149,7 @@ impl Block {
     }
 
     fn convolutions(&self) -> impl Iterator<Item = &Conv2d> {
-        self.convs
-            .iter()
-            .chain(&self.downsample)
-            .map(|(conv, _)| conv)
+        self.convs.iter().chain(&self.downsample).map(|(conv, _)| conv)
     }
 }
 
@@ -219,13 +164,7 @@ pub struct ResNetBody {
 impl ResNetBody {
     /// Makes the parameters under `scope`. Initial values are drawn only by [`Self::init`].
     fn new(scope: &Scope, kind: ResNetKind, norm: NormKind) -> Result<Self> {
-        let stem = Conv2dOptions {
-            kernel: 7,
-            stride: 2,
-            padding: 3,
-            bias: false,
-            ..Default::default()
-        };
+        let stem = Conv2dOptions { kernel: 7, stride: 2, padding: 3, bias: false, ..Default::default() };
         let conv1 = Conv2d::new(&scope.sub("conv1"), 3, 64, stem)?;
         let bn1 = Norm::new(&scope.sub("bn1"), norm, 64)?;
         let (shape, channels) = (kind.shape(), kind.channels());
@@ -236,13 +175,7 @@ impl ResNetBody {
             let mut blocks = Vec::new();
             for block in 0..shape.blocks[index] {
                 let stride = if index > 0 && block == 0 { 2 } else { 1 };
-                blocks.push(Block::new(
-                    &scope.sub(block),
-                    (inputs, planes),
-                    stride,
-                    &shape,
-                    norm,
-                )?);
+                blocks.push(Block::new(&scope.sub(block), (inputs, planes), stride, &shape, norm)?);
                 inputs = channels[index];
             }
             layers.push(blocks);
@@ -263,9 +196,7 @@ impl ResNetBody {
 
     fn init(&self) -> Result<()> {
         let blocks = self.layers.iter().flatten().flat_map(Block::convolutions);
-        std::iter::once(&self.conv1)
-            .chain(blocks)
-            .try_for_each(|conv| init::kaiming_normal(&conv.weight, Fan::Out))
+        std::iter::once(&self.conv1).chain(blocks).try_for_each(|conv| init::kaiming_normal(&conv.weight, Fan::Out))
     }
 
     /// Images `[N, 3, H, W]` → the maps of `layer1` to `layer4`, at 1/4 to 1/32 of the size.
@@ -273,10 +204,7 @@ impl ResNetBody {
     /// # Errors
     /// The input has not three channels, or memory is short.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
-        let stem = self
-            .bn1
-            .forward(&self.conv1.forward(images)?, train)?
-            .f_relu_()?;
+        let stem = self.bn1.forward(&self.conv1.forward(images)?, train)?.f_relu_()?;
         let mut map = max_pool2d(&stem, 3, 2, 1)?;
         let mut maps = Vec::with_capacity(self.layers.len());
         for blocks in &self.layers {
@@ -355,9 +283,6 @@ mod tests {
             assert_eq!(name.parse::<ResNetKind>().unwrap(), kind);
         }
         let text = "resnet51".parse::<ResNetKind>().unwrap_err().to_string();
-        assert!(
-            text.starts_with("`resnet51` is not a residual network; there are resnet18,"),
-            "{text}"
-        );
+        assert!(text.starts_with("`resnet51` is not a residual network; there are resnet18,"), "{text}");
     }
 }

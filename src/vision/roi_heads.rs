@@ -35,16 +35,9 @@ pub struct MaskBranch {
 }
 
 impl MaskBranch {
-    fn logits(
-        &self,
-        maps: &[Tensor],
-        boxes: &[Tensor],
-        sizes: &[ImageSize],
-        train: bool,
-    ) -> Result<Tensor> {
+    fn logits(&self, maps: &[Tensor], boxes: &[Tensor], sizes: &[ImageSize], train: bool) -> Result<Tensor> {
         let features = self.pooler.forward(maps, boxes, sizes)?;
-        self.predictor
-            .forward(&self.head.forward(&features, train)?)
+        self.predictor.forward(&self.head.forward(&features, train)?)
     }
 }
 
@@ -67,27 +60,15 @@ pub struct RoiHeads {
 
 impl RoiHeads {
     /// Puts the heads together; `head` and `predictor` were made before, in torchvision's order.
-    pub fn new(
-        head: BoxHead,
-        predictor: BoxPredictor,
-        mask: Option<MaskBranch>,
-        options: &FasterRcnnOptions,
-    ) -> Self {
+    pub fn new(head: BoxHead, predictor: BoxPredictor, mask: Option<MaskBranch>, options: &FasterRcnnOptions) -> Self {
         let o = options;
         Self {
-            pooler: MultiScaleRoiAlign {
-                output_size: o.box_pool_size,
-                sampling_ratio: o.box_sampling_ratio,
-            },
+            pooler: MultiScaleRoiAlign { output_size: o.box_pool_size, sampling_ratio: o.box_sampling_ratio },
             head,
             predictor,
             mask,
             coder: BoxCoder::new(o.bbox_reg_weights),
-            matcher: Matcher {
-                high: o.box_fg_iou_thresh,
-                low: o.box_bg_iou_thresh,
-                allow_low_quality: false,
-            },
+            matcher: Matcher { high: o.box_fg_iou_thresh, low: o.box_bg_iou_thresh, allow_low_quality: false },
             sampler: BalancedSampler {
                 batch_size_per_image: o.box_batch_size_per_image,
                 positive_fraction: o.box_positive_fraction,
@@ -103,12 +84,7 @@ impl RoiHeads {
     /// # Errors
     /// A size is not positive, or the names are taken.
     pub fn box_head(scope: &Scope, options: &FasterRcnnOptions) -> Result<BoxHead> {
-        BoxHead::new(
-            &scope.sub("box_head"),
-            OUT_CHANNELS,
-            options.box_pool_size,
-            &options.box_head,
-        )
+        BoxHead::new(&scope.sub("box_head"), OUT_CHANNELS, options.box_pool_size, &options.box_head)
     }
 
     /// The losses by name. `maps`: the pyramid without its halved last map; `proposals`: `[K, 4]` for each image.
@@ -123,26 +99,14 @@ impl RoiHeads {
         targets: &[Target],
     ) -> Result<Vec<(&'static str, Tensor)>> {
         let samples = samples::select(proposals, targets, &self.matcher, &self.sampler)?;
-        let boxes: Vec<_> = samples
-            .iter()
-            .map(|samples| samples.proposals.shallow_clone())
-            .collect();
-        let features = self
-            .head
-            .forward(&self.pooler.forward(maps, &boxes, sizes)?, true)?;
+        let boxes: Vec<_> = samples.iter().map(|samples| samples.proposals.shallow_clone()).collect();
+        let features = self.head.forward(&self.pooler.forward(maps, &boxes, sizes)?, true)?;
         let (logits, offsets) = self.predictor.forward(&features)?;
-        let positive = samples
-            .iter()
-            .map(|samples| indices(&samples.labels.f_gt(0)?))
-            .collect::<Result<Vec<_>>>()?;
-        let [classifier, box_reg] =
-            self.box_losses(&logits, &offsets, &samples, &positive, targets)?;
+        let positive = samples.iter().map(|samples| indices(&samples.labels.f_gt(0)?)).collect::<Result<Vec<_>>>()?;
+        let [classifier, box_reg] = self.box_losses(&logits, &offsets, &samples, &positive, targets)?;
         let mut losses = vec![("loss_classifier", classifier), ("loss_box_reg", box_reg)];
         if let Some(mask) = &self.mask {
-            losses.push((
-                "loss_mask",
-                mask_loss(mask, maps, sizes, &samples, &positive, targets)?,
-            ));
+            losses.push(("loss_mask", mask_loss(mask, maps, sizes, &samples, &positive, targets)?));
         }
         Ok(losses)
     }
@@ -158,13 +122,8 @@ impl RoiHeads {
     ) -> Result<[Tensor; 2]> {
         let labels: Vec<_> = samples.iter().map(|samples| &samples.labels).collect();
         let labels = Tensor::f_cat(&labels, 0)?;
-        let classifier = at_least_float(logits)?.f_cross_entropy_loss::<Tensor>(
-            &labels,
-            None,
-            Reduction::Mean,
-            IGNORED,
-            0.0,
-        )?;
+        let classifier =
+            at_least_float(logits)?.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, IGNORED, 0.0)?;
         let (count, classes) = logits.size2()?;
         let (mut rows, mut wanted) = (Vec::new(), Vec::new());
         let mut first = 0;
@@ -172,30 +131,16 @@ impl RoiHeads {
             rows.push(positive + first);
             first += samples.labels.size()[0];
             if target.boxes.size()[0] > 0 {
-                let truth = target
-                    .boxes
-                    .f_index_select(0, &samples.matched.f_index_select(0, positive)?)?;
-                wanted.push(
-                    self.coder
-                        .encode(&truth, &samples.proposals.f_index_select(0, positive)?)?,
-                );
+                let truth = target.boxes.f_index_select(0, &samples.matched.f_index_select(0, positive)?)?;
+                wanted.push(self.coder.encode(&truth, &samples.proposals.f_index_select(0, positive)?)?);
             }
         }
         // Row and class select one box each: place `row · classes + class` of the flattened offsets.
         let rows = Tensor::f_cat(&rows, 0)?;
         let places = &rows * classes + labels.f_index_select(0, &rows)?;
-        let chosen = at_least_float(
-            &offsets
-                .f_reshape([count * classes, 4])?
-                .f_index_select(0, &places)?,
-        )?;
-        let wanted = if wanted.is_empty() {
-            chosen.f_zeros_like()?
-        } else {
-            Tensor::f_cat(&wanted, 0)?
-        };
-        let box_reg = chosen.f_smooth_l1_loss(&wanted, Reduction::Sum, SMOOTH_L1_BETA)?
-            / labels.size()[0] as f64;
+        let chosen = at_least_float(&offsets.f_reshape([count * classes, 4])?.f_index_select(0, &places)?)?;
+        let wanted = if wanted.is_empty() { chosen.f_zeros_like()? } else { Tensor::f_cat(&wanted, 0)? };
+        let box_reg = chosen.f_smooth_l1_loss(&wanted, Reduction::Sum, SMOOTH_L1_BETA)? / labels.size()[0] as f64;
         Ok([classifier, box_reg])
     }
 
@@ -203,33 +148,14 @@ impl RoiHeads {
     ///
     /// # Errors
     /// The shapes are others, or memory is short.
-    pub fn detect(
-        &self,
-        maps: &[Tensor],
-        proposals: &[Tensor],
-        sizes: &[ImageSize],
-    ) -> Result<Vec<Detections>> {
-        let features = self
-            .head
-            .forward(&self.pooler.forward(maps, proposals, sizes)?, false)?;
+    pub fn detect(&self, maps: &[Tensor], proposals: &[Tensor], sizes: &[ImageSize]) -> Result<Vec<Detections>> {
+        let features = self.head.forward(&self.pooler.forward(maps, proposals, sizes)?, false)?;
         let (logits, offsets) = self.predictor.forward(&features)?;
         let counts: Vec<_> = proposals.iter().map(|boxes| boxes.size()[0]).collect();
-        let scores = at_least_float(&logits)?
-            .f_softmax(-1, None)?
-            .f_split_with_sizes(&counts, 0)?;
-        let boxes = self
-            .coder
-            .decode(&offsets, &Tensor::f_cat(proposals, 0)?)?
-            .f_split_with_sizes(&counts, 0)?;
-        let of_image = |((boxes, scores), size): ((&Tensor, &Tensor), &ImageSize)| {
-            self.of_image(boxes, scores, *size)
-        };
-        let mut found = boxes
-            .iter()
-            .zip(&scores)
-            .zip(sizes)
-            .map(of_image)
-            .collect::<Result<Vec<_>>>()?;
+        let scores = at_least_float(&logits)?.f_softmax(-1, None)?.f_split_with_sizes(&counts, 0)?;
+        let boxes = self.coder.decode(&offsets, &Tensor::f_cat(proposals, 0)?)?.f_split_with_sizes(&counts, 0)?;
+        let of_image = |((boxes, scores), size): ((&Tensor, &Tensor), &ImageSize)| self.of_image(boxes, scores, *size);
+        let mut found = boxes.iter().zip(&scores).zip(sizes).map(of_image).collect::<Result<Vec<_>>>()?;
         if let Some(mask) = &self.mask {
             add_masks(mask, maps, sizes, &mut found)?;
         }
@@ -243,15 +169,10 @@ impl RoiHeads {
         let foreground = classes - 1;
         let flat = scores.f_narrow(1, 1, foreground)?.f_reshape([-1])?;
         let good = indices(&flat.f_gt(self.score_thresh)?)?;
-        let boxes = boxes
-            .f_narrow(1, 1, foreground)?
-            .f_reshape([count * foreground, 4])?;
+        let boxes = boxes.f_narrow(1, 1, foreground)?.f_reshape([count * foreground, 4])?;
         let boxes = clip(&boxes.f_index_select(0, &good)?, size)?;
         let sound = indices(&large_enough(&boxes, MIN_SIZE)?)?;
-        let (good, boxes) = (
-            good.f_index_select(0, &sound)?,
-            boxes.f_index_select(0, &sound)?,
-        );
+        let (good, boxes) = (good.f_index_select(0, &sound)?, boxes.f_index_select(0, &sound)?);
         let scores = flat.f_index_select(0, &good)?;
         let labels = good.f_remainder(foreground)? + 1;
         let keep = ops::batched_nms(&boxes, &scores, &labels, self.nms_thresh)?;
@@ -275,10 +196,7 @@ fn mask_loss(
     targets: &[Target],
 ) -> Result<Tensor> {
     let of = |tensor: fn(&Samples) -> &Tensor| {
-        let chosen = samples
-            .iter()
-            .zip(positive)
-            .map(|(samples, rows)| tensor(samples).f_index_select(0, rows));
+        let chosen = samples.iter().zip(positive).map(|(samples, rows)| tensor(samples).f_index_select(0, rows));
         chosen.collect::<Result<Vec<_>, _>>()
     };
     let boxes = of(|samples| &samples.proposals)?;
@@ -290,47 +208,23 @@ fn mask_loss(
     }
     let labels = Tensor::f_cat(&of(|samples| &samples.labels)?, 0)?;
     let mut wanted = Vec::new();
-    for ((boxes, matched), target) in boxes
-        .iter()
-        .zip(of(|samples| &samples.matched)?)
-        .zip(targets)
-    {
+    for ((boxes, matched), target) in boxes.iter().zip(of(|samples| &samples.matched)?).zip(targets) {
         if let Some(truth) = target.masks.as_ref().filter(|_| boxes.size()[0] > 0) {
             wanted.push(masks::project(truth, boxes, &matched, side)?);
         }
     }
     let logits = at_least_float(&of_class(&logits, &labels)?.f_squeeze_dim(1)?)?;
-    Ok(logits.f_binary_cross_entropy_with_logits::<Tensor>(
-        &Tensor::f_cat(&wanted, 0)?,
-        None,
-        None,
-        Reduction::Mean,
-    )?)
+    Ok(logits.f_binary_cross_entropy_with_logits::<Tensor>(&Tensor::f_cat(&wanted, 0)?, None, None, Reduction::Mean)?)
 }
 
 /// Adds the mask probabilities `[N, 1, 28, 28]` of each detection's class.
-fn add_masks(
-    mask: &MaskBranch,
-    maps: &[Tensor],
-    sizes: &[ImageSize],
-    found: &mut [Detections],
-) -> Result<()> {
-    let boxes: Vec<_> = found
-        .iter()
-        .map(|found| found.boxes.shallow_clone())
-        .collect();
-    let labels: Vec<_> = found
-        .iter()
-        .map(|found| found.labels.shallow_clone())
-        .collect();
+fn add_masks(mask: &MaskBranch, maps: &[Tensor], sizes: &[ImageSize], found: &mut [Detections]) -> Result<()> {
+    let boxes: Vec<_> = found.iter().map(|found| found.boxes.shallow_clone()).collect();
+    let labels: Vec<_> = found.iter().map(|found| found.labels.shallow_clone()).collect();
     let counts: Vec<_> = boxes.iter().map(|boxes| boxes.size()[0]).collect();
     let logits = mask.logits(maps, &boxes, sizes, false)?;
-    let probabilities =
-        at_least_float(&of_class(&logits, &Tensor::f_cat(&labels, 0)?)?)?.f_sigmoid()?;
-    for (found, masks) in found
-        .iter_mut()
-        .zip(probabilities.f_split_with_sizes(&counts, 0)?)
-    {
+    let probabilities = at_least_float(&of_class(&logits, &Tensor::f_cat(&labels, 0)?)?)?.f_sigmoid()?;
+    for (found, masks) in found.iter_mut().zip(probabilities.f_split_with_sizes(&counts, 0)?) {
         found.masks = Some(masks);
     }
     Ok(())
@@ -340,7 +234,5 @@ fn add_masks(
 fn of_class(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let (count, classes, height, width) = logits.size4()?;
     let rows = Tensor::f_arange(count, (Kind::Int64, logits.device()))? * classes;
-    Ok(logits
-        .f_reshape([count * classes, 1, height, width])?
-        .f_index_select(0, &(rows + labels))?)
+    Ok(logits.f_reshape([count * classes, 1, height, width])?.f_index_select(0, &(rows + labels))?)
 }

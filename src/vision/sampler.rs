@@ -48,34 +48,21 @@ mod tests {
     #[test]
     fn shares_are_kept() {
         let labels = Tensor::from_slice(&[1i64, 0, 2, 0, -1, 3, 0, 0, 0, -1]);
-        let sampler = BalancedSampler {
-            batch_size_per_image: 4,
-            positive_fraction: 0.5,
-        };
+        let sampler = BalancedSampler { batch_size_per_image: 4, positive_fraction: 0.5 };
         let (positive, negative) = sampler.sample(&labels).unwrap();
         assert_eq!((positive.size()[0], negative.size()[0]), (2, 2));
         for index in Vec::<i64>::try_from(&positive).unwrap() {
             assert!([0, 2, 5].contains(&index));
         }
-        let few = BalancedSampler {
-            batch_size_per_image: 100,
-            positive_fraction: 0.25,
-        }
-        .sample(&labels)
-        .unwrap();
+        let few = BalancedSampler { batch_size_per_image: 100, positive_fraction: 0.25 }.sample(&labels).unwrap();
         assert_eq!(Vec::<i64>::try_from(few.0).unwrap(), [0, 2, 5]);
         assert_eq!(Vec::<i64>::try_from(few.1).unwrap(), [1, 3, 6, 7, 8]);
     }
 
     #[test]
     fn images_without_positives_give_negatives() {
-        let sampler = BalancedSampler {
-            batch_size_per_image: 3,
-            positive_fraction: 0.5,
-        };
-        let (positive, negative) = sampler
-            .sample(&Tensor::zeros([9], (Kind::Float, tch::Device::Cpu)))
-            .unwrap();
+        let sampler = BalancedSampler { batch_size_per_image: 3, positive_fraction: 0.5 };
+        let (positive, negative) = sampler.sample(&Tensor::zeros([9], (Kind::Float, tch::Device::Cpu))).unwrap();
         assert_eq!((positive.size()[0], negative.size()[0]), (0, 3));
     }
 }

@@ -52,8 +52,6 @@ fn assign(proposals: &Tensor, target: &Target, matcher: &Matcher) -> Result<(Ten
     let matches = matcher.matches(&iou(&target.boxes, proposals)?)?;
     let matched = matches.f_clamp_min(0)?;
     let labels = target.labels.f_index_select(0, &matched)?;
-    let labels = labels
-        .f_masked_fill(&matches.f_eq(BELOW)?, 0)?
-        .f_masked_fill(&matches.f_eq(BETWEEN)?, -1)?;
+    let labels = labels.f_masked_fill(&matches.f_eq(BELOW)?, 0)?.f_masked_fill(&matches.f_eq(BETWEEN)?, -1)?;
     Ok((matched, labels))
 }

@@ -39,24 +39,10 @@ impl Transform {
     pub fn new(options: &FasterRcnnOptions) -> Result<Self> {
         let o = options;
         ensure!(!o.min_size.is_empty(), "min_size needs at least one length");
-        let lengths = o
-            .min_size
-            .iter()
-            .copied()
-            .chain([o.max_size, o.size_divisible]);
-        let lengths = lengths.chain(
-            o.fixed_size
-                .iter()
-                .flat_map(|(height, width)| [*height, *width]),
-        );
-        ensure!(
-            lengths.min() > Some(0),
-            "min_size, max_size, fixed_size and size_divisible must be positive"
-        );
-        ensure!(
-            o.image_std.iter().all(|std| *std > 0.0),
-            "image_std must be positive"
-        );
+        let lengths = o.min_size.iter().copied().chain([o.max_size, o.size_divisible]);
+        let lengths = lengths.chain(o.fixed_size.iter().flat_map(|(height, width)| [*height, *width]));
+        ensure!(lengths.min() > Some(0), "min_size, max_size, fixed_size and size_divisible must be positive");
+        ensure!(o.image_std.iter().all(|std| *std > 0.0), "image_std must be positive");
         Ok(Self {
             min_size: o.min_size.clone(),
             max_size: o.max_size,
@@ -75,18 +61,12 @@ impl Transform {
     pub fn batch(&self, images: &[Tensor], train: bool, device: Device) -> Result<ImageBatch> {
         ensure!(!images.is_empty(), "the model was given no images");
         let statistics = |values: &[f64; 3], kind: Kind| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(values)?
-                .f_to_kind(kind)?
-                .f_to_device(device)?
-                .f_view([3, 1, 1])?)
+            Ok(Tensor::f_from_slice(values)?.f_to_kind(kind)?.f_to_device(device)?.f_view([3, 1, 1])?)
         };
         let (mut resized, mut original_sizes) = (Vec::new(), Vec::new());
         for (index, image) in images.iter().enumerate() {
             let size = check_image(image).with_context(|| format!("image {index} of the batch"))?;
-            let (mean, std) = (
-                statistics(&self.mean, image.kind())?,
-                statistics(&self.std, image.kind())?,
-            );
+            let (mean, std) = (statistics(&self.mean, image.kind())?, statistics(&self.std, image.kind())?);
             let normal = image.f_to_device(device)?.f_sub(&mean)?.f_div_(&std)?;
             let new = self.new_size(size, train)?;
             resized.push(if new == size {
@@ -98,11 +78,7 @@ impl Transform {
         }
         let sizes = resized.iter().map(size_of).collect::<Result<Vec<_>>>()?;
         let tensors = self.pad(&resized, &sizes)?;
-        Ok(ImageBatch {
-            tensors,
-            sizes,
-            original_sizes,
-        })
+        Ok(ImageBatch { tensors, sizes, original_sizes })
     }
 
     /// The size an image gets.
@@ -111,8 +87,8 @@ impl Transform {
             true if self.skip_resize => return Ok((height, width)),
             // Drawn even without a choice: torchvision does, and later random numbers shall be the same.
             true => {
-                let drawn = Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?
-                    .f_uniform_(0.0, self.min_size.len() as f64)?;
+                let drawn =
+                    Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?.f_uniform_(0.0, self.min_size.len() as f64)?;
                 (f64::try_from(drawn)? as usize).min(self.min_size.len() - 1)
             }
             false => self.min_size.len() - 1,
@@ -135,11 +111,7 @@ impl Transform {
         let options = (images[0].kind(), images[0].device());
         let batch = Tensor::f_zeros([images.len() as i64, 3, height, width], options)?;
         for (index, (image, (height, width))) in images.iter().zip(sizes).enumerate() {
-            batch
-                .f_select(0, index as i64)?
-                .f_narrow(1, 0, *height)?
-                .f_narrow(2, 0, *width)?
-                .f_copy_(image)?;
+            batch.f_select(0, index as i64)?.f_narrow(1, 0, *height)?.f_narrow(2, 0, *width)?.f_copy_(image)?;
         }
         Ok(batch)
     }
@@ -152,11 +124,7 @@ impl Transform {
         let device = batch.tensors.device();
         let sizes = batch.original_sizes.iter().zip(&batch.sizes);
         let resize = |(target, (from, to)): (&Target, (&ImageSize, &ImageSize))| {
-            let boxes = boxes::resize(
-                &target.boxes.f_to_device(device)?.f_to_kind(Kind::Float)?,
-                *from,
-                *to,
-            )?;
+            let boxes = boxes::resize(&target.boxes.f_to_device(device)?.f_to_kind(Kind::Float)?, *from, *to)?;
             let masks = target.masks.as_ref().map(|masks| {
                 let masks = masks.f_to_device(device)?;
                 let none = masks.size()[0] == 0;
@@ -165,11 +133,7 @@ impl Transform {
                 }
                 Ok(resize_nearest(&masks.f_unsqueeze(1)?, *to)?.f_squeeze_dim(1)?)
             });
-            Ok(Target {
-                boxes,
-                labels: target.labels.f_to_device(device)?,
-                masks: masks.transpose()?,
-            })
+            Ok(Target { boxes, labels: target.labels.f_to_device(device)?, masks: masks.transpose()? })
         };
         targets.iter().zip(sizes).map(resize).collect()
     }
@@ -178,12 +142,7 @@ impl Transform {
     ///
     /// # Errors
     /// Memory for the masks is short.
-    pub fn restore(
-        &self,
-        found: Vec<Detections>,
-        batch: &ImageBatch,
-        paste: bool,
-    ) -> Result<Vec<Detections>> {
+    pub fn restore(&self, found: Vec<Detections>, batch: &ImageBatch, paste: bool) -> Result<Vec<Detections>> {
         let sizes = batch.sizes.iter().zip(&batch.original_sizes);
         let restore = |(found, (from, to)): (Detections, (&ImageSize, &ImageSize))| {
             let boxes = boxes::resize(&found.boxes, *from, *to)?;
@@ -191,11 +150,7 @@ impl Transform {
                 Some(cropped) if paste => Some(masks::paste(&cropped, &boxes, *to)?),
                 masks => masks,
             };
-            Ok(Detections {
-                boxes,
-                masks,
-                ..found
-            })
+            Ok(Detections { boxes, masks, ..found })
         };
         found.into_iter().zip(sizes).map(restore).collect()
     }
@@ -204,10 +159,7 @@ impl Transform {
 /// The size of an image that is as it should be.
 fn check_image(image: &Tensor) -> Result<ImageSize> {
     let kind = image.kind();
-    if !matches!(
-        kind,
-        Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16
-    ) {
+    if !matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
         bail!("has type {kind:?}; images must be floats from 0 to 1");
     }
     match image.size()[..] {

@@ -1,3 +1,4 @@
-//! Integration tests, one binary.
+//! Integration tests: one binary, one module a topic.
 
 mod detection;
+mod document;

@@ -1,6 +1,6 @@
 /* Stands in for libtorch_python.so, which torchvision's libraries list as needed for their use from Python.
-   Functions of Python bind lazily and are never called; these variables are bound when the library is opened, so they
-   must exist. Nothing reads or writes them. */
+   Most functions of Python bind lazily and are never called. What is below is bound when the library is opened, so it must
+   exist: the union over the wheels of torchvision 0.26.0 for Python 3.10 to 3.14. Nothing reads, writes or calls it. */
 #define VARIABLE(name) char name[1024] __attribute__((aligned(16), visibility("default")))
 
 VARIABLE(PyBaseObject_Type);
@@ -20,3 +20,7 @@ VARIABLE(PyExc_TypeError);
 VARIABLE(PyExc_ValueError);
 VARIABLE(_Py_NoneStruct);
 VARIABLE(_Py_NotImplementedStruct);
+
+/* Functions whose addresses stand in tables, since Python 3.12. */
+VARIABLE(PyObject_GenericGetDict);
+VARIABLE(PyObject_GenericSetDict);

@@ -31,9 +31,8 @@ fn roi_align(device: Device) -> Result<()> {
     for ratio in [2, 0] {
         let out = ops::roi_align(&input, &boxes, 0.25, 7, 7, ratio, false)?;
         let grad = out.ones_like();
-        let forward = time(device, 5, || {
-            tch::no_grad(|| ops::roi_align(&input, &boxes, 0.25, 7, 7, ratio, false)).map(drop)
-        })?;
+        let forward =
+            time(device, 5, || tch::no_grad(|| ops::roi_align(&input, &boxes, 0.25, 7, 7, ratio, false)).map(drop))?;
         let backward = time(device, 5, || {
             Tensor::f_run_backward(&[(&out * &grad).sum(Kind::Float)], &[&input], true, false)?;
             Ok(())

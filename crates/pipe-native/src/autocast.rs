@@ -41,17 +41,11 @@ impl AutocastGuard {
             Some(Kind::BFloat16) => 15,
             Some(other) => bail!("autocast is to BFloat16 or Half, not to {other:?}"),
         };
-        let mut guard = Self {
-            device: ffi::device_number(device)?,
-            was_enabled: false,
-            was_kind: 0,
-            thread_bound: PhantomData,
-        };
+        let mut guard =
+            Self { device: ffi::device_number(device)?, was_enabled: false, was_kind: 0, thread_bound: PhantomData };
         let (enabled, kind) = (&mut guard.was_enabled, &mut guard.was_kind);
         // SAFETY: both results outlive the call.
-        let entered = ffi::check(unsafe {
-            ffi::pn_autocast_enter(guard.device, number != 0, number, enabled, kind)
-        });
+        let entered = ffi::check(unsafe { ffi::pn_autocast_enter(guard.device, number != 0, number, enabled, kind) });
         if let Err(error) = entered {
             // Nothing was entered: nothing is to be left.
             std::mem::forget(guard);
@@ -64,9 +58,7 @@ impl AutocastGuard {
 impl Drop for AutocastGuard {
     fn drop(&mut self) {
         // SAFETY: plain values that `enter` gave. The call sets thread-local flags and cannot fail once `enter` has not.
-        let _ = ffi::check(unsafe {
-            ffi::pn_autocast_exit(self.device, self.was_enabled, self.was_kind)
-        });
+        let _ = ffi::check(unsafe { ffi::pn_autocast_exit(self.device, self.was_enabled, self.was_kind) });
     }
 }
 
@@ -88,16 +80,10 @@ mod tests {
             let off = autocast(Device::Cpu, None, product_kind).unwrap();
             (product_kind(), half, off, product_kind())
         });
-        assert_eq!(
-            inner.unwrap(),
-            (Kind::BFloat16, Kind::Half, Kind::Float, Kind::BFloat16)
-        );
+        assert_eq!(inner.unwrap(), (Kind::BFloat16, Kind::Half, Kind::Float, Kind::BFloat16));
         assert_eq!(product_kind(), Kind::Float);
         let panicked = std::panic::catch_unwind(|| {
-            autocast(Device::Cpu, Some(Kind::BFloat16), || {
-                std::panic::resume_unwind(Box::new("stop"))
-            })
-            .map(|()| ())
+            autocast(Device::Cpu, Some(Kind::BFloat16), || -> () { std::panic::resume_unwind(Box::new("stop")) })
         });
         assert!(panicked.is_err());
         assert_eq!(product_kind(), Kind::Float);
@@ -107,10 +93,7 @@ mod tests {
     fn weights_get_gradients_in_their_own_type() {
         let w = Tensor::ones([3, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let x = Tensor::ones([2, 3], (Kind::Float, Device::Cpu));
-        let loss = autocast(Device::Cpu, Some(Kind::BFloat16), || {
-            x.matmul(&w).sum(Kind::Float)
-        })
-        .unwrap();
+        let loss = autocast(Device::Cpu, Some(Kind::BFloat16), || x.matmul(&w).sum(Kind::Float)).unwrap();
         loss.backward();
         assert_eq!(w.grad().kind(), Kind::Float);
         assert_eq!(f64::try_from(w.grad().sum(Kind::Float)).unwrap(), 18.0);
@@ -118,9 +101,7 @@ mod tests {
 
     #[test]
     fn other_types_are_refused() {
-        let error = autocast(Device::Cpu, Some(Kind::Int), || ())
-            .unwrap_err()
-            .to_string();
+        let error = autocast(Device::Cpu, Some(Kind::Int), || ()).unwrap_err().to_string();
         assert!(error.contains("BFloat16 or Half"), "{error}");
     }
 }

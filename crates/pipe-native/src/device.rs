@@ -17,10 +17,7 @@ pub fn choose_device(name: &str) -> Result<(Device, String)> {
     match name {
         "cpu" => Ok((Device::Cpu, "cpu, as asked".to_owned())),
         "auto" => Ok(match gpu_count() {
-            Ok(count) => (
-                Device::Cuda(0),
-                format!("cuda:0, the first of {count} GPU(s)"),
-            ),
+            Ok(count) => (Device::Cuda(0), format!("cuda:0, the first of {count} GPU(s)")),
             Err(why) => (Device::Cpu, format!("cpu, because {why}")),
         }),
         "cuda" => cuda(name, "0"),
@@ -47,9 +44,7 @@ fn cuda(name: &str, index: &str) -> Result<(Device, String)> {
 /// How many GPUs can be used, or why none can.
 fn gpu_count() -> std::result::Result<usize, &'static str> {
     if !has_cuda_library() {
-        return Err(
-            "this libtorch is without CUDA (`cargo xtask setup --cuda` fetches the one with it)",
-        );
+        return Err("this libtorch is without CUDA (`cargo xtask setup --cuda` fetches the one with it)");
     }
     match usize::try_from(Cuda::device_count()) {
         Ok(count) if count > 0 && Cuda::is_available() => Ok(count),
@@ -68,9 +63,7 @@ pub fn to_device(tensor: &Tensor, device: Device, non_blocking: bool) -> Result<
     let number = ffi::device_number(device)?;
     let source = ffi::handle(tensor);
     // SAFETY: the handle lives as long as `tensor`; the shim only reads it.
-    ffi::new_tensor(|out| unsafe {
-        ffi::pn_to_device(source, number, non_blocking, non_blocking, out)
-    })
+    ffi::new_tensor(|out| unsafe { ffi::pn_to_device(source, number, non_blocking, non_blocking, out) })
 }
 
 /// Whether the tensor lies in pinned memory, from which a GPU copies without waiting.
@@ -90,22 +83,9 @@ mod tests {
         assert_eq!(choose_device("cpu").unwrap().0, Device::Cpu);
         let (device, words) = choose_device("auto").unwrap();
         assert_eq!(device.is_cuda(), Cuda::is_available());
-        assert!(
-            words.starts_with(if device.is_cuda() {
-                "cuda:0"
-            } else {
-                "cpu, because"
-            }),
-            "{words}"
-        );
+        assert!(words.starts_with(if device.is_cuda() { "cuda:0" } else { "cpu, because" }), "{words}");
         for wrong in ["gpu", "cuda:x", "cuda:-1", "cuda:", ""] {
-            assert!(
-                choose_device(wrong)
-                    .unwrap_err()
-                    .to_string()
-                    .contains("unknown device"),
-                "{wrong}"
-            );
+            assert!(choose_device(wrong).unwrap_err().to_string().contains("unknown device"), "{wrong}");
         }
         assert!(choose_device("cuda:99").is_err());
     }

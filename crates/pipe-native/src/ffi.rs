@@ -112,7 +112,6 @@ unsafe extern "C" {
 pub(crate) fn check(error: Error) -> Result<()> {
     match take_text(error) {
         None => Ok(()),
-        // libtorch's messages end in hints for C++ and Python programmers after the first line.
         Some(text) => Err(anyhow!("{}", text.trim_end())),
     }
 }

@@ -37,9 +37,7 @@ pub fn seed(device: Device, seed: u64) -> Result<()> {
 /// Every device that has a generator here: the CPU, then each GPU.
 pub fn devices() -> Vec<Device> {
     let gpus = usize::try_from(Cuda::device_count()).unwrap_or(0);
-    std::iter::once(Device::Cpu)
-        .chain((0..gpus).map(Device::Cuda))
-        .collect()
+    std::iter::once(Device::Cpu).chain((0..gpus).map(Device::Cuda)).collect()
 }
 
 /// Seeds the generators of all devices, as `torch.manual_seed` does.
@@ -47,9 +45,7 @@ pub fn devices() -> Vec<Device> {
 /// # Errors
 /// When a device fails.
 pub fn seed_all(value: u64) -> Result<()> {
-    devices()
-        .into_iter()
-        .try_for_each(|device| seed(device, value))
+    devices().into_iter().try_for_each(|device| seed(device, value))
 }
 
 #[cfg(test)]
@@ -61,9 +57,7 @@ mod tests {
     #[test]
     fn seed_and_state_repeat_the_numbers() {
         // torch.manual_seed(0); torch.randint(0, 1000, (4,)) of PyTorch 2.11.
-        let draw = || {
-            Vec::<i64>::try_from(Tensor::randint(1000, [4], (Kind::Int64, Device::Cpu))).unwrap()
-        };
+        let draw = || Vec::<i64>::try_from(Tensor::randint(1000, [4], (Kind::Int64, Device::Cpu))).unwrap();
         seed_all(0).unwrap();
         let kept = state(Device::Cpu).unwrap();
         let first = draw();

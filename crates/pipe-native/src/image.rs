@@ -14,7 +14,8 @@ use crate::library::load_torchvision_image;
 /// its EXIF orientation says.
 ///
 /// # Errors
-/// Bytes that are no image, or a cut or damaged one; torchvision's library not found.
+/// Bytes that are no image, or a cut or damaged one; torchvision's library not found. As with every JPEG decoder,
+/// damage inside the pixels of a JPEG that libjpeg can step over gives a picture and a line on standard error.
 pub fn decode(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
     decode_as(bytes, c"image", apply_exif)
 }
@@ -34,10 +35,7 @@ pub fn decode_png(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
 /// # Errors
 /// Another type, shape, device or quality; torchvision's library not found.
 pub fn encode_jpeg(image: &Tensor, quality: u8) -> Result<Vec<u8>> {
-    ensure!(
-        (1..=100).contains(&quality),
-        "the quality of a JPEG is 1 to 100, got {quality}"
-    );
+    ensure!((1..=100).contains(&quality), "the quality of a JPEG is 1 to 100, got {quality}");
     encode(image, c"jpeg", i64::from(quality))
 }
 
@@ -46,10 +44,7 @@ pub fn encode_jpeg(image: &Tensor, quality: u8) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`encode_jpeg`].
 pub fn encode_png(image: &Tensor, level: u8) -> Result<Vec<u8>> {
-    ensure!(
-        level <= 9,
-        "the compression level of a PNG is 0 to 9, got {level}"
-    );
+    ensure!(level <= 9, "the compression level of a PNG is 0 to 9, got {level}");
     encode(image, c"png", i64::from(level))
 }
 
@@ -59,38 +54,37 @@ fn decode_as(bytes: &[u8], format: &CStr, apply_exif: bool) -> Result<Tensor> {
     if bytes.len() < 16 {
         bail!("{} byte(s) are too few to be an image", bytes.len());
     }
-    check_png(bytes)?;
+    check_png(bytes).context("the image cannot be decoded")?;
     // SAFETY: pointer and length are of one slice that outlives the call; the decoders only read it.
-    ffi::new_tensor(|out| unsafe {
-        ffi::pn_decode(
-            bytes.as_ptr(),
-            bytes.len(),
-            format.as_ptr(),
-            apply_exif,
-            out,
-        )
-    })
-    .context("the image cannot be decoded (cut, damaged, or of another format)")
+    ffi::new_tensor(|out| unsafe { ffi::pn_decode(bytes.as_ptr(), bytes.len(), format.as_ptr(), apply_exif, out) })
+        .context("the image cannot be decoded (cut, damaged, or of another format)")
 }
 
-/// A PNG whose chunks run over the end is refused here, with words that say so.
+/// A PNG that is cut, or whose header, palette or pixels do not have their checksum, is refused here: libpng would print
+/// to standard error and give less of a reason.
 fn check_png(bytes: &[u8]) -> Result<()> {
     const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
-    if !bytes.starts_with(SIGNATURE) {
+    let Some(mut rest) = bytes.strip_prefix(SIGNATURE) else {
         return Ok(());
-    }
-    let mut at = SIGNATURE.len();
+    };
     loop {
-        let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(at..at + 8) else {
+        let Some((&[a, b, c, d], after)) = rest.split_first_chunk::<4>() else {
             bail!("the PNG is cut: its end is missing");
         };
-        if kind == b"IEND" {
+        // The checksum is over the kind (4 bytes) and the data.
+        let len = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(4);
+        let (Some(chunk), Some(&[e, f, g, h])) = (after.get(..len), after.get(len..len.saturating_add(4))) else {
+            bail!("the PNG is cut: its end is missing");
+        };
+        // Chunks that a picture can do without begin with a small letter.
+        let needed = chunk[0].is_ascii_uppercase();
+        if needed && crc32fast::hash(chunk) != u32::from_be_bytes([e, f, g, h]) {
+            bail!("the PNG is damaged: a checksum is wrong");
+        }
+        if chunk.starts_with(b"IEND") {
             return Ok(());
         }
-        // Length, kind, data, checksum.
-        at = at
-            .saturating_add(u32::from_be_bytes([a, b, c, d]) as usize)
-            .saturating_add(12);
+        rest = &after[len + 4..];
     }
 }
 
@@ -108,7 +102,6 @@ fn encode(image: &Tensor, format: &CStr, quality: i64) -> Result<Vec<u8>> {
     let image = image.f_contiguous()?;
     let handle = ffi::handle(&image);
     // SAFETY: the handle lives as long as `image`; the shim only reads it.
-    let encoded =
-        ffi::new_tensor(|out| unsafe { ffi::pn_encode(handle, format.as_ptr(), quality, out) })?;
+    let encoded = ffi::new_tensor(|out| unsafe { ffi::pn_encode(handle, format.as_ptr(), quality, out) })?;
     Ok(Vec::<u8>::try_from(&encoded)?)
 }

@@ -30,7 +30,7 @@ pub struct Versions {
     pub libtorch: String,
     /// torchvision's, for example `0.26.0+cu130`; `None` where it is not found.
     pub torchvision: Option<String>,
-    /// What libtorch says of CUDA and cuDNN, in its own words; `None` without CUDA's library.
+    /// What libtorch says of CUDA and cuDNN, in its own words; `None` without a usable GPU.
     pub cuda: Option<String>,
 }
 
@@ -40,9 +40,7 @@ pub struct Versions {
 /// When the library is there and cannot be opened. On a machine without a GPU the library opens and finds no device.
 pub fn init() -> Result<()> {
     static DONE: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-    DONE.get_or_init(|| open_cuda().map_err(|e| format!("{e:#}")))
-        .clone()
-        .map_err(|e| anyhow!(e))
+    DONE.get_or_init(|| open_cuda().map_err(|e| format!("{e:#}"))).clone().map_err(|e| anyhow!(e))
 }
 
 /// Makes `nms` and the other operators of torchvision known to libtorch. More calls do nothing.
@@ -72,13 +70,8 @@ pub fn version() -> Versions {
     let asked = ffi::check(unsafe { ffi::pn_cuda_config(&mut cuda) });
     Versions {
         libtorch: libtorch.to_string_lossy().into_owned(),
-        torchvision: find("_C.so")
-            .ok()
-            .and_then(|file| torchvision_version(&file)),
-        cuda: asked
-            .ok()
-            .and_then(|()| ffi::take_text(cuda))
-            .map(|text| text.trim().to_owned()),
+        torchvision: find("_C.so").ok().and_then(|file| torchvision_version(&file)),
+        cuda: asked.ok().and_then(|()| ffi::take_text(cuda)).map(|text| text.trim().to_owned()),
     }
 }
 
@@ -96,9 +89,7 @@ fn open_cuda() -> Result<()> {
 }
 
 fn load_once(done: &Mutex<bool>, file: &str, operator: &str) -> Result<()> {
-    let mut done = done
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if *done {
         return Ok(());
     }
@@ -108,10 +99,7 @@ fn load_once(done: &Mutex<bool>, file: &str, operator: &str) -> Result<()> {
         check_version(&path)?;
         open_with_stubs(&path)?;
         if !has_operator(operator)? {
-            bail!(
-                "{} was opened and does not register {operator}",
-                path.display()
-            );
+            bail!("{} was opened and does not register {operator}", path.display());
         }
     }
     *done = true;
@@ -165,23 +153,15 @@ fn find(file: &str) -> Result<PathBuf> {
 
 fn torchvision_version(file: &Path) -> Option<String> {
     let text = fs::read_to_string(file.parent()?.join("version.py")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("__version__ = "))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
     Some(line.trim().trim_matches(['\'', '"']).to_owned())
 }
 
 fn check_version(file: &Path) -> Result<()> {
     match torchvision_version(file) {
         Some(found) if found.starts_with(TORCHVISION_VERSION) => Ok(()),
-        Some(found) => bail!(
-            "{} is of torchvision {found}; this program needs {TORCHVISION_VERSION}x",
-            file.display()
-        ),
-        None => bail!(
-            "no version.py beside {}: its version cannot be told",
-            file.display()
-        ),
+        Some(found) => bail!("{} is of torchvision {found}; this program needs {TORCHVISION_VERSION}x", file.display()),
+        None => bail!("no version.py beside {}: its version cannot be told", file.display()),
     }
 }
 
@@ -212,8 +192,7 @@ fn open_with_stubs(path: &Path) -> Result<()> {
 fn open(path: &Path, flags: i32) -> Result<()> {
     // SAFETY: opening runs the library's initialisers. These are libtorch's and torchvision's own, which only register
     // operators; versions are checked before, and the library is never closed.
-    let library = unsafe { Library::open(Some(path), flags) }
-        .with_context(|| format!("open {}", path.display()))?;
+    let library = unsafe { Library::open(Some(path), flags) }.with_context(|| format!("open {}", path.display()))?;
     std::mem::forget(library);
     Ok(())
 }
@@ -231,8 +210,7 @@ fn open_stub(name: &str, bytes: &[u8]) -> Result<()> {
     }
     // SAFETY: `fd` was just made, is valid, and nobody else owns it.
     let mut file = unsafe { fs::File::from_raw_fd(fd) };
-    file.write_all(bytes)
-        .with_context(|| format!("write the stub {name}"))?;
+    file.write_all(bytes).with_context(|| format!("write the stub {name}"))?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     open(&path, RTLD_NOW | RTLD_LOCAL)?;
     // The loader knows the stub by this path: the descriptor stays open, so that no other library can come under its number.
@@ -257,9 +235,7 @@ fn library_dir() -> Result<PathBuf> {
     // SAFETY: `dli_fname` is a string ended by zero that lives as long as the library, which is never closed.
     let name = unsafe { std::ffi::CStr::from_ptr(info.dli_fname) };
     let path = PathBuf::from(name.to_string_lossy().into_owned());
-    path.parent()
-        .map(Path::to_path_buf)
-        .ok_or_else(|| anyhow!("libtorch has no folder: {}", path.display()))
+    path.parent().map(Path::to_path_buf).ok_or_else(|| anyhow!("libtorch has no folder: {}", path.display()))
 }
 
 #[cfg(test)]

@@ -48,9 +48,7 @@ pub fn reserved(device: Device) -> Result<u64> {
 pub fn reset_peak(device: Device) -> Result<()> {
     match device {
         // 5 resets the peak of the resident set (proc(5), clear_refs).
-        Device::Cpu => {
-            fs::write("/proc/self/clear_refs", "5").context("reset the process's peak memory")
-        }
+        Device::Cpu => fs::write("/proc/self/clear_refs", "5").context("reset the process's peak memory"),
         // SAFETY: a plain number.
         _ => ffi::check(unsafe { ffi::pn_memory_reset_peak(ffi::device_number(device)?) }),
     }
@@ -91,23 +89,13 @@ fn stats(device: Device) -> Result<ffi::MemoryStats> {
 }
 
 fn process_status(field: &str) -> Result<u64> {
-    kib(
-        &fs::read_to_string("/proc/self/status").context("read /proc/self/status")?,
-        field,
-    )
+    kib(&fs::read_to_string("/proc/self/status").context("read /proc/self/status")?, field)
 }
 
 /// The bytes of a line such as `VmRSS:    1234 kB`.
 fn kib(text: &str, field: &str) -> Result<u64> {
     text.lines()
-        .find_map(|line| {
-            line.strip_prefix(field)?
-                .trim()
-                .strip_suffix("kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        })
+        .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
         .map(|kib| kib * 1024)
         .ok_or_else(|| anyhow!("the system does not say {field}"))
 }
@@ -120,11 +108,7 @@ mod tests {
     fn the_process_is_measured() {
         let before = allocated(Device::Cpu).unwrap();
         let held = vec![1u8; 64 << 20];
-        assert!(
-            allocated(Device::Cpu).unwrap() > before + (32 << 20),
-            "{}",
-            held.len()
-        );
+        assert!(allocated(Device::Cpu).unwrap() > before + (32 << 20), "{}", held.len());
         assert!(max_allocated(Device::Cpu).unwrap() >= before + (32 << 20));
         let (free, total) = free_and_total(Device::Cpu).unwrap();
         assert!(free <= total && total > 64 << 20);

@@ -31,12 +31,7 @@ pub fn nms(boxes: &Tensor, scores: &Tensor, iou_threshold: f64) -> Result<Tensor
 ///
 /// # Errors
 /// As [`nms`].
-pub fn batched_nms(
-    boxes: &Tensor,
-    scores: &Tensor,
-    classes: &Tensor,
-    iou_threshold: f64,
-) -> Result<Tensor> {
+pub fn batched_nms(boxes: &Tensor, scores: &Tensor, classes: &Tensor, iou_threshold: f64) -> Result<Tensor> {
     let n = boxes.size().first().copied().unwrap_or(0);
     ensure!(
         boxes.size() == [n, 4] && scores.size() == [n] && classes.size() == [n],
@@ -48,41 +43,24 @@ pub fn batched_nms(
     if boxes.numel() == 0 {
         return Ok(Tensor::zeros([0], (Kind::Int64, boxes.device())));
     }
-    let limit = if boxes.device() == Device::Cpu {
-        TRICK_LIMIT_CPU
-    } else {
-        TRICK_LIMIT_GPU
-    };
+    let limit = if boxes.device() == Device::Cpu { TRICK_LIMIT_CPU } else { TRICK_LIMIT_GPU };
     tch::no_grad(|| {
         if boxes.numel() > limit {
             nms_by_class(boxes, scores, classes, iou_threshold)
         } else {
             let step = boxes.f_max()?.f_add_scalar(1)?;
             let offsets = classes.f_to_kind(boxes.kind())?.f_mul(&step)?;
-            nms(
-                &boxes.f_add(&offsets.f_unsqueeze(1)?)?,
-                scores,
-                iou_threshold,
-            )
+            nms(&boxes.f_add(&offsets.f_unsqueeze(1)?)?, scores, iou_threshold)
         }
     })
 }
 
-fn nms_by_class(
-    boxes: &Tensor,
-    scores: &Tensor,
-    classes: &Tensor,
-    iou_threshold: f64,
-) -> Result<Tensor> {
+fn nms_by_class(boxes: &Tensor, scores: &Tensor, classes: &Tensor, iou_threshold: f64) -> Result<Tensor> {
     let (present, _, _) = classes.f_unique_dim(0, true, false, false)?;
     let mut kept = Vec::new();
     for class in Vec::<i64>::try_from(&present.f_to_kind(Kind::Int64)?)? {
         let of_class = classes.f_eq(class)?.f_nonzero()?.f_squeeze_dim(1)?;
-        let keep = nms(
-            &boxes.f_index_select(0, &of_class)?,
-            &scores.f_index_select(0, &of_class)?,
-            iou_threshold,
-        )?;
+        let keep = nms(&boxes.f_index_select(0, &of_class)?, &scores.f_index_select(0, &of_class)?, iou_threshold)?;
         kept.push(of_class.f_index_select(0, &keep)?);
     }
     // Ascending indices first, so that equal scores come out in torchvision's order.
@@ -112,11 +90,7 @@ pub fn roi_align(
     aligned: bool,
 ) -> Result<Tensor> {
     if input.device() != rois.device() {
-        bail!(
-            "roi_align: the input is on {:?}, the boxes on {:?}",
-            input.device(),
-            rois.device()
-        );
+        bail!("roi_align: the input is on {:?}, the boxes on {:?}", input.device(), rois.device());
     }
     let call = if input.device() == Device::Cpu {
         ffi::pn_roi_align_cpu
@@ -131,16 +105,5 @@ pub fn roi_align(
     };
     let (x, r) = (ffi::handle(input), ffi::handle(&rois));
     // SAFETY: both handles live as long as their tensors; the shim only reads them.
-    ffi::new_tensor(|out| unsafe {
-        call(
-            x,
-            r,
-            spatial_scale,
-            pooled_h,
-            pooled_w,
-            sampling_ratio,
-            aligned,
-            out,
-        )
-    })
+    ffi::new_tensor(|out| unsafe { call(x, r, spatial_scale, pooled_h, pooled_w, sampling_ratio, aligned, out) })
 }

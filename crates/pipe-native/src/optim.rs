@@ -81,17 +81,9 @@ pub fn sgd_step(
 ) -> Result<()> {
     same_length("sgd_step", params, &[("gradients", grads)])?;
     if sgd.momentum != 0.0 {
-        same_length(
-            "sgd_step",
-            params,
-            &[("momentum buffers", momentum_buffers)],
-        )?;
+        same_length("sgd_step", params, &[("momentum buffers", momentum_buffers)])?;
     }
-    let momenta = if sgd.momentum == 0.0 {
-        &[]
-    } else {
-        momentum_buffers
-    };
+    let momenta = if sgd.momentum == 0.0 { &[] } else { momentum_buffers };
     let options = ffi::SgdOptions {
         lr: sgd.lr,
         momentum: sgd.momentum,
@@ -101,38 +93,17 @@ pub fn sgd_step(
         maximize: sgd.maximize,
         first_step: sgd.first_step && sgd.momentum != 0.0,
     };
-    let (p, g, m) = (
-        ffi::handles(params),
-        ffi::handles(grads),
-        ffi::handles(momenta),
-    );
+    let (p, g, m) = (ffi::handles(params), ffi::handles(grads), ffi::handles(momenta));
     let (scale, inf) = (ffi::optional(amp.grad_scale), ffi::optional(amp.found_inf));
     // SAFETY: the lists hold as many live handles as the lengths given say; libtorch checks shapes and types.
-    ffi::check(unsafe {
-        ffi::pn_sgd_step(
-            p.as_ptr(),
-            g.as_ptr(),
-            p.len(),
-            m.as_ptr(),
-            m.len(),
-            &options,
-            scale,
-            inf,
-        )
-    })
+    ffi::check(unsafe { ffi::pn_sgd_step(p.as_ptr(), g.as_ptr(), p.len(), m.as_ptr(), m.len(), &options, scale, inf) })
 }
 
 /// One step of Adam (`torch.optim.Adam`): weight decay joins the gradient.
 ///
 /// # Errors
 /// As [`sgd_step`].
-pub fn adam_step(
-    params: &[Tensor],
-    grads: &[Tensor],
-    state: AdamState<'_>,
-    adam: &Adam,
-    amp: Amp<'_>,
-) -> Result<()> {
+pub fn adam_step(params: &[Tensor], grads: &[Tensor], state: AdamState<'_>, adam: &Adam, amp: Amp<'_>) -> Result<()> {
     adam_like(params, grads, state, adam, amp, false)
 }
 
@@ -140,13 +111,7 @@ pub fn adam_step(
 ///
 /// # Errors
 /// As [`sgd_step`].
-pub fn adamw_step(
-    params: &[Tensor],
-    grads: &[Tensor],
-    state: AdamState<'_>,
-    adam: &Adam,
-    amp: Amp<'_>,
-) -> Result<()> {
+pub fn adamw_step(params: &[Tensor], grads: &[Tensor], state: AdamState<'_>, adam: &Adam, amp: Amp<'_>) -> Result<()> {
     adam_like(params, grads, state, adam, amp, true)
 }
 
@@ -179,13 +144,7 @@ fn adam_like(
         decoupled,
     };
     let [p, g] = [params, grads].map(ffi::handles);
-    let [m, v, top, t] = [
-        state.exp_avgs,
-        state.exp_avg_sqs,
-        state.max_exp_avg_sqs,
-        state.steps,
-    ]
-    .map(ffi::handles);
+    let [m, v, top, t] = [state.exp_avgs, state.exp_avg_sqs, state.max_exp_avg_sqs, state.steps].map(ffi::handles);
     let (scale, inf) = (ffi::optional(amp.grad_scale), ffi::optional(amp.found_inf));
     // SAFETY: every list that the shim reads holds `p.len()` live handles, as checked above (the largest moments only
     // with `amsgrad`, without which the shim does not look at them); libtorch checks shapes and types.
@@ -213,9 +172,7 @@ fn adam_like(
 pub fn clip_grad_norm_(grads: &[Tensor], max_norm: f64) -> Result<Tensor> {
     let g = ffi::handles(grads);
     // SAFETY: the list holds `g.len()` live handles.
-    ffi::new_tensor(|out| unsafe {
-        ffi::pn_clip_grad_norm(g.as_ptr(), g.len(), max_norm, 2.0, out)
-    })
+    ffi::new_tensor(|out| unsafe { ffi::pn_clip_grad_norm(g.as_ptr(), g.len(), max_norm, 2.0, out) })
 }
 
 /// Moves averages towards parameters: `ema = decay · ema + (1 − decay) · param`. Integer tensors are copied.
@@ -242,12 +199,7 @@ pub fn zero_grads(params: &[Tensor], set_to_none: bool) -> Result<()> {
 
 fn same_length(what: &str, params: &[Tensor], lists: &[(&str, &[Tensor])]) -> Result<()> {
     for (name, list) in lists {
-        ensure!(
-            list.len() == params.len(),
-            "{what}: {} parameters and {} {name}",
-            params.len(),
-            list.len()
-        );
+        ensure!(list.len() == params.len(), "{what}: {} parameters and {} {name}", params.len(), list.len());
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::ffi;
 
 /// What a checkpoint keeps of a scaler, under the names of `torch.amp.GradScaler.state_dict`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct GradScalerState {
     /// The scale now.
     pub scale: f64,
@@ -25,13 +25,7 @@ pub struct GradScalerState {
 
 impl Default for GradScalerState {
     fn default() -> Self {
-        Self {
-            scale: 65536.0,
-            growth_factor: 2.0,
-            backoff_factor: 0.5,
-            growth_interval: 2000,
-            growth_tracker: 0,
-        }
+        Self { scale: 65536.0, growth_factor: 2.0, backoff_factor: 0.5, growth_interval: 2000, growth_tracker: 0 }
     }
 }
 
@@ -51,26 +45,14 @@ impl GradScaler {
     /// # Errors
     /// Factors that would not do what their names say.
     pub fn new(device: Device, state: GradScalerState) -> Result<Self> {
-        ensure!(
-            state.growth_factor > 1.0,
-            "growth_factor must be above 1, got {}",
-            state.growth_factor
-        );
+        ensure!(state.growth_factor > 1.0, "growth_factor must be above 1, got {}", state.growth_factor);
         ensure!(
             state.backoff_factor > 0.0 && state.backoff_factor < 1.0,
             "backoff_factor must lie between 0 and 1, got {}",
             state.backoff_factor
         );
-        ensure!(
-            state.growth_interval > 0,
-            "growth_interval must be above 0, got {}",
-            state.growth_interval
-        );
-        ensure!(
-            state.scale > 0.0 && state.scale.is_finite(),
-            "the scale must be above 0, got {}",
-            state.scale
-        );
+        ensure!(state.growth_interval > 0, "growth_interval must be above 0, got {}", state.growth_interval);
+        ensure!(state.scale > 0.0 && state.scale.is_finite(), "the scale must be above 0, got {}", state.scale);
         Ok(Self {
             factors: state,
             scale: Tensor::f_full([0i64; 0], state.scale, (Kind::Float, device))?,
@@ -93,11 +75,7 @@ impl GradScaler {
     /// # Errors
     /// When the gradients are not of a floating-point type.
     pub fn unscale(&mut self, grads: &[Tensor]) -> Result<()> {
-        let inverse = self
-            .scale
-            .f_to_kind(Kind::Double)?
-            .f_reciprocal()?
-            .f_to_kind(Kind::Float)?;
+        let inverse = self.scale.f_to_kind(Kind::Double)?.f_reciprocal()?.f_to_kind(Kind::Float)?;
         let list = ffi::handles(grads);
         let (found, inv) = (ffi::handle(&self.found_inf), ffi::handle(&inverse));
         // SAFETY: the list holds `list.len()` live handles; `found_inf` is ours, held by `&mut self`.
@@ -122,22 +100,12 @@ impl GradScaler {
     /// # Errors
     /// When the device fails.
     pub fn update(&mut self) -> Result<()> {
-        let (scale, tracker, found) = (
-            ffi::handle(&self.scale),
-            ffi::handle(&self.growth_tracker),
-            ffi::handle(&self.found_inf),
-        );
+        let (scale, tracker, found) =
+            (ffi::handle(&self.scale), ffi::handle(&self.growth_tracker), ffi::handle(&self.found_inf));
         let f = &self.factors;
         // SAFETY: the three tensors are ours, held by `&mut self`.
         ffi::check(unsafe {
-            ffi::pn_amp_update(
-                scale,
-                tracker,
-                found,
-                f.growth_factor,
-                f.backoff_factor,
-                f.growth_interval,
-            )
+            ffi::pn_amp_update(scale, tracker, found, f.growth_factor, f.backoff_factor, f.growth_interval)
         })?;
         let _ = self.found_inf.f_zero_()?;
         Ok(())

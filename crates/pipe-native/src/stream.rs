@@ -32,10 +32,7 @@ impl Stream {
     /// # Errors
     /// When the device does not exist.
     pub fn current(device: Device) -> Result<Self> {
-        let mut id = ffi::StreamId {
-            id: 0,
-            device: ffi::device_number(device)?,
-        };
+        let mut id = ffi::StreamId { id: 0, device: ffi::device_number(device)? };
         if device != Device::Cpu {
             // SAFETY: `id` outlives the call.
             ffi::check(unsafe { ffi::pn_stream_current(id.device, &mut id) })?;
@@ -48,10 +45,7 @@ impl Stream {
     /// # Errors
     /// When the device does not exist.
     pub fn side(device: Device) -> Result<Self> {
-        let mut id = ffi::StreamId {
-            id: 0,
-            device: ffi::device_number(device)?,
-        };
+        let mut id = ffi::StreamId { id: 0, device: ffi::device_number(device)? };
         if device != Device::Cpu {
             // SAFETY: `id` outlives the call.
             ffi::check(unsafe { ffi::pn_stream_from_pool(id.device, false, &mut id) })?;
@@ -108,18 +102,12 @@ struct StreamGuard {
 impl StreamGuard {
     fn enter(stream: &Stream) -> Result<Self> {
         if stream.is_cpu() {
-            return Ok(Self {
-                previous: None,
-                thread_bound: PhantomData,
-            });
+            return Ok(Self { previous: None, thread_bound: PhantomData });
         }
         let mut previous = stream.id;
         // SAFETY: both outlive the call.
         ffi::check(unsafe { ffi::pn_stream_exchange(&stream.id, &mut previous) })?;
-        Ok(Self {
-            previous: Some(previous),
-            thread_bound: PhantomData,
-        })
+        Ok(Self { previous: Some(previous), thread_bound: PhantomData })
     }
 }
 
@@ -155,16 +143,12 @@ impl Event {
     /// When the device does not exist.
     pub fn new(device: Device) -> Result<Self> {
         if device == Device::Cpu {
-            return Ok(Self {
-                inner: Inner::Host(None),
-            });
+            return Ok(Self { inner: Inner::Host(None) });
         }
         let mut event = null_mut();
         // SAFETY: `event` outlives the call.
         ffi::check(unsafe { ffi::pn_event_new(ffi::device_number(device)?, &mut event) })?;
-        Ok(Self {
-            inner: Inner::Device { event, device },
-        })
+        Ok(Self { inner: Inner::Device { event, device } })
     }
 
     /// Sets the point: after all work queued until now on the current stream.
@@ -192,8 +176,8 @@ impl Event {
     pub fn block(&self, stream: &Stream) -> Result<()> {
         match &self.inner {
             Inner::Host(_) => Ok(()),
-            // SAFETY: `event` is ours and alive until drop; the stream outlives the call.
             Inner::Device { event, .. } => {
+                // SAFETY: `event` is ours and alive until drop; the stream outlives the call.
                 ffi::check(unsafe { ffi::pn_event_block(*event, &stream.id) })
             }
         }
@@ -234,21 +218,10 @@ impl Event {
     pub fn elapsed_ms(&self, later: &Event) -> Result<f64> {
         match (&self.inner, &later.inner) {
             (Inner::Host(from), Inner::Host(to)) => {
-                let (from, to) = from
-                    .zip(*to)
-                    .ok_or_else(|| anyhow!("an event was not recorded"))?;
+                let (from, to) = from.zip(*to).ok_or_else(|| anyhow!("an event was not recorded"))?;
                 Ok(to.saturating_duration_since(from).as_secs_f64() * 1e3)
             }
-            (
-                Inner::Device {
-                    event: from,
-                    device: a,
-                },
-                Inner::Device {
-                    event: to,
-                    device: b,
-                },
-            ) if a == b => {
+            (Inner::Device { event: from, device: a }, Inner::Device { event: to, device: b }) if a == b => {
                 later.synchronize()?;
                 let mut ms = 0.0;
                 // SAFETY: both events are alive until drop; `ms` outlives the call.
@@ -275,16 +248,8 @@ mod tests {
 
     #[test]
     fn on_the_cpu_events_are_clock_readings() {
-        let (mut a, mut b) = (
-            Event::new(Device::Cpu).unwrap(),
-            Event::new(Device::Cpu).unwrap(),
-        );
-        assert!(
-            a.elapsed_ms(&b)
-                .unwrap_err()
-                .to_string()
-                .contains("not recorded")
-        );
+        let (mut a, mut b) = (Event::new(Device::Cpu).unwrap(), Event::new(Device::Cpu).unwrap());
+        assert!(a.elapsed_ms(&b).unwrap_err().to_string().contains("not recorded"));
         a.record().unwrap();
         b.record().unwrap();
         assert!(a.elapsed_ms(&b).unwrap() >= 0.0);
@@ -302,11 +267,6 @@ mod tests {
         assert!(synchronize(absent).is_err());
         assert!(Event::new(absent).and_then(|mut e| e.record()).is_err());
         assert!(Stream::current(absent).is_err());
-        assert!(
-            synchronize(Device::Mps)
-                .unwrap_err()
-                .to_string()
-                .contains("not supported")
-        );
+        assert!(synchronize(Device::Mps).unwrap_err().to_string().contains("not supported"));
     }
 }

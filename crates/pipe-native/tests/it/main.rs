@@ -15,22 +15,12 @@ struct Parity(HashMap<String, Tensor>);
 
 impl Parity {
     fn read(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/parity")
-            .join(name);
-        Self(
-            Tensor::read_safetensors(path)
-                .unwrap()
-                .into_iter()
-                .collect(),
-        )
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(name);
+        Self(Tensor::read_safetensors(path).unwrap().into_iter().collect())
     }
 
     fn get(&self, name: &str) -> Tensor {
-        self.0
-            .get(name)
-            .unwrap_or_else(|| panic!("{name} is not in the file"))
-            .shallow_clone()
+        self.0.get(name).unwrap_or_else(|| panic!("{name} is not in the file")).shallow_clone()
     }
 }
 
@@ -40,8 +30,6 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
     if a.numel() == 0 {
         return 0.0;
     }
-    let gap = (a.to_kind(Kind::Double) - b.to_kind(Kind::Double))
-        .abs()
-        .max();
+    let gap = (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max();
     f64::try_from(gap).unwrap()
 }

@@ -6,11 +6,7 @@ use tch::{Device, Tensor};
 
 #[test]
 fn the_scale_grows_after_good_steps_and_falls_after_bad_ones() {
-    let start = GradScalerState {
-        scale: 4.0,
-        growth_interval: 2,
-        ..Default::default()
-    };
+    let start = GradScalerState { scale: 4.0, growth_interval: 2, ..Default::default() };
     let mut scaler = GradScaler::new(Device::Cpu, start).unwrap();
     let mut step = |value: f32| {
         let grads = [Tensor::from_slice(&[value]), Tensor::from_slice(&[8f32])];
@@ -34,54 +30,17 @@ fn the_scale_grows_after_good_steps_and_falls_after_bad_ones() {
 fn state_is_kept_and_checked() {
     let mut scaler = GradScaler::new(Device::Cpu, GradScalerState::default()).unwrap();
     let loss = Tensor::from(0.5f32);
-    assert_eq!(
-        f64::try_from(scaler.scale(&loss).unwrap()).unwrap(),
-        32768.0
-    );
-    let kept = GradScalerState {
-        scale: 16.0,
-        growth_tracker: 7,
-        ..Default::default()
-    };
+    assert_eq!(f64::try_from(scaler.scale(&loss).unwrap()).unwrap(), 32768.0);
+    let kept = GradScalerState { scale: 16.0, growth_tracker: 7, ..Default::default() };
     scaler.load_state(kept).unwrap();
     assert_eq!(scaler.state().unwrap(), kept);
     for (wrong, word) in [
-        (
-            GradScalerState {
-                growth_factor: 1.0,
-                ..kept
-            },
-            "growth_factor",
-        ),
-        (
-            GradScalerState {
-                backoff_factor: 1.0,
-                ..kept
-            },
-            "backoff_factor",
-        ),
-        (
-            GradScalerState {
-                growth_interval: 0,
-                ..kept
-            },
-            "growth_interval",
-        ),
-        (
-            GradScalerState {
-                scale: f64::NAN,
-                ..kept
-            },
-            "scale",
-        ),
+        (GradScalerState { growth_factor: 1.0, ..kept }, "growth_factor"),
+        (GradScalerState { backoff_factor: 1.0, ..kept }, "backoff_factor"),
+        (GradScalerState { growth_interval: 0, ..kept }, "growth_interval"),
+        (GradScalerState { scale: f64::NAN, ..kept }, "scale"),
     ] {
-        assert!(
-            scaler
-                .load_state(wrong)
-                .unwrap_err()
-                .to_string()
-                .contains(word)
-        );
+        assert!(scaler.load_state(wrong).unwrap_err().to_string().contains(word));
     }
     assert_eq!(scaler.state().unwrap(), kept);
 }

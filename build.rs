@@ -1,0 +1,8 @@
+//! Lets the program find libtorch where it was built against it, wherever the program itself is copied to.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if let Ok(lib) = std::env::var("DEP_PIPE_NATIVE_LIB") {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+    }
+}

@@ -1,0 +1,114 @@
+//! `engine.evaluate`: a model over a loader, measured.
+
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::components::loader::Loader;
+use crate::components::metric::Metric;
+use crate::components::model::Model;
+use crate::data::Batch;
+use crate::engine::event::{ENGINE_EVENTS, record_metric};
+use crate::engine::{Engine, EngineState, Limits, Process, Step};
+use crate::registry::{Component, Event, Kind, NodeId, Ref};
+use crate::run::{BuildContext, Instance, RunContext, Shared, Stateful};
+
+/// Runs a model over a loader once, without gradients, and computes metrics.
+///
+/// The metrics are reset at the start, updated by every batch and computed before the `completed` event fires, so what runs
+/// on that event sees their values. Usually run by an event of a training engine.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// The model to measure.
+    pub model: Ref<dyn Model>,
+    /// Gives the batches.
+    pub loader: Ref<dyn Loader>,
+    /// What to compute.
+    #[serde(default)]
+    pub metrics: Vec<Ref<dyn Metric>>,
+    /// Iterations, when fewer than the loader has.
+    #[schemars(range(min = 1))]
+    #[serde(default)]
+    pub max_iterations: Option<u64>,
+}
+
+impl Component for EvaluateConfig {
+    const KIND: Kind = Kind::Engine;
+    const TYPE: &'static str = "evaluate";
+    const EXAMPLE: &'static str = r#"
+[dataset.test]
+type = "mnist"
+root = "builtin:digits"
+split = "test"
+
+[loader.test]
+type = "batch"
+dataset = "dataset.test"
+batch_size = 256
+
+[model.net]
+type = "sequential"
+layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_features = 10 }]
+
+[metric.accuracy]
+type = "accuracy"
+
+[engine.evaluator]
+type = "evaluate"
+model = "model.net"
+loader = "loader.test"
+metrics = ["metric.accuracy"]
+"#;
+
+    fn events() -> &'static [Event] {
+        ENGINE_EVENTS
+    }
+
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let limits = Limits { max_epochs: Some(1), max_iterations: self.max_iterations, epoch_length: None };
+        let metrics =
+            self.metrics.iter().map(|port| Ok((port.node.clone(), ctx.get(port)?))).collect::<Result<Vec<_>>>()?;
+        let loader = ctx.get(&self.loader)?;
+        let process = Evaluate { model: ctx.get(&self.model)?, metrics };
+        Ok(Instance::Engine(std::rc::Rc::new(Engine::new(ctx.node.clone(), limits, loader, Box::new(process)))))
+    }
+}
+
+crate::register!(EvaluateConfig);
+
+/// The running process.
+struct Evaluate {
+    model: Shared<dyn Model>,
+    metrics: Vec<(NodeId, Shared<dyn Metric>)>,
+}
+
+impl Stateful for Evaluate {}
+
+impl Process for Evaluate {
+    fn started(&mut self, _run: &RunContext) -> Result<()> {
+        for (_, metric) in &self.metrics {
+            metric.borrow_mut().reset();
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
+        let batch = batch.to_device(run.device);
+        let mut model = self.model.borrow_mut();
+        model.set_training(false);
+        let output = tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
+        for (id, metric) in &self.metrics {
+            tch::no_grad(|| metric.borrow_mut().update(&batch, &output)).with_context(|| format!("updating {id}"))?;
+        }
+        Ok(Step { batch, output, values: Vec::new() })
+    }
+
+    fn completed(&mut self, _state: &EngineState, run: &RunContext) -> Result<()> {
+        for (id, metric) in &self.metrics {
+            let report = metric.borrow_mut().compute().with_context(|| format!("computing {id}"))?;
+            record_metric(run, id, &report)?;
+        }
+        Ok(())
+    }
+}

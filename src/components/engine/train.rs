@@ -1,0 +1,327 @@
+//! `engine.train`: forward, backward, step.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use indexmap::IndexMap;
+use pipe_native::GradScaler;
+use pipe_native::scaler::GradScalerState;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind as Type, Tensor};
+
+use crate::components::loader::Loader;
+use crate::components::model::Model;
+use crate::components::optimizer::Optimizer;
+use crate::data::Batch;
+use crate::engine::event::ENGINE_EVENTS;
+use crate::engine::{Engine, EngineState, Limits, Process, Step};
+use crate::registry::{Component, Event, Kind, NodeId, Problems, Ref};
+use crate::run::{BuildContext, Instance, Precision, RunContext, Shared, State, Stateful};
+
+/// What to do when a loss is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNonFinite {
+    /// Stop the run with an error that names the samples.
+    #[default]
+    Raise,
+    /// Leave the batch out, name its samples, go on.
+    Skip,
+}
+
+/// Trains a model: forward, sum of the losses, backward, optimizer step.
+///
+/// Every `log_interval` iterations it records each loss as `loss/<name>`, their sum as `loss/total_loss` and the learning
+/// rate as `learning rate/lr`. Under `precision = "bf16"` or `"fp16"` the forward pass runs in autocast; fp16 scales the
+/// loss.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The model to train.
+    pub model: Ref<dyn Model>,
+    /// Changes its parameters.
+    pub optimizer: Ref<dyn Optimizer>,
+    /// Gives the batches.
+    pub loader: Ref<dyn Loader>,
+    /// Epochs in all.
+    #[schemars(range(min = 1))]
+    #[serde(default)]
+    pub max_epochs: Option<u64>,
+    /// Iterations in all, over all epochs.
+    #[schemars(range(min = 1))]
+    #[serde(default)]
+    pub max_iterations: Option<u64>,
+    /// Iterations in one epoch, when fewer than the loader has.
+    #[schemars(range(min = 1))]
+    #[serde(default)]
+    pub epoch_length: Option<u64>,
+    /// Iterations between records of losses and learning rate.
+    #[schemars(range(min = 1))]
+    #[serde(default = "ten")]
+    pub log_interval: u64,
+    /// What to do when a loss is NaN or infinite.
+    #[serde(default)]
+    pub on_non_finite: OnNonFinite,
+    /// Batches whose gradients are averaged into one optimizer step.
+    #[schemars(range(min = 1))]
+    #[serde(default = "one")]
+    pub accumulate: u64,
+    /// Largest norm of all gradients together; larger ones are scaled down to it.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[serde(default)]
+    pub clip_grad_norm: Option<f64>,
+    /// Factors of single losses in their sum, by name; 1 where not given.
+    #[serde(default)]
+    pub loss_weights: BTreeMap<String, f64>,
+}
+
+fn ten() -> u64 {
+    10
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl Component for TrainConfig {
+    const KIND: Kind = Kind::Engine;
+    const TYPE: &'static str = "train";
+    const EXAMPLE: &'static str = r#"
+[dataset.train]
+type = "mnist"
+root = "builtin:digits"
+
+[loader.train]
+type = "batch"
+dataset = "dataset.train"
+batch_size = 64
+shuffle = true
+
+[model.net]
+type = "sequential"
+layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_features = 10 }]
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.01
+
+[engine.trainer]
+type = "train"
+model = "model.net"
+optimizer = "optimizer.sgd"
+loader = "loader.train"
+max_epochs = 5
+"#;
+
+    fn events() -> &'static [Event] {
+        ENGINE_EVENTS
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec!["loss".into(), "lr".into()]
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        if self.max_epochs.is_none() && self.max_iterations.is_none() {
+            problems.at("", "the engine would never end", "give `max_epochs` or `max_iterations`");
+        }
+    }
+
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let scaler = match ctx.run.precision {
+            Precision::Fp16 => Some(GradScaler::new(ctx.run.device, GradScalerState::default())?),
+            Precision::Fp32 | Precision::Bf16 => None,
+        };
+        let limits = Limits {
+            max_epochs: self.max_epochs,
+            max_iterations: self.max_iterations,
+            epoch_length: self.epoch_length,
+        };
+        let loader = ctx.get(&self.loader)?;
+        let process = Train {
+            id: ctx.node.clone(),
+            model: ctx.get(&self.model)?,
+            optimizer: ctx.get(&self.optimizer)?,
+            scaler,
+            pending: 0,
+            skipped: 0,
+            config: self,
+        };
+        Ok(Instance::Engine(std::rc::Rc::new(Engine::new(ctx.node.clone(), limits, loader, Box::new(process)))))
+    }
+}
+
+crate::register!(TrainConfig);
+
+/// The running process.
+struct Train {
+    id: NodeId,
+    config: TrainConfig,
+    model: Shared<dyn Model>,
+    optimizer: Shared<dyn Optimizer>,
+    scaler: Option<GradScaler>,
+    /// Batches whose gradients wait for the optimizer's step.
+    pending: u64,
+    /// Batches left out because their loss was not finite.
+    skipped: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    skipped: u64,
+    scaler: Option<GradScalerState>,
+}
+
+impl Stateful for Train {
+    fn state(&self) -> Result<State> {
+        let scaler = self.scaler.as_ref().map(GradScaler::state).transpose()?;
+        State::of(&Saved { skipped: self.skipped, scaler })
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        let saved: Saved = state.to()?;
+        self.skipped = saved.skipped;
+        if let (Some(scaler), Some(state)) = (&mut self.scaler, saved.scaler) {
+            scaler.load_state(state)?;
+        }
+        Ok(())
+    }
+}
+
+impl Process for Train {
+    fn started(&mut self, _run: &RunContext) -> Result<()> {
+        self.pending = 0;
+        self.optimizer.borrow_mut().zero_grad();
+        Ok(())
+    }
+
+    fn step(&mut self, batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step> {
+        let batch = batch.to_device(run.device);
+        let mut model = self.model.borrow_mut();
+        model.set_training(true);
+        let output = run.autocast(|| model.forward(&batch))??;
+        drop(model);
+        let total = self.total(&output.losses)?;
+        let losses = read(&total, &output.losses)?;
+        if let Some(message) = non_finite(&losses, &batch) {
+            self.left_out(message, run)?;
+            return Ok(Step { batch, output, values: Vec::new() });
+        }
+        self.backward(&total)?;
+        if self.pending >= self.config.accumulate || self.ends_epoch(state, run) {
+            self.update()?;
+        }
+        let values = self.report(&losses, state, run)?;
+        Ok(Step { batch, output, values })
+    }
+
+    fn completed(&mut self, _state: &EngineState, _run: &RunContext) -> Result<()> {
+        if self.skipped > 0 {
+            tracing::warn!("{}: {} batches were left out because their loss was not finite", self.id, self.skipped);
+        }
+        Ok(())
+    }
+}
+
+impl Train {
+    /// The weighted sum of the losses, in fp32.
+    fn total(&self, losses: &IndexMap<String, Tensor>) -> Result<Tensor> {
+        ensure!(!losses.is_empty(), "the model gave no loss: does the batch hold the targets that it is trained on?");
+        for name in self.config.loss_weights.keys().filter(|name| !losses.contains_key(*name)) {
+            let known: Vec<&str> = losses.keys().map(String::as_str).collect();
+            bail!("`loss_weights` names `{name}`, but the model's losses are {}", known.join(", "));
+        }
+        let weighted = losses.iter().map(|(name, loss)| {
+            let loss = loss.to_kind(Type::Float);
+            self.config.loss_weights.get(name).map_or_else(|| loss.shallow_clone(), |weight| &loss * *weight)
+        });
+        weighted.reduce(|sum, loss| sum + loss).context("the model gave no loss")
+    }
+
+    fn backward(&mut self, total: &Tensor) -> Result<()> {
+        let share =
+            if self.config.accumulate > 1 { total / self.config.accumulate as f64 } else { total.shallow_clone() };
+        let loss = match &self.scaler {
+            Some(scaler) => scaler.scale(&share)?,
+            None => share,
+        };
+        loss.f_backward()?;
+        self.pending += 1;
+        Ok(())
+    }
+
+    /// The last batches of an epoch make a step even when they are fewer than `accumulate`.
+    fn ends_epoch(&self, state: &EngineState, _run: &RunContext) -> bool {
+        let length = self.config.epoch_length.or(state.epoch_length);
+        length.is_some_and(|length| state.epoch_iteration >= length)
+    }
+
+    fn update(&mut self) -> Result<()> {
+        let mut optimizer = self.optimizer.borrow_mut();
+        let gradients: Vec<Tensor> = optimizer
+            .groups()
+            .iter()
+            .flat_map(|group| &group.params)
+            .map(Tensor::grad)
+            .filter(Tensor::defined)
+            .collect();
+        if let Some(scaler) = &mut self.scaler {
+            scaler.unscale(&gradients)?;
+        }
+        if let Some(max_norm) = self.config.clip_grad_norm {
+            let _norm = pipe_native::optim::clip_grad_norm_(&gradients, max_norm)?;
+        }
+        match &mut self.scaler {
+            Some(scaler) => {
+                // Gradients are unscaled already: the step only has to be left out where they overflowed.
+                let unscaled = Tensor::ones([], (Type::Float, scaler.found_inf().device()));
+                optimizer.step_scaled(&unscaled, scaler.found_inf())?;
+                scaler.update()?;
+            }
+            None => optimizer.step()?,
+        }
+        optimizer.zero_grad();
+        self.pending = 0;
+        Ok(())
+    }
+
+    fn left_out(&mut self, message: String, run: &RunContext) -> Result<()> {
+        if self.config.on_non_finite == OnNonFinite::Raise {
+            bail!("{message}. `on_non_finite = \"skip\"` would leave the batch out and go on");
+        }
+        self.skipped += 1;
+        tracing::warn!("{}: {message}; the batch is left out", self.id);
+        run.emit(&self.id, "training/skipped", crate::run::RecordValue::Text(message))
+    }
+
+    fn report(&self, losses: &[(String, f64)], state: &EngineState, run: &RunContext) -> Result<Vec<(String, f64)>> {
+        let lr = self.optimizer.borrow().groups().first().map_or(0.0, |group| group.lr());
+        let total = losses.last().map_or(f64::NAN, |(_, loss)| *loss);
+        run.set_value(&self.id, "loss", total);
+        run.set_value(&self.id, "lr", lr);
+        if state.iteration.is_multiple_of(self.config.log_interval) || state.iteration == 1 {
+            for (name, loss) in losses {
+                run.scalar(&self.id, format!("loss/{name}"), *loss)?;
+            }
+            run.scalar(&self.id, "learning rate/lr", lr)?;
+        }
+        Ok(vec![("loss".into(), total), ("lr".into(), lr)])
+    }
+}
+
+/// All losses in one transfer from the device, the total last.
+fn read(total: &Tensor, losses: &IndexMap<String, Tensor>) -> Result<Vec<(String, f64)>> {
+    let scalars: Vec<Tensor> =
+        losses.values().chain([total]).map(|loss| loss.detach().to_kind(Type::Double).reshape([])).collect();
+    let values: Vec<f64> = Vec::try_from(Tensor::f_stack(&scalars, 0)?.to_device(tch::Device::Cpu))?;
+    let names = losses.keys().map(String::as_str).chain(["total_loss"]);
+    Ok(names.map(str::to_owned).zip(values).collect())
+}
+
+fn non_finite(losses: &[(String, f64)], batch: &Batch) -> Option<String> {
+    let odd: Vec<String> =
+        losses.iter().filter(|(_, loss)| !loss.is_finite()).map(|(name, loss)| format!("{name} = {loss}")).collect();
+    (!odd.is_empty()).then(|| format!("a loss is not finite ({}) on {}", odd.join(", "), batch.sources().join(", ")))
+}

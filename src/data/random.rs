@@ -1,0 +1,33 @@
+//! Random streams of the data side.
+//!
+//! A sample's stream depends on the seed, the epoch and the sample's index alone: the number of workers, their order and
+//! a resume in the middle of an epoch change nothing.
+
+use rand::SeedableRng;
+
+/// The generator handed to transforms.
+pub type SampleRng = rand_chacha::ChaCha8Rng;
+
+/// What a stream is for; streams of different purposes never overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The order of an epoch.
+    Shuffle = 1,
+    /// The transforms of one sample.
+    Sample = 2,
+    /// The transforms of one whole batch.
+    Batch = 3,
+    /// A subset chosen once.
+    Subset = 4,
+    /// The first weights of a model.
+    Weights = 5,
+}
+
+/// The stream for `purpose` at `(epoch, index)` under `seed`.
+pub fn stream(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> SampleRng {
+    let mut key = [0u8; 32];
+    for (slot, value) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, index]) {
+        slot.copy_from_slice(&value.to_le_bytes());
+    }
+    SampleRng::from_seed(key)
+}

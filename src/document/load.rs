@@ -1,0 +1,392 @@
+//! Loading: the file and its parents, then the profile, then `--set`, then variables.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::build::{Key, article};
+use super::merge::merge;
+use super::path_value::normalize;
+use super::{Entry, Layer, Node, PathSegment, Table, Value, parse, vars};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceId, Sources, suggest};
+
+/// A chain of parents longer than this is a mistake.
+const MAX_PARENTS: usize = 16;
+
+/// What to load with, and the only two ways in which loading touches the world.
+pub struct LoadOptions<'a> {
+    /// `--profile NAME`.
+    pub profile: Option<String>,
+    /// The arguments of each `--set`, in order.
+    pub sets: Vec<String>,
+    /// The folder that relative paths of the main file start from, where that is not the file's own. For the resolved
+    /// copy of a pipeline that a run keeps.
+    pub base: Option<PathBuf>,
+    /// Reads an environment variable.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Reads a file.
+    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+}
+
+impl Default for LoadOptions<'static> {
+    /// No profile and no overrides; the environment and the disk of the process.
+    fn default() -> Self {
+        Self {
+            profile: None,
+            sets: Vec::new(),
+            base: None,
+            env: &|name| std::env::var(name).ok(),
+            read: &|path| std::fs::read_to_string(path),
+        }
+    }
+}
+
+/// A pipeline with everything applied: parents, profile, overrides, variables.
+#[derive(Clone, Debug)]
+pub struct Document {
+    main: SourceId,
+    root: Table,
+    vars: Table,
+    profile: Option<String>,
+    home: Option<PathBuf>,
+    base: Option<PathBuf>,
+    pub(super) redacted: BTreeSet<Vec<PathSegment>>,
+}
+
+impl Document {
+    /// Reads a pipeline. `sources` receives every text read, for rendering the diagnostics and for [`Document::show`].
+    ///
+    /// As much of a document as there is comes back even with errors, so that later phases can report theirs too; it must
+    /// not be run then. `None` only where the file itself cannot be read.
+    pub fn load(path: &Path, options: &LoadOptions<'_>, sources: &mut Sources) -> (Option<Self>, Diagnostics) {
+        let mut found = Diagnostics::new();
+        let document = Loader { options, sources, found: &mut found }.load(path);
+        (document, found)
+    }
+
+    /// Sections in order (`pipeline`, kinds such as `model`, `on`), without `extends`, `vars` and `profile`.
+    pub fn root(&self) -> &Table {
+        &self.root
+    }
+
+    /// `[vars]` with every value resolved.
+    pub fn vars(&self) -> &Table {
+        &self.vars
+    }
+
+    /// The text of the file that was named.
+    pub fn main(&self) -> SourceId {
+        self.main
+    }
+
+    /// The profile that was applied.
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    pub(super) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// The folder that relative paths of the main file start from.
+    pub fn folder<'a>(&'a self, sources: &'a Sources) -> &'a Path {
+        self.base.as_deref().unwrap_or_else(|| sources.folder(self.main))
+    }
+}
+
+/// A file as read, before anything is applied.
+struct File {
+    source: SourceId,
+    path: PathBuf,
+    table: Table,
+}
+
+struct Loader<'a, 'o> {
+    options: &'a LoadOptions<'o>,
+    sources: &'a mut Sources,
+    found: &'a mut Diagnostics,
+}
+
+impl Loader<'_, '_> {
+    fn load(mut self, path: &Path) -> Option<Document> {
+        let text = match (self.options.read)(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let message = format!("cannot read `{}`: {}", path.display(), reason(&error));
+                self.found.push(Diagnostic::error("unreadable-file", message));
+                return None;
+            }
+        };
+        let files = self.chain(path, text);
+        let main = files.first()?.source;
+        let sets = self.sets();
+        let unused = Unused::collect(&files, &sets);
+
+        let mut root = Table::default();
+        for file in files.into_iter().rev() {
+            merge(&mut root, file.table, self.found);
+        }
+        let profile = self.apply_profile(&mut root);
+        for set in sets {
+            merge(&mut root, set, self.found);
+        }
+        let raw_vars = self.section(&mut root, "vars");
+        let vars = vars::resolve(raw_vars, &mut root, self.options.env, self.sources, self.found);
+        // What could not be read may have used any variable.
+        if !self.found.has_errors() {
+            unused.report(&vars, self.found);
+        }
+        Some(Document {
+            main,
+            root,
+            vars,
+            profile,
+            home: (self.options.env)("HOME").map(PathBuf::from),
+            base: self.options.base.clone(),
+            redacted: BTreeSet::new(),
+        })
+    }
+
+    /// The file and its parents, nearest first.
+    fn chain(&mut self, path: &Path, text: String) -> Vec<File> {
+        let mut files: Vec<File> = Vec::new();
+        let mut next = Some((path.to_owned(), text));
+        while let Some((path, text)) = next.take() {
+            let layer = if files.is_empty() { Layer::File } else { Layer::Parent };
+            let source = self.sources.add_file(&path, text);
+            let text = self.sources.text(source).to_owned();
+            let mut table = parse::parse(&text, source, layer, self.found);
+            let extends = table.remove("extends");
+            files.push(File { source, path, table });
+            next = extends.and_then(|entry| self.parent(&files, &entry));
+        }
+        files
+    }
+
+    /// Path and text of the parent that the last file names.
+    fn parent(&mut self, files: &[File], extends: &Entry) -> Option<(PathBuf, String)> {
+        let at = extends.node.location.clone();
+        let Some(name) = extends.node.as_str() else {
+            let kind = article(extends.node.value.kind());
+            let problem = Diagnostic::error("invalid-extends", format!("`extends` is {kind}"))
+                .at(at)
+                .help("name one file: extends = \"base.toml\"");
+            self.found.push(problem);
+            return None;
+        };
+        if name.contains("${") {
+            let problem = Diagnostic::error("invalid-extends", "`extends` cannot use variables")
+                .at(at)
+                .help("variables are known only when all parents are");
+            self.found.push(problem);
+            return None;
+        }
+        let folder = files.last()?.path.parent().unwrap_or(Path::new(""));
+        let path = normalize(&folder.join(name));
+        let same = |file: &&File| normalize(&file.path) == path;
+        let shown = |path: &Path| path.display().to_string();
+        if let Some(start) = files.iter().position(|file| same(&file)) {
+            let mut names: Vec<_> =
+                files[start..].iter().map(|file| self.sources.name(file.source).to_owned()).collect();
+            names.push(names.first().cloned().unwrap_or_default());
+            let message = format!("`extends` goes round in a circle: {}", names.join(" → "));
+            self.found.push(Diagnostic::error("extends-cycle", message).at(at));
+            return None;
+        }
+        if files.len() > MAX_PARENTS {
+            let message = format!("more than {MAX_PARENTS} files extend one another");
+            self.found.push(Diagnostic::error("invalid-extends", message).at(at));
+            return None;
+        }
+        match (self.options.read)(&path) {
+            Ok(text) => Some((path, text)),
+            Err(error) => {
+                let message = format!("cannot read the parent `{}`: {}", shown(&path), reason(&error));
+                let problem = Diagnostic::error("unreadable-file", message)
+                    .at(at)
+                    .help("the path counts from the folder of this file");
+                self.found.push(problem);
+                None
+            }
+        }
+    }
+
+    /// Each `--set` as a tree of its own.
+    fn sets(&mut self) -> Vec<Table> {
+        let mut trees = Vec::new();
+        for text in &self.options.sets {
+            let source = self.sources.add_set(text.as_str());
+            let Some((keys, value)) = parse::parse_set(text, source, self.found) else { continue };
+            let reserved = keys.first().filter(|key| key.name == "extends" || key.name == "profile");
+            if let Some(key) = reserved {
+                let help = if key.name == "profile" { "use `--profile NAME`" } else { "name the parent in the file" };
+                let message = format!("`--set` cannot set `{}`", key.name);
+                let problem = Diagnostic::error("invalid-set", message);
+                self.found.push(problem.at(key.location.clone()).help(help));
+            } else if keys.len() > parse::MAX_DEPTH {
+                let message = format!("nested deeper than {} levels", parse::MAX_DEPTH);
+                let at = Location::new(source, 0..text.len());
+                self.found.push(Diagnostic::error("invalid-set", message).at(at));
+            } else {
+                trees.push(tree(&keys, value));
+            }
+        }
+        trees
+    }
+
+    /// Puts the wanted profile on top, and takes all profiles out.
+    fn apply_profile(&mut self, root: &mut Table) -> Option<String> {
+        let mut profiles = self.section(root, "profile");
+        for (name, entry) in profiles.iter() {
+            self.check_profile(name, entry);
+        }
+        let wanted = self.options.profile.as_deref()?;
+        let Some(entry) = profiles.remove(wanted) else {
+            self.found.push(unknown_profile(wanted, &profiles));
+            return None;
+        };
+        if let Value::Table(mut table) = entry.node.value {
+            table.remove("extends");
+            table.remove("profile");
+            relabel(&mut table, &Layer::Profile(Arc::from(wanted)));
+            merge(root, table, self.found);
+        }
+        Some(wanted.to_owned())
+    }
+
+    fn check_profile(&mut self, name: &str, entry: &Entry) {
+        let Some(table) = entry.node.as_table() else {
+            let kind = article(entry.node.value.kind());
+            let problem = Diagnostic::error("invalid-profile", format!("the profile `{name}` is {kind}"))
+                .at(entry.key.clone())
+                .help(format!("a profile is a table: [profile.{name}]"));
+            self.found.push(problem);
+            return;
+        };
+        for key in ["extends", "profile"] {
+            if let Some(inner) = table.entry(key) {
+                let message = format!("a profile cannot set `{key}`");
+                self.found.push(Diagnostic::error("invalid-profile", message).at(inner.key.clone()));
+            }
+        }
+    }
+
+    /// Takes a section out that must be a table.
+    fn section(&mut self, root: &mut Table, name: &str) -> Table {
+        let Some(entry) = root.remove(name) else { return Table::default() };
+        match entry.node.value {
+            Value::Table(table) => table,
+            other => {
+                let message = format!("`{name}` is {}, and must be a table", article(other.kind()));
+                let problem = Diagnostic::error("invalid-section", message).at(entry.key);
+                self.found.push(problem.help(format!("write [{name}]")));
+                Table::default()
+            }
+        }
+    }
+}
+
+/// What the operating system says, without its number.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::InvalidData => "it is not text in UTF-8".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn unknown_profile(wanted: &str, profiles: &Table) -> Diagnostic {
+    let names: Vec<_> = profiles.keys().collect();
+    let list = match &names[..] {
+        [] => "this pipeline has no profiles".to_owned(),
+        [only] => format!("the only profile is `{only}`"),
+        many => format!("the profiles are `{}`", many.join("`, `")),
+    };
+    let help = match suggest(wanted, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? {list}"),
+        None => list,
+    };
+    Diagnostic::error("unknown-profile", format!("there is no profile `{wanted}`")).help(help)
+}
+
+/// `value` at the end of the keys.
+fn tree(keys: &[Key], value: Node) -> Table {
+    let single = |key: &Key, node: Node| {
+        let mut table = Table::default();
+        table.insert(key.name.clone(), Entry { key: key.location.clone(), node });
+        table
+    };
+    let Some((last, way)) = keys.split_last() else { return Table::default() };
+    way.iter().rev().fold(single(last, value), |inner, key| {
+        single(key, Node::new(Value::Table(inner), key.location.clone(), Layer::Set))
+    })
+}
+
+/// Gives every value of a profile its layer.
+fn relabel(table: &mut Table, layer: &Layer) {
+    fn visit(node: &mut Node, layer: &Layer) {
+        node.origin.layer = layer.clone();
+        match &mut node.value {
+            Value::Array(items) => items.iter_mut().for_each(|item| visit(item, layer)),
+            Value::Table(table) => relabel(table, layer),
+            _ => {}
+        }
+    }
+    for (_, entry) in table.iter_mut() {
+        visit(&mut entry.node, layer);
+    }
+}
+
+/// Variables that the user of the main file defines, and those that anything uses.
+///
+/// A variable of a parent is never called unused: it may be there for other children. Uses count wherever they stand, in
+/// profiles that are not applied and in values that are overridden too.
+struct Unused {
+    defined: Vec<(String, Location)>,
+    used: HashSet<String>,
+    base: HashSet<String>,
+}
+
+impl Unused {
+    fn collect(files: &[File], sets: &[Table]) -> Self {
+        let mut unused = Self { defined: Vec::new(), used: HashSet::new(), base: HashSet::new() };
+        let main = files.first().map(|file| &file.table);
+        for table in files.iter().map(|file| &file.table) {
+            unused.base.extend(vars_of(table).map(|(name, _)| name.to_owned()));
+        }
+        for table in files.iter().map(|file| &file.table).chain(sets) {
+            vars::used_names(table, &mut unused.used);
+        }
+        let profiles = main.and_then(|table| table.get("profile")?.as_table());
+        let profiles = profiles.into_iter().flat_map(Table::iter);
+        let profiles = profiles.filter_map(|(_, entry)| entry.node.as_table());
+        for table in main.into_iter().chain(profiles).chain(sets) {
+            let names = vars_of(table).map(|(name, entry)| (name.to_owned(), entry.key.clone()));
+            unused.defined.extend(names);
+        }
+        unused
+    }
+
+    fn report(self, vars: &Table, found: &mut Diagnostics) {
+        for (name, at) in self.defined {
+            if self.used.contains(&name) {
+                continue;
+            }
+            let used = vars.keys().map(str::to_owned).chain(self.base.iter().cloned());
+            let used: BTreeSet<_> = used.filter(|other| self.used.contains(other)).collect();
+            let near = suggest(&name, used.iter().map(String::as_str));
+            let help = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("use it as \"${{{name}}}\", or remove it"),
+            };
+            let message = format!("the variable `{name}` is never used");
+            found.push(Diagnostic::warning("variable-unused", message).at(at).help(help));
+        }
+    }
+}
+
+/// The entries of `[vars]`.
+fn vars_of(table: &Table) -> impl Iterator<Item = (&str, &Entry)> {
+    table.get("vars").and_then(Node::as_table).into_iter().flat_map(Table::iter)
+}

@@ -1,0 +1,573 @@
+//! TOML text to a tree, with every error in it.
+//!
+//! The crate `toml_parser` turns text into events and reports errors of syntax as it goes; here the events become keys and
+//! values, and its errors become diagnostics. What tables and keys may do is in `build.rs`.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use toml_parser::decoder::{Encoding, ScalarKind};
+use toml_parser::lexer::{Token, TokenKind};
+use toml_parser::parser::{self, Event, EventKind, RecursionGuard, ValidateWhitespace};
+use toml_parser::{ParseError, Source, Span};
+
+use super::build::{Builder, Key};
+use super::node::Form;
+use super::{Layer, Node, Table, Value, syntax};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceId};
+
+/// Tables, arrays and dotted keys may be nested this deep, all counted together.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// Files longer than this are refused: a pipeline is written by people.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Nobody reads more errors of syntax than this, and finding the line of each costs time.
+const MAX_ERRORS: usize = 500;
+
+/// Parses a file. What cannot be understood is reported and left out; the rest of the file still counts.
+pub(super) fn parse(text: &str, source: SourceId, layer: Layer, found: &mut Diagnostics) -> Table {
+    if text.len() > MAX_BYTES {
+        let message = format!("the file is larger than {} MiB", MAX_BYTES >> 20);
+        found.push(Diagnostic::error("syntax", message).at(Location::new(source, 0..0)));
+        return Table::default();
+    }
+    let tokens = Source::new(text).lex().into_vec();
+    let mut reader = Reader::new(text, source, layer);
+    let mut start = 0;
+    for end in segments(text, &tokens) {
+        reader.read_document(&tokens[start..end]);
+        start = end;
+    }
+    reader.finish(found)
+}
+
+/// Parses `a.b.c=VALUE`. A VALUE that is no TOML and does not begin like a string, array or table is taken as text.
+pub(super) fn parse_set(text: &str, source: SourceId, found: &mut Diagnostics) -> Option<(Vec<Key>, Node)> {
+    let whole = Location::new(source, 0..text.len());
+    let wrong = |message: &str| {
+        Diagnostic::error("invalid-set", message)
+            .at(whole.clone())
+            .help("write it like `--set engine.trainer.max_epochs=2`")
+    };
+    let tokens = Source::new(text).lex().into_vec();
+    let Some(equals) = tokens.iter().position(|token| token.kind() == TokenKind::Equals) else {
+        found.push(wrong("`--set` needs a key and a value with `=` between them"));
+        return None;
+    };
+    let mut reader = Reader::new(text, source, Layer::Set);
+    let keys = reader.read_key(&tokens[..equals]);
+    if keys.as_ref().is_none_or(Vec::is_empty) || !reader.errors.is_empty() {
+        found.push(wrong("the key of `--set` is not a key of TOML"));
+        return None;
+    }
+    let start = tokens[equals].span().end();
+    let value_text = text[start..].trim();
+    if value_text.is_empty() {
+        found.push(wrong("`--set` has no value").help("for an empty text, write `key=''`"));
+        return None;
+    }
+    let value = reader.read_value(&tokens[equals + 1..]);
+    let meant_as_toml = value_text.starts_with(['"', '\'', '[', '{']);
+    let value = if reader.errors.is_empty() {
+        value
+    } else if meant_as_toml {
+        reader.report(found);
+        return None;
+    } else {
+        let start = start + text[start..].find(value_text).unwrap_or_default();
+        let location = Location::new(source, start..start + value_text.len());
+        Some(Node::new(Value::String(value_text.to_owned()), location, Layer::Set))
+    };
+    Some((keys?, value?))
+}
+
+/// Where to cut a file so that an unclosed bracket does not swallow the tables after it: the ends of the segments, as
+/// indices of tokens.
+///
+/// A line that starts, unindented, like a table header, or inside an array like `key =`, cannot be part of a value. Cutting
+/// there outside a value changes nothing.
+fn segments(text: &str, tokens: &[Token]) -> Vec<usize> {
+    let mut open: Vec<TokenKind> = Vec::new();
+    let mut cuts = Vec::new();
+    let mut fresh_line = true;
+    for (index, token) in tokens.iter().enumerate() {
+        if fresh_line && !open.is_empty() {
+            let in_array = open.last() == Some(&TokenKind::LeftSquareBracket);
+            let rest = &tokens[index..];
+            if looks_like_header(text, rest) || (in_array && looks_like_key_value(text, rest)) {
+                cuts.push(index);
+                open.clear();
+            }
+        }
+        fresh_line = token.kind() == TokenKind::Newline;
+        match token.kind() {
+            TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => open.push(token.kind()),
+            TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket => {
+                open.pop();
+            }
+            _ => {}
+        }
+    }
+    cuts.push(tokens.len());
+    cuts
+}
+
+fn looks_like_header(text: &str, tokens: &[Token]) -> bool {
+    let mut rest = tokens;
+    let opened = skip(&mut rest, TokenKind::LeftSquareBracket);
+    if opened == 0 || opened > 2 || !skip_name(text, &mut rest) {
+        return false;
+    }
+    let closed = skip(&mut rest, TokenKind::RightSquareBracket);
+    skip(&mut rest, TokenKind::Whitespace);
+    let ended = rest
+        .first()
+        .is_none_or(|token| matches!(token.kind(), TokenKind::Newline | TokenKind::Comment | TokenKind::Eof));
+    closed == opened && ended
+}
+
+fn looks_like_key_value(text: &str, tokens: &[Token]) -> bool {
+    let mut rest = tokens;
+    skip_name(text, &mut rest) && {
+        skip(&mut rest, TokenKind::Whitespace);
+        skip(&mut rest, TokenKind::Equals) == 1
+    }
+}
+
+/// Skips a dotted name of bare words that could not be values; whether there was one.
+fn skip_name(text: &str, rest: &mut &[Token]) -> bool {
+    let mut names = 0;
+    while let Some(token) = rest.first().filter(|token| token.kind() == TokenKind::Atom) {
+        let word = &text[token.span().start()..token.span().end()];
+        let value = matches!(word, "true" | "false" | "inf" | "nan");
+        if value || (names == 0 && !word.starts_with(|c: char| c.is_alphabetic() || c == '_')) {
+            return false;
+        }
+        names += 1;
+        *rest = &rest[1..];
+        if skip(rest, TokenKind::Dot) == 0 {
+            break;
+        }
+    }
+    names > 0
+}
+
+fn skip(rest: &mut &[Token], kind: TokenKind) -> usize {
+    let count = rest.iter().take_while(|token| token.kind() == kind).count();
+    *rest = &rest[count..];
+    count
+}
+
+/// Turns events into a tree.
+struct Reader<'t> {
+    text: &'t str,
+    source: SourceId,
+    layer: Layer,
+    builder: Builder,
+    errors: Vec<ParseError>,
+    /// Values that could not be read; what later phases say about them would only repeat that.
+    broken: Vec<Location>,
+}
+
+/// The events of one piece of text, read from the front.
+struct Events {
+    items: Vec<Event>,
+    next: usize,
+}
+
+impl Events {
+    fn next(&mut self) -> Option<Event> {
+        let event = self.items.get(self.next).copied();
+        self.next += 1;
+        event
+    }
+
+    fn peek_kind(&self) -> Option<EventKind> {
+        self.items.get(self.next).map(Event::kind)
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek_kind(), Some(EventKind::Whitespace | EventKind::Comment | EventKind::Newline)) {
+            self.next += 1;
+        }
+    }
+
+    fn skip_blanks(&mut self) {
+        while self.peek_kind() == Some(EventKind::Whitespace) {
+            self.next += 1;
+        }
+    }
+}
+
+type Grammar = fn(&[Token], &mut dyn parser::EventReceiver, &mut dyn toml_parser::ErrorSink);
+
+impl<'t> Reader<'t> {
+    fn new(text: &'t str, source: SourceId, layer: Layer) -> Self {
+        let builder = Builder::new(source, layer.clone());
+        Self { text, source, layer, builder, errors: Vec::new(), broken: Vec::new() }
+    }
+
+    fn finish(mut self, found: &mut Diagnostics) -> Table {
+        self.report(found);
+        let (root, problems) = self.builder.finish();
+        found.extend(problems);
+        root
+    }
+
+    fn report(&mut self, found: &mut Diagnostics) {
+        let line = |error: &ParseError| {
+            let at = error.unexpected().map_or(0, |span| span.start()).min(self.text.len());
+            self.text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n')
+        };
+        let (consequences, errors): (Vec<_>, Vec<_>) =
+            self.errors.drain(..).take(MAX_ERRORS).partition(syntax::is_consequence);
+        let lines: HashSet<_> = errors.iter().map(line).collect();
+        let alone = consequences.iter().filter(|error| !lines.contains(&line(error)));
+        for error in errors.iter().chain(alone) {
+            found.push(syntax::diagnostic(error, self.text, self.source));
+        }
+        self.broken.drain(..).for_each(|place| found.mute(place));
+    }
+
+    fn events(&mut self, tokens: &[Token], grammar: Grammar) -> Events {
+        let mut items = Vec::with_capacity(tokens.len());
+        let mut checked = ValidateWhitespace::new(&mut items, Source::new(self.text));
+        let limit = u32::try_from(MAX_DEPTH).unwrap_or(u32::MAX);
+        let mut guarded = RecursionGuard::new(&mut checked, limit);
+        grammar(tokens, &mut guarded, &mut self.errors);
+        Events { items, next: 0 }
+    }
+
+    fn read_document(&mut self, tokens: &[Token]) {
+        let mut events = self.events(tokens, parser::parse_document);
+        while let Some(event) = events.next() {
+            match event.kind() {
+                EventKind::StdTableOpen | EventKind::ArrayTableOpen => {
+                    self.read_header(event, &mut events);
+                }
+                EventKind::SimpleKey => {
+                    let path = self.path(event, &mut events);
+                    if let Some(value) = self.assigned(&mut events, path.as_ref().map_or(0, Vec::len))
+                        && let Some(path) = path
+                    {
+                        self.builder.set(&path, value);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn read_key(&mut self, tokens: &[Token]) -> Option<Vec<Key>> {
+        let mut events = self.events(tokens, parser::parse_key);
+        events.skip_space();
+        let first = events.next()?;
+        self.path(first, &mut events)
+    }
+
+    fn read_value(&mut self, tokens: &[Token]) -> Option<Node> {
+        let blank = |token: &&Token| token.kind() == TokenKind::Whitespace;
+        let start = tokens.iter().take_while(blank).count();
+        let mut end = tokens.len();
+        while end > start && matches!(tokens[end - 1].kind(), TokenKind::Whitespace | TokenKind::Eof) {
+            end -= 1;
+        }
+        let mut events = self.events(&tokens[start..end], parser::parse_value);
+        self.value(&mut events, 1)
+    }
+
+    fn read_header(&mut self, open: Event, events: &mut Events) {
+        let mut path = None;
+        let mut end = open.span().end();
+        while let Some(kind) = events.peek_kind() {
+            // A header ends with its line, closed or not.
+            if matches!(kind, EventKind::Newline | EventKind::Comment) {
+                break;
+            }
+            let Some(event) = events.next() else { break };
+            end = event.span().end();
+            match kind {
+                EventKind::SimpleKey => path = self.path(event, events),
+                EventKind::StdTableClose | EventKind::ArrayTableClose => break,
+                _ => {}
+            }
+        }
+        let location = Location::new(self.source, open.span().start()..end);
+        let repeated = open.kind() == EventKind::ArrayTableOpen;
+        self.builder.open(path.as_deref(), repeated, location);
+    }
+
+    /// A dotted key from its first part on; `None` where a part is missing.
+    fn path(&mut self, first: Event, events: &mut Events) -> Option<Vec<Key>> {
+        let mut path = vec![self.key(first)];
+        loop {
+            events.skip_blanks();
+            if events.peek_kind() != Some(EventKind::KeySep) {
+                break;
+            }
+            events.next();
+            events.skip_blanks();
+            if events.peek_kind() != Some(EventKind::SimpleKey) {
+                break;
+            }
+            if let Some(event) = events.next() {
+                path.push(self.key(event));
+            }
+        }
+        path.into_iter().collect()
+    }
+
+    fn key(&mut self, event: Event) -> Option<Key> {
+        let raw = Source::new(self.text).get(event)?;
+        let mut name = Cow::Borrowed("");
+        raw.decode_key(&mut name, &mut self.errors);
+        let span = event.span();
+        let location = Location::new(self.source, span.start()..span.end());
+        (!span.is_empty()).then(|| Key { name: name.into_owned(), location })
+    }
+
+    /// The value after `=`, if there are both.
+    fn assigned(&mut self, events: &mut Events, depth: usize) -> Option<Node> {
+        events.skip_blanks();
+        if events.peek_kind() != Some(EventKind::KeyValSep) {
+            return None;
+        }
+        events.next();
+        events.skip_blanks();
+        self.value(events, depth)
+    }
+
+    fn value(&mut self, events: &mut Events, depth: usize) -> Option<Node> {
+        while events.peek_kind() == Some(EventKind::Error) {
+            events.next();
+        }
+        match events.peek_kind()? {
+            EventKind::Scalar => {
+                let event = events.next()?;
+                self.scalar(event)
+            }
+            EventKind::ArrayOpen => {
+                let open = events.next()?;
+                self.array(open, events, depth)
+            }
+            EventKind::InlineTableOpen => {
+                let open = events.next()?;
+                self.inline_table(open, events, depth)
+            }
+            _ => None,
+        }
+    }
+
+    fn node(&self, value: Value, start: usize, end: usize) -> Node {
+        Node::new(value, Location::new(self.source, start..end.max(start)), self.layer.clone())
+    }
+
+    fn array(&mut self, open: Event, events: &mut Events, depth: usize) -> Option<Node> {
+        let mut items = Vec::new();
+        let mut end = open.span().end();
+        while let Some(kind) = events.peek_kind() {
+            match kind {
+                EventKind::ArrayClose => {
+                    end = events.next()?.span().end();
+                    break;
+                }
+                EventKind::Scalar | EventKind::ArrayOpen | EventKind::InlineTableOpen => {
+                    let item = self.value(events, depth + 1);
+                    items.extend(item);
+                }
+                _ => {
+                    events.next();
+                }
+            }
+        }
+        (depth <= MAX_DEPTH).then(|| self.node(Value::Array(items), open.span().start(), end))
+    }
+
+    fn inline_table(&mut self, open: Event, events: &mut Events, depth: usize) -> Option<Node> {
+        let mut inner = Builder::new(self.source, self.layer.clone()).inside(depth);
+        let mut end = open.span().end();
+        while let Some(kind) = events.peek_kind() {
+            let event = events.next()?;
+            match kind {
+                EventKind::InlineTableClose => {
+                    end = event.span().end();
+                    break;
+                }
+                EventKind::SimpleKey => {
+                    let path = self.path(event, events);
+                    events.skip_space();
+                    if events.peek_kind() != Some(EventKind::KeyValSep) {
+                        continue;
+                    }
+                    events.next();
+                    events.skip_space();
+                    let length = path.as_ref().map_or(1, Vec::len);
+                    let value = self.value(events, depth + length);
+                    if let (Some(path), Some(value)) = (path, value) {
+                        inner.set(&path, value);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (mut table, problems) = inner.finish();
+        table.form = Form::Inline;
+        self.builder.problems.extend(problems);
+        (depth <= MAX_DEPTH).then(|| self.node(Value::Table(table), open.span().start(), end))
+    }
+
+    fn scalar(&mut self, event: Event) -> Option<Node> {
+        let span = event.span();
+        if span.is_empty() {
+            if event.encoding().is_none() {
+                self.errors.push(ParseError::new("missing value").with_unexpected(span));
+            }
+            return None;
+        }
+        let raw = Source::new(self.text).get(event)?;
+        let before = self.errors.len();
+        let mut text = Cow::Borrowed("");
+        let kind = raw.decode_scalar(&mut text, &mut self.errors);
+        let value = if self.errors.len() > before {
+            // Already reported; kept so that nobody calls the key missing.
+            Value::String(text.into_owned())
+        } else {
+            convert(kind, text.into_owned()).unwrap_or_else(|(why, text)| {
+                self.errors.push(ParseError::new(why).with_unexpected(span));
+                Value::String(text)
+            })
+        };
+        if self.errors.len() > before {
+            self.point_at_opening(event, before);
+            self.broken.push(Location::new(self.source, span.start()..span.end()));
+        }
+        Some(self.node(value, span.start(), span.end()))
+    }
+}
+
+impl Reader<'_> {
+    /// A multi-line string without end runs to the end of the file, where nobody looks for the mistake.
+    fn point_at_opening(&mut self, event: Event, first_error: usize) {
+        if !matches!(event.encoding(), Some(Encoding::MlBasicString | Encoding::MlLiteralString)) {
+            return;
+        }
+        let start = event.span().start();
+        for error in &mut self.errors[first_error..] {
+            *error = error.clone().with_context(Span::new_unchecked(start, start + 3));
+        }
+    }
+}
+
+/// The value of a decoded scalar, or why there is none.
+fn convert(kind: ScalarKind, text: String) -> Result<Value, (String, String)> {
+    Ok(match kind {
+        ScalarKind::String => Value::String(text),
+        ScalarKind::Boolean(flag) => Value::Boolean(flag),
+        ScalarKind::Integer(radix) => match i64::from_str_radix(&text, radix.value()) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => return Err(("the integer does not fit in 64 bits".to_owned(), text)),
+        },
+        ScalarKind::Float => match text.parse::<f64>() {
+            Ok(number) if number.is_finite() || text.contains(['i', 'n']) => Value::Float(number),
+            _ => return Err(("the number is too large".to_owned(), text)),
+        },
+        ScalarKind::DateTime => match text.parse::<toml::value::Datetime>() {
+            Ok(date) => Value::Datetime(date.to_string()),
+            Err(error) => return Err((format!("not a date or time: {error}"), text)),
+        },
+    })
+}
+
+/// Where each byte of a decoded string stands in its token: `offset` bytes into `decoded`, as an offset into `raw`.
+///
+/// `None` where the two do not fit together, as in a string with an error.
+pub(super) fn raw_offset(raw: &str, decoded: &str, offset: usize) -> Option<usize> {
+    let encoding = encoding_of(raw)?;
+    let (quote, escapes) = match encoding {
+        Encoding::LiteralString => (1, false),
+        Encoding::BasicString => (1, true),
+        Encoding::MlLiteralString => (3, false),
+        Encoding::MlBasicString => (3, true),
+    };
+    let mut at = quote;
+    if quote == 3 {
+        // A line break right after the opening quotes is not part of the text.
+        let body = raw.get(at..)?;
+        at += if body.starts_with("\r\n") { 2 } else { usize::from(body.starts_with('\n')) };
+    }
+    let mut seen = 0;
+    while seen < offset {
+        let rest = raw.get(at..)?;
+        if escapes && rest.starts_with('\\') {
+            let (used, produced) = escape(rest)?;
+            at += used;
+            seen += produced;
+        } else {
+            let c = rest.chars().next()?;
+            at += c.len_utf8();
+            seen += c.len_utf8();
+        }
+        if seen > decoded.len() {
+            return None;
+        }
+    }
+    // Escaped line breaks produce nothing: step over those before the character that was asked for.
+    while escapes && raw.get(at..)?.starts_with('\\') {
+        match escape(raw.get(at..)?)? {
+            (used, 0) => at += used,
+            _ => break,
+        }
+    }
+    (seen == offset).then_some(at)
+}
+
+fn encoding_of(raw: &str) -> Option<Encoding> {
+    Some(match raw.as_bytes() {
+        [b'"', b'"', b'"', ..] => Encoding::MlBasicString,
+        [b'\'', b'\'', b'\'', ..] => Encoding::MlLiteralString,
+        [b'"', ..] => Encoding::BasicString,
+        [b'\'', ..] => Encoding::LiteralString,
+        _ => return None,
+    })
+}
+
+/// Bytes used by the escape at the start of `text`, and bytes of text that it stands for.
+fn escape(text: &str) -> Option<(usize, usize)> {
+    let kind = text[1..].chars().next()?;
+    let digits = match kind {
+        'u' => 4,
+        'U' => 8,
+        'x' => 2,
+        ' ' | '\t' | '\r' | '\n' => {
+            let space = text[1..].find(|c: char| !c.is_ascii_whitespace());
+            return Some((1 + space.unwrap_or(text.len() - 1), 0));
+        }
+        _ => return Some((1 + kind.len_utf8(), 1)),
+    };
+    let code = u32::from_str_radix(text.get(2..2 + digits)?, 16).ok()?;
+    Some((2 + digits, char::from_u32(code)?.len_utf8()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_in_strings_account_for_quotes_and_escapes() {
+        let check = |raw: &str, decoded: &str, needle: &str| {
+            let offset = decoded.find(needle).unwrap_or_default();
+            let at = raw_offset(raw, decoded, offset).unwrap_or_default();
+            assert_eq!(&raw[at..at + needle.len()], needle, "{raw}");
+        };
+        check("\"${x}\"", "${x}", "${x}");
+        check("'a ${x}'", "a ${x}", "${x}");
+        check("\"\\t\\\"é\\u00e9${x}\"", "\t\"éé${x}", "${x}");
+        check("\"\\U0001F600 ${x}\"", "😀 ${x}", "${x}");
+        check("\"\"\"\n  ${x}\"\"\"", "  ${x}", "${x}");
+        check("\"\"\"a \\\n   ${x}\"\"\"", "a ${x}", "${x}");
+        check("'''\r\n${x}'''", "${x}", "${x}");
+        assert_eq!(raw_offset("bare", "bare", 1), None);
+        assert_eq!(raw_offset("\"ab\"", "ab", 7), None);
+    }
+}

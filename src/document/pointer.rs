@@ -1,0 +1,128 @@
+//! Places in the tree, and what they are in the file.
+
+use super::{Document, Entry, Node, Table, Value};
+use crate::diagnostic::Location;
+
+/// One step from a value to a value inside it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathSegment {
+    /// The key of a table. On an array, a key of digits counts as an index, as in a JSON pointer.
+    Key(String),
+    /// The index of an array, from 0.
+    Index(usize),
+}
+
+impl From<&str> for PathSegment {
+    fn from(key: &str) -> Self {
+        Self::Key(key.to_owned())
+    }
+}
+
+impl From<usize> for PathSegment {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
+
+/// Which of the two to point at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOrValue {
+    /// The key of the last step; for an element of an array, the element.
+    Key,
+    /// The value.
+    Value,
+}
+
+/// The steps of a JSON pointer such as `/steps/0/size`; `~1` is `/` and `~0` is `~`.
+pub fn parse_pointer(pointer: &str) -> Vec<PathSegment> {
+    let steps = pointer.split('/').skip(1);
+    steps.map(|step| PathSegment::Key(step.replace("~1", "/").replace("~0", "~"))).collect()
+}
+
+/// The steps of the place where `serde_path_to_error` saw deserialization fail.
+pub fn pointer_of(path: &serde_path_to_error::Path) -> Vec<PathSegment> {
+    use serde_path_to_error::Segment;
+    let step = |segment: &Segment| match segment {
+        Segment::Seq { index } => Some(PathSegment::Index(*index)),
+        Segment::Map { key } => Some(PathSegment::Key(key.clone())),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    };
+    path.iter().filter_map(step).collect()
+}
+
+/// What a step leads to: an entry of a table or an element of an array.
+enum Found<'a> {
+    Entry(&'a Entry),
+    Element(&'a Node),
+}
+
+impl<'a> Found<'a> {
+    fn node(&self) -> &'a Node {
+        match self {
+            Self::Entry(entry) => &entry.node,
+            Self::Element(node) => node,
+        }
+    }
+}
+
+fn step<'a>(value: &'a Value, segment: &PathSegment) -> Option<Found<'a>> {
+    match (value, segment) {
+        (Value::Table(table), PathSegment::Key(key)) => table.entry(key).map(Found::Entry),
+        (Value::Array(items), PathSegment::Index(index)) => items.get(*index).map(Found::Element),
+        (Value::Array(items), PathSegment::Key(key)) => items.get(key.parse::<usize>().ok()?).map(Found::Element),
+        _ => None,
+    }
+}
+
+impl Table {
+    /// The value at the end of the steps.
+    pub fn get_at(&self, pointer: &[PathSegment]) -> Option<&Node> {
+        let (first, rest) = pointer.split_first()?;
+        let PathSegment::Key(key) = first else { return None };
+        self.get(key)?.get_at(rest)
+    }
+}
+
+impl Node {
+    /// The value at the end of the steps.
+    pub fn get_at(&self, pointer: &[PathSegment]) -> Option<&Node> {
+        pointer.iter().try_fold(self, |node, segment| Some(step(&node.value, segment)?.node()))
+    }
+
+    /// The place of the key or value at the end of the steps; where the steps lead nowhere, of the last value on the way.
+    pub fn locate(&self, pointer: &[PathSegment], what: KeyOrValue) -> Location {
+        let mut node = self;
+        let mut location = &self.location;
+        for (index, segment) in pointer.iter().enumerate() {
+            let Some(found) = step(&node.value, segment) else {
+                return node.location.clone();
+            };
+            node = found.node();
+            let last = index + 1 == pointer.len();
+            location = match &found {
+                Found::Entry(entry) if last && what == KeyOrValue::Key => &entry.key,
+                _ => &node.location,
+            };
+        }
+        location.clone()
+    }
+}
+
+impl Document {
+    /// The value at the end of the steps, which start with a kind such as `model`.
+    pub fn get_at(&self, pointer: &[PathSegment]) -> Option<&Node> {
+        self.root().get_at(pointer)
+    }
+
+    /// The place of the key or value at the end of the steps; where the steps lead nowhere, of the last value on the way.
+    /// With nothing on the way, the start of the file.
+    pub fn locate(&self, pointer: &[PathSegment], what: KeyOrValue) -> Location {
+        let start = Location::new(self.main(), 0..0);
+        let Some((PathSegment::Key(first), rest)) = pointer.split_first() else { return start };
+        match (self.root().entry(first), rest, what) {
+            (None, ..) => start,
+            (Some(entry), [], KeyOrValue::Key) => entry.key.clone(),
+            (Some(entry), ..) => entry.node.locate(rest, what),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The resolved pipeline as TOML, with origins or without.
+
+use super::{Document, Ingredient, Node, PathSegment, Table, Value};
+use crate::diagnostic::Sources;
+
+/// What stands for a secret.
+const MASK: &str = "\"<secret>\"";
+
+/// Arrays longer than this many characters get a line an element.
+const LINE_WIDTH: usize = 100;
+
+/// Comments start at the same column, if that is not beyond this one.
+const COMMENT_COLUMN: usize = 56;
+
+impl Document {
+    /// Masks the value at the end of the steps, and everything in it, in [`Document::show`] and [`Document::to_toml`].
+    ///
+    /// For values that a component's schema calls secret. Values from the environment under a telling name are masked
+    /// without being asked: a value made of `${env:NAME}`, directly or through a variable, where `NAME`, the key of the
+    /// value or the key of that variable has among its words (parted by `_`, `-` or a change of case) one of `token`,
+    /// `secret`, `password`, `passwd`, `passphrase`, `key`, `apikey`, `credential`, `credentials`, `auth`.
+    pub fn redact(&mut self, pointer: &[PathSegment]) {
+        self.redacted.insert(pointer.to_vec());
+    }
+
+    /// Whether a value is masked, by [`Document::redact`] or by its origin.
+    pub fn is_secret(&self, pointer: &[PathSegment]) -> bool {
+        let masked = (1..=pointer.len()).any(|length| self.redacted.contains(&pointer[..length]));
+        masked || self.get_at(pointer).is_some_and(|node| node.origin.secret)
+    }
+
+    /// The resolved pipeline as TOML, each value with its origin in a comment; `[vars]` first.
+    pub fn show(&self, sources: &Sources) -> String {
+        let mut writer = Writer::new(self, Some(sources));
+        let name = sources.name(self.main());
+        writer.text = match self.profile() {
+            Some(profile) => format!("# {name}, profile {profile}\n"),
+            None => format!("# {name}\n"),
+        };
+        if !self.vars().is_empty() {
+            writer.block("[vars]", &["vars".into()], self.vars());
+        }
+        writer.root(self.root());
+        writer.text
+    }
+
+    /// The resolved pipeline as TOML without comments, for a run's folder. But for masked secrets it parses to the same
+    /// values again; `extends`, `vars` and `profile` have been applied and are gone.
+    ///
+    /// Relative paths stay as they were written: to load the text from another folder, say so in
+    /// [`super::LoadOptions::base`].
+    pub fn to_toml(&self) -> String {
+        let mut writer = Writer::new(self, None);
+        writer.root(self.root());
+        writer.text
+    }
+}
+
+struct Writer<'a> {
+    document: &'a Document,
+    sources: Option<&'a Sources>,
+    text: String,
+}
+
+impl<'a> Writer<'a> {
+    fn new(document: &'a Document, sources: Option<&'a Sources>) -> Self {
+        Self { document, sources, text: String::new() }
+    }
+
+    /// Values first, then tables, then arrays of tables: after a header, TOML cannot go back to the root.
+    fn root(&mut self, root: &Table) {
+        let (blocks, values): (Vec<_>, Vec<_>) =
+            root.iter().partition(|(_, entry)| entry.node.as_table().is_some() || is_repeated(&entry.node));
+        let mut lines = Vec::new();
+        for (key, entry) in values {
+            self.lines(&mut vec![key.into()], key_text(key), &entry.node, &mut lines);
+        }
+        self.write(lines);
+        for (key, entry) in blocks {
+            let pointer = vec![PathSegment::from(key)];
+            match &entry.node.value {
+                Value::Table(table) => self.section(&pointer, key, table),
+                Value::Array(items) => {
+                    for (index, item) in items.iter().enumerate() {
+                        let mut pointer = pointer.clone();
+                        pointer.push(index.into());
+                        if let Some(table) = item.as_table() {
+                            self.block(&format!("[[{}]]", key_text(key)), &pointer, table);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// `[kind]` with its values, then `[kind.name]` for each of its tables.
+    fn section(&mut self, pointer: &[PathSegment], key: &str, table: &Table) {
+        let header = key_text(key);
+        let has_values = table.iter().any(|(_, entry)| entry.node.as_table().is_none());
+        if has_values || table.is_empty() || self.masked(pointer) {
+            self.values(&format!("[{header}]"), pointer, table, |node| node.as_table().is_none());
+        }
+        if self.masked(pointer) {
+            return;
+        }
+        for (name, entry) in table.iter() {
+            if let Some(inner) = entry.node.as_table() {
+                let mut pointer = pointer.to_vec();
+                pointer.push(name.into());
+                self.block(&format!("[{header}.{}]", key_text(name)), &pointer, inner);
+            }
+        }
+    }
+
+    fn block(&mut self, header: &str, pointer: &[PathSegment], table: &Table) {
+        self.values(header, pointer, table, |_| true);
+    }
+
+    fn values(&mut self, header: &str, pointer: &[PathSegment], table: &Table, wanted: impl Fn(&Node) -> bool) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        self.text.push_str(header);
+        self.text.push('\n');
+        let mut lines = Vec::new();
+        for (key, entry) in table.iter().filter(|(_, entry)| wanted(&entry.node)) {
+            let mut pointer = pointer.to_vec();
+            pointer.push(key.into());
+            self.lines(&mut pointer, key_text(key), &entry.node, &mut lines);
+        }
+        self.write(lines);
+    }
+
+    fn masked(&self, pointer: &[PathSegment]) -> bool {
+        self.document.is_secret(pointer)
+    }
+
+    /// The lines of one value: tables become dotted keys, so that each value keeps its own comment.
+    fn lines(&self, pointer: &mut Vec<PathSegment>, key: String, node: &Node, lines: &mut Vec<(String, String)>) {
+        if let Some(table) = node.as_table()
+            && !table.is_empty()
+            && !self.masked(pointer)
+        {
+            for (name, entry) in table.iter() {
+                pointer.push(name.into());
+                self.lines(pointer, format!("{key}.{}", key_text(name)), &entry.node, lines);
+                pointer.pop();
+            }
+            return;
+        }
+        let comment = self.sources.map(|sources| origin(node, sources)).unwrap_or_default();
+        let text = self.value(pointer, node);
+        match node.as_array() {
+            Some(items) if key.len() + text.len() > LINE_WIDTH && !items.is_empty() && !self.masked(pointer) => {
+                lines.push((format!("{key} = ["), comment));
+                for (index, item) in items.iter().enumerate() {
+                    pointer.push(index.into());
+                    lines.push((format!("  {},", self.value(pointer, item)), String::new()));
+                    pointer.pop();
+                }
+                lines.push(("]".to_owned(), String::new()));
+            }
+            _ => lines.push((format!("{key} = {text}"), comment)),
+        }
+    }
+
+    fn write(&mut self, lines: Vec<(String, String)>) {
+        let width = |(text, _): &(String, String)| text.chars().count();
+        let fits = |width: &usize| *width < COMMENT_COLUMN;
+        let column = lines.iter().map(width).filter(fits).max().unwrap_or(0);
+        for (text, comment) in lines {
+            self.text.push_str(&text);
+            if !comment.is_empty() {
+                let gap = column.saturating_sub(text.chars().count()) + 2;
+                self.text.extend(std::iter::repeat_n(' ', gap));
+                self.text.push_str("# ");
+                self.text.push_str(&comment);
+            }
+            self.text.push('\n');
+        }
+    }
+
+    /// A value on one line.
+    fn value(&self, pointer: &mut Vec<PathSegment>, node: &Node) -> String {
+        if node.origin.secret || self.masked(pointer) {
+            return MASK.to_owned();
+        }
+        match &node.value {
+            // What looks like a variable now is text, and stays text when it is read again.
+            Value::String(text) => quote(&text.replace("${", "$${")),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) if number.is_nan() => "nan".to_owned(),
+            Value::Float(number) => format!("{number:?}"),
+            Value::Boolean(flag) => flag.to_string(),
+            Value::Datetime(text) => text.clone(),
+            Value::Array(items) => {
+                let mut parts = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    pointer.push(index.into());
+                    parts.push(self.value(pointer, item));
+                    pointer.pop();
+                }
+                format!("[{}]", parts.join(", "))
+            }
+            Value::Table(table) if table.is_empty() => "{}".to_owned(),
+            Value::Table(table) => {
+                let mut parts = Vec::with_capacity(table.len());
+                for (key, entry) in table.iter() {
+                    pointer.push(key.into());
+                    parts.push(format!("{} = {}", key_text(key), self.value(pointer, &entry.node)));
+                    pointer.pop();
+                }
+                format!("{{ {} }}", parts.join(", "))
+            }
+        }
+    }
+}
+
+/// Whether an array is written as `[[name]]`: tables, and nothing else.
+fn is_repeated(node: &Node) -> bool {
+    let tables = |items: &[Node]| !items.is_empty() && items.iter().all(|item| item.as_table().is_some());
+    !node.origin.secret && node.as_array().is_some_and(tables)
+}
+
+/// Where a value came from, with the variables of everything in it.
+fn origin(node: &Node, sources: &Sources) -> String {
+    let mut all = node.origin.clone();
+    collect(node, &mut all.ingredients);
+    let text = all.describe(&node.location, sources);
+    // A comment is one line, whatever a file is called.
+    text.replace(char::is_control, " ")
+}
+
+fn collect(node: &Node, ingredients: &mut Vec<Ingredient>) {
+    let mut inner = |node: &Node| {
+        for ingredient in &node.origin.ingredients {
+            if !ingredients.contains(ingredient) {
+                ingredients.push(ingredient.clone());
+            }
+        }
+        collect(node, ingredients);
+    };
+    match &node.value {
+        Value::Array(items) => items.iter().for_each(&mut inner),
+        Value::Table(table) => table.iter().for_each(|(_, entry)| inner(&entry.node)),
+        _ => {}
+    }
+}
+
+fn key_text(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { quote(key) }
+}
+
+fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

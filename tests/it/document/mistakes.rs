@@ -1,0 +1,972 @@
+//! One test a mistake: the text of a pipeline, and all that the user sees of what is wrong with it.
+
+use insta::assert_snapshot;
+
+use super::World;
+
+/// Ten variables, each an array of ten of the one before.
+fn explosion() -> String {
+    let lines = (1..10).map(|n| {
+        let item = format!("\"${{v{}}}\", ", n - 1);
+        format!("v{n} = [{}]\n", item.repeat(10))
+    });
+    format!("[vars]\nv0 = \"lol\"\n{}[a.b]\nc = \"${{v9}}\"\n", lines.collect::<String>())
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    assert_snapshot!(World::default().mistakes(), @r#"
+    error[unreadable-file]: cannot read `p.toml`: there is no such file
+
+    error: 1 error
+    "#);
+}
+
+#[test]
+fn an_unclosed_string() {
+    let world = World::new("[pipeline]\nname = \"demo\nseed = 1\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: a text is never closed
+     --> p.toml:2:8
+      |
+    2 | name = "demo
+      |        ^^^^^
+      |
+      = help: close it with "
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn an_unclosed_multi_line_string() {
+    let world = World::new("[pipeline]\nname = \"\"\"demo\nseed = 1\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: a text is never closed
+     --> p.toml:2:8
+      |
+    2 | name = """demo
+      |        ^^^
+      |
+      = help: close it with """
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn an_unclosed_array_does_not_hide_what_follows() {
+    let world = World::new("[transform.a]\nsteps = [\n  { type = \"x\" },\n\n[loader.a]\nbatch_size = yes\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: unclosed array: expected `]`
+     --> p.toml:3:18
+      |
+    2 | steps = [
+      |         - opened here
+    3 |   { type = "x" },
+      |                  ^
+
+    error[syntax]: a text needs quotes around it
+     --> p.toml:6:14
+      |
+    6 | batch_size = yes
+      |              ^^^
+      |
+      = help: write `true`
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn an_unclosed_inline_table() {
+    let world = World::new("[transform.a]\nsize = { h = 1, w = 2\n\n[loader.a]\nworkers = 1\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: unclosed inline table: expected `}`
+     --> p.toml:2:22
+      |
+    2 | size = { h = 1, w = 2
+      |        - opened here ^
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn an_unclosed_header() {
+    let world = World::new("[model.a\ntype = \"x\"\n[model.b]\ntype = \n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: unclosed table: expected `]`
+     --> p.toml:1:9
+      |
+    1 | [model.a
+      | --------^
+      | |
+      | opened here
+
+    error[syntax]: the key has no value
+     --> p.toml:4:8
+      |
+    4 | type = 
+      |        ^
+      |
+      = help: write a value after `=`, or remove the key
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn a_text_without_quotes() {
+    let world = World::new("[pipeline]\ndevice = cuda\nname = None\nwatch = True\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: a text needs quotes around it
+     --> p.toml:2:10
+      |
+    2 | device = cuda
+      |          ^^^^
+      |
+      = help: put quotes around it: "cuda"
+
+    error[syntax]: a text needs quotes around it
+     --> p.toml:3:8
+      |
+    3 | name = None
+      |        ^^^^
+      |
+      = help: TOML has no null: remove the key to leave it at its default
+
+    error[syntax]: a text needs quotes around it
+     --> p.toml:4:9
+      |
+    4 | watch = True
+      |         ^^^^
+      |
+      = help: write `true`
+
+    error: p.toml: 3 errors
+    "#);
+}
+
+#[test]
+fn a_variable_without_quotes() {
+    let world = World::new("[vars]\nn = 1\n[loader.a]\nworkers = ${n}\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: a text needs quotes around it
+     --> p.toml:4:11
+      |
+    4 | workers = ${n}
+      |           ^
+      |
+      = help: put quotes around it: "${name}"
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_key_without_value() {
+    let world = World::new("[loader.a]\nshuffle\nworkers =\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: the key has no `=` and no value
+     --> p.toml:2:8
+      |
+    2 | shuffle
+      |        ^
+      |
+      = help: write `key = value`, one a line
+
+    error[syntax]: the key has no value
+     --> p.toml:3:10
+      |
+    3 | workers =
+      |          ^
+      |
+      = help: write a value after `=`, or remove the key
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn a_key_with_a_space() {
+    let world = World::new("[loader.a]\nbatch size = 4\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: the key has no `=` and no value
+     --> p.toml:2:7
+      |
+    2 | batch size = 4
+      |       ^
+      |
+      = help: write `key = value`, one a line
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn two_values_on_a_line() {
+    let world = World::new("[loader.a]\nworkers = 4 batch_size = 2\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: there is more on the line than one value
+     --> p.toml:2:11
+      |
+    2 | workers = 4 batch_size = 2
+      |           ^^^^^^^^^^^^
+      |
+      = help: write one `key = value` a line
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn numbers_that_are_none() {
+    let world =
+        World::new("[optimizer.a]\nlr = 0.0.1\nmomentum = .9\nsteps = 012\nbig = 99999999999999999999\nhuge = 1e999\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: invalid float
+     --> p.toml:2:9
+      |
+    2 | lr = 0.0.1
+      |         ^^
+
+    error[syntax]: a number needs digits on both sides of its point
+     --> p.toml:3:12
+      |
+    3 | momentum = .9
+      |            ^
+      |
+      = help: write 0.9 for .9 and 1.0 for 1.
+
+    error[syntax]: unexpected leading zero
+     --> p.toml:4:9
+      |
+    4 | steps = 012
+      |         ^
+
+    error[syntax]: the integer does not fit in 64 bits
+     --> p.toml:5:7
+      |
+    5 | big = 99999999999999999999
+      |       ^^^^^^^^^^^^^^^^^^^^
+
+    error[syntax]: the number is too large
+     --> p.toml:6:8
+      |
+    6 | huge = 1e999
+      |        ^^^^^
+
+    error: p.toml: 5 errors
+    "#);
+}
+
+#[test]
+fn a_missing_comma() {
+    let world = World::new("[metric.a]\niou_types = [\"bbox\" \"segm\"]\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: missing comma between array elements: expected `,`
+     --> p.toml:2:21
+      |
+    2 | iou_types = ["bbox" "segm"]
+      |                     ^
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn an_escape_that_is_none() {
+    let world = World::new("[dataset.a]\nroot = \"C:\\data\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: the backslash before this starts an escape, and this is none
+     --> p.toml:2:12
+      |
+    2 | root = "C:\data"
+      |            ^
+      |
+      = help: write `\\` for a backslash, or put the text in single quotes
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_date_that_is_none() {
+    let world = World::new("[pipeline]\nstarted = 2026-13-41\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: not a date or time: invalid date, expected month between 01 and 12
+     --> p.toml:2:11
+      |
+    2 | started = 2026-13-41
+      |           ^^^^^^^^^^
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_key_set_twice() {
+    let world = World::new("[optimizer.a]\nlr = 0.1\nmomentum = 0.9\nlr = 0.2\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[duplicate-key]: the key `lr` is defined twice
+     --> p.toml:4:1
+      |
+    2 | lr = 0.1
+      | -- first defined here
+    3 | momentum = 0.9
+    4 | lr = 0.2
+      | ^^
+      |
+      = help: keep one, or put the two together
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_table_defined_twice() {
+    let world = World::new("[model.a]\ntype = \"x\"\n\n[loader.a]\nworkers = 1\n\n[model.a]\ntype = \"y\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[duplicate-key]: the table `a` is defined twice
+     --> p.toml:7:8
+      |
+    1 | [model.a]
+      |        - first defined here
+    ...
+    7 | [model.a]
+      |        ^
+      |
+      = help: keep one, or put the two together
+
+    error[duplicate-key]: the key `type` is defined twice
+     --> p.toml:8:1
+      |
+    2 | type = "x"
+      | ---- first defined here
+    ...
+    8 | type = "y"
+      | ^^^^
+      |
+      = help: keep one, or put the two together
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn a_dotted_key_into_a_table_with_a_header() {
+    let world = World::new("[a.b]\nx = 1\n[a]\nb.y = 2\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[duplicate-key]: the table `b` is defined twice
+     --> p.toml:4:1
+      |
+    1 | [a.b]
+      |    - first defined here
+    ...
+    4 | b.y = 2
+      | ^
+      |
+      = help: keep one, or put the two together
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_value_that_is_also_a_table() {
+    let world = World::new("[model]\na = 1\n[model.a]\ntype = \"x\"\n[model.a.b]\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[duplicate-key]: `a` is both an integer and a table
+     --> p.toml:3:8
+      |
+    2 | a = 1
+      | - first set here
+    3 | [model.a]
+      |        ^
+      |
+      = help: rename one of the two
+
+    error[duplicate-key]: `a` is an integer, so nothing can be set inside it
+     --> p.toml:5:8
+      |
+    2 | a = 1
+      | - set here
+    ...
+    5 | [model.a.b]
+      |        ^
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn one_event_table_and_many() {
+    let world = World::new("[on]\nevent = \"a:b\"\n[[on]]\nevent = \"c:d\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[duplicate-key]: `on` is both one table and, by `[[on]]`, several
+     --> p.toml:3:3
+      |
+    1 | [on]
+      |  -- first set here
+    2 | event = "a:b"
+    3 | [[on]]
+      |   ^^
+      |
+      = help: rename one of the two
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn nesting_without_end() {
+    let world = World::new(&format!("a = {}\n", "[".repeat(70)));
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: nested deeper than 64 levels
+     --> p.toml:1:69
+      |
+    1 | a = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[
+      |                                                                     ^
+
+    error[syntax]: unclosed array: expected `]`
+     --> p.toml:1:75
+      |
+    1 | a = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[
+      |                                                                    -      ^
+      |                                                                    |
+      |                                                                    opened here
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn dotted_keys_without_end() {
+    let world = World::new(&format!("{}z = 1\n", "a.".repeat(70)));
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: nested deeper than 64 levels
+     --> p.toml:1:141
+      |
+    1 | ...a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.z = 1
+      |                                                                    ^
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_parent_that_is_not_there() {
+    let world = World::new("extends = \"bass.toml\"\n[pipeline]\nseed = 1\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[unreadable-file]: cannot read the parent `bass.toml`: there is no such file
+     --> p.toml:1:11
+      |
+    1 | extends = "bass.toml"
+      |           ^^^^^^^^^^^
+      |
+      = help: the path counts from the folder of this file
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn parents_in_a_circle() {
+    let world = World::new("extends = \"b.toml\"\n")
+        .file("b.toml", "extends = \"c.toml\"\n")
+        .file("c.toml", "\nextends = \"./p.toml\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[extends-cycle]: `extends` goes round in a circle: p.toml → b.toml → c.toml → p.toml
+     --> c.toml:2:11
+      |
+    2 | extends = "./p.toml"
+      |           ^^^^^^^^^^
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_parent_that_is_no_text() {
+    let world = World::new("extends = [\"a.toml\", \"b.toml\"]\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[invalid-extends]: `extends` is an array
+     --> p.toml:1:11
+      |
+    1 | extends = ["a.toml", "b.toml"]
+      |           ^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: name one file: extends = "base.toml"
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_parent_named_by_a_variable() {
+    let world = World::new("extends = \"${base}.toml\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[invalid-extends]: `extends` cannot use variables
+     --> p.toml:1:11
+      |
+    1 | extends = "${base}.toml"
+      |           ^^^^^^^^^^^^^^
+      |
+      = help: variables are known only when all parents are
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_mistake_in_a_parent() {
+    let world = World::new("extends = \"base/b.toml\"\n[loader.a]\nworkers = oops\n")
+        .file("base/b.toml", "[loader.a]\nbatch_size = nope\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: a text needs quotes around it
+     --> p.toml:3:11
+      |
+    3 | workers = oops
+      |           ^^^^
+      |
+      = help: put quotes around it: "oops"
+
+    error[syntax]: a text needs quotes around it
+     --> base/b.toml:2:14
+      |
+    2 | batch_size = nope
+      |              ^^^^
+      |
+      = help: put quotes around it: "nope"
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn a_profile_that_is_misspelt() {
+    let world =
+        World::new("[profile.demo]\nvars.x = 1\n[profile.fast]\nvars.x = 2\n[vars]\nx = 0\n[a.b]\nc = \"${x}\"\n")
+            .profile("dmeo");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[unknown-profile]: there is no profile `dmeo`
+     |
+     = help: did you mean `demo`? the profiles are `demo`, `fast`
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_profile_where_there_are_none() {
+    let world = World::new("[pipeline]\nseed = 1\n").profile("demo");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[unknown-profile]: there is no profile `demo`
+     |
+     = help: this pipeline has no profiles
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn profiles_that_are_none() {
+    let world = World::new("[profile]\nquick = true\n[profile.demo]\nextends = \"x.toml\"\n").profile("demo");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[invalid-profile]: the profile `quick` is a boolean
+     --> p.toml:2:1
+      |
+    2 | quick = true
+      | ^^^^^
+      |
+      = help: a profile is a table: [profile.quick]
+
+    error[invalid-profile]: a profile cannot set `extends`
+     --> p.toml:4:1
+      |
+    4 | extends = "x.toml"
+      | ^^^^^^^
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn a_section_that_is_no_table() {
+    let world = World::new("vars = 3\nprofile = []\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[invalid-section]: `vars` is an integer, and must be a table
+     --> p.toml:1:1
+      |
+    1 | vars = 3
+      | ^^^^
+      |
+      = help: write [vars]
+
+    error[invalid-section]: `profile` is an array, and must be a table
+     --> p.toml:2:1
+      |
+    2 | profile = []
+      | ^^^^^^^
+      |
+      = help: write [profile]
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn a_set_without_a_value() {
+    let world = World::new("").set("engine.trainer.max_epochs").set("a.b=").set("=3");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[invalid-set]: `--set` needs a key and a value with `=` between them
+     --> --set:1:1
+      |
+    1 | engine.trainer.max_epochs
+      | ^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: write it like `--set engine.trainer.max_epochs=2`
+
+    error[invalid-set]: `--set` has no value
+     --> --set:1:1
+      |
+    1 | a.b=
+      | ^^^^
+      |
+      = help: for an empty text, write `key=''`
+
+    error[invalid-set]: the key of `--set` is not a key of TOML
+     --> --set:1:1
+      |
+    1 | =3
+      | ^^
+      |
+      = help: write it like `--set engine.trainer.max_epochs=2`
+
+    error: p.toml: 3 errors
+    "#);
+}
+
+#[test]
+fn a_set_with_a_wrong_value() {
+    let world = World::new("").set("a.b=[1, 2").set("a.c='x");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[syntax]: unclosed array: expected `]`
+     --> --set:1:10
+      |
+    1 | a.b=[1, 2
+      |     -    ^
+      |     |
+      |     opened here
+
+    error[syntax]: a text is never closed
+     --> --set:1:5
+      |
+    1 | a.c='x
+      |     ^^
+      |
+      = help: close it with '
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn a_set_of_what_cannot_be_set() {
+    let world = World::new("").set("extends=a.toml").set("profile.x.seed=1").set("a..b=1");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[invalid-set]: `--set` cannot set `extends`
+     --> --set:1:1
+      |
+    1 | extends=a.toml
+      | ^^^^^^^
+      |
+      = help: name the parent in the file
+
+    error[invalid-set]: `--set` cannot set `profile`
+     --> --set:1:1
+      |
+    1 | profile.x.seed=1
+      | ^^^^^^^
+      |
+      = help: use `--profile NAME`
+
+    error[invalid-set]: the key of `--set` is not a key of TOML
+     --> --set:1:1
+      |
+    1 | a..b=1
+      | ^^^^^^
+      |
+      = help: write it like `--set engine.trainer.max_epochs=2`
+
+    error: p.toml: 3 errors
+    "#);
+}
+
+#[test]
+fn a_set_into_an_array() {
+    let world = World::new("[transform.a]\nsteps = [1, 2]\n").set("transform.a.steps.0=3");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[cannot-merge]: `transform.a.steps` is an array, which is replaced whole
+     --> --set:1:13
+      |
+    1 | transform.a.steps.0=3
+      |             ^^^^^
+      |
+     ::: p.toml:2:1
+      |
+    2 | steps = [1, 2]
+      | ----- the array
+      |
+      = help: set all of it: steps = [ … ]
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_set_that_makes_a_node_a_number() {
+    let world = World::new("[engine.trainer]\nmax_epochs = 2\n").set("engine.trainer=3");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[cannot-merge]: `engine.trainer` is a table, and cannot become an integer
+     --> --set:1:8
+      |
+    1 | engine.trainer=3
+      |        ^^^^^^^
+      |
+     ::: p.toml:1:9
+      |
+    1 | [engine.trainer]
+      |         ------- the table
+      |
+      = help: name the key inside it
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_set_of_an_unknown_variable() {
+    let world = World::new("[vars]\ncoco = \"x\"\n[dataset.a]\nroot = \"${coco}\"\n").set("vars.cocoo=y");
+    assert_snapshot!(world.mistakes(), @r#"
+    warning[variable-unused]: the variable `cocoo` is never used
+     --> --set:1:6
+      |
+    1 | vars.cocoo=y
+      |      ^^^^^
+      |
+      = help: did you mean `coco`?
+
+    warning: p.toml: 1 warning
+    "#);
+}
+
+#[test]
+fn a_variable_made_of_itself() {
+    let world =
+        World::new("[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-cycle]: the variable is made of itself: `a` → `b` → `c` → `a`
+     --> p.toml:4:6
+      |
+    4 | c = "${a}"
+      |      ^^^^
+
+    error[variable-cycle]: the variable is made of itself: `d` → `d`
+     --> p.toml:5:6
+      |
+    5 | d = "${d}"
+      |      ^^^^
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn a_variable_that_is_misspelt() {
+    let world =
+        World::new("[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-unknown]: there is no variable `image_szie`
+     --> p.toml:4:9
+      |
+    4 | size = "${image_szie}"
+      |         ^^^^^^^^^^^^^
+      |
+      = help: did you mean `${image_size}`?
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_variable_that_nobody_defined() {
+    let world = World::new("[dataset.a]\nroot = 'data/${split}/${HOME}'\n").env("HOME", "/home/me");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-unknown]: there is no variable `split`
+     --> p.toml:2:14
+      |
+    2 | root = 'data/${split}/${HOME}'
+      |              ^^^^^^^^
+      |
+      = help: define it: `split = …` under [vars]
+
+    error[variable-unknown]: there is no variable `HOME`
+     --> p.toml:2:23
+      |
+    2 | root = 'data/${split}/${HOME}'
+      |                       ^^^^^^^
+      |
+      = help: for the environment, write ${env:HOME}
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn an_environment_variable_that_is_not_set() {
+    let world = World::new("[dataset.a]\nroot = \"\\u00e9\\t${env:COCO_ROOT}/x\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-environment]: the environment variable `COCO_ROOT` is not set
+     --> p.toml:2:17
+      |
+    2 | root = "\u00e9\t${env:COCO_ROOT}/x"
+      |                 ^^^^^^^^^^^^^^^^
+      |
+      = help: set it, or give a default: ${env:COCO_ROOT:-default}
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_variable_that_is_never_closed() {
+    let world = World::new("[vars]\na = 1\n[dataset.a]\nroot = \"\"\"\ndata/\\\n  ${a}/${a\"\"\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-unclosed]: this `${` is never closed
+     --> p.toml:6:8
+      |
+    6 |   ${a}/${a"""
+      |        ^^
+      |
+      = help: close it with `}`; for the characters themselves, write `$${`
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn names_that_are_none() {
+    let world = World::new(
+        "[dataset.a]\na = \"${}\"\nb = \"${a b}\"\nc = \"${x:-3}\"\nd = \"${evn:HOME}\"\ne = \"${env:HOME:x}\"\n",
+    );
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-name]: a name is missing
+     --> p.toml:2:8
+      |
+    2 | a = "${}"
+      |        ^
+      |
+      = help: write ${name}, with a name of [vars]
+
+    error[variable-name]: `a b` is not the name of a variable
+     --> p.toml:3:8
+      |
+    3 | b = "${a b}"
+      |        ^^^
+      |
+      = help: names are made of letters, digits, `_` and `-`
+
+    error[variable-name]: `x:-3` is not the name of a variable
+     --> p.toml:4:8
+      |
+    4 | c = "${x:-3}"
+      |        ^^^^
+      |
+      = help: only the environment has defaults: ${env:x:-3}
+
+    error[variable-name]: `evn:HOME` is not the name of a variable
+     --> p.toml:5:8
+      |
+    5 | d = "${evn:HOME}"
+      |        ^^^^^^^^
+      |
+      = help: write ${env:HOME}
+
+    error[variable-name]: unexpected `:` after the name
+     --> p.toml:6:16
+      |
+    6 | e = "${env:HOME:x}"
+      |                ^
+      |
+      = help: a default follows `:-`, as in ${env:NAME:-default}
+
+    error: p.toml: 5 errors
+    "#);
+}
+
+#[test]
+fn a_date_where_a_table_should_be() {
+    let world = World::new("profile.demo = 2026-11-23\n[vars]\nd = 10:30\n[a.b]\nc = \"at ${d}\"\n").profile("demo");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[invalid-profile]: the profile `demo` is a date
+     --> p.toml:1:9
+      |
+    1 | profile.demo = 2026-11-23
+      |         ^^^^
+      |
+      = help: a profile is a table: [profile.demo]
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn an_array_inside_a_text() {
+    let world = World::new("[vars]\nsize = [1, 2]\n[dataset.a]\nroot = \"x/${size}\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-type]: `size` is an array, and cannot be part of a text
+     --> p.toml:4:11
+      |
+    2 | size = [1, 2]
+      |        ------ defined here
+    3 | [dataset.a]
+    4 | root = "x/${size}"
+      |           ^^^^^^^
+      |
+      = help: only a string that is exactly "${size}" can take it
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_variable_that_nothing_uses() {
+    let world = World::new("[vars]\ncoco = \"data\"\nunused = 3\n[dataset.a]\nroot = \"${coco}\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    warning[variable-unused]: the variable `unused` is never used
+     --> p.toml:3:1
+      |
+    3 | unused = 3
+      | ^^^^^^
+      |
+      = help: use it as "${unused}", or remove it
+
+    warning: p.toml: 1 warning
+    "#);
+}
+
+#[test]
+fn variables_that_explode() {
+    let world = World::new(&explosion());
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-size]: variables expand to more than 8 MiB
+     --> p.toml:8:7
+      |
+    8 | v6 = ["${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", ]
+      |       ^^^^^^^
+
+    error: p.toml: 1 error
+    "#);
+}

@@ -1,0 +1,101 @@
+//! `cargo xtask test`: everything that CI checks, in one order, ending with the tests' own summary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::python::Python;
+use crate::setup::{Options, setup};
+use crate::{cargo, must, step, target};
+
+/// What tests that read event files with the real TensorBoard need.
+const TEST_PACKAGES: &str = "tensorboard==2.21.0";
+
+/// Files that the program writes about itself: the command that makes each.
+const GENERATED: [(&str, &[&str]); 2] =
+    [("schemas/pipeline.json", &["schema"]), ("docs/components.md", &["components", "--format", "markdown"])];
+
+pub(crate) fn test(root: &Path) -> Result<()> {
+    let libtorch = setup(root, &Options::default())?;
+    step("formatting");
+    must(cargo(root, &libtorch).args(["fmt", "--all", "--check"]))?;
+    step("clippy");
+    let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
+    must(cargo(root, &libtorch).args(lints))?;
+    generated_with(root, &libtorch, true)?;
+    let python = test_python(root);
+    step("tests");
+    let mut tests = cargo(root, &libtorch);
+    tests.args(["test", "--workspace"]);
+    if let Some(python) = python {
+        tests.env("PIPE_TEST_PYTHON", python);
+    }
+    must(&mut tests)
+}
+
+/// Writes the generated files, or with `check` says which are stale.
+pub(crate) fn generated(root: &Path, check: bool) -> Result<()> {
+    let libtorch = setup(root, &Options::default())?;
+    generated_with(root, &libtorch, check)
+}
+
+fn generated_with(root: &Path, libtorch: &Path, check: bool) -> Result<()> {
+    step("generated files");
+    must(cargo(root, libtorch).args(["build", "--quiet", "--bin", "pipe"]))?;
+    let pipe = target(root).join("debug/pipe");
+    let mut stale = Vec::new();
+    for (file, command) in GENERATED {
+        let output = Command::new(&pipe).args(command).output().with_context(|| format!("run {}", pipe.display()))?;
+        if !output.status.success() || output.stdout.is_empty() {
+            eprintln!("note: `pipe {}` gives nothing: {file} is left out", command.join(" "));
+            continue;
+        }
+        let path = root.join(file);
+        if fs::read(&path).is_ok_and(|now| now == output.stdout) {
+            continue;
+        }
+        if check {
+            stale.push(file);
+            continue;
+        }
+        fs::create_dir_all(path.parent().unwrap_or(root))?;
+        fs::write(&path, &output.stdout).with_context(|| format!("write {file}"))?;
+        eprintln!("wrote {file}");
+    }
+    if !stale.is_empty() {
+        bail!("not what the program makes now: {}. Run `cargo xtask generated`", stale.join(", "));
+    }
+    Ok(())
+}
+
+/// A Python with TensorBoard in `.testenv`. Without one the tests that need it say so and pass.
+fn test_python(root: &Path) -> Option<PathBuf> {
+    let folder = root.join(".testenv");
+    let (python, record) = (folder.join("bin/python"), folder.join(".complete"));
+    if fs::read_to_string(&record).is_ok_and(|text| text == TEST_PACKAGES) && python.is_file() {
+        return Some(python);
+    }
+    step("TensorBoard for the tests, in .testenv");
+    match make_test_python(&folder, &python, &record) {
+        Ok(()) => Some(python),
+        Err(error) => {
+            eprintln!("note: {error:#}; tests that read files with TensorBoard are skipped");
+            None
+        }
+    }
+}
+
+fn make_test_python(folder: &Path, python: &Path, record: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).context("remove the former .testenv")?;
+    }
+    Python::find()?.venv(folder)?;
+    let packages = TEST_PACKAGES.split_whitespace();
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    // pkg_resources, which TensorBoard imports, left setuptools with version 81.
+    must(Command::new(python).args(pip).arg("setuptools<81").args(packages))?;
+    must(Command::new(python).args(["-c", "import tensorboard.backend.event_processing.event_accumulator"]))?;
+    fs::write(record, TEST_PACKAGES).context("write the record of .testenv")
+}

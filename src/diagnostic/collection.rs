@@ -31,9 +31,7 @@ impl Diagnostics {
             self.dropped += usize::from(diagnostic.is_error());
             return;
         }
-        let place = self
-            .items
-            .partition_point(|other| key(other) <= key(&diagnostic));
+        let place = self.items.partition_point(|other| key(other) <= key(&diagnostic));
         let same_place = self.items[..place].iter().rev();
         let repeated = same_place
             .take_while(|other| key(other) == key(&diagnostic))
@@ -64,15 +62,11 @@ impl Diagnostics {
     }
 
     fn is_muted(&self, diagnostic: &Diagnostic) -> bool {
-        let Some(place) = &diagnostic.primary else {
-            return false;
-        };
+        let Some(place) = &diagnostic.primary else { return false };
         let within = |inner: &Location, outer: &Location| {
             outer.span.start <= inner.span.start && inner.span.end <= outer.span.end
         };
-        self.muted.iter().any(|muted| {
-            muted.source == place.source && (within(place, muted) || within(muted, place))
-        })
+        self.muted.iter().any(|muted| muted.source == place.source && (within(place, muted) || within(muted, place)))
     }
 
     /// Whether any finding stops the pipeline.
@@ -82,15 +76,8 @@ impl Diagnostics {
 
     /// How many findings have this severity.
     pub fn count(&self, severity: Severity) -> usize {
-        let kept = self
-            .iter()
-            .filter(|diagnostic| diagnostic.severity == severity)
-            .count();
-        kept + if severity == Severity::Error {
-            self.dropped
-        } else {
-            0
-        }
+        let kept = self.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+        kept + if severity == Severity::Error { self.dropped } else { 0 }
     }
 
     /// How many errors there are beyond those kept.
@@ -116,10 +103,7 @@ impl Diagnostics {
 
 fn key(diagnostic: &Diagnostic) -> (Option<(super::SourceId, usize, usize)>, Severity) {
     let place = diagnostic.primary.as_ref();
-    (
-        place.map(|place| (place.source, place.span.start, place.span.end)),
-        diagnostic.severity,
-    )
+    (place.map(|place| (place.source, place.span.start, place.span.end)), diagnostic.severity)
 }
 
 impl IntoIterator for Diagnostics {
@@ -142,10 +126,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self {
-            items: vec![diagnostic],
-            ..Self::default()
-        }
+        Self { items: vec![diagnostic], ..Self::default() }
     }
 }
 
@@ -188,30 +169,16 @@ mod tests {
         let at = |start, end| Diagnostic::error("t", "t").at(Location::new(id, start..end));
         let mut found = Diagnostics::from(at(5, 9));
         found.mute(Location::new(id, 5..9));
-        let later: Diagnostics = [
-            at(4, 10),
-            at(5, 6),
-            at(11, 12),
-            Diagnostic::error("t", "no place"),
-        ]
-        .into_iter()
-        .collect();
+        let later: Diagnostics =
+            [at(4, 10), at(5, 6), at(11, 12), Diagnostic::error("t", "no place")].into_iter().collect();
         found.merge(later);
-        let starts: Vec<_> = found
-            .iter()
-            .map(|one| one.primary.as_ref().map(|at| at.span.start))
-            .collect();
+        let starts: Vec<_> = found.iter().map(|one| one.primary.as_ref().map(|at| at.span.start)).collect();
         assert_eq!(starts, [None, Some(5), Some(11)]);
     }
 
     #[test]
     fn findings_beyond_the_limit_are_counted() {
-        let found: Diagnostics = (0..LIMIT + 5)
-            .map(|n| Diagnostic::error("t", format!("{n}")))
-            .collect();
-        assert_eq!(
-            (found.len(), found.dropped(), found.count(Severity::Error)),
-            (LIMIT, 5, LIMIT + 5)
-        );
+        let found: Diagnostics = (0..LIMIT + 5).map(|n| Diagnostic::error("t", format!("{n}"))).collect();
+        assert_eq!((found.len(), found.dropped(), found.count(Severity::Error)), (LIMIT, 5, LIMIT + 5));
     }
 }

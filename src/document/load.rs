@@ -59,18 +59,9 @@ impl Document {
     ///
     /// As much of a document as there is comes back even with errors, so that later phases can report theirs too; it must
     /// not be run then. `None` only where the file itself cannot be read.
-    pub fn load(
-        path: &Path,
-        options: &LoadOptions<'_>,
-        sources: &mut Sources,
-    ) -> (Option<Self>, Diagnostics) {
+    pub fn load(path: &Path, options: &LoadOptions<'_>, sources: &mut Sources) -> (Option<Self>, Diagnostics) {
         let mut found = Diagnostics::new();
-        let document = Loader {
-            options,
-            sources,
-            found: &mut found,
-        }
-        .load(path);
+        let document = Loader { options, sources, found: &mut found }.load(path);
         (document, found)
     }
 
@@ -100,9 +91,7 @@ impl Document {
 
     /// The folder that relative paths of the main file start from.
     pub fn folder<'a>(&'a self, sources: &'a Sources) -> &'a Path {
-        self.base
-            .as_deref()
-            .unwrap_or_else(|| sources.folder(self.main))
+        self.base.as_deref().unwrap_or_else(|| sources.folder(self.main))
     }
 }
 
@@ -125,8 +114,7 @@ impl Loader<'_, '_> {
             Ok(text) => text,
             Err(error) => {
                 let message = format!("cannot read `{}`: {}", path.display(), reason(&error));
-                self.found
-                    .push(Diagnostic::error("unreadable-file", message));
+                self.found.push(Diagnostic::error("unreadable-file", message));
                 return None;
             }
         };
@@ -144,13 +132,7 @@ impl Loader<'_, '_> {
             merge(&mut root, set, self.found);
         }
         let raw_vars = self.section(&mut root, "vars");
-        let vars = vars::resolve(
-            raw_vars,
-            &mut root,
-            self.options.env,
-            self.sources,
-            self.found,
-        );
+        let vars = vars::resolve(raw_vars, &mut root, self.options.env, self.sources, self.found);
         // What could not be read may have used any variable.
         if !self.found.has_errors() {
             unused.report(&vars, self.found);
@@ -171,20 +153,12 @@ impl Loader<'_, '_> {
         let mut files: Vec<File> = Vec::new();
         let mut next = Some((path.to_owned(), text));
         while let Some((path, text)) = next.take() {
-            let layer = if files.is_empty() {
-                Layer::File
-            } else {
-                Layer::Parent
-            };
+            let layer = if files.is_empty() { Layer::File } else { Layer::Parent };
             let source = self.sources.add_file(&path, text);
             let text = self.sources.text(source).to_owned();
             let mut table = parse::parse(&text, source, layer, self.found);
             let extends = table.remove("extends");
-            files.push(File {
-                source,
-                path,
-                table,
-            });
+            files.push(File { source, path, table });
             next = extends.and_then(|entry| self.parent(&files, &entry));
         }
         files
@@ -213,30 +187,22 @@ impl Loader<'_, '_> {
         let same = |file: &&File| normalize(&file.path) == path;
         let shown = |path: &Path| path.display().to_string();
         if let Some(start) = files.iter().position(|file| same(&file)) {
-            let mut names: Vec<_> = files[start..]
-                .iter()
-                .map(|file| self.sources.name(file.source).to_owned())
-                .collect();
+            let mut names: Vec<_> =
+                files[start..].iter().map(|file| self.sources.name(file.source).to_owned()).collect();
             names.push(names.first().cloned().unwrap_or_default());
             let message = format!("`extends` goes round in a circle: {}", names.join(" → "));
-            self.found
-                .push(Diagnostic::error("extends-cycle", message).at(at));
+            self.found.push(Diagnostic::error("extends-cycle", message).at(at));
             return None;
         }
         if files.len() > MAX_PARENTS {
             let message = format!("more than {MAX_PARENTS} files extend one another");
-            self.found
-                .push(Diagnostic::error("invalid-extends", message).at(at));
+            self.found.push(Diagnostic::error("invalid-extends", message).at(at));
             return None;
         }
         match (self.options.read)(&path) {
             Ok(text) => Some((path, text)),
             Err(error) => {
-                let message = format!(
-                    "cannot read the parent `{}`: {}",
-                    shown(&path),
-                    reason(&error)
-                );
+                let message = format!("cannot read the parent `{}`: {}", shown(&path), reason(&error));
                 let problem = Diagnostic::error("unreadable-file", message)
                     .at(at)
                     .help("the path counts from the folder of this file");
@@ -251,26 +217,17 @@ impl Loader<'_, '_> {
         let mut trees = Vec::new();
         for text in &self.options.sets {
             let source = self.sources.add_set(text.as_str());
-            let Some((keys, value)) = parse::parse_set(text, source, self.found) else {
-                continue;
-            };
-            let reserved = keys
-                .first()
-                .filter(|key| key.name == "extends" || key.name == "profile");
+            let Some((keys, value)) = parse::parse_set(text, source, self.found) else { continue };
+            let reserved = keys.first().filter(|key| key.name == "extends" || key.name == "profile");
             if let Some(key) = reserved {
-                let help = if key.name == "profile" {
-                    "use `--profile NAME`"
-                } else {
-                    "name the parent in the file"
-                };
+                let help = if key.name == "profile" { "use `--profile NAME`" } else { "name the parent in the file" };
                 let message = format!("`--set` cannot set `{}`", key.name);
                 let problem = Diagnostic::error("invalid-set", message);
                 self.found.push(problem.at(key.location.clone()).help(help));
             } else if keys.len() > parse::MAX_DEPTH {
                 let message = format!("nested deeper than {} levels", parse::MAX_DEPTH);
                 let at = Location::new(source, 0..text.len());
-                self.found
-                    .push(Diagnostic::error("invalid-set", message).at(at));
+                self.found.push(Diagnostic::error("invalid-set", message).at(at));
             } else {
                 trees.push(tree(&keys, value));
             }
@@ -301,27 +258,23 @@ impl Loader<'_, '_> {
     fn check_profile(&mut self, name: &str, entry: &Entry) {
         let Some(table) = entry.node.as_table() else {
             let kind = article(entry.node.value.kind());
-            let problem =
-                Diagnostic::error("invalid-profile", format!("the profile `{name}` is {kind}"))
-                    .at(entry.key.clone())
-                    .help(format!("a profile is a table: [profile.{name}]"));
+            let problem = Diagnostic::error("invalid-profile", format!("the profile `{name}` is {kind}"))
+                .at(entry.key.clone())
+                .help(format!("a profile is a table: [profile.{name}]"));
             self.found.push(problem);
             return;
         };
         for key in ["extends", "profile"] {
             if let Some(inner) = table.entry(key) {
                 let message = format!("a profile cannot set `{key}`");
-                self.found
-                    .push(Diagnostic::error("invalid-profile", message).at(inner.key.clone()));
+                self.found.push(Diagnostic::error("invalid-profile", message).at(inner.key.clone()));
             }
         }
     }
 
     /// Takes a section out that must be a table.
     fn section(&mut self, root: &mut Table, name: &str) -> Table {
-        let Some(entry) = root.remove(name) else {
-            return Table::default();
-        };
+        let Some(entry) = root.remove(name) else { return Table::default() };
         match entry.node.value {
             Value::Table(table) => table,
             other => {
@@ -361,23 +314,12 @@ fn unknown_profile(wanted: &str, profiles: &Table) -> Diagnostic {
 fn tree(keys: &[Key], value: Node) -> Table {
     let single = |key: &Key, node: Node| {
         let mut table = Table::default();
-        table.insert(
-            key.name.clone(),
-            Entry {
-                key: key.location.clone(),
-                node,
-            },
-        );
+        table.insert(key.name.clone(), Entry { key: key.location.clone(), node });
         table
     };
-    let Some((last, way)) = keys.split_last() else {
-        return Table::default();
-    };
+    let Some((last, way)) = keys.split_last() else { return Table::default() };
     way.iter().rev().fold(single(last, value), |inner, key| {
-        single(
-            key,
-            Node::new(Value::Table(inner), key.location.clone(), Layer::Set),
-        )
+        single(key, Node::new(Value::Table(inner), key.location.clone(), Layer::Set))
     })
 }
 
@@ -408,16 +350,10 @@ struct Unused {
 
 impl Unused {
     fn collect(files: &[File], sets: &[Table]) -> Self {
-        let mut unused = Self {
-            defined: Vec::new(),
-            used: HashSet::new(),
-            base: HashSet::new(),
-        };
+        let mut unused = Self { defined: Vec::new(), used: HashSet::new(), base: HashSet::new() };
         let main = files.first().map(|file| &file.table);
         for table in files.iter().map(|file| &file.table) {
-            unused
-                .base
-                .extend(vars_of(table).map(|(name, _)| name.to_owned()));
+            unused.base.extend(vars_of(table).map(|(name, _)| name.to_owned()));
         }
         for table in files.iter().map(|file| &file.table).chain(sets) {
             vars::used_names(table, &mut unused.used);
@@ -437,10 +373,7 @@ impl Unused {
             if self.used.contains(&name) {
                 continue;
             }
-            let used = vars
-                .keys()
-                .map(str::to_owned)
-                .chain(self.base.iter().cloned());
+            let used = vars.keys().map(str::to_owned).chain(self.base.iter().cloned());
             let used: BTreeSet<_> = used.filter(|other| self.used.contains(other)).collect();
             let near = suggest(&name, used.iter().map(String::as_str));
             let help = match near {
@@ -448,20 +381,12 @@ impl Unused {
                 None => format!("use it as \"${{{name}}}\", or remove it"),
             };
             let message = format!("the variable `{name}` is never used");
-            found.push(
-                Diagnostic::warning("variable-unused", message)
-                    .at(at)
-                    .help(help),
-            );
+            found.push(Diagnostic::warning("variable-unused", message).at(at).help(help));
         }
     }
 }
 
 /// The entries of `[vars]`.
 fn vars_of(table: &Table) -> impl Iterator<Item = (&str, &Entry)> {
-    table
-        .get("vars")
-        .and_then(Node::as_table)
-        .into_iter()
-        .flat_map(Table::iter)
+    table.get("vars").and_then(Node::as_table).into_iter().flat_map(Table::iter)
 }

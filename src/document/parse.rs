@@ -43,11 +43,7 @@ pub(super) fn parse(text: &str, source: SourceId, layer: Layer, found: &mut Diag
 }
 
 /// Parses `a.b.c=VALUE`. A VALUE that is no TOML and does not begin like a string, array or table is taken as text.
-pub(super) fn parse_set(
-    text: &str,
-    source: SourceId,
-    found: &mut Diagnostics,
-) -> Option<(Vec<Key>, Node)> {
+pub(super) fn parse_set(text: &str, source: SourceId, found: &mut Diagnostics) -> Option<(Vec<Key>, Node)> {
     let whole = Location::new(source, 0..text.len());
     let wrong = |message: &str| {
         Diagnostic::error("invalid-set", message)
@@ -55,13 +51,8 @@ pub(super) fn parse_set(
             .help("write it like `--set engine.trainer.max_epochs=2`")
     };
     let tokens = Source::new(text).lex().into_vec();
-    let Some(equals) = tokens
-        .iter()
-        .position(|token| token.kind() == TokenKind::Equals)
-    else {
-        found.push(wrong(
-            "`--set` needs a key and a value with `=` between them",
-        ));
+    let Some(equals) = tokens.iter().position(|token| token.kind() == TokenKind::Equals) else {
+        found.push(wrong("`--set` needs a key and a value with `=` between them"));
         return None;
     };
     let mut reader = Reader::new(text, source, Layer::Set);
@@ -86,11 +77,7 @@ pub(super) fn parse_set(
     } else {
         let start = start + text[start..].find(value_text).unwrap_or_default();
         let location = Location::new(source, start..start + value_text.len());
-        Some(Node::new(
-            Value::String(value_text.to_owned()),
-            location,
-            Layer::Set,
-        ))
+        Some(Node::new(Value::String(value_text.to_owned()), location, Layer::Set))
     };
     Some((keys?, value?))
 }
@@ -134,12 +121,9 @@ fn looks_like_header(text: &str, tokens: &[Token]) -> bool {
     }
     let closed = skip(&mut rest, TokenKind::RightSquareBracket);
     skip(&mut rest, TokenKind::Whitespace);
-    let ended = rest.first().is_none_or(|token| {
-        matches!(
-            token.kind(),
-            TokenKind::Newline | TokenKind::Comment | TokenKind::Eof
-        )
-    });
+    let ended = rest
+        .first()
+        .is_none_or(|token| matches!(token.kind(), TokenKind::Newline | TokenKind::Comment | TokenKind::Eof));
     closed == opened && ended
 }
 
@@ -204,10 +188,7 @@ impl Events {
     }
 
     fn skip_space(&mut self) {
-        while matches!(
-            self.peek_kind(),
-            Some(EventKind::Whitespace | EventKind::Comment | EventKind::Newline)
-        ) {
+        while matches!(self.peek_kind(), Some(EventKind::Whitespace | EventKind::Comment | EventKind::Newline)) {
             self.next += 1;
         }
     }
@@ -224,14 +205,7 @@ type Grammar = fn(&[Token], &mut dyn parser::EventReceiver, &mut dyn toml_parser
 impl<'t> Reader<'t> {
     fn new(text: &'t str, source: SourceId, layer: Layer) -> Self {
         let builder = Builder::new(source, layer.clone());
-        Self {
-            text,
-            source,
-            layer,
-            builder,
-            errors: Vec::new(),
-            broken: Vec::new(),
-        }
+        Self { text, source, layer, builder, errors: Vec::new(), broken: Vec::new() }
     }
 
     fn finish(mut self, found: &mut Diagnostics) -> Table {
@@ -243,23 +217,13 @@ impl<'t> Reader<'t> {
 
     fn report(&mut self, found: &mut Diagnostics) {
         let line = |error: &ParseError| {
-            let at = error
-                .unexpected()
-                .map_or(0, |span| span.start())
-                .min(self.text.len());
-            self.text.as_bytes()[..at]
-                .iter()
-                .rposition(|byte| *byte == b'\n')
+            let at = error.unexpected().map_or(0, |span| span.start()).min(self.text.len());
+            self.text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n')
         };
-        let (consequences, errors): (Vec<_>, Vec<_>) = self
-            .errors
-            .drain(..)
-            .take(MAX_ERRORS)
-            .partition(syntax::is_consequence);
+        let (consequences, errors): (Vec<_>, Vec<_>) =
+            self.errors.drain(..).take(MAX_ERRORS).partition(syntax::is_consequence);
         let lines: HashSet<_> = errors.iter().map(line).collect();
-        let alone = consequences
-            .iter()
-            .filter(|error| !lines.contains(&line(error)));
+        let alone = consequences.iter().filter(|error| !lines.contains(&line(error)));
         for error in errors.iter().chain(alone) {
             found.push(syntax::diagnostic(error, self.text, self.source));
         }
@@ -284,8 +248,7 @@ impl<'t> Reader<'t> {
                 }
                 EventKind::SimpleKey => {
                     let path = self.path(event, &mut events);
-                    if let Some(value) =
-                        self.assigned(&mut events, path.as_ref().map_or(0, Vec::len))
+                    if let Some(value) = self.assigned(&mut events, path.as_ref().map_or(0, Vec::len))
                         && let Some(path) = path
                     {
                         self.builder.set(&path, value);
@@ -307,12 +270,7 @@ impl<'t> Reader<'t> {
         let blank = |token: &&Token| token.kind() == TokenKind::Whitespace;
         let start = tokens.iter().take_while(blank).count();
         let mut end = tokens.len();
-        while end > start
-            && matches!(
-                tokens[end - 1].kind(),
-                TokenKind::Whitespace | TokenKind::Eof
-            )
-        {
+        while end > start && matches!(tokens[end - 1].kind(), TokenKind::Whitespace | TokenKind::Eof) {
             end -= 1;
         }
         let mut events = self.events(&tokens[start..end], parser::parse_value);
@@ -366,10 +324,7 @@ impl<'t> Reader<'t> {
         raw.decode_key(&mut name, &mut self.errors);
         let span = event.span();
         let location = Location::new(self.source, span.start()..span.end());
-        (!span.is_empty()).then(|| Key {
-            name: name.into_owned(),
-            location,
-        })
+        (!span.is_empty()).then(|| Key { name: name.into_owned(), location })
     }
 
     /// The value after `=`, if there are both.
@@ -405,11 +360,7 @@ impl<'t> Reader<'t> {
     }
 
     fn node(&self, value: Value, start: usize, end: usize) -> Node {
-        Node::new(
-            value,
-            Location::new(self.source, start..end.max(start)),
-            self.layer.clone(),
-        )
+        Node::new(value, Location::new(self.source, start..end.max(start)), self.layer.clone())
     }
 
     fn array(&mut self, open: Event, events: &mut Events, depth: usize) -> Option<Node> {
@@ -470,8 +421,7 @@ impl<'t> Reader<'t> {
         let span = event.span();
         if span.is_empty() {
             if event.encoding().is_none() {
-                self.errors
-                    .push(ParseError::new("missing value").with_unexpected(span));
+                self.errors.push(ParseError::new("missing value").with_unexpected(span));
             }
             return None;
         }
@@ -490,8 +440,7 @@ impl<'t> Reader<'t> {
         };
         if self.errors.len() > before {
             self.point_at_opening(event, before);
-            self.broken
-                .push(Location::new(self.source, span.start()..span.end()));
+            self.broken.push(Location::new(self.source, span.start()..span.end()));
         }
         Some(self.node(value, span.start(), span.end()))
     }
@@ -500,17 +449,12 @@ impl<'t> Reader<'t> {
 impl Reader<'_> {
     /// A multi-line string without end runs to the end of the file, where nobody looks for the mistake.
     fn point_at_opening(&mut self, event: Event, first_error: usize) {
-        if !matches!(
-            event.encoding(),
-            Some(Encoding::MlBasicString | Encoding::MlLiteralString)
-        ) {
+        if !matches!(event.encoding(), Some(Encoding::MlBasicString | Encoding::MlLiteralString)) {
             return;
         }
         let start = event.span().start();
         for error in &mut self.errors[first_error..] {
-            *error = error
-                .clone()
-                .with_context(Span::new_unchecked(start, start + 3));
+            *error = error.clone().with_context(Span::new_unchecked(start, start + 3));
         }
     }
 }
@@ -550,11 +494,7 @@ pub(super) fn raw_offset(raw: &str, decoded: &str, offset: usize) -> Option<usiz
     if quote == 3 {
         // A line break right after the opening quotes is not part of the text.
         let body = raw.get(at..)?;
-        at += if body.starts_with("\r\n") {
-            2
-        } else {
-            usize::from(body.starts_with('\n'))
-        };
+        at += if body.starts_with("\r\n") { 2 } else { usize::from(body.starts_with('\n')) };
     }
     let mut seen = 0;
     while seen < offset {

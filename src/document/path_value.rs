@@ -86,18 +86,8 @@ impl Document {
     }
 
     /// Resolves the paths in the JSON of the node at `pointer`: every string for which `schema` says `"format": "path"`.
-    pub fn resolve_paths(
-        &self,
-        pointer: &[PathSegment],
-        json: &mut Json,
-        schema: &Json,
-        sources: &Sources,
-    ) {
-        let walk = Walk {
-            document: self,
-            root: schema,
-            sources,
-        };
+    pub fn resolve_paths(&self, pointer: &[PathSegment], json: &mut Json, schema: &Json, sources: &Sources) {
+        let walk = Walk { document: self, root: schema, sources };
         walk.visit(&mut pointer.to_vec(), json, schema, 0);
     }
 }
@@ -123,9 +113,7 @@ impl Walk<'_> {
             }
             return;
         }
-        let reference = schema["$ref"]
-            .as_str()
-            .and_then(|text| text.strip_prefix('#'));
+        let reference = schema["$ref"].as_str().and_then(|text| text.strip_prefix('#'));
         if let Some(target) = reference.and_then(|target| self.root.pointer(target)) {
             self.visit(pointer, json, target, depth + 1);
         }
@@ -141,13 +129,7 @@ impl Walk<'_> {
         self.visit_inside(pointer, json, schema, depth);
     }
 
-    fn visit_inside(
-        &self,
-        pointer: &mut Vec<PathSegment>,
-        json: &mut Json,
-        schema: &Json,
-        depth: usize,
-    ) {
+    fn visit_inside(&self, pointer: &mut Vec<PathSegment>, json: &mut Json, schema: &Json, depth: usize) {
         match json {
             Json::Object(members) => {
                 for (key, value) in members {

@@ -64,26 +64,16 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(document: &'a Document, sources: Option<&'a Sources>) -> Self {
-        Self {
-            document,
-            sources,
-            text: String::new(),
-        }
+        Self { document, sources, text: String::new() }
     }
 
     /// Values first, then tables, then arrays of tables: after a header, TOML cannot go back to the root.
     fn root(&mut self, root: &Table) {
-        let (blocks, values): (Vec<_>, Vec<_>) = root
-            .iter()
-            .partition(|(_, entry)| entry.node.as_table().is_some() || is_repeated(&entry.node));
+        let (blocks, values): (Vec<_>, Vec<_>) =
+            root.iter().partition(|(_, entry)| entry.node.as_table().is_some() || is_repeated(&entry.node));
         let mut lines = Vec::new();
         for (key, entry) in values {
-            self.lines(
-                &mut vec![key.into()],
-                key_text(key),
-                &entry.node,
-                &mut lines,
-            );
+            self.lines(&mut vec![key.into()], key_text(key), &entry.node, &mut lines);
         }
         self.write(lines);
         for (key, entry) in blocks {
@@ -107,13 +97,9 @@ impl<'a> Writer<'a> {
     /// `[kind]` with its values, then `[kind.name]` for each of its tables.
     fn section(&mut self, pointer: &[PathSegment], key: &str, table: &Table) {
         let header = key_text(key);
-        let has_values = table
-            .iter()
-            .any(|(_, entry)| entry.node.as_table().is_none());
+        let has_values = table.iter().any(|(_, entry)| entry.node.as_table().is_none());
         if has_values || table.is_empty() || self.masked(pointer) {
-            self.values(&format!("[{header}]"), pointer, table, |node| {
-                node.as_table().is_none()
-            });
+            self.values(&format!("[{header}]"), pointer, table, |node| node.as_table().is_none());
         }
         if self.masked(pointer) {
             return;
@@ -131,13 +117,7 @@ impl<'a> Writer<'a> {
         self.values(header, pointer, table, |_| true);
     }
 
-    fn values(
-        &mut self,
-        header: &str,
-        pointer: &[PathSegment],
-        table: &Table,
-        wanted: impl Fn(&Node) -> bool,
-    ) {
+    fn values(&mut self, header: &str, pointer: &[PathSegment], table: &Table, wanted: impl Fn(&Node) -> bool) {
         if !self.text.is_empty() {
             self.text.push('\n');
         }
@@ -157,40 +137,22 @@ impl<'a> Writer<'a> {
     }
 
     /// The lines of one value: tables become dotted keys, so that each value keeps its own comment.
-    fn lines(
-        &self,
-        pointer: &mut Vec<PathSegment>,
-        key: String,
-        node: &Node,
-        lines: &mut Vec<(String, String)>,
-    ) {
+    fn lines(&self, pointer: &mut Vec<PathSegment>, key: String, node: &Node, lines: &mut Vec<(String, String)>) {
         if let Some(table) = node.as_table()
             && !table.is_empty()
             && !self.masked(pointer)
         {
             for (name, entry) in table.iter() {
                 pointer.push(name.into());
-                self.lines(
-                    pointer,
-                    format!("{key}.{}", key_text(name)),
-                    &entry.node,
-                    lines,
-                );
+                self.lines(pointer, format!("{key}.{}", key_text(name)), &entry.node, lines);
                 pointer.pop();
             }
             return;
         }
-        let comment = self
-            .sources
-            .map(|sources| origin(node, sources))
-            .unwrap_or_default();
+        let comment = self.sources.map(|sources| origin(node, sources)).unwrap_or_default();
         let text = self.value(pointer, node);
         match node.as_array() {
-            Some(items)
-                if key.len() + text.len() > LINE_WIDTH
-                    && !items.is_empty()
-                    && !self.masked(pointer) =>
-            {
+            Some(items) if key.len() + text.len() > LINE_WIDTH && !items.is_empty() && !self.masked(pointer) => {
                 lines.push((format!("{key} = ["), comment));
                 for (index, item) in items.iter().enumerate() {
                     pointer.push(index.into());
@@ -246,11 +208,7 @@ impl<'a> Writer<'a> {
                 let mut parts = Vec::with_capacity(table.len());
                 for (key, entry) in table.iter() {
                     pointer.push(key.into());
-                    parts.push(format!(
-                        "{} = {}",
-                        key_text(key),
-                        self.value(pointer, &entry.node)
-                    ));
+                    parts.push(format!("{} = {}", key_text(key), self.value(pointer, &entry.node)));
                     pointer.pop();
                 }
                 format!("{{ {} }}", parts.join(", "))
@@ -261,8 +219,7 @@ impl<'a> Writer<'a> {
 
 /// Whether an array is written as `[[name]]`: tables, and nothing else.
 fn is_repeated(node: &Node) -> bool {
-    let tables =
-        |items: &[Node]| !items.is_empty() && items.iter().all(|item| item.as_table().is_some());
+    let tables = |items: &[Node]| !items.is_empty() && items.iter().all(|item| item.as_table().is_some());
     !node.origin.secret && node.as_array().is_some_and(tables)
 }
 
@@ -293,11 +250,7 @@ fn collect(node: &Node, ingredients: &mut Vec<Ingredient>) {
 
 fn key_text(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !key.is_empty() && key.chars().all(bare) {
-        key.to_owned()
-    } else {
-        quote(key)
-    }
+    if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { quote(key) }
 }
 
 fn quote(text: &str) -> String {

@@ -22,11 +22,7 @@ pub(super) enum Part {
     /// `${name}`.
     Variable { name: String, span: Range<usize> },
     /// `${env:NAME}`, with the default after `:-` if any.
-    Environment {
-        name: String,
-        default: Option<Vec<Part>>,
-        span: Range<usize>,
-    },
+    Environment { name: String, default: Option<Vec<Part>>, span: Range<usize> },
 }
 
 /// Why a string is not a template.
@@ -54,10 +50,7 @@ pub(super) fn names(parts: &[Part], visit: &mut dyn FnMut(&str)) {
     for part in parts {
         match part {
             Part::Variable { name, .. } => visit(name),
-            Part::Environment {
-                default: Some(default),
-                ..
-            } => names(default, visit),
+            Part::Environment { default: Some(default), .. } => names(default, visit),
             _ => {}
         }
     }
@@ -103,22 +96,13 @@ impl Scanner<'_> {
         let start = self.at;
         if depth >= MAX_DEPTH {
             let message = format!("defaults are nested deeper than {MAX_DEPTH}");
-            return Err(fault(
-                "variable-name",
-                message,
-                "use a variable in between",
-                start..self.text.len(),
-            ));
+            return Err(fault("variable-name", message, "use a variable in between", start..self.text.len()));
         }
         self.at += 2;
         let environment = self.rest().starts_with("env:");
         self.at += if environment { 4 } else { 0 };
         let name_at = self.at;
-        let stop = if environment {
-            self.rest().find([':', '}', '$'])
-        } else {
-            self.rest().find(['}', '$'])
-        };
+        let stop = if environment { self.rest().find([':', '}', '$']) } else { self.rest().find(['}', '$']) };
         let Some(length) = stop else {
             return Err(self.unclosed(start));
         };
@@ -138,50 +122,22 @@ impl Scanner<'_> {
                 return Err(self.unclosed(start));
             }
             let help = "a default follows `:-`, as in ${env:NAME:-default}";
-            return Err(fault(
-                "variable-name",
-                "unexpected `:` after the name",
-                help,
-                self.at..self.at + 1,
-            ));
+            return Err(fault("variable-name", "unexpected `:` after the name", help, self.at..self.at + 1));
         }
         self.at += 1;
         let span = start..self.at;
         check_name(&name, environment, name_at)?;
-        Ok(if environment {
-            Part::Environment {
-                name,
-                default,
-                span,
-            }
-        } else {
-            Part::Variable { name, span }
-        })
+        Ok(if environment { Part::Environment { name, default, span } } else { Part::Variable { name, span } })
     }
 
     fn unclosed(&self, start: usize) -> Fault {
         let help = "close it with `}`; for the characters themselves, write `$${`";
-        fault(
-            "variable-unclosed",
-            "this `${` is never closed",
-            help,
-            start..start + 2,
-        )
+        fault("variable-unclosed", "this `${` is never closed", help, start..start + 2)
     }
 }
 
-fn fault(
-    code: &'static str,
-    message: impl Into<String>,
-    help: impl Into<String>,
-    span: Range<usize>,
-) -> Fault {
-    Fault {
-        code,
-        message: message.into(),
-        help: help.into(),
-        span,
-    }
+fn fault(code: &'static str, message: impl Into<String>, help: impl Into<String>, span: Range<usize>) -> Fault {
+    Fault { code, message: message.into(), help: help.into(), span }
 }
 
 fn check_name(name: &str, environment: bool, at: usize) -> Result<(), Fault> {
@@ -191,35 +147,17 @@ fn check_name(name: &str, environment: bool, at: usize) -> Result<(), Fault> {
     }
     let span = at..at + name.len();
     if name.is_empty() {
-        let help = if environment {
-            "write ${env:NAME}"
-        } else {
-            "write ${name}, with a name of [vars]"
-        };
-        return Err(fault(
-            "variable-name",
-            "a name is missing",
-            help,
-            at..at + 1,
-        ));
+        let help = if environment { "write ${env:NAME}" } else { "write ${name}, with a name of [vars]" };
+        return Err(fault("variable-name", "a name is missing", help, at..at + 1));
     }
     let help = match name.split_once(":-") {
-        Some((before, after)) => {
-            format!("only the environment has defaults: ${{env:{before}:-{after}}}")
-        }
+        Some((before, after)) => format!("only the environment has defaults: ${{env:{before}:-{after}}}"),
         None => match name.split_once(':') {
-            Some((prefix, rest)) if suggest(prefix, ["env"]).is_some() => {
-                format!("write ${{env:{rest}}}")
-            }
+            Some((prefix, rest)) if suggest(prefix, ["env"]).is_some() => format!("write ${{env:{rest}}}"),
             _ => "names are made of letters, digits, `_` and `-`".to_owned(),
         },
     };
-    Err(fault(
-        "variable-name",
-        format!("`{name}` is not the name of a variable"),
-        help,
-        span,
-    ))
+    Err(fault("variable-name", format!("`{name}` is not the name of a variable"), help, span))
 }
 
 #[cfg(test)]
@@ -230,16 +168,8 @@ mod tests {
         let show = |part: &Part| match part {
             Part::Text(text) => format!("'{text}'"),
             Part::Variable { name, span } => format!("{name}@{}-{}", span.start, span.end),
-            Part::Environment {
-                name,
-                default: None,
-                ..
-            } => format!("env {name}"),
-            Part::Environment {
-                name,
-                default: Some(parts),
-                ..
-            } => format!("env {name} or {parts:?}"),
+            Part::Environment { name, default: None, .. } => format!("env {name}"),
+            Part::Environment { name, default: Some(parts), .. } => format!("env {name} or {parts:?}"),
         };
         match parse(text) {
             Ok(parts) => parts.iter().map(show).collect::<Vec<_>>().join(" "),
@@ -257,10 +187,7 @@ mod tests {
         assert_eq!(shape("$$${a}"), "'$${a}'");
         assert_eq!(shape("${env:HOME}"), "env HOME");
         assert_eq!(shape("${env:A:-}"), "env A or [Text(\"\")]");
-        assert_eq!(
-            shape("${env:A:-x/${b}}/c"),
-            "env A or [Text(\"x/\"), Variable { name: \"b\", span: 11..15 }] '/c'"
-        );
+        assert_eq!(shape("${env:A:-x/${b}}/c"), "env A or [Text(\"x/\"), Variable { name: \"b\", span: 11..15 }] '/c'");
     }
 
     #[test]

@@ -39,13 +39,7 @@ pub(super) fn resolve(
     for (name, entry) in vars.iter() {
         let value = resolver.variable(name);
         let node = value.map_or_else(|| entry.node.clone(), |value| value.node.clone());
-        resolved.insert(
-            name,
-            super::Entry {
-                key: entry.key.clone(),
-                node,
-            },
-        );
+        resolved.insert(name, super::Entry { key: entry.key.clone(), node });
     }
     resolver.table(root);
     resolved
@@ -172,33 +166,19 @@ impl Resolver<'_> {
     }
 
     /// A string that is exactly `${name}` takes the variable's own type.
-    fn whole(
-        &mut self,
-        place: Place<'_>,
-        name: &str,
-        span: &Range<usize>,
-    ) -> Option<(Value, Origin)> {
+    fn whole(&mut self, place: Place<'_>, name: &str, span: &Range<usize>) -> Option<(Value, Origin)> {
         let variable = self.reference(place, name, span)?;
         self.spend(place, variable.size, variable.depth)?;
         let mut ingredients = vec![ingredient(name, &variable.node)];
         ingredients.extend(variable.node.origin.ingredients.iter().cloned());
         let secret = variable.node.origin.secret || is_secret(&ingredients, place.key);
-        let origin = Origin {
-            layer: place.node.origin.layer.clone(),
-            ingredients,
-            secret,
-            base: variable.node.origin.base,
-        };
+        let origin =
+            Origin { layer: place.node.origin.layer.clone(), ingredients, secret, base: variable.node.origin.base };
         Some((variable.node.value.clone(), origin))
     }
 
     fn mix(&mut self, place: Place<'_>, parts: &[Part]) -> Option<(Value, Origin)> {
-        let mut mixture = Mixture {
-            text: String::new(),
-            ingredients: Vec::new(),
-            secret: false,
-            base: None,
-        };
+        let mut mixture = Mixture { text: String::new(), ingredients: Vec::new(), secret: false, base: None };
         let mut fine = true;
         for part in parts {
             fine &= self.add(place, part, &mut mixture).is_some();
@@ -237,32 +217,22 @@ impl Resolver<'_> {
                 self.spend(place, text.len(), 0)?;
                 mixture.text.push_str(&text);
                 mixture.ingredients.push(ingredient(name, &variable.node));
-                mixture
-                    .ingredients
-                    .extend(variable.node.origin.ingredients.iter().cloned());
+                mixture.ingredients.extend(variable.node.origin.ingredients.iter().cloned());
                 mixture.secret |= variable.node.origin.secret;
                 if leading {
                     mixture.base = Some(variable.node.origin.base);
                 }
             }
-            Part::Environment {
-                name,
-                default,
-                span,
-            } => {
+            Part::Environment { name, default, span } => {
                 if let Some(text) = (self.env)(name) {
                     self.spend(place, text.len(), 0)?;
                     mixture.text.push_str(&text);
-                    mixture
-                        .ingredients
-                        .push(Ingredient::Environment { name: name.clone() });
+                    mixture.ingredients.push(Ingredient::Environment { name: name.clone() });
                     if leading {
                         mixture.base = Some(PathBase::WorkingDirectory);
                     }
                 } else if let Some(default) = default {
-                    mixture
-                        .ingredients
-                        .push(Ingredient::Default { name: name.clone() });
+                    mixture.ingredients.push(Ingredient::Default { name: name.clone() });
                     for part in default {
                         self.add(place, part, mixture)?;
                     }
@@ -282,40 +252,23 @@ impl Resolver<'_> {
     }
 
     /// The variable of a `${name}`, or `None` with the reason reported, here or at the variable itself.
-    fn reference(
-        &mut self,
-        place: Place<'_>,
-        name: &str,
-        span: &Range<usize>,
-    ) -> Option<Rc<Variable>> {
+    fn reference(&mut self, place: Place<'_>, name: &str, span: &Range<usize>) -> Option<Rc<Variable>> {
         let at = self.inside(place.node, place.text, span);
         if self.vars.get(name).is_none() {
             self.found.push(self.unknown(name, at));
             return None;
         }
         if matches!(self.states.get(name), Some(State::Active)) {
-            let start = self
-                .chain
-                .iter()
-                .position(|other| other == name)
-                .unwrap_or_default();
-            let mut names: Vec<_> = self.chain[start..]
-                .iter()
-                .map(|name| format!("`{name}`"))
-                .collect();
+            let start = self.chain.iter().position(|other| other == name).unwrap_or_default();
+            let mut names: Vec<_> = self.chain[start..].iter().map(|name| format!("`{name}`")).collect();
             names.push(format!("`{name}`"));
             let message = format!("the variable is made of itself: {}", names.join(" → "));
-            self.found
-                .push(Diagnostic::error("variable-cycle", message).at(at));
+            self.found.push(Diagnostic::error("variable-cycle", message).at(at));
             return None;
         }
         if self.depth > 2 * MAX_DEPTH {
-            let message = format!(
-                "variables refer to one another more than {} deep",
-                2 * MAX_DEPTH
-            );
-            self.found
-                .push(Diagnostic::error("variable-size", message).at(at));
+            let message = format!("variables refer to one another more than {} deep", 2 * MAX_DEPTH);
+            self.found.push(Diagnostic::error("variable-size", message).at(at));
             return None;
         }
         self.variable(name)
@@ -333,8 +286,7 @@ impl Resolver<'_> {
         self.chain.pop();
         let (size, depth) = measure(&node.value);
         let variable = fine.then(|| Rc::new(Variable { node, size, depth }));
-        self.states
-            .insert(name.to_owned(), State::Done(variable.clone()));
+        self.states.insert(name.to_owned(), State::Done(variable.clone()));
         variable
     }
 
@@ -351,61 +303,38 @@ impl Resolver<'_> {
             format!("variables expand to more than {} MiB", MAX_EXPANSION >> 20)
         };
         let at = place.node.location.clone();
-        self.found
-            .push(Diagnostic::error("variable-size", message).at(at));
+        self.found.push(Diagnostic::error("variable-size", message).at(at));
         None
     }
 
     fn unknown(&self, name: &str, at: Location) -> Diagnostic {
         let help = match suggest(name, self.vars.keys()) {
             Some(near) => format!("did you mean `${{{near}}}`?"),
-            None if (self.env)(name).is_some() => {
-                format!("for the environment, write ${{env:{name}}}")
-            }
+            None if (self.env)(name).is_some() => format!("for the environment, write ${{env:{name}}}"),
             None => format!("define it: `{name} = …` under [vars]"),
         };
-        Diagnostic::error("variable-unknown", format!("there is no variable `{name}`"))
-            .at(at)
-            .help(help)
+        Diagnostic::error("variable-unknown", format!("there is no variable `{name}`")).at(at).help(help)
     }
 
-    fn not_text(
-        &self,
-        place: Place<'_>,
-        name: &str,
-        node: &Node,
-        span: &Range<usize>,
-    ) -> Diagnostic {
+    fn not_text(&self, place: Place<'_>, name: &str, node: &Node, span: &Range<usize>) -> Diagnostic {
         let kind = article(node.value.kind());
         let message = format!("`{name}` is {kind}, and cannot be part of a text");
         Diagnostic::error("variable-type", message)
             .at(self.inside(place.node, place.text, span))
             .label(node.location.clone(), "defined here")
-            .help(format!(
-                "only a string that is exactly \"${{{name}}}\" can take it"
-            ))
+            .help(format!("only a string that is exactly \"${{{name}}}\" can take it"))
     }
 
     fn report_fault(&mut self, node: &Node, text: &str, fault: Fault) {
         let at = self.inside(node, text, &fault.span);
-        self.found.push(
-            Diagnostic::error(fault.code, fault.message)
-                .at(at)
-                .help(fault.help),
-        );
+        self.found.push(Diagnostic::error(fault.code, fault.message).at(at).help(fault.help));
     }
 
     /// The place in the file of a part of a string; the whole string where that cannot be told.
     fn inside(&self, node: &Node, text: &str, span: &Range<usize>) -> Location {
         let whole = &node.location;
         let raw = self.sources.slice(whole);
-        let offset = |at| {
-            if raw == text {
-                Some(at)
-            } else {
-                raw_offset(raw, text, at)
-            }
-        };
+        let offset = |at| if raw == text { Some(at) } else { raw_offset(raw, text, at) };
         match (offset(span.start), offset(span.end)) {
             (Some(start), Some(end)) if start <= end && end <= raw.len() => {
                 let from = whole.span.start;
@@ -417,11 +346,7 @@ impl Resolver<'_> {
 }
 
 fn ingredient(name: &str, node: &Node) -> Ingredient {
-    Ingredient::Variable {
-        name: name.to_owned(),
-        location: node.location.clone(),
-        layer: node.origin.layer.clone(),
-    }
+    Ingredient::Variable { name: name.to_owned(), location: node.location.clone(), layer: node.origin.layer.clone() }
 }
 
 /// A scalar as part of a text.
@@ -438,9 +363,7 @@ fn plain_text(value: &Value) -> Option<String> {
 /// The price of a copy, and how deep it is nested.
 fn measure(value: &Value) -> (usize, usize) {
     let inside = |parts: &mut dyn Iterator<Item = (usize, usize)>| {
-        parts.fold((VALUE_PRICE, 1), |(size, depth), (more, deeper)| {
-            (size.saturating_add(more), depth.max(deeper + 1))
-        })
+        parts.fold((VALUE_PRICE, 1), |(size, depth), (more, deeper)| (size.saturating_add(more), depth.max(deeper + 1)))
     };
     match value {
         Value::String(text) => (VALUE_PRICE + text.len(), 0),
@@ -463,18 +386,8 @@ fn is_secret(ingredients: &[Ingredient], key: &str) -> bool {
 
 /// Whether a word of the name, between `_`, `-` and changes of case, is one that names a secret.
 fn sounds_secret(name: &str) -> bool {
-    const WORDS: [&str; 10] = [
-        "token",
-        "secret",
-        "password",
-        "passwd",
-        "passphrase",
-        "key",
-        "apikey",
-        "credential",
-        "credentials",
-        "auth",
-    ];
+    const WORDS: [&str; 10] =
+        ["token", "secret", "password", "passwd", "passphrase", "key", "apikey", "credential", "credentials", "auth"];
     let mut words = vec![String::new()];
     let mut lower_before = false;
     for c in name.chars() {
@@ -495,24 +408,10 @@ mod tests {
 
     #[test]
     fn names_of_secrets() {
-        for name in [
-            "WANDB_API_KEY",
-            "token",
-            "hfToken",
-            "DB-PASSWORD",
-            "AWS_SECRET_ACCESS_KEY",
-            "key",
-        ] {
+        for name in ["WANDB_API_KEY", "token", "hfToken", "DB-PASSWORD", "AWS_SECRET_ACCESS_KEY", "key"] {
             assert!(sounds_secret(name), "{name}");
         }
-        for name in [
-            "keypoints",
-            "MAX_TOKENS",
-            "monkey",
-            "COCO_ROOT",
-            "",
-            "keyboard_layout",
-        ] {
+        for name in ["keypoints", "MAX_TOKENS", "monkey", "COCO_ROOT", "", "keyboard_layout"] {
             assert!(!sounds_secret(name), "{name}");
         }
     }

@@ -25,14 +25,7 @@ pub struct Conv2dOptions {
 
 impl Default for Conv2dOptions {
     fn default() -> Self {
-        Self {
-            kernel: 1,
-            stride: 1,
-            padding: 0,
-            dilation: 1,
-            groups: 1,
-            bias: true,
-        }
+        Self { kernel: 1, stride: 1, padding: 0, dilation: 1, groups: 1, bias: true }
     }
 }
 
@@ -53,18 +46,10 @@ impl Conv2d {
     /// The names are taken, or the sizes are not positive.
     pub fn new(scope: &Scope, inputs: i64, outputs: i64, options: Conv2dOptions) -> Result<Self> {
         let Conv2dOptions { kernel, groups, .. } = options;
-        let weight =
-            scope.parameter("weight", &[outputs, inputs / groups.max(1), kernel, kernel])?;
-        let bias = options
-            .bias
-            .then(|| scope.parameter("bias", &[outputs]))
-            .transpose()?;
+        let weight = scope.parameter("weight", &[outputs, inputs / groups.max(1), kernel, kernel])?;
+        let bias = options.bias.then(|| scope.parameter("bias", &[outputs])).transpose()?;
         init::torch_default(&weight, bias.as_ref())?;
-        Ok(Self {
-            weight,
-            bias,
-            options,
-        })
+        Ok(Self { weight, bias, options })
     }
 
     /// `[N, in, H, W]` → `[N, out, H', W']`.
@@ -82,13 +67,7 @@ impl Conv2d {
                 [o.dilation, o.dilation],
                 o.groups,
             )
-            .with_context(|| {
-                format!(
-                    "convolving {:?} with a weight {:?}",
-                    input.size(),
-                    self.weight.size()
-                )
-            })
+            .with_context(|| format!("convolving {:?} with a weight {:?}", input.size(), self.weight.size()))
     }
 }
 
@@ -111,11 +90,7 @@ impl ConvTranspose2d {
         let weight = scope.parameter("weight", &[inputs, outputs, kernel, kernel])?;
         let bias = scope.parameter("bias", &[outputs])?;
         init::torch_default(&weight, Some(&bias))?;
-        Ok(Self {
-            weight,
-            bias,
-            stride: kernel,
-        })
+        Ok(Self { weight, bias, stride: kernel })
     }
 
     /// `[N, in, H, W]` → `[N, out, H·k, W·k]`.
@@ -125,21 +100,7 @@ impl ConvTranspose2d {
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let stride = [self.stride, self.stride];
         input
-            .f_conv_transpose2d(
-                &self.weight,
-                Some(&self.bias),
-                stride,
-                [0, 0],
-                [0, 0],
-                1,
-                [1, 1],
-            )
-            .with_context(|| {
-                format!(
-                    "unfolding {:?} with a weight {:?}",
-                    input.size(),
-                    self.weight.size()
-                )
-            })
+            .f_conv_transpose2d(&self.weight, Some(&self.bias), stride, [0, 0], [0, 0], 1, [1, 1])
+            .with_context(|| format!("unfolding {:?} with a weight {:?}", input.size(), self.weight.size()))
     }
 }

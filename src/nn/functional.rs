@@ -8,9 +8,7 @@ use tch::Tensor;
 /// # Errors
 /// `p` is outside `[0, 1]`.
 pub fn dropout(input: &Tensor, p: f64, train: bool) -> Result<Tensor> {
-    input
-        .f_dropout(p, train)
-        .with_context(|| format!("dropout with p = {p}: it must lie in [0, 1]"))
+    input.f_dropout(p, train).with_context(|| format!("dropout with p = {p}: it must lie in [0, 1]"))
 }
 
 /// `max_pool2d`, `[N, C, H, W]` → `[N, C, H', W']`, for a square window with `padding` on every side, in pixels.
@@ -19,13 +17,7 @@ pub fn dropout(input: &Tensor, p: f64, train: bool) -> Result<Tensor> {
 /// The window does not fit the input.
 pub fn max_pool2d(input: &Tensor, kernel: i64, stride: i64, padding: i64) -> Result<Tensor> {
     input
-        .f_max_pool2d(
-            [kernel, kernel],
-            [stride, stride],
-            [padding, padding],
-            [1, 1],
-            false,
-        )
+        .f_max_pool2d([kernel, kernel], [stride, stride], [padding, padding], [1, 1], false)
         .with_context(|| format!("pooling {:?} with a window of {kernel}", input.size()))
 }
 
@@ -34,9 +26,7 @@ pub fn max_pool2d(input: &Tensor, kernel: i64, stride: i64, padding: i64) -> Res
 /// # Errors
 /// The input has not four dimensions.
 pub fn global_average(input: &Tensor) -> Result<Tensor> {
-    let pooled = input
-        .f_adaptive_avg_pool2d([1, 1])
-        .with_context(|| format!("averaging {:?}", input.size()))?;
+    let pooled = input.f_adaptive_avg_pool2d([1, 1]).with_context(|| format!("averaging {:?}", input.size()))?;
     Ok(pooled.f_flatten(1, -1)?)
 }
 

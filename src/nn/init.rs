@@ -51,10 +51,7 @@ pub fn kaiming_normal(weight: &Tensor, side: Fan) -> Result<()> {
 /// `kaiming_uniform_(weight, a=negative_slope)` over the incoming fan, with the gain of a leaky ReLU.
 pub fn kaiming_uniform(weight: &Tensor, negative_slope: f64) -> Result<()> {
     let gain = (2.0 / (1.0 + negative_slope * negative_slope)).sqrt();
-    uniform(
-        weight,
-        3f64.sqrt() * (gain / fan(&weight.size(), Fan::In).sqrt()),
-    )
+    uniform(weight, 3f64.sqrt() * (gain / fan(&weight.size(), Fan::In).sqrt()))
 }
 
 /// What `torch.nn.Conv2d`, `ConvTranspose2d` and `Linear` do to themselves when made.

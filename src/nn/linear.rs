@@ -34,12 +34,6 @@ impl Linear {
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         input
             .f_linear(&self.weight, Some(&self.bias))
-            .with_context(|| {
-                format!(
-                    "multiplying {:?} with a weight {:?}",
-                    input.size(),
-                    self.weight.size()
-                )
-            })
+            .with_context(|| format!("multiplying {:?} with a weight {:?}", input.size(), self.weight.size()))
     }
 }

@@ -22,25 +22,21 @@ pub struct LoadOptions {
     pub strip_prefix: String,
     /// Put this before the file's names (`backbone.body.`); only the model's names under it can be missing.
     pub into_prefix: String,
+    /// Names starting with one of these may be of another shape, even with `strict`; they keep their values and are
+    /// reported as misshapen.
+    pub replaceable: Vec<String>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self {
-            strict: true,
-            strip_prefix: String::new(),
-            into_prefix: String::new(),
-        }
+        Self { strict: true, strip_prefix: String::new(), into_prefix: String::new(), replaceable: Vec::new() }
     }
 }
 
 impl LoadOptions {
     /// Copies what fits and reports the rest.
     pub fn lenient() -> Self {
-        Self {
-            strict: false,
-            ..Self::default()
-        }
+        Self { strict: false, ..Self::default() }
     }
 }
 
@@ -63,45 +59,35 @@ impl LoadReport {
         self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
     }
 
+    /// Whether everything fitted but what was allowed not to.
+    fn is_acceptable(&self, options: &LoadOptions) -> bool {
+        let allowed = |name: &str| options.replaceable.iter().any(|prefix| name.starts_with(prefix));
+        let sound = self.misshapen.iter().all(|(name, _, _)| allowed(name));
+        sound && self.missing.is_empty() && self.unexpected.is_empty()
+    }
+
     /// The unexpected name most like `name`, if one is near.
     fn nearest(&self, name: &str) -> Option<&str> {
-        let scored = self
-            .unexpected
-            .iter()
-            .map(|other| (strsim::jaro_winkler(name, other), other));
-        scored
-            .filter(|(score, _)| *score > NEAR)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, other)| other.as_str())
+        let scored = self.unexpected.iter().map(|other| (strsim::jaro_winkler(name, other), other));
+        scored.filter(|(score, _)| *score > NEAR).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other.as_str())
     }
 }
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.loaded.len() + self.missing.len() + self.misshapen.len();
-        write!(
-            f,
-            "{} of the model's {total} tensors loaded",
-            self.loaded.len()
-        )?;
+        write!(f, "{} of the model's {total} tensors loaded", self.loaded.len())?;
         if !self.misshapen.is_empty() {
             write!(f, "\n  of another shape ({}):", self.misshapen.len())?;
             for (name, have, want) in self.misshapen.iter().take(SHOWN_GROUPS) {
-                write!(
-                    f,
-                    "\n    {name}: {have:?} in the file, {want:?} in the model"
-                )?;
+                write!(f, "\n    {name}: {have:?} in the file, {want:?} in the model")?;
             }
             write_rest(f, self.misshapen.len())?;
         }
         write_groups(f, "missing from the file", &self.missing, |name| {
-            self.nearest(name)
-                .map(|near| format!(", the file has `{near}`"))
-                .unwrap_or_default()
+            self.nearest(name).map(|near| format!(", the file has `{near}`")).unwrap_or_default()
         })?;
-        write_groups(f, "unknown to the model", &self.unexpected, |_| {
-            String::new()
-        })
+        write_groups(f, "unknown to the model", &self.unexpected, |_| String::new())
     }
 }
 
@@ -122,11 +108,7 @@ fn write_groups(
     }
     write!(f, "\n  {heading} ({}):", names.len())?;
     for (layer, leaves) in groups.iter().take(SHOWN_GROUPS) {
-        let first = if layer.is_empty() {
-            leaves[0].to_owned()
-        } else {
-            format!("{layer}.{}", leaves[0])
-        };
+        let first = if layer.is_empty() { leaves[0].to_owned() } else { format!("{layer}.{}", leaves[0]) };
         let shown = match (leaves.as_slice(), layer.is_empty()) {
             ([_], _) => first.clone(),
             (_, true) => leaves.join(", "),
@@ -145,11 +127,7 @@ fn write_rest(f: &mut fmt::Formatter<'_>, count: usize) -> fmt::Result {
 }
 
 /// Copies `state` over `model` (live tensors by name); see [`LoadOptions`].
-pub(super) fn load(
-    model: &StateDict,
-    state: &StateDict,
-    options: &LoadOptions,
-) -> Result<LoadReport> {
+pub(super) fn load(model: &StateDict, state: &StateDict, options: &LoadOptions) -> Result<LoadReport> {
     let mut report = LoadReport::default();
     let mut fitting = Vec::new();
     for (name, source) in state {
@@ -166,32 +144,24 @@ pub(super) fn load(
     }
     report.loaded = fitting.iter().map(|(name, _, _)| name.clone()).collect();
     report.missing = missing(model, state, options, &report);
-    if options.strict && !report.is_complete() {
+    if options.strict && !report.is_acceptable(options) {
         bail!("the weights do not fit the model: {report}");
     }
     for (name, target, source) in fitting {
-        no_grad(|| target.shallow_clone().f_copy_(source))
-            .with_context(|| format!("copying `{name}`"))?;
+        no_grad(|| target.shallow_clone().f_copy_(source)).with_context(|| format!("copying `{name}`"))?;
     }
     Ok(report)
 }
 
 /// The model's names under the prefix that nothing in the file answers to.
-fn missing(
-    model: &StateDict,
-    state: &StateDict,
-    options: &LoadOptions,
-    report: &LoadReport,
-) -> Vec<String> {
+fn missing(model: &StateDict, state: &StateDict, options: &LoadOptions, report: &LoadReport) -> Vec<String> {
     let answered = |name: &str| {
         let rest = name.strip_prefix(&options.into_prefix).unwrap_or(name);
         state.contains_key(&format!("{}{rest}", options.strip_prefix))
             // Files older than PyTorch 0.4 count no batches; PyTorch lets them pass as well.
             || name.ends_with(".num_batches_tracked")
     };
-    let wanted = model
-        .keys()
-        .filter(|name| name.starts_with(&options.into_prefix));
+    let wanted = model.keys().filter(|name| name.starts_with(&options.into_prefix));
     let absent: Vec<String> = wanted.filter(|name| !answered(name)).cloned().collect();
     debug_assert!(absent.iter().all(|name| !report.loaded.contains(name)));
     absent
@@ -199,8 +169,7 @@ fn missing(
 
 /// A frozen norm counts no batches: torchvision's drops the counter of a trained one without a word.
 fn is_superfluous_counter(model: &StateDict, name: &str) -> bool {
-    name.strip_suffix("num_batches_tracked")
-        .is_some_and(|layer| model.contains_key(&format!("{layer}running_mean")))
+    name.strip_suffix("num_batches_tracked").is_some_and(|layer| model.contains_key(&format!("{layer}running_mean")))
 }
 
 #[cfg(test)]
@@ -212,19 +181,13 @@ mod tests {
     fn model() -> ParameterStore {
         let store = ParameterStore::new();
         Linear::new(&store.root().sub("body").sub("fc"), 3, 2).unwrap();
-        Norm::new(
-            &store.root().sub("body").sub("bn"),
-            NormKind::Frozen { eps: 1e-5 },
-            2,
-        )
-        .unwrap();
+        Norm::new(&store.root().sub("body").sub("bn"), NormKind::Frozen { eps: 1e-5 }, 2).unwrap();
         store
     }
 
     fn filled(value: f64) -> StateDict {
         let of = |shape: &[i64]| Tensor::full(shape, value, (tch::Kind::Float, tch::Device::Cpu));
-        let norm = ["weight", "bias", "running_mean", "running_var"]
-            .map(|leaf| (format!("bn.{leaf}"), of(&[2])));
+        let norm = ["weight", "bias", "running_mean", "running_var"].map(|leaf| (format!("bn.{leaf}"), of(&[2])));
         let mut state: StateDict = norm.into_iter().collect();
         state.insert("fc.weight".into(), of(&[2, 3]));
         state.insert("fc.bias".into(), of(&[2]));
@@ -235,16 +198,10 @@ mod tests {
     #[test]
     fn prefixes_are_added_and_counters_of_frozen_norms_dropped() {
         let store = model();
-        let options = LoadOptions {
-            into_prefix: "body.".into(),
-            ..Default::default()
-        };
+        let options = LoadOptions { into_prefix: "body.".into(), ..Default::default() };
         let report = store.load_state_dict(&filled(3.0), &options).unwrap();
         assert_eq!(report.loaded.len(), 6);
-        assert_eq!(
-            store.get("body.fc.weight").unwrap().double_value(&[1, 2]),
-            3.0
-        );
+        assert_eq!(store.get("body.fc.weight").unwrap().double_value(&[1, 2]), 3.0);
         assert!(store.get("body.fc.weight").unwrap().requires_grad());
     }
 
@@ -256,16 +213,8 @@ mod tests {
             .map(|(n, t)| (format!("module.body.{n}"), t))
             .chain([("step".into(), Tensor::from(1i64))])
             .collect();
-        let options = LoadOptions {
-            strip_prefix: "module.".into(),
-            ..Default::default()
-        };
-        assert!(
-            store
-                .load_state_dict(&wrapped, &options)
-                .unwrap()
-                .is_complete()
-        );
+        let options = LoadOptions { strip_prefix: "module.".into(), ..Default::default() };
+        assert!(store.load_state_dict(&wrapped, &options).unwrap().is_complete());
     }
 
     #[test]
@@ -273,20 +222,11 @@ mod tests {
         let store = model();
         let before = store.get("body.bn.bias").unwrap().copy();
         let mut state = filled(5.0);
-        state.insert(
-            "fc.weight".into(),
-            Tensor::zeros([4, 3], (tch::Kind::Float, tch::Device::Cpu)),
-        );
+        state.insert("fc.weight".into(), Tensor::zeros([4, 3], (tch::Kind::Float, tch::Device::Cpu)));
         let bias = state.shift_remove("fc.bias").unwrap();
         state.insert("fc.biass".into(), bias);
-        let options = LoadOptions {
-            into_prefix: "body.".into(),
-            ..Default::default()
-        };
-        let text = store
-            .load_state_dict(&state, &options)
-            .unwrap_err()
-            .to_string();
+        let options = LoadOptions { into_prefix: "body.".into(), ..Default::default() };
+        let text = store.load_state_dict(&state, &options).unwrap_err().to_string();
         assert_eq!(
             text,
             "the weights do not fit the model: 4 of the model's 6 tensors loaded\
@@ -298,23 +238,8 @@ mod tests {
              \n    body.fc.biass"
         );
         assert_eq!(store.get("body.bn.bias").unwrap(), before);
-        let report = store
-            .load_state_dict(
-                &state,
-                &LoadOptions {
-                    strict: false,
-                    ..options
-                },
-            )
-            .unwrap();
-        assert_eq!(
-            (
-                report.loaded.len(),
-                report.missing.len(),
-                report.unexpected.len()
-            ),
-            (4, 1, 1)
-        );
+        let report = store.load_state_dict(&state, &LoadOptions { strict: false, ..options }).unwrap();
+        assert_eq!((report.loaded.len(), report.missing.len(), report.unexpected.len()), (4, 1, 1));
         assert_eq!(store.get("body.bn.bias").unwrap().double_value(&[0]), 5.0);
     }
 }

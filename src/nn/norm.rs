@@ -95,26 +95,12 @@ impl BatchNorm2d {
         let weight = scope.parameter("weight", &[channels])?;
         let bias = scope.parameter("bias", &[channels])?;
         init::constant(&weight, 1.0)?;
-        let running_mean = scope.buffer(
-            "running_mean",
-            Tensor::f_zeros([channels], (Kind::Float, scope.device()))?,
-        )?;
-        let running_var = scope.buffer(
-            "running_var",
-            Tensor::f_ones([channels], (Kind::Float, scope.device()))?,
-        )?;
+        let running_mean = scope.buffer("running_mean", Tensor::f_zeros([channels], (Kind::Float, scope.device()))?)?;
+        let running_var = scope.buffer("running_var", Tensor::f_ones([channels], (Kind::Float, scope.device()))?)?;
         let empty: [i64; 0] = [];
-        let num_batches_tracked = scope.buffer(
-            "num_batches_tracked",
-            Tensor::f_zeros(empty, (Kind::Int64, scope.device()))?,
-        )?;
-        Ok(Self {
-            weight,
-            bias,
-            running_mean,
-            running_var,
-            num_batches_tracked,
-        })
+        let num_batches_tracked =
+            scope.buffer("num_batches_tracked", Tensor::f_zeros(empty, (Kind::Int64, scope.device()))?)?;
+        Ok(Self { weight, bias, running_mean, running_var, num_batches_tracked })
     }
 
     /// `[N, C, H, W]` → the same shape; while training the running statistics move towards the batch's.
@@ -124,8 +110,7 @@ impl BatchNorm2d {
     pub fn forward(&self, input: &Tensor, train: bool) -> Result<Tensor> {
         if train {
             let size = input.size();
-            let values: i64 =
-                size.iter().product::<i64>() / size.get(1).copied().unwrap_or(1).max(1);
+            let values: i64 = size.iter().product::<i64>() / size.get(1).copied().unwrap_or(1).max(1);
             ensure!(
                 values != 1,
                 "batch normalisation cannot train on one value per channel (input {size:?}): \
@@ -144,13 +129,7 @@ impl BatchNorm2d {
                 EPS,
                 true,
             )
-            .with_context(|| {
-                format!(
-                    "normalising {:?} over {:?} channels",
-                    input.size(),
-                    self.weight.size()
-                )
-            })
+            .with_context(|| format!("normalising {:?} over {:?} channels", input.size(), self.weight.size()))
     }
 }
 
@@ -187,22 +166,12 @@ impl FrozenBatchNorm2d {
     /// The input has other channels, or memory is short.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let channels = [1, -1, 1, 1];
-        let scale = self
-            .running_var
-            .f_add_scalar(self.eps)?
-            .f_rsqrt()?
-            .f_mul(&self.weight)?;
+        let scale = self.running_var.f_add_scalar(self.eps)?.f_rsqrt()?.f_mul(&self.weight)?;
         let shift = self.bias.f_sub(&self.running_mean.f_mul(&scale)?)?;
         input
             .f_mul(&scale.f_view(channels)?)
             .and_then(|scaled| scaled.f_add(&shift.f_view(channels)?))
-            .with_context(|| {
-                format!(
-                    "normalising {:?} over {:?} channels",
-                    input.size(),
-                    self.weight.size()
-                )
-            })
+            .with_context(|| format!("normalising {:?} over {:?} channels", input.size(), self.weight.size()))
     }
 }
 
@@ -229,11 +198,7 @@ impl GroupNorm {
         let weight = scope.parameter("weight", &[channels])?;
         let bias = scope.parameter("bias", &[channels])?;
         init::constant(&weight, 1.0)?;
-        Ok(Self {
-            weight,
-            bias,
-            groups,
-        })
+        Ok(Self { weight, bias, groups })
     }
 
     /// `[N, C, H, W]` → the same shape.
@@ -243,12 +208,6 @@ impl GroupNorm {
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         input
             .f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), EPS, true)
-            .with_context(|| {
-                format!(
-                    "normalising {:?} over {:?} channels",
-                    input.size(),
-                    self.weight.size()
-                )
-            })
+            .with_context(|| format!("normalising {:?} over {:?} channels", input.size(), self.weight.size()))
     }
 }

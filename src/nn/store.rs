@@ -49,12 +49,7 @@ impl Default for ParameterStore {
 impl ParameterStore {
     /// An empty store on the CPU; build the model, then move it with [`Self::to`].
     pub fn new() -> Self {
-        Self {
-            inner: Arc::new(Mutex::new(Inner {
-                entries: IndexMap::new(),
-                device: Device::Cpu,
-            })),
-        }
+        Self { inner: Arc::new(Mutex::new(Inner { entries: IndexMap::new(), device: Device::Cpu })) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -63,10 +58,7 @@ impl ParameterStore {
 
     /// The place without a name, from which all names start.
     pub fn root(&self) -> Scope {
-        Scope {
-            store: self.clone(),
-            name: String::new(),
-        }
+        Scope { store: self.clone(), name: String::new() }
     }
 
     /// Where the tensors are.
@@ -81,20 +73,13 @@ impl ParameterStore {
 
     /// The tensor of this name, sharing memory with the model.
     pub fn get(&self, name: &str) -> Option<Tensor> {
-        self.lock()
-            .entries
-            .get(name)
-            .map(|entry| entry.tensor.shallow_clone())
+        self.lock().entries.get(name).map(|entry| entry.tensor.shallow_clone())
     }
 
     /// Every parameter and buffer, detached, in order. The tensors share memory with the model: copy them where the
     /// model trains on while they are kept.
     pub fn state_dict(&self) -> StateDict {
-        self.lock()
-            .entries
-            .iter()
-            .map(|(name, entry)| (name.clone(), entry.tensor.detach()))
-            .collect()
+        self.lock().entries.iter().map(|(name, entry)| (name.clone(), entry.tensor.detach())).collect()
     }
 
     /// Every parameter, trained or frozen, in order.
@@ -110,52 +95,31 @@ impl ParameterStore {
     fn select(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<(String, Tensor)> {
         let inner = self.lock();
         let chosen = inner.entries.iter().filter(|(_, entry)| wanted(entry));
-        chosen
-            .map(|(name, entry)| (name.clone(), entry.tensor.shallow_clone()))
-            .collect()
+        chosen.map(|(name, entry)| (name.clone(), entry.tensor.shallow_clone())).collect()
     }
 
     /// Numbers held by the trained and by all parameters: `(trainable, all)`.
     pub fn parameter_count(&self) -> (usize, usize) {
-        let count =
-            |list: Vec<(String, Tensor)>| list.iter().map(|(_, tensor)| tensor.numel()).sum();
+        let count = |list: Vec<(String, Tensor)>| list.iter().map(|(_, tensor)| tensor.numel()).sum();
         (count(self.trainable()), count(self.parameters()))
     }
 
     /// Stops training the parameters whose name starts with `prefix`; returns how many changed.
     pub fn freeze(&self, prefix: &str) -> usize {
-        self.set_trainable(|name| {
-            if name.starts_with(prefix) {
-                Some(false)
-            } else {
-                None
-            }
-        })
+        self.set_trainable(|name| if name.starts_with(prefix) { Some(false) } else { None })
     }
 
     /// Trains the parameters whose name starts with `prefix`; returns how many changed.
     pub fn unfreeze(&self, prefix: &str) -> usize {
-        self.set_trainable(|name| {
-            if name.starts_with(prefix) {
-                Some(true)
-            } else {
-                None
-            }
-        })
+        self.set_trainable(|name| if name.starts_with(prefix) { Some(true) } else { None })
     }
 
     /// Sets for each parameter whether it is trained; `None` leaves it. Returns how many changed. Buffers are never trained.
     pub fn set_trainable(&self, choose: impl Fn(&str) -> Option<bool>) -> usize {
         let inner = self.lock();
         let mut changed = 0;
-        for (name, entry) in inner
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.role == Role::Parameter)
-        {
-            if let Some(wanted) =
-                choose(name).filter(|wanted| *wanted != entry.tensor.requires_grad())
-            {
+        for (name, entry) in inner.entries.iter().filter(|(_, entry)| entry.role == Role::Parameter) {
+            if let Some(wanted) = choose(name).filter(|wanted| *wanted != entry.tensor.requires_grad()) {
                 let _ = entry.tensor.set_requires_grad(wanted);
                 changed += 1;
             }
@@ -175,10 +139,7 @@ impl ParameterStore {
             }
             let moved = no_grad(|| entry.tensor.f_to_device(device))
                 .with_context(|| format!("moving `{name}` to {device:?}"))?;
-            entry
-                .tensor
-                .f_set_data(&moved)
-                .with_context(|| format!("moving `{name}` to {device:?}"))?;
+            entry.tensor.f_set_data(&moved).with_context(|| format!("moving `{name}` to {device:?}"))?;
         }
         inner.device = device;
         Ok(())
@@ -190,12 +151,7 @@ impl ParameterStore {
     /// With `strict`, anything missing, unexpected or of another shape; then nothing has changed.
     pub fn load_state_dict(&self, state: &StateDict, options: &LoadOptions) -> Result<LoadReport> {
         load::load(
-            &self
-                .lock()
-                .entries
-                .iter()
-                .map(|(n, e)| (n.clone(), e.tensor.shallow_clone()))
-                .collect(),
+            &self.lock().entries.iter().map(|(n, e)| (n.clone(), e.tensor.shallow_clone())).collect(),
             state,
             options,
         )
@@ -212,15 +168,8 @@ impl ParameterStore {
     /// Orders the names by the first of `prefixes` they start with, keeping the order within each; others go last.
     /// For models whose parts are made in another order than PyTorch lists them.
     pub fn order_by(&self, prefixes: &[&str]) {
-        let rank = |name: &str| {
-            prefixes
-                .iter()
-                .position(|prefix| name.starts_with(prefix))
-                .unwrap_or(prefixes.len())
-        };
-        self.lock()
-            .entries
-            .sort_by(|a, _, b, _| rank(a).cmp(&rank(b)));
+        let rank = |name: &str| prefixes.iter().position(|prefix| name.starts_with(prefix)).unwrap_or(prefixes.len());
+        self.lock().entries.sort_by(|a, _, b, _| rank(a).cmp(&rank(b)));
     }
 
     fn insert(&self, name: String, tensor: &Tensor, role: Role) -> Result<()> {
@@ -228,13 +177,7 @@ impl ParameterStore {
         if inner.entries.contains_key(&name) {
             bail!("two layers of the model both want the name `{name}`");
         }
-        inner.entries.insert(
-            name,
-            Entry {
-                tensor: tensor.shallow_clone(),
-                role,
-            },
-        );
+        inner.entries.insert(name, Entry { tensor: tensor.shallow_clone(), role });
         Ok(())
     }
 }
@@ -250,10 +193,7 @@ impl Scope {
     /// The place `part` within this one; parts are joined by dots.
     #[must_use]
     pub fn sub(&self, part: impl Display) -> Self {
-        Self {
-            store: self.store.clone(),
-            name: self.qualify(part),
-        }
+        Self { store: self.store.clone(), name: self.qualify(part) }
     }
 
     /// The full name of this place; empty at the root.
@@ -277,10 +217,7 @@ impl Scope {
     /// The name is taken, or a size is not positive.
     pub fn parameter(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let name = self.qualify(name);
-        ensure!(
-            shape.iter().all(|size| *size > 0),
-            "parameter `{name}` cannot have the shape {shape:?}"
-        );
+        ensure!(shape.iter().all(|size| *size > 0), "parameter `{name}` cannot have the shape {shape:?}");
         let tensor = Tensor::f_zeros(shape, (Kind::Float, self.device()))
             .and_then(|tensor| tensor.f_set_requires_grad(true))
             .with_context(|| format!("making parameter `{name}` of shape {shape:?}"))?;
@@ -293,17 +230,12 @@ impl Scope {
     /// # Errors
     /// The name is taken.
     pub fn buffer(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
-        self.store
-            .insert(self.qualify(name), &tensor, Role::Buffer)?;
+        self.store.insert(self.qualify(name), &tensor, Role::Buffer)?;
         Ok(tensor)
     }
 
     fn qualify(&self, part: impl Display) -> String {
-        if self.name.is_empty() {
-            part.to_string()
-        } else {
-            format!("{}.{part}", self.name)
-        }
+        if self.name.is_empty() { part.to_string() } else { format!("{}.{part}", self.name) }
     }
 }
 
@@ -315,11 +247,7 @@ mod tests {
     fn small() -> ParameterStore {
         let store = ParameterStore::new();
         let root = store.root();
-        let options = Conv2dOptions {
-            kernel: 3,
-            bias: false,
-            ..Default::default()
-        };
+        let options = Conv2dOptions { kernel: 3, bias: false, ..Default::default() };
         Conv2d::new(&root.sub("conv1"), 2, 4, options).unwrap();
         Norm::new(&root.sub("bn1"), NormKind::Batch, 4).unwrap();
         store
@@ -347,11 +275,7 @@ mod tests {
         assert_eq!(store.trainable().len(), 3);
         assert_eq!(store.freeze("bn1."), 2);
         assert_eq!(store.freeze("bn1."), 0);
-        let left: Vec<_> = store
-            .trainable()
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let left: Vec<_> = store.trainable().into_iter().map(|(name, _)| name).collect();
         assert_eq!(left, ["conv1.weight"]);
         assert_eq!(store.parameter_count(), (72, 80));
         assert_eq!(store.unfreeze(""), 2);
@@ -360,11 +284,7 @@ mod tests {
     #[test]
     fn a_name_is_given_once() {
         let store = small();
-        let error = store
-            .root()
-            .sub("conv1")
-            .parameter("weight", &[1])
-            .unwrap_err();
+        let error = store.root().sub("conv1").parameter("weight", &[1]).unwrap_err();
         assert!(error.to_string().contains("`conv1.weight`"), "{error}");
     }
 
@@ -374,10 +294,7 @@ mod tests {
         assert_eq!(store.remove("conv1."), 1);
         Conv2d::new(&store.root().sub("conv1"), 2, 4, Conv2dOptions::default()).unwrap();
         store.order_by(&["conv1.", "bn1."]);
-        assert_eq!(
-            store.names()[..3],
-            ["conv1.weight", "conv1.bias", "bn1.weight"]
-        );
+        assert_eq!(store.names()[..3], ["conv1.weight", "conv1.bias", "bn1.weight"]);
     }
 
     #[test]
@@ -385,13 +302,7 @@ mod tests {
         let store = small();
         let state = store.state_dict();
         let _ = state["conv1.weight"].shallow_clone().fill_(2.0);
-        assert_eq!(
-            store
-                .get("conv1.weight")
-                .unwrap()
-                .double_value(&[0, 0, 0, 0]),
-            2.0
-        );
+        assert_eq!(store.get("conv1.weight").unwrap().double_value(&[0, 0, 0, 0]), 2.0);
         assert!(!state["conv1.weight"].requires_grad());
     }
 }

@@ -121,16 +121,10 @@ pub(super) fn resolve(
     resolved
 }
 
-fn wrong_kind(
-    node: &NodeId,
-    kinds: &[Kind],
-    path: &[PathSegment],
-    nodes: &Nodes,
-    at: &Location,
-) -> Diagnostic {
-    let message = format!("`{}` takes {}, but `{node}` is {}", path_text(path), message::kinds(kinds), node.kind.with_article());
-    let fitting: Vec<String> =
-        nodes.keys().filter(|id| kinds.contains(&id.kind)).map(|id| id.to_string()).collect();
+fn wrong_kind(node: &NodeId, kinds: &[Kind], path: &[PathSegment], nodes: &Nodes, at: &Location) -> Diagnostic {
+    let message =
+        format!("`{}` takes {}, but `{node}` is {}", path_text(path), message::kinds(kinds), node.kind.with_article());
+    let fitting: Vec<String> = nodes.keys().filter(|id| kinds.contains(&id.kind)).map(|id| id.to_string()).collect();
     let help = match fitting.as_slice() {
         [] => format!("add {} to the pipeline", message::kinds(kinds)),
         names => format!("the nodes that fit are {}", message::list(names)),
@@ -188,7 +182,8 @@ fn property_exists(
         return false;
     };
     if !types.iter().any(|wanted| property_fits(declared.ty, wanted)) {
-        let message = format!("expected {}, but `{node}:{property}` is {}", message::types(types), declared.ty.as_str());
+        let message =
+            format!("expected {}, but `{node}:{property}` is {}", message::types(types), declared.ty.as_str());
         found.push(Diagnostic::error("wrong-type", message).at(at.clone()));
         return false;
     }

@@ -32,11 +32,7 @@ pub fn build(nodes: &IndexMap<NodeId, PlanNode>, resolved: &Resolved) -> Graph {
 }
 
 /// Nodes so that each comes after those it needs; among equals, in the order of the file. Cycles are reported.
-pub(super) fn order(
-    nodes: &IndexMap<NodeId, PlanNode>,
-    resolved: &Resolved,
-    found: &mut Diagnostics,
-) -> Vec<NodeId> {
+pub(super) fn order(nodes: &IndexMap<NodeId, PlanNode>, resolved: &Resolved, found: &mut Diagnostics) -> Vec<NodeId> {
     let graph = build(nodes, resolved);
     for chain in cycles(&graph) {
         report(&graph, &chain, "cycle", "these nodes need each other", found);

@@ -313,7 +313,9 @@ impl<'a> Lowering<'a> {
         }
         let named: Vec<&str> = branches.iter().flat_map(|branch| choices_of(branch)).collect();
         let typed: Vec<&'a Json> = branches.iter().copied().filter(|branch| accepts(&node.value, branch)).collect();
-        if let (Some(text), true) = (node.as_str(), typed.iter().all(|b| !choices_of(b).is_empty()) && !named.is_empty()) {
+        if let (Some(text), true) =
+            (node.as_str(), typed.iter().all(|b| !choices_of(b).is_empty()) && !named.is_empty())
+        {
             let all = serde_json::json!({ "enum": named });
             self.check_choices(node, text, &all);
             return node.to_json();

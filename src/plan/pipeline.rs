@@ -30,13 +30,7 @@ pub struct PipelineConfig {
 
 impl Default for PipelineConfig {
     fn default() -> Self {
-        PipelineConfig {
-            name: None,
-            seed: 0,
-            device: "auto".into(),
-            precision: Precision::Fp32,
-            deterministic: false,
-        }
+        PipelineConfig { name: None, seed: 0, device: "auto".into(), precision: Precision::Fp32, deterministic: false }
     }
 }
 
@@ -89,9 +83,7 @@ pub(super) fn read(
     if !is_device(&config.device) {
         let at = table.get("device").map_or(&node.location, |device| &device.location);
         let message = format!("`{}` is not a device", config.device);
-        found.push(
-            Diagnostic::error("unknown-choice", message).at(at.clone()).help("write auto, cpu, cuda or cuda:N"),
-        );
+        found.push(Diagnostic::error("unknown-choice", message).at(at.clone()).help("write auto, cpu, cuda or cuda:N"));
     }
     (config, lowering.secrets)
 }

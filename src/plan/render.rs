@@ -20,9 +20,12 @@ impl Plan {
                 .iter()
                 .filter(|edge| edge.to == *id)
                 .map(|edge| format!("{} ← {}", edge.port_name(), edge.from))
-                .chain(self.property_edges.iter().filter(|edge| edge.to == *id).map(|edge| {
-                    format!("{} ← {}:{}", path_text(&edge.option), edge.from, edge.property)
-                }))
+                .chain(
+                    self.property_edges
+                        .iter()
+                        .filter(|edge| edge.to == *id)
+                        .map(|edge| format!("{} ← {}:{}", path_text(&edge.option), edge.from, edge.property)),
+                )
                 .collect();
             let name = format!("{:width$}", id.to_string());
             let _ = writeln!(text, "  {name}  {:18} {}", node.descriptor.name, ports.join(", "));

@@ -14,7 +14,8 @@ type Nodes = IndexMap<NodeId, PlanNode>;
 
 /// The engines that no event runs.
 pub(super) fn roots(nodes: &Nodes, events: &[EventEdge]) -> Vec<NodeId> {
-    let run: BTreeSet<&NodeId> = targets(events).filter(|(_, action)| *action == Action::Run).map(|(id, _)| id).collect();
+    let run: BTreeSet<&NodeId> =
+        targets(events).filter(|(_, action)| *action == Action::Run).map(|(id, _)| id).collect();
     nodes.keys().filter(|id| id.kind == Kind::Engine && !run.contains(id)).cloned().collect()
 }
 
@@ -47,7 +48,9 @@ pub(super) fn check(nodes: &Nodes, resolved: &Resolved, events: &[EventEdge], fo
         if !used {
             let (message, help) = match id.kind {
                 Kind::Handler => (format!("no event calls `{id}`"), format!("add it to an `[[on]]`: run = [\"{id}\"]")),
-                Kind::Scheduler => (format!("no event steps `{id}`"), format!("add it to an `[[on]]`: run = [\"{id}\"]")),
+                Kind::Scheduler => {
+                    (format!("no event steps `{id}`"), format!("add it to an `[[on]]`: run = [\"{id}\"]"))
+                }
                 _ => (format!("nothing uses `{id}`"), "remove it, or name it where it belongs".to_owned()),
             };
             found.push(Diagnostic::warning("unused-node", message).at(node.location.clone()).help(help));
@@ -71,7 +74,9 @@ pub(super) fn check_sharing(nodes: &Nodes, data: &[DataEdge], events: &[EventEdg
         if let Some(first) = optimized.insert(&edge.from, edge) {
             let message = format!("`{}` and `{}` both change `{}`", first.to, edge.to, edge.from);
             let diagnostic = Diagnostic::warning("shared-node", message).at(edge.location.clone());
-            found.push(diagnostic.label(first.location.clone(), "first here").help("use one optimizer with parameter groups"));
+            found.push(
+                diagnostic.label(first.location.clone(), "first here").help("use one optimizer with parameter groups"),
+            );
         }
     }
     let loader_of = |engine: &NodeId| data.iter().find(|e| e.to == *engine && e.from.kind == Kind::Loader);

@@ -77,7 +77,8 @@ fn cell(sizes: &[f64], ratios: &[f64]) -> Result<Tensor> {
 fn level(cell: &Tensor, image: ImageSize, feature: &Tensor) -> Result<Tensor> {
     let (_, _, height, width) = feature.size4()?;
     let device: Device = feature.device();
-    let steps = |count: i64, stride: i64| Tensor::f_arange(count, (Kind::Float, device)).map(|steps| steps * stride as f64);
+    let steps =
+        |count: i64, stride: i64| Tensor::f_arange(count, (Kind::Float, device)).map(|steps| steps * stride as f64);
     let xs = steps(width, image.1 / width)?.f_view([1, width])?.f_expand([height, width], false)?;
     let ys = steps(height, image.0 / height)?.f_view([height, 1])?.f_expand([height, width], false)?;
     let shifts = Tensor::f_stack(&[&xs, &ys, &xs, &ys], 2)?.f_view([height * width, 1, 4])?;

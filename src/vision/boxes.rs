@@ -156,8 +156,13 @@ mod tests {
             assert_eq!(convert(&there, format, BoxFormat::Xyxy).unwrap(), boxes, "{format:?}");
         }
         assert_eq!(values(&convert(&boxes, BoxFormat::Xyxy, BoxFormat::Xywh).unwrap())[..4], [10.0, 20.0, 30.0, 60.0]);
-        assert_eq!(values(&convert(&boxes, BoxFormat::Xyxy, BoxFormat::Cxcywh).unwrap())[..4], [25.0, 50.0, 30.0, 60.0]);
-        assert!(convert(&Tensor::zeros([2, 5], (Kind::Float, tch::Device::Cpu)), BoxFormat::Xywh, BoxFormat::Xyxy).is_err());
+        assert_eq!(
+            values(&convert(&boxes, BoxFormat::Xyxy, BoxFormat::Cxcywh).unwrap())[..4],
+            [25.0, 50.0, 30.0, 60.0]
+        );
+        assert!(
+            convert(&Tensor::zeros([2, 5], (Kind::Float, tch::Device::Cpu)), BoxFormat::Xywh, BoxFormat::Xyxy).is_err()
+        );
     }
 
     #[test]

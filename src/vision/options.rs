@@ -161,11 +161,8 @@ impl FasterRcnnOptions {
     /// As `fasterrcnn_resnet50_fpn_v2`: batch norms throughout, a deeper RPN, a convolutional box head.
     pub fn v2(num_classes: i64, backbone: BackboneOptions) -> Self {
         let backbone = BackboneOptions { norm: NormKind::Batch, fpn_norm: Some(NormKind::Batch), ..backbone };
-        let box_head = BoxHeadOptions::ConvFc {
-            conv_layers: vec![256; 4],
-            fc_layers: vec![1024],
-            norm: Some(NormKind::Batch),
-        };
+        let box_head =
+            BoxHeadOptions::ConvFc { conv_layers: vec![256; 4], fc_layers: vec![1024], norm: Some(NormKind::Batch) };
         Self { rpn_conv_depth: 2, box_head, ..Self::v1(num_classes, backbone) }
     }
 }

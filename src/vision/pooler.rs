@@ -89,9 +89,14 @@ mod tests {
 
     #[test]
     fn boxes_find_their_level_and_keep_their_order() {
-        let maps: Vec<_> = (0..4).map(|level| Tensor::full([2, 1, 64 >> level, 64 >> level], level, (Kind::Float, Device::Cpu))).collect();
+        let maps: Vec<_> = (0..4)
+            .map(|level| Tensor::full([2, 1, 64 >> level, 64 >> level], level, (Kind::Float, Device::Cpu)))
+            .collect();
         let square = |side: f32| [0f32, 0.0, side, side];
-        let boxes = [Tensor::from_slice2(&[square(224.0), square(10.0)]), Tensor::from_slice2(&[square(111.9), square(112.0), square(250.0)])];
+        let boxes = [
+            Tensor::from_slice2(&[square(224.0), square(10.0)]),
+            Tensor::from_slice2(&[square(111.9), square(112.0), square(250.0)]),
+        ];
         let pooler = MultiScaleRoiAlign { output_size: 1, sampling_ratio: 2 };
         let pooled = pooler.forward(&maps, &boxes, &[(250, 256), (256, 256)]).unwrap();
         assert_eq!(pooled.size(), [5, 1, 1, 1]);

@@ -254,3 +254,35 @@ impl ResNet {
         self.fc.forward(&global_average(&maps[maps.len() - 1])?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_parameters_as_torchvisions() {
+        for (kind, count) in [
+            (ResNetKind::ResNet18, 11_689_512),
+            (ResNetKind::ResNet50, 25_557_032),
+            (ResNetKind::ResNext50_32x4d, 25_028_904),
+            (ResNetKind::WideResNet50_2, 68_883_240),
+        ] {
+            let model = ResNet::new(kind, 1000, NormKind::Batch, Device::Cpu).unwrap();
+            assert_eq!(model.store().parameter_count(), (count, count), "{kind}");
+            if kind == ResNetKind::ResNext50_32x4d {
+                let images = Tensor::zeros([1, 3, 64, 64], (tch::Kind::Float, Device::Cpu));
+                assert_eq!(model.forward(&images, false).unwrap().size(), [1, 1000]);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read_and_written() {
+        for (kind, name) in ResNetKind::ALL {
+            assert_eq!(kind.to_string(), name);
+            assert_eq!(name.parse::<ResNetKind>().unwrap(), kind);
+        }
+        let text = "resnet51".parse::<ResNetKind>().unwrap_err().to_string();
+        assert!(text.starts_with("`resnet51` is not a residual network; there are resnet18,"), "{text}");
+    }
+}

@@ -38,10 +38,7 @@ pub struct Weights {
 pub fn read(path: &Path) -> Result<Weights> {
     let file = || File::open(path).with_context(|| format!("opening weights {}", path.display()));
     let mut head = Vec::new();
-    file()?
-        .take(16)
-        .read_to_end(&mut head)
-        .with_context(|| format!("reading weights {}", path.display()))?;
+    file()?.take(16).read_to_end(&mut head).with_context(|| format!("reading weights {}", path.display()))?;
     let read = match Format::of(&head) {
         Some(Format::SafeTensors) => safetensors::read(path),
         Some(Format::Zip) => pth::read_zip(file()?),

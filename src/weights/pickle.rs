@@ -101,22 +101,10 @@ impl Pickle {
 /// # Errors
 /// The bytes end early or are not a pickle of protocol 2 to 5.
 pub fn read(bytes: &[u8]) -> Result<(Pickle, usize)> {
-    let mut machine = Machine {
-        bytes,
-        at: 0,
-        values: Vec::new(),
-        stack: Vec::new(),
-        marks: Vec::new(),
-        memo: HashMap::new(),
-    };
+    let mut machine =
+        Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
     let root = machine.run()?;
-    Ok((
-        Pickle {
-            values: machine.values,
-            root,
-        },
-        machine.at,
-    ))
+    Ok((Pickle { values: machine.values, root }, machine.at))
 }
 
 struct Machine<'a> {
@@ -136,8 +124,7 @@ impl Machine<'_> {
             if operation == b'.' {
                 return self.pop();
             }
-            self.step(operation)
-                .with_context(|| format!("malformed pickle at byte {at}"))?;
+            self.step(operation).with_context(|| format!("malformed pickle at byte {at}"))?;
         }
         bail!("malformed pickle: more than {MAX_OPERATIONS} operations")
     }
@@ -146,10 +133,7 @@ impl Machine<'_> {
         match operation {
             0x80 => {
                 let protocol = self.byte()?;
-                ensure!(
-                    (2..=5).contains(&protocol),
-                    "pickle protocol {protocol} is not supported (2 to 5 are)"
-                );
+                ensure!((2..=5).contains(&protocol), "pickle protocol {protocol} is not supported (2 to 5 are)");
             }
             0x95 => {
                 self.take(8)?;
@@ -167,9 +151,7 @@ impl Machine<'_> {
             }
             b'q' | b'r' | b'p' | 0x94 | b'h' | b'j' | b'g' => self.memo(operation)?,
             b'c' | 0x93 | b'R' | 0x81 | 0x92 | b'b' | b'Q' => self.object(operation)?,
-            b'}' | b']' | b')' | 0x8f | b't' | b'l' | b'd' | 0x91 | 0x85..=0x87 => {
-                self.container(operation)?
-            }
+            b'}' | b']' | b')' | 0x8f | b't' | b'l' | b'd' | 0x91 | 0x85..=0x87 => self.container(operation)?,
             b'a' | b'e' | 0x90 | b's' | b'u' => self.fill(operation)?,
             _ => {
                 let value = self.scalar(operation)?;
@@ -234,10 +216,7 @@ impl Machine<'_> {
             _ => self.memo.len(),
         };
         if matches!(operation, b'h' | b'j' | b'g') {
-            let id = *self
-                .memo
-                .get(&key)
-                .with_context(|| format!("memo {key} was never written"))?;
+            let id = *self.memo.get(&key).with_context(|| format!("memo {key} was never written"))?;
             self.stack.push(id);
         } else {
             let top = *self.stack.last().context("nothing to remember")?;
@@ -304,9 +283,7 @@ impl Machine<'_> {
             return None;
         };
         let pairs = sequence(arguments.last()?)?.iter();
-        pairs
-            .map(|pair| sequence(pair).and_then(|pair| Some((*pair.first()?, *pair.get(1)?))))
-            .collect()
+        pairs.map(|pair| sequence(pair).and_then(|pair| Some((*pair.first()?, *pair.get(1)?)))).collect()
     }
 
     /// New containers.
@@ -318,15 +295,8 @@ impl Machine<'_> {
             b't' | b'l' | 0x91 => Value::Sequence(self.pop_mark()?),
             _ => {
                 let count = usize::from(operation - 0x84);
-                let from = self
-                    .stack
-                    .len()
-                    .checked_sub(count)
-                    .context("a tuple of more than there is")?;
-                ensure!(
-                    self.marks.last().is_none_or(|mark| *mark <= from),
-                    "a tuple across a mark"
-                );
+                let from = self.stack.len().checked_sub(count).context("a tuple of more than there is")?;
+                ensure!(self.marks.last().is_none_or(|mark| *mark <= from), "a tuple across a mark");
                 Value::Sequence(self.stack.split_off(from))
             }
         };
@@ -362,13 +332,8 @@ impl Machine<'_> {
 
     fn pop(&mut self) -> Result<Id> {
         let floor = self.marks.last().copied().unwrap_or(0);
-        ensure!(
-            self.stack.len() > floor,
-            "malformed pickle: the stack is empty"
-        );
-        self.stack
-            .pop()
-            .context("malformed pickle: the stack is empty")
+        ensure!(self.stack.len() > floor, "malformed pickle: the stack is empty");
+        self.stack.pop().context("malformed pickle: the stack is empty")
     }
 
     fn pop_mark(&mut self) -> Result<Vec<Id>> {
@@ -384,10 +349,7 @@ impl Machine<'_> {
     }
 
     fn take(&mut self, length: usize) -> Result<&[u8]> {
-        let end = self
-            .at
-            .checked_add(length)
-            .filter(|end| *end <= self.bytes.len());
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
         let end = end.context("the pickle ends early: the file is cut short")?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
@@ -426,13 +388,8 @@ impl Machine<'_> {
 
     fn line(&mut self) -> Result<String> {
         let rest = &self.bytes[self.at..];
-        let length = rest
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .context("a line without end")?;
-        let line = std::str::from_utf8(&rest[..length])
-            .context("a name that is not UTF-8")?
-            .to_owned();
+        let length = rest.iter().position(|byte| *byte == b'\n').context("a line without end")?;
+        let line = std::str::from_utf8(&rest[..length]).context("a name that is not UTF-8")?.to_owned();
         self.at += length + 1;
         Ok(line)
     }
@@ -440,10 +397,7 @@ impl Machine<'_> {
 
 fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>> {
     ensure!(items.len().is_multiple_of(2), "a key without a value");
-    Ok(items
-        .chunks_exact(2)
-        .map(|pair| (pair[0], pair[1]))
-        .collect())
+    Ok(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
 }
 
 /// A little-endian two's complement integer of any length.
@@ -464,27 +418,15 @@ mod tests {
     #[test]
     fn plain_values() {
         // pickle.dumps({"a": [1, -2, 2.5, None], "b": (True, "é")}, 2)
-        let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffG@\x04\x00\x00\x00\x00\x00\x00\
+        let bytes =
+            b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffG@\x04\x00\x00\x00\x00\x00\x00\
                       NeX\x01\x00\x00\x00bq\x03\x88X\x02\x00\x00\x00\xc3\xa9q\x04\x86q\x05u.rest";
         let (pickle, length) = read(bytes).unwrap();
         assert_eq!(length, bytes.len() - 4);
         let dict = pickle.dict(pickle.root).unwrap();
         assert_eq!(pickle.text(dict[0].0), Some("a"));
-        let list: Vec<_> = pickle
-            .sequence(dict[0].1)
-            .unwrap()
-            .iter()
-            .map(|id| pickle.get(*id))
-            .collect();
-        assert_eq!(
-            list,
-            [
-                &Value::Int(1),
-                &Value::Int(-2),
-                &Value::Float(2.5),
-                &Value::None
-            ]
-        );
+        let list: Vec<_> = pickle.sequence(dict[0].1).unwrap().iter().map(|id| pickle.get(*id)).collect();
+        assert_eq!(list, [&Value::Int(1), &Value::Int(-2), &Value::Float(2.5), &Value::None]);
         let tuple = pickle.sequence(dict[1].1).unwrap();
         assert_eq!(pickle.text(tuple[1]), Some("é"));
     }

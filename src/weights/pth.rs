@@ -17,13 +17,7 @@ use super::pickle::{self, Id, Pickle, Value};
 use crate::nn::StateDict;
 
 /// Keys under which checkpoints keep a model's state dict, in the order tried.
-const CONTAINERS: [&str; 5] = [
-    "model",
-    "state_dict",
-    "model_state_dict",
-    "module",
-    "model_state",
-];
+const CONTAINERS: [&str; 5] = ["model", "state_dict", "model_state_dict", "module", "model_state"];
 /// What data-parallel training puts before every name.
 const PARALLEL_PREFIX: &str = "module.";
 /// The number old files begin with, as `torch.serialization.MAGIC_NUMBER` pickled: ten bytes, little-endian.
@@ -36,39 +30,22 @@ const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 
 pub fn read_zip(file: File) -> Result<Weights> {
     let mut archive = ZipArchive::new(BufReader::new(file))
         .map_err(|error| anyhow!("not a sound zip archive ({error}): the file may be cut short"))?;
-    let described = archive
-        .file_names()
-        .find(|name| name.ends_with("/data.pkl") || *name == "data.pkl");
-    let described = described
-        .map(str::to_owned)
-        .context("a zip archive, but not one that torch.save made")?;
+    let described = archive.file_names().find(|name| name.ends_with("/data.pkl") || *name == "data.pkl");
+    let described = described.map(str::to_owned).context("a zip archive, but not one that torch.save made")?;
     let root = described.trim_end_matches("data.pkl").to_owned();
-    if archive
-        .file_names()
-        .any(|name| name.starts_with(&format!("{root}code/")))
-    {
-        bail!(
-            "a TorchScript program, not weights; save `module.state_dict()` with torch.save instead"
-        );
+    if archive.file_names().any(|name| name.starts_with(&format!("{root}code/"))) {
+        bail!("a TorchScript program, not weights; save `module.state_dict()` with torch.save instead");
     }
     let order = entry(&mut archive, &format!("{root}byteorder")).unwrap_or_default();
-    ensure!(
-        order != b"big",
-        "written on a big-endian machine; save it again on a little-endian one"
-    );
+    ensure!(order != b"big", "written on a big-endian machine; save it again on a little-endian one");
     let (pickle, _) = pickle::read(&entry(&mut archive, &described)?)?;
-    state_dict(&pickle, |storage| {
-        entry(&mut archive, &format!("{root}data/{}", storage.key))
-    })
+    state_dict(&pickle, |storage| entry(&mut archive, &format!("{root}data/{}", storage.key)))
 }
 
 fn entry(archive: &mut ZipArchive<BufReader<File>>, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut file = archive
-        .by_name(name)
-        .map_err(|error| anyhow!("entry `{name}` of the archive: {error}"))?;
-    file.read_to_end(&mut bytes)
-        .with_context(|| format!("entry `{name}` of the archive"))?;
+    let mut file = archive.by_name(name).map_err(|error| anyhow!("entry `{name}` of the archive: {error}"))?;
+    file.read_to_end(&mut bytes).with_context(|| format!("entry `{name}` of the archive"))?;
     Ok(bytes)
 }
 
@@ -92,38 +69,22 @@ pub fn read_legacy(mut file: File) -> Result<Weights> {
     let (_protocol, _machine, object, keys) = (next()?, next()?, next()?, next()?);
     let mut storages = legacy_storages(&object, &keys, &bytes[at..])?;
     state_dict(&object, |storage| {
-        storages
-            .remove(&storage.key)
-            .with_context(|| format!("storage {} is not in the file", storage.key))
+        storages.remove(&storage.key).with_context(|| format!("storage {} is not in the file", storage.key))
     })
 }
 
 /// Cuts the storages from the end of an old file: for each key a count of elements, then the elements.
-fn legacy_storages(
-    object: &Pickle,
-    keys: &Pickle,
-    mut rest: &[u8],
-) -> Result<HashMap<String, Vec<u8>>> {
+fn legacy_storages(object: &Pickle, keys: &Pickle, mut rest: &[u8]) -> Result<HashMap<String, Vec<u8>>> {
     let sizes = object_storages(object)?;
-    let keys = keys
-        .sequence(keys.root)
-        .context("the list of storages is missing")?
-        .iter()
-        .map(|id| keys.text(*id));
+    let keys = keys.sequence(keys.root).context("the list of storages is missing")?.iter().map(|id| keys.text(*id));
     let mut storages = HashMap::new();
     for key in keys {
         let key = key.context("a storage without a name")?;
-        let kind = sizes
-            .get(key)
-            .with_context(|| format!("storage {key} has no type"))?
-            .kind;
+        let kind = sizes.get(key).with_context(|| format!("storage {key} has no type"))?.kind;
         let cut = "the storages are cut short: the file is incomplete";
         let (count, after) = rest.split_first_chunk::<8>().context(cut)?;
-        let length =
-            usize::try_from(u64::from_le_bytes(*count))?.checked_mul(kind.elt_size_in_bytes());
-        let length = length
-            .filter(|length| *length <= after.len())
-            .context(cut)?;
+        let length = usize::try_from(u64::from_le_bytes(*count))?.checked_mul(kind.elt_size_in_bytes());
+        let length = length.filter(|length| *length <= after.len()).context(cut)?;
         storages.insert(key.to_owned(), after[..length].to_owned());
         rest = &after[length..];
     }
@@ -132,12 +93,8 @@ fn legacy_storages(
 
 /// Every storage that a pickle mentions, by key.
 fn object_storages(pickle: &Pickle) -> Result<HashMap<String, Storage>> {
-    let storages = pickle
-        .values()
-        .filter(|value| matches!(value, Value::Persistent(_)));
-    storages
-        .map(|value| Storage::of(pickle, value).map(|storage| (storage.key.clone(), storage)))
-        .collect()
+    let storages = pickle.values().filter(|value| matches!(value, Value::Persistent(_)));
+    storages.map(|value| Storage::of(pickle, value).map(|storage| (storage.key.clone(), storage))).collect()
 }
 
 /// Bytes outside the pickle that tensors are views of.
@@ -157,72 +114,44 @@ impl Storage {
         let [tag, class, key, ..] = parts.context("a tensor without a storage")? else {
             bail!("a storage without a description")
         };
-        ensure!(
-            pickle.text(*tag) == Some("storage"),
-            "an object kept outside the pickle that is no storage"
-        );
-        let Value::Global(class) = pickle.get(*class) else {
-            bail!("a storage without a type")
-        };
-        let kind = storage_kind(class)
-            .with_context(|| format!("storage type `{class}` is not supported"))?;
-        let key = pickle
-            .text(*key)
-            .context("a storage without a name")?
-            .to_owned();
+        ensure!(pickle.text(*tag) == Some("storage"), "an object kept outside the pickle that is no storage");
+        let Value::Global(class) = pickle.get(*class) else { bail!("a storage without a type") };
+        let kind = storage_kind(class).with_context(|| format!("storage type `{class}` is not supported"))?;
+        let key = pickle.text(*key).context("a storage without a name")?.to_owned();
         Ok(Self { key, kind })
     }
 }
 
 /// The element type of a storage class.
 fn storage_kind(class: &str) -> Option<Kind> {
-    Some(
-        match class
-            .strip_prefix("torch.")
-            .unwrap_or(class)
-            .trim_start_matches("cuda.")
-        {
-            "FloatStorage" => Kind::Float,
-            "HalfStorage" => Kind::Half,
-            "BFloat16Storage" => Kind::BFloat16,
-            "DoubleStorage" => Kind::Double,
-            "LongStorage" => Kind::Int64,
-            "IntStorage" => Kind::Int,
-            "ShortStorage" => Kind::Int16,
-            "CharStorage" => Kind::Int8,
-            "ByteStorage" | "storage.UntypedStorage" | "UntypedStorage" => Kind::Uint8,
-            "BoolStorage" => Kind::Bool,
-            _ => return None,
-        },
-    )
+    Some(match class.strip_prefix("torch.").unwrap_or(class).trim_start_matches("cuda.") {
+        "FloatStorage" => Kind::Float,
+        "HalfStorage" => Kind::Half,
+        "BFloat16Storage" => Kind::BFloat16,
+        "DoubleStorage" => Kind::Double,
+        "LongStorage" => Kind::Int64,
+        "IntStorage" => Kind::Int,
+        "ShortStorage" => Kind::Int16,
+        "CharStorage" => Kind::Int8,
+        "ByteStorage" | "storage.UntypedStorage" | "UntypedStorage" => Kind::Uint8,
+        "BoolStorage" => Kind::Bool,
+        _ => return None,
+    })
 }
 
 /// The tensors of the state dict in `pickle`, fetching each storage once.
 fn state_dict(pickle: &Pickle, fetch: impl FnMut(&Storage) -> Result<Vec<u8>>) -> Result<Weights> {
     let (found_under, entries) = find_state_dict(pickle)?;
-    let mut builder = Builder {
-        pickle,
-        fetch,
-        storages: HashMap::new(),
-    };
+    let mut builder = Builder { pickle, fetch, storages: HashMap::new() };
     let mut tensors = StateDict::new();
     for (name, id) in &entries {
-        let tensor = builder
-            .tensor(*id)
-            .with_context(|| format!("tensor `{name}`"))?;
+        let tensor = builder.tensor(*id).with_context(|| format!("tensor `{name}`"))?;
         tensors.insert(name.clone(), tensor);
     }
     if tensors.keys().all(|name| name.starts_with(PARALLEL_PREFIX)) {
-        tensors = tensors
-            .into_iter()
-            .map(|(name, t)| (name[PARALLEL_PREFIX.len()..].to_owned(), t))
-            .collect();
+        tensors = tensors.into_iter().map(|(name, t)| (name[PARALLEL_PREFIX.len()..].to_owned(), t)).collect();
     }
-    Ok(Weights {
-        tensors,
-        metadata: Default::default(),
-        found_under,
-    })
+    Ok(Weights { tensors, metadata: Default::default(), found_under })
 }
 
 type Entries = IndexMap<String, Id>;
@@ -235,21 +164,14 @@ fn find_state_dict(pickle: &Pickle) -> Result<(Option<String>, Entries)> {
     if let Some(entries) = tensors_of(pickle, root) {
         return Ok((None, entries));
     }
-    let keyed = |wanted: &str| {
-        root.iter()
-            .find(|(key, _)| pickle.text(*key) == Some(wanted))
-    };
+    let keyed = |wanted: &str| root.iter().find(|(key, _)| pickle.text(*key) == Some(wanted));
     for key in CONTAINERS {
         let inner = keyed(key).and_then(|(_, value)| pickle.dict(*value));
         if let Some(entries) = inner.and_then(|inner| tensors_of(pickle, inner)) {
             return Ok((Some(key.to_owned()), entries));
         }
     }
-    let keys: Vec<_> = root
-        .iter()
-        .filter_map(|(key, _)| pickle.text(*key))
-        .take(12)
-        .collect();
+    let keys: Vec<_> = root.iter().filter_map(|(key, _)| pickle.text(*key)).take(12).collect();
     bail!(
         "holds no state dict: looked at the top and under {}; its keys are: {}",
         CONTAINERS.join(", "),
@@ -260,7 +182,8 @@ fn find_state_dict(pickle: &Pickle) -> Result<(Option<String>, Entries)> {
 /// The tensors in a dict by name, other entries left out; `None` where there is none.
 fn tensors_of(pickle: &Pickle, dict: &[(Id, Id)]) -> Option<Entries> {
     let tensors = dict.iter().filter_map(|(key, value)| {
-        let is_tensor = matches!(pickle.get(*value), Value::Call(name, _) if name.starts_with("torch._utils._rebuild_"));
+        let is_tensor =
+            matches!(pickle.get(*value), Value::Call(name, _) if name.starts_with("torch._utils._rebuild_"));
         is_tensor.then(|| pickle.text(*key).map(|key| (key.to_owned(), *value)))?
     });
     let entries: Entries = tensors.collect();
@@ -276,13 +199,8 @@ struct Builder<'a, F> {
 
 impl<F: FnMut(&Storage) -> Result<Vec<u8>>> Builder<'_, F> {
     fn tensor(&mut self, id: Id) -> Result<Tensor> {
-        let Value::Call(function, arguments) = self.pickle.get(id) else {
-            bail!("is not a tensor")
-        };
-        let arguments = self
-            .pickle
-            .sequence(*arguments)
-            .context("its description is malformed")?;
+        let Value::Call(function, arguments) = self.pickle.get(id) else { bail!("is not a tensor") };
+        let arguments = self.pickle.sequence(*arguments).context("its description is malformed")?;
         match (function.as_str(), arguments) {
             ("torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", [data, ..])
                 // One level only: a parameter of a parameter is not made by torch.
@@ -300,31 +218,16 @@ impl<F: FnMut(&Storage) -> Result<Vec<u8>>> Builder<'_, F> {
         }
     }
 
-    fn view(
-        &mut self,
-        storage: Id,
-        kind: Option<Id>,
-        (offset, size, stride): (Id, Id, Id),
-    ) -> Result<Tensor> {
+    fn view(&mut self, storage: Id, kind: Option<Id>, (offset, size, stride): (Id, Id, Id)) -> Result<Tensor> {
         let pickle = self.pickle;
         let storage = Storage::of(pickle, pickle.get(storage))?;
         let kind = match kind.map(|id| pickle.get(id)) {
             None => storage.kind,
-            Some(Value::Global(name)) => {
-                dtype(name).with_context(|| format!("type `{name}` is not supported"))?
-            }
+            Some(Value::Global(name)) => dtype(name).with_context(|| format!("type `{name}` is not supported"))?,
             Some(_) => bail!("its type is malformed"),
         };
-        let ints = |id| {
-            pickle
-                .sequence(id)?
-                .iter()
-                .map(|id| pickle.int(*id))
-                .collect::<Option<Vec<i64>>>()
-        };
-        let (size, stride) = ints(size)
-            .zip(ints(stride))
-            .context("its shape is malformed")?;
+        let ints = |id| pickle.sequence(id)?.iter().map(|id| pickle.int(*id)).collect::<Option<Vec<i64>>>();
+        let (size, stride) = ints(size).zip(ints(stride)).context("its shape is malformed")?;
         let offset = pickle.int(offset).context("its offset is malformed")?;
         if !self.storages.contains_key(&storage.key) {
             let bytes = (self.fetch)(&storage)?;
@@ -342,33 +245,16 @@ impl<F: FnMut(&Storage) -> Result<Vec<u8>>> Builder<'_, F> {
 
 /// The elements of a storage that a view touches, from its first to its last.
 /// Refuses a view that leaves its storage or is larger than it (a few bytes must not claim gigabytes).
-fn span(
-    elements: usize,
-    offset: i64,
-    size: &[i64],
-    stride: &[i64],
-) -> Result<std::ops::Range<usize>> {
-    let sound =
-        size.len() == stride.len() && offset >= 0 && size.iter().chain(stride).all(|n| *n >= 0);
-    let count = size
-        .iter()
-        .try_fold(1i64, |product, n| product.checked_mul(*n));
-    let steps = size.iter().zip(stride).try_fold(0i64, |at, (n, step)| {
-        at.checked_add((n - 1).checked_mul(*step)?)
+fn span(elements: usize, offset: i64, size: &[i64], stride: &[i64]) -> Result<std::ops::Range<usize>> {
+    let sound = size.len() == stride.len() && offset >= 0 && size.iter().chain(stride).all(|n| *n >= 0);
+    let count = size.iter().try_fold(1i64, |product, n| product.checked_mul(*n));
+    let steps = size.iter().zip(stride).try_fold(0i64, |at, (n, step)| at.checked_add((n - 1).checked_mul(*step)?));
+    let range = count.zip(steps).filter(|_| sound).and_then(|(count, steps)| {
+        let start = usize::try_from(offset).ok()?;
+        let length = if count == 0 { 0 } else { usize::try_from(steps).ok()?.checked_add(1)? };
+        let end = start.checked_add(length)?;
+        (end <= elements && usize::try_from(count).ok()? <= length).then_some(start..end)
     });
-    let range = count
-        .zip(steps)
-        .filter(|_| sound)
-        .and_then(|(count, steps)| {
-            let start = usize::try_from(offset).ok()?;
-            let length = if count == 0 {
-                0
-            } else {
-                usize::try_from(steps).ok()?.checked_add(1)?
-            };
-            let end = start.checked_add(length)?;
-            (end <= elements && usize::try_from(count).ok()? <= length).then_some(start..end)
-        });
     range.with_context(|| {
         format!("shape {size:?} with strides {stride:?} at {offset} does not fit its storage of {elements} elements")
     })
@@ -398,9 +284,7 @@ mod tests {
     use super::*;
 
     fn sample(name: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/parity/weights")
-            .join(name)
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity/weights").join(name)
     }
 
     fn error_of(name: &str) -> String {
@@ -409,46 +293,26 @@ mod tests {
 
     fn assert_expected(weights: &Weights) {
         let text = std::fs::read_to_string(sample("expected.json")).unwrap();
-        let expected: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            weights.tensors.keys().collect::<Vec<_>>(),
-            expected.keys().collect::<Vec<_>>()
-        );
+        let expected: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(weights.tensors.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
         for (name, wanted) in &expected {
             let tensor = &weights.tensors[name];
-            assert_eq!(
-                Some(tensor.kind()),
-                dtype(&format!("torch.{}", wanted["kind"].as_str().unwrap())),
-                "{name}"
-            );
+            assert_eq!(Some(tensor.kind()), dtype(&format!("torch.{}", wanted["kind"].as_str().unwrap())), "{name}");
             let shape: Vec<i64> = serde_json::from_value(wanted["shape"].clone()).unwrap();
             assert_eq!(tensor.size(), shape, "{name}");
             let values: Vec<f64> = serde_json::from_value(wanted["values"].clone()).unwrap();
-            let have: Vec<f64> = tensor
-                .to_kind(Kind::Double)
-                .flatten(0, -1)
-                .try_into()
-                .unwrap();
+            let have: Vec<f64> = tensor.to_kind(Kind::Double).flatten(0, -1).try_into().unwrap();
             assert_eq!(have.len(), values.len(), "{name}");
             // The JSON reader may miss the last bit of a double.
             let near = |(have, want): (&f64, &f64)| (have - want).abs() <= want.abs() * 1e-15;
-            assert!(
-                have.iter().zip(&values).all(near),
-                "{name}: {have:?} {values:?}"
-            );
+            assert!(have.iter().zip(&values).all(near), "{name}: {have:?} {values:?}");
         }
     }
 
     #[test]
     fn state_dicts_of_all_ages_and_wrappings() {
-        for (file, under) in [
-            ("state_dict.pth", None),
-            ("legacy.pth", None),
-            ("checkpoint.pth", Some("model")),
-        ] {
-            let weights = super::super::read(&sample(file))
-                .unwrap_or_else(|error| panic!("{file}: {error:#}"));
+        for (file, under) in [("state_dict.pth", None), ("legacy.pth", None), ("checkpoint.pth", Some("model"))] {
+            let weights = super::super::read(&sample(file)).unwrap_or_else(|error| panic!("{file}: {error:#}"));
             assert_eq!(weights.found_under.as_deref(), under, "{file}");
             assert_expected(&weights);
         }
@@ -458,11 +322,7 @@ mod tests {
     fn what_cannot_be_read_says_why() {
         assert!(error_of("module.pth").contains("a whole pickled module?"));
         assert!(error_of("script.pth").contains("a TorchScript program, not weights"));
-        assert!(
-            error_of("no_weights.pth").ends_with("its keys are: epoch"),
-            "{}",
-            error_of("no_weights.pth")
-        );
+        assert!(error_of("no_weights.pth").ends_with("its keys are: epoch"), "{}", error_of("no_weights.pth"));
         assert!(error_of("sparse.pth").contains("tensor `w`: is of a sort that is not supported"));
     }
 
@@ -499,10 +359,7 @@ mod tests {
             (0, vec![i64::MAX, i64::MAX], vec![1, 1]),
             (0, vec![2], vec![1, 1]),
         ] {
-            assert!(
-                span(12, offset, &size, &stride).is_err(),
-                "{offset} {size:?} {stride:?}"
-            );
+            assert!(span(12, offset, &size, &stride).is_err(), "{offset} {size:?} {stride:?}");
         }
     }
 }

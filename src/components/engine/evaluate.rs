@@ -67,11 +67,8 @@ metrics = ["metric.accuracy"]
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let limits = Limits { max_epochs: Some(1), max_iterations: self.max_iterations, epoch_length: None };
-        let metrics = self
-            .metrics
-            .iter()
-            .map(|port| Ok((port.node.clone(), ctx.get(port)?)))
-            .collect::<Result<Vec<_>>>()?;
+        let metrics =
+            self.metrics.iter().map(|port| Ok((port.node.clone(), ctx.get(port)?))).collect::<Result<Vec<_>>>()?;
         let loader = ctx.get(&self.loader)?;
         let process = Evaluate { model: ctx.get(&self.model)?, metrics };
         Ok(Instance::Engine(std::rc::Rc::new(Engine::new(ctx.node.clone(), limits, loader, Box::new(process)))))

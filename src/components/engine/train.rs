@@ -241,7 +241,8 @@ impl Train {
     }
 
     fn backward(&mut self, total: &Tensor) -> Result<()> {
-        let share = if self.config.accumulate > 1 { total / self.config.accumulate as f64 } else { total.shallow_clone() };
+        let share =
+            if self.config.accumulate > 1 { total / self.config.accumulate as f64 } else { total.shallow_clone() };
         let loss = match &self.scaler {
             Some(scaler) => scaler.scale(&share)?,
             None => share,
@@ -259,8 +260,13 @@ impl Train {
 
     fn update(&mut self) -> Result<()> {
         let mut optimizer = self.optimizer.borrow_mut();
-        let gradients: Vec<Tensor> =
-            optimizer.groups().iter().flat_map(|group| &group.params).map(Tensor::grad).filter(Tensor::defined).collect();
+        let gradients: Vec<Tensor> = optimizer
+            .groups()
+            .iter()
+            .flat_map(|group| &group.params)
+            .map(Tensor::grad)
+            .filter(Tensor::defined)
+            .collect();
         if let Some(scaler) = &mut self.scaler {
             scaler.unscale(&gradients)?;
         }

@@ -10,10 +10,7 @@ fn explosion() -> String {
         let item = format!("\"${{v{}}}\", ", n - 1);
         format!("v{n} = [{}]\n", item.repeat(10))
     });
-    format!(
-        "[vars]\nv0 = \"lol\"\n{}[a.b]\nc = \"${{v9}}\"\n",
-        lines.collect::<String>()
-    )
+    format!("[vars]\nv0 = \"lol\"\n{}[a.b]\nc = \"${{v9}}\"\n", lines.collect::<String>())
 }
 
 #[test]
@@ -59,9 +56,7 @@ fn an_unclosed_multi_line_string() {
 
 #[test]
 fn an_unclosed_array_does_not_hide_what_follows() {
-    let world = World::new(
-        "[transform.a]\nsteps = [\n  { type = \"x\" },\n\n[loader.a]\nbatch_size = yes\n",
-    );
+    let world = World::new("[transform.a]\nsteps = [\n  { type = \"x\" },\n\n[loader.a]\nbatch_size = yes\n");
     assert_snapshot!(world.mistakes(), @r#"
     error[syntax]: unclosed array: expected `]`
      --> p.toml:3:18
@@ -227,9 +222,8 @@ fn two_values_on_a_line() {
 
 #[test]
 fn numbers_that_are_none() {
-    let world = World::new(
-        "[optimizer.a]\nlr = 0.0.1\nmomentum = .9\nsteps = 012\nbig = 99999999999999999999\nhuge = 1e999\n",
-    );
+    let world =
+        World::new("[optimizer.a]\nlr = 0.0.1\nmomentum = .9\nsteps = 012\nbig = 99999999999999999999\nhuge = 1e999\n");
     assert_snapshot!(world.mistakes(), @r#"
     error[syntax]: invalid float
      --> p.toml:2:9
@@ -332,9 +326,7 @@ fn a_key_set_twice() {
 
 #[test]
 fn a_table_defined_twice() {
-    let world = World::new(
-        "[model.a]\ntype = \"x\"\n\n[loader.a]\nworkers = 1\n\n[model.a]\ntype = \"y\"\n",
-    );
+    let world = World::new("[model.a]\ntype = \"x\"\n\n[loader.a]\nworkers = 1\n\n[model.a]\ntype = \"y\"\n");
     assert_snapshot!(world.mistakes(), @r#"
     error[duplicate-key]: the table `a` is defined twice
      --> p.toml:7:8
@@ -554,7 +546,9 @@ fn a_mistake_in_a_parent() {
 
 #[test]
 fn a_profile_that_is_misspelt() {
-    let world = World::new("[profile.demo]\nvars.x = 1\n[profile.fast]\nvars.x = 2\n[vars]\nx = 0\n[a.b]\nc = \"${x}\"\n").profile("dmeo");
+    let world =
+        World::new("[profile.demo]\nvars.x = 1\n[profile.fast]\nvars.x = 2\n[vars]\nx = 0\n[a.b]\nc = \"${x}\"\n")
+            .profile("dmeo");
     assert_snapshot!(world.mistakes(), @r#"
     error[unknown-profile]: there is no profile `dmeo`
      |
@@ -578,8 +572,7 @@ fn a_profile_where_there_are_none() {
 
 #[test]
 fn profiles_that_are_none() {
-    let world = World::new("[profile]\nquick = true\n[profile.demo]\nextends = \"x.toml\"\n")
-        .profile("demo");
+    let world = World::new("[profile]\nquick = true\n[profile.demo]\nextends = \"x.toml\"\n").profile("demo");
     assert_snapshot!(world.mistakes(), @r#"
     error[invalid-profile]: the profile `quick` is a boolean
      --> p.toml:2:1
@@ -625,10 +618,7 @@ fn a_section_that_is_no_table() {
 
 #[test]
 fn a_set_without_a_value() {
-    let world = World::new("")
-        .set("engine.trainer.max_epochs")
-        .set("a.b=")
-        .set("=3");
+    let world = World::new("").set("engine.trainer.max_epochs").set("a.b=").set("=3");
     assert_snapshot!(world.mistakes(), @r#"
     error[invalid-set]: `--set` needs a key and a value with `=` between them
      --> --set:1:1
@@ -684,10 +674,7 @@ fn a_set_with_a_wrong_value() {
 
 #[test]
 fn a_set_of_what_cannot_be_set() {
-    let world = World::new("")
-        .set("extends=a.toml")
-        .set("profile.x.seed=1")
-        .set("a..b=1");
+    let world = World::new("").set("extends=a.toml").set("profile.x.seed=1").set("a..b=1");
     assert_snapshot!(world.mistakes(), @r#"
     error[invalid-set]: `--set` cannot set `extends`
      --> --set:1:1
@@ -761,8 +748,7 @@ fn a_set_that_makes_a_node_a_number() {
 
 #[test]
 fn a_set_of_an_unknown_variable() {
-    let world =
-        World::new("[vars]\ncoco = \"x\"\n[dataset.a]\nroot = \"${coco}\"\n").set("vars.cocoo=y");
+    let world = World::new("[vars]\ncoco = \"x\"\n[dataset.a]\nroot = \"${coco}\"\n").set("vars.cocoo=y");
     assert_snapshot!(world.mistakes(), @r#"
     warning[variable-unused]: the variable `cocoo` is never used
      --> --set:1:6
@@ -778,9 +764,8 @@ fn a_set_of_an_unknown_variable() {
 
 #[test]
 fn a_variable_made_of_itself() {
-    let world = World::new(
-        "[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n",
-    );
+    let world =
+        World::new("[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n");
     assert_snapshot!(world.mistakes(), @r#"
     error[variable-cycle]: the variable is made of itself: `a` → `b` → `c` → `a`
      --> p.toml:4:6
@@ -800,9 +785,8 @@ fn a_variable_made_of_itself() {
 
 #[test]
 fn a_variable_that_is_misspelt() {
-    let world = World::new(
-        "[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n",
-    );
+    let world =
+        World::new("[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n");
     assert_snapshot!(world.mistakes(), @r#"
     error[variable-unknown]: there is no variable `image_szie`
      --> p.toml:4:9
@@ -858,8 +842,7 @@ fn an_environment_variable_that_is_not_set() {
 
 #[test]
 fn a_variable_that_is_never_closed() {
-    let world =
-        World::new("[vars]\na = 1\n[dataset.a]\nroot = \"\"\"\ndata/\\\n  ${a}/${a\"\"\"\n");
+    let world = World::new("[vars]\na = 1\n[dataset.a]\nroot = \"\"\"\ndata/\\\n  ${a}/${a\"\"\"\n");
     assert_snapshot!(world.mistakes(), @r#"
     error[variable-unclosed]: this `${` is never closed
      --> p.toml:6:8
@@ -925,9 +908,7 @@ fn names_that_are_none() {
 
 #[test]
 fn a_date_where_a_table_should_be() {
-    let world =
-        World::new("profile.demo = 2026-11-23\n[vars]\nd = 10:30\n[a.b]\nc = \"at ${d}\"\n")
-            .profile("demo");
+    let world = World::new("profile.demo = 2026-11-23\n[vars]\nd = 10:30\n[a.b]\nc = \"at ${d}\"\n").profile("demo");
     assert_snapshot!(world.mistakes(), @r#"
     error[invalid-profile]: the profile `demo` is a date
      --> p.toml:1:9
@@ -962,8 +943,7 @@ fn an_array_inside_a_text() {
 
 #[test]
 fn a_variable_that_nothing_uses() {
-    let world =
-        World::new("[vars]\ncoco = \"data\"\nunused = 3\n[dataset.a]\nroot = \"${coco}\"\n");
+    let world = World::new("[vars]\ncoco = \"data\"\nunused = 3\n[dataset.a]\nroot = \"${coco}\"\n");
     assert_snapshot!(world.mistakes(), @r#"
     warning[variable-unused]: the variable `unused` is never used
      --> p.toml:3:1

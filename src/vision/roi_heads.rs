@@ -1,0 +1,238 @@
+//! From proposals to detections, or to losses: torchvision's `RoIHeads`.
+
+use anyhow::Result;
+use tch::{Kind, Reduction, Tensor};
+
+use super::backbone::OUT_CHANNELS;
+use super::box_head::{BoxHead, BoxPredictor};
+use super::boxes::{at_least_float, clip, indices, large_enough};
+use super::coder::BoxCoder;
+use super::detector::{Detections, Target};
+use super::mask_head::{MaskHead, MaskPredictor};
+use super::matcher::Matcher;
+use super::options::FasterRcnnOptions;
+use super::pooler::MultiScaleRoiAlign;
+use super::rpn::SMOOTH_L1_BETA;
+use super::sampler::BalancedSampler;
+use super::samples::{self, Samples};
+use super::{ImageSize, masks, ops};
+use crate::nn::Scope;
+
+/// Sides shorter than this, in pixels, make no detection.
+const MIN_SIZE: f64 = 1e-2;
+/// The label that PyTorch's cross entropy leaves out by default.
+const IGNORED: i64 = -100;
+
+/// The part that predicts masks.
+#[derive(Debug)]
+pub struct MaskBranch {
+    /// Features of the boxes.
+    pub pooler: MultiScaleRoiAlign,
+    /// `mask_head`.
+    pub head: MaskHead,
+    /// `mask_predictor`.
+    pub predictor: MaskPredictor,
+}
+
+impl MaskBranch {
+    fn logits(&self, maps: &[Tensor], boxes: &[Tensor], sizes: &[ImageSize], train: bool) -> Result<Tensor> {
+        let features = self.pooler.forward(maps, boxes, sizes)?;
+        self.predictor.forward(&self.head.forward(&features, train)?)
+    }
+}
+
+/// The heads on the proposals.
+#[derive(Debug)]
+pub struct RoiHeads {
+    pooler: MultiScaleRoiAlign,
+    head: BoxHead,
+    /// `box_predictor`; replaced for another number of classes.
+    pub(super) predictor: BoxPredictor,
+    /// Absent in a [`super::FasterRcnn`].
+    pub(super) mask: Option<MaskBranch>,
+    coder: BoxCoder,
+    matcher: Matcher,
+    sampler: BalancedSampler,
+    score_thresh: f64,
+    nms_thresh: f64,
+    detections_per_img: i64,
+}
+
+impl RoiHeads {
+    /// Puts the heads together; `head` and `predictor` were made before, in torchvision's order.
+    pub fn new(head: BoxHead, predictor: BoxPredictor, mask: Option<MaskBranch>, options: &FasterRcnnOptions) -> Self {
+        let o = options;
+        Self {
+            pooler: MultiScaleRoiAlign { output_size: o.box_pool_size, sampling_ratio: o.box_sampling_ratio },
+            head,
+            predictor,
+            mask,
+            coder: BoxCoder::new(o.bbox_reg_weights),
+            matcher: Matcher { high: o.box_fg_iou_thresh, low: o.box_bg_iou_thresh, allow_low_quality: false },
+            sampler: BalancedSampler {
+                batch_size_per_image: o.box_batch_size_per_image,
+                positive_fraction: o.box_positive_fraction,
+            },
+            score_thresh: o.box_score_thresh,
+            nms_thresh: o.box_nms_thresh,
+            detections_per_img: o.box_detections_per_img,
+        }
+    }
+
+    /// Makes the box head under `scope`, as the options say.
+    ///
+    /// # Errors
+    /// A size is not positive, or the names are taken.
+    pub fn box_head(scope: &Scope, options: &FasterRcnnOptions) -> Result<BoxHead> {
+        BoxHead::new(&scope.sub("box_head"), OUT_CHANNELS, options.box_pool_size, &options.box_head)
+    }
+
+    /// The losses by name. `maps`: the pyramid without its halved last map; `proposals`: `[K, 4]` for each image.
+    ///
+    /// # Errors
+    /// The shapes are others, or memory is short.
+    pub fn train(
+        &self,
+        maps: &[Tensor],
+        proposals: &[Tensor],
+        sizes: &[ImageSize],
+        targets: &[Target],
+    ) -> Result<Vec<(&'static str, Tensor)>> {
+        let samples = samples::select(proposals, targets, &self.matcher, &self.sampler)?;
+        let boxes: Vec<_> = samples.iter().map(|samples| samples.proposals.shallow_clone()).collect();
+        let features = self.head.forward(&self.pooler.forward(maps, &boxes, sizes)?, true)?;
+        let (logits, offsets) = self.predictor.forward(&features)?;
+        let positive = samples.iter().map(|samples| indices(&samples.labels.f_gt(0)?)).collect::<Result<Vec<_>>>()?;
+        let [classifier, box_reg] = self.box_losses(&logits, &offsets, &samples, &positive, targets)?;
+        let mut losses = vec![("loss_classifier", classifier), ("loss_box_reg", box_reg)];
+        if let Some(mask) = &self.mask {
+            losses.push(("loss_mask", mask_loss(mask, maps, sizes, &samples, &positive, targets)?));
+        }
+        Ok(losses)
+    }
+
+    /// Classification and box regression: `fastrcnn_loss`. `positive`: the foreground among each image's samples.
+    fn box_losses(
+        &self,
+        logits: &Tensor,
+        offsets: &Tensor,
+        samples: &[Samples],
+        positive: &[Tensor],
+        targets: &[Target],
+    ) -> Result<[Tensor; 2]> {
+        let labels: Vec<_> = samples.iter().map(|samples| &samples.labels).collect();
+        let labels = Tensor::f_cat(&labels, 0)?;
+        let classifier =
+            at_least_float(logits)?.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, IGNORED, 0.0)?;
+        let (count, classes) = logits.size2()?;
+        let (mut rows, mut wanted) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for ((samples, positive), target) in samples.iter().zip(positive).zip(targets) {
+            rows.push(positive + first);
+            first += samples.labels.size()[0];
+            if target.boxes.size()[0] > 0 {
+                let truth = target.boxes.f_index_select(0, &samples.matched.f_index_select(0, positive)?)?;
+                wanted.push(self.coder.encode(&truth, &samples.proposals.f_index_select(0, positive)?)?);
+            }
+        }
+        // Row and class select one box each: place `row · classes + class` of the flattened offsets.
+        let rows = Tensor::f_cat(&rows, 0)?;
+        let places = &rows * classes + labels.f_index_select(0, &rows)?;
+        let chosen = at_least_float(&offsets.f_reshape([count * classes, 4])?.f_index_select(0, &places)?)?;
+        let wanted = if wanted.is_empty() { chosen.f_zeros_like()? } else { Tensor::f_cat(&wanted, 0)? };
+        let box_reg = chosen.f_smooth_l1_loss(&wanted, Reduction::Sum, SMOOTH_L1_BETA)? / labels.size()[0] as f64;
+        Ok([classifier, box_reg])
+    }
+
+    /// Detections of each image in the pixels of the resized images; masks as predicted within their boxes.
+    ///
+    /// # Errors
+    /// The shapes are others, or memory is short.
+    pub fn detect(&self, maps: &[Tensor], proposals: &[Tensor], sizes: &[ImageSize]) -> Result<Vec<Detections>> {
+        let features = self.head.forward(&self.pooler.forward(maps, proposals, sizes)?, false)?;
+        let (logits, offsets) = self.predictor.forward(&features)?;
+        let counts: Vec<_> = proposals.iter().map(|boxes| boxes.size()[0]).collect();
+        let scores = at_least_float(&logits)?.f_softmax(-1, None)?.f_split_with_sizes(&counts, 0)?;
+        let boxes = self.coder.decode(&offsets, &Tensor::f_cat(proposals, 0)?)?.f_split_with_sizes(&counts, 0)?;
+        let of_image = |((boxes, scores), size): ((&Tensor, &Tensor), &ImageSize)| self.of_image(boxes, scores, *size);
+        let mut found = boxes.iter().zip(&scores).zip(sizes).map(of_image).collect::<Result<Vec<_>>>()?;
+        if let Some(mask) = &self.mask {
+            add_masks(mask, maps, sizes, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// One image's detections from boxes `[K, C, 4]` and scores `[K, C]`.
+    fn of_image(&self, boxes: &Tensor, scores: &Tensor, size: ImageSize) -> Result<Detections> {
+        let (count, classes) = scores.size2()?;
+        // Every class of every proposal but the background is a detection of its own.
+        let foreground = classes - 1;
+        let flat = scores.f_narrow(1, 1, foreground)?.f_reshape([-1])?;
+        let good = indices(&flat.f_gt(self.score_thresh)?)?;
+        let boxes = boxes.f_narrow(1, 1, foreground)?.f_reshape([count * foreground, 4])?;
+        let boxes = clip(&boxes.f_index_select(0, &good)?, size)?;
+        let sound = indices(&large_enough(&boxes, MIN_SIZE)?)?;
+        let (good, boxes) = (good.f_index_select(0, &sound)?, boxes.f_index_select(0, &sound)?);
+        let scores = flat.f_index_select(0, &good)?;
+        let labels = good.f_remainder(foreground)? + 1;
+        let keep = ops::batched_nms(&boxes, &scores, &labels, self.nms_thresh)?;
+        let keep = keep.f_narrow(0, 0, self.detections_per_img.min(keep.size()[0]))?;
+        Ok(Detections {
+            boxes: boxes.f_index_select(0, &keep)?,
+            labels: labels.f_index_select(0, &keep)?,
+            scores: scores.f_index_select(0, &keep)?,
+            masks: None,
+        })
+    }
+}
+
+/// The loss of the masks of the foreground proposals: `maskrcnn_loss`.
+fn mask_loss(
+    mask: &MaskBranch,
+    maps: &[Tensor],
+    sizes: &[ImageSize],
+    samples: &[Samples],
+    positive: &[Tensor],
+    targets: &[Target],
+) -> Result<Tensor> {
+    let of = |tensor: fn(&Samples) -> &Tensor| {
+        let chosen = samples.iter().zip(positive).map(|(samples, rows)| tensor(samples).f_index_select(0, rows));
+        chosen.collect::<Result<Vec<_>, _>>()
+    };
+    let boxes = of(|samples| &samples.proposals)?;
+    let logits = mask.logits(maps, &boxes, sizes, true)?;
+    let (count, _, side, _) = logits.size4()?;
+    if count == 0 {
+        // Zero, but connected: every parameter still gets a gradient.
+        return Ok(logits.f_sum(None)? * 0.0);
+    }
+    let labels = Tensor::f_cat(&of(|samples| &samples.labels)?, 0)?;
+    let mut wanted = Vec::new();
+    for ((boxes, matched), target) in boxes.iter().zip(of(|samples| &samples.matched)?).zip(targets) {
+        if let Some(truth) = target.masks.as_ref().filter(|_| boxes.size()[0] > 0) {
+            wanted.push(masks::project(truth, boxes, &matched, side)?);
+        }
+    }
+    let logits = at_least_float(&of_class(&logits, &labels)?.f_squeeze_dim(1)?)?;
+    Ok(logits.f_binary_cross_entropy_with_logits::<Tensor>(&Tensor::f_cat(&wanted, 0)?, None, None, Reduction::Mean)?)
+}
+
+/// Adds the mask probabilities `[N, 1, 28, 28]` of each detection's class.
+fn add_masks(mask: &MaskBranch, maps: &[Tensor], sizes: &[ImageSize], found: &mut [Detections]) -> Result<()> {
+    let boxes: Vec<_> = found.iter().map(|found| found.boxes.shallow_clone()).collect();
+    let labels: Vec<_> = found.iter().map(|found| found.labels.shallow_clone()).collect();
+    let counts: Vec<_> = boxes.iter().map(|boxes| boxes.size()[0]).collect();
+    let logits = mask.logits(maps, &boxes, sizes, false)?;
+    let probabilities = at_least_float(&of_class(&logits, &Tensor::f_cat(&labels, 0)?)?)?.f_sigmoid()?;
+    for (found, masks) in found.iter_mut().zip(probabilities.f_split_with_sizes(&counts, 0)?) {
+        found.masks = Some(masks);
+    }
+    Ok(())
+}
+
+/// Of logits `[K, C, S, S]` those of each row's class: `[K, 1, S, S]`.
+fn of_class(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (count, classes, height, width) = logits.size4()?;
+    let rows = Tensor::f_arange(count, (Kind::Int64, logits.device()))? * classes;
+    Ok(logits.f_reshape([count * classes, 1, height, width])?.f_index_select(0, &(rows + labels))?)
+}

@@ -1,0 +1,57 @@
+//! The proposals that the heads learn from.
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use super::boxes::iou;
+use super::detector::Target;
+use super::matcher::{BELOW, BETWEEN, Matcher};
+use super::sampler::BalancedSampler;
+
+/// The sampled proposals of one image, K of them.
+#[derive(Debug)]
+pub struct Samples {
+    /// `[K, 4]`.
+    pub proposals: Tensor,
+    /// Class of each, 0 for background: i64 `[K]`.
+    pub labels: Tensor,
+    /// The ground truth each belongs to (0 where none): i64 `[K]`.
+    pub matched: Tensor,
+}
+
+/// Samples of each image: proposals and the ground-truth boxes themselves, labelled by overlap.
+///
+/// # Errors
+/// The shapes are others than [`Target`] says.
+pub fn select(
+    proposals: &[Tensor],
+    targets: &[Target],
+    matcher: &Matcher,
+    sampler: &BalancedSampler,
+) -> Result<Vec<Samples>> {
+    let of_image = |(proposals, target): (&Tensor, &Target)| {
+        let proposals = Tensor::f_cat(&[proposals, &target.boxes.f_to_kind(proposals.kind())?], 0)?;
+        let (matched, labels) = assign(&proposals, target, matcher)?;
+        let (positive, negative) = sampler.sample(&labels)?;
+        let (sampled, _) = Tensor::f_cat(&[positive, negative], 0)?.f_sort(0, false)?;
+        Ok(Samples {
+            proposals: proposals.f_index_select(0, &sampled)?,
+            labels: labels.f_index_select(0, &sampled)?,
+            matched: matched.f_index_select(0, &sampled)?,
+        })
+    };
+    proposals.iter().zip(targets).map(of_image).collect()
+}
+
+/// For each proposal the index of its ground truth and its label (−1: neither one nor background), both i64 `[K]`.
+fn assign(proposals: &Tensor, target: &Target, matcher: &Matcher) -> Result<(Tensor, Tensor)> {
+    if target.boxes.size()[0] == 0 {
+        let none = Tensor::f_zeros([proposals.size()[0]], (Kind::Int64, proposals.device()))?;
+        return Ok((none.shallow_clone(), none));
+    }
+    let matches = matcher.matches(&iou(&target.boxes, proposals)?)?;
+    let matched = matches.f_clamp_min(0)?;
+    let labels = target.labels.f_index_select(0, &matched)?;
+    let labels = labels.f_masked_fill(&matches.f_eq(BELOW)?, 0)?.f_masked_fill(&matches.f_eq(BETWEEN)?, -1)?;
+    Ok((matched, labels))
+}

@@ -1,0 +1,174 @@
+//! What happens to images before a detector and to detections after it: torchvision's `GeneralizedRCNNTransform`.
+
+use anyhow::{Context, Result, bail, ensure};
+use tch::{Device, Kind, Tensor};
+
+use super::detector::{Detections, Target};
+use super::options::FasterRcnnOptions;
+use super::{ImageSize, boxes, masks};
+use crate::nn::functional::{resize_bilinear, resize_nearest};
+
+/// Normalises, resizes and batches.
+#[derive(Debug, Clone)]
+pub struct Transform {
+    min_size: Vec<i64>,
+    max_size: i64,
+    fixed_size: Option<ImageSize>,
+    skip_resize: bool,
+    size_divisible: i64,
+    mean: [f64; 3],
+    std: [f64; 3],
+}
+
+/// Images of one size, with what they were before.
+#[derive(Debug)]
+pub struct ImageBatch {
+    /// `[N, 3, H, W]`, zeros where an image is smaller.
+    pub tensors: Tensor,
+    /// The size of each image within, in pixels.
+    pub sizes: Vec<ImageSize>,
+    /// The size each image had before it was resized.
+    pub original_sizes: Vec<ImageSize>,
+}
+
+impl Transform {
+    /// As the options say.
+    ///
+    /// # Errors
+    /// A size is not positive, or there is none.
+    pub fn new(options: &FasterRcnnOptions) -> Result<Self> {
+        let o = options;
+        ensure!(!o.min_size.is_empty(), "min_size needs at least one length");
+        let lengths = o.min_size.iter().copied().chain([o.max_size, o.size_divisible]);
+        let lengths = lengths.chain(o.fixed_size.iter().flat_map(|(height, width)| [*height, *width]));
+        ensure!(lengths.min() > Some(0), "min_size, max_size, fixed_size and size_divisible must be positive");
+        ensure!(o.image_std.iter().all(|std| *std > 0.0), "image_std must be positive");
+        Ok(Self {
+            min_size: o.min_size.clone(),
+            max_size: o.max_size,
+            fixed_size: o.fixed_size,
+            skip_resize: o.skip_resize,
+            size_divisible: o.size_divisible,
+            mean: o.image_mean,
+            std: o.image_std,
+        })
+    }
+
+    /// A batch on `device` of images `[3, H, W]`, floats from 0 to 1; with `train`, sizes are drawn where there is a choice.
+    ///
+    /// # Errors
+    /// There are no images, or one has another shape or type; the message gives its place.
+    pub fn batch(&self, images: &[Tensor], train: bool, device: Device) -> Result<ImageBatch> {
+        ensure!(!images.is_empty(), "the model was given no images");
+        let statistics = |values: &[f64; 3], kind: Kind| -> Result<Tensor> {
+            Ok(Tensor::f_from_slice(values)?.f_to_kind(kind)?.f_to_device(device)?.f_view([3, 1, 1])?)
+        };
+        let (mut resized, mut original_sizes) = (Vec::new(), Vec::new());
+        for (index, image) in images.iter().enumerate() {
+            let size = check_image(image).with_context(|| format!("image {index} of the batch"))?;
+            let (mean, std) = (statistics(&self.mean, image.kind())?, statistics(&self.std, image.kind())?);
+            let normal = image.f_to_device(device)?.f_sub(&mean)?.f_div_(&std)?;
+            let new = self.new_size(size, train)?;
+            resized.push(if new == size {
+                normal
+            } else {
+                resize_bilinear(&normal.f_unsqueeze(0)?, new)?.f_squeeze_dim(0)?
+            });
+            original_sizes.push(size);
+        }
+        let sizes = resized.iter().map(size_of).collect::<Result<Vec<_>>>()?;
+        let tensors = self.pad(&resized, &sizes)?;
+        Ok(ImageBatch { tensors, sizes, original_sizes })
+    }
+
+    /// The size an image gets.
+    fn new_size(&self, (height, width): ImageSize, train: bool) -> Result<ImageSize> {
+        let index = match train {
+            true if self.skip_resize => return Ok((height, width)),
+            // Drawn even without a choice: torchvision does, and later random numbers shall be the same.
+            true => {
+                let drawn =
+                    Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?.f_uniform_(0.0, self.min_size.len() as f64)?;
+                (f64::try_from(drawn)? as usize).min(self.min_size.len() - 1)
+            }
+            false => self.min_size.len() - 1,
+        };
+        if let Some(size) = self.fixed_size {
+            return Ok(size);
+        }
+        let (short, long) = (height.min(width) as f64, height.max(width) as f64);
+        let scale = (self.min_size[index] as f64 / short).min(self.max_size as f64 / long);
+        let length = |side: i64| ((side as f64 * scale).floor() as i64).max(1);
+        Ok((length(height), length(width)))
+    }
+
+    /// One tensor for images `[3, H, W]` of several sizes.
+    fn pad(&self, images: &[Tensor], sizes: &[ImageSize]) -> Result<Tensor> {
+        let step = self.size_divisible;
+        let multiple = |side: Option<i64>| (side.unwrap_or(0) + step - 1) / step * step;
+        let height = multiple(sizes.iter().map(|(height, _)| *height).max());
+        let width = multiple(sizes.iter().map(|(_, width)| *width).max());
+        let options = (images[0].kind(), images[0].device());
+        let batch = Tensor::f_zeros([images.len() as i64, 3, height, width], options)?;
+        for (index, (image, (height, width))) in images.iter().zip(sizes).enumerate() {
+            batch.f_select(0, index as i64)?.f_narrow(1, 0, *height)?.f_narrow(2, 0, *width)?.f_copy_(image)?;
+        }
+        Ok(batch)
+    }
+
+    /// Ground truth moved to the batch's device and resized with its images.
+    ///
+    /// # Errors
+    /// A tensor has another shape than [`Target`] says.
+    pub fn targets(&self, targets: &[Target], batch: &ImageBatch) -> Result<Vec<Target>> {
+        let device = batch.tensors.device();
+        let sizes = batch.original_sizes.iter().zip(&batch.sizes);
+        let resize = |(target, (from, to)): (&Target, (&ImageSize, &ImageSize))| {
+            let boxes = boxes::resize(&target.boxes.f_to_device(device)?.f_to_kind(Kind::Float)?, *from, *to)?;
+            let masks = target.masks.as_ref().map(|masks| {
+                let masks = masks.f_to_device(device)?;
+                let none = masks.size()[0] == 0;
+                if from == to || none {
+                    return anyhow::Ok(masks);
+                }
+                Ok(resize_nearest(&masks.f_unsqueeze(1)?, *to)?.f_squeeze_dim(1)?)
+            });
+            Ok(Target { boxes, labels: target.labels.f_to_device(device)?, masks: masks.transpose()? })
+        };
+        targets.iter().zip(sizes).map(resize).collect()
+    }
+
+    /// Detections in the pixels of the images as they were given; masks pasted into them if so wanted.
+    ///
+    /// # Errors
+    /// Memory for the masks is short.
+    pub fn restore(&self, found: Vec<Detections>, batch: &ImageBatch, paste: bool) -> Result<Vec<Detections>> {
+        let sizes = batch.sizes.iter().zip(&batch.original_sizes);
+        let restore = |(found, (from, to)): (Detections, (&ImageSize, &ImageSize))| {
+            let boxes = boxes::resize(&found.boxes, *from, *to)?;
+            let masks = match found.masks {
+                Some(cropped) if paste => Some(masks::paste(&cropped, &boxes, *to)?),
+                masks => masks,
+            };
+            Ok(Detections { boxes, masks, ..found })
+        };
+        found.into_iter().zip(sizes).map(restore).collect()
+    }
+}
+
+/// The size of an image that is as it should be.
+fn check_image(image: &Tensor) -> Result<ImageSize> {
+    let kind = image.kind();
+    if !matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
+        bail!("has type {kind:?}; images must be floats from 0 to 1");
+    }
+    match image.size()[..] {
+        [3, height, width] if height > 0 && width > 0 => Ok((height, width)),
+        ref other => bail!("has shape {other:?}; images must be [3, H, W]"),
+    }
+}
+
+fn size_of(image: &Tensor) -> Result<ImageSize> {
+    let (_, height, width) = image.size3()?;
+    Ok((height, width))
+}

@@ -10,12 +10,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use pipe::components::dataset::Dataset;
 use pipe::components::dataset::coco::{Coco, CocoConfig};
 use pipe::components::loader::Loader;
 use pipe::components::loader::batch::{BatchConfig, BatchLoader};
 use pipe::components::transform::compose::Steps;
 use pipe::components::transform::random_horizontal_flip::RandomHorizontalFlip;
 use pipe::components::transform::resize::Resize;
+use pipe::data::geometry::{self, Interpolation};
+use pipe::data::masks::nearest;
+use pipe::data::{Batch, Field, Masks, Sample, fields};
 use serde_json::{from_value, json};
 
 const ROUNDS: usize = 3;
@@ -27,6 +31,7 @@ fn main() -> Result<()> {
         println!("skipped: there is no {} (set PIPE_BENCH_COCO)", root.display());
         return Ok(());
     }
+    stages(&root)?;
     let python = std::env::var("PIPE_BENCH_PYTHON").ok();
     for workers in [0, 1, 2] {
         let mut ours = Vec::new();
@@ -49,6 +54,60 @@ fn main() -> Result<()> {
             None => println!("{workers} workers: {:6.1} images/s", ours.unwrap_or_default()),
         }
     }
+    Ok(())
+}
+
+/// Milliseconds an image of each stage, on one thread; and of masks kept as whole planes, for comparison.
+fn stages(root: &std::path::Path) -> Result<()> {
+    let config: CocoConfig = from_value(json!({ "root": root, "split": "train2017", "empty": "drop" }))?;
+    let boxes_only: CocoConfig =
+        from_value(json!({ "root": root, "split": "train2017", "empty": "drop", "masks": false }))?;
+    let (with_masks, without) = (Coco::open(&config, root)?, Coco::open(&boxes_only, root)?);
+    let count = with_masks.len();
+    let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3 / count as f64;
+    let read = |dataset: &Coco| -> Result<Vec<Sample>> { (0..count).map(|i| dataset.get(i)).collect() };
+    read(&without)?;
+    let start = Instant::now();
+    let mut images = read(&without)?;
+    println!("decode            {:6.2} ms", milliseconds(start));
+    let start = Instant::now();
+    let mut samples = read(&with_masks)?;
+    println!("decode, rasterise {:6.2} ms", milliseconds(start));
+    let start = Instant::now();
+    images.iter_mut().try_for_each(|image| geometry::resize(image, 512, 512, Interpolation::Bilinear))?;
+    println!("resize picture    {:6.2} ms", milliseconds(start));
+    let masks = |sample: &mut Sample| match sample.remove(fields::MASKS) {
+        Some(Field::Masks(masks)) => masks,
+        _ => Masks::default(),
+    };
+    let mut all: Vec<Masks> = samples.iter_mut().map(masks).collect();
+    let planes: Vec<(usize, usize, Vec<u8>)> = all.iter().map(|m| (m.height, m.width, m.to_planes())).collect();
+    let start = Instant::now();
+    for masks in &mut all {
+        masks.resize(512, 512);
+        masks.flip_horizontal();
+    }
+    println!("masks as windows  {:6.2} ms (resize, flip)", milliseconds(start));
+    let start = Instant::now();
+    for (height, width, planes) in &planes {
+        let (rows, columns) = (nearest(*height, 512), nearest(*width, 512));
+        for plane in planes.chunks_exact(height * width) {
+            let mut resized: Vec<u8> = Vec::with_capacity(512 * 512);
+            rows.iter().for_each(|y| resized.extend(columns.iter().map(|x| plane[y * width + x])));
+            resized.chunks_exact_mut(512).for_each(<[u8]>::reverse);
+            std::hint::black_box(&resized);
+        }
+    }
+    println!("masks as planes   {:6.2} ms (the same)", milliseconds(start));
+    for (sample, masks) in images.iter_mut().zip(all) {
+        sample.set(fields::MASKS, Field::Masks(masks));
+    }
+    let start = Instant::now();
+    while !images.is_empty() {
+        let rest = images.split_off(images.len().min(4));
+        std::hint::black_box(Batch::collate(std::mem::replace(&mut images, rest))?);
+    }
+    println!("make batches of 4 {:6.2} ms", milliseconds(start));
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub mod plan;
 pub mod registry;
 pub mod run;
 pub mod tensorboard;
-pub mod vision;
-pub mod weights;
 #[cfg(test)]
 mod testing;
+pub mod vision;
+pub mod weights;

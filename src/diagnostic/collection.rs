@@ -62,7 +62,9 @@ impl Diagnostics {
     }
 
     fn is_muted(&self, diagnostic: &Diagnostic) -> bool {
-        let Some(place) = &diagnostic.primary else { return false };
+        let Some(place) = &diagnostic.primary else {
+            return false;
+        };
         let within = |inner: &Location, outer: &Location| {
             outer.span.start <= inner.span.start && inner.span.end <= outer.span.end
         };

@@ -136,7 +136,26 @@ mod tests {
     #[test]
     fn text_shows_the_line_the_caret_and_the_help() {
         let (found, sources) = example();
-        insta::assert_snapshot!(found.render_text(&sources, false), @"");
+        insta::assert_snapshot!(found.render_text(&sources, false), @r#"
+        warning[note]: something odd
+
+        error[duplicate-key]: the key `coco` is set twice
+         --> child.toml:3:1
+          |
+        2 | coco = 1
+          | ---- first set here
+        3 | coco = 2
+          | ^^^^
+          |
+         ::: parent.toml:2:1
+          |
+        2 | base = 3
+          | ---- overrides this
+          |
+          = help: remove one of the two
+
+        error: child.toml: 1 error, 1 warning
+        "#);
         let colored = found.render_text(&sources, true);
         assert!(colored.contains("\u{1b}["));
     }

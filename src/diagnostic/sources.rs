@@ -68,10 +68,7 @@ impl Sources {
     ///
     /// `Sources::default()` names every file by the path it was opened with.
     pub fn new(working_directory: impl Into<PathBuf>) -> Self {
-        Self {
-            working_directory: working_directory.into(),
-            entries: Vec::new(),
-        }
+        Self { working_directory: working_directory.into(), entries: Vec::new() }
     }
 
     /// Adds the text of a file.
@@ -87,35 +84,19 @@ impl Sources {
 
     /// Adds the argument of one `--set`.
     pub fn add_set(&mut self, text: impl Into<Arc<str>>) -> SourceId {
-        self.push(
-            SourceKind::Set,
-            "--set".to_owned(),
-            PathBuf::new(),
-            text.into(),
-        )
+        self.push(SourceKind::Set, "--set".to_owned(), PathBuf::new(), text.into())
     }
 
     /// Adds text that is part of the program, under a name such as `builtin:shapes`.
     pub fn add_builtin(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> SourceId {
-        self.push(
-            SourceKind::Builtin,
-            name.into(),
-            PathBuf::new(),
-            text.into(),
-        )
+        self.push(SourceKind::Builtin, name.into(), PathBuf::new(), text.into())
     }
 
     fn push(&mut self, kind: SourceKind, name: String, path: PathBuf, text: Arc<str>) -> SourceId {
         let starts = text.match_indices('\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(starts).collect();
         let id = SourceId(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
-        self.entries.push(Source {
-            kind,
-            name,
-            path,
-            text,
-            lines,
-        });
+        self.entries.push(Source { kind, name, path, text, lines });
         id
     }
 
@@ -140,23 +121,18 @@ impl Sources {
 
     /// Where the text came from.
     pub fn kind(&self, id: SourceId) -> SourceKind {
-        self.get(id)
-            .map_or(SourceKind::Builtin, |source| source.kind)
+        self.get(id).map_or(SourceKind::Builtin, |source| source.kind)
     }
 
     /// The path of a file, as it was opened; `None` for other kinds.
     pub fn path(&self, id: SourceId) -> Option<&Path> {
-        let source = self
-            .get(id)
-            .filter(|source| source.kind == SourceKind::File)?;
+        let source = self.get(id).filter(|source| source.kind == SourceKind::File)?;
         Some(&source.path)
     }
 
     /// The folder that relative paths in this text start from: a file's own folder, the working directory for the rest.
     pub fn folder(&self, id: SourceId) -> &Path {
-        self.path(id)
-            .and_then(Path::parent)
-            .unwrap_or(&self.working_directory)
+        self.path(id).and_then(Path::parent).unwrap_or(&self.working_directory)
     }
 
     /// The working directory given to [`Sources::new`], or an empty path.
@@ -166,10 +142,7 @@ impl Sources {
 
     /// Every file, in the order of opening.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let files = self
-            .entries
-            .iter()
-            .filter(|source| source.kind == SourceKind::File);
+        let files = self.entries.iter().filter(|source| source.kind == SourceKind::File);
         files.map(|source| source.path.as_path())
     }
 
@@ -179,15 +152,9 @@ impl Sources {
             return Position { line: 1, column: 1 };
         };
         let offset = floor_boundary(&source.text, location.span.start);
-        let line = source
-            .lines
-            .partition_point(|start| *start <= offset)
-            .max(1);
+        let line = source.lines.partition_point(|start| *start <= offset).max(1);
         let start = source.lines[line - 1];
-        Position {
-            line,
-            column: source.text[start..offset].chars().count() + 1,
-        }
+        Position { line, column: source.text[start..offset].chars().count() + 1 }
     }
 
     /// The text at a location; clipped where the span leaves the text.
@@ -224,18 +191,12 @@ impl Sources {
             source = self.get(place.source);
         }
         let Some(source) = source else {
-            return Window {
-                bytes: 0..0,
-                first_line: 1,
-            };
+            return Window { bytes: 0..0, first_line: 1 };
         };
         let first_line = source.lines.partition_point(|at| *at <= start).max(1);
         let next_line = source.lines.partition_point(|at| *at <= end);
         let end = source.lines.get(next_line).copied();
-        Window {
-            bytes: source.lines[first_line - 1]..end.unwrap_or(source.text.len()),
-            first_line,
-        }
+        Window { bytes: source.lines[first_line - 1]..end.unwrap_or(source.text.len()), first_line }
     }
 }
 

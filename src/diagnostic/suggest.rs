@@ -16,9 +16,7 @@ pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         let cost = cost(&wanted, &normalize(candidate))?;
         Some((cost, candidate))
     });
-    scored
-        .min_by(|(left, _), (right, _)| left.total_cmp(right))
-        .map(|(_, candidate)| candidate)
+    scored.min_by(|(left, _), (right, _)| left.total_cmp(right)).map(|(_, candidate)| candidate)
 }
 
 /// Edits, with ties broken by Jaro-Winkler; `None` where the two are not near.
@@ -55,35 +53,19 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, candidates: &[&str], expected: Option<&str>) {
-        assert_eq!(
-            suggest(name, candidates.iter().copied()),
-            expected,
-            "for `{name}`"
-        );
+        assert_eq!(suggest(name, candidates.iter().copied()), expected, "for `{name}`");
     }
 
     #[test]
     fn near_names_are_found() {
         check("batchsize", &["batch_size", "shuffle"], Some("batch_size"));
-        check(
-            "max_epoch",
-            &["max_epochs", "max_iterations"],
-            Some("max_epochs"),
-        );
+        check("max_epoch", &["max_epochs", "max_iterations"], Some("max_epochs"));
         check("trianer", &["trainer", "evaluator"], Some("trainer"));
-        check(
-            "Mask-RCNN",
-            &["mask_rcnn", "faster_rcnn"],
-            Some("mask_rcnn"),
-        );
+        check("Mask-RCNN", &["mask_rcnn", "faster_rcnn"], Some("mask_rcnn"));
         check("momentun", &["momentum"], Some("momentum"));
         check("num_workers", &["workers", "batch_size"], Some("workers"));
         check("epochs", &["max_epochs", "every"], Some("max_epochs"));
-        check(
-            "weight_deacy",
-            &["weight_decay", "weights"],
-            Some("weight_decay"),
-        );
+        check("weight_deacy", &["weight_decay", "weights"], Some("weight_decay"));
     }
 
     #[test]

@@ -72,7 +72,9 @@ impl Builder {
         self.current = Some(Vec::new());
         let target = path.filter(|path| !self.too_deep(path));
         self.current = None;
-        let Some((last, way)) = target.and_then(|path| path.split_last()) else { return };
+        let Some((last, way)) = target.and_then(|path| path.split_last()) else {
+            return;
+        };
         let mut table = Some(&mut self.root);
         for key in way {
             let Some(at) = table else { return };
@@ -118,7 +120,9 @@ impl Builder {
         if self.current.is_none() || self.too_deep(path) {
             return;
         }
-        let Some((last, way)) = path.split_last() else { return };
+        let Some((last, way)) = path.split_last() else {
+            return;
+        };
         let mut table = Some(&mut self.root);
         for name in self.current.iter().flatten() {
             table = table.and_then(|table| enter(table, name));
@@ -168,7 +172,9 @@ fn reopen(
         other => {
             let name = &key.name;
             let message = match other {
-                Value::Table(_) => format!("`{name}` is both one table and, by `[[{name}]]`, several"),
+                Value::Table(_) => {
+                    format!("`{name}` is both one table and, by `[[{name}]]`, several")
+                }
                 Value::Array(_) if !repeated => format!("`{name}` is both an array and a table"),
                 other => format!("`{name}` is both {} and a table", article(other.kind())),
             };

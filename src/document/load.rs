@@ -217,7 +217,9 @@ impl Loader<'_, '_> {
         let mut trees = Vec::new();
         for text in &self.options.sets {
             let source = self.sources.add_set(text.as_str());
-            let Some((keys, value)) = parse::parse_set(text, source, self.found) else { continue };
+            let Some((keys, value)) = parse::parse_set(text, source, self.found) else {
+                continue;
+            };
             let reserved = keys.first().filter(|key| key.name == "extends" || key.name == "profile");
             if let Some(key) = reserved {
                 let help = if key.name == "profile" { "use `--profile NAME`" } else { "name the parent in the file" };
@@ -274,7 +276,9 @@ impl Loader<'_, '_> {
 
     /// Takes a section out that must be a table.
     fn section(&mut self, root: &mut Table, name: &str) -> Table {
-        let Some(entry) = root.remove(name) else { return Table::default() };
+        let Some(entry) = root.remove(name) else {
+            return Table::default();
+        };
         match entry.node.value {
             Value::Table(table) => table,
             other => {
@@ -317,7 +321,9 @@ fn tree(keys: &[Key], value: Node) -> Table {
         table.insert(key.name.clone(), Entry { key: key.location.clone(), node });
         table
     };
-    let Some((last, way)) = keys.split_last() else { return Table::default() };
+    let Some((last, way)) = keys.split_last() else {
+        return Table::default();
+    };
     way.iter().rev().fold(single(last, value), |inner, key| {
         single(key, Node::new(Value::Table(inner), key.location.clone(), Layer::Set))
     })

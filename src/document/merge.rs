@@ -41,10 +41,9 @@ fn merge_entry(base: &mut Table, entry: super::Entry, path: &mut Vec<String>, fo
                 .help(format!("set all of it: {key} = [ … ]"));
             found.push(problem);
         }
-        (
-            Value::Table(_),
-            value @ (Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_)),
-        ) if node_depth(path).is_some_and(|depth| depth <= 2) => {
+        (Value::Table(_), value @ (Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_)))
+            if node_depth(path).is_some_and(|depth| depth <= 2) =>
+        {
             let kind = article(value.kind());
             let message = format!("`{}` is a table, and cannot become {kind}", path.join("."));
             let problem = Diagnostic::error("cannot-merge", message)

@@ -69,11 +69,7 @@ impl Node {
     /// A plain value at a place.
     pub fn new(value: Value, location: Location, layer: Layer) -> Self {
         let origin = Origin::plain(layer, location.source);
-        Self {
-            value,
-            location,
-            origin,
-        }
+        Self { value, location, origin }
     }
 
     /// The text, if it is a string.
@@ -128,10 +124,8 @@ impl Value {
         match self {
             Self::String(text) | Self::Datetime(text) => Json::String(text.clone()),
             Self::Integer(number) => Json::from(*number),
-            Self::Float(number) => serde_json::Number::from_f64(*number).map_or_else(
-                || Json::String(number.to_string().to_lowercase()),
-                Json::Number,
-            ),
+            Self::Float(number) => serde_json::Number::from_f64(*number)
+                .map_or_else(|| Json::String(number.to_string().to_lowercase()), Json::Number),
             Self::Boolean(flag) => Json::Bool(*flag),
             Self::Array(items) => items.iter().map(Node::to_json).collect(),
             Self::Table(table) => table.to_json(),
@@ -141,10 +135,7 @@ impl Value {
 
 impl Table {
     pub(super) fn with_form(form: Form) -> Self {
-        Self {
-            entries: IndexMap::new(),
-            form,
-        }
+        Self { entries: IndexMap::new(), form }
     }
 
     /// The value of a key.
@@ -173,15 +164,11 @@ impl Table {
 
     /// Keys, their places and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.entries
-            .iter()
-            .map(|(key, entry)| (key.as_str(), entry))
+        self.entries.iter().map(|(key, entry)| (key.as_str(), entry))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Entry)> {
-        self.entries
-            .iter_mut()
-            .map(|(key, entry)| (key.as_str(), entry))
+        self.entries.iter_mut().map(|(key, entry)| (key.as_str(), entry))
     }
 
     pub(super) fn into_entries(self) -> impl Iterator<Item = (String, Entry)> {
@@ -205,9 +192,7 @@ impl Table {
 
     /// The table as a JSON object, see [`Node::to_json`].
     pub fn to_json(&self) -> serde_json::Value {
-        let members = self
-            .iter()
-            .map(|(key, entry)| (key.to_owned(), entry.node.to_json()));
+        let members = self.iter().map(|(key, entry)| (key.to_owned(), entry.node.to_json()));
         serde_json::Value::Object(members.collect())
     }
 }

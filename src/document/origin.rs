@@ -66,24 +66,17 @@ pub struct Origin {
 impl Origin {
     /// The origin of a value that stands in `source` as it is.
     pub fn plain(layer: Layer, source: SourceId) -> Self {
-        Self {
-            layer,
-            ingredients: Vec::new(),
-            secret: false,
-            base: PathBase::Source(source),
-        }
+        Self { layer, ingredients: Vec::new(), secret: false, base: PathBase::Source(source) }
     }
 
     /// Adds to a diagnostic where the variables behind the value are defined.
     pub fn annotate(&self, diagnostic: Diagnostic) -> Diagnostic {
-        self.ingredients
-            .iter()
-            .fold(diagnostic, |diagnostic, ingredient| match ingredient {
-                Ingredient::Variable { name, location, .. } => {
-                    diagnostic.label(location.clone(), format!("`{name}` is defined here"))
-                }
-                Ingredient::Environment { .. } | Ingredient::Default { .. } => diagnostic,
-            })
+        self.ingredients.iter().fold(diagnostic, |diagnostic, ingredient| match ingredient {
+            Ingredient::Variable { name, location, .. } => {
+                diagnostic.label(location.clone(), format!("`{name}` is defined here"))
+            }
+            Ingredient::Environment { .. } | Ingredient::Default { .. } => diagnostic,
+        })
     }
 
     /// A few words such as `maskrcnn.toml:12, profile demo, ${coco} from maskrcnn.toml:9`.
@@ -94,11 +87,7 @@ impl Origin {
         for ingredient in &self.ingredients {
             words.push_str(", ");
             words.push_str(&match ingredient {
-                Ingredient::Variable {
-                    name,
-                    location,
-                    layer,
-                } => {
+                Ingredient::Variable { name, location, layer } => {
                     format!("${{{name}}} from {}", place(location, layer, sources))
                 }
                 Ingredient::Environment { name } => format!("{name} from the environment"),

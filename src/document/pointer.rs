@@ -36,9 +36,7 @@ pub enum KeyOrValue {
 /// The steps of a JSON pointer such as `/steps/0/size`; `~1` is `/` and `~0` is `~`.
 pub fn parse_pointer(pointer: &str) -> Vec<PathSegment> {
     let steps = pointer.split('/').skip(1);
-    steps
-        .map(|step| PathSegment::Key(step.replace("~1", "/").replace("~0", "~")))
-        .collect()
+    steps.map(|step| PathSegment::Key(step.replace("~1", "/").replace("~0", "~"))).collect()
 }
 
 /// The steps of the place where `serde_path_to_error` saw deserialization fail.
@@ -90,9 +88,7 @@ impl Table {
 impl Node {
     /// The value at the end of the steps.
     pub fn get_at(&self, pointer: &[PathSegment]) -> Option<&Node> {
-        pointer.iter().try_fold(self, |node, segment| {
-            Some(step(&node.value, segment)?.node())
-        })
+        pointer.iter().try_fold(self, |node, segment| Some(step(&node.value, segment)?.node()))
     }
 
     /// The place of the key or value at the end of the steps; where the steps lead nowhere, of the last value on the way.

@@ -12,10 +12,7 @@ pub(super) fn diagnostic(error: &ParseError, text: &str, source: SourceId) -> Di
     };
     let open_text = is_open_text(error);
     let opening = error.context().filter(|_| open_text);
-    let at = opening
-        .or(error.unexpected())
-        .or(error.context())
-        .map(place);
+    let at = opening.or(error.unexpected()).or(error.context()).map(place);
     let at = at.unwrap_or_else(|| Location::new(source, 0..0));
     let word = text.get(at.span.clone()).unwrap_or_default();
     let (message, help) = explain(error, word);
@@ -32,40 +29,21 @@ fn explain(error: &ParseError, word: &str) -> (String, Option<String>) {
     let description = error.description();
     match description {
         _ if is_open_text(error) => {
-            let quote = if description.contains("literal") {
-                "'"
-            } else {
-                "\""
-            };
-            let quote = quote.repeat(if description.contains("multi-line") {
-                3
-            } else {
-                1
-            });
-            (
-                "a text is never closed".to_owned(),
-                Some(format!("close it with {quote}")),
-            )
+            let quote = if description.contains("literal") { "'" } else { "\"" };
+            let quote = quote.repeat(if description.contains("multi-line") { 3 } else { 1 });
+            ("a text is never closed".to_owned(), Some(format!("close it with {quote}")))
         }
         "string values must be quoted" if word.contains(' ') => two_on_a_line(),
         "unexpected key or value" => two_on_a_line(),
         "string values must be quoted" => unquoted(word),
-        "invalid float" | "invalid boolean" if word.starts_with(char::is_alphabetic) => {
-            unquoted(word)
-        }
+        "invalid float" | "invalid boolean" if word.starts_with(char::is_alphabetic) => unquoted(word),
         "invalid mantissa" => {
             let help = "write 0.9 for .9 and 1.0 for 1.";
-            (
-                "a number needs digits on both sides of its point".to_owned(),
-                Some(help.to_owned()),
-            )
+            ("a number needs digits on both sides of its point".to_owned(), Some(help.to_owned()))
         }
         "missing escaped value" => {
             let help = "write `\\\\` for a backslash, or put the text in single quotes";
-            (
-                "the backslash before this starts an escape, and this is none".to_owned(),
-                Some(help.to_owned()),
-            )
+            ("the backslash before this starts an escape, and this is none".to_owned(), Some(help.to_owned()))
         }
         "missing value" => {
             let help = "write a value after `=`, or remove the key";
@@ -73,23 +51,16 @@ fn explain(error: &ParseError, word: &str) -> (String, Option<String>) {
         }
         "key with no value" | "missing value for key" => {
             let help = "write `key = value`, one a line";
-            (
-                "the key has no `=` and no value".to_owned(),
-                Some(help.to_owned()),
-            )
+            ("the key has no `=` and no value".to_owned(), Some(help.to_owned()))
         }
         "invalid unquoted key" => {
             let help = "keys are made of letters, digits, `_` and `-`; put quotes around any other";
-            (
-                "this character cannot be in a key without quotes".to_owned(),
-                Some(help.to_owned()),
-            )
+            ("this character cannot be in a key without quotes".to_owned(), Some(help.to_owned()))
         }
         "unquoted keys cannot be empty" => ("a key is missing here".to_owned(), None),
-        "cannot recurse further; max recursion depth met" => (
-            format!("nested deeper than {} levels", super::parse::MAX_DEPTH),
-            None,
-        ),
+        "cannot recurse further; max recursion depth met" => {
+            (format!("nested deeper than {} levels", super::parse::MAX_DEPTH), None)
+        }
         _ => (with_expected(error), None),
     }
 }
@@ -97,16 +68,12 @@ fn explain(error: &ParseError, word: &str) -> (String, Option<String>) {
 /// Whether a string ran into the end of its line or of the file.
 fn is_open_text(error: &ParseError) -> bool {
     let quoted = |one: &Expected| matches!(one, Expected::Literal("\"" | "'" | "\"\"\"" | "'''"));
-    error.description().ends_with("string")
-        && error.expected().is_some_and(|all| all.iter().any(quoted))
+    error.description().ends_with("string") && error.expected().is_some_and(|all| all.iter().any(quoted))
 }
 
 fn two_on_a_line() -> (String, Option<String>) {
     let help = "write one `key = value` a line";
-    (
-        "there is more on the line than one value".to_owned(),
-        Some(help.to_owned()),
-    )
+    ("there is more on the line than one value".to_owned(), Some(help.to_owned()))
 }
 
 /// Whether an error follows from any other on the same line.
@@ -120,13 +87,9 @@ fn unquoted(word: &str) -> (String, Option<String>) {
     let help = match lower.as_str() {
         "true" | "yes" | "on" => "write `true`".to_owned(),
         "false" | "no" | "off" => "write `false`".to_owned(),
-        "none" | "null" | "nil" => {
-            "TOML has no null: remove the key to leave it at its default".to_owned()
-        }
+        "none" | "null" | "nil" => "TOML has no null: remove the key to leave it at its default".to_owned(),
         _ if lower.starts_with('$') => "put quotes around it: \"${name}\"".to_owned(),
-        _ if word.contains(['"', '\n', '\\']) || word.len() > 60 => {
-            "put quotes around it".to_owned()
-        }
+        _ if word.contains(['"', '\n', '\\']) || word.len() > 60 => "put quotes around it".to_owned(),
         _ => format!("put quotes around it: \"{word}\""),
     };
     ("a text needs quotes around it".to_owned(), Some(help))

@@ -151,9 +151,13 @@ fn check_name(name: &str, environment: bool, at: usize) -> Result<(), Fault> {
         return Err(fault("variable-name", "a name is missing", help, at..at + 1));
     }
     let help = match name.split_once(":-") {
-        Some((before, after)) => format!("only the environment has defaults: ${{env:{before}:-{after}}}"),
+        Some((before, after)) => {
+            format!("only the environment has defaults: ${{env:{before}:-{after}}}")
+        }
         None => match name.split_once(':') {
-            Some((prefix, rest)) if suggest(prefix, ["env"]).is_some() => format!("write ${{env:{rest}}}"),
+            Some((prefix, rest)) if suggest(prefix, ["env"]).is_some() => {
+                format!("write ${{env:{rest}}}")
+            }
             _ => "names are made of letters, digits, `_` and `-`".to_owned(),
         },
     };

@@ -118,7 +118,9 @@ impl FromStr for ByteSize {
             "mib" => 1 << 20,
             "gib" => 1 << 30,
             "tib" => 1 << 40,
-            _ => return Err(wrong(&format!("`{unit}` is not one of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB"))),
+            _ => {
+                return Err(wrong(&format!("`{unit}` is not one of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB")));
+            }
         };
         let bytes = match number.parse::<u64>() {
             Ok(whole) => whole.checked_mul(scale),
@@ -131,7 +133,7 @@ impl FromStr for ByteSize {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        let exact = units.into_iter().find(|(scale, _)| self.0 >= *scale && self.0 % scale == 0);
+        let exact = units.into_iter().find(|(scale, _)| self.0 >= *scale && self.0.is_multiple_of(*scale));
         match exact {
             Some((scale, unit)) => write!(f, "{}{unit}", self.0 / scale),
             None => write!(f, "{}B", self.0),
@@ -361,7 +363,7 @@ mod tests {
         ] {
             assert!(millis(wrong.clone()).is_err(), "{wrong}");
         }
-        insta::assert_snapshot!(millis(json!("10x")).unwrap_err(), @"");
+        insta::assert_snapshot!(millis(json!("10x")).unwrap_err(), @r#"`10x` is not a duration: `x` is not one of d, h, m, s, ms; write it like "90s", "10m" or "1h30m""#);
         assert!(millis(json!([])).unwrap_err().contains("a duration such as"));
         assert_eq!(read::<Duration>(json!("90m")).unwrap().to_string(), "1h30m");
         assert_eq!(Duration::default().to_string(), "0s");
@@ -383,7 +385,7 @@ mod tests {
         for wrong in [json!("MB"), json!("5M"), json!("99999999999TB"), json!("1.5.2MB"), json!(-1), json!(1.5)] {
             assert!(bytes(wrong.clone()).is_err(), "{wrong}");
         }
-        insta::assert_snapshot!(bytes(json!("5M")).unwrap_err(), @"");
+        insta::assert_snapshot!(bytes(json!("5M")).unwrap_err(), @r#"`5M` is not a size in bytes: `M` is not one of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB; write it like "512MB" or "2GiB""#);
         assert_eq!(ByteSize::from(3 << 20).to_string(), "3MiB");
         assert_eq!(ByteSize::from(1000).to_string(), "1000B");
     }

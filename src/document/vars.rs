@@ -310,7 +310,9 @@ impl Resolver<'_> {
     fn unknown(&self, name: &str, at: Location) -> Diagnostic {
         let help = match suggest(name, self.vars.keys()) {
             Some(near) => format!("did you mean `${{{near}}}`?"),
-            None if (self.env)(name).is_some() => format!("for the environment, write ${{env:{name}}}"),
+            None if (self.env)(name).is_some() => {
+                format!("for the environment, write ${{env:{name}}}")
+            }
             None => format!("define it: `{name} = …` under [vars]"),
         };
         Diagnostic::error("variable-unknown", format!("there is no variable `{name}`")).at(at).help(help)
@@ -334,7 +336,9 @@ impl Resolver<'_> {
     fn inside(&self, node: &Node, text: &str, span: &Range<usize>) -> Location {
         let whole = &node.location;
         let raw = self.sources.slice(whole);
-        let offset = |at| if raw == text { Some(at) } else { raw_offset(raw, text, at) };
+        let offset = |at| {
+            if raw == text { Some(at) } else { raw_offset(raw, text, at) }
+        };
         match (offset(span.start), offset(span.end)) {
             (Some(start), Some(end)) if start <= end && end <= raw.len() => {
                 let from = whole.span.start;

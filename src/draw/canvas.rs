@@ -20,12 +20,7 @@ pub struct Rect {
 impl Rect {
     /// The rectangle between two corners, in whichever order.
     pub fn new(x1: f32, y1: f32, x2: f32, y2: f32) -> Self {
-        Self {
-            x1: x1.min(x2),
-            y1: y1.min(y2),
-            x2: x1.max(x2),
-            y2: y1.max(y2),
-        }
+        Self { x1: x1.min(x2), y1: y1.min(y2), x2: x1.max(x2), y2: y1.max(y2) }
     }
 
     /// A rectangle by its top left corner and its size.
@@ -41,28 +36,16 @@ impl Rect {
     /// What two rectangles share; of zero area when they are apart.
     pub fn intersection(&self, other: &Self) -> Self {
         let (x1, y1) = (self.x1.max(other.x1), self.y1.max(other.y1));
-        Self {
-            x1,
-            y1,
-            x2: self.x2.min(other.x2).max(x1),
-            y2: self.y2.min(other.y2).max(y1),
-        }
+        Self { x1, y1, x2: self.x2.min(other.x2).max(x1), y2: self.y2.min(other.y2).max(y1) }
     }
 
     /// The rectangle with each edge moved outwards by `by` pixels.
     pub fn grown(&self, by: f32) -> Self {
-        Self {
-            x1: self.x1 - by,
-            y1: self.y1 - by,
-            x2: self.x2 + by,
-            y2: self.y2 + by,
-        }
+        Self { x1: self.x1 - by, y1: self.y1 - by, x2: self.x2 + by, y2: self.y2 + by }
     }
 
     fn is_finite(&self) -> bool {
-        [self.x1, self.y1, self.x2, self.y2]
-            .iter()
-            .all(|edge| edge.is_finite())
+        [self.x1, self.y1, self.x2, self.y2].iter().all(|edge| edge.is_finite())
     }
 }
 
@@ -90,12 +73,7 @@ impl Canvas {
 
     /// The whole area.
     pub fn bounds(&self) -> Rect {
-        Rect::new(
-            0.0,
-            0.0,
-            self.image.width() as f32,
-            self.image.height() as f32,
-        )
+        Rect::new(0.0, 0.0, self.image.width() as f32, self.image.height() as f32)
     }
 
     /// Mixes `color` into one pixel; `alpha` 0 leaves it, 1 replaces it.
@@ -117,9 +95,7 @@ impl Canvas {
         if seen.area() <= 0.0 {
             return;
         }
-        let radius = radius
-            .min((rect.x2 - rect.x1) / 2.0)
-            .min((rect.y2 - rect.y1) / 2.0);
+        let radius = radius.min((rect.x2 - rect.x1) / 2.0).min((rect.y2 - rect.y1) / 2.0);
         for y in seen.y1 as usize..seen.y2.ceil() as usize {
             let rows = overlap(y, rect.y1, rect.y2);
             for x in seen.x1 as usize..seen.x2.ceil() as usize {
@@ -131,14 +107,7 @@ impl Canvas {
 
     /// Strokes the edges of a rectangle with a line of `thickness` pixels, its middle on the edges. A `dash` breaks the line
     /// into pieces of that many pixels with gaps of two thirds of it.
-    pub fn outline(
-        &mut self,
-        rect: Rect,
-        thickness: f32,
-        dash: Option<f32>,
-        color: Color,
-        alpha: f32,
-    ) {
+    pub fn outline(&mut self, rect: Rect, thickness: f32, dash: Option<f32>, color: Color, alpha: f32) {
         // Far beyond the image nothing shows, and floats of that size no longer tell pixels apart.
         let near = self.bounds().grown(4.0 * thickness + 8.0);
         if !rect.is_finite() || !thickness.is_finite() || thickness <= 0.0 {
@@ -261,10 +230,7 @@ mod tests {
         assert!(pieces.len() > 4, "{pieces:?}");
         assert_eq!(pieces[0].0, 10.0);
         assert!((pieces[pieces.len() - 1].1 - 110.0).abs() < 1e-3);
-        assert!(
-            pieces.windows(2).all(|pair| pair[1].0 > pair[0].1 + 3.0),
-            "{pieces:?}"
-        );
+        assert!(pieces.windows(2).all(|pair| pair[1].0 > pair[0].1 + 3.0), "{pieces:?}");
         assert_eq!(dashes(0.0, 5.0, Some(9.0)), [(0.0, 5.0)]);
     }
 
@@ -272,33 +238,13 @@ mod tests {
     fn odd_shapes_change_nothing_and_break_nothing() {
         let mut canvas = canvas();
         let (nan, inf) = (f32::NAN, f32::INFINITY);
-        for [x1, y1, x2, y2] in [
-            [nan, 0.0, 4.0, 4.0],
-            [0.0, 0.0, inf, 4.0],
-            [20.0, 20.0, 30.0, 30.0],
-            [3.0, 3.0, 3.0, 9.0],
-        ] {
+        for [x1, y1, x2, y2] in
+            [[nan, 0.0, 4.0, 4.0], [0.0, 0.0, inf, 4.0], [20.0, 20.0, 30.0, 30.0], [3.0, 3.0, 3.0, 9.0]]
+        {
             canvas.fill(Rect { x1, y1, x2, y2 }, [255; 3], 1.0);
         }
-        canvas.outline(
-            Rect {
-                x1: nan,
-                y1: nan,
-                x2: nan,
-                y2: nan,
-            },
-            2.0,
-            Some(4.0),
-            [255; 3],
-            1.0,
-        );
-        canvas.outline(
-            Rect::new(-1e30, -1e30, 1e30, 1e30),
-            2.0,
-            Some(4.0),
-            [255; 3],
-            1.0,
-        );
+        canvas.outline(Rect { x1: nan, y1: nan, x2: nan, y2: nan }, 2.0, Some(4.0), [255; 3], 1.0);
+        canvas.outline(Rect::new(-1e30, -1e30, 1e30, 1e30), 2.0, Some(4.0), [255; 3], 1.0);
         canvas.text("far away", 1e6, -1e6, 12.0, 100.0, [255; 3]);
         assert_eq!(canvas.into_image(), RgbImage::filled(8, 8, [0; 3]));
     }

@@ -15,17 +15,8 @@ pub struct RgbImage {
 impl RgbImage {
     /// An image of one colour.
     pub fn filled(height: usize, width: usize, color: Color) -> Self {
-        let data = color
-            .iter()
-            .copied()
-            .cycle()
-            .take(height * width * 3)
-            .collect();
-        Self {
-            height,
-            width,
-            data,
-        }
+        let data = color.iter().copied().cycle().take(height * width * 3).collect();
+        Self { height, width, data }
     }
 
     /// Takes `data`, `[height, width, 3]`.
@@ -33,19 +24,13 @@ impl RgbImage {
     /// # Errors
     /// `data` is not of that size.
     pub fn from_data(height: usize, width: usize, data: Vec<u8>) -> Result<Self> {
-        let expected = height
-            .checked_mul(width)
-            .and_then(|pixels| pixels.checked_mul(3));
+        let expected = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(3));
         ensure!(
             expected == Some(data.len()),
             "an RGB image of {height} × {width} pixels needs {height} × {width} × 3 bytes, got {}",
             data.len()
         );
-        Ok(Self {
-            height,
-            width,
-            data,
-        })
+        Ok(Self { height, width, data })
     }
 
     /// The number of rows.
@@ -88,11 +73,7 @@ impl RgbImage {
             let end = data.len();
             (1..factor).for_each(|_| data.extend_from_within(start..end));
         }
-        Self {
-            height: self.height * factor,
-            width: self.width * factor,
-            data,
-        }
+        Self { height: self.height * factor, width: self.width * factor, data }
     }
 
     /// The image as a PNG file.
@@ -100,26 +81,13 @@ impl RgbImage {
     /// # Errors
     /// An image without pixels, or with more of them than PNG can hold.
     pub fn encode_png(&self) -> Result<Vec<u8>> {
-        ensure!(
-            !self.data.is_empty(),
-            "an image of {} × {} pixels cannot be a PNG file",
-            self.height,
-            self.width
-        );
+        ensure!(!self.data.is_empty(), "an image of {} × {} pixels cannot be a PNG file", self.height, self.width);
         let mut file = Vec::new();
-        let mut encoder = png::Encoder::new(
-            &mut file,
-            u32::try_from(self.width)?,
-            u32::try_from(self.height)?,
-        );
+        let mut encoder = png::Encoder::new(&mut file, u32::try_from(self.width)?, u32::try_from(self.height)?);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder
-            .write_header()
-            .context("cannot encode the image as PNG")?;
-        writer
-            .write_image_data(&self.data)
-            .context("cannot encode the image as PNG")?;
+        let mut writer = encoder.write_header().context("cannot encode the image as PNG")?;
+        writer.write_image_data(&self.data).context("cannot encode the image as PNG")?;
         writer.finish().context("cannot encode the image as PNG")?;
         Ok(file)
     }

@@ -41,13 +41,7 @@ pub struct DrawOptions {
 
 impl Default for DrawOptions {
     fn default() -> Self {
-        Self {
-            boxes: true,
-            masks: true,
-            labels: true,
-            mask_alpha: 0.45,
-            min_side: 448,
-        }
+        Self { boxes: true, masks: true, labels: true, mask_alpha: 0.45, min_side: 448 }
     }
 }
 
@@ -66,26 +60,14 @@ pub fn draw_instances(image: &RgbImage, instances: &[Instance], options: &DrawOp
     let factor = options.enlargement(image.height(), image.width());
     let mut canvas = Canvas::new(image.enlarged(factor));
     let style = Style::for_image(canvas.image(), instances.len());
-    let mut shown: Vec<Shown> = instances
-        .iter()
-        .map(|instance| Shown::new(instance, factor))
-        .collect();
+    let mut shown: Vec<Shown> = instances.iter().map(|instance| Shown::new(instance, factor)).collect();
     shown.sort_by(|a, b| b.area().total_cmp(&a.area()));
     if options.masks {
         for Shown { instance, .. } in &shown {
             if let Some(mask) = &instance.mask {
                 let color = class_color(instance.class_id);
                 let alpha = options.mask_alpha.clamp(0.0, 1.0);
-                mask::paint(
-                    &mut canvas,
-                    mask,
-                    &MaskStyle {
-                        color,
-                        alpha,
-                        contour: style.contour,
-                        enlarged: factor,
-                    },
-                );
+                mask::paint(&mut canvas, mask, &MaskStyle { color, alpha, contour: style.contour, enlarged: factor });
             }
         }
     }
@@ -99,10 +81,7 @@ pub fn draw_instances(image: &RgbImage, instances: &[Instance], options: &DrawOp
         }
     }
     if options.labels {
-        let labels: Vec<Label> = shown
-            .iter()
-            .filter_map(|shown| shown.label(&style))
-            .collect();
+        let labels: Vec<Label> = shown.iter().filter_map(|shown| shown.label(&style)).collect();
         labels::draw(&mut canvas, &labels, style.text);
     }
     canvas.into_image()
@@ -143,19 +122,12 @@ impl<'a> Shown<'a> {
             let at = |edge: f32| (edge * factor as f32).round();
             Rect::new(at(x1), at(y1), at(x2), at(y2))
         };
-        let bbox = instance
-            .bbox
-            .filter(|edges| edges.iter().all(|edge| edge.is_finite()))
-            .map(scaled);
+        let bbox = instance.bbox.filter(|edges| edges.iter().all(|edge| edge.is_finite())).map(scaled);
         let extent = bbox.or_else(|| {
             let Rect { x1, y1, x2, y2 } = instance.mask.as_ref()?.bounds()?;
             Some(scaled([x1, y1, x2, y2]))
         });
-        Self {
-            instance,
-            bbox,
-            extent,
-        }
+        Self { instance, bbox, extent }
     }
 
     fn area(&self) -> f32 {
@@ -167,17 +139,9 @@ impl<'a> Shown<'a> {
         let score = instance.score.map(|score| format!("{score:.2}"));
         let crowd = instance.crowd.then(|| "(crowd)".to_owned());
         let name = Some(instance.label.trim().to_owned()).filter(|name| !name.is_empty());
-        let text = [name, crowd, score]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let text = [name, crowd, score].into_iter().flatten().collect::<Vec<_>>().join(" ");
         let anchor = self.extent?.grown(style.line / 2.0);
-        (!text.is_empty()).then(|| Label {
-            text,
-            color: class_color(instance.class_id),
-            anchor,
-        })
+        (!text.is_empty()).then(|| Label { text, color: class_color(instance.class_id), anchor })
     }
 }
 
@@ -190,27 +154,16 @@ mod tests {
     }
 
     fn plain() -> DrawOptions {
-        DrawOptions {
-            min_side: 0,
-            ..DrawOptions::default()
-        }
+        DrawOptions { min_side: 0, ..DrawOptions::default() }
     }
 
     fn instance<'a>(bbox: [f32; 4]) -> Instance<'a> {
-        Instance {
-            bbox: Some(bbox),
-            mask: None,
-            label: "",
-            class_id: 0,
-            score: None,
-            crowd: false,
-        }
+        Instance { bbox: Some(bbox), mask: None, label: "", class_id: 0, score: None, crowd: false }
     }
 
     fn changed(image: &RgbImage) -> Vec<(usize, usize)> {
         let all = (0..image.height()).flat_map(|y| (0..image.width()).map(move |x| (y, x)));
-        all.filter(|&(y, x)| image.pixel(y, x) != Some([90; 3]))
-            .collect()
+        all.filter(|&(y, x)| image.pixel(y, x) != Some([90; 3])).collect()
     }
 
     #[test]
@@ -218,10 +171,7 @@ mod tests {
         let image = draw_instances(&gray(), &[instance([20.0, 15.0, 60.0, 45.0])], &plain());
         let near = |value: usize, edge: usize| value.abs_diff(edge) <= 2;
         for (y, x) in changed(&image) {
-            assert!(
-                near(y, 15) || near(y, 45) || near(x, 20) || near(x, 60),
-                "{y} {x}"
-            );
+            assert!(near(y, 15) || near(y, 45) || near(x, 20) || near(x, 60), "{y} {x}");
             assert!((12..48).contains(&y) && (17..63).contains(&x), "{y} {x}");
         }
         assert_ne!(image.pixel(15, 40), Some([90; 3]));
@@ -231,23 +181,9 @@ mod tests {
     fn a_crowd_is_dashed() {
         let bbox = [10.0, 10.0, 70.0, 50.0];
         let solid = changed(&draw_instances(&gray(), &[instance(bbox)], &plain())).len();
-        let crowd = Instance {
-            crowd: true,
-            ..instance(bbox)
-        };
-        let dashed = changed(&draw_instances(
-            &gray(),
-            &[crowd],
-            &DrawOptions {
-                labels: false,
-                ..plain()
-            },
-        ))
-        .len();
-        assert!(
-            dashed > solid / 3 && dashed < solid * 5 / 6,
-            "{dashed} of {solid}"
-        );
+        let crowd = Instance { crowd: true, ..instance(bbox) };
+        let dashed = changed(&draw_instances(&gray(), &[crowd], &DrawOptions { labels: false, ..plain() })).len();
+        assert!(dashed > solid / 3 && dashed < solid * 5 / 6, "{dashed} of {solid}");
     }
 
     #[test]
@@ -255,51 +191,23 @@ mod tests {
         let long = "an exceedingly long label that no image has room for ".repeat(4);
         let image = draw_instances(
             &gray(),
-            &[Instance {
-                label: &long,
-                score: Some(0.93),
-                ..instance([70.0, 50.0, 79.0, 59.0])
-            }],
+            &[Instance { label: &long, score: Some(0.93), ..instance([70.0, 50.0, 79.0, 59.0]) }],
             &plain(),
         );
         assert_eq!((image.height(), image.width()), (60, 80));
-        let with = Instance {
-            label: "dog",
-            ..instance([20.0, 30.0, 60.0, 45.0])
-        };
-        let label = draw_instances(
-            &gray(),
-            &[with],
-            &DrawOptions {
-                boxes: false,
-                ..plain()
-            },
-        );
-        assert!(
-            changed(&label).iter().all(|&(y, _)| y < 30),
-            "above the box"
-        );
+        let with = Instance { label: "dog", ..instance([20.0, 30.0, 60.0, 45.0]) };
+        let label = draw_instances(&gray(), &[with], &DrawOptions { boxes: false, ..plain() });
+        assert!(changed(&label).iter().all(|&(y, _)| y < 30), "above the box");
         assert!(changed(&label).len() > 100);
-        let none = DrawOptions {
-            boxes: false,
-            labels: false,
-            ..plain()
-        };
+        let none = DrawOptions { boxes: false, labels: false, ..plain() };
         assert_eq!(draw_instances(&gray(), &[with], &none), gray());
     }
 
     #[test]
     fn small_images_are_enlarged() {
         for (side, expected) in [(28, 448), (128, 512), (448, 448), (500, 500)] {
-            let image = draw_instances(
-                &RgbImage::filled(side, side / 2, [9; 3]),
-                &[],
-                &DrawOptions::default(),
-            );
-            assert_eq!(
-                (image.height(), image.width()),
-                (expected, expected / side * (side / 2))
-            );
+            let image = draw_instances(&RgbImage::filled(side, side / 2, [9; 3]), &[], &DrawOptions::default());
+            assert_eq!((image.height(), image.width()), (expected, expected / side * (side / 2)));
         }
     }
 
@@ -339,11 +247,7 @@ mod tests {
                 }
             }
         }
-        let empty = draw_instances(
-            &RgbImage::filled(0, 0, [0; 3]),
-            &[],
-            &DrawOptions::default(),
-        );
+        let empty = draw_instances(&RgbImage::filled(0, 0, [0; 3]), &[], &DrawOptions::default());
         assert!(empty.encode_png().is_err());
     }
 }

@@ -19,18 +19,10 @@ pub(super) fn draw(canvas: &mut Canvas, labels: &[Label], size: f32) {
     let mut taken: Vec<Rect> = Vec::new();
     for label in labels {
         let line = Line::fitted(&label.text, size, bounds.x2 - 2.0 * pad_x);
-        let (width, height) = (
-            (line.width + 2.0 * pad_x).ceil(),
-            (line.cap_height + 2.0 * pad_y).ceil(),
-        );
+        let (width, height) = ((line.width + 2.0 * pad_x).ceil(), (line.cap_height + 2.0 * pad_y).ceil());
         let place = place(&label.anchor, (width, height), &bounds, &taken);
         canvas.fill_rounded(place, size * 0.2, label.color, 0.92);
-        canvas.line(
-            &line,
-            place.x1 + pad_x,
-            place.y1 + (height - line.cap_height) / 2.0,
-            text_color_on(label.color),
-        );
+        canvas.line(&line, place.x1 + pad_x, place.y1 + (height - line.cap_height) / 2.0, text_color_on(label.color));
         taken.push(place);
     }
 }
@@ -54,19 +46,9 @@ fn place(anchor: &Rect, (width, height): (f32, f32), bounds: &Rect, taken: &[Rec
         (right, inside_bottom),
     ];
     for row in (1..=4).map(|row| row as f32 * (height + 1.0)) {
-        places.extend([
-            (left, above - row),
-            (left, inside_top + row),
-            (right, above - row),
-            (right, below + row),
-        ]);
+        places.extend([(left, above - row), (left, inside_top + row), (right, above - row), (right, below + row)]);
     }
-    let covered = |place: &Rect| {
-        taken
-            .iter()
-            .map(|other| place.intersection(other).area())
-            .sum::<f32>()
-    };
+    let covered = |place: &Rect| taken.iter().map(|other| place.intersection(other).area()).sum::<f32>();
     let mut best: Option<(f32, Rect)> = None;
     for (x, y) in places {
         // Moved into the image, the place of a box at the edge still stands next to the box.
@@ -98,12 +80,7 @@ mod tests {
         for _ in 0..6 {
             let place = place(&anchor, (80.0, 20.0), &bounds, &taken);
             assert_eq!(place.intersection(&bounds), place);
-            assert!(
-                taken
-                    .iter()
-                    .all(|other| other.intersection(&place).area() == 0.0),
-                "{place:?} {taken:?}"
-            );
+            assert!(taken.iter().all(|other| other.intersection(&place).area() == 0.0), "{place:?} {taken:?}");
             taken.push(place);
         }
     }
@@ -111,12 +88,7 @@ mod tests {
     #[test]
     fn the_usual_place_is_above_the_corner() {
         let bounds = Rect::new(0.0, 0.0, 400.0, 300.0);
-        let place = place(
-            &Rect::new(50.0, 60.0, 150.0, 160.0),
-            (80.0, 20.0),
-            &bounds,
-            &[],
-        );
+        let place = place(&Rect::new(50.0, 60.0, 150.0, 160.0), (80.0, 20.0), &bounds, &[]);
         assert_eq!(place, Rect::sized(50.0, 40.0, 80.0, 20.0));
     }
 }

@@ -59,30 +59,17 @@ pub fn grid(tiles: &[Tile], columns: usize) -> RgbImage {
     if tiles.is_empty() {
         return RgbImage::filled(0, 0, BACKGROUND);
     }
-    let columns = if columns == 0 {
-        (tiles.len() as f32).sqrt().ceil() as usize
-    } else {
-        columns.min(tiles.len())
-    };
+    let columns = if columns == 0 { (tiles.len() as f32).sqrt().ceil() as usize } else { columns.min(tiles.len()) };
     let longest = |tile: &Tile| tile.image.height().max(tile.image.width()).max(1);
     let common = tiles.iter().map(longest).max().unwrap_or(1).max(128);
-    let images: Vec<RgbImage> = tiles
-        .iter()
-        .map(|tile| tile.image.enlarged(common / longest(tile)))
-        .collect();
+    let images: Vec<RgbImage> = tiles.iter().map(|tile| tile.image.enlarged(common / longest(tile))).collect();
     let cell = Cell::for_tiles(tiles, &images);
     let (cell_height, cell_width) = (cell.height + cell.strip + cell.gap, cell.width + cell.gap);
     let rows = tiles.len().div_ceil(columns);
-    let mut canvas = Canvas::new(RgbImage::filled(
-        rows * cell_height + cell.gap,
-        columns * cell_width + cell.gap,
-        BACKGROUND,
-    ));
+    let mut canvas =
+        Canvas::new(RgbImage::filled(rows * cell_height + cell.gap, columns * cell_width + cell.gap, BACKGROUND));
     for (at, (tile, image)) in tiles.iter().zip(&images).enumerate() {
-        let (y, x) = (
-            cell.gap + at / columns * cell_height,
-            cell.gap + at % columns * cell_width,
-        );
+        let (y, x) = (cell.gap + at / columns * cell_height, cell.gap + at % columns * cell_width);
         cell.draw(&mut canvas, tile, image, y, x);
     }
     canvas.into_image()
@@ -101,32 +88,14 @@ struct Cell {
 impl Cell {
     fn for_tiles(tiles: &[Tile], images: &[RgbImage]) -> Self {
         let height = images.iter().map(RgbImage::height).max().unwrap_or(0);
-        let width = images
-            .iter()
-            .map(RgbImage::width)
-            .max()
-            .unwrap_or(0)
-            .max(64);
+        let width = images.iter().map(RgbImage::width).max().unwrap_or(0).max(64);
         let text = 12.0 + height.max(width) as f32 / 100.0;
-        let lines = tiles
-            .iter()
-            .map(|tile| tile.caption.lines().count())
-            .max()
-            .unwrap_or(0);
-        Self {
-            height,
-            width,
-            strip: (lines as f32 * line_height(text) + text * 0.4) as usize,
-            gap: 10,
-            text,
-        }
+        let lines = tiles.iter().map(|tile| tile.caption.lines().count()).max().unwrap_or(0);
+        Self { height, width, strip: (lines as f32 * line_height(text) + text * 0.4) as usize, gap: 10, text }
     }
 
     fn draw(&self, canvas: &mut Canvas, tile: &Tile, image: &RgbImage, y: usize, x: usize) {
-        let (top, left) = (
-            y + (self.height - image.height()) / 2,
-            x + (self.width - image.width()) / 2,
-        );
+        let (top, left) = (y + (self.height - image.height()) / 2, x + (self.width - image.width()) / 2);
         let color = match tile.verdict {
             Verdict::Neutral => TEXT,
             Verdict::Right => RIGHT,
@@ -141,8 +110,7 @@ impl Cell {
         for (row, caption) in tile.caption.lines().enumerate() {
             let line = Line::fitted(caption, self.text, self.width as f32);
             let middle = x as f32 + (self.width as f32 - line.width) / 2.0;
-            let top =
-                (y + self.height) as f32 + self.text * 0.5 + row as f32 * line_height(self.text);
+            let top = (y + self.height) as f32 + self.text * 0.5 + row as f32 * line_height(self.text);
             canvas.line(&line, middle.round(), top.round(), color);
         }
     }
@@ -158,28 +126,14 @@ mod tests {
 
     #[test]
     fn both_images_are_there_under_a_strip() {
-        let (left, right) = (
-            RgbImage::filled(40, 100, [200, 0, 0]),
-            RgbImage::filled(60, 120, [0, 0, 200]),
-        );
+        let (left, right) = (RgbImage::filled(40, 100, [200, 0, 0]), RgbImage::filled(60, 120, [0, 0, 200]));
         let picture = side_by_side(&left, &right, ["ground truth", "prediction"]);
         let strip = picture.height() - 60;
-        let count = |color| {
-            picture
-                .data()
-                .chunks_exact(3)
-                .filter(|pixel| *pixel == color)
-                .count()
-        };
-        assert_eq!(
-            (count([200, 0, 0]), count([0, 0, 200])),
-            (40 * 100, 60 * 120)
-        );
+        let count = |color| picture.data().chunks_exact(3).filter(|pixel| *pixel == color).count();
+        assert_eq!((count([200, 0, 0]), count([0, 0, 200])), (40 * 100, 60 * 120));
         assert_eq!(picture.pixel(strip, picture.width() - 1), Some([0, 0, 200]));
-        let written = picture.data()[..strip * picture.width() * 3]
-            .chunks_exact(3)
-            .filter(|p| *p != BACKGROUND)
-            .count();
+        let written =
+            picture.data()[..strip * picture.width() * 3].chunks_exact(3).filter(|p| *p != BACKGROUND).count();
         assert!(written > 200, "{written} pixels of titles");
     }
 
@@ -190,47 +144,22 @@ mod tests {
             caption: caption.into(),
             verdict,
         };
-        let reds = |picture: &RgbImage| {
-            picture
-                .data()
-                .chunks_exact(3)
-                .filter(|pixel| *pixel == WRONG)
-                .count()
-        };
-        let right = grid(
-            &[
-                tile(28, "7", Verdict::Right),
-                tile(28, "3", Verdict::Neutral),
-            ],
-            0,
-        );
-        let wrong = grid(
-            &[tile(28, "7", Verdict::Right), tile(28, "3", Verdict::Wrong)],
-            0,
-        );
+        let reds = |picture: &RgbImage| picture.data().chunks_exact(3).filter(|pixel| *pixel == WRONG).count();
+        let right = grid(&[tile(28, "7", Verdict::Right), tile(28, "3", Verdict::Neutral)], 0);
+        let wrong = grid(&[tile(28, "7", Verdict::Right), tile(28, "3", Verdict::Wrong)], 0);
         assert_eq!(reds(&right), 0);
         assert!(reds(&wrong) > 4 * 112 * 3);
-        let pixels = right
-            .data()
-            .chunks_exact(3)
-            .filter(|pixel| *pixel == [7, 7, 7])
-            .count();
+        let pixels = right.data().chunks_exact(3).filter(|pixel| *pixel == [7, 7, 7]).count();
         assert_eq!(pixels, 2 * 112 * 112);
     }
 
     #[test]
     fn odd_grids_break_nothing() {
         assert_eq!(grid(&[], 3).height(), 0);
-        let tile = |h, w| Tile {
-            image: RgbImage::filled(h, w, [1; 3]),
-            caption: "a\nb\n".into(),
-            verdict: Verdict::Wrong,
-        };
+        let tile =
+            |h, w| Tile { image: RgbImage::filled(h, w, [1; 3]), caption: "a\nb\n".into(), verdict: Verdict::Wrong };
         for columns in [0, 1, 100] {
-            let picture = grid(
-                &[tile(0, 0), tile(1, 300), tile(300, 1), tile(28, 28)],
-                columns,
-            );
+            let picture = grid(&[tile(0, 0), tile(1, 300), tile(300, 1), tile(28, 28)], columns);
             assert!(picture.encode_png().is_ok());
         }
         let none = RgbImage::filled(0, 0, [0; 3]);

@@ -24,11 +24,7 @@ impl<'a> MaskRef<'a> {
             "a mask of {height} × {width} pixels needs {height} × {width} bytes, got {}",
             data.len()
         );
-        Ok(Self {
-            data,
-            height,
-            width,
-        })
+        Ok(Self { data, height, width })
     }
 
     /// Whether the pixel at row `y` and column `x` is inside the mask.
@@ -92,52 +88,30 @@ impl Patch {
     fn cut(mask: &MaskRef, bounds: &Rect, style: &MaskStyle) -> Self {
         let scale = style.enlarged.max(1);
         let (top, left) = (bounds.y1 as usize, bounds.x1 as usize);
-        let (height, width) = (
-            (bounds.y2 as usize - top) * scale,
-            (bounds.x2 as usize - left) * scale,
-        );
-        let inside = (0..height * width)
-            .map(|at| mask.contains(top + at / width / scale, left + at % width / scale))
-            .collect();
-        Self {
-            top: top * scale,
-            left: left * scale,
-            height,
-            width,
-            inside,
-        }
+        let (height, width) = ((bounds.y2 as usize - top) * scale, (bounds.x2 as usize - left) * scale);
+        let inside =
+            (0..height * width).map(|at| mask.contains(top + at / width / scale, left + at % width / scale)).collect();
+        Self { top: top * scale, left: left * scale, height, width, inside }
     }
 
     /// How many steps each pixel is inside the mask, counted up to `most + 1`; 0 outside. Beyond the patch is outside.
     ///
     /// Steps go alternately to four and to eight neighbours, whose distance is an octagon and so nearly round.
     fn depth(&self, most: usize) -> Vec<usize> {
-        let mut depth: Vec<usize> = self
-            .inside
-            .iter()
-            .map(|&inside| usize::from(inside) * (most + 1))
-            .collect();
+        let mut depth: Vec<usize> = self.inside.iter().map(|&inside| usize::from(inside) * (most + 1)).collect();
         for step in 0..most {
             // What is still deep but touches something shallower is `step + 1` deep.
             let deep = |y: Option<usize>, x: Option<usize>| match (y, x) {
-                (Some(y), Some(x)) if y < self.height && x < self.width => {
-                    depth[y * self.width + x] > step
-                }
+                (Some(y), Some(x)) if y < self.height && x < self.width => depth[y * self.width + x] > step,
                 _ => false,
             };
             let mut found = Vec::new();
             for at in (0..depth.len()).filter(|&at| depth[at] > most) {
                 let (y, x) = (at / self.width, at % self.width);
-                let (rows, columns) = (
-                    [y.checked_sub(1), Some(y + 1)],
-                    [x.checked_sub(1), Some(x + 1)],
-                );
-                let sides = rows.iter().all(|&row| deep(row, Some(x)))
-                    && columns.iter().all(|&column| deep(Some(y), column));
-                let corners = step % 2 == 0
-                    || rows
-                        .iter()
-                        .all(|&row| columns.iter().all(|&column| deep(row, column)));
+                let (rows, columns) = ([y.checked_sub(1), Some(y + 1)], [x.checked_sub(1), Some(x + 1)]);
+                let sides =
+                    rows.iter().all(|&row| deep(row, Some(x))) && columns.iter().all(|&column| deep(Some(y), column));
+                let corners = step % 2 == 0 || rows.iter().all(|&row| columns.iter().all(|&column| deep(row, column)));
                 if !(sides && corners) {
                     found.push(at);
                 }
@@ -164,24 +138,11 @@ mod tests {
         for enlarged in [1, 3] {
             let gray = RgbImage::filled(10 * enlarged, 10 * enlarged, [100; 3]);
             let mut canvas = Canvas::new(gray);
-            paint(
-                &mut canvas,
-                &mask,
-                &MaskStyle {
-                    color: [240, 100, 100],
-                    alpha: 0.5,
-                    contour: 1,
-                    enlarged,
-                },
-            );
+            paint(&mut canvas, &mask, &MaskStyle { color: [240, 100, 100], alpha: 0.5, contour: 1, enlarged });
             let red = |y: usize, x: usize| canvas.image().pixel(y, x).unwrap()[0];
             for y in 0..10 * enlarged {
                 for x in 0..10 * enlarged {
-                    assert_eq!(
-                        red(y, x) != 100,
-                        mask.contains(y / enlarged, x / enlarged),
-                        "{y} {x}"
-                    );
+                    assert_eq!(red(y, x) != 100, mask.contains(y / enlarged, x / enlarged), "{y} {x}");
                 }
             }
             assert_eq!(red(5 * enlarged, 4 * enlarged), 170, "the filling");
@@ -195,11 +156,6 @@ mod tests {
             let data = vec![0; height * width];
             assert_eq!(MaskRef::new(&data, height, width).unwrap().bounds(), None);
         }
-        assert!(
-            MaskRef::new(&[0; 3], 2, 2)
-                .unwrap_err()
-                .to_string()
-                .contains("2 × 2")
-        );
+        assert!(MaskRef::new(&[0; 3], 2, 2).unwrap_err().to_string().contains("2 × 2"));
     }
 }

@@ -42,29 +42,19 @@ pub fn class_color(class_id: i64) -> Color {
 pub fn text_color_on(background: Color) -> Color {
     let light = luminance(background);
     let (on_black, on_white) = ((light + 0.05) / 0.05, 1.05 / (light + 0.05));
-    if on_black >= on_white {
-        [0, 0, 0]
-    } else {
-        [255, 255, 255]
-    }
+    if on_black >= on_white { [0, 0, 0] } else { [255, 255, 255] }
 }
 
 /// `share` of `b` in `a`, channel by channel.
 pub(super) fn mix(a: Color, b: Color, share: f32) -> Color {
-    std::array::from_fn(|i| {
-        (f32::from(a[i]) + (f32::from(b[i]) - f32::from(a[i])) * share).round() as u8
-    })
+    std::array::from_fn(|i| (f32::from(a[i]) + (f32::from(b[i]) - f32::from(a[i])) * share).round() as u8)
 }
 
 /// Relative luminance of an sRGB colour, 0 to 1 (WCAG 2.2).
 fn luminance(color: Color) -> f32 {
     let [r, g, b] = color.map(|channel| {
         let value = f32::from(channel) / 255.0;
-        if value <= 0.04045 {
-            value / 12.92
-        } else {
-            ((value + 0.055) / 1.055).powf(2.4)
-        }
+        if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
     });
     0.2126 * r + 0.7152 * g + 0.0722 * b
 }
@@ -78,11 +68,7 @@ mod tests {
         let colors: Vec<Color> = (0..60).map(class_color).collect();
         for (i, a) in colors.iter().enumerate() {
             for b in &colors[..i] {
-                let distance: i32 = a
-                    .iter()
-                    .zip(b)
-                    .map(|(&a, &b)| (i32::from(a) - i32::from(b)).abs())
-                    .sum();
+                let distance: i32 = a.iter().zip(b).map(|(&a, &b)| (i32::from(a) - i32::from(b)).abs()).sum();
                 assert!(distance >= 20, "{a:?} and {b:?}");
             }
         }

@@ -4,9 +4,8 @@ use std::sync::LazyLock;
 
 use ab_glyph::{Font, FontRef, Glyph, PxScale, ScaleFont, point};
 
-static FONT: LazyLock<FontRef<'static>> = LazyLock::new(|| {
-    FontRef::try_from_slice(dejavu::sans::bold()).expect("the font built into the program is sound")
-});
+static FONT: LazyLock<FontRef<'static>> =
+    LazyLock::new(|| FontRef::try_from_slice(dejavu::sans::bold()).expect("the font built into the program is sound"));
 
 /// One line of text laid out at a size: its extent and its glyphs, relative to the top left corner.
 pub(super) struct Line {
@@ -22,9 +21,8 @@ impl Line {
     pub(super) fn new(text: &str, size: f32) -> Self {
         let font = FONT.as_scaled(PxScale::from(size));
         // A capital H gives the height that the eye centres on.
-        let cap_height = font
-            .outline_glyph(font.scaled_glyph('H'))
-            .map_or(size * 0.7, |outline| outline.px_bounds().height());
+        let cap_height =
+            font.outline_glyph(font.scaled_glyph('H')).map_or(size * 0.7, |outline| outline.px_bounds().height());
         let (mut width, mut last) = (0.0, None);
         let mut glyphs = Vec::new();
         for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
@@ -37,11 +35,7 @@ impl Line {
             last = Some(glyph.id);
             glyphs.push(glyph);
         }
-        Self {
-            width,
-            cap_height,
-            glyphs,
-        }
+        Self { width, cap_height, glyphs }
     }
 
     /// `text` laid out, ending in an ellipsis where it is wider than `room` pixels.
@@ -56,11 +50,7 @@ impl Line {
         let (mut fits, mut too_long) = (0, ends.len());
         while too_long - fits > 1 {
             let middle = (fits + too_long) / 2;
-            if cut(middle).width <= room {
-                fits = middle
-            } else {
-                too_long = middle
-            }
+            if cut(middle).width <= room { fits = middle } else { too_long = middle }
         }
         cut(fits)
     }
@@ -75,9 +65,7 @@ impl Line {
             };
             let bounds = outline.px_bounds();
             let (x0, y0) = (bounds.min.x as i64, bounds.min.y as i64);
-            outline.draw(|x, y, coverage| {
-                paint(y0 + i64::from(y), x0 + i64::from(x), coverage.min(1.0))
-            });
+            outline.draw(|x, y, coverage| paint(y0 + i64::from(y), x0 + i64::from(x), coverage.min(1.0)));
         }
     }
 }
@@ -93,11 +81,7 @@ mod tests {
         assert!(whole.width > 100.0 && whole.cap_height > 8.0);
         for room in [150.0, 60.0, 30.0] {
             let line = Line::fitted(text, 16.0, room);
-            assert!(
-                line.width <= room && line.width > room / 3.0,
-                "{} in {room}",
-                line.width
-            );
+            assert!(line.width <= room && line.width > room / 3.0, "{} in {room}", line.width);
         }
         // Nothing fits here, and nothing breaks.
         for text in ["", "x", "日本語", "a\tb\n"] {

@@ -23,8 +23,8 @@ use std::sync::Arc;
 pub use build::BuildContext;
 pub use context::{Clock, Precision, RunContext};
 pub use folder::RunFolder;
-pub use running::{Ending, RunOptions, Running};
 pub use record::{Progress, Record, RecordValue, Summary};
+pub use running::{Ending, RunOptions, Running};
 pub use state::{State, Stateful};
 
 use crate::components::{

@@ -160,7 +160,10 @@ impl Running {
         info.insert("ended".into(), json!(super::context::now()));
         info.insert("seconds".into(), json!(self.started.elapsed().as_secs_f64()));
         info.insert("error".into(), json!(error));
-        info.insert("values".into(), self.context.values().into_iter().map(|(k, v)| (k, super::record::number(v))).collect());
+        info.insert(
+            "values".into(),
+            self.context.values().into_iter().map(|(k, v)| (k, super::record::number(v))).collect(),
+        );
         if let Err(problem) = self.context.folder.write_info(&info) {
             tracing::error!("run.json: {problem:#}");
         }
@@ -181,7 +184,10 @@ fn start_info(folder: &RunFolder, plan: &Plan, options: &RunOptions, device: &st
     info.insert("resumed_from".into(), json!(options.resume.as_ref().map(|path| path.display().to_string())));
     info.insert("process".into(), json!(std::process::id()));
     let pipe = env!("CARGO_PKG_VERSION");
-    info.insert("versions".into(), json!({ "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision }));
+    info.insert(
+        "versions".into(),
+        json!({ "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision }),
+    );
     info.insert("git".into(), git());
     info.insert("machine".into(), machine());
     if !former.is_empty() {

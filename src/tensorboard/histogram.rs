@@ -7,14 +7,10 @@ use std::sync::LazyLock;
 
 /// Bucket edges in ascending order, `[1549]`.
 static EDGES: LazyLock<Vec<f64>> = LazyLock::new(|| {
-    let positive: Vec<f64> = std::iter::successors(Some(1e-12), |edge| Some(edge * 1.1))
-        .take_while(|&edge| edge < 1e20)
-        .collect();
+    let positive: Vec<f64> =
+        std::iter::successors(Some(1e-12), |edge| Some(edge * 1.1)).take_while(|&edge| edge < 1e20).collect();
     let negative = positive.iter().rev().map(|edge| -edge);
-    negative
-        .chain([0.0])
-        .chain(positive.iter().copied())
-        .collect()
+    negative.chain([0.0]).chain(positive.iter().copied()).collect()
 });
 
 /// The counts and moments of a set of finite values: TensorBoard's `HistogramProto`.
@@ -47,11 +43,7 @@ impl Histogram {
         let mut counts = vec![0u64; last];
         let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
         let (mut num, mut sum, mut sum_squares) = (0u64, 0.0, 0.0);
-        for value in values
-            .iter()
-            .filter(|value| value.is_finite())
-            .map(|&value| f64::from(value))
-        {
+        for value in values.iter().filter(|value| value.is_finite()).map(|&value| f64::from(value)) {
             (min, max) = (min.min(value), max.max(value));
             num += 1;
             sum += value;
@@ -67,17 +59,8 @@ impl Histogram {
         if num == 0 {
             return None;
         }
-        let (bucket_limits, bucket_counts) =
-            support(edges, &counts).unwrap_or((vec![max], vec![num as f64]));
-        Some(Self {
-            min,
-            max,
-            num,
-            sum,
-            sum_squares,
-            bucket_limits,
-            bucket_counts,
-        })
+        let (bucket_limits, bucket_counts) = support(edges, &counts).unwrap_or((vec![max], vec![num as f64]));
+        Some(Self { min, max, num, sum, sum_squares, bucket_limits, bucket_counts })
     }
 }
 

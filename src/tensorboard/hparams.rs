@@ -54,9 +54,7 @@ impl HParam {
 pub(super) fn experiment(hparams: &[(&str, HParam)], metrics: &[&str], wall_time: f64) -> Message {
     let mut experiment = Message::new().double(3, wall_time);
     for (name, value) in hparams {
-        let info = Message::new()
-            .string(1, name)
-            .int(4, value.data_type() as i64);
+        let info = Message::new().string(1, name).int(4, value.data_type() as i64);
         experiment = experiment.message(4, &info);
     }
     for tag in metrics {
@@ -72,16 +70,9 @@ pub(super) fn session_start(hparams: &[(&str, HParam)], wall_time: f64) -> Messa
     let mut info = Message::new();
     for (name, value) in hparams {
         // A map entry: key 1, value 2.
-        info = info.message(
-            1,
-            &Message::new().string(1, name).message(2, &value.message()),
-        );
+        info = info.message(1, &Message::new().string(1, name).message(2, &value.message()));
     }
-    plugin_value(
-        "_hparams_/session_start_info",
-        3,
-        &info.double(5, wall_time),
-    )
+    plugin_value("_hparams_/session_start_info", 3, &info.double(5, wall_time))
 }
 
 /// `SessionEndInfo`: how and when it ended.

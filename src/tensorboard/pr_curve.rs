@@ -35,10 +35,7 @@ impl PrCurve {
             labels.len(),
             scores.len()
         );
-        ensure!(
-            thresholds >= 2,
-            "a PR curve needs at least 2 thresholds, got {thresholds}"
-        );
+        ensure!(thresholds >= 2, "a PR curve needs at least 2 thresholds, got {thresholds}");
         let mut positives = vec![0.0; thresholds];
         let mut negatives = vec![0.0; thresholds];
         for (index, (&label, &score)) in labels.iter().zip(scores).enumerate() {
@@ -47,43 +44,20 @@ impl PrCurve {
                 "a PR curve needs scores in [0, 1], got {score} at index {index}: apply a sigmoid or softmax first"
             );
             let bucket = (score * (thresholds - 1) as f32).floor() as usize;
-            let side = if label {
-                &mut positives
-            } else {
-                &mut negatives
-            };
+            let side = if label { &mut positives } else { &mut negatives };
             side[bucket.min(thresholds - 1)] += 1.0;
         }
-        Ok(Self::from_counts(
-            at_or_above(&positives),
-            at_or_above(&negatives),
-        ))
+        Ok(Self::from_counts(at_or_above(&positives), at_or_above(&negatives)))
     }
 
     /// The curve from the positives and negatives counted at or above each threshold; the first entries are the totals.
     fn from_counts(tp: Vec<f64>, fp: Vec<f64>) -> Self {
-        let below = |counts: &[f64]| {
-            counts
-                .iter()
-                .map(|count| counts[0] - count)
-                .collect::<Vec<_>>()
-        };
-        let ratio = |a: &[f64], b: &[f64]| {
-            a.iter()
-                .zip(b)
-                .map(|(a, b)| a / (a + b).max(MINIMUM_COUNT))
-                .collect::<Vec<_>>()
-        };
+        let below = |counts: &[f64]| counts.iter().map(|count| counts[0] - count).collect::<Vec<_>>();
+        let ratio =
+            |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a / (a + b).max(MINIMUM_COUNT)).collect::<Vec<_>>();
         let (tn, fn_) = (below(&fp), below(&tp));
         let (precision, recall) = (ratio(&tp, &fp), ratio(&tp, &fn_));
-        Self {
-            true_positives: tp,
-            false_positives: fp,
-            true_negatives: tn,
-            false_negatives: fn_,
-            precision,
-            recall,
-        }
+        Self { true_positives: tp, false_positives: fp, true_negatives: tn, false_negatives: fn_, precision, recall }
     }
 
     /// The number of thresholds `T`.
@@ -134,8 +108,7 @@ mod tests {
     #[test]
     fn counts_by_hand() {
         // Thresholds 0, 0.5, 1; the score 0.5 counts at its own threshold.
-        let curve =
-            PrCurve::from_scores(&[true, true, false, false], &[1.0, 0.4, 0.5, 0.1], 3).unwrap();
+        let curve = PrCurve::from_scores(&[true, true, false, false], &[1.0, 0.4, 0.5, 0.1], 3).unwrap();
         assert_eq!(curve.true_positives, [2.0, 1.0, 1.0]);
         assert_eq!(curve.false_positives, [2.0, 1.0, 0.0]);
         assert_eq!(curve.true_negatives, [0.0, 1.0, 2.0]);
@@ -147,9 +120,7 @@ mod tests {
     #[test]
     fn bad_input_is_refused_with_a_reason() {
         let refused = |labels: &[bool], scores: &[f32], thresholds| {
-            PrCurve::from_scores(labels, scores, thresholds)
-                .unwrap_err()
-                .to_string()
+            PrCurve::from_scores(labels, scores, thresholds).unwrap_err().to_string()
         };
         assert!(refused(&[true], &[], 10).contains("1 labels and 0 scores"));
         assert!(refused(&[true], &[0.5], 1).contains("at least 2"));

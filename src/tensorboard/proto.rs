@@ -107,29 +107,14 @@ mod tests {
     #[test]
     fn fields_are_encoded_as_protobuf_has_them() {
         check(Message::new().int(1, 150), &[0x08, 0x96, 0x01]);
-        check(
-            Message::new().int(2, -1),
-            &[0x10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
-        );
+        check(Message::new().int(2, -1), &[0x10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]);
         check(Message::new().int(16, 0), &[0x80, 0x01, 0x00]);
         check(Message::new().bool(3, true), &[0x18, 1]);
         check(Message::new().float(2, 1.0), &[0x15, 0, 0, 0x80, 0x3f]);
-        check(
-            Message::new().double(1, -2.0),
-            &[0x09, 0, 0, 0, 0, 0, 0, 0, 0xc0],
-        );
+        check(Message::new().double(1, -2.0), &[0x09, 0, 0, 0, 0, 0, 0, 0, 0xc0]);
         check(Message::new().string(2, "testing"), b"\x12\x07testing");
-        check(
-            Message::new().message(3, &Message::new().int(1, 150)),
-            &[0x1a, 0x03, 0x08, 0x96, 0x01],
-        );
-        check(
-            Message::new().floats(5, [1.0, 0.0].into_iter()),
-            &[0x2a, 8, 0, 0, 0x80, 0x3f, 0, 0, 0, 0],
-        );
-        check(
-            Message::new().doubles(6, &[1.0]),
-            &[0x32, 8, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f],
-        );
+        check(Message::new().message(3, &Message::new().int(1, 150)), &[0x1a, 0x03, 0x08, 0x96, 0x01]);
+        check(Message::new().floats(5, [1.0, 0.0].into_iter()), &[0x2a, 8, 0, 0, 0x80, 0x3f, 0, 0, 0, 0]);
+        check(Message::new().doubles(6, &[1.0]), &[0x32, 8, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
     }
 }

@@ -2,9 +2,7 @@
 
 /// TensorFlow masks each CRC so that the checksum of data that holds checksums stays meaningful.
 fn masked_crc(data: &[u8]) -> u32 {
-    crc32c::crc32c(data)
-        .rotate_right(15)
-        .wrapping_add(0xa282_ead8)
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// Appends `data` as one record: `u64 length, u32 crc(length), data, u32 crc(data)`, all little-endian.

@@ -30,31 +30,21 @@ pub(super) fn scalar(tag: &str, value: f64) -> Message {
 /// Markdown text, as a string tensor of rank 0.
 pub(super) fn text(tag: &str, markdown: &str) -> Message {
     let metadata = plugin_metadata("text", Message::new().int(1, 0), Some(DATA_CLASS_TENSOR));
-    let tensor = Message::new()
-        .int(1, DT_STRING)
-        .message(2, &Message::new())
-        .string(8, markdown);
-    Message::new()
-        .string(1, tag)
-        .message(9, &metadata)
-        .message(8, &tensor)
+    let tensor = Message::new().int(1, DT_STRING).message(2, &Message::new()).string(8, markdown);
+    Message::new().string(1, tag).message(9, &metadata).message(8, &tensor)
 }
 
 /// A PNG image of `height` × `width` pixels.
 pub(super) fn image(tag: &str, height: usize, width: usize, png: &[u8]) -> Result<Message> {
-    let header =
-        PngHeader::read(png).with_context(|| format!("image `{tag}` is not a PNG file"))?;
+    let header = PngHeader::read(png).with_context(|| format!("image `{tag}` is not a PNG file"))?;
     ensure!(
         (header.height as usize, header.width as usize) == (height, width),
         "image `{tag}` is said to be {height} × {width} (height × width) but its PNG is {} × {}",
         header.height,
         header.width
     );
-    let image = Message::new()
-        .int(1, header.height.into())
-        .int(2, header.width.into())
-        .int(3, header.channels)
-        .bytes(4, png);
+    let image =
+        Message::new().int(1, header.height.into()).int(2, header.width.into()).int(3, header.channels).bytes(4, png);
     Ok(Message::new().string(1, tag).message(4, &image))
 }
 
@@ -73,29 +63,15 @@ pub(super) fn histogram(tag: &str, histogram: &Histogram) -> Message {
 
 /// A precision-recall curve, as a float tensor `[6, T]`.
 pub(super) fn pr_curve(tag: &str, curve: &PrCurve) -> Result<Message> {
-    let thresholds = curve
-        .thresholds()
-        .with_context(|| format!("PR curve `{tag}`"))?;
+    let thresholds = curve.thresholds().with_context(|| format!("PR curve `{tag}`"))?;
     let content = Message::new().int(1, 0).int(2, thresholds as i64);
     let metadata = plugin_metadata("pr_curves", content, Some(DATA_CLASS_TENSOR));
     let rows = curve.rows();
     let dim = |size: usize| Message::new().int(1, size as i64);
-    let shape = Message::new()
-        .message(2, &dim(rows.len()))
-        .message(2, &dim(thresholds));
-    let numbers: Vec<f32> = rows
-        .into_iter()
-        .flatten()
-        .map(|&number| number as f32)
-        .collect();
-    let tensor = Message::new()
-        .int(1, DT_FLOAT)
-        .message(2, &shape)
-        .floats(5, numbers.into_iter());
-    Ok(Message::new()
-        .string(1, tag)
-        .message(9, &metadata)
-        .message(8, &tensor))
+    let shape = Message::new().message(2, &dim(rows.len())).message(2, &dim(thresholds));
+    let numbers: Vec<f32> = rows.into_iter().flatten().map(|&number| number as f32).collect();
+    let tensor = Message::new().int(1, DT_FLOAT).message(2, &shape).floats(5, numbers.into_iter());
+    Ok(Message::new().string(1, tag).message(9, &metadata).message(8, &tensor))
 }
 
 /// What the first chunk of a PNG says.
@@ -108,21 +84,10 @@ struct PngHeader {
 impl PngHeader {
     /// Reads the signature and the IHDR chunk (PNG specification, 5.2 and 11.2.2).
     fn read(png: &[u8]) -> Result<Self> {
-        ensure!(
-            png.starts_with(b"\x89PNG\r\n\x1a\n"),
-            "the PNG signature is missing"
-        );
-        ensure!(
-            png.get(12..16) == Some(b"IHDR".as_slice()),
-            "the IHDR chunk is missing"
-        );
-        let number = |at: usize| -> Option<u32> {
-            Some(u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?))
-        };
-        let (width, height) = (
-            number(16).context("the file is cut off")?,
-            number(20).context("the file is cut off")?,
-        );
+        ensure!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "the PNG signature is missing");
+        ensure!(png.get(12..16) == Some(b"IHDR".as_slice()), "the IHDR chunk is missing");
+        let number = |at: usize| -> Option<u32> { Some(u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?)) };
+        let (width, height) = (number(16).context("the file is cut off")?, number(20).context("the file is cut off")?);
         let channels = match png.get(25) {
             Some(0) => 1,
             Some(4) => 2,
@@ -130,10 +95,6 @@ impl PngHeader {
             Some(_) => 3,
             None => anyhow::bail!("the file is cut off"),
         };
-        Ok(Self {
-            height,
-            width,
-            channels,
-        })
+        Ok(Self { height, width, channels })
     }
 }

@@ -86,9 +86,7 @@ impl EventWriter {
 
     /// Seconds since 1970.
     pub fn now() -> f64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |time| time.as_secs_f64())
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
     }
 
     /// A point of a line chart. Stored in single precision, as TensorBoard has it; NaN and infinities are shown as such.
@@ -129,13 +127,7 @@ impl EventWriter {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn histogram(
-        &mut self,
-        tag: &str,
-        step: i64,
-        wall_time: f64,
-        values: &[f32],
-    ) -> Result<usize> {
+    pub fn histogram(&mut self, tag: &str, step: i64, wall_time: f64, values: &[f32]) -> Result<usize> {
         let Some(histogram) = Histogram::of(values) else {
             return Ok(values.len());
         };
@@ -147,13 +139,7 @@ impl EventWriter {
     ///
     /// # Errors
     /// Rows of different lengths; the file cannot be written.
-    pub fn pr_curve(
-        &mut self,
-        tag: &str,
-        step: i64,
-        wall_time: f64,
-        curve: &PrCurve,
-    ) -> Result<()> {
+    pub fn pr_curve(&mut self, tag: &str, step: i64, wall_time: f64, curve: &PrCurve) -> Result<()> {
         self.summary(step, wall_time, &summary::pr_curve(tag, curve)?)
     }
 
@@ -190,11 +176,9 @@ impl EventWriter {
                 error.kind() != ErrorKind::NotFound,
                 "the TensorBoard event file {path} was removed while the run writes it: records are being lost"
             );
-            return Err(error)
-                .with_context(|| format!("cannot reach the TensorBoard event file {path}"));
+            return Err(error).with_context(|| format!("cannot reach the TensorBoard event file {path}"));
         }
-        self.write_pending()
-            .with_context(|| format!("cannot write the TensorBoard event file {path}"))
+        self.write_pending().with_context(|| format!("cannot write the TensorBoard event file {path}"))
     }
 
     /// Flushes and ends the file.
@@ -210,44 +194,27 @@ impl EventWriter {
             !suffix.contains(['/', '\\', '\0']),
             "the suffix {suffix:?} of an event file must be part of a file name: leave out slashes"
         );
-        fs::create_dir_all(dir).with_context(|| {
-            format!(
-                "cannot make the folder {} for TensorBoard event files",
-                dir.display()
-            )
-        })?;
-        let seconds = seconds_after(dir).with_context(|| {
-            format!(
-                "cannot list the folder {} of TensorBoard event files",
-                dir.display()
-            )
-        })?;
+        fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the folder {} for TensorBoard event files", dir.display()))?;
+        let seconds = seconds_after(dir)
+            .with_context(|| format!("cannot list the folder {} of TensorBoard event files", dir.display()))?;
         let (host, pid) = (host_name(), std::process::id());
         loop {
             let number = FILES.fetch_add(1, Ordering::Relaxed);
-            let path = dir.join(format!(
-                "events.out.tfevents.{seconds:010}.{host}.{pid}.{number}{suffix}"
-            ));
+            let path = dir.join(format!("events.out.tfevents.{seconds:010}.{host}.{pid}.{number}{suffix}"));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok(Self::over(path, file)),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 Err(error) => {
-                    return Err(error).with_context(|| {
-                        format!("cannot make the TensorBoard event file {}", path.display())
-                    });
+                    return Err(error)
+                        .with_context(|| format!("cannot make the TensorBoard event file {}", path.display()));
                 }
             }
         }
     }
 
     fn over(path: PathBuf, file: File) -> Self {
-        Self {
-            path,
-            file,
-            pending: Vec::new(),
-            written: 0,
-            torn: false,
-        }
+        Self { path, file, pending: Vec::new(), written: 0, torn: false }
     }
 
     fn file_version(&mut self, step: i64) -> Result<()> {
@@ -260,16 +227,10 @@ impl EventWriter {
 
     fn event(&mut self, event: Message) -> Result<()> {
         if self.pending.len() >= PENDING_LIMIT {
-            self.flush().context(
-                "64 MiB of TensorBoard records wait to be written and this one is dropped",
-            )?;
+            self.flush().context("64 MiB of TensorBoard records wait to be written and this one is dropped")?;
         }
         record::append(&mut self.pending, &event.into_bytes());
-        if self.pending.len() >= FLUSH_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.pending.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn write_pending(&mut self) -> std::io::Result<()> {
@@ -317,9 +278,7 @@ fn seconds_after(dir: &Path) -> std::io::Result<u64> {
     let mut seconds = EventWriter::now() as u64;
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let stamp = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("events.out.tfevents."));
+        let stamp = name.to_str().and_then(|name| name.strip_prefix("events.out.tfevents."));
         let stamp = stamp.and_then(|rest| rest.split('.').next()?.parse::<u64>().ok());
         if let Some(stamp) = stamp.filter(|&stamp| stamp < LARGEST) {
             seconds = seconds.max(stamp + 1);
@@ -335,16 +294,8 @@ fn host_name() -> String {
         .or_else(|| std::env::var("HOSTNAME").ok())
         .or_else(|| std::env::var("COMPUTERNAME").ok())
         .unwrap_or_default();
-    let name: String = name
-        .trim()
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
-        .collect();
-    if name.is_empty() {
-        "localhost".into()
-    } else {
-        name
-    }
+    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
+    if name.is_empty() { "localhost".into() } else { name }
 }
 
 #[cfg(test)]
@@ -354,33 +305,13 @@ mod tests {
     #[test]
     fn files_of_a_folder_sort_in_the_order_of_their_making() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(
-            dir.path().join("events.out.tfevents.5000000000.other.1.0"),
-            "",
-        )
-        .unwrap();
-        fs::write(
-            dir.path().join("events.out.tfevents.99999999999.odd.1.0"),
-            "",
-        )
-        .unwrap();
-        let paths: Vec<_> = (0..3)
-            .map(|_| {
-                EventWriter::create(dir.path(), Some(".x"))
-                    .unwrap()
-                    .path()
-                    .to_owned()
-            })
-            .collect();
+        fs::write(dir.path().join("events.out.tfevents.5000000000.other.1.0"), "").unwrap();
+        fs::write(dir.path().join("events.out.tfevents.99999999999.odd.1.0"), "").unwrap();
+        let paths: Vec<_> =
+            (0..3).map(|_| EventWriter::create(dir.path(), Some(".x")).unwrap().path().to_owned()).collect();
         assert!(paths.is_sorted(), "{paths:?}");
-        let names: Vec<_> = paths
-            .iter()
-            .map(|path| path.file_name().unwrap().to_str().unwrap())
-            .collect();
-        assert!(
-            names[0].starts_with("events.out.tfevents.5000000001."),
-            "{names:?}"
-        );
+        let names: Vec<_> = paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert!(names[0].starts_with("events.out.tfevents.5000000001."), "{names:?}");
         assert!(names.iter().all(|name| name.ends_with(".x")), "{names:?}");
     }
 
@@ -395,29 +326,14 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error_and_bounds_memory() {
         let full = Path::new("/dev/full");
-        let mut writer = EventWriter::over(
-            full.into(),
-            OpenOptions::new().write(true).open(full).unwrap(),
-        );
+        let mut writer = EventWriter::over(full.into(), OpenOptions::new().write(true).open(full).unwrap());
         writer.scalar("loss", 1, 0.0, 1.0).unwrap();
         let error = format!("{:#}", writer.flush().unwrap_err());
-        assert!(
-            error.contains("cannot write the TensorBoard event file /dev/full"),
-            "{error}"
-        );
-        assert!(
-            !writer.pending.is_empty(),
-            "the record waits for the next flush"
-        );
+        assert!(error.contains("cannot write the TensorBoard event file /dev/full"), "{error}");
+        assert!(!writer.pending.is_empty(), "the record waits for the next flush");
         let long = "x".repeat(8 << 20);
-        let errors = (0..12)
-            .filter(|_| writer.text("t", 1, 0.0, &long).is_err())
-            .count();
+        let errors = (0..12).filter(|_| writer.text("t", 1, 0.0, &long).is_err()).count();
         assert_eq!(errors, 12);
-        assert!(
-            writer.pending.len() < PENDING_LIMIT + (9 << 20),
-            "{}",
-            writer.pending.len()
-        );
+        assert!(writer.pending.len() < PENDING_LIMIT + (9 << 20), "{}", writer.pending.len());
     }
 }

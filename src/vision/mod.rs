@@ -34,9 +34,6 @@ pub mod sampler;
 // pending: samples
 // pending: transform
 
-
-
-
 pub use options::{BackboneOptions, FasterRcnnOptions, MaskRcnnOptions};
 pub use resnet::{ResNet, ResNetKind};
 

@@ -80,9 +80,7 @@ fn take<'a>(data: &mut &'a [u8], count: usize) -> &'a [u8] {
 /// CRC-32C bit by bit, so that a fault of the crate in use would show, then TensorFlow's mask.
 fn masked_crc(data: &[u8]) -> u32 {
     let crc = !data.iter().fold(!0u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 }
-        })
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
     });
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -94,10 +92,7 @@ fn read_events(path: &Path) -> Vec<Fields> {
     while !data.is_empty() {
         let head = take(&mut data, 8);
         assert_eq!(take(&mut data, 4), masked_crc(head).to_le_bytes());
-        let body = take(
-            &mut data,
-            u64::from_le_bytes(head.try_into().unwrap()) as usize,
-        );
+        let body = take(&mut data, u64::from_le_bytes(head.try_into().unwrap()) as usize);
         assert_eq!(take(&mut data, 4), masked_crc(body).to_le_bytes());
         events.push(Fields::parse(body));
     }
@@ -110,11 +105,7 @@ fn small_png() -> (Vec<u8>, Vec<u8>) {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, 3, 2);
     encoder.set_color(png::ColorType::Rgb);
-    encoder
-        .write_header()
-        .unwrap()
-        .write_image_data(&pixels)
-        .unwrap();
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
     (pixels, file)
 }
 
@@ -136,35 +127,19 @@ fn records_are_framed_and_fields_are_where_they_belong() {
     assert_eq!(events[1].0[&2], [Raw::Varint(7)]);
     let value = events[1].message(5).message(1);
     assert_eq!(value.text(1), "loss/box");
-    assert_eq!(
-        value.0[&2],
-        [Raw::Fixed32(0)],
-        "a zero is written, or the value would have no kind"
-    );
+    assert_eq!(value.0[&2], [Raw::Fixed32(0)], "a zero is written, or the value would have no kind");
     assert_eq!(events[2].0[&2], [Raw::Varint(u64::MAX)]);
-    assert_eq!(
-        events[2].message(5).message(1).0[&2],
-        [Raw::Fixed32(f32::INFINITY.to_bits())]
-    );
+    assert_eq!(events[2].message(5).message(1).0[&2], [Raw::Fixed32(f32::INFINITY.to_bits())]);
     let image = events[3].message(5).message(1).message(4);
     assert_eq!(image.bytes(4), png);
-    assert_eq!(
-        (&image.0[&1], &image.0[&2]),
-        (&vec![Raw::Varint(2)], &vec![Raw::Varint(3)])
-    );
+    assert_eq!((&image.0[&1], &image.0[&2]), (&vec![Raw::Varint(2)], &vec![Raw::Varint(3)]));
 }
 
 #[test]
 fn a_resumed_file_comes_later_and_starts_a_session_at_its_step() {
     let dir = tempfile::tempdir().unwrap();
-    let first = EventWriter::create(dir.path(), None)
-        .unwrap()
-        .path()
-        .to_owned();
-    let second = EventWriter::create_resumed(dir.path(), 40)
-        .unwrap()
-        .path()
-        .to_owned();
+    let first = EventWriter::create(dir.path(), None).unwrap().path().to_owned();
+    let second = EventWriter::create_resumed(dir.path(), 40).unwrap().path().to_owned();
     assert!(first.file_name() < second.file_name());
     let events = read_events(&second);
     assert_eq!(events[0].text(3), "brain.Event:2");
@@ -180,19 +155,10 @@ fn images_that_are_not_what_they_are_said_to_be_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = EventWriter::create(dir.path(), None).unwrap();
     let (_, png) = small_png();
-    let swapped = writer
-        .image_png("x", 0, 0.0, 3, 2, &png)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        swapped.contains("`x`") && swapped.contains("2 × 3"),
-        "{swapped}"
-    );
+    let swapped = writer.image_png("x", 0, 0.0, 3, 2, &png).unwrap_err().to_string();
+    assert!(swapped.contains("`x`") && swapped.contains("2 × 3"), "{swapped}");
     for cut in 0..26 {
-        assert!(
-            writer.image_png("x", 0, 0.0, 2, 3, &png[..cut]).is_err(),
-            "cut at {cut}"
-        );
+        assert!(writer.image_png("x", 0, 0.0, 2, 3, &png[..cut]).is_err(), "cut at {cut}");
     }
     assert!(writer.image_png("x", 0, 0.0, 2, 3, b"JFIF").is_err());
 }
@@ -205,10 +171,7 @@ fn a_removed_folder_and_a_file_in_its_place_are_errors_that_name_it() {
     writer.scalar("loss", 0, 0.0, 1.0).unwrap();
     std::fs::remove_dir_all(&run).unwrap();
     let error = format!("{:#}", writer.flush().unwrap_err());
-    assert!(
-        error.contains("was removed") && error.contains(writer.path().to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.contains("was removed") && error.contains(writer.path().to_str().unwrap()), "{error}");
 
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -241,31 +204,20 @@ fn a_file_that_may_not_grow_keeps_whole_records() {
         .env(FOLDER, dir.path())
         .output()
         .unwrap();
-    assert!(
-        child.status.success(),
-        "{}",
-        String::from_utf8_lossy(&child.stdout)
-    );
-    let files: Vec<_> = std::fs::read_dir(dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     let events = read_events(&files[0]);
     assert_eq!(events.len(), 2, "the version and the text that fitted");
 }
 
 fn parity(name: &str) -> Vec<Value> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/parity/tensorboard")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity/tensorboard").join(name);
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// A number, or the text of one that must come through exactly: `serde_json` may be off by a unit in the last place.
 fn number(value: &Value) -> f64 {
-    value
-        .as_f64()
-        .unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
+    value.as_f64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -273,10 +225,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 fn floats(value: &Value) -> Vec<f32> {
-    numbers(value)
-        .into_iter()
-        .map(|number| number as f32)
-        .collect()
+    numbers(value).into_iter().map(|number| number as f32).collect()
 }
 
 #[test]
@@ -286,32 +235,15 @@ fn histograms_equal_torchs() {
     for case in cases {
         let name = &case["name"];
         let ours = Histogram::of(&floats(&case["values"])).unwrap();
-        assert_eq!(
-            ours.bucket_limits,
-            numbers(&case["bucket_limits"]),
-            "{name}"
-        );
-        assert_eq!(
-            ours.bucket_counts,
-            numbers(&case["bucket_counts"]),
-            "{name}"
-        );
+        assert_eq!(ours.bucket_limits, numbers(&case["bucket_limits"]), "{name}");
+        assert_eq!(ours.bucket_counts, numbers(&case["bucket_counts"]), "{name}");
         let expected = ["min", "max", "num"].map(|key| number(&case[key]));
         assert_eq!([ours.min, ours.max, ours.num as f64], expected, "{name}");
         // numpy adds in another order.
-        let size: f64 = numbers(&case["values"])
-            .iter()
-            .map(|value| value.abs())
-            .sum();
-        assert!(
-            (ours.sum - number(&case["sum"])).abs() <= 1e-12 * size,
-            "{name}"
-        );
+        let size: f64 = numbers(&case["values"]).iter().map(|value| value.abs()).sum();
+        assert!((ours.sum - number(&case["sum"])).abs() <= 1e-12 * size, "{name}");
         let squares = number(&case["sum_squares"]);
-        assert!(
-            (ours.sum_squares - squares).abs() <= 1e-12 * squares,
-            "{name}"
-        );
+        assert!((ours.sum_squares - squares).abs() <= 1e-12 * squares, "{name}");
     }
 }
 
@@ -323,21 +255,13 @@ fn values_that_are_not_finite_are_left_out_of_histograms() {
     assert_eq!(Histogram::of(&[f32::NAN, f32::INFINITY]), None);
     assert_eq!(Histogram::of(&[]), None);
     let beyond = Histogram::of(&[1e30, 2e30]).unwrap();
-    assert_eq!(
-        (beyond.bucket_limits, beyond.bucket_counts),
-        (vec![f64::from(2e30f32)], vec![2.0])
-    );
+    assert_eq!((beyond.bucket_limits, beyond.bucket_counts), (vec![f64::from(2e30f32)], vec![2.0]));
 }
 
 #[test]
 fn pr_curves_equal_torchs() {
     for case in parity("pr_curves.json") {
-        let labels: Vec<bool> = case["labels"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|l| l.as_bool().unwrap())
-            .collect();
+        let labels: Vec<bool> = case["labels"].as_array().unwrap().iter().map(|l| l.as_bool().unwrap()).collect();
         let thresholds = case["thresholds"].as_u64().unwrap() as usize;
         let ours = PrCurve::from_scores(&labels, &floats(&case["scores"]), thresholds).unwrap();
         let rows = [
@@ -365,11 +289,7 @@ fn read_with_tensorboard(dir: &Path) -> Option<Value> {
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tensorboard_read.py");
     let output = Command::new(python).arg(script).arg(dir).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
@@ -379,8 +299,7 @@ fn tensorboard_reads_every_kind() {
     let (pixels, png) = small_png();
     let weights: Vec<f32> = (-20..=20).map(|i| i as f32 / 8.0).collect();
     let markdown = "# Résumé\n\n| a | b |\n|---|---|\n| 1 | 2 |";
-    let curve =
-        PrCurve::from_scores(&[true, false, true, false], &[0.9, 0.6, 0.4, 0.1], 201).unwrap();
+    let curve = PrCurve::from_scores(&[true, false, true, false], &[0.9, 0.6, 0.4, 0.1], 201).unwrap();
 
     let mut writer = EventWriter::create(dir.path(), Some(".suffix")).unwrap();
     let hparams = [
@@ -391,20 +310,13 @@ fn tensorboard_reads_every_kind() {
     ];
     writer.hparams(&hparams, &["val/segm AP"]).unwrap();
     for (step, loss) in [2.0, 0.1, f64::NAN, f64::INFINITY].into_iter().enumerate() {
-        writer
-            .scalar("train/loss", step as i64, 100.25 + step as f64, loss)
-            .unwrap();
+        writer.scalar("train/loss", step as i64, 100.25 + step as f64, loss).unwrap();
     }
     writer.scalar("val/segm AP", 3, 104.0, 0.5).unwrap();
     writer.image_png("val/debug", 3, 105.0, 2, 3, &png).unwrap();
     writer.text("pipeline", 0, 106.0, markdown).unwrap();
     assert_eq!(writer.histogram("weights", 3, 107.0, &weights).unwrap(), 0);
-    assert_eq!(
-        writer
-            .histogram("nothing", 3, 107.0, &[f32::NAN; 2])
-            .unwrap(),
-        2
-    );
+    assert_eq!(writer.histogram("nothing", 3, 107.0, &[f32::NAN; 2]).unwrap(), 2);
     writer.pr_curve("val/pr", 3, 108.0, &curve).unwrap();
     writer.session_end(SessionStatus::Success).unwrap();
     writer.close().unwrap();
@@ -412,32 +324,14 @@ fn tensorboard_reads_every_kind() {
     let Some(read) = read_with_tensorboard(dir.path()) else {
         return;
     };
-    let loss = json!([
-        [0, 100.25, 2.0],
-        [1, 101.25, f64::from(0.1f32)],
-        [2, 102.25, "nan"],
-        [3, 103.25, "inf"]
-    ]);
-    assert_eq!(
-        read["scalars"],
-        json!({ "train/loss": loss, "val/segm AP": [[3, 104.0, 0.5]] })
-    );
+    let loss = json!([[0, 100.25, 2.0], [1, 101.25, f64::from(0.1f32)], [2, 102.25, "nan"], [3, 103.25, "inf"]]);
+    assert_eq!(read["scalars"], json!({ "train/loss": loss, "val/segm AP": [[3, 104.0, 0.5]] }));
     assert_eq!(read["texts"], json!({ "pipeline": [[0, 106.0, markdown]] }));
-    assert_eq!(
-        read["images"],
-        json!({ "val/debug": [[3, 2, 3, [[3, 2]], [pixels]]] })
-    );
+    assert_eq!(read["images"], json!({ "val/debug": [[3, 2, 3, [[3, 2]], [pixels]]] }));
     check_histogram(&read, &Histogram::of(&weights).unwrap());
     let tensor = &read["pr_curves"]["val/pr"][0][2];
     assert_eq!(tensor.as_array().unwrap().len(), 6);
-    assert_eq!(
-        floats(&tensor[4]),
-        curve
-            .precision
-            .iter()
-            .map(|&p| p as f32)
-            .collect::<Vec<_>>()
-    );
+    assert_eq!(floats(&tensor[4]), curve.precision.iter().map(|&p| p as f32).collect::<Vec<_>>());
     assert_eq!(numbers(&tensor[0]), curve.true_positives);
     assert_eq!(
         read["hparams"],
@@ -464,31 +358,12 @@ fn check_histogram(read: &Value, ours: &Histogram) {
     assert_eq!(numbers(&proto["bucket_limit"]), ours.bucket_limits);
     assert_eq!(numbers(&proto["bucket"]), ours.bucket_counts);
     let moments = ["min", "max", "num", "sum", "sum_squares"].map(|key| number(&proto[key]));
-    assert_eq!(
-        moments,
-        [
-            ours.min,
-            ours.max,
-            ours.num as f64,
-            ours.sum,
-            ours.sum_squares
-        ]
-    );
+    assert_eq!(moments, [ours.min, ours.max, ours.num as f64, ours.sum, ours.sum_squares]);
     // The page's rows are [left, right, count]; the outermost edges become the extremes.
     let buckets = read["histograms"]["weights"][0][2].as_array().unwrap();
-    let total: f64 = buckets
-        .iter()
-        .map(|bucket| bucket[2].as_f64().unwrap())
-        .sum();
-    assert_eq!(
-        (total, &buckets[0][0], &buckets[buckets.len() - 1][1]),
-        (41.0, &json!(-2.5), &json!(2.5))
-    );
-    assert_eq!(
-        read["histograms"].as_object().unwrap().len(),
-        1,
-        "nothing is written of NaN alone"
-    );
+    let total: f64 = buckets.iter().map(|bucket| bucket[2].as_f64().unwrap()).sum();
+    assert_eq!((total, &buckets[0][0], &buckets[buckets.len() - 1][1]), (41.0, &json!(-2.5), &json!(2.5)));
+    assert_eq!(read["histograms"].as_object().unwrap().len(), 1, "nothing is written of NaN alone");
 }
 
 #[test]
@@ -496,9 +371,7 @@ fn tensorboard_drops_what_a_resumed_run_makes_void() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = EventWriter::create(dir.path(), None).unwrap();
     for step in 0..6 {
-        first
-            .scalar("loss", step, step as f64, step as f64)
-            .unwrap();
+        first.scalar("loss", step, step as f64, step as f64).unwrap();
     }
     first.close().unwrap();
     let mut second = EventWriter::create_resumed(dir.path(), 3).unwrap();

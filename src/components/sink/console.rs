@@ -177,8 +177,7 @@ fn line_start(progress: &Progress) -> String {
 }
 
 fn values_text(progress: &Progress, per_second: f64) -> String {
-    let values: Vec<String> =
-        progress.values.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
+    let values: Vec<String> = progress.values.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
     let speed = if per_second >= 100.0 { format!("{per_second:.0}") } else { format!("{per_second:.1}") };
     if values.is_empty() { format!("{speed} img/s") } else { format!("{}  {speed} img/s", values.join("  ")) }
 }

@@ -38,34 +38,18 @@ fn survive(world: &World) -> Result<(), TestCaseError> {
     };
     let shown = document.show(&sources);
     prop_assert!(shown.starts_with('#'));
-    let _ = document.locate(
-        &parse_pointer("/transform/train/steps/0/size/2/a"),
-        KeyOrValue::Value,
-    );
+    let _ = document.locate(&parse_pointer("/transform/train/steps/0/size/2/a"), KeyOrValue::Value);
     if !found.has_errors() {
         let written = document.to_toml();
         let (again, problems, sources) = World::new(&written).load();
-        prop_assert!(
-            !problems.has_errors(),
-            "{}\n{}",
-            written,
-            problems.render_text(&sources, false)
-        );
-        prop_assert_eq!(
-            again.map(|again| again.root().to_json()),
-            Some(document.root().to_json())
-        );
+        prop_assert!(!problems.has_errors(), "{}\n{}", written, problems.render_text(&sources, false));
+        prop_assert_eq!(again.map(|again| again.root().to_json()), Some(document.root().to_json()));
     }
     Ok(())
 }
 
 fn world(text: &str) -> World {
-    World::new(text)
-        .file(
-            "base.toml",
-            "[pipeline]\nseed = 1\n[transform.train]\ntype = \"compose\"\n",
-        )
-        .profile("demo")
+    World::new(text).file("base.toml", "[pipeline]\nseed = 1\n[transform.train]\ntype = \"compose\"\n").profile("demo")
 }
 
 /// Pieces that mean something to the grammar, put together without sense.
@@ -168,15 +152,9 @@ proptest! {
 #[test]
 fn depth_and_length_are_bounded() {
     let deep = 20_000;
-    let chain: String = (0..deep)
-        .map(|n| format!("v{n} = \"${{v{}}}\"\n", n + 1))
-        .collect();
-    let nested: String = (0..500)
-        .map(|n| format!("v{n} = [\"${{v{}}}\"]\n", n + 1))
-        .collect();
-    let doubling: String = (1..60)
-        .map(|n| format!("v{n} = \"${{v{}}}${{v{}}}\"\n", n - 1, n - 1))
-        .collect();
+    let chain: String = (0..deep).map(|n| format!("v{n} = \"${{v{}}}\"\n", n + 1)).collect();
+    let nested: String = (0..500).map(|n| format!("v{n} = [\"${{v{}}}\"]\n", n + 1)).collect();
+    let doubling: String = (1..60).map(|n| format!("v{n} = \"${{v{}}}${{v{}}}\"\n", n - 1, n - 1)).collect();
     for text in [
         "[".repeat(deep),
         format!("a = {}", "[".repeat(deep)),

@@ -50,8 +50,7 @@ impl World {
     pub fn load(&self) -> (Option<Document>, Diagnostics, Sources) {
         let read = |path: &Path| {
             let text = self.files.get(&path.display().to_string());
-            text.cloned()
-                .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+            text.cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
         };
         let options = LoadOptions {
             profile: self.profile.clone(),

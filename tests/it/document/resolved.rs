@@ -113,11 +113,7 @@ fn file_over_parent() {
 
 #[test]
 fn profile_then_set_over_both() {
-    let world = example()
-        .profile("demo")
-        .set("optimizer.sgd.lr=1")
-        .set("model.net.type=tiny")
-        .set("model.net.n=2");
+    let world = example().profile("demo").set("optimizer.sgd.lr=1").set("model.net.type=tiny").set("model.net.n=2");
     assert_snapshot!(show(&world), @r#"
     # p.toml, profile demo
 
@@ -165,24 +161,12 @@ fn profile_then_set_over_both() {
 #[test]
 fn setting_the_type_replaces_a_node_and_nothing_else_does() {
     let (document, _) = example().document();
-    assert_eq!(
-        document.root().get("model").unwrap().to_json(),
-        json!({"net": {"type": "small"}})
-    );
-    let sgd = document
-        .get_at(&parse_pointer("/optimizer/sgd"))
-        .unwrap()
-        .to_json();
+    assert_eq!(document.root().get("model").unwrap().to_json(), json!({"net": {"type": "small"}}));
+    let sgd = document.get_at(&parse_pointer("/optimizer/sgd")).unwrap().to_json();
     assert_eq!(sgd, json!({"type": "sgd", "lr": 0.1, "momentum": 0.9}));
     // `type` deeper than a node is a value like any other.
-    let world = World::new("[handler.a]\ntype = \"x\"\nbest = { type = \"y\", n = 1 }\n")
-        .set("handler.a.best.type=z");
-    let best = world
-        .document()
-        .0
-        .get_at(&parse_pointer("/handler/a/best"))
-        .unwrap()
-        .to_json();
+    let world = World::new("[handler.a]\ntype = \"x\"\nbest = { type = \"y\", n = 1 }\n").set("handler.a.best.type=z");
+    let best = world.document().0.get_at(&parse_pointer("/handler/a/best")).unwrap().to_json();
     assert_eq!(best, json!({"type": "z", "n": 1}));
 }
 
@@ -210,10 +194,7 @@ fn values_of_set() {
         ("a.b=", json!(null)),
     ] {
         let (document, _, _) = World::new("").set(text).load();
-        let value = document
-            .unwrap()
-            .get_at(&parse_pointer("/a/b"))
-            .map_or(json!(null), |node| node.to_json());
+        let value = document.unwrap().get_at(&parse_pointer("/a/b")).map_or(json!(null), |node| node.to_json());
         assert_eq!(value, expected, "{text}");
     }
     let (document, _) = World::new("").set("a.\"b.c\".d=1").document();
@@ -246,12 +227,7 @@ fn the_environment_wins_over_the_default() {
     let world = example().env("COCO_ROOT", "/data/coco");
     let root = |world: &World| {
         let (document, _) = world.document();
-        document
-            .get_at(&parse_pointer("/dataset/train/root"))
-            .unwrap()
-            .as_str()
-            .unwrap()
-            .to_owned()
+        document.get_at(&parse_pointer("/dataset/train/root")).unwrap().as_str().unwrap().to_owned()
     };
     assert_eq!(root(&world), "/data/coco/train");
     assert_eq!(root(&example()), "data/coco/train");
@@ -322,17 +298,8 @@ fn paths_start_from_the_file_that_wrote_them() {
     assert_eq!(root(&shell, "/dataset/train"), "here/train");
     let set = example().set("vars.coco=there").env("HOME", "/home/me");
     assert_eq!(root(&set, "/dataset/train"), "there/train");
-    assert_eq!(
-        root(&set.set("dataset.extra.root=~/x"), "/dataset/extra"),
-        "/home/me/x"
-    );
-    assert_eq!(
-        root(
-            &example().set("dataset.extra.root=builtin:shapes"),
-            "/dataset/extra"
-        ),
-        "builtin:shapes"
-    );
+    assert_eq!(root(&set.set("dataset.extra.root=~/x"), "/dataset/extra"), "/home/me/x");
+    assert_eq!(root(&example().set("dataset.extra.root=builtin:shapes"), "/dataset/extra"), "builtin:shapes");
     assert_eq!(PathValue::new("builtin:shapes").builtin(), Some("shapes"));
 }
 
@@ -342,48 +309,22 @@ fn places_of_keys_and_values() {
     let at = |pointer: &[PathSegment], what| {
         let place = document.locate(pointer, what);
         let position = sources.position(&place);
-        format!(
-            "{}:{}:{} {}",
-            sources.name(place.source),
-            position.line,
-            position.column,
-            sources.slice(&place)
-        )
+        format!("{}:{}:{} {}", sources.name(place.source), position.line, position.column, sources.slice(&place))
     };
     let lr = parse_pointer("/optimizer/sgd/lr");
     assert_eq!(at(&lr, KeyOrValue::Key), "p.toml:7:1 lr");
     assert_eq!(at(&lr, KeyOrValue::Value), "p.toml:7:6 0.1");
-    let mode = [
-        "dataset".into(),
-        "extra".into(),
-        "best".into(),
-        "mode".into(),
-    ];
+    let mode = ["dataset".into(), "extra".into(), "best".into(), "mode".into()];
     assert_eq!(at(&mode, KeyOrValue::Value), "p.toml:13:34 \"max\"");
     let run = ["on".into(), 0.into(), "run".into(), 1.into()];
-    assert_eq!(
-        at(&run, KeyOrValue::Value),
-        "base/base.toml:25:21 \"handler.b\""
-    );
-    assert_eq!(
-        at(&parse_pointer("/on/0/run/1"), KeyOrValue::Key),
-        "base/base.toml:25:21 \"handler.b\""
-    );
+    assert_eq!(at(&run, KeyOrValue::Value), "base/base.toml:25:21 \"handler.b\"");
+    assert_eq!(at(&parse_pointer("/on/0/run/1"), KeyOrValue::Key), "base/base.toml:25:21 \"handler.b\"");
     // What is not there is at the nearest thing that is.
-    assert_eq!(
-        at(&parse_pointer("/optimizer/sgd/nesterov"), KeyOrValue::Key),
-        "base/base.toml:13:1 [optimizer.sgd]"
-    );
-    assert_eq!(
-        at(&parse_pointer("/nothing"), KeyOrValue::Key),
-        "p.toml:1:1 "
-    );
+    assert_eq!(at(&parse_pointer("/optimizer/sgd/nesterov"), KeyOrValue::Key), "base/base.toml:13:1 [optimizer.sgd]");
+    assert_eq!(at(&parse_pointer("/nothing"), KeyOrValue::Key), "p.toml:1:1 ");
     // Elements of a variable stand where the variable is defined.
     let inner = parse_pointer("/transform/train/steps/0/type");
-    assert_eq!(
-        at(&inner, KeyOrValue::Value),
-        "base/base.toml:7:19 \"resize\""
-    );
+    assert_eq!(at(&inner, KeyOrValue::Value), "base/base.toml:7:19 \"resize\"");
 }
 
 #[test]
@@ -441,24 +382,12 @@ fn the_tree_agrees_with_the_toml_crate() {
 #[test]
 fn origins_name_the_layer() {
     let (document, _) = example().profile("demo").set("pipeline.seed=7").document();
-    let layer = |pointer: &str| {
-        format!(
-            "{:?}",
-            document
-                .get_at(&parse_pointer(pointer))
-                .unwrap()
-                .origin
-                .layer
-        )
-    };
+    let layer = |pointer: &str| format!("{:?}", document.get_at(&parse_pointer(pointer)).unwrap().origin.layer);
     assert_eq!(layer("/pipeline/seed"), "Set");
     assert_eq!(layer("/pipeline/name"), "File");
     assert_eq!(layer("/optimizer/sgd/type"), "Parent");
     assert_eq!(layer("/engine/trainer/max_epochs"), "Profile(\"demo\")");
-    let value = &document
-        .get_at(&parse_pointer("/engine/trainer/max_epochs"))
-        .unwrap()
-        .value;
+    let value = &document.get_at(&parse_pointer("/engine/trainer/max_epochs")).unwrap().value;
     assert_eq!(value, &Value::Integer(2));
     assert!(Sources::default().files().next().is_none());
 }

@@ -13,27 +13,30 @@ pub mod anchors;
 pub mod backbone;
 pub mod box_head;
 pub mod boxes;
-// pending: checkpoint
+pub mod checkpoint;
 pub mod coder;
 pub mod conv_block;
-// pending: detector
-// pending: faster_rcnn
+pub mod detector;
+pub mod faster_rcnn;
 pub mod fpn;
 pub mod mask_head;
-// pending: mask_rcnn
-// pending: masks
+pub mod mask_rcnn;
+pub mod masks;
 pub mod matcher;
 pub mod ops;
 pub mod options;
 pub mod pooler;
-// pending: proposals
+pub mod proposals;
 pub mod resnet;
-// pending: roi_heads
-// pending: rpn
+pub mod roi_heads;
+pub mod rpn;
 pub mod sampler;
-// pending: samples
-// pending: transform
+pub mod samples;
+pub mod transform;
 
+pub use detector::{Detections, Target};
+pub use faster_rcnn::FasterRcnn;
+pub use mask_rcnn::MaskRcnn;
 pub use options::{BackboneOptions, FasterRcnnOptions, MaskRcnnOptions};
 pub use resnet::{ResNet, ResNetKind};
 

@@ -5,7 +5,6 @@
 //! | [`library`] | opening CUDA's and torchvision's libraries, versions |
 //! | [`device`] | choosing a device by name, copies between devices |
 //! | [`ops`] | `nms`, `batched_nms`, `roi_align` |
-//! | [`buffer`] | tensors written in place |
 //! | [`image`] | decoding and encoding JPEG and PNG |
 //! | [`optim`] | fused optimizer steps, clipping, averages, zeroing |
 //! | [`scaler`] | the gradient scaler of mixed precision |
@@ -19,7 +18,6 @@
 //! Call [`init`] first: without it a GPU is not seen.
 
 pub mod autocast;
-pub mod buffer;
 pub mod device;
 mod ffi;
 pub mod generator;

@@ -18,6 +18,7 @@
 //! Call [`init`] first: without it a GPU is not seen.
 
 pub mod autocast;
+pub mod buffer;
 pub mod device;
 mod ffi;
 pub mod generator;

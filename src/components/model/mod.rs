@@ -1,5 +1,9 @@
 //! Models: losses in training, outputs in evaluation.
 
+pub mod classification;
+pub mod resnet;
+pub mod sequential;
+
 use anyhow::Result;
 use indexmap::IndexMap;
 use tch::Tensor;

@@ -12,6 +12,7 @@
 //! - [`coco`], [`idx`]: data sets on disk; COCO's masks and evaluation
 //! - [`tensorboard`], [`draw`]: event files, pictures
 
+pub mod cli;
 pub mod coco;
 pub mod components;
 pub mod data;

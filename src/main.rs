@@ -1,2 +1,7 @@
 //! The `pipe` program: arguments only.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pipe::cli::main()
+}

@@ -9,6 +9,8 @@ pub mod contract;
 pub mod descriptor;
 pub mod kind;
 pub mod port;
+pub mod reference;
+pub mod schema;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

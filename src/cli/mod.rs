@@ -1,0 +1,135 @@
+//! The command line: one file a command. `main.rs` only calls [`main`].
+//!
+//! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 130 interrupted.
+
+mod check;
+mod components;
+mod graph;
+mod new;
+mod rehearse;
+mod run;
+mod schema;
+mod show;
+mod source;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Runs deep-learning pipelines described in a TOML file.
+#[derive(Debug, Parser)]
+#[command(name = "pipe", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline.
+    Run(run::RunArgs),
+    /// Find every mistake in a pipeline without running it.
+    Check(check::CheckArgs),
+    /// Show the graph: nodes, data edges, event edges, order.
+    Graph(graph::GraphArgs),
+    /// Show the resolved pipeline, each value with its origin.
+    Show(show::ShowArgs),
+    /// List the components, or explain one.
+    Components(components::ComponentsArgs),
+    /// Print the JSON schema of pipeline files, for editors.
+    Schema,
+    /// Start a pipeline of your own.
+    New(new::NewArgs),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For tools.
+    Json,
+}
+
+/// How a command ended, as an exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// 0.
+    Done,
+    /// 1.
+    Failed,
+    /// 2.
+    Wrong,
+    /// 130.
+    Interrupted,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(match status {
+            Status::Done => 0,
+            Status::Failed => 1,
+            Status::Wrong => 2,
+            Status::Interrupted => 130,
+        })
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(&args),
+        Command::Graph(args) => graph::graph(&args),
+        Command::Show(args) => show::show(&args),
+        Command::Components(args) => components::components(&args),
+        Command::Schema => schema::print(),
+        Command::New(args) => new::new(&args),
+    };
+    match result {
+        Ok(status) => status.into(),
+        Err(error) => {
+            eprintln!("{}", error_text(&error));
+            Status::Failed.into()
+        }
+    }
+}
+
+/// An error with its causes, one a line.
+fn error_text(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  because: {cause}"));
+    }
+    text
+}
+
+/// Prints to standard output; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> Result<Status> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(Status::Done),
+    }
+}
+
+fn start_log(cli: &Cli) {
+    use tracing_subscriber::EnvFilter;
+    let (quiet, json) = match &cli.command {
+        Command::Run(args) => (args.quiet, args.log_format == Format::Json),
+        _ => (false, false),
+    };
+    let default = if quiet { "error" } else { "info" };
+    let filter = EnvFilter::try_from_env("PIPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    if json {
+        builder.json().init();
+    } else {
+        builder.without_time().with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}

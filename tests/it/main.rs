@@ -2,5 +2,6 @@
 
 mod coco_eval;
 mod coco_mask;
+mod dataset;
 mod document;
 mod transforms;

@@ -7,5 +7,6 @@ mod coco_synthetic;
 mod dataset;
 mod detection;
 mod document;
+mod mistakes;
 mod tensorboard;
 mod transforms;

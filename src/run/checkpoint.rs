@@ -91,9 +91,7 @@ fn clear_leftovers(folder: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some((".", process)) = name.rsplit_once('.').map(|(start, end)| (&start[..1.min(start.len())], end)) else {
-            continue;
-        };
+        let Some((_, process)) = name.rsplit_once('.').filter(|_| name.starts_with('.')) else { continue };
         let process = process.strip_prefix("tmp").or_else(|| process.strip_prefix("old"));
         let Some(process) = process.and_then(|number| number.parse::<u32>().ok()) else { continue };
         let gone = Path::new("/proc/self").exists() && !Path::new("/proc").join(process.to_string()).exists();

@@ -43,6 +43,31 @@ impl Component for EarlyStoppingConfig {
     const KIND: Kind = Kind::Handler;
     const TYPE: &'static str = "early_stopping";
     const EXAMPLE: &'static str = r#"
+[dataset.train]
+type = "mnist"
+root = "builtin:digits"
+
+[loader.train]
+type = "batch"
+dataset = "dataset.train"
+batch_size = 64
+
+[model.net]
+type = "sequential"
+layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_features = 10 }]
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.01
+
+[engine.trainer]
+type = "train"
+model = "model.net"
+optimizer = "optimizer.sgd"
+loader = "loader.train"
+max_epochs = 100
+
 [metric.accuracy]
 type = "accuracy"
 

@@ -1,12 +1,18 @@
 //! Handlers: called on events.
 //!
+//! - [`pictures`]: what those that draw share
 //! - [`retention`]: which checkpoints stay
 
 pub mod checkpoint;
+pub mod debug_images;
 pub mod early_stopping;
+pub mod hparams;
+pub mod pictures;
 pub mod retention;
+pub mod sample_images;
 pub mod terminate_on_nan;
 pub mod time_limit;
+pub mod weights_histogram;
 
 use anyhow::{Context, Result};
 

@@ -45,7 +45,8 @@ pub fn components(args: &ComponentsArgs) -> Result<Status> {
         let names: Vec<String> = registry.iter().map(|d| d.full_name()).collect();
         let name = args.name.as_deref().unwrap_or_default();
         let near = suggest(name, names.iter().map(String::as_str));
-        let help = near.map_or_else(|| "`pipe components` lists them all".into(), |near| format!("did you mean `{near}`?"));
+        let help =
+            near.map_or_else(|| "`pipe components` lists them all".into(), |near| format!("did you mean `{near}`?"));
         eprintln!("error: there is no component `{name}`\nhelp: {help}");
         return Ok(Status::Wrong);
     }

@@ -50,7 +50,8 @@ pub fn new(args: &NewArgs) -> Result<Status> {
         return Ok(Status::Wrong);
     }
     // The schema line names a file of this repository; elsewhere it would point nowhere.
-    let text: String = text.lines().filter(|line| !line.starts_with("#:schema")).map(|line| format!("{line}\n")).collect();
+    let text: String =
+        text.lines().filter(|line| !line.starts_with("#:schema")).map(|line| format!("{line}\n")).collect();
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     super::print(&format!("wrote {0}\ncheck it with: pipe check {0}\n", path.display()))
 }

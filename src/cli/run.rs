@@ -97,7 +97,8 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
 pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot listen for Ctrl-C")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot listen for Ctrl-C")?;
     std::thread::Builder::new().name("ctrl-c".into()).spawn(move || {
         runtime.block_on(async move {
             while tokio::signal::ctrl_c().await.is_ok() {

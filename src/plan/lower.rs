@@ -380,7 +380,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// A component written in place.
-    fn nested(&mut self, node: &Node, kind: Kind, path: &mut Vec<PathSegment>) -> Json {
+    fn nested(&mut self, node: &Node, kind: Kind, path: &[PathSegment]) -> Json {
         let Some(table) = node.as_table() else {
             let message = format!("expected a {kind} (a table with a `type`), found {}", message::found(&node.value));
             let help = format!("write `{{ type = \"…\" }}`; `pipe components {kind}` lists what there is");

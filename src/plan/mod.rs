@@ -9,7 +9,7 @@
 //! - [`flow`]: what samples contain along the edges
 //! - [`usage`]: what nothing uses, and what two use at once
 //! - [`render`]: the plan as text, dot, mermaid, JSON
-//! - [`message`]: wording
+//! - [`message`](mod@message): wording
 
 pub mod edges;
 pub mod events;

@@ -37,7 +37,7 @@ impl Default for PipelineConfig {
 /// The section's JSON schema.
 pub fn schema() -> &'static Json {
     static SCHEMA: OnceLock<Json> = OnceLock::new();
-    SCHEMA.get_or_init(|| schema_of::<PipelineConfig>())
+    SCHEMA.get_or_init(schema_of::<PipelineConfig>)
 }
 
 /// The JSON schema of a type, references inlined.

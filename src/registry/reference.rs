@@ -56,7 +56,10 @@ pub fn page(component: &Descriptor) -> String {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| if line.is_empty() { String::new() } else { format!("  {line}") }).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| if line.is_empty() { String::new() } else { format!("  {line}") })
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// All components as one Markdown page.
@@ -160,7 +163,11 @@ fn type_text(schema: &Json) -> String {
         return format!("{kind} in place");
     }
     if let Some(choices) = schema.get("enum").and_then(Json::as_array) {
-        let choices: Vec<String> = choices.iter().filter(|c| !c.is_null()).map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_owned)).collect();
+        let choices: Vec<String> = choices
+            .iter()
+            .filter(|c| !c.is_null())
+            .map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_owned))
+            .collect();
         return choices.join(" | ");
     }
     if let Some(only) = schema.get("const").and_then(Json::as_str) {

@@ -9,7 +9,8 @@ use crate::plan::{events, pipeline};
 pub fn pipeline_schema() -> Json {
     let registry = Registry::global();
     let mut properties = Map::new();
-    properties.insert("extends".into(), json!({ "type": "string", "description": "One parent file, relative to this one." }));
+    properties
+        .insert("extends".into(), json!({ "type": "string", "description": "One parent file, relative to this one." }));
     properties.insert("pipeline".into(), relaxed(pipeline::schema()));
     properties.insert("vars".into(), json!({ "type": "object", "description": "Variables, used as ${name}." }));
     let mut definitions = Map::new();

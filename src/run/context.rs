@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow};
 use indexmap::IndexMap;
@@ -20,6 +20,9 @@ use super::{Instance, Shared};
 use crate::components::sink::Sink;
 use crate::engine::EventTable;
 use crate::registry::{NodeId, ValueRef};
+
+/// What is recorded becomes visible to readers at least so often, as long as records come.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The floating-point type in which models compute; weights stay fp32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -81,6 +84,7 @@ pub struct RunContext {
     terminations: RefCell<BTreeMap<NodeId, Termination>>,
     /// The newest checkpoint.
     last_checkpoint: RefCell<Option<PathBuf>>,
+    last_flush: Cell<Instant>,
 }
 
 /// How far an engine is asked to stop.
@@ -109,6 +113,7 @@ impl RunContext {
             subscriptions: RefCell::default(),
             terminations: RefCell::default(),
             last_checkpoint: RefCell::default(),
+            last_flush: Cell::new(Instant::now()),
         }
     }
 
@@ -142,6 +147,11 @@ impl RunContext {
                 let written = written.map_err(|e| e.context(format!("{} could not take a record", subscription.node)));
                 first = first.or(written.err());
             }
+        }
+        let last = self.last_flush.get();
+        if last.elapsed() >= FLUSH_INTERVAL {
+            self.last_flush.set(Instant::now());
+            first = first.or(self.flush().err());
         }
         first.map_or(Ok(()), Err)
     }

@@ -48,6 +48,7 @@ pub struct Running {
     /// What everything running shares.
     pub context: Rc<RunContext>,
     roots: Vec<NodeId>,
+    resumed: bool,
     started: Instant,
     info: Map<String, Value>,
 }
@@ -76,7 +77,8 @@ impl Running {
         }
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let context = Rc::new(RunContext::new(device, precision, seed, folder, interrupt));
-        let running = Running { context, roots: plan.roots.clone(), started: Instant::now(), info };
+        let resumed = options.resume.is_some();
+        let running = Running { context, roots: plan.roots.clone(), resumed, started: Instant::now(), info };
         running.assemble(plan, options).inspect_err(|error| running.note("failed", Some(format!("{error:#}"))))?;
         Ok(running)
     }
@@ -86,15 +88,15 @@ impl Running {
         if !options.quiet {
             self.default_console(plan)?;
         }
-        for (node, report) in build::dataset_reports(&self.context) {
-            self.context.emit(&node, format!("{}/audit", node.name), RecordValue::Text(report))?;
-        }
         if let Some(from) = &options.resume {
             for said in checkpoint::load(&self.context, from)? {
                 tracing::warn!("{said}");
             }
             let step = self.context.clock.get().step;
             tracing::info!("going on from step {step} of {}", from.display());
+        }
+        for (node, report) in build::dataset_reports(&self.context) {
+            self.context.emit(&node, format!("{}/audit", node.name), RecordValue::Text(report))?;
         }
         Ok(())
     }
@@ -143,6 +145,11 @@ impl Running {
     fn drive_engines(&self) -> Result<Ending> {
         for root in &self.roots {
             let Instance::Engine(engine) = self.context.node(root)? else { continue };
+            if self.resumed && engine.current().finished(engine.limits()) {
+                let epochs = engine.current().epoch;
+                tracing::warn!("{root} had reached its end ({epochs} epochs); raise `max_epochs` to train on");
+                continue;
+            }
             if engine.run(&self.context)? == Outcome::Interrupted {
                 let step = self.context.clock.get().step;
                 checkpoint::save(&self.context, &format!("step_{step:06}"), &[])

@@ -4,6 +4,7 @@ mod coco_eval;
 mod coco_index;
 mod coco_mask;
 mod coco_synthetic;
+mod dataset;
 mod detection;
 mod document;
 mod tensorboard;

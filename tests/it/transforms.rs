@@ -197,7 +197,8 @@ fn warping() {
 #[test]
 fn colours() {
     let world = World::load();
-    let changes: [(&str, fn(&mut Image, f64)); 4] = [
+    type Change = fn(&mut Image, f64);
+    let changes: [(&str, Change); 4] = [
         ("brightness", color::adjust_brightness),
         ("contrast", color::adjust_contrast),
         ("saturation", color::adjust_saturation),

@@ -209,6 +209,10 @@ impl Process for Train {
             self.left_out(message, run)?;
             return Ok(Step { batch, output, values: Vec::new() });
         }
+        if self.pending == 0 {
+            // Not after the step: handlers of `iteration_completed` may look at the gradients.
+            self.optimizer.borrow_mut().zero_grad();
+        }
         self.backward(&total)?;
         if self.pending >= self.config.accumulate || self.ends_epoch(state, run) {
             self.update()?;
@@ -229,7 +233,7 @@ impl Train {
     /// The weighted sum of the losses, in fp32.
     fn total(&self, losses: &IndexMap<String, Tensor>) -> Result<Tensor> {
         ensure!(!losses.is_empty(), "the model gave no loss: does the batch hold the targets that it is trained on?");
-        for name in self.config.loss_weights.keys().filter(|name| !losses.contains_key(*name)) {
+        if let Some(name) = self.config.loss_weights.keys().find(|name| !losses.contains_key(*name)) {
             let known: Vec<&str> = losses.keys().map(String::as_str).collect();
             bail!("`loss_weights` names `{name}`, but the model's losses are {}", known.join(", "));
         }
@@ -282,7 +286,6 @@ impl Train {
             }
             None => optimizer.step()?,
         }
-        optimizer.zero_grad();
         self.pending = 0;
         Ok(())
     }

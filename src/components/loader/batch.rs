@@ -254,7 +254,12 @@ impl BatchLoader {
                 let indices = batches.get(*next)?;
                 *next += 1;
                 let (number, position) = (*number, *next - 1);
-                Some(guarded(|| self.source.make(number, position, indices, &Stop::default())))
+                // As in a worker: on single pictures libtorch's threads cost more than they bring.
+                let threads = tch::get_num_threads();
+                tch::set_num_threads(1);
+                let made = guarded(|| self.source.make(number, position, indices, &Stop::default()));
+                tch::set_num_threads(threads);
+                Some(made)
             }
         }
     }

@@ -112,13 +112,9 @@ impl<N: Network> Model for Classifier<N> {
             let labels = batch.stacked(fields::LABEL)?;
             check_labels(&logits, labels, batch)?;
             let loss = match self.loss {
-                ClassificationLoss::CrossEntropy { label_smoothing } => logits.to_kind(Type::Float).f_cross_entropy_loss(
-                    labels,
-                    None::<Tensor>,
-                    Reduction::Mean,
-                    -100,
-                    label_smoothing,
-                )?,
+                ClassificationLoss::CrossEntropy { label_smoothing } => logits
+                    .to_kind(Type::Float)
+                    .f_cross_entropy_loss(labels, None::<Tensor>, Reduction::Mean, -100, label_smoothing)?,
             };
             output.losses.insert("cross_entropy".into(), loss);
         }
@@ -146,4 +142,3 @@ fn check_labels(logits: &Tensor, labels: &Tensor, batch: &Batch) -> Result<()> {
         None => Ok(()),
     }
 }
-

@@ -107,4 +107,3 @@ impl Network for ResNet {
         ResNet::forward(self, images, training)
     }
 }
-

@@ -137,9 +137,11 @@ layers = [
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let store = ParameterStore::new();
         let root = store.root();
-        let layers = self.layers.iter().enumerate().map(|(index, config)| {
-            Layer::new(config, &root.sub(index)).with_context(|| format!("layer {index}"))
-        });
+        let layers = self
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(index, config)| Layer::new(config, &root.sub(index)).with_context(|| format!("layer {index}")));
         let network = Sequential { layers: layers.collect::<Result<_>>()? };
         let weights = self.weights.as_ref().map(|path| PathBuf::from(path.as_str()));
         Ok(Instance::model(Classifier::new(network, store, self.loss, weights.as_deref(), ctx.run)?))
@@ -198,7 +200,9 @@ impl Layer {
             Layer::Relu => x.f_relu()?,
             Layer::Gelu => x.f_gelu("none")?,
             Layer::MaxPool2d { kernel, stride } => nn::functional::max_pool2d(x, *kernel, *stride, 0)?,
-            Layer::AvgPool2d(kernel) => x.f_avg_pool2d([*kernel, *kernel], [*kernel, *kernel], [0, 0], false, true, None)?,
+            Layer::AvgPool2d(kernel) => {
+                x.f_avg_pool2d([*kernel, *kernel], [*kernel, *kernel], [0, 0], false, true, None)?
+            }
             Layer::GlobalAveragePool => x.f_mean_dim(&[-2i64, -1][..], false, x.kind())?,
             Layer::Dropout(p) => nn::functional::dropout(x, *p, training)?,
             Layer::Flatten => x.f_flatten(1, -1)?,

@@ -18,7 +18,7 @@ use super::Sink;
 ///
 /// On a terminal a progress bar with loss, learning rate, images per second and the time left; where the output is piped,
 /// plain lines at sensible intervals. Every pipeline without a console sink gets one of these.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleConfig {
     /// Nodes whose records are shown; all when empty.
@@ -32,6 +32,12 @@ pub struct ConsoleConfig {
 
 fn ten() -> f64 {
     10.0
+}
+
+impl Default for ConsoleConfig {
+    fn default() -> Self {
+        ConsoleConfig { inputs: Vec::new(), interval: ten() }
+    }
 }
 
 impl Component for ConsoleConfig {

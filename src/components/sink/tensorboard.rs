@@ -43,7 +43,7 @@ type = "tensorboard"
             Some(dir) => PathBuf::from(dir.as_str()),
             None => ctx.folder().join("tensorboard"),
         };
-        Ok(Instance::sink(TensorBoard { dir, writer: None, resumed_at: None, hparams: false }))
+        Ok(Instance::sink(TensorBoard { dir, writer: None, resumed_at: None, last_step: 0, hparams: false }))
     }
 }
 
@@ -53,7 +53,9 @@ crate::register!(TensorBoardConfig);
 struct TensorBoard {
     dir: PathBuf,
     writer: Option<EventWriter>,
+    /// The last step of the records before the checkpoint that the run went on from.
     resumed_at: Option<i64>,
+    last_step: i64,
     hparams: bool,
 }
 
@@ -64,22 +66,23 @@ struct Saved {
 
 impl Stateful for TensorBoard {
     fn state(&self) -> Result<State> {
-        State::of(&Saved { step: self.resumed_at.unwrap_or(0) })
+        State::of(&Saved { step: self.last_step })
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.resumed_at = Some(state.to::<Saved>()?.step);
+        let Saved { step } = state.to()?;
+        (self.resumed_at, self.last_step) = (Some(step), step);
         Ok(())
     }
 }
 
 impl TensorBoard {
-    fn writer(&mut self, step: i64) -> Result<&mut EventWriter> {
-        let writer = match self.writer.take() {
-            Some(writer) => writer,
-            // Events after the step that the run went on from belong to the life that was given up.
-            None if self.resumed_at.is_some() => EventWriter::create_resumed(&self.dir, step)?,
-            None => EventWriter::create(&self.dir, None)?,
+    fn writer(&mut self) -> Result<&mut EventWriter> {
+        let writer = match (self.writer.take(), self.resumed_at) {
+            (Some(writer), _) => writer,
+            // Events after the checkpoint belong to the life that was given up.
+            (None, Some(step)) => EventWriter::create_resumed(&self.dir, step + 1)?,
+            (None, None) => EventWriter::create(&self.dir, None)?,
         };
         Ok(self.writer.insert(writer))
     }
@@ -88,7 +91,8 @@ impl TensorBoard {
 impl Sink for TensorBoard {
     fn write(&mut self, record: &Record) -> Result<()> {
         let (tag, step, time) = (record.tag.as_str(), record.step as i64, record.time);
-        let writer = self.writer(step)?;
+        self.last_step = self.last_step.max(step);
+        let writer = self.writer()?;
         match &record.value {
             RecordValue::Scalar(value) => writer.scalar(tag, step, time, *value),
             RecordValue::Text(text) => writer.text(tag, step, time, text),

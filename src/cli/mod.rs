@@ -4,11 +4,15 @@
 
 mod check;
 mod components;
+mod eval;
 mod graph;
 mod new;
+mod partial;
+mod predict;
 mod rehearse;
 mod run;
 mod schema;
+mod score;
 mod show;
 mod source;
 
@@ -30,6 +34,12 @@ struct Cli {
 enum Command {
     /// Run a pipeline.
     Run(run::RunArgs),
+    /// Run the evaluation of a pipeline alone.
+    Eval(eval::EvalArgs),
+    /// Find objects in pictures, with a trained model of a pipeline.
+    Predict(predict::PredictArgs),
+    /// Score a results file against annotations, as COCO does.
+    Score(score::ScoreArgs),
     /// Find every mistake in a pipeline without running it.
     Check(check::CheckArgs),
     /// Show the graph: nodes, data edges, event edges, order.
@@ -84,6 +94,9 @@ pub fn main() -> ExitCode {
     start_log(&cli);
     let result = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Eval(args) => eval::eval(&args),
+        Command::Predict(args) => predict::predict(&args),
+        Command::Score(args) => score::score(&args),
         Command::Check(args) => check::check(&args),
         Command::Graph(args) => graph::graph(&args),
         Command::Show(args) => show::show(&args),

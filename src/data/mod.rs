@@ -3,6 +3,7 @@
 //! - [`fields`]: the standard field names
 //! - [`image`]: pixels on the CPU
 //! - [`decode`]: pictures from files
+//! - [`detections`]: what a model found, at the size on disk
 //! - [`masks`]: instance masks that know where their pixels are
 //! - [`geometry`]: resizing, flipping, cropping, warping whole samples
 //! - [`color`]: brightness, contrast, saturation, hue
@@ -15,6 +16,7 @@
 pub mod batch;
 pub mod color;
 pub mod decode;
+pub mod detections;
 pub mod fields;
 pub mod geometry;
 pub mod image;

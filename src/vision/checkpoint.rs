@@ -16,6 +16,11 @@ pub enum Classes {
     MayDiffer,
 }
 
+/// The number of classes, background included, that a detector's weights are for.
+pub fn num_classes(state: &StateDict) -> Option<i64> {
+    state.get("roi_heads.box_predictor.cls_score.weight")?.size().first().copied()
+}
+
 /// Loads a detector's weights; everything but what `classes` lets differ must fit.
 pub(super) fn load_detector(store: &ParameterStore, state: &StateDict, classes: Classes) -> Result<LoadReport> {
     let replaceable = match classes {

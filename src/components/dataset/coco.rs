@@ -1,6 +1,7 @@
 //! COCO detection sets.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
@@ -147,7 +148,7 @@ crate::register!(CocoConfig);
 
 /// See [`CocoConfig`].
 pub struct Coco {
-    index: Index,
+    index: Arc<Index>,
     images: PathBuf,
     masks: bool,
     crowd: Crowd,
@@ -176,7 +177,7 @@ impl Coco {
             first.display(),
             annotations.display()
         );
-        Ok(Coco { index, images, masks: config.masks, crowd: config.crowd })
+        Ok(Coco { index: Arc::new(index), images, masks: config.masks, crowd: config.crowd })
     }
 }
 
@@ -266,7 +267,7 @@ impl Dataset for Coco {
         self.index.categories().iter().map(|category| (i64::from(category.id), category.name.clone())).collect()
     }
 
-    fn coco(&self) -> Option<&Index> {
+    fn coco(&self) -> Option<&Arc<Index>> {
         Some(&self.index)
     }
 

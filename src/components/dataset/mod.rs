@@ -50,7 +50,7 @@ pub trait Dataset: Send + Sync {
     }
 
     /// The annotations in COCO's form, for metrics that judge at the size on disk and by the original annotations.
-    fn coco(&self) -> Option<&crate::coco::index::Index> {
+    fn coco(&self) -> Option<&Arc<crate::coco::index::Index>> {
         None
     }
 

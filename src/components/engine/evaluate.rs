@@ -10,7 +10,7 @@ use crate::components::model::Model;
 use crate::data::Batch;
 use crate::engine::event::{ENGINE_EVENTS, record_metric};
 use crate::engine::{Engine, EngineState, Limits, Process, Step};
-use crate::registry::{Component, Event, Kind, NodeId, Ref};
+use crate::registry::{Component, Event, Kind, NodeId, Ref, ValueRef};
 use crate::run::{BuildContext, Instance, RunContext, Shared, Stateful};
 
 /// Runs a model over a loader once, without gradients, and computes metrics.
@@ -31,6 +31,20 @@ pub struct EvaluateConfig {
     #[schemars(range(min = 1))]
     #[serde(default)]
     pub max_iterations: Option<u64>,
+    /// Values recorded under tags of one's own, besides `<metric>/<value>`.
+    #[serde(default)]
+    pub tags: Vec<Tag>,
+}
+
+/// A value and the tag under which it is recorded.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tag {
+    /// The value: `metric.NAME:VALUE`.
+    pub value: ValueRef,
+    /// The tag, grouped by `/`.
+    #[schemars(length(min = 1))]
+    pub tag: String,
 }
 
 impl Component for EvaluateConfig {
@@ -70,7 +84,7 @@ metrics = ["metric.accuracy"]
         let metrics =
             self.metrics.iter().map(|port| Ok((port.node.clone(), ctx.get(port)?))).collect::<Result<Vec<_>>>()?;
         let loader = ctx.get(&self.loader)?;
-        let process = Evaluate { model: ctx.get(&self.model)?, metrics };
+        let process = Evaluate { id: ctx.node.clone(), model: ctx.get(&self.model)?, metrics, tags: self.tags };
         Ok(Instance::Engine(std::rc::Rc::new(Engine::new(ctx.node.clone(), limits, loader, Box::new(process)))))
     }
 }
@@ -79,8 +93,10 @@ crate::register!(EvaluateConfig);
 
 /// The running process.
 struct Evaluate {
+    id: NodeId,
     model: Shared<dyn Model>,
     metrics: Vec<(NodeId, Shared<dyn Metric>)>,
+    tags: Vec<Tag>,
 }
 
 impl Stateful for Evaluate {}
@@ -108,6 +124,11 @@ impl Process for Evaluate {
         for (id, metric) in &self.metrics {
             let report = metric.borrow_mut().compute().with_context(|| format!("computing {id}"))?;
             record_metric(run, id, &report)?;
+        }
+        for Tag { value, tag } in &self.tags {
+            if let Some(measured) = run.value(value) {
+                run.scalar(&self.id, tag, measured)?;
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 pub mod accuracy;
 pub mod class_score;
+pub mod coco_ap;
 pub mod confusion_matrix;
 pub mod counts;
 pub mod f_beta;

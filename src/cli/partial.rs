@@ -1,0 +1,131 @@
+//! What `pipe eval` and `pipe predict` share: a part of a pipeline, built without a run of its own, and weights for it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use crate::nn::StateDict;
+use crate::plan::{Plan, PlanNode};
+use crate::registry::{Kind, NodeId};
+use crate::run::{Instance, RunContext, RunFolder, State, build, checkpoint};
+use crate::weights;
+
+/// A context for some of a pipeline's nodes. What they write goes into a folder that is removed at the end.
+pub struct Partial {
+    /// What the nodes share.
+    pub context: Rc<RunContext>,
+    folder: PathBuf,
+}
+
+impl Partial {
+    /// Opens the device that is asked for, else the pipeline's own.
+    ///
+    /// # Errors
+    /// When the device is not there, or no temporary folder can be made.
+    pub fn open(plan: &Plan, device: Option<&str>, interrupt: Arc<std::sync::atomic::AtomicBool>) -> Result<Partial> {
+        pipe_native::init()?;
+        let (device, why) = pipe_native::choose_device(device.unwrap_or(&plan.pipeline.device))?;
+        tracing::info!("{why}");
+        pipe_native::generator::seed_all(plan.pipeline.seed)?;
+        let folder = std::env::temp_dir().join(format!("pipe-{}", std::process::id()));
+        let run_folder = RunFolder::open(&folder)?;
+        let context = RunContext::new(device, plan.pipeline.precision, plan.pipeline.seed, run_folder, interrupt);
+        Ok(Partial { context: Rc::new(context), folder })
+    }
+
+    /// Builds a node and all that it needs.
+    ///
+    /// # Errors
+    /// The first node that cannot be built: which, and why.
+    pub fn build(&self, plan: &Plan, node: &NodeId) -> Result<Instance> {
+        let needed = needed(plan, node);
+        for id in plan.order.iter().filter(|id| needed.contains(id)) {
+            if self.context.node(id).is_ok() {
+                continue;
+            }
+            let plan_node = plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order only"))?;
+            let built = build::build_node(plan, plan_node, &self.context).with_context(|| format!("cannot build {id}"))?;
+            self.context.nodes.borrow_mut().insert(id.clone(), built);
+        }
+        self.context.node(node)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A node and every node that fills its ports or options, and theirs.
+fn needed<'p>(plan: &'p Plan, node: &'p NodeId) -> BTreeSet<&'p NodeId> {
+    let mut needed = BTreeSet::new();
+    let mut open = vec![node];
+    while let Some(id) = open.pop() {
+        if needed.insert(id) {
+            open.extend(plan.data_edges.iter().filter(|edge| edge.to == *id).map(|edge| &edge.from));
+            open.extend(plan.property_edges.iter().filter(|edge| edge.to == *id).map(|edge| &edge.from));
+        }
+    }
+    needed
+}
+
+/// The node that a command works on: the one named, else the only one that fits.
+///
+/// # Errors
+/// When there is none, or several and none is named.
+pub fn choose<'p>(
+    plan: &'p Plan,
+    kind: Kind,
+    named: Option<&str>,
+    fits: impl Fn(&PlanNode) -> bool,
+    what: &str,
+) -> Result<&'p NodeId> {
+    let fitting: Vec<&NodeId> =
+        plan.nodes.values().filter(|node| node.id.kind == kind && fits(node)).map(|node| &node.id).collect();
+    let names = || fitting.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
+    match (named, fitting.as_slice()) {
+        (_, []) => bail!("the pipeline has no {what}"),
+        (None, [only]) => Ok(only),
+        (None, _) => bail!("the pipeline has several of {what}: {}; name one with --{kind}", names()),
+        (Some(name), all) => {
+            let same = |id: &&&NodeId| id.name == name || id.to_string() == name;
+            all.iter().find(same).copied().with_context(|| format!("`{name}` is no {what} of the pipeline; there is {}", names()))
+        }
+    }
+}
+
+/// The model that an engine runs, or the loader that it reads: what fills its port of that kind.
+pub fn port_of<'p>(plan: &'p Plan, node: &NodeId, kind: Kind) -> Option<&'p NodeId> {
+    plan.data_edges.iter().find(|edge| edge.to == *node && edge.from.kind == kind).map(|edge| &edge.from)
+}
+
+/// Reads weights for a model: a file, a checkpoint's folder, or a run's folder, of which the newest checkpoint is taken.
+///
+/// # Errors
+/// When there is none for this model, or it cannot be read.
+pub fn read_weights(path: &Path, model: &NodeId) -> Result<StateDict> {
+    let file = if path.is_dir() {
+        let name = checkpoint::model_file(model);
+        let folder = if path.join(&name).exists() { Some(path.to_owned()) } else { checkpoint::latest(path) };
+        let folder = folder.with_context(|| format!("{} holds neither {name} nor checkpoints", path.display()))?;
+        folder.join(name)
+    } else {
+        path.to_owned()
+    };
+    tracing::info!("{model}: weights of {}", file.display());
+    Ok(weights::read(&file)?.tensors)
+}
+
+/// Fills a model with weights, all of which must fit.
+///
+/// # Errors
+/// What does not fit.
+pub fn load_weights(context: &RunContext, model: &NodeId, tensors: StateDict) -> Result<()> {
+    let Instance::Model(built) = context.node(model)? else { bail!("{model} is not a model") };
+    let state = State { tensors, ..State::default() };
+    built.borrow_mut().load_state(&state).with_context(|| format!("the weights do not fit {model}"))
+}

@@ -8,5 +8,7 @@ mod dataset;
 mod detection;
 mod document;
 mod mistakes;
+mod shipped;
 mod tensorboard;
+mod training;
 mod transforms;

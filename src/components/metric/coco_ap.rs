@@ -228,7 +228,7 @@ mod tests {
                 "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]] })
         };
         let file = json!({
-            "images": [10, 20].map(|id| json!({ "id": id, "height": SIDE, "width": SIDE, "file_name": "a.png" })),
+            "images": ([10, 20].map(|id| json!({ "id": id, "height": SIDE, "width": SIDE, "file_name": "a.png" }))),
             "categories": [{ "id": 1, "name": "cat" }, { "id": 2, "name": "dog" }],
             "annotations": [annotation(1, 10, 1, [4, 8, 20, 12]), annotation(2, 20, 2, [30, 30, 16, 24])],
         });
@@ -242,7 +242,8 @@ mod tests {
     }
 
     fn metric(run: &TestRun) -> Shared<dyn Metric> {
-        let table = json!({ "type": "coco_ap", "dataset": "dataset.val", "iou_types": ["bbox", "segm"], "per_class": true });
+        let table =
+            json!({ "type": "coco_ap", "dataset": "dataset.val", "iou_types": ["bbox", "segm"], "per_class": true });
         match run.try_build("metric.coco", table).unwrap() {
             Instance::Metric(metric) => metric,
             _ => panic!("no metric"),

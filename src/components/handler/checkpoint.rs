@@ -389,7 +389,7 @@ mod tests {
             trainer.test.add("handler.bad", Instance::handler(Unsaveable(tensors)));
             assert_eq!(trainer.call(2, "epoch_completed").is_err(), on_error == "raise");
             assert_eq!(trainer.names(), ["step_000001"]);
-            trainer.test.run.nodes.borrow_mut().shift_remove(&"handler.bad".parse().unwrap());
+            trainer.test.run.nodes.borrow_mut().shift_remove(&"handler.bad".parse::<NodeId>().unwrap());
             trainer.call(3, "epoch_completed").unwrap();
             assert_eq!(trainer.names(), ["step_000003"]);
         }

@@ -367,6 +367,7 @@ mod tests {
             trainer.measure(value);
         }
         trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
+        trainer.test.run.clock.set(Clock { step: 9, epoch: 9 });
         checkpoint::save(&trainer.test.run, "step_000009", &[]).unwrap();
         let from = trainer.test.run.folder.checkpoints().join("step_000003");
         checkpoint::load(&trainer.test.run, &from).unwrap();

@@ -229,10 +229,10 @@ pub fn load(run: &RunContext, folder: &Path) -> Result<Vec<String>> {
 
 /// Reads the plain part of a checkpoint, and compares the sizes of the other files with what was written.
 fn read_state(folder: &Path) -> Result<StateFile> {
-    let text = fs::read_to_string(folder.join(STATE))
+    let text = fs::read(folder.join(STATE))
         .with_context(|| format!("{} is not a checkpoint of pipe: it has no readable {STATE}", folder.display()))?;
     let damaged = || format!("{}/{STATE} is damaged; go on from another checkpoint of the run", folder.display());
-    let value: Value = serde_json::from_str(&text).with_context(damaged)?;
+    let value: Value = serde_json::from_slice(&text).with_context(damaged)?;
     let format = value.get("format").and_then(Value::as_u64).unwrap_or_default();
     if format > u64::from(FORMAT) {
         bail!("{} was written by a newer pipe (format {format}); this one reads up to {FORMAT}", folder.display());
@@ -493,13 +493,13 @@ mod tests {
     fn nodes_in_one_place_only_are_said() {
         let (test, _) = one();
         let extra = State::of(&json!({ "x": 1 })).unwrap();
-        test.optimizer("optimizer.o", json!({ "type": "sgd", "model": "model.net", "lr": 1.0 }));
-        let path = save(&test.run, "a", &[("optimizer.o".parse().unwrap(), extra)]).unwrap();
+        test.handler("handler.o", json!({ "type": "time_limit", "limit": "1h" }));
+        let path = save(&test.run, "a", &[("handler.o".parse().unwrap(), extra)]).unwrap();
         let (other, _) = one();
         other.run.nodes.borrow_mut().clear();
         other.add("model.other", Instance::model(Net(State::default())));
         let said = load(&other.run, &path).unwrap().join("\n");
         assert!(said.contains("model.other is not in the checkpoint"), "{said}");
-        assert!(said.contains("optimizer.o is in the checkpoint but not in the pipeline"), "{said}");
+        assert!(said.contains("handler.o is in the checkpoint but not in the pipeline"), "{said}");
     }
 }

@@ -122,6 +122,7 @@ impl Running {
     /// The first engine's error, after sinks were told of it.
     pub fn drive(&self) -> Result<Ending> {
         let result = self.drive_engines();
+        let ended = crate::components::handler::finish_all(&self.context);
         let (status, error) = match &result {
             Ok(Ending::Done) => ("done", None),
             Ok(Ending::Interrupted) => ("interrupted", None),
@@ -138,6 +139,7 @@ impl Running {
         };
         let told = self.context.finish(&summary);
         let ending = result?;
+        ended?;
         told?;
         Ok(ending)
     }

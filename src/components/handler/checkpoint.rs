@@ -367,6 +367,7 @@ mod tests {
             trainer.measure(value);
         }
         trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
+        trainer.test.run.clock.set(Clock { step: 9, epoch: 9 });
         checkpoint::save(&trainer.test.run, "step_000009", &[]).unwrap();
         let from = trainer.test.run.folder.checkpoints().join("step_000003");
         checkpoint::load(&trainer.test.run, &from).unwrap();
@@ -389,7 +390,7 @@ mod tests {
             trainer.test.add("handler.bad", Instance::handler(Unsaveable(tensors)));
             assert_eq!(trainer.call(2, "epoch_completed").is_err(), on_error == "raise");
             assert_eq!(trainer.names(), ["step_000001"]);
-            trainer.test.run.nodes.borrow_mut().shift_remove(&"handler.bad".parse().unwrap());
+            trainer.test.run.nodes.borrow_mut().shift_remove(&"handler.bad".parse::<NodeId>().unwrap());
             trainer.call(3, "epoch_completed").unwrap();
             assert_eq!(trainer.names(), ["step_000003"]);
         }

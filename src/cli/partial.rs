@@ -47,7 +47,8 @@ impl Partial {
                 continue;
             }
             let plan_node = plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order only"))?;
-            let built = build::build_node(plan, plan_node, &self.context).with_context(|| format!("cannot build {id}"))?;
+            let built =
+                build::build_node(plan, plan_node, &self.context).with_context(|| format!("cannot build {id}"))?;
             self.context.nodes.borrow_mut().insert(id.clone(), built);
         }
         self.context.node(node)
@@ -93,7 +94,10 @@ pub fn choose<'p>(
         (None, _) => bail!("the pipeline has several of {what}: {}; name one with --{kind}", names()),
         (Some(name), all) => {
             let same = |id: &&&NodeId| id.name == name || id.to_string() == name;
-            all.iter().find(same).copied().with_context(|| format!("`{name}` is no {what} of the pipeline; there is {}", names()))
+            all.iter()
+                .find(same)
+                .copied()
+                .with_context(|| format!("`{name}` is no {what} of the pipeline; there is {}", names()))
         }
     }
 }

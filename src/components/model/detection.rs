@@ -369,7 +369,11 @@ pub(super) fn check_levels(returned: &[usize], anchors: &[Vec<f64>], problems: &
         problems.at("anchor_sizes", message, help);
     }
     if anchors.iter().any(|sizes| sizes.len() != anchors[0].len()) {
-        problems.at("anchor_sizes", "every level needs as many sides as the others", "such as `[[16, 24], [32, 48], …]`");
+        problems.at(
+            "anchor_sizes",
+            "every level needs as many sides as the others",
+            "such as `[[16, 24], [32, 48], …]`",
+        );
     }
     if anchors.iter().any(|sizes| sizes.is_empty() || sizes.iter().any(|size| *size <= 0.0)) {
         problems.at("anchor_sizes", "every level needs at least one side above 0", "such as `[[32], [64], …]`");

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use serde_json::Value;
 use tch::{Device, Tensor};
 
+use crate::components::handler::Handler;
 use crate::components::model::{Model, ModelOutput};
 use crate::components::optimizer::Optimizer;
 use crate::components::scheduler::Scheduler;
 use crate::data::Batch;
+use crate::engine::{EngineState, EventContext, Step};
 use crate::registry::{NodeId, Problems, Registry};
 use crate::run::{BuildContext, Instance, Precision, RunContext, RunFolder, Shared, State, Stateful};
 
@@ -70,6 +72,21 @@ impl TestRun {
             Instance::Scheduler(scheduler) => scheduler,
             _ => panic!("{node} is no scheduler"),
         }
+    }
+
+    pub fn handler(&self, node: &str, table: Value) -> Shared<dyn Handler> {
+        match self.try_build(node, table).unwrap() {
+            Instance::Handler(handler) => handler,
+            _ => panic!("{node} is no handler"),
+        }
+    }
+
+    /// Calls a handler as on an event of `engine.trainer`.
+    pub fn call(&self, handler: &Shared<dyn Handler>, event: &str, step: Option<&Step>) -> anyhow::Result<()> {
+        let engine = "engine.trainer".parse().unwrap();
+        let state = EngineState { iteration: 7, epoch: 1, ..EngineState::default() };
+        let ctx = EventContext { run: &self.run, engine: &engine, node: &engine, event, count: 7, state: &state, step };
+        handler.borrow_mut().call(&ctx)
     }
 }
 

@@ -45,8 +45,7 @@ impl PipelineArgs {
         let start = Instant::now();
         let mut sources = Sources::new(std::env::current_dir().unwrap_or_default());
         let options = LoadOptions { profile: self.profile.clone(), sets: self.sets.clone(), ..LoadOptions::default() };
-        let path = std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone());
-        let (mut document, mut diagnostics) = Document::load(&path, &options, &mut sources);
+        let (mut document, mut diagnostics) = Document::load(&self.file, &options, &mut sources);
         let mut plan = None;
         if let Some(document) = &mut document {
             let (checked, found) = Plan::of(document, &sources);

@@ -183,7 +183,7 @@ fn property_exists(
     };
     if !types.iter().any(|wanted| property_fits(declared.ty, wanted)) {
         let message =
-            format!("expected {}, but `{node}:{property}` is {}", message::types(types), declared.ty.as_str());
+            format!("expected {}, but `{node}:{property}` is {}", message::types(types), declared.ty.with_article());
         found.push(Diagnostic::error("wrong-type", message).at(at.clone()));
         return false;
     }

@@ -59,6 +59,8 @@ pub struct Lowering<'a> {
     pub diagnostics: Diagnostics,
     /// Values that must never be shown: steps from the document's root.
     pub secrets: Vec<Vec<PathSegment>>,
+    /// Whether a port names a node of the wrong kind: reported with the edges, but the struct cannot be read then.
+    pub wrong_port: bool,
 }
 
 impl<'a> Lowering<'a> {
@@ -73,6 +75,7 @@ impl<'a> Lowering<'a> {
             mentions: Vec::new(),
             diagnostics: Diagnostics::new(),
             secrets: Vec::new(),
+            wrong_port: false,
         }
     }
 
@@ -165,6 +168,7 @@ impl<'a> Lowering<'a> {
     fn port(&mut self, node: &Node, text: &str, kinds: Vec<Kind>, path: &[PathSegment]) -> Json {
         match text.parse::<NodeId>() {
             Ok(id) => {
+                self.wrong_port |= !kinds.contains(&id.kind);
                 let what = Mention::Port { node: id, kinds };
                 self.mentions.push(Mentioned { what, path: path.to_vec(), location: node.location.clone() });
             }
@@ -399,7 +403,8 @@ impl<'a> Lowering<'a> {
         let mut inner = Lowering::new(self.document, self.sources, descriptor.schema(), base);
         let what = format!("`{}`", descriptor.full_name());
         let mut json = inner.table(table, &node.location, &["type"], &what);
-        let found = inner.diagnostics.has_errors();
+        let found = inner.diagnostics.has_errors() || inner.wrong_port;
+        self.wrong_port |= inner.wrong_port;
         self.diagnostics.extend(inner.diagnostics);
         self.secrets.extend(inner.secrets);
         self.mentions.extend(inner.mentions.into_iter().map(|mut mentioned| {

@@ -51,7 +51,7 @@ pub fn found(value: &Value) -> String {
         Value::String(text) if text.chars().count() <= 40 => format!("the string \"{text}\""),
         Value::String(_) => "a string".into(),
         Value::Integer(number) => format!("the whole number {number}"),
-        Value::Float(number) => format!("the number {number}"),
+        Value::Float(number) => format!("the number {number:?}"),
         Value::Boolean(flag) => format!("`{flag}`"),
         Value::Datetime(_) => "a date".into(),
         Value::Array(_) => "an array".into(),
@@ -63,7 +63,7 @@ pub fn found(value: &Value) -> String {
 pub fn number(value: &Value) -> String {
     match value {
         Value::Integer(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
+        Value::Float(number) => format!("{number:?}"),
         other => found(other),
     }
 }

@@ -112,7 +112,7 @@ fn read_node(
     let mut lowering = Lowering::new(document, sources, descriptor.schema(), base);
     let what = format!("`{}` (type `{}`)", id, descriptor.name);
     let config = lowering.table(table, &at, &["type"], &what);
-    let wrong = lowering.diagnostics.has_errors();
+    let wrong = lowering.diagnostics.has_errors() || lowering.wrong_port;
     found.extend(lowering.diagnostics);
     read.secrets.extend(lowering.secrets);
     read.mentions.insert(id.clone(), lowering.mentions);

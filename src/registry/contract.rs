@@ -80,6 +80,15 @@ impl PropertyType {
         }
     }
 
+    /// The type with its article, for sentences: "an integer".
+    pub fn with_article(self) -> String {
+        let article = match self {
+            PropertyType::Integer | PropertyType::Strings => "an",
+            PropertyType::Number | PropertyType::String => "a",
+        };
+        format!("{article} {}", self.as_str())
+    }
+
     /// A value of the type, standing in for the real one while a plan is checked.
     pub fn stand_in(self) -> serde_json::Value {
         match self {

@@ -1,21 +1,24 @@
 //! Checkpoints: everything needed to go on exactly, in one folder a checkpoint.
 //!
 //! `checkpoints/<name>/` holds `model.<node>.safetensors` (the state dict under torchvision's names, readable by any tool),
-//! `state.safetensors` (all other tensors, as `node/name`), `state.json` (all other values) and `pipeline.toml`. It is written
-//! under another name and renamed, so a checkpoint is whole or absent.
+//! `state.safetensors` (all other tensors, as `node/name`), `state.json` (all other values, and what the other files are) and
+//! `pipeline.toml`. It is written and synced under a hidden name and then renamed, so a checkpoint is whole or absent.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::Tensor;
 
+use super::folder::write_atomically;
 use super::{Clock, Instance, RunContext, State, random};
+use crate::nn::StateDict;
 use crate::registry::{Kind, NodeId};
+use crate::weights::safetensors;
 
 /// The layout of checkpoints; a reader refuses newer ones.
 const FORMAT: u32 = 1;
@@ -24,13 +27,27 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 struct StateFile {
     format: u32,
+    #[serde(default)]
+    metadata: Metadata,
     clock: Clock,
     seed: u64,
     /// Values by node.
     nodes: BTreeMap<String, Map<String, Value>>,
 }
 
-/// Writes a checkpoint of everything in the run.
+/// What wrote a checkpoint, and of which files it is made.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Metadata {
+    /// The version of pipe.
+    pipe: String,
+    /// Seconds since 1970.
+    time: f64,
+    /// Bytes of each file of tensors, by which a cut off copy is told.
+    #[serde(default)]
+    files: BTreeMap<String, u64>,
+}
+
+/// Writes a checkpoint of everything in the run; one of the same name is replaced once the new one is whole.
 ///
 /// `extra` holds states of nodes that are at work just now and so cannot be asked (the checkpoint handler itself).
 ///
@@ -39,15 +56,12 @@ struct StateFile {
 pub fn save(run: &RunContext, name: &str, extra: &[(NodeId, State)]) -> Result<PathBuf> {
     let folder = run.folder.checkpoints();
     let target = folder.join(name);
-    let temporary = folder.join(format!(".{name}.tmp{}", std::process::id()));
-    let written = write_all(run, &temporary, extra).and_then(|()| {
-        if target.exists() {
-            fs::remove_dir_all(&target)?;
-        }
-        fs::rename(&temporary, &target)?;
-        Ok(())
-    });
+    let temporary = aside(&target, "tmp");
+    let written = clear_leftovers(&folder)
+        .and_then(|()| write_all(run, &temporary, extra))
+        .and_then(|()| replace(&temporary, &target));
     if let Err(error) = written {
+        // The error that matters is the first; there may be nothing to remove.
         let _ = fs::remove_dir_all(&temporary);
         return Err(error
             .context(format!("checkpoint {} was not written; earlier checkpoints are untouched", target.display())));
@@ -56,17 +70,81 @@ pub fn save(run: &RunContext, name: &str, extra: &[(NodeId, State)]) -> Result<P
     Ok(target)
 }
 
+/// Removes a checkpoint. It loses its name first, so that one removed in part is never taken for a whole one.
+///
+/// # Errors
+/// When the folder may not be changed.
+pub fn remove(checkpoint: &Path) -> Result<()> {
+    let old = aside(checkpoint, "old");
+    let removed = fs::rename(checkpoint, &old).and_then(|()| fs::remove_dir_all(&old));
+    removed.with_context(|| format!("cannot remove checkpoint {}", checkpoint.display()))
+}
+
+/// A hidden name beside `path` that belongs to this process.
+fn aside(path: &Path, what: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{what}{}", std::process::id()))
+}
+
+/// Removes what killed processes left half written or half removed.
+fn clear_leftovers(folder: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((_, process)) = name.rsplit_once('.').filter(|_| name.starts_with('.')) else { continue };
+        let process = process.strip_prefix("tmp").or_else(|| process.strip_prefix("old"));
+        let Some(process) = process.and_then(|number| number.parse::<u32>().ok()) else { continue };
+        let gone = Path::new("/proc/self").exists() && !Path::new("/proc").join(process.to_string()).exists();
+        if process == std::process::id() || gone {
+            fs::remove_dir_all(&path).with_context(|| format!("cannot remove the leftover {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the whole checkpoint at `new` the name `target`; one that was there goes only afterwards.
+fn replace(new: &Path, target: &Path) -> Result<()> {
+    sync_folder(new)?;
+    let old = aside(target, "old");
+    let replaces = target.exists();
+    if replaces {
+        fs::rename(target, &old)?;
+    }
+    if let Err(error) = fs::rename(new, target) {
+        if replaces {
+            fs::rename(&old, target)?;
+        }
+        return Err(error.into());
+    }
+    if let Some(parent) = target.parent() {
+        sync_folder(parent)?;
+    }
+    if replaces && let Err(error) = fs::remove_dir_all(&old) {
+        tracing::warn!("{} is left over and cannot be removed: {error}", old.display());
+    }
+    Ok(())
+}
+
+/// Makes the names in a folder durable, where folders can be synced.
+fn sync_folder(folder: &Path) -> Result<()> {
+    let sync = || if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) };
+    sync().with_context(|| format!("cannot sync {}", folder.display()))
+}
+
 fn write_all(run: &RunContext, folder: &Path, extra: &[(NodeId, State)]) -> Result<()> {
-    fs::create_dir_all(folder)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut nodes = BTreeMap::new();
-    let mut tensors: IndexMap<String, Tensor> = IndexMap::new();
+    let mut tensors = StateDict::new();
+    let mut files = BTreeMap::new();
+    let step = run.clock.get().step;
     for (id, instance) in run.nodes.borrow().iter() {
         let state = match extra.iter().find(|(node, _)| node == id) {
             Some((_, state)) => state.shallow_clone(),
             None => state_of(instance).with_context(|| format!("reading the state of {id}"))?,
         };
         if id.kind == Kind::Model {
-            write_tensors(&folder.join(model_file(id)), &state.tensors)?;
+            let bytes = write_tensors(&folder.join(model_file(id)), &state.tensors, step)?;
+            files.insert(model_file(id), bytes);
         } else {
             tensors.extend(state.tensors.into_iter().map(|(name, tensor)| (format!("{id}/{name}"), tensor)));
         }
@@ -77,46 +155,41 @@ fn write_all(run: &RunContext, folder: &Path, extra: &[(NodeId, State)]) -> Resu
     for (name, tensor) in random::states()? {
         tensors.insert(format!("random/{name}"), tensor);
     }
-    write_tensors(&folder.join("state.safetensors"), &tensors)?;
-    let state = StateFile { format: FORMAT, clock: run.clock.get(), seed: run.seed, nodes };
-    super::folder::write_atomically(&folder.join("state.json"), &serde_json::to_vec_pretty(&state)?)?;
+    files.insert(STATE_TENSORS.into(), write_tensors(&folder.join(STATE_TENSORS), &tensors, step)?);
     let pipeline = run.folder.path().join("pipeline.toml");
     if pipeline.exists() {
-        fs::copy(&pipeline, folder.join("pipeline.toml"))?;
+        let text = fs::read(&pipeline).with_context(|| format!("cannot read {}", pipeline.display()))?;
+        write_atomically(&folder.join("pipeline.toml"), &text)?;
     }
-    Ok(())
+    let metadata = Metadata { pipe: env!("CARGO_PKG_VERSION").into(), time: super::context::now(), files };
+    let state = StateFile { format: FORMAT, metadata, clock: run.clock.get(), seed: run.seed, nodes };
+    write_atomically(&folder.join(STATE), &serde_json::to_vec_pretty(&state)?)
 }
 
-/// The name of a model's weights inside a checkpoint: `model.safetensors` when it is called like that, else
-/// `model.<name>.safetensors`.
+const STATE: &str = "state.json";
+const STATE_TENSORS: &str = "state.safetensors";
+
+/// The name of a model's weights inside a checkpoint: `model.<name>.safetensors`.
 pub fn model_file(id: &NodeId) -> String {
     format!("model.{}.safetensors", id.name)
 }
 
 /// Goes back to a checkpoint: every node that is in both takes its state; what is in one only is said.
 ///
+/// Every file is read before the first node changes.
+///
 /// # Errors
 /// When a file is missing or damaged, or a state does not fit its node.
 pub fn load(run: &RunContext, folder: &Path) -> Result<Vec<String>> {
-    let text = fs::read_to_string(folder.join("state.json"))
-        .with_context(|| format!("{} is not a checkpoint of pipe: it has no readable state.json", folder.display()))?;
-    let file: StateFile =
-        serde_json::from_str(&text).with_context(|| format!("{}/state.json is damaged", folder.display()))?;
-    if file.format > FORMAT {
-        bail!(
-            "{} was written by a newer pipe (format {}); this one reads up to {FORMAT}",
-            folder.display(),
-            file.format
-        );
-    }
+    let file = read_state(folder)?;
     let mut by_node: BTreeMap<String, State> = BTreeMap::new();
     for (node, values) in file.nodes {
         by_node.entry(node).or_default().values = values;
     }
     let mut random = IndexMap::new();
-    for (name, tensor) in read_tensors(&folder.join("state.safetensors"))? {
+    for (name, tensor) in read_tensors(&folder.join(STATE_TENSORS))? {
         let (node, name) =
-            name.split_once('/').ok_or_else(|| anyhow!("state.safetensors holds a tensor of no node: {name}"))?;
+            name.split_once('/').ok_or_else(|| anyhow!("{STATE_TENSORS} holds a tensor of no node: {name}"))?;
         if node == "random" {
             random.insert(name.to_owned(), tensor);
         } else {
@@ -124,6 +197,7 @@ pub fn load(run: &RunContext, folder: &Path) -> Result<Vec<String>> {
         }
     }
     let mut said = Vec::new();
+    let mut states: Vec<(NodeId, Instance, State)> = Vec::new();
     for (id, instance) in run.nodes.borrow().iter() {
         let mut state = by_node.remove(&id.to_string()).unwrap_or_default();
         if id.kind == Kind::Model {
@@ -135,8 +209,13 @@ pub fn load(run: &RunContext, folder: &Path) -> Result<Vec<String>> {
             state.tensors = read_tensors(&path)?;
         }
         if !state.is_empty() {
-            restore(instance, &state).with_context(|| format!("restoring {id} from {}", folder.display()))?;
+            states.push((id.clone(), instance.clone(), state));
         }
+    }
+    // Before the nodes, some of which look at the time.
+    run.clock.set(file.clock);
+    for (id, instance, state) in &states {
+        restore(instance, state).with_context(|| format!("restoring {id} from {}", folder.display()))?;
     }
     said.extend(
         by_node
@@ -144,25 +223,56 @@ pub fn load(run: &RunContext, folder: &Path) -> Result<Vec<String>> {
             .map(|node| format!("{node} is in the checkpoint but not in the pipeline; its state is left out")),
     );
     random::restore(&random)?;
-    run.clock.set(file.clock);
     run.set_last_checkpoint(Some(folder.to_owned()));
     Ok(said)
+}
+
+/// Reads the plain part of a checkpoint, and compares the sizes of the other files with what was written.
+fn read_state(folder: &Path) -> Result<StateFile> {
+    let text = fs::read_to_string(folder.join(STATE))
+        .with_context(|| format!("{} is not a checkpoint of pipe: it has no readable {STATE}", folder.display()))?;
+    let damaged = || format!("{}/{STATE} is damaged; go on from another checkpoint of the run", folder.display());
+    let value: Value = serde_json::from_str(&text).with_context(damaged)?;
+    let format = value.get("format").and_then(Value::as_u64).unwrap_or_default();
+    if format > u64::from(FORMAT) {
+        bail!("{} was written by a newer pipe (format {format}); this one reads up to {FORMAT}", folder.display());
+    }
+    let file: StateFile = serde_json::from_value(value).with_context(damaged)?;
+    for (name, bytes) in &file.metadata.files {
+        let path = folder.join(name);
+        let found = fs::metadata(&path).with_context(|| {
+            format!("{} is not whole: {name} is missing; go on from another checkpoint of the run", folder.display())
+        })?;
+        ensure!(
+            found.len() == *bytes,
+            "{} is damaged: it has {} bytes, {bytes} were written; go on from another checkpoint of the run",
+            path.display(),
+            found.len()
+        );
+    }
+    Ok(file)
 }
 
 /// The newest whole checkpoint of a run's folder.
 pub fn latest(run_folder: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(run_folder.join("checkpoints")).ok()?;
-    let whole = entries.flatten().map(|entry| entry.path()).filter(|path| {
+    let shown = entries.flatten().map(|entry| entry.path()).filter(|path| {
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        !hidden && path.join("state.json").exists()
+        !hidden && path.join(STATE).exists()
     });
-    whole.filter_map(|path| step_of(&path).map(|step| (step, path))).max().map(|(_, path)| path)
+    let whole = shown.filter_map(|path| match step_of(&path) {
+        Some(step) => Some((step, path)),
+        None => {
+            tracing::warn!("{} is not a whole checkpoint and is passed over", path.display());
+            None
+        }
+    });
+    whole.max().map(|(_, path)| path)
 }
 
-/// The step at which a checkpoint was made.
+/// The step at which a checkpoint was made; `None` when it is not a whole one.
 pub fn step_of(checkpoint: &Path) -> Option<u64> {
-    let text = fs::read_to_string(checkpoint.join("state.json")).ok()?;
-    serde_json::from_str::<StateFile>(&text).ok().map(|file| file.clock.step)
+    read_state(checkpoint).ok().map(|file| file.clock.step)
 }
 
 fn state_of(instance: &Instance) -> Result<State> {
@@ -195,12 +305,201 @@ fn restore(instance: &Instance, state: &State) -> Result<()> {
     }
 }
 
-fn write_tensors(path: &Path, tensors: &IndexMap<String, Tensor>) -> Result<()> {
-    let named: Vec<(&str, Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t.contiguous())).collect();
-    Tensor::write_safetensors(&named, path).with_context(|| format!("cannot write {}", path.display()))
+/// Writes a file of tensors and says how many bytes it has.
+fn write_tensors(path: &Path, tensors: &StateDict, step: u64) -> Result<u64> {
+    let metadata = [
+        // What readers of other programs look for.
+        ("format", "pt".to_owned()),
+        ("writer", format!("pipe {}", env!("CARGO_PKG_VERSION"))),
+        ("step", step.to_string()),
+    ];
+    let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    safetensors::write(path, tensors, &metadata)?;
+    Ok(fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len())
 }
 
 fn read_tensors(path: &Path) -> Result<IndexMap<String, Tensor>> {
-    let tensors = Tensor::read_safetensors(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(tensors.into_iter().collect())
+    let read = safetensors::read(path);
+    Ok(read.with_context(|| format!("{} is missing or damaged", path.display()))?.tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use serde_json::json;
+    use tch::Device;
+
+    use super::*;
+    use crate::components::model::{Model, ModelOutput};
+    use crate::data::Batch;
+    use crate::run::{Shared, Stateful};
+    use crate::testing::TestRun;
+
+    /// A model that is nothing but its state.
+    struct Net(State);
+
+    impl Stateful for Net {
+        fn state(&self) -> Result<State> {
+            Ok(self.0.shallow_clone())
+        }
+
+        fn load_state(&mut self, state: &State) -> Result<()> {
+            self.0 = state.shallow_clone();
+            Ok(())
+        }
+    }
+
+    impl Model for Net {
+        fn set_training(&mut self, _training: bool) {}
+
+        fn forward(&mut self, _batch: &Batch) -> Result<ModelOutput> {
+            Ok(ModelOutput::default())
+        }
+
+        fn parameters(&self) -> Vec<(String, Tensor)> {
+            Vec::new()
+        }
+    }
+
+    fn run_with(tensors: &[(&str, Tensor)]) -> (TestRun, Shared<Net>) {
+        let test = TestRun::new();
+        let tensors = tensors.iter().map(|(name, t)| ((*name).to_owned(), t.shallow_clone())).collect();
+        let values = json!({ "seen": 0.1 + 0.2 }).as_object().cloned().unwrap();
+        let net = Rc::new(RefCell::new(Net(State { values, tensors })));
+        test.add("model.net", Instance::Model(net.clone()));
+        test.run.clock.set(Clock { step: 7, epoch: 2 });
+        (test, net)
+    }
+
+    fn one() -> (TestRun, Shared<Net>) {
+        run_with(&[("w", Tensor::from_slice(&[1.0f32, 2.0]))])
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn bytes(tensor: &Tensor) -> Vec<u8> {
+        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
+        bytes
+    }
+
+    #[test]
+    fn everything_comes_back_bit_for_bit() {
+        let odd = [f32::NAN, -0.0, f32::MIN_POSITIVE / 2.0, f32::INFINITY, 0.1];
+        let tensors = [
+            ("strided", Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).view([2, 3]).tr()),
+            ("odd", Tensor::from_slice(&odd)),
+            ("half", Tensor::from_slice(&odd).to_kind(tch::Kind::BFloat16)),
+            ("double", Tensor::from_slice(&[std::f64::consts::PI, 1e-310])),
+            ("counter", Tensor::from(i64::MAX)),
+            ("empty", Tensor::zeros([0, 4], (tch::Kind::Float, Device::Cpu))),
+        ];
+        let (test, _) = run_with(&tensors);
+        let path = save(&test.run, "step_000007", &[]).unwrap();
+        assert_eq!(test.run.last_checkpoint(), Some(path.clone()));
+        let next = Vec::<f32>::try_from(Tensor::rand([5], (tch::Kind::Float, Device::Cpu))).unwrap();
+
+        let (other, net) = run_with(&[]);
+        other.run.clock.set(Clock::default());
+        assert_eq!(load(&other.run, &path).unwrap(), Vec::<String>::new());
+        assert_eq!(other.run.clock.get(), Clock { step: 7, epoch: 2 });
+        let state = &net.borrow().0;
+        for (name, tensor) in &tensors {
+            let read = &state.tensors[*name];
+            assert_eq!((read.kind(), read.size()), (tensor.kind(), tensor.size()), "{name}");
+            assert_eq!(bytes(read), bytes(tensor), "{name}");
+        }
+        assert_eq!(state.values["seen"].as_f64().unwrap().to_bits(), (0.1f64 + 0.2).to_bits());
+        let again = Vec::<f32>::try_from(Tensor::rand([5], (tch::Kind::Float, Device::Cpu))).unwrap();
+        assert_eq!(again, next, "the random generator goes on where it was");
+    }
+
+    #[test]
+    fn the_files_say_what_they_are() {
+        let (test, _) = one();
+        let path = save(&test.run, "a", &[]).unwrap();
+        assert_eq!(names(&path), ["model.net.safetensors", "state.json", "state.safetensors"]);
+        let weights = crate::weights::read(&path.join("model.net.safetensors")).unwrap();
+        assert_eq!((weights.metadata["format"].as_str(), weights.metadata["step"].as_str()), ("pt", "7"));
+        assert_eq!(read_state(&path).unwrap().metadata.pipe, env!("CARGO_PKG_VERSION"));
+    }
+
+    #[test]
+    fn damage_is_named_and_changes_nothing() {
+        let (test, net) = one();
+        let path = save(&test.run, "a", &[]).unwrap();
+        for file in ["model.net.safetensors", "state.safetensors", "state.json"] {
+            let sound = fs::read(path.join(file)).unwrap();
+            let mut flipped = sound.clone();
+            flipped[..8].fill(0xff);
+            for damaged in [&sound[..sound.len() / 2], &[], &flipped] {
+                fs::write(path.join(file), damaged).unwrap();
+                net.borrow_mut().0.tensors["w"] = Tensor::from(5.0);
+                let error = format!("{:#}", load(&test.run, &path).unwrap_err());
+                assert!(error.contains(file) && error.contains("damaged"), "{error}");
+                assert_eq!(net.borrow().0.tensors["w"].double_value(&[]), 5.0, "nothing was restored");
+            }
+            fs::remove_file(path.join(file)).unwrap();
+            let error = format!("{:#}", load(&test.run, &path).unwrap_err());
+            assert!(error.contains(file), "{error}");
+            assert_eq!(latest(test.run.folder.path()), None);
+            fs::write(path.join(file), sound).unwrap();
+        }
+        load(&test.run, &path).unwrap();
+        let newer = fs::read_to_string(path.join(STATE)).unwrap().replacen("1", "9", 1);
+        fs::write(path.join(STATE), newer).unwrap();
+        assert!(load(&test.run, &path).unwrap_err().to_string().contains("newer pipe (format 9)"));
+    }
+
+    #[test]
+    fn a_failed_save_leaves_what_was_there() {
+        let (test, net) = one();
+        let path = save(&test.run, "a", &[]).unwrap();
+        let before = fs::read(path.join(STATE)).unwrap();
+        // A type that cannot be stored fails in the middle of writing, as a full disk does.
+        net.borrow_mut().0.tensors["w"] = Tensor::from_slice(&[1f32]).to_kind(tch::Kind::ComplexFloat);
+        let error = format!("{:#}", save(&test.run, "a", &[]).unwrap_err());
+        assert!(error.contains("earlier checkpoints are untouched"), "{error}");
+        assert_eq!(names(&test.run.folder.checkpoints()), ["a"]);
+        assert_eq!(fs::read(path.join(STATE)).unwrap(), before);
+        assert_eq!(latest(test.run.folder.path()), Some(path));
+    }
+
+    #[test]
+    fn a_checkpoint_of_the_same_name_is_replaced_and_leftovers_go() {
+        let (test, _) = one();
+        save(&test.run, "a", &[]).unwrap();
+        let folder = test.run.folder.checkpoints();
+        // No process has the largest number.
+        fs::create_dir(folder.join(".b.tmp4294967295")).unwrap();
+        fs::create_dir(folder.join(".mine")).unwrap();
+        test.run.clock.set(Clock { step: 8, epoch: 2 });
+        let path = save(&test.run, "a", &[]).unwrap();
+        assert_eq!(step_of(&path), Some(8));
+        assert_eq!(names(&folder), [".mine", "a"]);
+        remove(&path).unwrap();
+        assert_eq!(names(&folder), [".mine"]);
+        assert!(remove(&path).unwrap_err().to_string().contains("cannot remove checkpoint"));
+    }
+
+    #[test]
+    fn nodes_in_one_place_only_are_said() {
+        let (test, _) = one();
+        let extra = State::of(&json!({ "x": 1 })).unwrap();
+        test.optimizer("optimizer.o", json!({ "type": "sgd", "model": "model.net", "lr": 1.0 }));
+        let path = save(&test.run, "a", &[("optimizer.o".parse().unwrap(), extra)]).unwrap();
+        let (other, _) = one();
+        other.run.nodes.borrow_mut().clear();
+        other.add("model.other", Instance::model(Net(State::default())));
+        let said = load(&other.run, &path).unwrap().join("\n");
+        assert!(said.contains("model.other is not in the checkpoint"), "{said}");
+        assert!(said.contains("optimizer.o is in the checkpoint but not in the pipeline"), "{said}");
+    }
 }

@@ -76,8 +76,8 @@ pub struct RunContext {
     pub nodes: RefCell<IndexMap<NodeId, Instance>>,
     /// Which targets run on which event.
     pub events: RefCell<Rc<EventTable>>,
-    /// The newest value of every metric and engine value.
-    values: RefCell<BTreeMap<String, f64>>,
+    /// The newest value of every metric and engine value, and the step at which it was measured.
+    values: RefCell<BTreeMap<String, (f64, u64)>>,
     /// Where records go.
     subscriptions: RefCell<Vec<Subscription>>,
     /// Engines asked to stop, and whether only their epoch.
@@ -199,17 +199,22 @@ impl RunContext {
 
     /// Remembers a value under `node:name`, for monitors.
     pub fn set_value(&self, node: &NodeId, name: &str, value: f64) {
-        self.values.borrow_mut().insert(format!("{node}:{name}"), value);
+        self.values.borrow_mut().insert(format!("{node}:{name}"), (value, self.clock.get().step));
     }
 
     /// The newest value of that name, if it has been measured yet.
     pub fn value(&self, name: &ValueRef) -> Option<f64> {
+        self.value_with_step(name).map(|(value, _)| value)
+    }
+
+    /// The newest value of that name and the step at which it was measured, if it has been measured yet.
+    pub fn value_with_step(&self, name: &ValueRef) -> Option<(f64, u64)> {
         self.values.borrow().get(&name.to_string()).copied()
     }
 
     /// All newest values.
     pub fn values(&self) -> Vec<(String, f64)> {
-        self.values.borrow().iter().map(|(name, value)| (name.clone(), *value)).collect()
+        self.values.borrow().iter().map(|(name, (value, _))| (name.clone(), *value)).collect()
     }
 
     /// Asks an engine to stop at the end of its iteration.

@@ -91,7 +91,7 @@ run = ["engine.evaluator"]
 /// What the command prints.
 fn pipe(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
-    let output = command.args(arguments).current_dir(folder).env("PIPE_CACHE", folder.join("cache")).output().unwrap();
+    let output = command.args(arguments).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -138,8 +138,7 @@ fn a_detector_is_trained_measured_and_used() {
     let values: Value = serde_json::from_str(&values).unwrap();
     assert!(values["metric.coco:bbox/AP"].is_number(), "{values}");
 
-    let shapes = at.join("cache/shapes");
-    let shapes = if shapes.exists() { shapes } else { pipe::coco::synthetic::cache_dir().unwrap().join("shapes") };
+    let shapes = pipe::coco::synthetic::cache_dir().unwrap().join("shapes");
     let picture = std::fs::read_dir(shapes.join("val2017")).unwrap().next().unwrap().unwrap().path();
     let picture = picture.to_str().unwrap();
     pipe(

@@ -8,5 +8,8 @@ mod dataset;
 mod detection;
 mod detection_pipeline;
 mod document;
+mod mistakes;
+mod shipped;
 mod tensorboard;
+mod training;
 mod transforms;

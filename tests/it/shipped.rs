@@ -1,0 +1,108 @@
+//! What the project ships agrees with the program: pipelines, examples, schema, README.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pipe::diagnostic::Sources;
+use pipe::document::{Document, LoadOptions};
+use pipe::plan::Plan;
+use pipe::registry::Registry;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn pipelines() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(root().join("pipelines")).expect("pipelines").flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+/// Everything wrong with a pipeline, as the user would read it.
+fn problems(path: &Path, profile: Option<&str>) -> String {
+    let mut sources = Sources::new(root());
+    let options = LoadOptions { profile: profile.map(str::to_owned), ..LoadOptions::default() };
+    let (document, mut found) = Document::load(path, &options, &mut sources);
+    if let Some(document) = document {
+        found.merge(Plan::of(&document, &sources).1);
+    }
+    found.render_text(&sources, false)
+}
+
+#[test]
+fn shipped_pipelines_are_right_without_warnings() {
+    for path in pipelines() {
+        let text = std::fs::read_to_string(&path).expect("a pipeline");
+        assert_eq!(problems(&path, None), "", "{}", path.display());
+        if text.contains("[profile.demo") {
+            assert_eq!(problems(&path, Some("demo")), "", "{} with the demo profile", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_example_of_every_component_is_right() {
+    for component in Registry::global().iter() {
+        let text = component.example.to_owned();
+        let read = move |_: &Path| Ok(text.clone());
+        let options = LoadOptions { read: &read, ..LoadOptions::default() };
+        let mut sources = Sources::new(root());
+        let (document, mut found) = Document::load(Path::new("example.toml"), &options, &mut sources);
+        let document = document.expect("an example can be read");
+        // An excerpt may leave out the nodes around it: what is checked is the component's own table.
+        found.merge(Plan::of(&document, &sources).1);
+        let own: Vec<String> = found
+            .iter()
+            .filter(|one| one.is_error() && !matches!(one.code, "unknown-node" | "never-measured"))
+            .map(|one| one.message.clone())
+            .collect();
+        assert!(own.is_empty(), "{}: {own:?}", component.full_name());
+        let uses = document.root().get(component.kind.as_str()).and_then(|node| {
+            node.as_table().map(|table| {
+                table.iter().any(|(_, entry)| {
+                    entry.node.as_table().and_then(|t| t.get("type")).and_then(|n| n.as_str()) == Some(component.name)
+                })
+            })
+        });
+        let nested = component.example.contains(&format!("type = \"{}\"", component.name));
+        assert!(uses == Some(true) || nested, "the example of {} does not use it", component.full_name());
+    }
+}
+
+#[test]
+fn every_option_of_every_component_is_documented() {
+    for component in Registry::global().iter() {
+        assert!(!component.summary().is_empty(), "{} has no summary", component.full_name());
+        let options = component.schema().get("properties").and_then(|p| p.as_object()).cloned().unwrap_or_default();
+        for (name, option) in options {
+            let told = option.get("description").and_then(|d| d.as_str()).is_some_and(|d| !d.is_empty());
+            assert!(told, "{}: option `{name}` has no documentation", component.full_name());
+        }
+    }
+}
+
+#[test]
+fn the_committed_schema_accepts_every_shipped_pipeline() {
+    let Some(python) = std::env::var_os("PIPE_TEST_PYTHON") else {
+        println!("skipped: PIPE_TEST_PYTHON names no Python with jsonschema");
+        return;
+    };
+    let script = "import json, sys, tomllib, jsonschema\n\
+        schema = json.load(open(sys.argv[1]))\n\
+        jsonschema.Draft7Validator.check_schema(schema)\n\
+        for path in sys.argv[2:]:\n    jsonschema.validate(tomllib.load(open(path, 'rb')), schema)\n    print('valid', path)\n";
+    let has = Command::new(&python).args(["-c", "import jsonschema, tomllib"]).output().expect("Python runs");
+    if !has.status.success() {
+        println!("skipped: that Python has no jsonschema");
+        return;
+    }
+    let output = Command::new(&python)
+        .args(["-c", script])
+        .arg(root().join("schemas/pipeline.json"))
+        .args(pipelines())
+        .output()
+        .expect("Python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,201 @@
+//! Runs of the program on the built-in digits: the same records with any number of workers, and after a resume.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const PIPELINE: &str = r#"
+[pipeline]
+name = "tiny"
+seed = 7
+
+[dataset.train]
+type = "mnist"
+root = "builtin:digits"
+limit = 256
+
+[transform.augment]
+type = "compose"
+steps = [{ type = "random_affine", degrees = 10 }, { type = "normalize", mean = [0.13], std = [0.3] }]
+
+[loader.train]
+type = "batch"
+dataset = "dataset.train"
+transform = "transform.augment"
+batch_size = 32
+shuffle = true
+workers = 1
+
+[loader.test]
+type = "batch"
+dataset = "dataset.train"
+batch_size = 64
+
+[model.net]
+type = "sequential"
+layers = [
+  { type = "flatten" },
+  { type = "dropout", p = 0.2 },
+  { type = "linear", in_features = 784, out_features = 10 },
+]
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.05
+momentum = 0.9
+
+[scheduler.decay]
+type = "exponential"
+optimizer = "optimizer.sgd"
+gamma = 0.9
+
+[engine.trainer]
+type = "train"
+model = "model.net"
+optimizer = "optimizer.sgd"
+loader = "loader.train"
+max_epochs = 4
+log_interval = 1
+
+[metric.accuracy]
+type = "accuracy"
+
+[engine.evaluator]
+type = "evaluate"
+model = "model.net"
+loader = "loader.test"
+metrics = ["metric.accuracy"]
+
+[handler.checkpoint]
+type = "checkpoint"
+keep_last = 10
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["scheduler.decay", "handler.checkpoint", "engine.evaluator"]
+"#;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("tiny.toml"), PIPELINE).expect("written");
+        Folder(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn pipe(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_pipe"))
+            .args(arguments)
+            .current_dir(self.path())
+            .env("PIPE_CACHE", cache())
+            .env("OMP_NUM_THREADS", "2")
+            .output()
+            .expect("the program runs")
+    }
+
+    fn run(&self, out: &str, more: &[&str]) {
+        let arguments = [&["run", "tiny.toml", "--device", "cpu", "--quiet", "--out", out], more].concat();
+        let output = self.pipe(&arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The records of a run without their times.
+    fn records(&self, out: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path().join(out).join("records.jsonl")).expect("records");
+        let records = text.lines().map(|line| {
+            let mut record: serde_json::Value = serde_json::from_str(line).expect("a record");
+            record.as_object_mut().expect("a table").remove("time");
+            record
+        });
+        records.filter(|record| record["kind"] == "scalar").map(|record| record.to_string()).collect()
+    }
+}
+
+/// One cache of the built-in digits for all tests of this file.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+#[test]
+fn records_do_not_depend_on_the_number_of_workers() {
+    let folder = Folder::new();
+    folder.run("one", &[]);
+    folder.run("four", &["--set", "loader.train.workers=4"]);
+    let (one, four) = (folder.records("one"), folder.records("four"));
+    assert!(one.len() > 60, "only {} records", one.len());
+    assert_eq!(one, four);
+}
+
+#[test]
+fn a_resumed_run_goes_on_with_the_same_numbers() {
+    let folder = Folder::new();
+    folder.run("whole", &[]);
+    folder.run("parts", &["--set", "engine.trainer.max_epochs=2"]);
+    folder.run("parts", &["--resume", "parts"]);
+    let (whole, parts) = (folder.records("whole"), folder.records("parts"));
+    assert_eq!(whole, parts);
+}
+
+#[test]
+fn a_finished_run_is_not_begun_again() {
+    let folder = Folder::new();
+    folder.run("run", &["--set", "engine.trainer.max_epochs=1"]);
+    let before = folder.records("run");
+    let resumed = folder.pipe(&[
+        "run",
+        "tiny.toml",
+        "--device",
+        "cpu",
+        "--out",
+        "run",
+        "--resume",
+        "run",
+        "--set",
+        "engine.trainer.max_epochs=1",
+    ]);
+    assert!(resumed.status.success());
+    assert!(String::from_utf8_lossy(&resumed.stderr).contains("had reached its end"), "{resumed:?}");
+    assert_eq!(folder.records("run"), before);
+}
+
+#[test]
+fn the_run_folder_holds_what_is_promised() {
+    let folder = Folder::new();
+    folder.run("run", &["--set", "engine.trainer.max_epochs=1"]);
+    let run = folder.path().join("run");
+    let info: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(run.join("run.json")).expect("run.json")).expect("JSON");
+    assert_eq!(info["status"], "done");
+    assert_eq!(info["seed"], 7);
+    assert!(info["values"]["metric.accuracy:accuracy"].as_f64().is_some_and(|value| value > 0.5), "{info}");
+    let resolved = std::fs::read_to_string(run.join("pipeline.toml")).expect("pipeline.toml");
+    assert!(resolved.contains("max_epochs = 1"), "{resolved}");
+    let checkpoint = run.join("checkpoints/step_000008");
+    for file in ["model.net.safetensors", "state.safetensors", "state.json", "pipeline.toml"] {
+        assert!(checkpoint.join(file).exists(), "{file} is missing");
+    }
+}
+
+#[test]
+fn failures_end_with_status_1_and_say_why() {
+    let folder = Folder::new();
+    let output =
+        folder.pipe(&["run", "tiny.toml", "--device", "cpu", "--out", "run", "--set", "dataset.train.root=nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("cannot build dataset.train") && text.contains("nowhere"), "{text}");
+}
+
+#[test]
+fn a_rehearsal_runs_every_engine_once() {
+    let folder = Folder::new();
+    let output = folder.pipe(&["check", "tiny.toml", "--rehearse", "--device", "cpu"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("its rehearsal went through"), "{text}");
+}

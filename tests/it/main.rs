@@ -6,6 +6,7 @@ mod coco_mask;
 mod coco_synthetic;
 mod dataset;
 mod detection;
+mod detection_pipeline;
 mod document;
 mod mistakes;
 mod shipped;

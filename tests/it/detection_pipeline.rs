@@ -1,0 +1,165 @@
+//! Mask R-CNN from end to end through the program: run, eval, predict, score, on the built-in shapes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use pipe::nn::NormKind;
+use pipe::vision::options::BoxHeadOptions;
+use pipe::vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
+use pipe::weights;
+use serde_json::Value;
+use tch::Device;
+
+const PIPELINE: &str = r#"
+[pipeline]
+name = "tiny"
+device = "cpu"
+
+[dataset.train]
+type = "coco"
+root = "builtin:shapes"
+empty = "drop"
+limit = 4
+
+[dataset.val]
+type = "coco"
+root = "builtin:shapes"
+split = "val2017"
+limit = 3
+
+[transform.resize]
+type = "resize"
+size = 64
+
+[loader.train]
+type = "batch"
+dataset = "dataset.train"
+transform = "transform.resize"
+batch_size = 2
+workers = 0
+
+[loader.val]
+type = "batch"
+dataset = "dataset.val"
+transform = "transform.resize"
+batch_size = 2
+workers = 0
+
+[model.net]
+type = "mask_rcnn"
+backbone = "resnet18"
+num_classes = "dataset.train:num_classes"
+min_size = 64
+max_size = 64
+returned_layers = [3, 4]
+anchor_sizes = [[16], [32], [64]]
+box_representation_size = 32
+mask_layers = [8]
+mask_hidden = 8
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.001
+
+[engine.trainer]
+type = "train"
+model = "model.net"
+optimizer = "optimizer.sgd"
+loader = "loader.train"
+max_epochs = 1
+log_interval = 1
+
+[metric.coco]
+type = "coco_ap"
+dataset = "dataset.val"
+iou_types = ["bbox", "segm"]
+
+[engine.evaluator]
+type = "evaluate"
+model = "model.net"
+loader = "loader.val"
+metrics = ["metric.coco"]
+tags = [{ value = "metric.coco:segm/AP50", tag = "validation-segm/average precision 0_5" }]
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["engine.evaluator"]
+"#;
+
+/// What the command prints.
+fn pipe(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
+    let output = command.args(arguments).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Fresh weights of the pipeline's model, as a file.
+fn fresh_weights(file: &Path) {
+    let backbone = BackboneOptions { returned_layers: vec![3, 4], ..BackboneOptions::scratch(ResNetKind::ResNet18) };
+    assert_eq!(backbone.norm, NormKind::Batch);
+    let detector = FasterRcnnOptions {
+        anchor_sizes: vec![vec![16.0], vec![32.0], vec![64.0]],
+        aspect_ratios: vec![vec![0.5, 1.0, 2.0]; 3],
+        box_head: BoxHeadOptions::TwoMlp { representation_size: 32 },
+        ..FasterRcnnOptions::v1(8, backbone.clone())
+    };
+    let options =
+        MaskRcnnOptions { detector, mask_layers: vec![8], mask_hidden: 8, ..MaskRcnnOptions::v1(8, backbone) };
+    let model = MaskRcnn::new(options, Device::Cpu).unwrap();
+    weights::write(file, &model.store().state_dict(), &BTreeMap::new()).unwrap();
+}
+
+fn records(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("records.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_detector_is_trained_measured_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    std::fs::write(at.join("tiny.toml"), PIPELINE).unwrap();
+    pipe(at, &["run", "tiny.toml", "--out", "run", "--quiet"]);
+    let records = records(&at.join("run"));
+    let losses: Vec<&Value> = records.iter().filter(|r| r["tag"].as_str().unwrap().starts_with("loss/")).collect();
+    assert_eq!(losses.len(), 12, "two iterations of five losses and their sum");
+    assert!(losses.iter().all(|loss| loss["value"].as_f64().is_some_and(f64::is_finite)), "{losses:?}");
+    let tagged = records.iter().find(|r| r["tag"] == "validation-segm/average precision 0_5").unwrap();
+    let own = records.iter().find(|r| r["tag"] == "coco/segm/AP50").unwrap();
+    assert_eq!((&tagged["value"], &tagged["node"]), (&own["value"], &Value::from("engine.evaluator")));
+    let text = records.iter().find(|r| r["tag"] == "coco/summary").unwrap();
+    assert!(text["value"].as_str().unwrap().contains("bbox, 3 images"), "{text}");
+
+    fresh_weights(&at.join("fresh.safetensors"));
+    let values = pipe(at, &["eval", "tiny.toml", "--weights", "fresh.safetensors", "--format", "json"]);
+    let values: Value = serde_json::from_str(&values).unwrap();
+    assert!(values["metric.coco:bbox/AP"].is_number(), "{values}");
+
+    let shapes = pipe::coco::synthetic::cache_dir().unwrap().join("shapes");
+    let picture = std::fs::read_dir(shapes.join("val2017")).unwrap().next().unwrap().unwrap().path();
+    let picture = picture.to_str().unwrap();
+    pipe(
+        at,
+        &[
+            "predict",
+            "tiny.toml",
+            "--weights",
+            "fresh.safetensors",
+            "--images",
+            picture,
+            "--out",
+            "found.json",
+            "--draw",
+            "drawn",
+            "--threshold",
+            "0.0",
+        ],
+    );
+    assert_eq!(std::fs::read_dir(at.join("drawn")).unwrap().count(), 1);
+    let truth = shapes.join("annotations/instances_val2017.json");
+    let lines = pipe(at, &["score", truth.to_str().unwrap(), "found.json", "--iou", "segm"]);
+    assert_eq!(lines.lines().filter(|line| line.contains("@[ IoU=")).count(), 12, "{lines}");
+}

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 
 use super::events::{Action, EventEdge};
-use super::lower::{Mention, Mentioned, property_fits};
+use super::lower::{Mention, Mentioned};
 use super::message;
 use super::nodes::PlanNode;
+use super::schema::property_fits;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
 use crate::document::PathSegment;
 use crate::registry::{Kind, NodeId, ValueRef};

@@ -6,10 +6,12 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::component::{check_component, find_component};
 use super::message;
+use super::schema::{accepts, alternatives, choices_of, fits, is_null, property_fits, tag_of, types_of, types_within};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Sources, suggest};
 use crate::document::{Document, KeyOrValue, Node, PathSegment, Table, Value};
-use crate::registry::{Descriptor, Kind, NodeId, PropertyType, Registry, ValueRef};
+use crate::registry::{Kind, NodeId, PropertyType, Registry, ValueRef};
 
 /// What a table's values say of other nodes.
 #[derive(Debug, Clone)]
@@ -421,133 +423,5 @@ impl<'a> Lowering<'a> {
             object.insert("type".into(), descriptor.name.into());
         }
         json
-    }
-}
-
-/// Mistakes inside a component's options: the steps to the option, what is wrong, what to do.
-pub type OptionErrors = Vec<(Vec<PathSegment>, String, Option<String>)>;
-
-/// Reads a lowered configuration into its struct and asks the component's own checks.
-///
-/// # Errors
-/// What the struct or the checks refuse.
-pub fn check_component(
-    descriptor: &Descriptor,
-    json: Json,
-) -> Result<Box<dyn crate::registry::ErasedComponent>, OptionErrors> {
-    let steps = |path: &[String]| path.iter().map(|key| PathSegment::Key(key.clone())).collect();
-    let component = descriptor.parse(json).map_err(|error| vec![(steps(&error.path), error.message, None)])?;
-    let mut problems = crate::registry::Problems::default();
-    component.check(&mut problems);
-    if problems.found.is_empty() {
-        return Ok(component);
-    }
-    Err(problems.found.into_iter().map(|p| (steps(&p.path), p.message, p.help)).collect())
-}
-
-/// The component that a table's `type` names.
-///
-/// # Errors
-/// When `type` is missing, not a text, or unknown: with the nearest name.
-pub fn find_component<'r>(
-    registry: &'r Registry,
-    kind: Kind,
-    table: &Table,
-    location: &Location,
-    what: &str,
-) -> Result<&'r Descriptor, Box<Diagnostic>> {
-    let names: Vec<&str> = registry.of_kind(kind).map(|d| d.name).collect();
-    let Some(entry) = table.entry("type") else {
-        let diagnostic = Diagnostic::error("missing-key", format!("{what} needs `type`")).at(location.clone());
-        return Err(Box::new(diagnostic.help(format!("the {kind} types are {}", message::list(&names)))));
-    };
-    let at = entry.node.location.clone();
-    let Some(name) = entry.node.as_str() else {
-        let message = format!("expected a string, found {}", message::found(&entry.node.value));
-        return Err(Box::new(Diagnostic::error("wrong-type", message).at(at)));
-    };
-    registry.get(kind, name).ok_or_else(|| {
-        let elsewhere = registry.iter().find(|d| d.name == name).map(Descriptor::full_name);
-        let help = match (suggest(name, names.iter().copied()), elsewhere) {
-            (Some(near), _) => format!("did you mean `{near}`?"),
-            (None, Some(other)) => format!("there is `{other}`, but this is {}", kind.with_article()),
-            (None, None) => format!("the {kind} types are {}", message::list(&names)),
-        };
-        let diagnostic = Diagnostic::error("unknown-component", format!("there is no {kind} of type `{name}`"));
-        Box::new(entry.node.origin.annotate(diagnostic.at(at).help(help)))
-    })
-}
-
-fn alternatives(schema: &Json) -> Option<&[Json]> {
-    let branches = schema.get("anyOf").or_else(|| schema.get("oneOf"))?;
-    branches.as_array().map(Vec::as_slice)
-}
-
-fn is_null(schema: &Json) -> bool {
-    schema.get("type").and_then(Json::as_str) == Some("null") || schema.get("const").is_some_and(Json::is_null)
-}
-
-/// The JSON types that a schema without alternatives takes; nothing when it does not say.
-fn types_of(schema: &Json) -> Vec<&str> {
-    match schema.get("type") {
-        Some(Json::String(ty)) => vec![ty],
-        Some(Json::Array(types)) => types.iter().filter_map(Json::as_str).filter(|ty| *ty != "null").collect(),
-        _ if schema.get("properties").is_some() || schema.get("x-component").is_some() => vec!["object"],
-        _ if !choices_of(schema).is_empty() => vec!["string"],
-        _ => Vec::new(),
-    }
-}
-
-/// The JSON types that a schema takes, its alternatives included.
-fn types_within(schema: &Json) -> Vec<String> {
-    let mut types: Vec<String> = match alternatives(schema) {
-        Some(branches) => branches.iter().flat_map(types_within).collect(),
-        None => types_of(schema).into_iter().map(str::to_owned).collect(),
-    };
-    let mut seen = Vec::new();
-    types.retain(|ty| ty != "null" && !seen.contains(ty) && (seen.push(ty.clone()), true).1);
-    types
-}
-
-/// The texts that a schema allows, when it lists them.
-fn choices_of(schema: &Json) -> Vec<&str> {
-    match (schema.get("const"), schema.get("enum")) {
-        (Some(Json::String(only)), _) => vec![only],
-        (_, Some(Json::Array(all))) => all.iter().filter_map(Json::as_str).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// The key by which alternatives tell themselves apart.
-fn tag_of(branches: &[&Json]) -> Option<&'static str> {
-    let tagged = |branch: &&Json| branch.pointer("/properties/type/const").is_some();
-    let tables = branches.iter().filter(|b| types_of(b).contains(&"object")).collect::<Vec<_>>();
-    (!tables.is_empty() && tables.iter().all(|b| tagged(b))).then_some("type")
-}
-
-fn accepts(value: &Value, schema: &Json) -> bool {
-    let types = types_within(schema);
-    types.is_empty() || types.iter().any(|ty| fits(value, ty))
-}
-
-fn fits(value: &Value, ty: &str) -> bool {
-    match ty {
-        "string" => matches!(value, Value::String(_) | Value::Datetime(_)),
-        "integer" => matches!(value, Value::Integer(_)),
-        "number" => matches!(value, Value::Integer(_) | Value::Float(_)),
-        "boolean" => matches!(value, Value::Boolean(_)),
-        "array" => matches!(value, Value::Array(_)),
-        "object" => matches!(value, Value::Table(_)),
-        _ => false,
-    }
-}
-
-/// Whether a property of type `ty` may stand where the JSON type `wanted` is wanted.
-pub fn property_fits(ty: PropertyType, wanted: &str) -> bool {
-    match ty {
-        PropertyType::Integer => matches!(wanted, "integer" | "number"),
-        PropertyType::Number => wanted == "number",
-        PropertyType::String => wanted == "string",
-        PropertyType::Strings => wanted == "array",
     }
 }

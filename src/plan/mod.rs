@@ -2,6 +2,7 @@
 //!
 //! - [`pipeline`]: the `[pipeline]` section
 //! - [`lower`]: tables against schemas, every mistake at its place
+//! - [`component`]: which component a table names, and whether its options fit
 //! - [`nodes`]: the tables of nodes, with their components
 //! - [`edges`]: names of other nodes, resolved
 //! - [`events`]: the `[[on]]` tables
@@ -11,6 +12,7 @@
 //! - [`render`]: the plan as text, dot, mermaid, JSON
 //! - [`message`](mod@message): wording
 
+pub mod component;
 pub mod edges;
 pub mod events;
 pub mod flow;
@@ -20,6 +22,7 @@ pub mod message;
 pub mod nodes;
 pub mod pipeline;
 pub mod render;
+mod schema;
 pub mod usage;
 
 use indexmap::IndexMap;

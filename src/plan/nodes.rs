@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-use super::lower::{Lowering, Mentioned, check_component, find_component};
+use super::component::{check_component, find_component};
+use super::lower::{Lowering, Mentioned};
 use super::message;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Sources, suggest};
 use crate::document::{Document, Entry, KeyOrValue, PathSegment, Table};

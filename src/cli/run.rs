@@ -65,8 +65,10 @@ pub fn run(args: RunArgs) -> Result<Status> {
     match running.drive()? {
         Ending::Done => Ok(Status::Done),
         Ending::Interrupted => {
-            let command = shown(&options.folder);
-            eprintln!("interrupted; go on with: pipe run {} --resume {command}", args.pipeline.file.display());
+            let profile = args.pipeline.profile.as_ref().map(|name| format!(" --profile {name}")).unwrap_or_default();
+            let sets: String = args.pipeline.sets.iter().map(|set| format!(" --set '{set}'")).collect();
+            let (file, run) = (args.pipeline.file.display(), shown(&options.folder));
+            eprintln!("interrupted; go on with: pipe run {file}{profile}{sets} --resume {run}");
             Ok(Status::Interrupted)
         }
     }

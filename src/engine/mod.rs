@@ -129,7 +129,9 @@ impl Engine {
     }
 
     fn run_epochs(&self, run: &RunContext) -> Result<Outcome> {
-        self.state.borrow_mut().prepare(self.limits.get());
+        // An inner engine belongs to one event of the outer one: its half-done run from before a resume is begun anew.
+        let nested = run.depth.get() > 1;
+        self.state.borrow_mut().prepare(self.limits.get(), nested);
         self.tell_clock(run);
         self.process_mut()?.started(run)?;
         self.fire(run, names::STARTED, None)?;

@@ -29,9 +29,9 @@ pub struct EngineState {
 }
 
 impl EngineState {
-    /// Starts again from nothing when the limits had been reached.
-    pub(super) fn prepare(&mut self, limits: Limits) {
-        if self.finished(limits) {
+    /// Starts again from nothing when the limits had been reached, or when `afresh`.
+    pub(super) fn prepare(&mut self, limits: Limits, afresh: bool) {
+        if afresh || self.finished(limits) {
             *self = EngineState::default();
         }
     }

@@ -81,8 +81,9 @@ impl Speed {
         Speed { epoch: progress.epoch, started: Instant::now(), first_iteration, samples: 0, last_line: None }
     }
 
-    fn per_second(&self) -> f64 {
-        self.samples as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+    /// Samples a second since the first iteration's end; nothing before there is anything to measure.
+    fn per_second(&self) -> Option<f64> {
+        (self.samples > 0).then(|| self.samples as f64 / self.started.elapsed().as_secs_f64().max(1e-9))
     }
 
     /// Time to the end of the epoch at this pace.
@@ -109,11 +110,17 @@ impl Sink for Console {
     }
 
     fn progress(&mut self, progress: &Progress) {
-        let speed = self.speeds.entry(progress.engine.clone()).or_insert_with(|| Speed::new(progress));
-        if speed.epoch != progress.epoch || progress.epoch_iteration <= speed.first_iteration + 1 {
-            *speed = Speed::new(progress);
+        let new = || Speed::new(progress);
+        let begins = match self.speeds.get(&progress.engine) {
+            Some(speed) => speed.epoch != progress.epoch || progress.epoch_iteration <= speed.first_iteration + 1,
+            None => true,
+        };
+        let speed = self.speeds.entry(progress.engine.clone()).or_insert_with(new);
+        if begins {
+            *speed = new();
+        } else {
+            speed.samples += progress.samples;
         }
-        speed.samples += progress.samples;
         let last = progress.epoch_length.is_some_and(|length| progress.epoch_iteration >= length);
         let values = values_text(progress, speed.per_second());
         if self.terminal {
@@ -182,10 +189,13 @@ fn line_start(progress: &Progress) -> String {
     format!("{}  {}{of}  ", epoch_text(progress), progress.epoch_iteration)
 }
 
-fn values_text(progress: &Progress, per_second: f64) -> String {
-    let values: Vec<String> = progress.values.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
-    let speed = if per_second >= 100.0 { format!("{per_second:.0}") } else { format!("{per_second:.1}") };
-    if values.is_empty() { format!("{speed} img/s") } else { format!("{}  {speed} img/s", values.join("  ")) }
+fn values_text(progress: &Progress, per_second: Option<f64>) -> String {
+    let values = progress.values.iter().map(|(name, value)| format!("{name} {}", short(*value)));
+    let speed = per_second.map(|speed| match speed >= 100.0 {
+        true => format!("{speed:.0} img/s"),
+        false => format!("{speed:.1} img/s"),
+    });
+    values.chain(speed).collect::<Vec<_>>().join("  ")
 }
 
 /// A number in few digits: 0.0123, 12.3, 1.2e-7.

@@ -9,6 +9,7 @@ mod detection;
 mod detection_pipeline;
 mod document;
 mod mistakes;
+mod plan_fuzz;
 mod shipped;
 mod tensorboard;
 mod training;

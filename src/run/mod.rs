@@ -6,6 +6,7 @@
 //! - [`state`]: what a checkpoint saves
 //! - [`checkpoint`]: writing and reading checkpoints
 //! - [`folder`]: the run's folder and `run.json`
+//! - [`versions`]: every version of the pipeline
 
 pub mod build;
 pub mod checkpoint;
@@ -15,6 +16,7 @@ pub mod random;
 pub mod record;
 pub mod running;
 pub mod state;
+pub mod versions;
 
 use std::cell::RefCell;
 use std::rc::Rc;

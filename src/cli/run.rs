@@ -76,7 +76,7 @@ pub fn run(args: RunArgs) -> Result<Status> {
         resume: resume.map(|(_, checkpoint)| checkpoint),
         quiet: args.quiet,
         pipeline_text: loaded.document.as_ref().map(|d| d.to_toml()).unwrap_or_default(),
-        pipeline_folder: std::path::absolute(base)?,
+        pipeline_folder: std::env::current_dir()?.join(base),
         command: std::env::args().collect(),
     };
     let running = Running::start(plan, &options, interrupt_flag()?)?;
@@ -130,7 +130,8 @@ fn reload_on_hangup(trigger: Trigger) -> Result<()> {
     Ok(())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// Reads a number of seconds.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "write a number of seconds".to_owned())?;
     let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration >= Duration::from_millis(10));
     duration.ok_or_else(|| "write a number of seconds, 0.01 or more".to_owned())
@@ -159,6 +160,11 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
 
 /// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once.
 pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
+    interrupt_flag_saying("finishing this step, then a checkpoint; press Ctrl-C again to stop at once")
+}
+
+/// As [`interrupt_flag`], with what is said on the first Ctrl-C.
+pub fn interrupt_flag_saying(words: &'static str) -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
     let runtime =
@@ -169,7 +175,7 @@ pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
                 if set.swap(true, Ordering::Relaxed) {
                     std::process::exit(130);
                 }
-                eprintln!("\nfinishing this step, then a checkpoint; press Ctrl-C again to stop at once");
+                eprintln!("\n{words}");
             }
         });
     })?;

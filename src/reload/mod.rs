@@ -9,6 +9,7 @@
 //! | `reloader.rs` | [`Reloader`]: what a run does between two iterations when an edit has come |
 //! | `report.rs` | [`Report`]: what it says of it |
 //! | `resumed.rs` | what was edited between the two lives of a run |
+//! | `rehearsal.rs` | a run that is only tried, for `pipe dev` |
 //! | `inbox.rs`, `watch.rs` | edits on their way from the file system, or from SIGHUP, to the training thread |
 //!
 //! Tensors live on the training thread, so everything but watching happens there. The engine knows nothing of this: it calls
@@ -18,6 +19,7 @@ pub mod affected;
 pub mod carry;
 pub mod difference;
 pub mod inbox;
+pub mod rehearsal;
 pub mod reloader;
 pub mod report;
 pub mod resumed;

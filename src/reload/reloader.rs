@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use super::difference::{Change, What, difference};
 use super::inbox::Inbox;
-use super::report::{self, Outcome, Report};
+use super::report::{self, Meaning, Outcome, Report};
 use super::swap::{Waiting, prepare};
 use crate::engine::{Between, Boundary};
 use crate::plan::{Loaded, PipelineSource, Plan};
@@ -74,9 +74,11 @@ impl Reloader {
         let report = match self.receive(&mut state, loaded, Instant::now()) {
             Err(report) => report,
             Ok(ready) => {
-                let report = self.swap(&mut state, &run, None, ready);
-                let waiting = std::mem::take(&mut state.waiting);
-                waiting.finish(&run, &state.plan, self.quiet);
+                let mut report = self.swap(&mut state, &run, None, ready);
+                std::mem::take(&mut state.waiting).finish(&run, &state.plan, self.quiet);
+                report.waiting.clear();
+                let waited = report.changes.iter_mut().filter(|line| line.meaning == Meaning::NextEpoch);
+                waited.for_each(|line| line.meaning = Meaning::Rebuilt);
                 report
             }
         };

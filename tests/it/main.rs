@@ -10,6 +10,8 @@ mod detection_pipeline;
 mod document;
 mod mistakes;
 mod plan_fuzz;
+mod reload;
+mod reload_session;
 mod shipped;
 mod tensorboard;
 mod training;

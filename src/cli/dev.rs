@@ -137,7 +137,8 @@ impl Session<'_> {
             let folder = std::env::temp_dir().join(format!("pipe-dev-{}", std::process::id()));
             let device = self.args.device.clone();
             let options = RunOptions { folder, device, quiet: true, ..RunOptions::default() };
-            self.rehearsal = Some(Rehearsal::start(loaded, self.args.pipeline.source(), options, self.interrupt.clone())?);
+            self.rehearsal =
+                Some(Rehearsal::start(loaded, self.args.pipeline.source(), options, self.interrupt.clone())?);
         }
         self.rehearsal.as_ref().context("nothing is built")
     }
@@ -168,11 +169,8 @@ impl Session<'_> {
             [] => return Ok(None),
             [only] => only.clone(),
             several => {
-                let tile = |image: &RgbImage| Tile {
-                    image: image.clone(),
-                    caption: String::new(),
-                    verdict: Verdict::Neutral,
-                };
+                let tile =
+                    |image: &RgbImage| Tile { image: image.clone(), caption: String::new(), verdict: Verdict::Neutral };
                 grid(&several.iter().map(tile).collect::<Vec<_>>(), 0)
             }
         };

@@ -83,10 +83,7 @@ impl PipelineSource {
         Loaded { sources, document, plan, diagnostics, snapshot, elapsed: start.elapsed() }
     }
 
-    fn read(
-        &self,
-        read: &dyn Fn(&Path) -> io::Result<String>,
-    ) -> (Option<Document>, Sources, Diagnostics, Snapshot) {
+    fn read(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> (Option<Document>, Sources, Diagnostics, Snapshot) {
         let mut sources = Sources::new(std::env::current_dir().unwrap_or_default());
         let files = RefCell::new(BTreeMap::new());
         let remembered = |path: &Path| {

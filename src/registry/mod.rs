@@ -20,8 +20,8 @@ use std::sync::OnceLock;
 pub use contract::{Contract, Event, FieldSet, Property, PropertyType};
 pub use descriptor::{Component, ConfigError, Descriptor, ErasedComponent, Problems, Registration};
 pub use kind::{Kind, NodeId};
-pub use reload::Reload;
 pub use port::{Nested, NestedKind, PortKind, Ref, Source, TransformKind, ValueRef};
+pub use reload::Reload;
 
 /// Every component that exists, by kind and type name.
 pub struct Registry {

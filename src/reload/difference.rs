@@ -240,10 +240,11 @@ fn compare_options(
         let mut differ = Vec::new();
         compare(&mut vec![key.as_str().into()], from.get(key), to.get(key), &mut differ);
         let class = class(key);
-        changes.extend(differ.into_iter().map(|(path, from, to)| Change {
-            node: node.cloned(),
-            what: What::Option { path, from, to, class },
-        }));
+        changes.extend(
+            differ
+                .into_iter()
+                .map(|(path, from, to)| Change { node: node.cloned(), what: What::Option { path, from, to, class } }),
+        );
     }
 }
 

@@ -27,7 +27,8 @@ use crate::run::build::event_table;
 use crate::run::checkpoint::{restore, state_of};
 use crate::run::context::Subscription;
 use crate::run::{
-    BuildContext, Clock, Instance, Progress, Record, RecordValue, RunContext, RunOptions, Running, Shared, State, Stateful,
+    BuildContext, Clock, Instance, Progress, Record, RecordValue, RunContext, RunOptions, Running, Shared, State,
+    Stateful,
 };
 
 /// Pictures of a batch at most.
@@ -127,8 +128,7 @@ fn try_out(run: &Rc<RunContext>, plan: &Plan, iterations: u64) -> Result<Tried> 
     for instance in engines {
         if let Instance::Engine(engine) = instance {
             let count = if plan.roots.contains(&engine.id) { iterations } else { 1 };
-            let limits =
-                Limits { max_epochs: Some(1), max_iterations: Some(count), epoch_length: Some(count) };
+            let limits = Limits { max_epochs: Some(1), max_iterations: Some(count), epoch_length: Some(count) };
             engine.set_limits(limits);
         }
     }

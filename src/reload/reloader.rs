@@ -50,8 +50,7 @@ struct Ready {
 impl Reloader {
     /// A reloader for a run that was built from `plan`; `source` is where that came from.
     pub fn new(run: &Rc<RunContext>, source: PipelineSource, plan: Plan, inbox: Arc<Inbox>, quiet: bool) -> Reloader {
-        let state =
-            State { plan: Rc::new(plan), waiting: Waiting::default(), waiting_edit: 0, ready: None, edits: 0 };
+        let state = State { plan: Rc::new(plan), waiting: Waiting::default(), waiting_edit: 0, ready: None, edits: 0 };
         Reloader {
             run: Rc::downgrade(run),
             source,
@@ -72,7 +71,7 @@ impl Reloader {
         let mut state = self.state.borrow_mut();
         let Some(run) = self.run.upgrade() else { return Report::new(0, Outcome::TooLate, Default::default()) };
         let report = match self.receive(&mut state, loaded, Instant::now()) {
-            Err(report) => report,
+            Err(report) => *report,
             Ok(ready) => {
                 let mut report = self.swap(&mut state, &run, None, ready);
                 std::mem::take(&mut state.waiting).finish(&run, &state.plan, self.quiet);
@@ -106,7 +105,7 @@ impl Reloader {
     }
 
     /// Looks at an edit: either it is ready to be applied, or there is nothing more to do.
-    fn receive(&self, state: &mut State, mut loaded: Loaded, read: Instant) -> Result<Ready, Report> {
+    fn receive(&self, state: &mut State, mut loaded: Loaded, read: Instant) -> Result<Ready, Box<Report>> {
         state.edits += 1;
         let edit = state.edits;
         match loaded.plan.take() {
@@ -114,7 +113,7 @@ impl Reloader {
             None => {
                 let clock = self.run.upgrade().map(|run| run.clock.get()).unwrap_or_default();
                 let reason = loaded.diagnostics.render_text(&loaded.sources, false);
-                Err(Report { reason: Some(reason), ..Report::new(edit, Outcome::Invalid, clock) })
+                Err(Box::new(Report { reason: Some(reason), ..Report::new(edit, Outcome::Invalid, clock) }))
             }
         }
     }

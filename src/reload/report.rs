@@ -191,7 +191,8 @@ fn line(change: &Change, meaning: Meaning, new: &Loaded) -> Line {
 fn meaning(change: &Change, affected: &Affected) -> Meaning {
     let Some(node) = &change.node else { return Meaning::Now };
     // An engine asks its loader for batches epoch by epoch.
-    let is_loader = |value: &Option<Json>| value.as_ref().and_then(Json::as_str).is_some_and(|v| v.starts_with("loader."));
+    let is_loader =
+        |value: &Option<Json>| value.as_ref().and_then(Json::as_str).is_some_and(|v| v.starts_with("loader."));
     let new_loader = match &change.what {
         What::Option { path, to, .. } => node.kind == Kind::Engine && path.len() == 1 && is_loader(to),
         _ => false,

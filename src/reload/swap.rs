@@ -168,7 +168,8 @@ impl Builder<'_> {
                 // One that is at work must not be asked for batches: another one of the same options is.
                 Some(loader) if !is_built(Some(loader)) => {
                     let node = self.new.nodes.get(loader).with_context(|| format!("there is no {loader}"))?;
-                    let built = build_node(self.new, node, self.run).with_context(|| format!("cannot build {loader}"))?;
+                    let built =
+                        build_node(self.new, node, self.run).with_context(|| format!("cannot build {loader}"))?;
                     let Instance::Loader(built) = built else { bail!("{loader} is not a loader") };
                     built
                 }

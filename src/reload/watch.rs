@@ -50,12 +50,7 @@ impl Trigger {
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn start(
-    source: PipelineSource,
-    first: Snapshot,
-    options: WatchOptions,
-    inbox: Arc<Inbox>,
-) -> Result<Trigger> {
+pub fn start(source: PipelineSource, first: Snapshot, options: WatchOptions, inbox: Arc<Inbox>) -> Result<Trigger> {
     let (sender, receiver) = channel();
     let trigger = Trigger(sender.clone());
     let watcher = Watcher { source, last: first, options, inbox, receiver, system: None, folders: BTreeSet::new() };
@@ -90,7 +85,9 @@ impl Watcher {
                 Ok(system) => self.system = Some(system),
                 Err(error) => {
                     let seconds = ANYWAY.as_secs();
-                    tracing::warn!("the system does not tell of changes ({error}); files are looked at every {seconds} s");
+                    tracing::warn!(
+                        "the system does not tell of changes ({error}); files are looked at every {seconds} s"
+                    );
                 }
             }
         }

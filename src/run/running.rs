@@ -183,8 +183,7 @@ impl Running {
 
 /// Whether a pipeline has no console sink of its own.
 pub fn wants_console(plan: &Plan) -> bool {
-    let is_console =
-        |node: &PlanNode| node.id.kind == Kind::Sink && node.descriptor.name == ConsoleConfig::TYPE;
+    let is_console = |node: &PlanNode| node.id.kind == Kind::Sink && node.descriptor.name == ConsoleConfig::TYPE;
     !plan.nodes.values().any(is_console)
 }
 

@@ -79,7 +79,8 @@ impl Settings {
             digits().display(),
             self.limit
         );
-        let affine = self.degrees.map(|n| format!("{{ type = \"random_affine\", degrees = {n} }}, ")).unwrap_or_default();
+        let affine =
+            self.degrees.map(|n| format!("{{ type = \"random_affine\", degrees = {n} }}, ")).unwrap_or_default();
         text += &format!(
             "[transform.train]\ntype = \"compose\"\nsteps = [{affine}{{ type = \"normalize\", mean = [0.1], std = [0.3] }}]\n\n"
         );
@@ -268,11 +269,7 @@ fn differences_are_named() {
         ["model.net.layers[1].out_features: 10 → \"dataset.train:num_classes\""],
         "a property is another value, even where it is the same number"
     );
-    assert_eq!(
-        other(&|s| s.degrees = Some(5)).len(),
-        1,
-        "a list of another length is one difference"
-    );
+    assert_eq!(other(&|s| s.degrees = Some(5)).len(), 1, "a list of another length is one difference");
     let spaced = first.text().replace(" = ", "  =  ").replace("[vars]", "# a comment\n[vars]");
     assert!(difference(&plan(&first.text()), &plan(&spaced)).is_empty(), "writing is no difference");
     let written = first.text().replace("momentum = 0.9", "momentum = 0.9\nnesterov = false");
@@ -308,7 +305,9 @@ fn every_option_says_what_an_edit_means() {
     for option in ["max_epochs", "log_interval", "loss_weights", "clip_grad_norm", "accumulate", "on_non_finite"] {
         assert_eq!(class("engine.train", option), Reload::Hot, "{option}");
     }
-    for (component, option) in [("optimizer.sgd", "model"), ("loader.batch", "batch_size"), ("model.sequential", "layers")] {
+    for (component, option) in
+        [("optimizer.sgd", "model"), ("loader.batch", "batch_size"), ("model.sequential", "layers")]
+    {
         assert_eq!(class(component, option), Reload::Rebuild, "{component} {option}");
     }
     // What a handler knows of one value says nothing of another.
@@ -477,7 +476,15 @@ fn inventory(run: &RunContext) -> Vec<String> {
             let groups: Vec<_> = optimizer
                 .groups()
                 .iter()
-                .map(|g| (g.names.clone(), g.base_lr, g.weight_decay, g.momentum, g.factors.keys().cloned().collect::<Vec<_>>()))
+                .map(|g| {
+                    (
+                        g.names.clone(),
+                        g.base_lr,
+                        g.weight_decay,
+                        g.momentum,
+                        g.factors.keys().cloned().collect::<Vec<_>>(),
+                    )
+                })
                 .collect();
             format!("{id} {groups:?}")
         }
@@ -512,8 +519,7 @@ fn a_thousand_random_edits() {
     let settings = Settings::first();
     let running = start(&settings.text(), &folder.path().join("run"));
     let inbox = Arc::new(Inbox::default());
-    let reloader =
-        Rc::new(Reloader::new(&running.context, source(), plan(&settings.text()), inbox.clone(), true));
+    let reloader = Rc::new(Reloader::new(&running.context, source(), plan(&settings.text()), inbox.clone(), true));
     let state = EditorState {
         rng: ChaCha8Rng::seed_from_u64(20_261_124),
         text: settings.text(),

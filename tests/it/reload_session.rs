@@ -243,7 +243,8 @@ fn a_training_is_edited_while_it_goes_on() {
     // 7: a scheduler's value. Its count goes on: see the rates below.
     let (gamma_step, _) = session.applied("gamma = 0.999", "gamma = 0.998");
     // 8: a sink is added.
-    let (sink_step, _) = session.applied("[[on]]", "[sink.log]\ntype = \"json_lines\"\npath = \"more.jsonl\"\n\n[[on]]");
+    let (sink_step, _) =
+        session.applied("[[on]]", "[sink.log]\ntype = \"json_lines\"\npath = \"more.jsonl\"\n\n[[on]]");
     // 9: a handler is added, with its event.
     let (handler_step, _) = session.applied(
         "[sink.log]",
@@ -268,7 +269,8 @@ fn a_training_is_edited_while_it_goes_on() {
     session.applied_at_epoch("workers = 1", "workers = 2");
     // 16: a wider model keeps what fits.
     let layer = "  { type = \"relu\" },\n  { type = \"linear\", in_features = 24, out_features = 10 },\n";
-    let wider = format!("  {{ type = \"relu\" }},\n  {{ type = \"linear\", in_features = 24, out_features = 24 }},\n{layer}");
+    let wider =
+        format!("  {{ type = \"relu\" }},\n  {{ type = \"linear\", in_features = 24, out_features = 24 }},\n{layer}");
     let (_, line) = session.applied(layer, &wider);
     let weights = &line["weights"][0];
     assert_eq!(weights["kept"].to_string(), r#"["1.weight","1.bias"]"#, "{line}");
@@ -291,7 +293,8 @@ fn a_training_is_edited_while_it_goes_on() {
         "the model's losses are cross_entropy",
     );
     // 23: a weight of one that it has.
-    let (weight_step, _) = session.applied("log_interval = 1", "log_interval = 1\nloss_weights = { cross_entropy = 2.0 }");
+    let (weight_step, _) =
+        session.applied("log_interval = 1", "log_interval = 1\nloss_weights = { cross_entropy = 2.0 }");
     // 24: no more checkpoints.
     let (checkpoint_step, _) = session.applied("\"handler.checkpoint\", ", "");
     // 25: SIGHUP reads the file too; there is nothing new in it.

@@ -1,6 +1,7 @@
 //! What a run does between two iterations when an edit has come.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
@@ -64,6 +65,11 @@ impl Reloader {
     /// The plan at work. Data of it may wait for the end of the epoch.
     pub fn plan(&self) -> Rc<Plan> {
         self.state.borrow().plan.clone()
+    }
+
+    /// The nodes of that plan that wait for the end of the epoch.
+    pub fn waiting(&self) -> BTreeSet<NodeId> {
+        self.state.borrow().waiting.ids()
     }
 
     /// Applies a pipeline to a run that is not at work, all of it at once, and says what came of it.
@@ -143,8 +149,12 @@ impl Reloader {
                 report.changes = report::lines(&changes, &prepared.affected, &loaded);
                 report.rebuilt = report::rebuilt(&prepared.affected);
                 report.weights = std::mem::take(&mut prepared.weights);
-                prepared.commit(run, &plan, &mut state.waiting, self.quiet);
-                report.waiting = state.waiting.ids().iter().map(ToString::to_string).collect();
+                prepared.commit(run, &state.plan, &plan, &mut state.waiting, self.quiet);
+                report.waiting = state.waiting.names();
+                if state.waiting.has_events() {
+                    let events = report.changes.iter_mut().zip(&changes).filter(|(_, change)| change.is_event());
+                    events.for_each(|(line, _)| line.meaning = Meaning::NextEpoch);
+                }
                 state.waiting_edit = edit;
                 state.plan = Rc::new(plan);
                 report.version = self.keep(&loaded, run);
@@ -219,10 +229,10 @@ impl Between for Reloader {
         }
         if boundary == Boundary::Epoch && !state.waiting.is_empty() {
             let waiting = std::mem::take(&mut state.waiting);
-            let ids = waiting.ids().iter().map(ToString::to_string).collect();
+            let names = waiting.names();
             waiting.finish(&run, &state.plan, self.quiet);
             let report = Report::new(state.waiting_edit, Outcome::Completed, run.clock.get());
-            self.say(&Report { waiting: ids, ..report });
+            self.say(&Report { waiting: names, ..report });
         }
     }
 }

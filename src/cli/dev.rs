@@ -105,7 +105,15 @@ impl Session<'_> {
             return Ok(false);
         }
         let iterations = self.args.iterations;
-        let tried = self.take(loaded).and_then(|rehearsal| rehearsal.run(iterations));
+        let tried = match self.take(loaded) {
+            Ok(Some(rehearsal)) => rehearsal.run(iterations),
+            // Refused: the reason has been told.
+            Ok(None) => {
+                eprintln!("{name}: does not work ({})", spent("", since.elapsed()));
+                return Ok(false);
+            }
+            Err(error) => Err(error),
+        };
         match tried {
             Ok(tried) => self.tell(&name, &tried, since).map(|()| true),
             Err(error) => {
@@ -115,8 +123,8 @@ impl Session<'_> {
         }
     }
 
-    /// Takes the pipeline over into what is built; anew where that cannot be.
-    fn take(&mut self, loaded: Loaded) -> Result<&Rehearsal> {
+    /// Takes the pipeline over into what is built; anew where that cannot be; nothing where it was refused.
+    fn take(&mut self, loaded: Loaded) -> Result<Option<&Rehearsal>> {
         let mut loaded = Some(loaded);
         if let Some(rehearsal) = &self.rehearsal
             && let Some(edited) = loaded.take()
@@ -127,7 +135,7 @@ impl Session<'_> {
             let fixed = report.changes.iter().any(|line| line.class == Reload::Fixed);
             match report.outcome {
                 Outcome::Refused if fixed => loaded = Some(again.load_snapshot(&snapshot)),
-                Outcome::Refused => anyhow::bail!("{}", report.reason.unwrap_or_default()),
+                Outcome::Refused => return Ok(None),
                 _ => {}
             }
         }
@@ -140,7 +148,7 @@ impl Session<'_> {
             self.rehearsal =
                 Some(Rehearsal::start(loaded, self.args.pipeline.source(), options, self.interrupt.clone())?);
         }
-        self.rehearsal.as_ref().context("nothing is built")
+        Ok(self.rehearsal.as_ref())
     }
 
     fn tell(&self, name: &str, tried: &Tried, since: Instant) -> Result<()> {

@@ -142,7 +142,7 @@ fn error_text(error: &anyhow::Error) -> String {
     for cause in error.chain().skip(1) {
         text.push_str(&format!("\n  because: {cause}"));
     }
-    text
+    crate::diagnostic::plain(&text)
 }
 
 /// Prints to standard output; a reader that has gone away (`| head`) is no error.

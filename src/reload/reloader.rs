@@ -12,6 +12,7 @@ use super::difference::{Change, What, difference};
 use super::inbox::Inbox;
 use super::report::{self, Meaning, Outcome, Report};
 use super::swap::{Waiting, prepare};
+use crate::diagnostic::plain;
 use crate::engine::{Between, Boundary};
 use crate::plan::{Loaded, PipelineSource, Plan};
 use crate::registry::{NodeId, Reload};
@@ -141,7 +142,7 @@ impl Reloader {
         }
         match prepare(run, &state.plan, &plan, &changes, &state.waiting, at_work) {
             Err(error) => {
-                (report.outcome, report.reason) = (Outcome::Refused, Some(format!("{error:#}")));
+                (report.outcome, report.reason) = (Outcome::Refused, Some(plain(&format!("{error:#}"))));
                 report.changes = report::refused(&changes, &loaded);
             }
             Ok(mut prepared) => {

@@ -11,7 +11,6 @@ mod document;
 mod mistakes;
 mod plan_fuzz;
 mod reload;
-mod reload_session;
 mod shipped;
 mod tensorboard;
 mod training;

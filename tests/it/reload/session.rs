@@ -223,12 +223,28 @@ fn place(line: &Value, change: usize) -> &str {
     line["changes"][change]["place"].as_str().expect("a place")
 }
 
-#[test]
-fn a_training_is_edited_while_it_goes_on() {
-    let mut session = Session::start();
+/// After which step the edits were applied whose traces are looked for.
+#[derive(Debug, Default)]
+struct Steps {
+    lr: u64,
+    gamma: u64,
+    sink: u64,
+    handler: u64,
+    tag: u64,
+    removed: u64,
+    batch: u64,
+    limit: u64,
+    weight: u64,
+    checkpoint: u64,
+    interval: u64,
+    end: u64,
+}
 
+/// Values, sinks and handlers.
+fn edit_values(session: &mut Session, steps: &mut Steps) {
     // 1: a value of the optimizer, at its line.
-    let (lr_step, line) = session.applied("lr = 0.05", "lr = 0.02");
+    let (step, line) = session.applied("lr = 0.05", "lr = 0.02");
+    steps.lr = step;
     assert_eq!((&line["changes"][0]["from"], &line["changes"][0]["to"]), (&0.05.into(), &0.02.into()));
     assert_eq!(line["changes"][0]["name"], "optimizer.sgd.lr");
     let number = session.text.lines().position(|line| line.starts_with("lr = ")).unwrap() + 1;
@@ -241,30 +257,31 @@ fn a_training_is_edited_while_it_goes_on() {
     // 5, 6: what a run cannot change, with something that it could: nothing of it is applied.
     session.rejected("seed = 7\n", "seed = 8\nprecision = \"bf16\"\n", "refused", "`pipeline.seed`");
     // 7: a scheduler's value. Its count goes on: see the rates below.
-    let (gamma_step, _) = session.applied("gamma = 0.999", "gamma = 0.998");
+    steps.gamma = session.applied("gamma = 0.999", "gamma = 0.998").0;
     // 8: a sink is added.
-    let (sink_step, _) =
-        session.applied("[[on]]", "[sink.log]\ntype = \"json_lines\"\npath = \"more.jsonl\"\n\n[[on]]");
+    steps.sink = session.applied("[[on]]", "[sink.log]\ntype = \"json_lines\"\npath = \"more.jsonl\"\n\n[[on]]").0;
     // 9: a handler is added, with its event.
-    let (handler_step, _) = session.applied(
-        "[sink.log]",
-        "[handler.samples]\ntype = \"sample_images\"\nmax_images = 4\n\n[[on]]\nevent = \"engine.trainer:iteration_completed\"\nevery = \
-         2\nrun = [\"handler.samples\"]\n\n[sink.log]",
-    );
+    let handler = "[handler.samples]\ntype = \"sample_images\"\nmax_images = 4\n";
+    let event = "[[on]]\nevent = \"engine.trainer:iteration_completed\"\nevery = 2\nrun = [\"handler.samples\"]\n";
+    steps.handler = session.applied("[sink.log]", &format!("{handler}\n{event}\n[sink.log]")).0;
     // 10: the handler is changed: it goes on under another tag.
-    let (tag_step, _) = session.applied("max_images = 4", "max_images = 4\ntag = \"other\"");
+    steps.tag = session.applied("max_images = 4", "max_images = 4\ntag = \"other\"").0;
     // 11: the handler is removed, with its event.
     let start = session.text.find("[handler.samples]").unwrap();
     let end = session.text.find("[sink.log]").unwrap();
     let without = format!("{}{}", &session.text[..start], &session.text[end..]);
     let line = session.save(without);
     assert_eq!(line["outcome"], "applied", "{line}");
-    let removed_step = line["step"].as_u64().unwrap();
+    steps.removed = line["step"].as_u64().unwrap();
+}
+
+/// Data, model, loss, events, and the end.
+fn edit_data_and_model(session: &mut Session, steps: &mut Steps) {
     // 12: batches of another size, from the next epoch on.
-    let batch_step = session.applied_at_epoch("batch_size = 32", "batch_size = 16");
+    steps.batch = session.applied_at_epoch("batch_size = 32", "batch_size = 16");
     // 13: fewer samples.
-    let limit_step = session.applied_at_epoch("limit = 256", "limit = 128");
-    // 14: a transform, and workers.
+    steps.limit = session.applied_at_epoch("limit = 256", "limit = 128");
+    // 14, 15: a transform, and workers.
     session.applied_at_epoch("degrees = 10", "degrees = 5");
     session.applied_at_epoch("workers = 1", "workers = 2");
     // 16: a wider model keeps what fits.
@@ -293,79 +310,99 @@ fn a_training_is_edited_while_it_goes_on() {
         "the model's losses are cross_entropy",
     );
     // 23: a weight of one that it has.
-    let (weight_step, _) =
-        session.applied("log_interval = 1", "log_interval = 1\nloss_weights = { cross_entropy = 2.0 }");
+    steps.weight = session.applied("log_interval = 1", "log_interval = 1\nloss_weights = { cross_entropy = 2.0 }").0;
     // 24: no more checkpoints.
-    let (checkpoint_step, _) = session.applied("\"handler.checkpoint\", ", "");
+    steps.checkpoint = session.applied("\"handler.checkpoint\", ", "").0;
     // 25: SIGHUP reads the file too; there is nothing new in it.
     let id = session.program.id().to_string();
     assert!(Command::new("kill").args(["-HUP", &id]).status().expect("kill runs").success());
     assert_eq!(session.next_line()["outcome"], "unchanged");
     // 26: fewer records.
-    let (interval_step, _) = session.applied("log_interval = 1", "log_interval = 5");
+    steps.interval = session.applied("log_interval = 1", "log_interval = 5").0;
     // 27: the end.
-    let (end_step, _) = session.applied("max_epochs = 100000", "max_epochs = 1");
+    steps.end = session.applied("max_epochs = 100000", "max_epochs = 1").0;
+}
+
+#[test]
+fn a_training_is_edited_while_it_goes_on() {
+    let mut session = Session::start();
+    let mut steps = Steps::default();
+    edit_values(&mut session, &mut steps);
+    edit_data_and_model(&mut session, &mut steps);
     session.end();
-
     let records = session.records();
-    let lr = curve(&records, "learning rate/lr");
-    assert!((at(&lr, lr_step + 1) / at(&lr, lr_step) - 0.4).abs() < 0.01, "0.05 → 0.02 right after step {lr_step}");
-    let epoch = |step: u64| {
-        let record = records.iter().find(|record| record["step"] == step).expect("a record of the step");
-        record["epoch"].as_i64().unwrap() as i32
-    };
-    let expected = 0.02 * 0.998f64.powi(epoch(gamma_step + 1) - 1);
-    // Between the epoch's last step and the next, the scheduler has stepped once more.
-    let ratio = at(&lr, gamma_step + 1) / expected;
-    assert!((ratio - 1.0).abs() < 1e-9 || (ratio * 0.998 - 1.0).abs() < 1e-9, "the scheduler's count went on: {ratio}");
+    check_rates(&records, &steps);
+    check_losses(&records, &steps);
+    check_handlers_and_sinks(&session, &records, &steps);
+    check_versions(&session);
+}
 
+fn check_rates(records: &[Value], steps: &Steps) {
+    let lr = curve(records, "learning rate/lr");
+    assert!(
+        (at(&lr, steps.lr + 1) / at(&lr, steps.lr) - 0.4).abs() < 0.01,
+        "0.05 → 0.02 right after step {}",
+        steps.lr
+    );
+    let expected = 0.02 * 0.998f64.powi(at_epoch(records, steps.gamma + 1) - 1);
+    // Between the epoch's last step and the next, the scheduler has stepped once more.
+    let ratio = at(&lr, steps.gamma + 1) / expected;
+    assert!((ratio - 1.0).abs() < 1e-9 || (ratio * 0.998 - 1.0).abs() < 1e-9, "the scheduler's count went on: {ratio}");
+}
+
+fn check_losses(records: &[Value], steps: &Steps) {
     // One curve, without a gap and without a new beginning.
-    let loss = curve(&records, "loss/cross_entropy");
-    let dense: Vec<u64> = loss.iter().map(|(step, _)| *step).take_while(|step| *step <= interval_step).collect();
-    assert_eq!(dense, (1..=interval_step).collect::<Vec<_>>());
+    let loss = curve(records, "loss/cross_entropy");
+    let dense: Vec<u64> = loss.iter().map(|(step, _)| *step).take_while(|step| *step <= steps.interval).collect();
+    assert_eq!(dense, (1..=steps.interval).collect::<Vec<_>>());
     let mean = |from: u64, to: u64| {
         let part: Vec<f64> = loss.iter().filter(|(step, _)| (from..to).contains(step)).map(|(_, loss)| *loss).collect();
         part.iter().sum::<f64>() / part.len() as f64
     };
-    assert!(mean(batch_step - 8, batch_step) < 0.7 * mean(1, 4), "it had learnt");
-    assert!(mean(batch_step + 1, batch_step + 9) < 0.7 * mean(1, 4), "and went on from there");
-    assert!(loss.iter().filter(|(step, _)| *step > interval_step).all(|(step, _)| step % 5 == 0));
+    assert!(mean(steps.batch - 8, steps.batch) < 0.7 * mean(1, 4), "it had learnt");
+    assert!(mean(steps.batch + 1, steps.batch + 9) < 0.7 * mean(1, 4), "and went on from there");
+    assert!(loss.iter().filter(|(step, _)| *step > steps.interval).all(|(step, _)| step % 5 == 0));
 
-    let total = curve(&records, "loss/total_loss");
-    for (step, factor) in [(weight_step, 1.0), (weight_step + 1, 2.0)] {
+    let total = curve(records, "loss/total_loss");
+    for (step, factor) in [(steps.weight, 1.0), (steps.weight + 1, 2.0)] {
         assert!((at(&total, step) / at(&loss, step) - factor).abs() < 1e-6, "loss weight at step {step}");
     }
 
+    // Steps of an epoch: 256 / 32, then 256 / 16, then 128 / 16.
+    let length = |step: u64| {
+        let epoch = at_epoch(records, step);
+        loss.iter().filter(|(step, _)| *step <= steps.interval && at_epoch(records, *step) == epoch).count()
+    };
+    assert_eq!((length(steps.batch), length(steps.batch + 1), length(steps.limit + 1)), (8, 16, 8));
+
+    let last = loss.iter().map(|(step, _)| *step).max().unwrap_or_default();
+    assert!(last < steps.end + 16, "the epoch was ended, and no other begun");
+}
+
+fn check_handlers_and_sinks(session: &Session, records: &[Value], steps: &Steps) {
     // The handler was called on even steps, under one tag and then the other, and then no more.
     let drawn = |tag: &str| -> Vec<u64> {
         let own = records.iter().filter(|record| record["kind"] == "image" && record["tag"] == tag);
         own.map(|record| record["step"].as_u64().unwrap()).collect()
     };
     let even = |from: u64, to: u64| (from + 1..=to).filter(|step| step % 2 == 0).collect::<Vec<_>>();
-    assert_eq!(drawn("samples"), even(handler_step, tag_step));
-    assert_eq!(drawn("other"), even(tag_step, removed_step));
+    assert_eq!(drawn("samples"), even(steps.handler, steps.tag));
+    assert_eq!(drawn("other"), even(steps.tag, steps.removed));
 
     // The sink has what came after it was added.
     let more = std::fs::read_to_string(session.path("more.jsonl")).expect("the new sink's file");
     let first: Value = serde_json::from_str(more.lines().next().expect("a record")).expect("JSON");
-    assert_eq!(first["step"], sink_step + 1);
-
-    // Steps of an epoch: 256 / 32, then 256 / 16, then 128 / 16.
-    let length = |step: u64| {
-        let epoch = epoch(step);
-        loss.iter().filter(|(step, _)| *step <= interval_step && self::at_epoch(&records, *step) == epoch).count()
-    };
-    assert_eq!((length(batch_step), length(batch_step + 1), length(limit_step + 1)), (8, 16, 8));
+    assert_eq!(first["step"], steps.sink + 1);
 
     let saved: Vec<u64> = records
         .iter()
         .filter(|record| record["tag"] == "checkpoint")
         .map(|record| record["step"].as_u64().unwrap())
         .collect();
-    assert!(saved.iter().all(|step| *step <= checkpoint_step), "{saved:?} after {checkpoint_step}");
-    let last = loss.iter().map(|(step, _)| *step).max().unwrap_or_default();
-    assert!(last < end_step + 16, "the epoch was ended, and no other begun");
+    assert!(saved.iter().all(|step| *step <= steps.checkpoint), "{saved:?} after {}", steps.checkpoint);
+}
 
+fn check_versions(session: &Session) {
     // Every version is kept, the newest is the one of the last edit.
     let versions: Vec<String> = std::fs::read_dir(session.path("run/pipelines"))
         .expect("versions")

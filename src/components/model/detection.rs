@@ -14,7 +14,7 @@ use super::{Model, ModelOutput};
 use crate::data::batch::to_float;
 use crate::data::{Batch, BatchField, Detections, fields};
 use crate::document::PathValue;
-use crate::nn::{LoadOptions, LoadReport, NormKind, ParameterStore, StateDict};
+use crate::nn::{LoadReport, NormKind, ParameterStore, StateDict};
 use crate::registry::{Contract, Problems};
 use crate::run::{BuildContext, Instance, State, Stateful};
 use crate::vision::checkpoint::Classes;
@@ -438,11 +438,12 @@ pub(super) fn build<D: Detector + 'static>(
     ctx: &BuildContext<'_>,
 ) -> Result<Instance> {
     let detector = make(Device::Cpu)?;
-    if let Some(path) = weights.and_then(PathValue::path) {
+    let wanted = ctx.run.initial_weights.get();
+    if let Some(path) = weights.and_then(PathValue::path).filter(|_| wanted) {
         let report = load_detector(&detector, path)?;
         tracing::info!("{}: {}: {report}", ctx.node, path.display());
     }
-    if let Some(path) = backbone.and_then(PathValue::path) {
+    if let Some(path) = backbone.and_then(PathValue::path).filter(|_| wanted) {
         let tensors = weights::read(path)?.tensors;
         let report = detector.load_backbone(&tensors);
         let report = report.with_context(|| format!("loading {} into the backbone", path.display()))?;
@@ -513,7 +514,7 @@ impl<D: Detector> Stateful for DetectionModel<D> {
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.detector.store().load_state_dict(&state.tensors, &LoadOptions::default())?;
+        self.detector.load(&state.tensors, Classes::Same)?;
         Ok(())
     }
 }

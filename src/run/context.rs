@@ -72,6 +72,8 @@ pub struct RunContext {
     pub clock: Cell<Clock>,
     /// How many engines are running inside each other.
     pub depth: Cell<usize>,
+    /// Whether models fill themselves from the files that their options name; not where other weights follow at once.
+    pub initial_weights: Cell<bool>,
     /// Every built node, in topological order.
     pub nodes: RefCell<IndexMap<NodeId, Instance>>,
     /// Which targets run on which event.
@@ -107,6 +109,7 @@ impl RunContext {
             interrupt,
             clock: Cell::default(),
             depth: Cell::default(),
+            initial_weights: Cell::new(true),
             nodes: RefCell::default(),
             events: RefCell::default(),
             values: RefCell::default(),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::{Engine, EngineState, Step};
 use crate::components::{handler::Handler, metric::Metric, scheduler::Scheduler, sink::Sink};
+use crate::fault::guarded;
 use crate::registry::{Event, NodeId};
 use crate::run::{RunContext, Shared};
 
@@ -199,7 +200,7 @@ impl EventTable {
         let mut errors = Vec::new();
         for wire in self.wires.iter().filter(|wire| wire.passes(ctx)) {
             for target in &wire.targets {
-                let result = run_target(target, ctx);
+                let result = guarded(|| run_target(target, ctx));
                 errors.extend(result.with_context(|| format!("{} on {}:{}", target.node, ctx.node, ctx.event)).err());
             }
         }

@@ -11,6 +11,7 @@ use super::context::Subscription;
 use super::{Instance, RunContext};
 use crate::document::PathSegment;
 use crate::engine::{EventTable, Target, TargetAction, Wire};
+use crate::fault::guarded;
 use crate::plan::{Action, EventTarget, Plan, PlanNode};
 use crate::registry::{ErasedComponent, Kind, Nested, NestedKind, NodeId, PortKind, Ref, Registry};
 
@@ -92,7 +93,7 @@ pub fn build_node(plan: &Plan, node: &PlanNode, run: &Rc<RunContext>) -> Result<
         .descriptor
         .parse(config)
         .map_err(|error| anyhow!("option `{}`: {}", error.path.join("."), error.message))?;
-    component.build(&mut BuildContext { run, node: &node.id })
+    guarded(|| component.build(&mut BuildContext { run, node: &node.id }))
 }
 
 fn property(run: &RunContext, node: &NodeId, name: &str) -> Result<Value> {

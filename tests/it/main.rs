@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module a topic.
 
+mod child_process;
 mod coco_eval;
 mod coco_index;
 mod coco_mask;

@@ -8,6 +8,7 @@ pub mod debug_images;
 pub mod early_stopping;
 pub mod hparams;
 pub mod pictures;
+pub mod process;
 pub mod retention;
 pub mod sample_images;
 pub mod terminate_on_nan;

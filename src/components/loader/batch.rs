@@ -10,9 +10,10 @@ use super::Loader;
 use crate::components::dataset::Dataset;
 use crate::components::transform::Transform;
 use crate::data::order::{Order, aspect_ratio_group};
-use crate::data::pool::{Pool, Stop, guarded};
+use crate::data::pool::{Pool, Stop};
 use crate::data::random::{Purpose, stream};
 use crate::data::{Batch, Sample};
+use crate::fault::guarded;
 use crate::registry::{Component, Kind, Ref};
 use crate::run::{BuildContext, Instance, State, Stateful};
 

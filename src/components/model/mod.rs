@@ -9,6 +9,7 @@ pub mod faster_rcnn;
 pub mod mask_rcnn;
 pub mod resnet;
 pub mod sequential;
+pub mod torchscript;
 
 use anyhow::Result;
 use indexmap::IndexMap;

@@ -83,7 +83,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
     let pictures = pictures(&args.images)?;
-    let interrupt = interrupt_flag()?;
+    let interrupt = interrupt_flag(false)?;
     let partial = Partial::open(plan, args.device.as_deref(), interrupt)?;
     let predictor = Predictor::build(plan, &partial, args)?;
     for folder in [&args.draw, &args.raw].into_iter().flatten() {

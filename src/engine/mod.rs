@@ -196,7 +196,8 @@ impl Engine {
     /// One iteration; `false` when the data has ended.
     fn iterate(&self, loader: &Shared<dyn Loader>, run: &RunContext) -> Result<bool> {
         self.fire(run, names::GET_BATCH_STARTED, None)?;
-        let batch = loader.borrow_mut().next_batch().with_context(|| format!("{}: getting a batch", self.id))?;
+        let batch = run.timings.measure(&self.id, "data wait", || loader.borrow_mut().next_batch());
+        let batch = batch.with_context(|| format!("{}: getting a batch", self.id))?;
         let Some(batch) = batch else {
             self.fire(run, names::DATALOADER_STOP_ITERATION, None)?;
             return Ok(false);
@@ -283,3 +284,6 @@ impl Engine {
         self.process_mut()?.load_state(&State { values, tensors })
     }
 }
+
+#[cfg(test)]
+mod tests;

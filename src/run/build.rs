@@ -41,6 +41,11 @@ impl BuildContext<'_> {
         parse_nested(K::KIND, nested.table.clone())?.build(self)
     }
 
+    /// Gives the value of a declared property, which other nodes may name.
+    pub fn offer(&self, property: &str, value: impl Into<Value>) {
+        self.run.offer(self.node, property, value.into());
+    }
+
     /// The folder in which a component may keep files of this run.
     pub fn folder(&self) -> &Path {
         self.run.folder.path()
@@ -97,9 +102,12 @@ pub fn build_node(plan: &Plan, node: &PlanNode, run: &Rc<RunContext>) -> Result<
 }
 
 fn property(run: &RunContext, node: &NodeId, name: &str) -> Result<Value> {
+    if let Some(offered) = run.offered(node, name) {
+        return Ok(offered);
+    }
     match run.node(node)? {
         Instance::Dataset(dataset) => dataset.property(name),
-        _ => bail!("{node} has no property `{name}`"),
+        _ => bail!("{node} cannot say its `{name}` before it runs"),
     }
 }
 

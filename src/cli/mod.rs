@@ -4,6 +4,7 @@
 
 mod check;
 mod components;
+mod dev;
 mod eval;
 mod graph;
 mod new;
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Run a pipeline.
     Run(run::RunArgs),
+    /// Try a pipeline on each save: a few iterations, their losses, a batch drawn.
+    Dev(dev::DevArgs),
     /// Run the evaluation of a pipeline alone.
     Eval(eval::EvalArgs),
     /// Find objects in pictures, with a trained model of a pipeline.
@@ -107,13 +110,14 @@ fn start_with_sleeping_threads() {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Run(_) | Command::Eval(_) | Command::Predict(_)) {
+    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_)) {
         start_with_sleeping_threads();
     }
     start_log(&cli);
     let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);
     let result = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Dev(args) => dev::dev(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Predict(args) => predict::predict(&args),
         Command::Score(args) => score::score(&args),

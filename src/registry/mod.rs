@@ -4,12 +4,14 @@
 //! - [`port`]: field types that name other nodes
 //! - [`contract`]: what the plan may know of a component
 //! - [`descriptor`]: the [`Component`] trait and its type-erased form
+//! - [`reload`]: what a changed option means to a run that goes on
 
 pub mod contract;
 pub mod descriptor;
 pub mod kind;
 pub mod port;
 pub mod reference;
+pub mod reload;
 pub mod schema;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ pub use contract::{Contract, Event, FieldSet, Property, PropertyType};
 pub use descriptor::{Component, ConfigError, Descriptor, ErasedComponent, Problems, Registration};
 pub use kind::{Kind, NodeId};
 pub use port::{Nested, NestedKind, PortKind, Ref, Source, TransformKind, ValueRef};
+pub use reload::Reload;
 
 /// Every component that exists, by kind and type name.
 pub struct Registry {

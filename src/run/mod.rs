@@ -8,6 +8,7 @@
 //! - [`timings`]: how long things take
 //! - [`checkpoint`]: writing and reading checkpoints
 //! - [`folder`]: the run's folder and `run.json`
+//! - [`versions`]: every version of the pipeline
 
 pub mod build;
 pub mod checkpoint;
@@ -19,6 +20,7 @@ pub mod running;
 pub mod state;
 pub mod terminal;
 pub mod timings;
+pub mod versions;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -11,6 +11,8 @@ mod detection_pipeline;
 mod document;
 mod mistakes;
 mod plan_fuzz;
+mod reload;
+mod reload_session;
 mod secrets;
 mod shipped;
 mod tensorboard;

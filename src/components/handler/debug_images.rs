@@ -27,15 +27,16 @@ pub struct DebugImagesConfig {
     #[serde(default)]
     pub dataset: Option<Ref<dyn Dataset>>,
     /// The score from which a detection is shown.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     #[serde(default = "half")]
     pub threshold: f64,
     /// Pictures of a batch at most.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "four")]
     pub max_images: usize,
     /// The first part of the tags; `evaluation` or `training` when left out.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub tag: Option<String>,
 }
 

@@ -99,6 +99,11 @@ impl Change {
         }
     }
 
+    /// Whether it is about event edges.
+    pub fn is_event(&self) -> bool {
+        matches!(self.what, What::EventAdded { .. } | What::EventRemoved { .. } | What::EventsReordered)
+    }
+
     /// The gentlest way in which a run can take it.
     pub fn class(&self) -> Reload {
         match &self.what {

@@ -161,7 +161,7 @@ fn observe(run: &Rc<RunContext>, plan: &Plan, observer: &Shared<Observer>) -> Re
         }
     }
     run.subscribe(Subscription { node, inputs: Vec::new(), sink: observer.clone() });
-    let mut events = event_table(plan, run)?;
+    let mut events = event_table(&plan.event_edges, run)?;
     let saves = |id: &NodeId| {
         let node = plan.nodes.get(id);
         node.is_some_and(|node| id.kind == Kind::Handler && node.descriptor.name == CheckpointConfig::TYPE)

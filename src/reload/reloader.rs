@@ -1,6 +1,7 @@
 //! What a run does between two iterations when an edit has come.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,12 +67,17 @@ impl Reloader {
         self.state.borrow().plan.clone()
     }
 
+    /// The nodes of that plan that wait for the end of the epoch.
+    pub fn waiting(&self) -> BTreeSet<NodeId> {
+        self.state.borrow().waiting.ids()
+    }
+
     /// Applies a pipeline to a run that is not at work, all of it at once, and says what came of it.
     pub fn apply(&self, loaded: Loaded) -> Report {
         let mut state = self.state.borrow_mut();
         let Some(run) = self.run.upgrade() else { return Report::new(0, Outcome::TooLate, Default::default()) };
         let report = match self.receive(&mut state, loaded, Instant::now()) {
-            Err(report) => report,
+            Err(report) => *report,
             Ok(ready) => {
                 let mut report = self.swap(&mut state, &run, None, ready);
                 std::mem::take(&mut state.waiting).finish(&run, &state.plan, self.quiet);
@@ -105,7 +111,7 @@ impl Reloader {
     }
 
     /// Looks at an edit: either it is ready to be applied, or there is nothing more to do.
-    fn receive(&self, state: &mut State, mut loaded: Loaded, read: Instant) -> Result<Ready, Report> {
+    fn receive(&self, state: &mut State, mut loaded: Loaded, read: Instant) -> Result<Ready, Box<Report>> {
         state.edits += 1;
         let edit = state.edits;
         match loaded.plan.take() {
@@ -113,7 +119,7 @@ impl Reloader {
             None => {
                 let clock = self.run.upgrade().map(|run| run.clock.get()).unwrap_or_default();
                 let reason = loaded.diagnostics.render_text(&loaded.sources, false);
-                Err(Report { reason: Some(reason), ..Report::new(edit, Outcome::Invalid, clock) })
+                Err(Box::new(Report { reason: Some(reason), ..Report::new(edit, Outcome::Invalid, clock) }))
             }
         }
     }
@@ -143,8 +149,12 @@ impl Reloader {
                 report.changes = report::lines(&changes, &prepared.affected, &loaded);
                 report.rebuilt = report::rebuilt(&prepared.affected);
                 report.weights = std::mem::take(&mut prepared.weights);
-                prepared.commit(run, &plan, &mut state.waiting, self.quiet);
-                report.waiting = state.waiting.ids().iter().map(ToString::to_string).collect();
+                prepared.commit(run, &state.plan, &plan, &mut state.waiting, self.quiet);
+                report.waiting = state.waiting.names();
+                if state.waiting.has_events() {
+                    let events = report.changes.iter_mut().zip(&changes).filter(|(_, change)| change.is_event());
+                    events.for_each(|(line, _)| line.meaning = Meaning::NextEpoch);
+                }
                 state.waiting_edit = edit;
                 state.plan = Rc::new(plan);
                 report.version = self.keep(&loaded, run);
@@ -219,10 +229,10 @@ impl Between for Reloader {
         }
         if boundary == Boundary::Epoch && !state.waiting.is_empty() {
             let waiting = std::mem::take(&mut state.waiting);
-            let ids = waiting.ids().iter().map(ToString::to_string).collect();
+            let names = waiting.names();
             waiting.finish(&run, &state.plan, self.quiet);
             let report = Report::new(state.waiting_edit, Outcome::Completed, run.clock.get());
-            self.say(&Report { waiting: ids, ..report });
+            self.say(&Report { waiting: names, ..report });
         }
     }
 }

@@ -14,7 +14,7 @@ use super::difference::{Change, What};
 use crate::components::loader::Loader;
 use crate::components::sink::Sink;
 use crate::engine::Engine;
-use crate::plan::Plan;
+use crate::plan::{EventEdge, Plan};
 use crate::registry::{Kind, NodeId, Reload};
 use crate::run::build::{build_node, join_nodes};
 use crate::run::running::{add_console, wants_console};
@@ -41,12 +41,26 @@ pub struct Waiting {
     going_on: BTreeSet<NodeId>,
     processes: IndexMap<NodeId, (Rc<Engine>, Rc<Engine>)>,
     loaders: IndexMap<NodeId, (Rc<Engine>, Shared<dyn Loader>)>,
+    /// The event edges that hold until then, where the new ones name a node that waits.
+    events: Option<Vec<EventEdge>>,
 }
 
 impl Waiting {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty() && self.processes.is_empty() && self.loaders.is_empty()
+    }
+
+    /// Whether event edges wait.
+    pub fn has_events(&self) -> bool {
+        self.events.is_some()
+    }
+
+    /// Everything that waits, for people: engines that wait for their loader alone included.
+    pub fn names(&self) -> Vec<String> {
+        let all: BTreeSet<&NodeId> =
+            self.nodes.keys().chain(self.processes.keys()).chain(self.loaders.keys()).collect();
+        all.into_iter().map(ToString::to_string).collect()
     }
 
     /// The nodes that wait, engines that wait for their loader alone not included.
@@ -183,8 +197,10 @@ impl Builder<'_> {
 
 impl Prepared {
     /// Puts in place what need not wait for the end of the epoch; the rest joins what was `waiting`.
-    pub fn commit(mut self, run: &Rc<RunContext>, new: &Plan, waiting: &mut Waiting, quiet: bool) {
+    pub fn commit(mut self, run: &Rc<RunContext>, old: &Plan, new: &Plan, waiting: &mut Waiting, quiet: bool) {
         let later = self.affected.later.clone();
+        // Engines at hand stay where they are and take the parts of the new ones.
+        let in_place: BTreeSet<&NodeId> = self.engines.iter().map(|(id, ..)| id).collect();
         waiting.nodes.retain(|id, _| new.nodes.contains_key(id) && !self.affected.build.contains_key(id));
         waiting.going_on.retain(|id| waiting.nodes.contains_key(id));
         waiting.processes.retain(|id, _| new.nodes.contains_key(id) && !self.affected.build.contains_key(id));
@@ -193,7 +209,8 @@ impl Prepared {
         let mut now = IndexMap::new();
         for id in &new.order {
             let Some(built) = self.nodes.shift_remove(id) else { continue };
-            let waits = waiting.nodes.contains_key(id) || later.contains(id) && id.kind != Kind::Engine;
+            let stays = in_place.contains(id) && live.contains_key(id);
+            let waits = waiting.nodes.contains_key(id) || later.contains(id) && !stays;
             if !waits {
                 now.insert(id.clone(), built);
                 continue;
@@ -216,9 +233,15 @@ impl Prepared {
         }
         let order = |id: &NodeId| new.order.iter().position(|other| other == id);
         waiting.nodes.sort_by(|a, _, b, _| order(a).cmp(&order(b)));
+        let all_there =
+            new.event_edges.iter().flat_map(|edge| &edge.targets).all(|target| now.contains_key(&target.node));
         *run.nodes.borrow_mut() = now;
+        // What an event runs may count on what runs before it: new edges hold once everything that they name is there.
+        let former = waiting.events.take().unwrap_or_else(|| old.event_edges.clone());
+        waiting.events = (!all_there).then_some(former);
+        let edges = waiting.events.as_deref().unwrap_or(&new.event_edges);
         part_with(&live, run);
-        join(run, &live, new, quiet);
+        join(run, &live, new, edges, quiet);
     }
 }
 
@@ -252,7 +275,7 @@ impl Waiting {
         }
         *run.nodes.borrow_mut() = nodes;
         part_with(&live, run);
-        join(run, &live, plan, quiet);
+        join(run, &live, plan, &plan.event_edges, quiet);
     }
 }
 
@@ -273,10 +296,10 @@ fn part_with(former: &IndexMap<NodeId, Instance>, run: &RunContext) {
 }
 
 /// Joins events and sinks to the nodes that are in place. `live` are the nodes that were there before.
-fn join(run: &Rc<RunContext>, live: &IndexMap<NodeId, Instance>, plan: &Plan, quiet: bool) {
+fn join(run: &Rc<RunContext>, live: &IndexMap<NodeId, Instance>, plan: &Plan, edges: &[EventEdge], quiet: bool) {
     let former = run.events.borrow().clone();
     let sinks = run.unsubscribe_all();
-    if let Err(error) = join_nodes(plan, run) {
+    if let Err(error) = join_nodes(plan, edges, run) {
         tracing::error!("events: {error:#}");
     }
     run.events.borrow().wires.iter().for_each(|wire| wire.remember(&former));

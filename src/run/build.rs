@@ -12,7 +12,7 @@ use super::{Instance, RunContext};
 use crate::document::PathSegment;
 use crate::engine::{EventTable, Target, TargetAction, Wire};
 use crate::fault::guarded;
-use crate::plan::{Action, EventTarget, Plan, PlanNode};
+use crate::plan::{Action, EventEdge, EventTarget, Plan, PlanNode};
 use crate::registry::{ErasedComponent, Kind, Nested, NestedKind, NodeId, PortKind, Ref, Registry};
 
 /// What a component may use while it is built.
@@ -76,15 +76,16 @@ pub fn build(plan: &Plan, run: &Rc<RunContext>) -> Result<()> {
         let instance = build_node(plan, node, run).with_context(|| format!("cannot build {id}"))?;
         run.nodes.borrow_mut().insert(id.clone(), instance);
     }
-    join_nodes(plan, run)
+    join_nodes(plan, &plan.event_edges, run)
 }
 
-/// Joins the built nodes of a plan: sinks to what they listen to, events to their targets, engines to the run.
+/// Joins the built nodes of a plan: sinks to what they listen to, events to the targets that `edges` give them, engines to the
+/// run.
 ///
 /// # Errors
 /// When a target is not what the plan says.
-pub fn join_nodes(plan: &Plan, run: &RunContext) -> Result<()> {
-    let events = event_table(plan, run)?;
+pub fn join_nodes(plan: &Plan, edges: &[EventEdge], run: &RunContext) -> Result<()> {
+    let events = event_table(edges, run)?;
     for id in plan.order.iter().filter(|id| id.kind == Kind::Sink) {
         if let Ok(Instance::Sink(sink)) = run.node(id) {
             let inputs = plan.data_edges.iter().filter(|edge| edge.to == *id).map(|edge| edge.from.clone()).collect();
@@ -131,13 +132,13 @@ pub fn slot<'v>(value: &'v mut Value, path: &[PathSegment]) -> Option<&'v mut Va
     })
 }
 
-/// The plan's event edges, joined to built nodes; a target that is not in the run (yet) is left out.
+/// Event edges, joined to built nodes; a target that is not in the run (yet) is left out.
 ///
 /// # Errors
 /// When a target is not what the plan says.
-pub fn event_table(plan: &Plan, run: &RunContext) -> Result<EventTable> {
-    let mut wires = Vec::with_capacity(plan.event_edges.len());
-    for edge in &plan.event_edges {
+pub fn event_table(edges: &[EventEdge], run: &RunContext) -> Result<EventTable> {
+    let mut wires = Vec::with_capacity(edges.len());
+    for edge in edges {
         let events = edge.events.iter().map(|(node, event, _)| (node.clone(), event.clone())).collect();
         let built = edge.targets.iter().filter(|target| run.nodes.borrow().contains_key(&target.node));
         let targets = built.map(|target| join(target, run)).collect::<Result<Vec<_>>>()?;

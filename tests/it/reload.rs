@@ -434,13 +434,13 @@ impl Between for Editor {
             }
             *state.outcomes.entry(outcome).or_default() += 1;
         }
-        check_values(run, &self.reloader.plan());
+        check_values(run, &self.reloader.plan(), &self.reloader.waiting());
     }
 }
 
-/// What holds at once after every edit: rates, limits, handlers, events are those of the plan.
-fn check_values(run: &RunContext, plan: &Plan) {
-    for (id, node) in &plan.nodes {
+/// What holds at once after every edit: rates, limits, handlers, events are those of the plan, but for what waits.
+fn check_values(run: &RunContext, plan: &Plan, waiting: &BTreeSet<NodeId>) {
+    for (id, node) in plan.nodes.iter().filter(|(id, _)| !waiting.contains(*id)) {
         let options = &node.component.as_ref().unwrap().to_json();
         match run.node(id) {
             Ok(Instance::Optimizer(optimizer)) => {
@@ -459,7 +459,7 @@ fn check_values(run: &RunContext, plan: &Plan) {
         }
     }
     assert!(run.nodes.borrow().keys().all(|id| plan.nodes.contains_key(id)));
-    assert_eq!(run.events.borrow().wires.len(), plan.event_edges.len());
+    assert!(!waiting.is_empty() || run.events.borrow().wires.len() == plan.event_edges.len());
 }
 
 /// What a run is made of, without its progress.

@@ -42,11 +42,12 @@ pub(super) fn build<D: Detector + 'static>(
     ctx: &BuildContext<'_>,
 ) -> Result<Instance> {
     let detector = make(Device::Cpu)?;
-    if let Some(path) = weights.and_then(PathValue::path) {
+    let wanted = ctx.run.initial_weights.get();
+    if let Some(path) = weights.and_then(PathValue::path).filter(|_| wanted) {
         let report = load_detector(&detector, path)?;
         tracing::info!("{}: {}: {report}", ctx.node, path.display());
     }
-    if let Some(path) = backbone.and_then(PathValue::path) {
+    if let Some(path) = backbone.and_then(PathValue::path).filter(|_| wanted) {
         let tensors = weights::read(path)?.tensors;
         let report = detector.load_backbone(&tensors);
         let report = report.with_context(|| format!("loading {} into the backbone", path.display()))?;

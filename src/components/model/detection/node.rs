@@ -7,7 +7,7 @@ use tch::Tensor;
 use crate::components::model::{Model, ModelOutput};
 use crate::data::batch::to_float;
 use crate::data::{Batch, BatchField, Detections, fields};
-use crate::nn::{LoadOptions, LoadReport, ParameterStore, StateDict};
+use crate::nn::{LoadReport, ParameterStore, StateDict};
 use crate::run::{State, Stateful};
 use crate::vision::checkpoint::Classes;
 use crate::vision::{self, FasterRcnn, MaskRcnn, Target};
@@ -108,7 +108,7 @@ impl<D: Detector> Stateful for DetectionModel<D> {
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.detector.store().load_state_dict(&state.tensors, &LoadOptions::default())?;
+        self.detector.load(&state.tensors, Classes::Same)?;
         Ok(())
     }
 }

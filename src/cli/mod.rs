@@ -111,6 +111,7 @@ pub fn main() -> ExitCode {
         start_with_sleeping_threads();
     }
     start_log(&cli);
+    let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Eval(args) => eval::eval(&args),
@@ -126,7 +127,10 @@ pub fn main() -> ExitCode {
     match result {
         Ok(status) => status.into(),
         Err(error) => {
-            eprintln!("{}", error_text(&error));
+            match json {
+                true => tracing::error!("{error:#}"),
+                false => eprintln!("{}", error_text(&error)),
+            }
             Status::Failed.into()
         }
     }
@@ -158,7 +162,8 @@ fn start_log(cli: &Cli) {
     };
     let default = if quiet { "error" } else { "info" };
     let filter = EnvFilter::try_from_env("PIPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(crate::run::terminal::Log).with_target(false);
     if json {
         builder.json().init();
     } else {

@@ -18,9 +18,9 @@ use crate::coco::eval::Detection;
 use crate::components::engine::evaluate::EvaluateConfig;
 use crate::components::model::Model;
 use crate::components::transform::Transform;
+use crate::data::batch::Detections;
 use crate::data::decode::{is_image_file, read_image};
 use crate::data::random::{Purpose, stream};
-use crate::data::batch::Detections;
 use crate::data::{Batch, BatchField, Field, Image, Pixels, Sample, detections, fields};
 use crate::draw::{DrawOptions, Instance as Shown, MaskRef, RgbImage, draw_instances};
 use crate::nn::StateDict;
@@ -83,7 +83,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
     let pictures = pictures(&args.images)?;
-    let interrupt = interrupt_flag()?;
+    let interrupt = interrupt_flag(false)?;
     let partial = Partial::open(plan, args.device.as_deref(), interrupt)?;
     let predictor = Predictor::build(plan, &partial, args)?;
     for folder in [&args.draw, &args.raw].into_iter().flatten() {

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::source::{PipelineArgs, runs_folder, shown};
 use super::{Format, Status};
-use crate::run::{Ending, RunOptions, Running, checkpoint, running};
+use crate::run::{Ending, RunOptions, Running, checkpoint, running, terminal};
 
 /// Arguments of `pipe run`.
 #[derive(Debug, Args)]
@@ -39,7 +39,9 @@ pub struct RunArgs {
 /// What stops the run.
 pub fn run(args: RunArgs) -> Result<Status> {
     let loaded = args.pipeline.load();
-    let Some(plan) = loaded.plan_or_tell()? else { return Ok(Status::Wrong) };
+    let json = args.log_format == Format::Json;
+    let plan = if json { loaded.plan_or_log() } else { loaded.plan_or_tell()? };
+    let Some(plan) = plan else { return Ok(Status::Wrong) };
     if let Some(device) = &args.device
         && !crate::plan::pipeline::is_device(device)
     {
@@ -58,17 +60,24 @@ pub fn run(args: RunArgs) -> Result<Status> {
         device: args.device.clone(),
         resume: resume.map(|(_, checkpoint)| checkpoint),
         quiet: args.quiet,
+        json_log: json,
         pipeline_text: loaded.document.as_ref().map(|d| d.to_toml()).unwrap_or_default(),
-        command: std::env::args().collect(),
+        command: loaded.without_secrets(std::env::args()),
     };
-    let running = Running::start(plan, &options, interrupt_flag()?)?;
+    let running = Running::start(plan, &options, interrupt_flag(json)?)?;
     match running.drive()? {
         Ending::Done => Ok(Status::Done),
         Ending::Interrupted => {
             let profile = args.pipeline.profile.as_ref().map(|name| format!(" --profile {name}")).unwrap_or_default();
-            let sets: String = args.pipeline.sets.iter().map(|set| format!(" --set '{set}'")).collect();
+            let sets = loaded.without_secrets(args.pipeline.sets.iter().cloned());
+            let sets: String = sets.iter().map(|set| format!(" --set '{set}'")).collect();
             let (file, run) = (args.pipeline.file.display(), shown(&options.folder));
-            eprintln!("interrupted; go on with: pipe run {file}{profile}{sets} --resume {run}");
+            let text = format!("interrupted; go on with: pipe run {file}{profile}{sets} --resume {run}");
+            if json {
+                tracing::warn!("{text}")
+            } else {
+                terminal::line(&text)
+            }
             Ok(Status::Interrupted)
         }
     }
@@ -96,7 +105,7 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
 }
 
 /// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once.
-pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
+pub fn interrupt_flag(json: bool) -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
     let runtime =
@@ -107,7 +116,9 @@ pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
                 if set.swap(true, Ordering::Relaxed) {
                     std::process::exit(130);
                 }
-                eprintln!("\nfinishing this step, then a checkpoint; press Ctrl-C again to stop at once");
+                let text = "finishing this step, then a checkpoint; press Ctrl-C again to stop at once";
+                // After the `^C` that the terminal shows.
+                if json { tracing::warn!("{text}") } else { terminal::line(&format!("\n{text}")) }
             }
         });
     })?;

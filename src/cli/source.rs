@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::Format;
 use crate::diagnostic::{Diagnostics, Sources};
-use crate::document::{Document, LoadOptions};
+use crate::document::{Document, LoadOptions, PathSegment};
 use crate::plan::Plan;
 
 /// The pipeline and what is changed in it.
@@ -48,11 +48,11 @@ impl PipelineArgs {
         let (mut document, mut diagnostics) = Document::load(&self.file, &options, &mut sources);
         let mut plan = None;
         if let Some(document) = &mut document {
-            let (checked, found) = Plan::of(document, &sources);
+            let (checked, found, secrets) = Plan::with_secrets(document, &sources);
             diagnostics.merge(found);
             plan = checked.filter(|_| !diagnostics.has_errors());
-            for secret in plan.iter().flat_map(|plan| &plan.secrets) {
-                document.redact(secret);
+            for secret in secrets {
+                document.redact(&secret);
             }
         }
         Loaded { sources, document, plan, diagnostics, elapsed: start.elapsed() }
@@ -81,6 +81,34 @@ impl Loaded {
             }
         }
         Ok(())
+    }
+
+    /// The plan, or `None` after a line of the log for each finding.
+    pub fn plan_or_log(&self) -> Option<&Plan> {
+        for finding in self.diagnostics.render_json(&self.sources).as_array().into_iter().flatten() {
+            let text = finding["message"].as_str().unwrap_or_default();
+            let place =
+                format!("{}:{}:{}", finding["file"].as_str().unwrap_or_default(), finding["line"], finding["column"]);
+            let (code, help) = (finding["code"].as_str(), finding["help"].as_str());
+            match finding["severity"].as_str() {
+                Some("error") => tracing::error!(code, place, help, "{text}"),
+                _ => tracing::warn!(code, place, help, "{text}"),
+            }
+        }
+        self.plan.as_ref()
+    }
+
+    /// Arguments of the command line, the values of secret keys in `KEY=VALUE` left out.
+    pub fn without_secrets(&self, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+        let masked = |argument: String| {
+            let (option, set) = if argument.starts_with("--set=") { argument.split_at(6) } else { ("", &*argument) };
+            let (key, _) = set.split_once('=')?;
+            let steps = key.split('.').map(|step| PathSegment::from(step.trim().trim_matches(['"', '\''])));
+            let pointer: Vec<PathSegment> = steps.collect();
+            let secret = self.document.as_ref().is_some_and(|document| document.holds_secret(&pointer));
+            secret.then(|| format!("{option}{key}=<secret>"))
+        };
+        arguments.into_iter().map(|argument| masked(argument.clone()).unwrap_or(argument)).collect()
     }
 
     /// The plan, or `None` after telling what is wrong.

@@ -59,6 +59,12 @@ pub struct Plan {
 impl Plan {
     /// Checks a document. A plan comes back only where there are no errors; warnings may come with it.
     pub fn of(document: &Document, sources: &Sources) -> (Option<Plan>, Diagnostics) {
+        let (plan, found, _) = Plan::with_secrets(document, sources);
+        (plan, found)
+    }
+
+    /// Checks a document and says, also where there are errors, which values must never be shown: steps from its root.
+    pub fn with_secrets(document: &Document, sources: &Sources) -> (Option<Plan>, Diagnostics, Vec<Vec<PathSegment>>) {
         let mut found = Diagnostics::new();
         let (pipeline, mut secrets) = pipeline::read(document, sources, &mut found);
         let read = nodes::read(document, sources, &mut found);
@@ -75,7 +81,7 @@ impl Plan {
         }
         usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);
         if found.has_errors() {
-            return (None, found);
+            return (None, found, secrets);
         }
         let roots = usage::roots(&read.nodes, &event_edges);
         let plan = Plan {
@@ -86,8 +92,8 @@ impl Plan {
             event_edges,
             order,
             roots,
-            secrets,
+            secrets: secrets.clone(),
         };
-        (Some(plan), found)
+        (Some(plan), found, secrets)
     }
 }

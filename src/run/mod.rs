@@ -4,6 +4,8 @@
 //! - [`context`]: what everything running shares
 //! - [`record`]: what is measured
 //! - [`state`]: what a checkpoint saves
+//! - [`terminal`]: standard error, shared with progress bars
+//! - [`timings`]: how long things take
 //! - [`checkpoint`]: writing and reading checkpoints
 //! - [`folder`]: the run's folder and `run.json`
 
@@ -15,6 +17,8 @@ pub mod random;
 pub mod record;
 pub mod running;
 pub mod state;
+pub mod terminal;
+pub mod timings;
 
 use std::cell::RefCell;
 use std::rc::Rc;

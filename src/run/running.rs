@@ -28,6 +28,8 @@ pub struct RunOptions {
     pub resume: Option<PathBuf>,
     /// No console output but errors.
     pub quiet: bool,
+    /// The console speaks JSON.
+    pub json_log: bool,
     /// The resolved pipeline, kept in the run's folder.
     pub pipeline_text: String,
     /// The command line, kept in `run.json`.
@@ -77,6 +79,7 @@ impl Running {
         }
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let context = Rc::new(RunContext::new(device, precision, seed, folder, interrupt));
+        context.json_log.set(options.json_log);
         let resumed = options.resume.is_some();
         let running = Running { context, roots: plan.roots.clone(), resumed, started: Instant::now(), info };
         running.assemble(plan, options).inspect_err(|error| running.note("failed", Some(format!("{error:#}"))))?;

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module a topic.
 
+mod child_process;
 mod coco_eval;
 mod coco_index;
 mod coco_mask;
@@ -10,6 +11,7 @@ mod detection_pipeline;
 mod document;
 mod mistakes;
 mod plan_fuzz;
+mod secrets;
 mod shipped;
 mod tensorboard;
 mod training;

@@ -5,12 +5,14 @@
 
 pub mod classification;
 pub mod detection;
+pub mod ema;
 pub mod faster_rcnn;
 pub mod mask_rcnn;
 pub mod resnet;
 pub mod sequential;
+pub mod torchscript;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use indexmap::IndexMap;
 use tch::Tensor;
 
@@ -39,6 +41,15 @@ pub trait Model: Stateful {
     /// # Errors
     /// When the batch does not fit: which field or sample, and why.
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput>;
+
+    /// Moves an average towards the weights of the model that it is made of: `average += momentum · (weights − average)`.
+    /// Whole numbers are copied, and so is every buffer where `copy_buffers` says it.
+    ///
+    /// # Errors
+    /// When this model is no average of another.
+    fn average(&mut self, _momentum: f64, _copy_buffers: bool) -> Result<()> {
+        bail!("it is no average of another model; `model.ema` is one")
+    }
 
     /// Trainable parameters by name, in the order of the state dict.
     fn parameters(&self) -> Vec<(String, Tensor)>;

@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod json_lines;
+pub mod process;
 pub mod tensorboard;
 
 use anyhow::Result;

@@ -110,7 +110,7 @@ fn start_with_sleeping_threads() {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_)) {
+    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_)) {
         start_with_sleeping_threads();
     }
     start_log(&cli);

@@ -165,7 +165,7 @@ def compare(name, case, files, args, folder):
     device = torch.device(args.device)
     options = {"min_size": args.min_size, "max_size": args.max_size}
     images = [decode_image(str(file), mode=ImageReadMode.RGB).float() / 255 for file in files]
-    state = make_weights(case, images[:4], args.seed, **options)
+    state = make_weights(case, images[:2], args.seed, **options)
     torch.save(state, folder / f"{name}.pth")
     (folder / f"{name}.toml").write_text(pipeline(case, args.device, options))
     raw, out = folder / f"{name}_raw", folder / f"{name}.json"

@@ -11,6 +11,7 @@ use super::Format;
 use crate::diagnostic::{Diagnostics, Sources};
 use crate::document::{Document, LoadOptions};
 use crate::plan::Plan;
+use crate::registry::plugins;
 
 /// The pipeline and what is changed in it.
 #[derive(Debug, Clone, Args)]
@@ -48,6 +49,7 @@ impl PipelineArgs {
         let (mut document, mut diagnostics) = Document::load(&self.file, &options, &mut sources);
         let mut plan = None;
         if let Some(document) = &mut document {
+            diagnostics.merge(plugins::load_from(document, &sources));
             let (checked, found) = Plan::of(document, &sources);
             diagnostics.merge(found);
             plan = checked.filter(|_| !diagnostics.has_errors());

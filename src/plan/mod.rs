@@ -1,6 +1,7 @@
 //! The plan: a pipeline as a checked graph. Pure: no disk, no device; every mistake is collected.
 //!
 //! - [`pipeline`]: the `[pipeline]` section
+//! - [`plugins`]: the `[plugins]` section
 //! - [`lower`]: tables against schemas, every mistake at its place
 //! - [`component`]: which component a table names, and whether its options fit
 //! - [`nodes`]: the tables of nodes, with their components
@@ -21,6 +22,7 @@ pub mod lower;
 pub mod message;
 pub mod nodes;
 pub mod pipeline;
+pub mod plugins;
 pub mod render;
 mod schema;
 pub mod usage;
@@ -61,6 +63,7 @@ impl Plan {
     pub fn of(document: &Document, sources: &Sources) -> (Option<Plan>, Diagnostics) {
         let mut found = Diagnostics::new();
         let (pipeline, mut secrets) = pipeline::read(document, sources, &mut found);
+        plugins::check(document, sources, &mut found);
         let read = nodes::read(document, sources, &mut found);
         secrets.extend(read.secrets);
         let resolved = edges::resolve(&read.nodes, &read.unreadable, &read.mentions, &mut found);

@@ -12,9 +12,7 @@ pub mod checkpoint;
 pub mod context;
 pub mod folder;
 pub mod random;
-pub mod record;
 pub mod running;
-pub mod state;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,6 +21,7 @@ use std::sync::Arc;
 pub use build::BuildContext;
 pub use context::{Clock, Precision, RunContext};
 pub use folder::RunFolder;
+pub use pipe_plugin::{record, state};
 pub use record::{Progress, Record, RecordValue, Summary};
 pub use running::{Ending, RunOptions, Running};
 pub use state::{State, Stateful};

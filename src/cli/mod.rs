@@ -9,6 +9,7 @@ mod eval;
 mod graph;
 mod new;
 mod partial;
+mod plugin;
 mod predict;
 mod rehearse;
 mod run;
@@ -52,9 +53,12 @@ enum Command {
     /// List the components, or explain one.
     Components(components::ComponentsArgs),
     /// Print the JSON schema of pipeline files, for editors.
-    Schema,
+    Schema(schema::SchemaArgs),
     /// Start a pipeline of your own.
     New(new::NewArgs),
+    /// Write, list and check plugins: components of your own.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
 }
 
 /// How results are printed.
@@ -125,8 +129,9 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => graph::graph(&args),
         Command::Show(args) => show::show(&args),
         Command::Components(args) => components::components(&args),
-        Command::Schema => schema::print(),
+        Command::Schema(args) => schema::print(&args),
         Command::New(args) => new::new(&args),
+        Command::Plugin(command) => plugin::plugin(&command),
     };
     match result {
         Ok(status) => status.into(),

@@ -21,7 +21,7 @@ use crate::components::transform::Transform;
 use crate::data::batch::Detections;
 use crate::data::decode::{is_image_file, read_image};
 use crate::data::random::{Purpose, stream};
-use crate::data::{Batch, BatchField, Field, Image, Pixels, Sample, detections, fields};
+use crate::data::{BatchField, Field, Image, Pixels, Sample, collate, detections, fields};
 use crate::draw::{DrawOptions, Instance as Shown, MaskRef, RgbImage, draw_instances};
 use crate::nn::StateDict;
 use crate::plan::{Plan, PlanNode};
@@ -220,7 +220,7 @@ impl Predictor {
                 None => Ok(sample),
             }
         });
-        let batch = Batch::collate(samples.collect::<Result<Vec<_>>>()?)?.to_device(self.context.device);
+        let batch = collate(samples.collect::<Result<Vec<_>>>()?)?.to_device(self.context.device);
         let mut model = self.model.borrow_mut();
         let output = tch::no_grad(|| self.context.autocast(|| model.forward(&batch)))??;
         let Some(BatchField::Detections(found)) = output.outputs.get(fields::DETECTIONS) else {

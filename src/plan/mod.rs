@@ -2,6 +2,7 @@
 //!
 //! - [`pipeline`]: the `[pipeline]` section
 //! - [`load`]: from a file to a plan
+//! - [`plugins`]: the `[plugins]` section
 //! - [`lower`]: tables against schemas, every mistake at its place
 //! - [`component`]: which component a table names, and whether its options fit
 //! - [`nodes`]: the tables of nodes, with their components
@@ -23,6 +24,7 @@ pub mod lower;
 pub mod message;
 pub mod nodes;
 pub mod pipeline;
+pub mod plugins;
 pub mod render;
 mod schema;
 pub mod usage;
@@ -70,6 +72,7 @@ impl Plan {
     pub fn with_secrets(document: &Document, sources: &Sources) -> (Option<Plan>, Diagnostics, Vec<Vec<PathSegment>>) {
         let mut found = Diagnostics::new();
         let (pipeline, mut secrets) = pipeline::read(document, sources, &mut found);
+        plugins::check(document, sources, &mut found);
         let read = nodes::read(document, sources, &mut found);
         secrets.extend(read.secrets);
         let resolved = edges::resolve(&read.nodes, &read.unreadable, &read.mentions, &mut found);

@@ -220,7 +220,10 @@ fn start_info(folder: &RunFolder, plan: &Plan, options: &RunOptions, device: &st
     let pipe = env!("CARGO_PKG_VERSION");
     info.insert(
         "versions".into(),
-        json!({ "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision }),
+        json!({
+            "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision,
+            "plugins": crate::registry::plugins::versions(),
+        }),
     );
     info.insert("git".into(), git());
     info.insert("machine".into(), machine());

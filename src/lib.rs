@@ -9,10 +9,13 @@
 //! - [`components`]: the components, one file each
 //! - [`data`]: samples with typed fields, batches
 //! - [`diagnostic`]: what is wrong with a pipeline, for people and machines
+//! - [`child`]: programs that take JSON lines
+//! - [`fault`]: panics as errors
 //! - [`nn`], [`vision`], [`weights`]: layers, detection on tensors, weight files
 //! - [`coco`], [`idx`]: data sets on disk; COCO's masks and evaluation
 //! - [`tensorboard`], [`draw`]: event files, pictures
 
+pub mod child;
 pub mod cli;
 pub mod coco;
 pub mod components;
@@ -21,6 +24,7 @@ pub mod diagnostic;
 pub mod document;
 pub mod draw;
 pub mod engine;
+pub mod fault;
 pub mod idx;
 pub mod nn;
 pub mod plan;

@@ -46,7 +46,7 @@ pub struct DevArgs {
 /// # Errors
 /// When files cannot be watched.
 pub fn dev(args: &DevArgs) -> Result<Status> {
-    let interrupt = interrupt_flag_saying("press Ctrl-C again to stop at once")?;
+    let interrupt = interrupt_flag_saying("press Ctrl-C again to stop at once", false)?;
     let source = args.pipeline.source();
     let mut loaded = source.load();
     let inbox = Arc::new(Inbox::default());

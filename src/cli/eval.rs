@@ -48,7 +48,7 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_evaluation, "engine of type `evaluate`")?;
     let model = port_of(plan, id, Kind::Model).with_context(|| format!("{id} has no model"))?;
     let tensors = read_weights(&args.weights, model)?;
-    let partial = Partial::open(plan, args.device.as_deref(), interrupt_flag()?)?;
+    let partial = Partial::open(plan, args.device.as_deref(), interrupt_flag(false)?)?;
     let Instance::Engine(engine) = partial.build(plan, id)? else { bail!("{id} is not an engine") };
     load_weights(&partial.context, model, tensors)?;
     if args.format == Format::Text {

@@ -9,6 +9,7 @@ mod eval;
 mod graph;
 mod new;
 mod partial;
+mod plugin;
 mod predict;
 mod rehearse;
 mod run;
@@ -52,9 +53,12 @@ enum Command {
     /// List the components, or explain one.
     Components(components::ComponentsArgs),
     /// Print the JSON schema of pipeline files, for editors.
-    Schema,
+    Schema(schema::SchemaArgs),
     /// Start a pipeline of your own.
     New(new::NewArgs),
+    /// Write, list and check plugins: components of your own.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
 }
 
 /// How results are printed.
@@ -110,10 +114,11 @@ fn start_with_sleeping_threads() {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_)) {
+    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_)) {
         start_with_sleeping_threads();
     }
     start_log(&cli);
+    let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Dev(args) => dev::dev(&args),
@@ -124,13 +129,17 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => graph::graph(&args),
         Command::Show(args) => show::show(&args),
         Command::Components(args) => components::components(&args),
-        Command::Schema => schema::print(),
+        Command::Schema(args) => schema::print(&args),
         Command::New(args) => new::new(&args),
+        Command::Plugin(command) => plugin::plugin(&command),
     };
     match result {
         Ok(status) => status.into(),
         Err(error) => {
-            eprintln!("{}", error_text(&error));
+            match json {
+                true => tracing::error!("{error:#}"),
+                false => eprintln!("{}", error_text(&error)),
+            }
             Status::Failed.into()
         }
     }
@@ -162,7 +171,8 @@ fn start_log(cli: &Cli) {
     };
     let default = if quiet { "error" } else { "info" };
     let filter = EnvFilter::try_from_env("PIPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(crate::run::terminal::Log).with_target(false);
     if json {
         builder.json().init();
     } else {

@@ -11,10 +11,11 @@ use clap::Args;
 
 use super::source::{PipelineArgs, runs_folder, shown};
 use super::{Format, Status};
+use crate::document::Document;
 use crate::plan::{Plan, Snapshot};
 use crate::reload::watch::{self, Trigger, WatchOptions};
 use crate::reload::{Inbox, Reloader, resumed};
-use crate::run::{Ending, RunOptions, Running, checkpoint, running};
+use crate::run::{Ending, RunOptions, Running, checkpoint, running, terminal};
 
 /// Arguments of `pipe run`.
 #[derive(Debug, Args)]
@@ -50,7 +51,9 @@ pub struct RunArgs {
 /// What stops the run.
 pub fn run(args: RunArgs) -> Result<Status> {
     let mut loaded = args.pipeline.load();
-    let Some(plan) = loaded.plan_or_tell()? else { return Ok(Status::Wrong) };
+    let json = args.log_format == Format::Json;
+    let plan = if json { loaded.plan_or_log() } else { loaded.plan_or_tell()? };
+    let Some(plan) = plan else { return Ok(Status::Wrong) };
     if let Some(device) = &args.device
         && !crate::plan::pipeline::is_device(device)
     {
@@ -75,13 +78,17 @@ pub fn run(args: RunArgs) -> Result<Status> {
         device: args.device.clone(),
         resume: resume.map(|(_, checkpoint)| checkpoint),
         quiet: args.quiet,
+        json_log: json,
         pipeline_text: loaded.document.as_ref().map(|d| d.to_toml()).unwrap_or_default(),
         pipeline_folder: std::env::current_dir()?.join(base),
-        command: std::env::args().collect(),
+        command: loaded.without_secrets(std::env::args()),
     };
-    let running = Running::start(plan, &options, interrupt_flag()?)?;
+    let running = Running::start(plan, &options, interrupt_flag(json)?)?;
     let reloader = match loaded.plan.take().filter(|_| args.watch) {
-        Some(plan) => Some(watch(&args, plan, loaded.snapshot, &running)?),
+        Some(plan) => {
+            let document = loaded.document.clone();
+            Some(watch(&args, (plan, document), std::mem::take(&mut loaded.snapshot), &running)?)
+        }
         None => None,
     };
     let ending = running.drive();
@@ -92,16 +99,27 @@ pub fn run(args: RunArgs) -> Result<Status> {
         Ending::Done => Ok(Status::Done),
         Ending::Interrupted => {
             let profile = args.pipeline.profile.as_ref().map(|name| format!(" --profile {name}")).unwrap_or_default();
-            let sets: String = args.pipeline.sets.iter().map(|set| format!(" --set '{set}'")).collect();
+            let sets = loaded.without_secrets(args.pipeline.sets.iter().cloned());
+            let sets: String = sets.iter().map(|set| format!(" --set '{set}'")).collect();
             let (file, run) = (args.pipeline.file.display(), shown(&options.folder));
-            eprintln!("interrupted; go on with: pipe run {file}{profile}{sets} --resume {run}");
+            let text = format!("interrupted; go on with: pipe run {file}{profile}{sets} --resume {run}");
+            if json {
+                tracing::warn!("{text}")
+            } else {
+                terminal::line(&text)
+            }
             Ok(Status::Interrupted)
         }
     }
 }
 
 /// Takes over edits from now on.
-fn watch(args: &RunArgs, plan: Plan, snapshot: Snapshot, running: &Running) -> Result<Rc<Reloader>> {
+fn watch(
+    args: &RunArgs,
+    plan: (Plan, Option<Document>),
+    snapshot: Snapshot,
+    running: &Running,
+) -> Result<Rc<Reloader>> {
     let (source, inbox) = (args.pipeline.source(), Arc::new(Inbox::default()));
     let options = WatchOptions { poll: args.watch_poll };
     let trigger = watch::start(source.clone(), snapshot, options, inbox.clone())?;
@@ -159,12 +177,12 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
 }
 
 /// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once.
-pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
-    interrupt_flag_saying("finishing this step, then a checkpoint; press Ctrl-C again to stop at once")
+pub fn interrupt_flag(json: bool) -> Result<Arc<AtomicBool>> {
+    interrupt_flag_saying("finishing this step, then a checkpoint; press Ctrl-C again to stop at once", json)
 }
 
 /// As [`interrupt_flag`], with what is said on the first Ctrl-C.
-pub fn interrupt_flag_saying(words: &'static str) -> Result<Arc<AtomicBool>> {
+pub fn interrupt_flag_saying(words: &'static str, json: bool) -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
     let runtime =
@@ -175,7 +193,8 @@ pub fn interrupt_flag_saying(words: &'static str) -> Result<Arc<AtomicBool>> {
                 if set.swap(true, Ordering::Relaxed) {
                     std::process::exit(130);
                 }
-                eprintln!("\n{words}");
+                // After the `^C` that the terminal shows.
+                if json { tracing::warn!("{words}") } else { terminal::line(&format!("\n{words}")) }
             }
         });
     })?;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Format;
+use crate::document::PathSegment;
 use crate::plan::{Loaded, PipelineSource, Plan};
 use crate::run::versions::Versions;
 
@@ -69,6 +70,34 @@ impl Loaded {
             }
         }
         Ok(())
+    }
+
+    /// The plan, or `None` after a line of the log for each finding.
+    pub fn plan_or_log(&self) -> Option<&Plan> {
+        for finding in self.diagnostics.render_json(&self.sources).as_array().into_iter().flatten() {
+            let text = finding["message"].as_str().unwrap_or_default();
+            let place =
+                format!("{}:{}:{}", finding["file"].as_str().unwrap_or_default(), finding["line"], finding["column"]);
+            let (code, help) = (finding["code"].as_str(), finding["help"].as_str());
+            match finding["severity"].as_str() {
+                Some("error") => tracing::error!(code, place, help, "{text}"),
+                _ => tracing::warn!(code, place, help, "{text}"),
+            }
+        }
+        self.plan.as_ref()
+    }
+
+    /// Arguments of the command line, the values of secret keys in `KEY=VALUE` left out.
+    pub fn without_secrets(&self, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+        let masked = |argument: String| {
+            let (option, set) = if argument.starts_with("--set=") { argument.split_at(6) } else { ("", &*argument) };
+            let (key, _) = set.split_once('=')?;
+            let steps = key.split('.').map(|step| PathSegment::from(step.trim().trim_matches(['"', '\''])));
+            let pointer: Vec<PathSegment> = steps.collect();
+            let secret = self.document.as_ref().is_some_and(|document| document.holds_secret(&pointer));
+            secret.then(|| format!("{option}{key}=<secret>"))
+        };
+        arguments.into_iter().map(|argument| masked(argument.clone()).unwrap_or(argument)).collect()
     }
 
     /// The plan, or `None` after telling what is wrong.

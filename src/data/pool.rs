@@ -1,15 +1,15 @@
 //! Worker threads that make numbered things and hand them over in order.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::fault::guarded;
 
 /// Tells a worker that nobody waits for its work any more.
 #[derive(Debug, Clone, Default)]
@@ -140,20 +140,6 @@ fn work<T>(inbox: &Receiver<usize>, outbox: &Sender<(usize, Result<T>)>, make: &
             return;
         }
     }
-}
-
-/// Runs `f`; a panic becomes an error with its message.
-///
-/// # Errors
-/// Those of `f`, and its panic.
-pub fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(f))
-        .unwrap_or_else(|panic| Err(anyhow!("a fault of the program: {}", panic_message(&*panic))))
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panicked without a message")
 }
 
 /// Workers share the processors already: libtorch's own threads inside each would only fight.

@@ -14,6 +14,7 @@
 //! | `show.rs` | the resolved pipeline as TOML, with origins or without |
 //! | `pointer.rs` | [`PathSegment`]: places in the tree, and what they are in the file |
 //! | `units.rs`, `path_value.rs` | [`Duration`], [`ByteSize`], [`Size2d`], [`PathValue`]: values with a syntax of their own |
+//! | `secret.rs` | [`Secret`]: texts that are never shown |
 //!
 //! Loading is pure but for the two functions of [`LoadOptions`] that read files and the environment.
 
@@ -25,6 +26,7 @@ mod origin;
 mod parse;
 mod path_value;
 mod pointer;
+mod secret;
 mod show;
 mod syntax;
 mod template;
@@ -36,4 +38,5 @@ pub use node::{Entry, Node, Table, Value};
 pub use origin::{Ingredient, Layer, Origin, PathBase};
 pub use path_value::PathValue;
 pub use pointer::{KeyOrValue, PathSegment, parse_pointer, pointer_of};
+pub use secret::Secret;
 pub use units::{ByteSize, Duration, Size2d};

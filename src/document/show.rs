@@ -19,8 +19,26 @@ impl Document {
     /// without being asked: a value made of `${env:NAME}`, directly or through a variable, where `NAME`, the key of the
     /// value or the key of that variable has among its words (parted by `_`, `-` or a change of case) one of `token`,
     /// `secret`, `password`, `passwd`, `passphrase`, `key`, `apikey`, `credential`, `credentials`, `auth`.
+    /// The variables that the value is made of are masked with it.
     pub fn redact(&mut self, pointer: &[PathSegment]) {
         self.redacted.insert(pointer.to_vec());
+        let mut made_of: Vec<&Ingredient> =
+            self.get_at(pointer).map(|node| &node.origin.ingredients).into_iter().flatten().collect();
+        let mut variables = Vec::new();
+        while let Some(ingredient) = made_of.pop() {
+            let Ingredient::Variable { name, .. } = ingredient else { continue };
+            let pointer = vec![PathSegment::from("vars"), PathSegment::from(name.as_str())];
+            if !variables.contains(&pointer) {
+                variables.push(pointer);
+                made_of.extend(self.vars().get(name).map(|node| &node.origin.ingredients).into_iter().flatten());
+            }
+        }
+        self.redacted.extend(variables);
+    }
+
+    /// Whether a value is masked or holds one that is.
+    pub fn holds_secret(&self, pointer: &[PathSegment]) -> bool {
+        self.is_secret(pointer) || self.redacted.iter().any(|masked| masked.starts_with(pointer))
     }
 
     /// Whether a value is masked, by [`Document::redact`] or by its origin.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::{Engine, EngineState, Step};
 use crate::components::{handler::Handler, metric::Metric, scheduler::Scheduler, sink::Sink};
+use crate::fault::guarded;
 use crate::registry::{Event, NodeId};
 use crate::run::{RunContext, Shared};
 
@@ -207,7 +208,7 @@ impl EventTable {
         let mut errors = Vec::new();
         for wire in self.wires.iter().filter(|wire| wire.passes(ctx)) {
             for target in &wire.targets {
-                let result = run_target(target, ctx);
+                let result = run_timed(target, ctx);
                 errors.extend(result.with_context(|| format!("{} on {}:{}", target.node, ctx.node, ctx.event)).err());
             }
         }
@@ -218,6 +219,14 @@ impl EventTable {
         let others: Vec<String> = errors[1..].iter().map(|e| format!("{e:#}")).collect();
         Err(anyhow!("{first:#}\nand {} more: {}", others.len(), others.join("\nand: ")))
     }
+}
+
+fn run_timed(target: &Target, ctx: &EventContext<'_>) -> Result<()> {
+    if !ctx.run.timings.enabled() {
+        return guarded(|| run_target(target, ctx));
+    }
+    let what = format!("{} on {}", target.node, ctx.event);
+    ctx.run.timings.measure(ctx.engine, &what, || guarded(|| run_target(target, ctx)))
 }
 
 fn run_target(target: &Target, ctx: &EventContext<'_>) -> Result<()> {

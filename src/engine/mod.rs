@@ -21,6 +21,7 @@ pub use state::{EngineState, Limits};
 use crate::components::loader::Loader;
 use crate::components::model::ModelOutput;
 use crate::data::Batch;
+use crate::fault::guarded;
 use crate::registry::NodeId;
 use crate::run::context::Termination;
 use crate::run::{Clock, Progress, RunContext, Shared, State, Stateful};
@@ -130,7 +131,7 @@ impl Engine {
     pub fn run(&self, run: &RunContext) -> Result<Outcome> {
         run.clear_termination(&self.id);
         run.depth.set(run.depth.get() + 1);
-        let result = self.run_epochs(run);
+        let result = guarded(|| self.run_epochs(run));
         run.depth.set(run.depth.get() - 1);
         match result {
             Ok(outcome) => Ok(outcome),
@@ -256,7 +257,8 @@ impl Engine {
     /// One iteration; `false` when the data has ended.
     fn iterate(&self, loader: &Shared<dyn Loader>, run: &RunContext) -> Result<bool> {
         self.fire(run, names::GET_BATCH_STARTED, None)?;
-        let batch = loader.borrow_mut().next_batch().with_context(|| format!("{}: getting a batch", self.id))?;
+        let batch = run.timings.measure(&self.id, "data wait", || loader.borrow_mut().next_batch());
+        let batch = batch.with_context(|| format!("{}: getting a batch", self.id))?;
         let Some(batch) = batch else {
             self.fire(run, names::DATALOADER_STOP_ITERATION, None)?;
             return Ok(false);
@@ -267,9 +269,7 @@ impl Engine {
         self.fire(run, names::ITERATION_STARTED, None)?;
         let state = self.current();
         let samples = batch.size as u64;
-        let step = self
-            .process_mut()?
-            .step(batch, &state, run)
+        let step = guarded(|| self.process_mut()?.step(batch, &state, run))
             .with_context(|| format!("{}: iteration {} of epoch {}", self.id, state.iteration, state.epoch))?;
         run.progress(&self.progress(&state, samples, &step, run));
         self.fire(run, names::ITERATION_COMPLETED, Some(&step))?;
@@ -345,3 +345,6 @@ impl Engine {
         self.process_mut()?.load_state(&State { values, tensors })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,6 +225,14 @@ impl Scope {
         Ok(tensor)
     }
 
+    /// Adds a parameter that was made elsewhere; whether it is trained, its `requires_grad` says.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn adopt(&self, name: &str, tensor: &Tensor) -> Result<()> {
+        self.store.insert(self.qualify(name), tensor, Role::Parameter)
+    }
+
     /// Adds a buffer: saved and loaded with the model, never trained.
     ///
     /// # Errors

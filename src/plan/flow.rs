@@ -8,7 +8,7 @@ use super::edges::DataEdge;
 use super::message;
 use super::nodes::PlanNode;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::registry::{FieldSet, Kind, NodeId};
+use crate::registry::{Contract, FieldSet, Kind, NodeId};
 
 type Nodes = IndexMap<NodeId, PlanNode>;
 
@@ -33,13 +33,26 @@ pub(super) fn check(nodes: &Nodes, edges: &[DataEdge], found: &mut Diagnostics) 
         }
     }
     for id in nodes.keys().filter(|id| id.kind == Kind::Engine) {
-        check_engine(nodes, id, &Ports::of(id, edges), &loaded, found);
+        check_engine(nodes, edges, &Ports::of(id, edges), &loaded, found);
     }
 }
 
 /// Whether the component's options were right, so that its contract can be trusted.
 fn known<'n>(nodes: &'n Nodes, id: &NodeId) -> Option<&'n PlanNode> {
     nodes.get(id).filter(|node| node.component.is_some())
+}
+
+/// A model made of another one (an average of its weights) reads and writes what that one does.
+fn model_contract(nodes: &Nodes, model: &NodeId, edges: &[DataEdge]) -> Option<Contract> {
+    let mut model = model;
+    // A cycle has been reported already and must not keep this going.
+    for _ in 0..nodes.len() {
+        match Ports::of(model, edges).kind(Kind::Model).next() {
+            Some(inner) => model = &inner.from,
+            None => break,
+        }
+    }
+    known(nodes, model).map(PlanNode::contract)
 }
 
 fn loader_fields(nodes: &Nodes, ports: &Ports<'_>, found: &mut Diagnostics) -> Option<FieldSet> {
@@ -59,7 +72,7 @@ fn loader_fields(nodes: &Nodes, ports: &Ports<'_>, found: &mut Diagnostics) -> O
 
 fn check_engine(
     nodes: &Nodes,
-    _engine: &NodeId,
+    edges: &[DataEdge],
     ports: &Ports<'_>,
     loaded: &BTreeMap<&NodeId, FieldSet>,
     found: &mut Diagnostics,
@@ -68,8 +81,7 @@ fn check_engine(
         let Some(fields) = loaded.get(&loader.from) else { continue };
         let mut available = fields.clone();
         for model in ports.kind(Kind::Model) {
-            let Some(node) = known(nodes, &model.from) else { return };
-            let contract = node.contract();
+            let Some(contract) = model_contract(nodes, &model.from, edges) else { return };
             let missing: Vec<&String> = contract.needs.difference(fields).collect();
             if !missing.is_empty() {
                 let giver = loader.from.to_string();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Plan;
 use crate::diagnostic::{Diagnostics, Sources};
 use crate::document::{Document, LoadOptions, Node};
+use crate::registry::plugins;
 
 /// What a pipeline is read from: the file and what the command line changes in it.
 #[derive(Debug, Clone)]
@@ -73,11 +74,12 @@ impl PipelineSource {
         let (mut document, sources, mut diagnostics, snapshot) = self.read(read);
         let mut plan = None;
         if let Some(document) = &mut document {
-            let (checked, found) = Plan::of(document, &sources);
+            diagnostics.merge(plugins::load_from(document, &sources));
+            let (checked, found, secrets) = Plan::with_secrets(document, &sources);
             diagnostics.merge(found);
             plan = checked.filter(|_| !diagnostics.has_errors());
-            for secret in plan.iter().flat_map(|plan| &plan.secrets) {
-                document.redact(secret);
+            for secret in secrets {
+                document.redact(&secret);
             }
         }
         Loaded { sources, document, plan, diagnostics, snapshot, elapsed: start.elapsed() }

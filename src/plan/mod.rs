@@ -2,6 +2,7 @@
 //!
 //! - [`pipeline`]: the `[pipeline]` section
 //! - [`load`]: from a file to a plan
+//! - [`plugins`]: the `[plugins]` section
 //! - [`lower`]: tables against schemas, every mistake at its place
 //! - [`component`]: which component a table names, and whether its options fit
 //! - [`nodes`]: the tables of nodes, with their components
@@ -23,6 +24,7 @@ pub mod lower;
 pub mod message;
 pub mod nodes;
 pub mod pipeline;
+pub mod plugins;
 pub mod render;
 mod schema;
 pub mod usage;
@@ -62,8 +64,15 @@ pub struct Plan {
 impl Plan {
     /// Checks a document. A plan comes back only where there are no errors; warnings may come with it.
     pub fn of(document: &Document, sources: &Sources) -> (Option<Plan>, Diagnostics) {
+        let (plan, found, _) = Plan::with_secrets(document, sources);
+        (plan, found)
+    }
+
+    /// Checks a document and says, also where there are errors, which values must never be shown: steps from its root.
+    pub fn with_secrets(document: &Document, sources: &Sources) -> (Option<Plan>, Diagnostics, Vec<Vec<PathSegment>>) {
         let mut found = Diagnostics::new();
         let (pipeline, mut secrets) = pipeline::read(document, sources, &mut found);
+        plugins::check(document, sources, &mut found);
         let read = nodes::read(document, sources, &mut found);
         secrets.extend(read.secrets);
         let resolved = edges::resolve(&read.nodes, &read.unreadable, &read.mentions, &mut found);
@@ -78,7 +87,7 @@ impl Plan {
         }
         usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);
         if found.has_errors() {
-            return (None, found);
+            return (None, found, secrets);
         }
         let roots = usage::roots(&read.nodes, &event_edges);
         let plan = Plan {
@@ -89,8 +98,8 @@ impl Plan {
             event_edges,
             order,
             roots,
-            secrets,
+            secrets: secrets.clone(),
         };
-        (Some(plan), found)
+        (Some(plan), found, secrets)
     }
 }

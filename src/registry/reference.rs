@@ -52,6 +52,10 @@ pub fn page(component: &Descriptor) -> String {
         }
     }
     let _ = writeln!(text, "\nexample\n{}", indented(component.example.trim()));
+    if let Some(plugin) = component.plugin() {
+        let library = plugin.library().map_or_else(|| "compiled in".into(), |path| path.display().to_string());
+        let _ = writeln!(text, "\nplugin {} {}, {library}", plugin.plugin_name(), plugin.plugin_version());
+    }
     text
 }
 
@@ -98,6 +102,9 @@ fn markdown_component(text: &mut String, component: &Descriptor) {
         let _ = writeln!(text, "\nProperty `{}` ({}): {}", property.name, property.ty.as_str(), property.doc);
     }
     let _ = writeln!(text, "\n```toml\n{}\n```", component.example.trim());
+    if let Some(plugin) = component.plugin() {
+        let _ = writeln!(text, "\nFrom the plugin `{}`.", plugin.plugin_name());
+    }
 }
 
 /// Components for tools.
@@ -113,6 +120,7 @@ pub fn json(components: &[&Descriptor]) -> Json {
             json!({
                 "kind": d.kind, "type": d.name, "summary": d.summary(), "documentation": d.documentation(),
                 "schema": d.schema(), "reload": reload, "properties": properties, "events": events, "example": d.example.trim(),
+                "plugin": d.plugin().map(|plugin| plugin.plugin_name()),
             })
         })
         .collect()

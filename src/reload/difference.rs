@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
-use crate::document::{KeyOrValue, PathSegment};
+use crate::document::{Document, KeyOrValue, PathSegment};
 use crate::engine::Filter;
 use crate::plan::edges::path_text;
 use crate::plan::{Action, EventEdge, Loaded, Plan, PlanNode, pipeline};
@@ -149,10 +149,10 @@ impl Change {
         }
     }
 
-    /// The change with values that must not be shown masked.
-    pub fn masked(mut self, new: &Loaded) -> Change {
+    /// The change with values masked that must not be shown, by the pipeline before or by the one now.
+    pub fn masked(mut self, old: Option<&Document>, new: Option<&Document>) -> Change {
         let pointer = self.pointer();
-        if new.document.as_ref().is_some_and(|document| document.is_secret(&pointer))
+        if old.into_iter().chain(new).any(|document| document.holds_secret(&pointer))
             && let What::Option { from, to, .. } = &mut self.what
         {
             (*from, *to) = (Some("<secret>".into()), Some("<secret>".into()));

@@ -72,7 +72,8 @@ impl Rehearsal {
         let running = running.inspect_err(|_| {
             let _ = std::fs::remove_dir_all(&options.folder);
         })?;
-        let reloader = Reloader::new(&running.context, source, plan, Arc::new(Inbox::default()), true);
+        let reloader =
+            Reloader::new(&running.context, source, (plan, loaded.document), Arc::new(Inbox::default()), true);
         Ok(Rehearsal { running, reloader, folder: options.folder })
     }
 

@@ -13,6 +13,7 @@ use super::inbox::Inbox;
 use super::report::{self, Meaning, Outcome, Report};
 use super::swap::{Waiting, prepare};
 use crate::diagnostic::plain;
+use crate::document::Document;
 use crate::engine::{Between, Boundary};
 use crate::plan::{Loaded, PipelineSource, Plan};
 use crate::registry::{NodeId, Reload};
@@ -33,6 +34,8 @@ pub struct Reloader {
 struct State {
     /// The plan at work, but for what waits.
     plan: Rc<Plan>,
+    /// The document that it was made of; knows which values must not be shown.
+    document: Option<Document>,
     /// What waits for the end of the epoch, and the edit that it came with.
     waiting: Waiting,
     waiting_edit: u64,
@@ -50,9 +53,22 @@ struct Ready {
 }
 
 impl Reloader {
-    /// A reloader for a run that was built from `plan`; `source` is where that came from.
-    pub fn new(run: &Rc<RunContext>, source: PipelineSource, plan: Plan, inbox: Arc<Inbox>, quiet: bool) -> Reloader {
-        let state = State { plan: Rc::new(plan), waiting: Waiting::default(), waiting_edit: 0, ready: None, edits: 0 };
+    /// A reloader for a run that was built from `plan`, which was made of `document`; `source` is where that came from.
+    pub fn new(
+        run: &Rc<RunContext>,
+        source: PipelineSource,
+        (plan, document): (Plan, Option<Document>),
+        inbox: Arc<Inbox>,
+        quiet: bool,
+    ) -> Reloader {
+        let state = State {
+            plan: Rc::new(plan),
+            document,
+            waiting: Waiting::default(),
+            waiting_edit: 0,
+            ready: None,
+            edits: 0,
+        };
         Reloader {
             run: Rc::downgrade(run),
             source,
@@ -136,18 +152,18 @@ impl Reloader {
         }
         if let Some((fixed, reason)) = fixed(&changes) {
             (report.outcome, report.reason) = (Outcome::Refused, Some(reason));
-            report.changes = report::refused(&fixed, &loaded);
+            report.changes = report::refused(&fixed, state.document.as_ref(), &loaded);
             report.seconds = read.elapsed().as_secs_f64();
             return report;
         }
         match prepare(run, &state.plan, &plan, &changes, &state.waiting, at_work) {
             Err(error) => {
                 (report.outcome, report.reason) = (Outcome::Refused, Some(plain(&format!("{error:#}"))));
-                report.changes = report::refused(&changes, &loaded);
+                report.changes = report::refused(&changes, state.document.as_ref(), &loaded);
             }
             Ok(mut prepared) => {
                 report.outcome = Outcome::Applied;
-                report.changes = report::lines(&changes, &prepared.affected, &loaded);
+                report.changes = report::lines(&changes, &prepared.affected, state.document.as_ref(), &loaded);
                 report.rebuilt = report::rebuilt(&prepared.affected);
                 report.weights = std::mem::take(&mut prepared.weights);
                 prepared.commit(run, &state.plan, &plan, &mut state.waiting, self.quiet);
@@ -159,6 +175,7 @@ impl Reloader {
                 state.waiting_edit = edit;
                 state.plan = Rc::new(plan);
                 report.version = self.keep(&loaded, run);
+                state.document = loaded.document;
             }
         }
         report.seconds = read.elapsed().as_secs_f64();

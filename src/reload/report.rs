@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::affected::{Affected, Cause};
 use super::carry::Weights;
 use super::difference::{Change, What};
+use crate::document::Document;
 use crate::plan::Loaded;
 use crate::registry::{Kind, Reload};
 use crate::run::Clock;
@@ -169,17 +170,17 @@ impl Report {
 }
 
 /// The lines of an edit that can be applied.
-pub fn lines(changes: &[Change], affected: &Affected, new: &Loaded) -> Vec<Line> {
-    changes.iter().map(|change| line(change, meaning(change, affected), new)).collect()
+pub fn lines(changes: &[Change], affected: &Affected, old: Option<&Document>, new: &Loaded) -> Vec<Line> {
+    changes.iter().map(|change| line(change, meaning(change, affected), old, new)).collect()
 }
 
 /// The lines of an edit that is refused: of all changes, or of those alone that cannot be.
-pub fn refused(changes: &[Change], new: &Loaded) -> Vec<Line> {
-    changes.iter().map(|change| line(change, Meaning::Refused, new)).collect()
+pub fn refused(changes: &[Change], old: Option<&Document>, new: &Loaded) -> Vec<Line> {
+    changes.iter().map(|change| line(change, Meaning::Refused, old, new)).collect()
 }
 
-fn line(change: &Change, meaning: Meaning, new: &Loaded) -> Line {
-    let masked = change.clone().masked(new);
+fn line(change: &Change, meaning: Meaning, old: Option<&Document>, new: &Loaded) -> Line {
+    let masked = change.clone().masked(old, new.document.as_ref());
     let (from, to) = match &masked.what {
         What::Option { from, to, .. } => (from.clone(), to.clone()),
         _ => (None, None),

@@ -24,7 +24,7 @@ pub fn since(run: &Path, now: &Loaded, base: &Path) -> Vec<String> {
     let secret = |what: &What| matches!(what, What::Option { to: Some(to), .. } if to == "<secret>");
     difference(&former, plan)
         .into_iter()
-        .map(|change| change.masked(now))
+        .map(|change| change.masked(None, now.document.as_ref()))
         .filter(|change| !secret(&change.what))
         .map(|change| format!("{}  {}: {}", change.place(now), change.name(), change.describe()))
         .collect()

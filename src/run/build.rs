@@ -11,6 +11,7 @@ use super::context::Subscription;
 use super::{Instance, RunContext};
 use crate::document::PathSegment;
 use crate::engine::{EventTable, Target, TargetAction, Wire};
+use crate::fault::guarded;
 use crate::plan::{Action, EventEdge, EventTarget, Plan, PlanNode};
 use crate::registry::{ErasedComponent, Kind, Nested, NestedKind, NodeId, PortKind, Ref, Registry};
 
@@ -38,6 +39,11 @@ impl BuildContext<'_> {
     /// When there is no such component, its options do not fit, or it cannot be built.
     pub fn nested<K: NestedKind>(&mut self, nested: &Nested<K>) -> Result<Instance> {
         parse_nested(K::KIND, nested.table.clone())?.build(self)
+    }
+
+    /// Gives the value of a declared property, which other nodes may name.
+    pub fn offer(&self, property: &str, value: impl Into<Value>) {
+        self.run.offer(self.node, property, value.into());
     }
 
     /// The folder in which a component may keep files of this run.
@@ -105,13 +111,16 @@ pub fn build_node(plan: &Plan, node: &PlanNode, run: &Rc<RunContext>) -> Result<
         .descriptor
         .parse(config)
         .map_err(|error| anyhow!("option `{}`: {}", error.path.join("."), error.message))?;
-    component.build(&mut BuildContext { run, node: &node.id })
+    guarded(|| component.build(&mut BuildContext { run, node: &node.id }))
 }
 
 fn property(run: &RunContext, node: &NodeId, name: &str) -> Result<Value> {
+    if let Some(offered) = run.offered(node, name) {
+        return Ok(offered);
+    }
     match run.node(node)? {
         Instance::Dataset(dataset) => dataset.property(name),
-        _ => bail!("{node} has no property `{name}`"),
+        _ => bail!("{node} cannot say its `{name}` before it runs"),
     }
 }
 

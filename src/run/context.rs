@@ -12,10 +12,12 @@ use anyhow::{Result, anyhow};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tch::Device;
 
 use super::folder::RunFolder;
 use super::record::{Progress, Record, RecordValue, Summary};
+use super::timings::Timings;
 use super::{Instance, Shared};
 use crate::components::sink::Sink;
 use crate::engine::{Between, Boundary, EventTable};
@@ -72,6 +74,8 @@ pub struct RunContext {
     pub clock: Cell<Clock>,
     /// How many engines are running inside each other.
     pub depth: Cell<usize>,
+    /// Whether models fill themselves from the files that their options name; not where other weights follow at once.
+    pub initial_weights: Cell<bool>,
     /// Every built node, in topological order.
     pub nodes: RefCell<IndexMap<NodeId, Instance>>,
     /// Which targets run on which event.
@@ -86,6 +90,12 @@ pub struct RunContext {
     subscriptions: RefCell<Vec<Subscription>>,
     /// Engines asked to stop, and whether only their epoch.
     terminations: RefCell<BTreeMap<NodeId, Termination>>,
+    /// Properties that nodes offer to others, by node and name.
+    offered: RefCell<BTreeMap<(NodeId, String), Value>>,
+    /// How long things take, when a profiler asks.
+    pub timings: Timings,
+    /// Whether the console speaks JSON.
+    pub json_log: Cell<bool>,
     /// The newest checkpoint.
     last_checkpoint: RefCell<Option<PathBuf>>,
     last_flush: Cell<Instant>,
@@ -111,6 +121,7 @@ impl RunContext {
             interrupt,
             clock: Cell::default(),
             depth: Cell::default(),
+            initial_weights: Cell::new(true),
             nodes: RefCell::default(),
             events: RefCell::default(),
             roots: RefCell::default(),
@@ -118,6 +129,9 @@ impl RunContext {
             values: RefCell::default(),
             subscriptions: RefCell::default(),
             terminations: RefCell::default(),
+            offered: RefCell::default(),
+            timings: Timings::default(),
+            json_log: Cell::default(),
             last_checkpoint: RefCell::default(),
             last_flush: Cell::new(Instant::now()),
         }
@@ -234,6 +248,16 @@ impl RunContext {
     /// All newest values.
     pub fn values(&self) -> Vec<(String, f64)> {
         self.values.borrow().iter().map(|(name, (value, _))| (name.clone(), *value)).collect()
+    }
+
+    /// Remembers a property that a node offers to others.
+    pub fn offer(&self, node: &NodeId, property: &str, value: Value) {
+        self.offered.borrow_mut().insert((node.clone(), property.to_owned()), value);
+    }
+
+    /// A property that a node has offered.
+    pub fn offered(&self, node: &NodeId, property: &str) -> Option<Value> {
+        self.offered.borrow().get(&(node.clone(), property.to_owned())).cloned()
     }
 
     /// Asks an engine to stop at the end of its iteration.

@@ -31,6 +31,8 @@ pub struct RunOptions {
     pub resume: Option<PathBuf>,
     /// No console output but errors.
     pub quiet: bool,
+    /// The console speaks JSON.
+    pub json_log: bool,
     /// The resolved pipeline, kept in the run's folder.
     pub pipeline_text: String,
     /// The folder that its relative paths start from.
@@ -78,6 +80,7 @@ impl Running {
         folder.write_info(&info)?;
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let context = Rc::new(RunContext::new(device, precision, seed, folder, interrupt));
+        context.json_log.set(options.json_log);
         let resumed = options.resume.is_some();
         let running = Running { context, resumed, started: Instant::now(), info };
         running.assemble(plan, options).inspect_err(|error| running.note("failed", Some(format!("{error:#}"))))?;
@@ -217,7 +220,10 @@ fn start_info(folder: &RunFolder, plan: &Plan, options: &RunOptions, device: &st
     let pipe = env!("CARGO_PKG_VERSION");
     info.insert(
         "versions".into(),
-        json!({ "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision }),
+        json!({
+            "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision,
+            "plugins": crate::registry::plugins::versions(),
+        }),
     );
     info.insert("git".into(), git());
     info.insert("machine".into(), machine());

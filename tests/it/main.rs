@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module a topic.
 
+mod child_process;
 mod coco_eval;
 mod coco_index;
 mod coco_mask;
@@ -10,7 +11,9 @@ mod detection_pipeline;
 mod document;
 mod mistakes;
 mod plan_fuzz;
+mod plugins;
 mod reload;
+mod secrets;
 mod shipped;
 mod tensorboard;
 mod training;

@@ -199,3 +199,123 @@ fn a_rehearsal_runs_every_engine_once() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("its rehearsal went through"), "{text}");
 }
+
+/// What is added to the pipeline for an average of its weights.
+const AVERAGE: &str = r#"
+[model.average]
+type = "ema"
+model = "model.net"
+
+[handler.ema]
+type = "ema"
+model = "model.average"
+momentum = 0.2
+
+[handler.profiler]
+type = "profiler"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["handler.ema"]
+"#;
+
+#[test]
+fn an_average_is_evaluated_saved_and_goes_on() {
+    let folder = Folder::new();
+    let pipeline = PIPELINE.replace("[handler.checkpoint]", &format!("{AVERAGE}\n[handler.checkpoint]")).replace(
+        "[engine.evaluator]\ntype = \"evaluate\"\nmodel = \"model.net\"",
+        "[engine.evaluator]\ntype = \"evaluate\"\nmodel = \"model.average\"",
+    );
+    std::fs::write(folder.path().join("tiny.toml"), pipeline).expect("written");
+    folder.run("whole", &[]);
+    folder.run("parts", &["--set", "engine.trainer.max_epochs=2"]);
+    folder.run("parts", &["--resume", "parts"]);
+    assert_eq!(folder.records("whole"), folder.records("parts"));
+    let plain = Folder::new();
+    plain.run("whole", &[]);
+    let losses = |records: Vec<String>| records.into_iter().filter(|r| r.contains("loss/")).collect::<Vec<_>>();
+    assert_eq!(losses(folder.records("whole")), losses(plain.records("whole")), "evaluating it changes no training");
+    assert_ne!(folder.records("whole"), plain.records("whole"), "but its accuracy is its own");
+    assert!(folder.path().join("whole/checkpoints/step_000032/model.average.safetensors").exists());
+
+    let weights = "whole/checkpoints/step_000032";
+    let evaluated = folder.pipe(&["eval", "tiny.toml", "--weights", weights, "--device", "cpu", "--format", "json"]);
+    let text = String::from_utf8_lossy(&evaluated.stdout);
+    let values: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let last = folder.records("whole").into_iter().rfind(|record| record.contains("\"accuracy\"")).expect("a record");
+    let last: serde_json::Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!(values["metric.accuracy:accuracy"], last["value"]);
+
+    let records = std::fs::read_to_string(folder.path().join("whole/records.jsonl")).expect("records");
+    let table = records.lines().find(|line| line.contains("\"handler.profiler\"")).expect("the profiler's table");
+    for row in ["data wait", "forward", "backward", "optimizer step", "handler.ema on iteration_completed", "metrics"] {
+        assert!(table.contains(row), "{row} is not in {table}");
+    }
+}
+
+#[test]
+fn properties_of_loaders_and_engines_are_read() {
+    let folder = Folder::new();
+    let scheduler = r#"[scheduler.decay]
+type = "one_cycle"
+optimizer = "optimizer.sgd"
+total_steps = "engine.trainer:iterations"
+
+[scheduler.warmup]
+type = "linear_warmup"
+optimizer = "optimizer.sgd"
+iterations = "loader.train:batches"
+"#;
+    let (before, after) = PIPELINE.split_once("[scheduler.decay]").expect("a scheduler");
+    let (_, after) = after.split_once("\n\n").expect("an end");
+    let step =
+        "[[on]]\nevent = \"engine.trainer:iteration_completed\"\nrun = [\"scheduler.decay\", \"scheduler.warmup\"]\n";
+    let after = after.replace("\"scheduler.decay\", ", "");
+    std::fs::write(folder.path().join("tiny.toml"), format!("{before}{scheduler}\n{after}\n{step}")).expect("written");
+    folder.run("run", &[]);
+    let rates: Vec<f64> = folder
+        .records("run")
+        .iter()
+        .map(|record| serde_json::from_str::<serde_json::Value>(record).expect("JSON"))
+        .filter(|record| record["tag"] == "learning rate/lr")
+        .map(|record| record["value"].as_f64().expect("a number"))
+        .collect();
+    // 256 samples in batches of 32 over 4 epochs: the warm-up ends after 8 steps, the cycle after 32 with its lowest rate.
+    assert_eq!(rates.len(), 32);
+    assert!(rates[0] < 0.05 / 25.0 * 0.01, "{rates:?}");
+    let top = rates.iter().copied().fold(0.0, f64::max);
+    assert!((top - 0.05).abs() < 1e-3 && rates[31] < 0.05 / 25.0, "{rates:?}");
+
+    let wrong = |value: &str| {
+        let set = format!("scheduler.warmup.iterations='{value}'");
+        let output = folder.pipe(&["check", "tiny.toml", "--set", &set]);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(wrong("loader.train:batchs").contains("did you mean `loader.train:batches`?"));
+    assert!(wrong("model.net:num_classes").contains("has no property"));
+    assert!(wrong("dataset.train:class_names").contains("is an array of strings"));
+}
+
+#[test]
+fn with_a_json_log_every_line_is_json() {
+    let folder = Folder::new();
+    let arguments = ["run", "tiny.toml", "--device", "cpu", "--out", "run", "--log-format", "json"];
+    let output = folder.pipe(&arguments);
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
+    let of_kind = |kind: &str| lines.iter().filter(|line| line["fields"]["kind"] == kind).count();
+    assert!(lines.iter().all(|line| line["level"].is_string() && line["timestamp"].is_string()), "{text}");
+    assert!(of_kind("progress") >= 8 && of_kind("scalar") == 4 && of_kind("summary") == 1, "{text}");
+
+    let failed = folder.pipe(&[&arguments[..], &["--set", "dataset.train.root=nowhere"]].concat());
+    let text = String::from_utf8_lossy(&failed.stderr);
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((failed.status.code(), last["level"].as_str()), (Some(1), Some("ERROR")));
+    let wrong = folder.pipe(&[&arguments[..], &["--set", "optimizer.sgd.lrr=1"]].concat());
+    let text = String::from_utf8_lossy(&wrong.stderr);
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((wrong.status.code(), line["fields"]["code"].as_str()), (Some(2), Some("unknown-key")));
+}

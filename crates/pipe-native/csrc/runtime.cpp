@@ -213,6 +213,14 @@ PN_EXPORT Error pn_memory_info(int device, uint64_t* free_bytes, uint64_t* total
 
 // ---- numeric switches
 
+PN_EXPORT bool pn_grad_mode() {
+  return at::GradMode::is_enabled();
+}
+
+PN_EXPORT void pn_set_grad_mode(bool on) {
+  at::GradMode::set_enabled(on);
+}
+
 PN_EXPORT Error pn_set_benchmark(bool on) {
   return pn_guard([&] { at::globalContext().setBenchmarkCuDNN(on); });
 }

@@ -14,6 +14,9 @@ pub(crate) type Handle = *mut c_void;
 /// Null, or a text to hand to `pn_free`.
 pub(crate) type Error = *mut c_char;
 
+/// Takes one named tensor, whose handle it owns from then on.
+pub(crate) type Take = unsafe extern "C" fn(context: *mut c_void, name: *const c_char, tensor: Handle);
+
 #[repr(C)]
 pub(crate) struct SgdOptions {
     pub lr: f64,
@@ -100,9 +103,18 @@ unsafe extern "C" {
     pub(crate) fn pn_memory_empty_cache(device: c_int) -> Error;
     pub(crate) fn pn_memory_info(device: c_int, free: *mut u64, total: *mut u64) -> Error;
 
+    pub(crate) fn pn_grad_mode() -> bool;
+    pub(crate) fn pn_set_grad_mode(on: bool);
     pub(crate) fn pn_set_benchmark(on: bool) -> Error;
     pub(crate) fn pn_set_tf32(on: bool) -> Error;
     pub(crate) fn pn_set_deterministic(on: bool, warn_only: bool) -> Error;
+
+    pub(crate) fn pn_script_load(path: *const c_char, out: *mut *mut c_void) -> Error;
+    pub(crate) fn pn_script_delete(module: *mut c_void);
+    pub(crate) fn pn_script_tensors(module: *const c_void, buffers: bool, context: *mut c_void, take: Take) -> Error;
+    pub(crate) fn pn_script_train(module: *mut c_void, on: bool) -> Error;
+    pub(crate) fn pn_script_to(module: *mut c_void, device: c_int) -> Error;
+    pub(crate) fn pn_script_forward(module: *mut c_void, inputs: *const Handle, n: usize, context: *mut c_void, take: Take) -> Error;
 
     pub(crate) fn pn_to_device(tensor: Handle, device: c_int, pin: bool, non_blocking: bool, out: *mut Handle) -> Error;
     pub(crate) fn pn_is_pinned(tensor: Handle, out: *mut bool) -> Error;
@@ -139,6 +151,22 @@ pub(crate) fn new_tensor(call: impl FnOnce(*mut Handle) -> Error) -> Result<Tens
     }
     // SAFETY: the call succeeded and gave a fresh `at::Tensor*` made with `new`, which is what tch's Tensor owns and deletes.
     Ok(unsafe { Tensor::from_ptr(out.cast()) })
+}
+
+/// Runs a call of the shim that gives named tensors, one after another.
+pub(crate) fn named_tensors(call: impl FnOnce(*mut c_void, Take) -> Error) -> Result<Vec<(String, Tensor)>> {
+    unsafe extern "C" fn take(context: *mut c_void, name: *const c_char, tensor: Handle) {
+        // SAFETY: the shim hands back the pointer to the list that lives in the frame of `named_tensors`, while that waits;
+        // the name is a string ended by zero for the time of this call, and the handle is a fresh `at::Tensor*`, which is
+        // what tch's Tensor owns and deletes.
+        unsafe {
+            let list = &mut *context.cast::<Vec<(String, Tensor)>>();
+            list.push((CStr::from_ptr(name).to_string_lossy().into_owned(), Tensor::from_ptr(tensor.cast())));
+        }
+    }
+    let mut list: Vec<(String, Tensor)> = Vec::new();
+    check(call((&raw mut list).cast(), take))?;
+    Ok(list)
 }
 
 /// The handle of a tensor, for the time of a call; the shim changes what it points to only where its Rust caller says so

@@ -12,6 +12,7 @@
 //! | [`generator`] | seeds and states of the random generators |
 //! | [`stream`] | streams, events, waiting for a device |
 //! | [`memory`] | what the allocator of a device holds |
+//! | [`script`] | modules of TorchScript files |
 //! | [`numeric`] | cuDNN's benchmark mode, TF32, determinism |
 //!
 //! A file of C++ (`csrc/`) stands behind each group; `ffi` is the border, and the only place that names it.
@@ -29,9 +30,11 @@ pub mod numeric;
 pub mod ops;
 pub mod optim;
 pub mod scaler;
+pub mod script;
 pub mod stream;
 
 pub use autocast::autocast;
 pub use device::{choose_device, to_device};
 pub use library::{init, load_torchvision, load_torchvision_image, version};
 pub use scaler::GradScaler;
+pub use script::ScriptModule;

@@ -1,4 +1,5 @@
-//! Switches that trade speed, precision and repeatability. All are of the whole process.
+//! Switches that trade speed, precision and repeatability, of the whole process; and of the thread, whether gradients are
+//! recorded.
 
 use anyhow::Result;
 
@@ -31,6 +32,19 @@ pub fn set_tf32(on: bool) -> Result<()> {
 pub fn set_deterministic(on: bool, warn_only: bool) -> Result<()> {
     // SAFETY: plain flags; the variable is set only where it is not, by the rule above before other threads read it.
     ffi::check(unsafe { ffi::pn_set_deterministic(on, warn_only) })
+}
+
+/// Whether operators of this thread are recorded for gradients.
+pub fn records_gradients() -> bool {
+    // SAFETY: reads a flag of this thread.
+    unsafe { ffi::pn_grad_mode() }
+}
+
+/// Sets whether operators of this thread are recorded for gradients; [`tch::no_grad`] is for ordinary use, this one to
+/// restore what a panic left behind.
+pub fn set_records_gradients(on: bool) {
+    // SAFETY: writes a flag of this thread.
+    unsafe { ffi::pn_set_grad_mode(on) }
 }
 
 #[cfg(test)]

@@ -111,12 +111,14 @@ impl Process for Evaluate {
     }
 
     fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
-        let batch = batch.to_device(run.device);
+        let _no_gradients = tch::no_grad_guard();
+        let batch = run.timings.measure(&self.id, "to device", || batch.to_device(run.device));
         let mut model = self.model.borrow_mut();
         model.set_training(false);
-        let output = tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
+        let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)))??;
         for (id, metric) in &self.metrics {
-            tch::no_grad(|| metric.borrow_mut().update(&batch, &output)).with_context(|| format!("updating {id}"))?;
+            let updated = run.timings.measure(&self.id, "metrics", || metric.borrow_mut().update(&batch, &output));
+            updated.with_context(|| format!("updating {id}"))?;
         }
         Ok(Step { batch, output, values: Vec::new() })
     }

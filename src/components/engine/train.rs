@@ -16,7 +16,7 @@ use crate::components::optimizer::Optimizer;
 use crate::data::Batch;
 use crate::engine::event::ENGINE_EVENTS;
 use crate::engine::{Engine, EngineState, Limits, Process, Step};
-use crate::registry::{Component, Event, Kind, NodeId, Problems, Ref};
+use crate::registry::{Component, Event, Kind, NodeId, Problems, Property, PropertyType, Ref};
 use crate::run::{BuildContext, Instance, Precision, RunContext, Shared, State, Stateful};
 
 /// What to do when a loss is not finite.
@@ -121,6 +121,13 @@ max_epochs = 5
         ENGINE_EVENTS
     }
 
+    fn properties() -> &'static [Property] {
+        &[
+            Property { name: "iterations", ty: PropertyType::Integer, doc: "Iterations in all, over all epochs." },
+            Property { name: "epoch_length", ty: PropertyType::Integer, doc: "Iterations in an epoch." },
+        ]
+    }
+
     fn values(&self) -> Vec<String> {
         vec!["loss".into(), "lr".into()]
     }
@@ -142,6 +149,7 @@ max_epochs = 5
             epoch_length: self.epoch_length,
         };
         let loader = ctx.get(&self.loader)?;
+        offer(ctx, limits, loader.borrow().epoch_length().map(|length| length as u64));
         let process = Train {
             id: ctx.node.clone(),
             model: ctx.get(&self.model)?,
@@ -156,6 +164,25 @@ max_epochs = 5
 }
 
 crate::register!(TrainConfig);
+
+/// Says how long the engine will run, as far as that is known before it does.
+fn offer(ctx: &BuildContext<'_>, limits: Limits, batches: Option<u64>) {
+    let epoch = match (limits.epoch_length, batches) {
+        (Some(limit), Some(batches)) => Some(limit.min(batches)),
+        (limit, batches) => limit.or(batches),
+    };
+    let epochs = limits.max_epochs.zip(epoch).map(|(epochs, length)| epochs.saturating_mul(length));
+    let iterations = match (epochs, limits.max_iterations) {
+        (Some(epochs), Some(limit)) => Some(epochs.min(limit)),
+        (epochs, limit) => epochs.or(limit),
+    };
+    if let Some(epoch) = epoch {
+        ctx.offer("epoch_length", epoch);
+    }
+    if let Some(iterations) = iterations {
+        ctx.offer("iterations", iterations);
+    }
+}
 
 /// The running process.
 struct Train {
@@ -200,10 +227,11 @@ impl Process for Train {
     }
 
     fn step(&mut self, batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step> {
-        let batch = batch.to_device(run.device);
+        let id = self.id.clone();
+        let batch = run.timings.measure(&id, "to device", || batch.to_device(run.device));
         let mut model = self.model.borrow_mut();
         model.set_training(true);
-        let output = run.autocast(|| model.forward(&batch))??;
+        let output = run.timings.measure(&id, "forward", || run.autocast(|| model.forward(&batch)))??;
         drop(model);
         let total = self.total(&output.losses)?;
         let losses = read(&total, &output.losses)?;
@@ -215,9 +243,9 @@ impl Process for Train {
             // Not after the step: handlers of `iteration_completed` may look at the gradients.
             self.optimizer.borrow_mut().zero_grad();
         }
-        self.backward(&total)?;
+        run.timings.measure(&id, "backward", || self.backward(&total))?;
         if self.pending >= self.config.accumulate || self.ends_epoch(state, run) {
-            self.update()?;
+            run.timings.measure(&id, "optimizer step", || self.update())?;
         }
         let values = self.report(&losses, state, run)?;
         Ok(Step { batch, output, values })

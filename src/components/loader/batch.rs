@@ -10,10 +10,11 @@ use super::Loader;
 use crate::components::dataset::Dataset;
 use crate::components::transform::Transform;
 use crate::data::order::{Order, aspect_ratio_group};
-use crate::data::pool::{Pool, Stop, guarded};
+use crate::data::pool::{Pool, Stop};
 use crate::data::random::{Purpose, stream};
-use crate::data::{Batch, Sample};
-use crate::registry::{Component, Kind, Ref};
+use crate::data::{Batch, Sample, collate};
+use crate::fault::guarded;
+use crate::registry::{Component, Kind, Property, PropertyType, Ref};
 use crate::run::{BuildContext, Instance, State, Stateful};
 
 /// Batches of a dataset's samples, read and transformed by worker threads.
@@ -105,11 +106,23 @@ shuffle = true
 workers = 2
 "#;
 
+    fn properties() -> &'static [Property] {
+        &[
+            Property { name: "batches", ty: PropertyType::Integer, doc: "Batches in an epoch." },
+            Property { name: "samples", ty: PropertyType::Integer, doc: "Samples of the dataset." },
+            Property { name: "batch_size", ty: PropertyType::Integer, doc: "Samples a batch." },
+        ]
+    }
+
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let dataset = ctx.get(&self.dataset)?;
         let transform = self.transform.as_ref().map(|port| ctx.get(port)).transpose()?;
         let name = ctx.node.to_string();
-        Ok(Instance::loader(BatchLoader::new(&self, dataset, transform, ctx.run.seed, name)?))
+        ctx.offer("samples", dataset.len());
+        ctx.offer("batch_size", self.batch_size);
+        let loader = BatchLoader::new(&self, dataset, transform, ctx.run.seed, name)?;
+        ctx.offer("batches", loader.order.epoch_length());
+        Ok(Instance::loader(loader))
     }
 }
 
@@ -162,7 +175,7 @@ impl Source {
             let mut rng = stream(self.seed, Purpose::Batch, epoch, position as u64);
             samples = transform.apply_batch(samples, &mut rng).context("transforming a batch")?;
         }
-        Ok(Made { batch: Some(Batch::collate(samples)?), skipped })
+        Ok(Made { batch: Some(collate(samples)?), skipped })
     }
 }
 

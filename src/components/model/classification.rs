@@ -28,6 +28,20 @@ pub enum ClassificationLoss {
     },
 }
 
+impl ClassificationLoss {
+    /// The loss of scores `[N, classes, …]` against labels `[N, …]`; those that are `ignored` do not count.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn of(self, logits: &Tensor, labels: &Tensor, ignored: i64) -> Result<Tensor> {
+        match self {
+            ClassificationLoss::CrossEntropy { label_smoothing } => Ok(logits
+                .to_kind(Type::Float)
+                .f_cross_entropy_loss(labels, None::<Tensor>, Reduction::Mean, ignored, label_smoothing)?),
+        }
+    }
+}
+
 impl Default for ClassificationLoss {
     fn default() -> Self {
         ClassificationLoss::CrossEntropy { label_smoothing: 0.0 }
@@ -68,7 +82,7 @@ impl<N: Network> Classifier<N> {
         weights: Option<&Path>,
         run: &RunContext,
     ) -> Result<Self> {
-        if let Some(path) = weights {
+        if let Some(path) = weights.filter(|_| run.initial_weights.get()) {
             load_weights(&store, path)?;
         }
         store.to(run.device)?;
@@ -111,12 +125,7 @@ impl<N: Network> Model for Classifier<N> {
         if batch.get(fields::LABEL).is_some() {
             let labels = batch.stacked(fields::LABEL)?;
             check_labels(&logits, labels, batch)?;
-            let loss = match self.loss {
-                ClassificationLoss::CrossEntropy { label_smoothing } => logits
-                    .to_kind(Type::Float)
-                    .f_cross_entropy_loss(labels, None::<Tensor>, Reduction::Mean, -100, label_smoothing)?,
-            };
-            output.losses.insert("cross_entropy".into(), loss);
+            output.losses.insert("cross_entropy".into(), self.loss.of(&logits, labels, -100)?);
         }
         output.outputs.set(fields::LOGITS, BatchField::Stacked(logits));
         Ok(output)
@@ -128,7 +137,7 @@ impl<N: Network> Model for Classifier<N> {
 }
 
 /// On the CPU a label beyond the logits is an error of libtorch without a sample's name; this one has it.
-fn check_labels(logits: &Tensor, labels: &Tensor, batch: &Batch) -> Result<()> {
+pub(super) fn check_labels(logits: &Tensor, labels: &Tensor, batch: &Batch) -> Result<()> {
     let classes = *logits.size().last().context("the network gave a single number, not one a class")?;
     if logits.device() != tch::Device::Cpu {
         return Ok(());

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::detection::{self, Backbone, Lengths, Norm, Version, detector_config};
 use crate::document::{PathValue, Size2d};
 use crate::nn::norm::EPS;
-use crate::registry::{Component, Contract, Kind, Problems};
+use crate::registry::{Component, Contract, Kind, Problems, Property, PropertyType};
 use crate::run::{BuildContext, Instance};
 use crate::vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
 
@@ -72,7 +72,16 @@ mask_hidden = 256
         self.check_detector(problems);
     }
 
+    fn properties() -> &'static [Property] {
+        &[Property {
+            name: "num_classes",
+            ty: PropertyType::Integer,
+            doc: "Number of classes, the background included.",
+        }]
+    }
+
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        ctx.offer("num_classes", self.num_classes);
         let make = |device| MaskRcnn::new(self.options(), device);
         detection::build(make, self.weights.as_ref(), self.weights_backbone.as_ref(), ctx)
     }

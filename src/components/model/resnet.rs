@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 use super::classification::{ClassificationLoss, Classifier, Network, contract};
 use crate::document::PathValue;
 use crate::nn::NormKind;
-use crate::registry::{Component, Contract, Kind};
+use crate::registry::{Component, Contract, Kind, Property, PropertyType};
 use crate::run::{BuildContext, Instance};
 use crate::vision::{ResNet, ResNetKind};
 
@@ -92,7 +92,12 @@ num_classes = 10
         contract()
     }
 
+    fn properties() -> &'static [Property] {
+        &[Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes." }]
+    }
+
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        ctx.offer("num_classes", self.num_classes);
         let network = ResNet::new(self.arch.kind(), self.num_classes, NormKind::Batch, Device::Cpu)?;
         let store = network.store().clone();
         let weights = self.weights.as_ref().map(|path| PathBuf::from(path.as_str()));

@@ -5,19 +5,22 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::registry::{Component, Kind, NodeId, Source};
-use crate::run::{BuildContext, Instance, Progress, Record, RecordValue, Stateful, Summary};
+use crate::run::record::number;
+use crate::run::{BuildContext, Instance, Progress, Record, RecordValue, Stateful, Summary, terminal};
 
 use super::Sink;
 
 /// Shows progress, metrics and a summary to a person.
 ///
 /// On a terminal a progress bar with loss, learning rate, images per second and the time left; where the output is piped,
-/// plain lines at sensible intervals. Every pipeline without a console sink gets one of these.
+/// plain lines at sensible intervals; with `--log-format json` one JSON object a line. Every pipeline without a console sink
+/// gets one of these.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleConfig {
@@ -50,18 +53,33 @@ type = "console"
 interval = 30
 "#;
 
-    fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let terminal = std::io::stderr().is_terminal();
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let mode = match (ctx.run.json_log.get(), std::io::stderr().is_terminal()) {
+            (true, _) => Mode::Json,
+            (false, true) => Mode::Bars,
+            (false, false) => Mode::Lines,
+        };
         let interval = Duration::try_from_secs_f64(self.interval).unwrap_or(Duration::MAX);
-        Ok(Instance::sink(Console { terminal, interval, bars: BTreeMap::new(), speeds: BTreeMap::new() }))
+        Ok(Instance::sink(Console { mode, interval, bars: BTreeMap::new(), speeds: BTreeMap::new() }))
     }
 }
 
 crate::register!(ConsoleConfig);
 
+/// How the console speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Bars, and lines above them.
+    Bars,
+    /// Lines now and then.
+    Lines,
+    /// Lines of JSON now and then.
+    Json,
+}
+
 /// The running sink. Lines go to standard error: standard output belongs to results.
 struct Console {
-    terminal: bool,
+    mode: Mode,
     interval: Duration,
     bars: BTreeMap<NodeId, ProgressBar>,
     speeds: BTreeMap<NodeId, Speed>,
@@ -99,14 +117,15 @@ impl Stateful for Console {}
 
 impl Sink for Console {
     fn write(&mut self, record: &Record) -> Result<()> {
-        match &record.value {
+        let text = match &record.value {
             RecordValue::Scalar(value) if record.node.kind == Kind::Metric => {
-                self.say(&format!("epoch {}  {} = {}", record.epoch, record.tag, short(*value)));
+                format!("epoch {}  {} = {}", record.epoch, record.tag, short(*value))
             }
-            RecordValue::Text(text) => self.say(&format!("{}\n{}", record.tag, text.trim_end())),
-            RecordValue::Artifact(path) => self.say(&format!("wrote {}", path.display())),
-            _ => {}
-        }
+            RecordValue::Text(text) => format!("{}\n{}", record.tag, text.trim_end()),
+            RecordValue::Artifact(path) => format!("wrote {}", path.display()),
+            _ => return Ok(()),
+        };
+        self.say(&text, || record.to_json());
         Ok(())
     }
 
@@ -123,58 +142,99 @@ impl Sink for Console {
             speed.samples += progress.samples;
         }
         let last = progress.epoch_length.is_some_and(|length| progress.epoch_iteration >= length);
-        let values = values_text(progress, speed.per_second());
-        if self.terminal {
-            self.draw(progress, &values, last);
+        let per_second = speed.per_second();
+        let values = values_text(progress, per_second);
+        let left = speed.left(progress).filter(|_| !last);
+        if self.mode == Mode::Bars && !last {
+            self.draw(progress, values, left);
         } else if last || speed.last_line.unwrap_or(speed.started).elapsed() >= self.interval {
             speed.last_line = Some(Instant::now());
-            let left = speed.left(progress).filter(|_| !last).map(|left| format!(", {} left", HumanDuration(left)));
-            let line = format!("{}{}", line_start(progress), values);
-            self.say(&format!("{line}{}", left.unwrap_or_default()));
+            if let Some(bar) = self.bars.remove(&progress.engine) {
+                bar.finish_and_clear();
+                terminal::bars().remove(&bar);
+            }
+            let ending = left.map(|left| format!(", {} left", HumanDuration(left))).unwrap_or_default();
+            let text = format!("{}{values}{ending}", line_start(progress));
+            self.say(&text, || progress_json(progress, per_second, left));
         }
     }
 
     fn finish(&mut self, summary: &Summary) -> Result<()> {
-        for bar in self.bars.values() {
+        for bar in std::mem::take(&mut self.bars).into_values() {
             bar.finish_and_clear();
+            terminal::bars().remove(&bar);
         }
-        self.say(&summary_text(summary));
+        self.say(&summary_text(summary), || summary_json(summary));
         Ok(())
     }
 }
 
 impl Console {
-    /// A line above the bars, or a plain one.
-    fn say(&self, text: &str) {
-        match self.bars.values().find(|bar| !bar.is_finished()) {
-            Some(bar) if self.terminal => bar.suspend(|| eprintln!("{text}")),
-            _ => eprintln!("{text}"),
+    /// Says something, for people or for tools.
+    fn say(&self, text: &str, fields: impl FnOnce() -> Value) {
+        if self.mode != Mode::Json {
+            return terminal::line(text);
         }
+        let mut all = Map::new();
+        all.insert("message".into(), text.into());
+        if let Value::Object(fields) = fields() {
+            all.extend(fields);
+        }
+        terminal::json_line("INFO", all.into());
     }
 
-    fn draw(&mut self, progress: &Progress, values: &str, last: bool) {
+    fn draw(&mut self, progress: &Progress, values: String, left: Option<Duration>) {
+        let known = progress.epoch_length.is_some();
         let bar = self.bars.entry(progress.engine.clone()).or_insert_with(|| {
-            let bar = ProgressBar::with_draw_target(progress.epoch_length, ProgressDrawTarget::stderr());
-            let template = "{prefix} {bar:24} {pos}/{len} {msg} {eta} left";
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
+            let bar = terminal::bars().add(ProgressBar::new(progress.epoch_length.unwrap_or(0)));
+            if let Ok(style) = ProgressStyle::with_template(template(terminal::width(), known)) {
+                bar.set_style(style.progress_chars("━╸─"));
             }
+            bar.set_prefix(epoch_text(progress));
             bar
         });
-        if bar.is_finished() || bar.position() > progress.epoch_iteration {
-            bar.reset();
-        }
-        if let Some(length) = progress.epoch_length {
-            bar.set_length(length);
-        }
-        bar.set_prefix(epoch_text(progress));
-        bar.set_message(values.to_owned());
+        let left = left.map(|left| format!("  {} left", clock(left))).unwrap_or_default();
+        bar.set_message(values + &left);
         bar.set_position(progress.epoch_iteration);
-        if last {
-            bar.finish_and_clear();
-            eprintln!("{}{}", line_start(progress), values);
-        }
     }
+}
+
+/// The line of a bar: in a narrow terminal only numbers, cut at its edge.
+fn template(width: usize, length_known: bool) -> &'static str {
+    match (length_known, width) {
+        (false, _) => "{prefix:.bold}  {pos}  {wide_msg}",
+        (true, ..70) => "{prefix:.bold}  {pos}/{len}  {wide_msg}",
+        (true, 70..100) => "{prefix:.bold}  {bar:12.cyan/dim}  {pos}/{len}  {wide_msg}",
+        (true, _) => "{prefix:.bold}  {bar:24.cyan/dim}  {pos}/{len}  {wide_msg}",
+    }
+}
+
+/// A time as on a clock: 0:07, 12:34, 1:02:03.
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs_f64().ceil() as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+fn progress_json(progress: &Progress, per_second: Option<f64>, left: Option<Duration>) -> Value {
+    let values: Map<String, Value> =
+        progress.values.iter().map(|(name, value)| (name.clone(), number(*value))).collect();
+    json!({
+        "kind": "progress", "engine": progress.engine.to_string(), "epoch": progress.epoch,
+        "max_epochs": progress.max_epochs, "epoch_iteration": progress.epoch_iteration,
+        "epoch_length": progress.epoch_length, "iteration": progress.iteration, "values": values,
+        "images_per_second": per_second, "seconds_left": left.map(|left| left.as_secs_f64()),
+    })
+}
+
+fn summary_json(summary: &Summary) -> Value {
+    let values: Map<String, Value> =
+        summary.values.iter().map(|(name, value)| (name.clone(), number(*value))).collect();
+    json!({
+        "kind": "summary", "status": summary.status, "run": summary.folder.display().to_string(),
+        "seconds": summary.elapsed.as_secs_f64(), "values": values, "error": summary.error,
+        "checkpoint": summary.checkpoint.as_ref().map(|path| path.display().to_string()),
+    })
 }
 
 fn epoch_text(progress: &Progress) -> String {
@@ -242,6 +302,15 @@ mod tests {
         assert_eq!(short(0.00001234), "1.23e-5");
         assert_eq!(short(123.456), "123.5");
         assert_eq!(short(f64::NAN), "NaN");
+    }
+
+    #[test]
+    fn clocks_and_templates() {
+        let clocks = [0.0, 6.2, 754.0, 3723.0].map(|seconds| clock(Duration::from_secs_f64(seconds)));
+        assert_eq!(clocks, ["0:00", "0:07", "12:34", "1:02:03"]);
+        for (width, known) in [(30, true), (80, true), (120, true), (80, false)] {
+            assert!(ProgressStyle::with_template(template(width, known)).is_ok());
+        }
     }
 
     #[test]

@@ -202,7 +202,8 @@ fn a_thousand_random_edits() {
     let settings = Settings::first();
     let running = start(&settings.text(), &folder.path().join("run"));
     let inbox = Arc::new(Inbox::default());
-    let reloader = Rc::new(Reloader::new(&running.context, source(), plan(&settings.text()), inbox.clone(), true));
+    let reloader =
+        Rc::new(Reloader::new(&running.context, source(), (plan(&settings.text()), None), inbox.clone(), true));
     let state = EditorState {
         rng: ChaCha8Rng::seed_from_u64(20_261_124),
         text: settings.text(),

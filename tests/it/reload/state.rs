@@ -64,7 +64,7 @@ fn train(text: &str, edits: &[(u64, String)]) -> (Vec<Seen>, State, Vec<String>)
     let folder = tempfile::tempdir().unwrap();
     let running: Running = start(text, &folder.path().join("run"));
     let inbox = Arc::new(Inbox::default());
-    let reloader = Reloader::new(&running.context, source(), plan(text), inbox.clone(), true);
+    let reloader = Reloader::new(&running.context, source(), (plan(text), None), inbox.clone(), true);
     let editor = Rc::new(Editor { reloader, inbox, edits: edits.to_vec(), seen: RefCell::default() });
     running.context.set_between(Some(editor.clone()));
     running.drive().unwrap();

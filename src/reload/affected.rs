@@ -34,13 +34,20 @@ impl Affected {
         let mut causes = seeds(changes, old, new);
         let in_place = |id: &NodeId| id.kind == Kind::Engine && same_component(old, new, id);
         let holds = edges(new);
-        for id in &new.order {
-            let held = holds.get(id).into_iter().flatten();
-            // An engine changes in place: what holds it need not be built anew. A sink holds only names.
-            let built = held.filter(|held| causes.contains_key(*held) && !in_place(held) && id.kind != Kind::Sink);
-            if let Some(first) = built.min_by_key(|held| new.order.iter().position(|id| id == *held)) {
-                let cause = Cause::Holds(first.clone());
-                causes.entry(id.clone()).or_insert(cause);
+        loop {
+            let before = causes.len();
+            for id in &new.order {
+                let held = holds.get(id).into_iter().flatten();
+                // An engine changes in place: what holds it need not be built anew. A sink holds only names.
+                let built = held.filter(|held| causes.contains_key(*held) && !in_place(held) && id.kind != Kind::Sink);
+                if let Some(first) = built.min_by_key(|held| new.order.iter().position(|id| id == *held)) {
+                    let cause = Cause::Holds(first.clone());
+                    causes.entry(id.clone()).or_insert(cause);
+                }
+            }
+            schedule(&mut causes, new);
+            if causes.len() == before {
+                break;
             }
         }
         let build = new.order.iter().filter_map(|id| Some((id.clone(), causes.remove(id)?))).collect();
@@ -105,14 +112,23 @@ fn seeds(changes: &[Change], old: &Plan, new: &Plan) -> BTreeMap<NodeId, Cause> 
             causes.insert(node.clone(), Cause::Own);
         }
     }
-    // A scheduler writes into its optimizer when it is built. So that nothing at work is written to before the whole edit is
-    // known to be good, the optimizer is built anew with it.
-    let changed = changes.iter().filter_map(|change| change.node.as_ref()).filter(|id| id.kind == Kind::Scheduler);
-    for scheduler in changed {
-        let edges = old.data_edges.iter().chain(&new.data_edges).filter(|edge| edge.to == *scheduler);
+    // A scheduler that is gone, or drives another optimizer now, has left its factor in the one it drove.
+    let changed = changes.iter().filter_map(|change| change.node.as_ref());
+    for scheduler in changed.filter(|id| id.kind == Kind::Scheduler) {
+        let edges = old.data_edges.iter().filter(|edge| edge.to == *scheduler);
         for optimizer in edges.map(|edge| &edge.from).filter(|id| new.nodes.contains_key(*id)) {
             causes.entry(optimizer.clone()).or_insert(Cause::Scheduled(scheduler.clone()));
         }
     }
     causes
+}
+
+/// A scheduler writes into its optimizer when it is built. So that nothing at work is written to before the whole edit is
+/// known to be good, the optimizer is built anew with it.
+fn schedule(causes: &mut BTreeMap<NodeId, Cause>, new: &Plan) {
+    for edge in new.data_edges.iter().filter(|edge| edge.to.kind == Kind::Scheduler) {
+        if causes.contains_key(&edge.to) {
+            causes.entry(edge.from.clone()).or_insert_with(|| Cause::Scheduled(edge.to.clone()));
+        }
+    }
 }

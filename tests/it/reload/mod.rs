@@ -99,7 +99,8 @@ fn every_option_says_what_an_edit_means() {
     assert_eq!(class("handler.early_stopping", "monitor"), Reload::Rebuild);
     assert_eq!(class("handler.early_stopping", "patience"), Reload::Hot);
     let hot = |kind: Kind| {
-        let of_kind = Registry::global().of_kind(kind);
+        // Other tests of this process load plugins, whose authors may leave options unmarked.
+        let of_kind = Registry::global().of_kind(kind).filter(|d| !d.name.starts_with("test_"));
         of_kind.flat_map(|d| {
             let options = d.schema()["properties"].as_object().into_iter().flatten();
             options.map(move |(name, schema)| (format!("{} {name}", d.full_name()), d, name.clone(), schema.clone()))

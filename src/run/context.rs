@@ -72,6 +72,8 @@ pub struct RunContext {
     pub interrupt: Arc<AtomicBool>,
     /// The outermost engine's time.
     pub clock: Cell<Clock>,
+    /// The time at which the outermost engine began to count: what the engines that ran before it took.
+    pub clock_base: Cell<Clock>,
     /// How many engines are running inside each other.
     pub depth: Cell<usize>,
     /// Every built node, in topological order.
@@ -114,6 +116,7 @@ impl RunContext {
             folder,
             interrupt,
             clock: Cell::default(),
+            clock_base: Cell::default(),
             depth: Cell::default(),
             nodes: RefCell::default(),
             events: RefCell::default(),

@@ -10,9 +10,9 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::context::Subscription;
-use super::{Instance, RecordValue, RunContext, RunFolder, Summary, build, checkpoint};
+use super::{Clock, Instance, RecordValue, RunContext, RunFolder, Summary, build, checkpoint};
 use crate::components::sink::console::ConsoleConfig;
-use crate::engine::Outcome;
+use crate::engine::{Engine, Outcome};
 use crate::plan::Plan;
 use crate::registry::{Component, Kind, NodeId};
 use crate::run::BuildContext;
@@ -148,8 +148,14 @@ impl Running {
     }
 
     fn drive_engines(&self) -> Result<Ending> {
+        let mut before: Option<std::rc::Rc<Engine>> = None;
         for root in &self.roots {
             let Instance::Engine(engine) = self.context.node(root)? else { continue };
+            // Steps count on from one engine to the next, so that no two checkpoints have the same name.
+            if let Some(before) = before.replace(engine.clone()) {
+                let (base, done) = (self.context.clock_base.get(), before.current());
+                self.context.clock_base.set(Clock { step: base.step + done.iteration, epoch: base.epoch + done.epoch });
+            }
             if self.resumed && engine.current().finished(engine.limits()) {
                 let epochs = engine.current().epoch;
                 tracing::warn!("{root} had reached its end ({epochs} epochs); raise `max_epochs` to train on");

@@ -11,6 +11,7 @@ mod detection_pipeline;
 mod document;
 mod mistakes;
 mod plan_fuzz;
+mod resnet;
 mod secrets;
 mod shipped;
 mod tensorboard;

@@ -19,7 +19,7 @@ use pipe::components::transform::random_horizontal_flip::RandomHorizontalFlip;
 use pipe::components::transform::resize::Resize;
 use pipe::data::geometry::{self, Interpolation};
 use pipe::data::masks::nearest;
-use pipe::data::{Batch, Field, Masks, Sample, fields};
+use pipe::data::{Field, Masks, Sample, collate, fields};
 use serde_json::{from_value, json};
 
 const ROUNDS: usize = 3;
@@ -105,7 +105,7 @@ fn stages(root: &std::path::Path) -> Result<()> {
     let start = Instant::now();
     while !images.is_empty() {
         let rest = images.split_off(images.len().min(4));
-        std::hint::black_box(Batch::collate(std::mem::replace(&mut images, rest))?);
+        std::hint::black_box(collate(std::mem::replace(&mut images, rest))?);
     }
     println!("make batches of 4 {:6.2} ms", milliseconds(start));
     Ok(())

@@ -4,6 +4,7 @@
 //! text → [`document`] (spanned TOML) → [`plan`] (typed graph, pure) → [`run`] (built nodes) → [`engine`] events and records.
 //!
 //! - [`cli`]: the command line, one file a command
+//! - [`reload`]: edits of the file taken over by a run that goes on
 //! - [`registry`]: kinds, component descriptors
 //! - [`components`]: the components, one file each
 //! - [`data`]: samples with typed fields, batches
@@ -28,6 +29,7 @@ pub mod idx;
 pub mod nn;
 pub mod plan;
 pub mod registry;
+pub mod reload;
 pub mod run;
 pub mod tensorboard;
 #[cfg(test)]

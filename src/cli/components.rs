@@ -1,17 +1,22 @@
 //! `pipe components [KIND|KIND.TYPE]`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::Status;
 use crate::diagnostic::suggest;
-use crate::registry::{Kind, Registry, reference};
+use crate::registry::{Kind, Registry, plugins, reference};
 
 /// Arguments of `pipe components`.
 #[derive(Debug, Args)]
 pub struct ComponentsArgs {
     /// A kind (`dataset`) or a component (`dataset.coco`); everything when left out.
     name: Option<String>,
+    /// A plugin's library whose components are included. May be given several times.
+    #[arg(long = "plugin", value_name = "LIB")]
+    plugins: Vec<PathBuf>,
     /// How they are printed.
     #[arg(long, value_enum, default_value_t)]
     format: ComponentsFormat,
@@ -31,8 +36,9 @@ enum ComponentsFormat {
 /// Lists the components, or explains some.
 ///
 /// # Errors
-/// When standard output is closed.
+/// When a plugin cannot be loaded, or standard output is closed.
 pub fn components(args: &ComponentsArgs) -> Result<Status> {
+    args.plugins.iter().try_for_each(|path| plugins::load(path).map(drop))?;
     let registry = Registry::global();
     let chosen: Vec<_> = match &args.name {
         None => registry.iter().collect(),

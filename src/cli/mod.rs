@@ -4,10 +4,12 @@
 
 mod check;
 mod components;
+mod dev;
 mod eval;
 mod graph;
 mod new;
 mod partial;
+mod plugin;
 mod predict;
 mod rehearse;
 mod run;
@@ -34,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run a pipeline.
     Run(run::RunArgs),
+    /// Try a pipeline on each save: a few iterations, their losses, a batch drawn.
+    Dev(dev::DevArgs),
     /// Run the evaluation of a pipeline alone.
     Eval(eval::EvalArgs),
     /// Find objects in pictures, with a trained model of a pipeline.
@@ -49,9 +53,12 @@ enum Command {
     /// List the components, or explain one.
     Components(components::ComponentsArgs),
     /// Print the JSON schema of pipeline files, for editors.
-    Schema,
+    Schema(schema::SchemaArgs),
     /// Start a pipeline of your own.
     New(new::NewArgs),
+    /// Write, list and check plugins: components of your own.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
 }
 
 /// How results are printed.
@@ -107,13 +114,14 @@ fn start_with_sleeping_threads() {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Run(_) | Command::Eval(_) | Command::Predict(_)) {
+    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_)) {
         start_with_sleeping_threads();
     }
     start_log(&cli);
     let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);
     let result = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Dev(args) => dev::dev(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Predict(args) => predict::predict(&args),
         Command::Score(args) => score::score(&args),
@@ -121,8 +129,9 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => graph::graph(&args),
         Command::Show(args) => show::show(&args),
         Command::Components(args) => components::components(&args),
-        Command::Schema => schema::print(),
+        Command::Schema(args) => schema::print(&args),
         Command::New(args) => new::new(&args),
+        Command::Plugin(command) => plugin::plugin(&command),
     };
     match result {
         Ok(status) => status.into(),

@@ -33,6 +33,8 @@ impl Partial {
         let folder = std::env::temp_dir().join(format!("pipe-{}", std::process::id()));
         let run_folder = RunFolder::open(&folder)?;
         let context = RunContext::new(device, plan.pipeline.precision, plan.pipeline.seed, run_folder, interrupt);
+        // The weights of the command line replace those that the pipeline names, which need not be there.
+        context.initial_weights.set(false);
         Ok(Partial { context: Rc::new(context), folder })
     }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
+use tch::{Device, Tensor};
 
 use super::partial::{Partial, choose, load_weights, port_of, read_weights};
 use super::run::interrupt_flag;
@@ -17,15 +18,18 @@ use crate::coco::eval::Detection;
 use crate::components::engine::evaluate::EvaluateConfig;
 use crate::components::model::Model;
 use crate::components::transform::Transform;
+use crate::data::batch::Detections;
 use crate::data::decode::{is_image_file, read_image};
 use crate::data::random::{Purpose, stream};
-use crate::data::{Batch, BatchField, Field, Image, Pixels, Sample, detections, fields};
+use crate::data::{BatchField, Field, Image, Pixels, Sample, collate, detections, fields};
 use crate::draw::{DrawOptions, Instance as Shown, MaskRef, RgbImage, draw_instances};
+use crate::nn::StateDict;
 use crate::plan::{Plan, PlanNode};
 use crate::registry::{Component, Kind, NodeId};
 use crate::run::folder::write_atomically;
 use crate::run::{Instance, RunContext, Shared};
 use crate::vision::checkpoint::num_classes;
+use crate::weights;
 
 /// Score from which detections are drawn when `--threshold` does not say.
 const DRAWN_FROM: f64 = 0.5;
@@ -47,6 +51,10 @@ pub struct PredictArgs {
     /// Draw what was found into this folder.
     #[arg(long, value_name = "DIR")]
     draw: Option<PathBuf>,
+    /// Also write what the model said, whole: for each picture a safetensors file in this folder with `boxes` (`[N, 4]` xyxy),
+    /// `labels`, `scores` and `masks` (`[N, 1, H, W]` probabilities), in pixels of the picture as the model was given it.
+    #[arg(long, value_name = "DIR")]
+    raw: Option<PathBuf>,
     /// Leave out detections with a lower score. Without it the file holds all, and those from 0.5 on are drawn.
     #[arg(long, value_name = "SCORE")]
     threshold: Option<f64>,
@@ -78,7 +86,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     let interrupt = interrupt_flag(false)?;
     let partial = Partial::open(plan, args.device.as_deref(), interrupt)?;
     let predictor = Predictor::build(plan, &partial, args)?;
-    if let Some(folder) = &args.draw {
+    for folder in [&args.draw, &args.raw].into_iter().flatten() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let start = Instant::now();
@@ -88,7 +96,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
             return Ok(Status::Interrupted);
         }
         let read: Vec<Image> = pictures.iter().map(|p| read_image(&p.path, false)).collect::<Result<_>>()?;
-        let found = predictor.run(pictures, &read, done as u64)?;
+        let found = predictor.run(pictures, &read, done as u64, args.raw.as_deref())?;
         for ((picture, image), found) in pictures.iter().zip(&read).zip(found) {
             let kept = found.into_iter().filter(|found| found.score >= args.threshold.unwrap_or(0.0));
             let kept: Vec<Detection> = kept.collect();
@@ -125,6 +133,14 @@ struct Picture {
     path: PathBuf,
     /// Whether the id is a mere place, so that the results must say the name.
     counted: bool,
+}
+
+impl Picture {
+    /// What files about it are called, without ending.
+    fn name(&self) -> String {
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        if self.counted { format!("{}_{stem}", self.id) } else { stem.into_owned() }
+    }
 }
 
 /// All pictures that the paths name, those of a folder by name.
@@ -164,7 +180,8 @@ impl Predictor {
         let detects = |node: &PlanNode| node.contract().adds.contains(fields::DETECTIONS);
         let id = choose(plan, Kind::Model, args.model.as_deref(), detects, "model that detects objects")?.clone();
         let tensors = read_weights(&args.weights, &id)?;
-        let names = class_names(plan, partial, &id);
+        // Names are only drawn, and may need the reading of a large file.
+        let names = if args.draw.is_some() { class_names(plan, partial, &id) } else { BTreeMap::new() };
         if let Some(classes) = num_classes(&tensors) {
             take_classes(plan, &id, classes);
         }
@@ -182,7 +199,13 @@ impl Predictor {
     }
 
     /// Detections of each picture, at its own size.
-    fn run(&self, pictures: &[Picture], images: &[Image], number: u64) -> Result<Vec<Vec<Detection>>> {
+    fn run(
+        &self,
+        pictures: &[Picture],
+        images: &[Image],
+        number: u64,
+        raw: Option<&Path>,
+    ) -> Result<Vec<Vec<Detection>>> {
         let samples = pictures.iter().zip(images).enumerate().map(|(i, (picture, image))| {
             let sample = Sample::new()
                 .with(fields::IMAGE, Field::Image(image.clone()))
@@ -197,12 +220,15 @@ impl Predictor {
                 None => Ok(sample),
             }
         });
-        let batch = Batch::collate(samples.collect::<Result<Vec<_>>>()?)?.to_device(self.context.device);
+        let batch = collate(samples.collect::<Result<Vec<_>>>()?)?.to_device(self.context.device);
         let mut model = self.model.borrow_mut();
         let output = tch::no_grad(|| self.context.autocast(|| model.forward(&batch)))??;
         let Some(BatchField::Detections(found)) = output.outputs.get(fields::DETECTIONS) else {
             bail!("the model gave no detections");
         };
+        if let Some(folder) = raw {
+            pictures.iter().zip(found).try_for_each(|(picture, found)| write_raw(folder, picture, found))?;
+        }
         let given = batch.list(fields::IMAGE)?;
         let each = found.iter().zip(&given).zip(images).map(|((found, given), image)| {
             let (_, height, width) = given.size3()?;
@@ -246,6 +272,15 @@ fn evaluation_transform<'p>(plan: &'p Plan, model: &NodeId) -> Option<&'p NodeId
     port_of(plan, port_of(plan, &engine.id, Kind::Loader)?, Kind::Transform)
 }
 
+/// What the model said of a picture, as tensors.
+fn write_raw(folder: &Path, picture: &Picture, found: &Detections) -> Result<()> {
+    let tensor = |name: &str, tensor: &Tensor| (name.to_owned(), tensor.to_device(Device::Cpu));
+    let mut tensors: StateDict =
+        [tensor("boxes", &found.boxes), tensor("labels", &found.labels), tensor("scores", &found.scores)].into();
+    tensors.extend(found.masks.as_ref().map(|masks| tensor("masks", masks)));
+    weights::write(&folder.join(format!("{}.safetensors", picture.name())), &tensors, &BTreeMap::new())
+}
+
 /// A detection as COCO's results files have it.
 fn entry(picture: &Picture, found: &Detection) -> Value {
     let mut entry = json!({
@@ -286,9 +321,7 @@ fn draw(
     });
     let instances = instances.collect::<Result<Vec<_>>>()?;
     let png = draw_instances(&canvas, &instances, &DrawOptions::default()).encode_png()?;
-    let stem = picture.path.file_stem().unwrap_or_default().to_string_lossy();
-    let name = if picture.counted { format!("{}_{stem}.png", picture.id) } else { format!("{stem}.png") };
-    write_atomically(&folder.join(name), &png)
+    write_atomically(&folder.join(format!("{}.png", picture.name())), &png)
 }
 
 #[cfg(test)]

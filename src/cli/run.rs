@@ -1,14 +1,19 @@
 //! `pipe run FILE`.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::source::{PipelineArgs, runs_folder, shown};
 use super::{Format, Status};
+use crate::plan::{Plan, Snapshot};
+use crate::reload::watch::{self, Trigger, WatchOptions};
+use crate::reload::{Inbox, Reloader, resumed};
 use crate::run::{Ending, RunOptions, Running, checkpoint, running, terminal};
 
 /// Arguments of `pipe run`.
@@ -25,6 +30,12 @@ pub struct RunArgs {
     /// The run's folder; `runs/<name>/<time>` when left out.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Take over edits of the file, and of all files that it is made of, while the run goes on. SIGHUP reads them too.
+    #[arg(long)]
+    watch: bool,
+    /// With --watch, look at the files so often instead of waiting to be told of changes: for network folders.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds, requires = "watch")]
+    watch_poll: Option<Duration>,
     /// Print errors only.
     #[arg(long)]
     pub quiet: bool,
@@ -38,7 +49,7 @@ pub struct RunArgs {
 /// # Errors
 /// What stops the run.
 pub fn run(args: RunArgs) -> Result<Status> {
-    let loaded = args.pipeline.load();
+    let mut loaded = args.pipeline.load();
     let json = args.log_format == Format::Json;
     let plan = if json { loaded.plan_or_log() } else { loaded.plan_or_tell()? };
     let Some(plan) = plan else { return Ok(Status::Wrong) };
@@ -55,6 +66,12 @@ pub fn run(args: RunArgs) -> Result<Status> {
         (None, Some((run, _))) => run.clone(),
         (None, None) => running::new_folder(&runs_folder(), &name)?,
     };
+    let base = loaded.document.as_ref().map(|document| document.folder(&loaded.sources).to_owned()).unwrap_or_default();
+    if resume.is_some() {
+        for line in resumed::since(&folder, &loaded, &base) {
+            tracing::info!("changed since the run was left: {line}");
+        }
+    }
     let options = RunOptions {
         folder,
         device: args.device.clone(),
@@ -62,10 +79,19 @@ pub fn run(args: RunArgs) -> Result<Status> {
         quiet: args.quiet,
         json_log: json,
         pipeline_text: loaded.document.as_ref().map(|d| d.to_toml()).unwrap_or_default(),
+        pipeline_folder: std::env::current_dir()?.join(base),
         command: loaded.without_secrets(std::env::args()),
     };
     let running = Running::start(plan, &options, interrupt_flag(json)?)?;
-    match running.drive()? {
+    let reloader = match loaded.plan.take().filter(|_| args.watch) {
+        Some(plan) => Some(watch(&args, plan, std::mem::take(&mut loaded.snapshot), &running)?),
+        None => None,
+    };
+    let ending = running.drive();
+    if let Some(reloader) = reloader {
+        reloader.end();
+    }
+    match ending? {
         Ending::Done => Ok(Status::Done),
         Ending::Interrupted => {
             let profile = args.pipeline.profile.as_ref().map(|name| format!(" --profile {name}")).unwrap_or_default();
@@ -81,6 +107,43 @@ pub fn run(args: RunArgs) -> Result<Status> {
             Ok(Status::Interrupted)
         }
     }
+}
+
+/// Takes over edits from now on.
+fn watch(args: &RunArgs, plan: Plan, snapshot: Snapshot, running: &Running) -> Result<Rc<Reloader>> {
+    let (source, inbox) = (args.pipeline.source(), Arc::new(Inbox::default()));
+    let options = WatchOptions { poll: args.watch_poll };
+    let trigger = watch::start(source.clone(), snapshot, options, inbox.clone())?;
+    reload_on_hangup(trigger)?;
+    let reloader = Rc::new(Reloader::new(&running.context, source, plan, inbox, args.quiet));
+    running.context.set_between(Some(reloader.clone()));
+    tracing::info!("edits of {} are taken over while the run goes on", args.pipeline.file.display());
+    Ok(reloader)
+}
+
+/// Reads the pipeline on SIGHUP.
+fn reload_on_hangup(trigger: Trigger) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot listen for SIGHUP")?;
+    let guard = runtime.enter();
+    let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    drop(guard);
+    std::thread::Builder::new().name("sighup".into()).spawn(move || {
+        runtime.block_on(async move {
+            while hangups.recv().await.is_some() {
+                trigger.reload();
+            }
+        });
+    })?;
+    Ok(())
+}
+
+/// Reads a number of seconds.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "write a number of seconds".to_owned())?;
+    let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration >= Duration::from_millis(10));
+    duration.ok_or_else(|| "write a number of seconds, 0.01 or more".to_owned())
 }
 
 /// The run's folder and the checkpoint that `--resume` means.
@@ -106,6 +169,11 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
 
 /// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once.
 pub fn interrupt_flag(json: bool) -> Result<Arc<AtomicBool>> {
+    interrupt_flag_saying("finishing this step, then a checkpoint; press Ctrl-C again to stop at once", json)
+}
+
+/// As [`interrupt_flag`], with what is said on the first Ctrl-C.
+pub fn interrupt_flag_saying(words: &'static str, json: bool) -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
     let runtime =
@@ -116,9 +184,8 @@ pub fn interrupt_flag(json: bool) -> Result<Arc<AtomicBool>> {
                 if set.swap(true, Ordering::Relaxed) {
                     std::process::exit(130);
                 }
-                let text = "finishing this step, then a checkpoint; press Ctrl-C again to stop at once";
                 // After the `^C` that the terminal shows.
-                if json { tracing::warn!("{text}") } else { terminal::line(&format!("\n{text}")) }
+                if json { tracing::warn!("{words}") } else { terminal::line(&format!("\n{words}")) }
             }
         });
     })?;

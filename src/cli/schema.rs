@@ -1,14 +1,27 @@
 //! `pipe schema`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
+use clap::Args;
 
 use super::Status;
+use crate::registry::plugins;
 use crate::registry::schema::pipeline_schema;
+
+/// Arguments of `pipe schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// A plugin's library whose components are included. May be given several times.
+    #[arg(long = "plugin", value_name = "LIB")]
+    plugins: Vec<PathBuf>,
+}
 
 /// Prints the JSON schema of pipeline files.
 ///
 /// # Errors
-/// When standard output is closed.
-pub fn print() -> Result<Status> {
+/// When a plugin cannot be loaded, or standard output is closed.
+pub fn print(args: &SchemaArgs) -> Result<Status> {
+    args.plugins.iter().try_for_each(|path| plugins::load(path).map(drop))?;
     super::print(&(serde_json::to_string_pretty(&pipeline_schema())? + "\n"))
 }

@@ -2,20 +2,19 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
 
 use super::Format;
-use crate::diagnostic::{Diagnostics, Sources};
-use crate::document::{Document, LoadOptions, PathSegment};
-use crate::plan::Plan;
+use crate::document::PathSegment;
+use crate::plan::{Loaded, PipelineSource, Plan};
+use crate::run::versions::Versions;
 
 /// The pipeline and what is changed in it.
 #[derive(Debug, Clone, Args)]
 pub struct PipelineArgs {
-    /// The pipeline file.
+    /// The pipeline file, or the folder of a run: the newest version of its pipeline.
     pub file: PathBuf,
     /// Apply `[profile.NAME]`.
     #[arg(long, value_name = "NAME")]
@@ -25,43 +24,33 @@ pub struct PipelineArgs {
     pub sets: Vec<String>,
 }
 
-/// A pipeline as far as it could be read.
-pub struct Loaded {
-    /// The texts that were read.
-    pub sources: Sources,
-    /// The resolved document.
-    pub document: Option<Document>,
-    /// The plan, where there are no errors.
-    pub plan: Option<Plan>,
-    /// What was found.
-    pub diagnostics: Diagnostics,
-    /// Time taken for reading and checking.
-    pub elapsed: Duration,
-}
-
 impl PipelineArgs {
+    /// What the pipeline is read from.
+    pub fn source(&self) -> PipelineSource {
+        let kept = self.file.is_dir().then(|| Versions::of(&self.file)).and_then(|versions| {
+            let (name, _) = versions.newest()?;
+            Some((versions.folder().join(name), pipeline_folder(&self.file)))
+        });
+        let (file, base) = kept.unwrap_or((self.file.clone(), None));
+        PipelineSource { file, profile: self.profile.clone(), sets: self.sets.clone(), base }
+    }
+
     /// Reads and checks the pipeline.
     pub fn load(&self) -> Loaded {
-        let start = Instant::now();
-        let mut sources = Sources::new(std::env::current_dir().unwrap_or_default());
-        let options = LoadOptions { profile: self.profile.clone(), sets: self.sets.clone(), ..LoadOptions::default() };
-        let (mut document, mut diagnostics) = Document::load(&self.file, &options, &mut sources);
-        let mut plan = None;
-        if let Some(document) = &mut document {
-            let (checked, found, secrets) = Plan::with_secrets(document, &sources);
-            diagnostics.merge(found);
-            plan = checked.filter(|_| !diagnostics.has_errors());
-            for secret in secrets {
-                document.redact(&secret);
-            }
-        }
-        Loaded { sources, document, plan, diagnostics, elapsed: start.elapsed() }
+        self.source().load()
     }
 
     /// The pipeline's name when it does not say one.
     pub fn stem(&self) -> String {
         self.file.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy().into_owned())
     }
+}
+
+/// Where the paths in a run's pipeline start from.
+fn pipeline_folder(run: &Path) -> Option<PathBuf> {
+    let info = std::fs::read_to_string(run.join("run.json")).ok()?;
+    let info: serde_json::Value = serde_json::from_str(&info).ok()?;
+    info.get("pipeline_folder")?.as_str().map(PathBuf::from)
 }
 
 impl Loaded {

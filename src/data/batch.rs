@@ -1,153 +1,33 @@
-//! Samples joined into tensors.
+//! Samples joined into batches.
 
 use anyhow::{Result, anyhow, bail, ensure};
-use indexmap::IndexMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::fields;
+pub use pipe_plugin::data::batch::{Batch, BatchField, Detections, to_float};
+
 use super::image::{Image, Pixels};
 use super::sample::{Field, Sample};
 
-/// The value of one field over a batch.
-#[derive(Debug)]
-pub enum BatchField {
-    /// One tensor, samples along the first dimension.
-    Stacked(Tensor),
-    /// One tensor a sample, of differing shapes.
-    List(Vec<Tensor>),
-    /// One text a sample.
-    Text(Vec<String>),
-    /// Detections of each image.
-    Detections(Vec<Detections>),
-}
-
-/// What a detection model found in one image.
-#[derive(Debug)]
-pub struct Detections {
-    /// `[N, 4]` xyxy in pixels of the image given to the model.
-    pub boxes: Tensor,
-    /// `[N]` i64.
-    pub labels: Tensor,
-    /// `[N]`, falling.
-    pub scores: Tensor,
-    /// `[N, 1, H, W]` probabilities.
-    pub masks: Option<Tensor>,
-}
-
-/// Samples joined: fields by name.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// Number of samples.
-    pub size: usize,
-    fields: IndexMap<String, BatchField>,
-}
-
-impl Batch {
-    /// A batch of `size` samples, without fields as yet.
-    pub fn new(size: usize) -> Batch {
-        Batch { size, fields: IndexMap::new() }
-    }
-
-    /// Joins samples. Images of one size become one `[N, C, H, W]` tensor of their own type, others a list.
-    ///
-    /// # Errors
-    /// When samples have differing fields or types.
-    pub fn collate(samples: Vec<Sample>) -> Result<Batch> {
-        let mut batch = Batch::new(samples.len());
-        let Some(first) = samples.first() else { return Ok(batch) };
-        for (name, _) in first.iter() {
-            let column: Vec<&Field> = samples
-                .iter()
-                .map(|sample| {
-                    sample.get(name).ok_or_else(|| {
-                        anyhow!("sample {} has no field `{name}`, but sample {} has", sample.source(), first.source())
-                    })
+/// Joins samples. Images of one size become one `[N, C, H, W]` tensor of their own type, others a list.
+///
+/// # Errors
+/// When samples have differing fields or types.
+pub fn collate(samples: Vec<Sample>) -> Result<Batch> {
+    let mut batch = Batch::new(samples.len());
+    let Some(first) = samples.first() else { return Ok(batch) };
+    for (name, _) in first.iter() {
+        let column: Vec<&Field> = samples
+            .iter()
+            .map(|sample| {
+                sample.get(name).ok_or_else(|| {
+                    anyhow!("sample {} has no field `{name}`, but sample {} has", sample.source(), first.source())
                 })
-                .collect::<Result<_>>()?;
-            let field = join(&column).map_err(|e| e.context(format!("joining field `{name}` of a batch")))?;
-            batch.set(name, field);
-        }
-        Ok(batch)
+            })
+            .collect::<Result<_>>()?;
+        let field = join(&column).map_err(|e| e.context(format!("joining field `{name}` of a batch")))?;
+        batch.set(name, field);
     }
-
-    /// Adds or replaces a field.
-    pub fn set(&mut self, name: &str, field: BatchField) {
-        self.fields.insert(name.to_owned(), field);
-    }
-
-    /// The field of that name.
-    pub fn get(&self, name: &str) -> Option<&BatchField> {
-        self.fields.get(name)
-    }
-
-    /// All fields with their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &BatchField)> {
-        self.fields.iter().map(|(name, field)| (name.as_str(), field))
-    }
-
-    /// A field that is one tensor.
-    ///
-    /// # Errors
-    /// When it is missing or of another form.
-    pub fn stacked(&self, name: &str) -> Result<&Tensor> {
-        match self.get(name) {
-            Some(BatchField::Stacked(tensor)) => Ok(tensor),
-            Some(_) => {
-                bail!("field `{name}` of the batch differs in shape from sample to sample; resize or crop to one size")
-            }
-            None => bail!("the batch has no field `{name}`"),
-        }
-    }
-
-    /// A field as one tensor a sample.
-    ///
-    /// # Errors
-    /// When it is missing or not made of tensors.
-    pub fn list(&self, name: &str) -> Result<Vec<Tensor>> {
-        match self.get(name) {
-            Some(BatchField::Stacked(tensor)) => Ok(tensor.unbind(0)),
-            Some(BatchField::List(tensors)) => Ok(tensors.iter().map(Tensor::shallow_clone).collect()),
-            Some(_) => bail!("field `{name}` of the batch holds no tensors"),
-            None => bail!("the batch has no field `{name}`"),
-        }
-    }
-
-    /// The batch on another device.
-    pub fn to_device(&self, device: Device) -> Batch {
-        let mut batch = Batch::new(self.size);
-        for (name, field) in self.iter() {
-            let moved = match field {
-                BatchField::Stacked(tensor) => BatchField::Stacked(tensor.to_device(device)),
-                BatchField::List(tensors) => BatchField::List(tensors.iter().map(|t| t.to_device(device)).collect()),
-                BatchField::Text(texts) => BatchField::Text(texts.clone()),
-                BatchField::Detections(all) => {
-                    BatchField::Detections(all.iter().map(|d| d.to_device(device)).collect())
-                }
-            };
-            batch.set(name, moved);
-        }
-        batch
-    }
-
-    /// Where each sample came from, for messages.
-    pub fn sources(&self) -> Vec<String> {
-        match self.get(fields::SOURCE) {
-            Some(BatchField::Text(texts)) => texts.clone(),
-            _ => (0..self.size).map(|i| format!("sample {i} of the batch")).collect(),
-        }
-    }
-}
-
-impl Detections {
-    /// The detections on another device.
-    pub fn to_device(&self, device: Device) -> Detections {
-        Detections {
-            boxes: self.boxes.to_device(device),
-            labels: self.labels.to_device(device),
-            scores: self.scores.to_device(device),
-            masks: self.masks.as_ref().map(|m| m.to_device(device)),
-        }
-    }
+    Ok(batch)
 }
 
 /// A picture as a `[C, H, W]` tensor of its own type.
@@ -195,14 +75,6 @@ fn write_planes<T: Copy>(pixels: &[T], channels: usize, plane: usize, planes: &m
         for (c, target) in planes.chunks_exact_mut(plane.max(1)).enumerate() {
             target.iter_mut().zip(pixels[c..].iter().step_by(channels)).for_each(|(to, from)| *to = *from);
         }
-    }
-}
-
-/// Images as floats in 0..1: bytes are divided by 255, floats stay.
-pub fn to_float(images: &Tensor) -> Tensor {
-    match images.kind() {
-        Kind::Uint8 => images.to_kind(Kind::Float) / 255.0,
-        _ => images.to_kind(Kind::Float),
     }
 }
 
@@ -264,7 +136,7 @@ fn tensor_of(field: &Field) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Masks;
+    use crate::data::{Masks, fields};
 
     fn sample(size: (usize, usize), instances: usize) -> Sample {
         let (height, width) = size;
@@ -282,7 +154,7 @@ mod tests {
 
     #[test]
     fn alike_pictures_are_stacked_and_instances_listed() {
-        let batch = Batch::collate(vec![sample((2, 3), 2), sample((2, 3), 0)]).unwrap();
+        let batch = collate(vec![sample((2, 3), 2), sample((2, 3), 0)]).unwrap();
         let images = batch.stacked(fields::IMAGE).unwrap();
         assert_eq!((images.size(), images.kind()), (vec![2, 3, 2, 3], Kind::Uint8));
         let green = Vec::<u8>::try_from(images.get(1).get(1).flatten(0, -1)).unwrap();
@@ -298,7 +170,7 @@ mod tests {
 
     #[test]
     fn differing_pictures_are_listed_and_say_so() {
-        let batch = Batch::collate(vec![sample((2, 3), 1), sample((3, 2), 1)]).unwrap();
+        let batch = collate(vec![sample((2, 3), 1), sample((3, 2), 1)]).unwrap();
         assert_eq!(batch.list(fields::IMAGE).unwrap()[1].size(), [3, 3, 2]);
         assert!(batch.stacked(fields::IMAGE).unwrap_err().to_string().contains("resize or crop to one size"));
         assert!(matches!(batch.get(fields::LABELS), Some(BatchField::List(_))), "also when the numbers agree");
@@ -309,10 +181,10 @@ mod tests {
         let mut other = sample((2, 3), 1);
         other.remove(fields::AREA);
         other.set(fields::LABEL, Field::Scalar(0.5));
-        let error = format!("{:#}", Batch::collate(vec![sample((2, 3), 1), other.clone()]).unwrap_err());
+        let error = format!("{:#}", collate(vec![sample((2, 3), 1), other.clone()]).unwrap_err());
         assert!(error.contains("`label`") && error.contains("differing types"), "{error}");
         other.remove(fields::LABEL);
-        let error = Batch::collate(vec![sample((2, 3), 1), other]).unwrap_err().to_string();
+        let error = collate(vec![sample((2, 3), 1), other]).unwrap_err().to_string();
         assert!(error.contains("has no field `label`"), "{error}");
     }
 }

@@ -1,5 +1,7 @@
 //! Samples with typed fields, images, and batches.
 //!
+//! What plugins see too lies in the crate `pipe-plugin`: the first five below, and the types of [`batch`].
+//!
 //! - [`fields`]: the standard field names
 //! - [`image`]: pixels on the CPU
 //! - [`decode`]: pictures from files
@@ -17,17 +19,13 @@ pub mod batch;
 pub mod color;
 pub mod decode;
 pub mod detections;
-pub mod fields;
 pub mod geometry;
-pub mod image;
-pub mod masks;
 pub mod order;
 pub mod pool;
-pub mod random;
-pub mod sample;
 
-pub use batch::{Batch, BatchField, Detections};
+pub use batch::{Batch, BatchField, Detections, collate};
 pub use image::{Image, Pixels};
 pub use masks::{Mask, Masks};
+pub use pipe_plugin::data::{fields, image, masks, random, sample};
 pub use random::SampleRng;
 pub use sample::{Field, Sample};

@@ -140,6 +140,14 @@ impl Wire {
         Wire { events, filter, targets, fired_once: RefCell::default() }
     }
 
+    /// Remembers what a wire of the same events and the same filter has run `once`.
+    pub fn remember(&self, former: &EventTable) {
+        let same = former.wires.iter().find(|wire| wire.events == self.events && wire.filter == self.filter);
+        if let Some(same) = same {
+            *self.fired_once.borrow_mut() = same.fired_once.borrow().clone();
+        }
+    }
+
     fn passes(&self, ctx: &EventContext<'_>) -> bool {
         if !self.events.iter().any(|(node, event)| node == ctx.node && event == ctx.event) {
             return false;

@@ -2,8 +2,10 @@
 //!
 //! - [`state`]: where an engine stands
 //! - [`event`]: events, filters, and which targets run on them
+//! - [`between`]: what may act between iterations
 //! - this file: the loop
 
+pub mod between;
 pub mod event;
 pub mod state;
 
@@ -12,6 +14,7 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, anyhow};
 
+pub use between::{Between, Boundary};
 pub use event::{EventContext, EventTable, Filter, Target, TargetAction, Wire};
 pub use state::{EngineState, Limits};
 
@@ -45,6 +48,19 @@ pub trait Process: Stateful {
     /// # Errors
     /// When results cannot be computed.
     fn completed(&mut self, _state: &EngineState, _run: &RunContext) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether the process can be exchanged now: not while several iterations make one piece of work.
+    fn at_rest(&self) -> bool {
+        true
+    }
+
+    /// Tries a batch without changing anything, for a process that is about to take another one's place.
+    ///
+    /// # Errors
+    /// What the first iteration would stumble over.
+    fn rehearse(&mut self, _batch: Batch, _run: &RunContext) -> Result<()> {
         Ok(())
     }
 }
@@ -175,7 +191,7 @@ impl Engine {
                 return Ok(ControlFlow::Break(Outcome::Interrupted));
             }
             match run.termination(&self.id) {
-                None => {}
+                None => self.pause(run, Boundary::Iteration)?,
                 Some(Termination::Epoch) => {
                     run.clear_termination(&self.id);
                     self.fire(run, names::TERMINATE_SINGLE_EPOCH, None)?;
@@ -186,11 +202,56 @@ impl Engine {
         }
         self.state.borrow_mut().end_epoch();
         self.fire(run, names::EPOCH_COMPLETED, None)?;
+        self.pause(run, Boundary::Epoch)?;
         Ok(match run.termination(&self.id) {
             Some(Termination::Run) => ControlFlow::Break(Outcome::Completed),
             _ if run.interrupted() => ControlFlow::Break(Outcome::Interrupted),
             _ => ControlFlow::Continue(()),
         })
+    }
+
+    /// Lets edits act.
+    fn pause(&self, run: &RunContext, boundary: Boundary) -> Result<()> {
+        let parted = run.depth.get() == 1 && self.process_mut()?.at_rest();
+        run.pause(&self.id, if parted { boundary } else { Boundary::Inner });
+        Ok(())
+    }
+
+    /// Takes the process and the limits of another engine, whose own state is of no interest; the state of this one stays.
+    /// For use between iterations.
+    pub fn adopt_process(&self, other: &Engine) {
+        self.process.swap(&other.process);
+        self.limits.set(other.limits.get());
+    }
+
+    /// Takes another loader, from the next epoch on.
+    pub fn adopt_loader(&self, loader: Shared<dyn Loader>) {
+        *self.loader.borrow_mut() = loader;
+    }
+
+    /// Tries the process on the first batch of a loader, see [`Process::rehearse`].
+    ///
+    /// # Errors
+    /// What the first iteration would stumble over.
+    pub fn rehearse(&self, loader: &Shared<dyn Loader>, run: &RunContext) -> Result<()> {
+        loader.borrow_mut().start_epoch(0, 0)?;
+        let batch = loader.borrow_mut().next_batch().with_context(|| format!("{}: getting a batch", self.id))?;
+        let Some(batch) = batch else { return Ok(()) };
+        self.process_mut()?.rehearse(batch, run).with_context(|| format!("{}: trying a batch", self.id))
+    }
+
+    /// The loader, as it is at the next epoch.
+    pub fn loader(&self) -> Shared<dyn Loader> {
+        self.loader.borrow().clone()
+    }
+
+    /// Gives the process what that of `other` knows: counts, the gradient scaler.
+    ///
+    /// # Errors
+    /// When the state is of another process.
+    pub fn take_process_state(&self, other: &Engine) -> Result<()> {
+        let state = other.process_mut()?.state()?;
+        self.process_mut()?.load_state(&state)
     }
 
     /// One iteration; `false` when the data has ended.

@@ -1,6 +1,8 @@
 //! The plan: a pipeline as a checked graph. Pure: no disk, no device; every mistake is collected.
 //!
 //! - [`pipeline`]: the `[pipeline]` section
+//! - [`load`]: from a file to a plan
+//! - [`plugins`]: the `[plugins]` section
 //! - [`lower`]: tables against schemas, every mistake at its place
 //! - [`component`]: which component a table names, and whether its options fit
 //! - [`nodes`]: the tables of nodes, with their components
@@ -17,10 +19,12 @@ pub mod edges;
 pub mod events;
 pub mod flow;
 pub mod graph;
+pub mod load;
 pub mod lower;
 pub mod message;
 pub mod nodes;
 pub mod pipeline;
+pub mod plugins;
 pub mod render;
 mod schema;
 pub mod usage;
@@ -29,6 +33,7 @@ use indexmap::IndexMap;
 
 pub use edges::{DataEdge, PropertyEdge};
 pub use events::{Action, EventEdge, EventTarget};
+pub use load::{Loaded, PipelineSource, Snapshot};
 pub use nodes::PlanNode;
 pub use pipeline::PipelineConfig;
 
@@ -67,6 +72,7 @@ impl Plan {
     pub fn with_secrets(document: &Document, sources: &Sources) -> (Option<Plan>, Diagnostics, Vec<Vec<PathSegment>>) {
         let mut found = Diagnostics::new();
         let (pipeline, mut secrets) = pipeline::read(document, sources, &mut found);
+        plugins::check(document, sources, &mut found);
         let read = nodes::read(document, sources, &mut found);
         secrets.extend(read.secrets);
         let resolved = edges::resolve(&read.nodes, &read.unreadable, &read.mentions, &mut found);

@@ -16,15 +16,19 @@ use crate::run::Precision;
 #[serde(deny_unknown_fields, default)]
 pub struct PipelineConfig {
     /// The pipeline's name; run folders are called after it. The file's name when left out.
+    #[schemars(extend("x-reload" = "hot"))]
     pub name: Option<String>,
     /// The seed of every random number.
+    #[schemars(extend("x-reload" = "fixed"))]
     pub seed: u64,
     /// Where models run: `cpu`, `cuda`, `cuda:N`, or `auto` (CUDA where there is a GPU).
-    #[schemars(regex(pattern = r"^(auto|cpu|cuda(:\d+)?)$"))]
+    #[schemars(extend("x-reload" = "fixed"), regex(pattern = r"^(auto|cpu|cuda(:\d+)?)$"))]
     pub device: String,
     /// The type in which models compute; weights stay fp32.
+    #[schemars(extend("x-reload" = "fixed"))]
     pub precision: Precision,
     /// Refuse operations whose results depend on thread timing. CPU results never do; on CUDA this costs speed.
+    #[schemars(extend("x-reload" = "fixed"))]
     pub deterministic: bool,
 }
 

@@ -10,8 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use pipe_plugin::component::{ConfigError, Problem, Problems};
+
 use super::contract::{Contract, Event, Property};
 use super::kind::Kind;
+use super::plugins::{Description, PluginComponent};
 use crate::run::{BuildContext, Instance};
 
 /// A component: the configuration struct of one `type` of one kind.
@@ -55,32 +58,6 @@ pub trait Component: DeserializeOwned + Serialize + JsonSchema + 'static {
     /// # Errors
     /// What is wrong with the outside world, named for people.
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance>;
-}
-
-/// What [`Component::check`] finds: messages, each at an option of the node.
-#[derive(Debug, Default)]
-pub struct Problems {
-    /// The path of the option (`["best", "mode"]`), the message, and what to do.
-    pub found: Vec<Problem>,
-}
-
-/// One finding of [`Component::check`].
-#[derive(Debug, Clone)]
-pub struct Problem {
-    /// Keys from the node down to the option.
-    pub path: Vec<String>,
-    /// What is wrong.
-    pub message: String,
-    /// What to do.
-    pub help: Option<String>,
-}
-
-impl Problems {
-    /// Says that the option at `path` (keys joined by dots) is wrong.
-    pub fn at(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
-        let path = path.split('.').filter(|key| !key.is_empty()).map(str::to_owned).collect();
-        self.found.push(Problem { path, message: message.into(), help: Some(help.into()) });
-    }
 }
 
 /// A checked configuration whose type is forgotten: what a plan holds.
@@ -128,15 +105,6 @@ impl<C: Component> ErasedComponent for C {
     }
 }
 
-/// Why a table is not a valid configuration: where and what.
-#[derive(Debug, Clone)]
-pub struct ConfigError {
-    /// Keys and indices from the node down to the value.
-    pub path: Vec<String>,
-    /// What is wrong with it.
-    pub message: String,
-}
-
 /// A registered component, its type forgotten.
 pub struct Descriptor {
     /// What kind of node it makes.
@@ -149,9 +117,16 @@ pub struct Descriptor {
     pub properties: &'static [Property],
     /// Events it fires.
     pub events: &'static [Event],
-    schema: fn() -> Value,
     schema_cell: OnceLock<Value>,
-    parse: fn(Value) -> Result<Box<dyn ErasedComponent>, ConfigError>,
+    source: Source,
+}
+
+/// Where a component comes from.
+enum Source {
+    /// This program.
+    Program { schema: fn() -> Value, parse: fn(Value) -> Result<Box<dyn ErasedComponent>, ConfigError> },
+    /// A plugin, compiled in or loaded.
+    Plugin(PluginComponent),
 }
 
 impl Descriptor {
@@ -163,15 +138,44 @@ impl Descriptor {
             example: C::EXAMPLE,
             properties,
             events,
-            schema: schema_of::<C>,
             schema_cell: OnceLock::new(),
-            parse: parse::<C>,
+            source: Source::Program { schema: schema_of::<C>, parse: parse::<C> },
+        }
+    }
+
+    /// The descriptor of a plugin's component. It lives as long as the program: plans point to it, and libraries are never
+    /// closed.
+    pub(super) fn of_plugin(description: Description, component: PluginComponent) -> &'static Descriptor {
+        let text = |text: String| -> &'static str { text.leak() };
+        let properties = description.properties.into_iter();
+        let properties: Vec<Property> =
+            properties.map(|(name, ty, doc)| Property { name: text(name), ty, doc: text(doc) }).collect();
+        Box::leak(Box::new(Descriptor {
+            kind: description.kind,
+            name: text(description.name),
+            example: text(description.example),
+            properties: properties.leak(),
+            events: &[],
+            schema_cell: OnceLock::from(description.schema),
+            source: Source::Plugin(component),
+        }))
+    }
+
+    /// The plugin that it comes from.
+    pub fn plugin(&self) -> Option<&PluginComponent> {
+        match &self.source {
+            Source::Program { .. } => None,
+            Source::Plugin(component) => Some(component),
         }
     }
 
     /// The configuration's JSON schema (draft 07, references inlined where they do not recur), without `type`.
     pub fn schema(&self) -> &Value {
-        self.schema_cell.get_or_init(self.schema)
+        self.schema_cell.get_or_init(|| match &self.source {
+            Source::Program { schema, .. } => schema(),
+            // Given with the descriptor.
+            Source::Plugin(_) => Value::Null,
+        })
     }
 
     /// The first paragraph of the documentation.
@@ -194,7 +198,10 @@ impl Descriptor {
     /// # Errors
     /// The first thing that does not fit the struct, with its path.
     pub fn parse(&self, config: Value) -> Result<Box<dyn ErasedComponent>, ConfigError> {
-        (self.parse)(config)
+        match &self.source {
+            Source::Program { parse, .. } => parse(config),
+            Source::Plugin(component) => component.parse(self.schema(), config),
+        }
     }
 }
 

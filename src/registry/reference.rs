@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value as Json, json};
 
-use super::{Descriptor, Kind};
+use super::{Descriptor, Kind, Reload};
 
 /// One line a component, by kind.
 pub fn list(components: &[&Descriptor]) -> String {
@@ -31,7 +31,7 @@ pub fn page(component: &Descriptor) -> String {
     let mut text = format!("{}\n\n{}\n", component.full_name(), component.documentation());
     let options = options(component);
     if !options.is_empty() {
-        text.push_str("\noptions\n");
+        text.push_str("\noptions (type, default; what an edit means to a run under --watch)\n");
     }
     for option in &options {
         let _ = writeln!(text, "  {} ({})", option.name, option.facts());
@@ -52,6 +52,10 @@ pub fn page(component: &Descriptor) -> String {
         }
     }
     let _ = writeln!(text, "\nexample\n{}", indented(component.example.trim()));
+    if let Some(plugin) = component.plugin() {
+        let library = plugin.library().map_or_else(|| "compiled in".into(), |path| path.display().to_string());
+        let _ = writeln!(text, "\nplugin {} {}, {library}", plugin.plugin_name(), plugin.plugin_version());
+    }
     text
 }
 
@@ -65,7 +69,9 @@ fn indented(text: &str) -> String {
 /// All components as one Markdown page.
 pub fn markdown(components: &[&Descriptor]) -> String {
     let mut text = String::from(
-        "# Components\n\nWritten by `pipe components --format markdown`; `cargo xtask generated` renews it.\n",
+        "# Components\n\nWritten by `pipe components --format markdown`; `cargo xtask generated` renews it.\n\nThe column \"edit\" says what a \
+         changed option means to a run that goes on under `--watch`: hot (from the next iteration on, the node keeps its state), rebuild (the \
+         node is built anew: a model keeps the weights that fit, data change at the next epoch), fixed (refused).\n",
     );
     for kind in Kind::ALL {
         let of_kind: Vec<_> = components.iter().filter(|d| d.kind == kind).collect();
@@ -83,18 +89,22 @@ fn markdown_component(text: &mut String, component: &Descriptor) {
     let _ = writeln!(text, "\n### {}\n\n{}\n", component.full_name(), component.documentation());
     let options = options(component);
     if !options.is_empty() {
-        text.push_str("| option | type | default | |\n|---|---|---|---|\n");
+        text.push_str("| option | type | default | edit | |\n|---|---|---|---|---|\n");
     }
     for option in &options {
         let default = option.default.as_ref().map(|d| format!("`{d}`")).unwrap_or_default();
         let default = if option.required { "required".into() } else { default };
         let about = option.about.replace('\n', " ").replace('|', "\\|");
-        let _ = writeln!(text, "| `{}` | {} | {default} | {about} |", option.name, option.ty.replace('|', "\\|"));
+        let (ty, reload) = (option.ty.replace('|', "\\|"), option.reload);
+        let _ = writeln!(text, "| `{}` | {ty} | {default} | {reload} | {about} |", option.name);
     }
     for property in component.properties {
         let _ = writeln!(text, "\nProperty `{}` ({}): {}", property.name, property.ty.as_str(), property.doc);
     }
     let _ = writeln!(text, "\n```toml\n{}\n```", component.example.trim());
+    if let Some(plugin) = component.plugin() {
+        let _ = writeln!(text, "\nFrom the plugin `{}`.", plugin.plugin_name());
+    }
 }
 
 /// Components for tools.
@@ -104,10 +114,13 @@ pub fn json(components: &[&Descriptor]) -> Json {
         .map(|d| {
             let properties: Vec<Json> =
                 d.properties.iter().map(|p| json!({ "name": p.name, "type": p.ty.as_str(), "about": p.doc })).collect();
+            let reload: serde_json::Map<String, Json> =
+                options(d).into_iter().map(|option| (option.name, option.reload.as_str().into())).collect();
             let events: Vec<Json> = d.events.iter().map(|e| json!({ "name": e.name, "about": e.doc })).collect();
             json!({
                 "kind": d.kind, "type": d.name, "summary": d.summary(), "documentation": d.documentation(),
-                "schema": d.schema(), "properties": properties, "events": events, "example": d.example.trim(),
+                "schema": d.schema(), "reload": reload, "properties": properties, "events": events, "example": d.example.trim(),
+                "plugin": d.plugin().map(|plugin| plugin.plugin_name()),
             })
         })
         .collect()
@@ -119,16 +132,18 @@ struct OptionDoc {
     ty: String,
     default: Option<Json>,
     required: bool,
+    reload: Reload,
     about: String,
 }
 
 impl OptionDoc {
     fn facts(&self) -> String {
-        match (&self.default, self.required) {
+        let facts = match (&self.default, self.required) {
             (_, true) => format!("{}, required", self.ty),
             (Some(default), _) if !default.is_null() => format!("{}, default {default}", self.ty),
             _ => self.ty.clone(),
-        }
+        };
+        format!("{facts}; {}", self.reload)
     }
 }
 
@@ -145,6 +160,7 @@ fn options(component: &Descriptor) -> Vec<OptionDoc> {
             ty: type_text(option),
             default: option.get("default").cloned().filter(|default| !default.is_null()),
             required: required.contains(&name.as_str()),
+            reload: Reload::of_option(schema, name),
             about: option.get("description").and_then(Json::as_str).unwrap_or_default().to_owned(),
         })
         .collect()

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{Kind, Registry};
-use crate::plan::{events, pipeline};
+use crate::plan::{events, pipeline, plugins};
 
 /// The whole schema, draft 07.
 pub fn pipeline_schema() -> Json {
@@ -22,7 +22,7 @@ pub fn pipeline_schema() -> Json {
         properties.insert(kind.as_str().into(), json!({ "type": "object", "additionalProperties": reference }));
     }
     properties.insert("on".into(), json!({ "type": "array", "items": relaxed(events::schema()) }));
-    properties.insert("plugins".into(), json!({ "type": "object" }));
+    properties.insert("plugins".into(), relaxed(plugins::schema()));
     let profile = "Changes that `--profile NAME` applies, key by key.";
     properties.insert(
         "profile".into(),

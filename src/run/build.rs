@@ -12,7 +12,7 @@ use super::{Instance, RunContext};
 use crate::document::PathSegment;
 use crate::engine::{EventTable, Target, TargetAction, Wire};
 use crate::fault::guarded;
-use crate::plan::{Action, EventTarget, Plan, PlanNode};
+use crate::plan::{Action, EventEdge, EventTarget, Plan, PlanNode};
 use crate::registry::{ErasedComponent, Kind, Nested, NestedKind, NodeId, PortKind, Ref, Registry};
 
 /// What a component may use while it is built.
@@ -74,13 +74,26 @@ pub fn build(plan: &Plan, run: &Rc<RunContext>) -> Result<()> {
     for id in &plan.order {
         let node = plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order only"))?;
         let instance = build_node(plan, node, run).with_context(|| format!("cannot build {id}"))?;
-        run.nodes.borrow_mut().insert(id.clone(), instance.clone());
-        if let Instance::Sink(sink) = instance {
+        run.nodes.borrow_mut().insert(id.clone(), instance);
+    }
+    join_nodes(plan, &plan.event_edges, run)
+}
+
+/// Joins the built nodes of a plan: sinks to what they listen to, events to the targets that `edges` give them, engines to the
+/// run.
+///
+/// # Errors
+/// When a target is not what the plan says.
+pub fn join_nodes(plan: &Plan, edges: &[EventEdge], run: &RunContext) -> Result<()> {
+    let events = event_table(edges, run)?;
+    for id in plan.order.iter().filter(|id| id.kind == Kind::Sink) {
+        if let Ok(Instance::Sink(sink)) = run.node(id) {
             let inputs = plan.data_edges.iter().filter(|edge| edge.to == *id).map(|edge| edge.from.clone()).collect();
             run.subscribe(Subscription { node: id.clone(), inputs, sink });
         }
     }
-    *run.events.borrow_mut() = Rc::new(event_table(plan, run)?);
+    *run.events.borrow_mut() = Rc::new(events);
+    *run.roots.borrow_mut() = plan.roots.clone();
     Ok(())
 }
 
@@ -111,22 +124,24 @@ fn property(run: &RunContext, node: &NodeId, name: &str) -> Result<Value> {
     }
 }
 
-fn slot<'v>(value: &'v mut Value, path: &[PathSegment]) -> Option<&'v mut Value> {
+/// The value at the end of the steps.
+pub fn slot<'v>(value: &'v mut Value, path: &[PathSegment]) -> Option<&'v mut Value> {
     path.iter().try_fold(value, |value, segment| match segment {
         PathSegment::Key(key) => value.get_mut(key),
         PathSegment::Index(index) => value.get_mut(index),
     })
 }
 
-/// The plan's event edges, joined to built nodes.
+/// Event edges, joined to built nodes; a target that is not in the run (yet) is left out.
 ///
 /// # Errors
-/// When a target has not been built.
-pub fn event_table(plan: &Plan, run: &RunContext) -> Result<EventTable> {
-    let mut wires = Vec::with_capacity(plan.event_edges.len());
-    for edge in &plan.event_edges {
+/// When a target is not what the plan says.
+pub fn event_table(edges: &[EventEdge], run: &RunContext) -> Result<EventTable> {
+    let mut wires = Vec::with_capacity(edges.len());
+    for edge in edges {
         let events = edge.events.iter().map(|(node, event, _)| (node.clone(), event.clone())).collect();
-        let targets = edge.targets.iter().map(|target| join(target, run)).collect::<Result<Vec<_>>>()?;
+        let built = edge.targets.iter().filter(|target| run.nodes.borrow().contains_key(&target.node));
+        let targets = built.map(|target| join(target, run)).collect::<Result<Vec<_>>>()?;
         wires.push(Wire::new(events, edge.filter.clone(), targets));
     }
     Ok(EventTable { wires })

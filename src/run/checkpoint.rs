@@ -275,7 +275,7 @@ pub fn step_of(checkpoint: &Path) -> Option<u64> {
     read_state(checkpoint).ok().map(|file| file.clock.step)
 }
 
-fn state_of(instance: &Instance) -> Result<State> {
+pub(crate) fn state_of(instance: &Instance) -> Result<State> {
     let busy = "it is at work";
     match instance {
         Instance::Dataset(_) | Instance::Transform(_) => Ok(State::default()),
@@ -290,7 +290,7 @@ fn state_of(instance: &Instance) -> Result<State> {
     }
 }
 
-fn restore(instance: &Instance, state: &State) -> Result<()> {
+pub(crate) fn restore(instance: &Instance, state: &State) -> Result<()> {
     let busy = "it is at work";
     match instance {
         Instance::Dataset(_) | Instance::Transform(_) => Ok(()),

@@ -20,7 +20,7 @@ use super::record::{Progress, Record, RecordValue, Summary};
 use super::timings::Timings;
 use super::{Instance, Shared};
 use crate::components::sink::Sink;
-use crate::engine::EventTable;
+use crate::engine::{Between, Boundary, EventTable};
 use crate::registry::{NodeId, ValueRef};
 
 /// What is recorded becomes visible to readers at least so often, as long as records come.
@@ -76,10 +76,16 @@ pub struct RunContext {
     pub clock_base: Cell<Clock>,
     /// How many engines are running inside each other.
     pub depth: Cell<usize>,
+    /// Whether models fill themselves from the files that their options name; not where other weights follow at once.
+    pub initial_weights: Cell<bool>,
     /// Every built node, in topological order.
     pub nodes: RefCell<IndexMap<NodeId, Instance>>,
     /// Which targets run on which event.
     pub events: RefCell<Rc<EventTable>>,
+    /// The engines that run by themselves, in the order in which they are to run.
+    pub roots: RefCell<Vec<NodeId>>,
+    /// What acts between iterations.
+    between: RefCell<Option<Rc<dyn Between>>>,
     /// The newest value of every metric and engine value, and the step at which it was measured.
     values: RefCell<BTreeMap<String, (f64, u64)>>,
     /// Where records go.
@@ -118,8 +124,11 @@ impl RunContext {
             clock: Cell::default(),
             clock_base: Cell::default(),
             depth: Cell::default(),
+            initial_weights: Cell::new(true),
             nodes: RefCell::default(),
             events: RefCell::default(),
+            roots: RefCell::default(),
+            between: RefCell::default(),
             values: RefCell::default(),
             subscriptions: RefCell::default(),
             terminations: RefCell::default(),
@@ -206,9 +215,22 @@ impl RunContext {
         self.subscriptions.borrow_mut().push(subscription);
     }
 
-    /// Removes all sinks.
-    pub fn unsubscribe_all(&self) {
-        self.subscriptions.borrow_mut().clear();
+    /// Lets `between` act between iterations from now on.
+    pub fn set_between(&self, between: Option<Rc<dyn Between>>) {
+        *self.between.borrow_mut() = between;
+    }
+
+    /// Lets what acts between iterations act.
+    pub fn pause(&self, engine: &NodeId, boundary: Boundary) {
+        let between = self.between.borrow().clone();
+        if let Some(between) = between {
+            between.between(self, engine, boundary);
+        }
+    }
+
+    /// Removes all sinks, and gives them back.
+    pub fn unsubscribe_all(&self) -> Vec<Subscription> {
+        std::mem::take(&mut *self.subscriptions.borrow_mut())
     }
 
     /// Remembers a value under `node:name`, for monitors.

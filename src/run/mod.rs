@@ -8,17 +8,17 @@
 //! - [`timings`]: how long things take
 //! - [`checkpoint`]: writing and reading checkpoints
 //! - [`folder`]: the run's folder and `run.json`
+//! - [`versions`]: every version of the pipeline
 
 pub mod build;
 pub mod checkpoint;
 pub mod context;
 pub mod folder;
 pub mod random;
-pub mod record;
 pub mod running;
-pub mod state;
 pub mod terminal;
 pub mod timings;
+pub mod versions;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -27,6 +27,7 @@ use std::sync::Arc;
 pub use build::BuildContext;
 pub use context::{Clock, Precision, RunContext};
 pub use folder::RunFolder;
+pub use pipe_plugin::{record, state};
 pub use record::{Progress, Record, RecordValue, Summary};
 pub use running::{Ending, RunOptions, Running};
 pub use state::{State, Stateful};

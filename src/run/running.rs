@@ -1,5 +1,6 @@
 //! A run from its beginning to its end: build, resume, drive the engines, say how it ended.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,9 +14,11 @@ use super::context::Subscription;
 use super::{Clock, Instance, RecordValue, RunContext, RunFolder, Summary, build, checkpoint};
 use crate::components::sink::console::ConsoleConfig;
 use crate::engine::{Engine, Outcome};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanNode};
 use crate::registry::{Component, Kind, NodeId};
+use crate::reload::{Outcome as EditOutcome, Report};
 use crate::run::BuildContext;
+use crate::run::versions::Versions;
 
 /// What the command line says of a run, beyond the pipeline.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +35,8 @@ pub struct RunOptions {
     pub json_log: bool,
     /// The resolved pipeline, kept in the run's folder.
     pub pipeline_text: String,
+    /// The folder that its relative paths start from.
+    pub pipeline_folder: PathBuf,
     /// The command line, kept in `run.json`.
     pub command: Vec<String>,
 }
@@ -49,7 +54,6 @@ pub enum Ending {
 pub struct Running {
     /// What everything running shares.
     pub context: Rc<RunContext>,
-    roots: Vec<NodeId>,
     resumed: bool,
     started: Instant,
     info: Map<String, Value>,
@@ -74,22 +78,19 @@ impl Running {
         let folder = RunFolder::open(&options.folder)?;
         let info = start_info(&folder, plan, options, &why);
         folder.write_info(&info)?;
-        if !options.pipeline_text.is_empty() {
-            folder.write_file("pipeline.toml", &options.pipeline_text)?;
-        }
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let context = Rc::new(RunContext::new(device, precision, seed, folder, interrupt));
         context.json_log.set(options.json_log);
         let resumed = options.resume.is_some();
-        let running = Running { context, roots: plan.roots.clone(), resumed, started: Instant::now(), info };
+        let running = Running { context, resumed, started: Instant::now(), info };
         running.assemble(plan, options).inspect_err(|error| running.note("failed", Some(format!("{error:#}"))))?;
         Ok(running)
     }
 
     fn assemble(&self, plan: &Plan, options: &RunOptions) -> Result<()> {
         build::build(plan, &self.context)?;
-        if !options.quiet {
-            self.default_console(plan)?;
+        if !options.quiet && wants_console(plan) {
+            add_console(&self.context)?;
         }
         if let Some(from) = &options.resume {
             for said in checkpoint::load(&self.context, from)? {
@@ -98,25 +99,22 @@ impl Running {
             let step = self.context.clock.get().step;
             tracing::info!("going on from step {step} of {}", from.display());
         }
+        self.keep_version(options)?;
         for (node, report) in build::dataset_reports(&self.context) {
             self.context.emit(&node, format!("{}/audit", node.name), RecordValue::Text(report))?;
         }
         Ok(())
     }
 
-    /// A pipeline without a console sink still speaks to the one who started it.
-    fn default_console(&self, plan: &Plan) -> Result<()> {
-        let has_console =
-            plan.nodes.values().any(|node| node.id.kind == Kind::Sink && node.descriptor.name == ConsoleConfig::TYPE);
-        if has_console {
+    /// Keeps the pipeline with which this life of the run begins.
+    fn keep_version(&self, options: &RunOptions) -> Result<()> {
+        if options.pipeline_text.is_empty() {
             return Ok(());
         }
-        let node = NodeId::new(Kind::Sink, "console");
-        let built = ConsoleConfig::default().build(&mut BuildContext { run: &self.context, node: &node })?;
-        if let Instance::Sink(sink) = built {
-            self.context.subscribe(Subscription { node, inputs: Vec::new(), sink });
-        }
-        Ok(())
+        let versions = Versions::of(self.context.folder.path());
+        let clock = self.context.clock.get();
+        let version = versions.keep(&options.pipeline_text, clock.step)?;
+        versions.log(&Report { version: Some(version), ..Report::new(0, EditOutcome::Started, clock) })
     }
 
     /// Runs every engine that no event runs, in the order of the file, and says how it ended.
@@ -148,13 +146,17 @@ impl Running {
     }
 
     fn drive_engines(&self) -> Result<Ending> {
-        let mut before: Option<std::rc::Rc<Engine>> = None;
-        for root in &self.roots {
-            let Instance::Engine(engine) = self.context.node(root)? else { continue };
+        let mut done = BTreeSet::new();
+        let mut before: Option<Rc<Engine>> = None;
+        // Asked anew each time: an edit may have added an engine.
+        let next = |done: &BTreeSet<NodeId>| self.context.roots.borrow().iter().find(|id| !done.contains(*id)).cloned();
+        while let Some(root) = next(&done) {
+            done.insert(root.clone());
+            let Instance::Engine(engine) = self.context.node(&root)? else { continue };
             // Steps count on from one engine to the next, so that no two checkpoints have the same name.
             if let Some(before) = before.replace(engine.clone()) {
-                let (base, done) = (self.context.clock_base.get(), before.current());
-                self.context.clock_base.set(Clock { step: base.step + done.iteration, epoch: base.epoch + done.epoch });
+                let (base, ran) = (self.context.clock_base.get(), before.current());
+                self.context.clock_base.set(Clock { step: base.step + ran.iteration, epoch: base.epoch + ran.epoch });
             }
             if self.resumed && engine.current().finished(engine.limits()) {
                 let epochs = engine.current().epoch;
@@ -188,6 +190,25 @@ impl Running {
     }
 }
 
+/// Whether a pipeline has no console sink of its own.
+pub fn wants_console(plan: &Plan) -> bool {
+    let is_console = |node: &PlanNode| node.id.kind == Kind::Sink && node.descriptor.name == ConsoleConfig::TYPE;
+    !plan.nodes.values().any(is_console)
+}
+
+/// A pipeline without a console sink still speaks to the one who started it.
+///
+/// # Errors
+/// When the console cannot be made.
+pub fn add_console(run: &Rc<RunContext>) -> Result<()> {
+    let node = NodeId::new(Kind::Sink, "console");
+    let built = ConsoleConfig::default().build(&mut BuildContext { run, node: &node })?;
+    if let Instance::Sink(sink) = built {
+        run.subscribe(Subscription { node, inputs: Vec::new(), sink });
+    }
+    Ok(())
+}
+
 fn start_info(folder: &RunFolder, plan: &Plan, options: &RunOptions, device: &str) -> Map<String, Value> {
     let former = folder.read_info();
     let mut info = Map::new();
@@ -200,11 +221,15 @@ fn start_info(folder: &RunFolder, plan: &Plan, options: &RunOptions, device: &st
     info.insert("seed".into(), json!(plan.pipeline.seed));
     info.insert("command".into(), json!(options.command));
     info.insert("resumed_from".into(), json!(options.resume.as_ref().map(|path| path.display().to_string())));
+    info.insert("pipeline_folder".into(), json!(options.pipeline_folder));
     info.insert("process".into(), json!(std::process::id()));
     let pipe = env!("CARGO_PKG_VERSION");
     info.insert(
         "versions".into(),
-        json!({ "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision }),
+        json!({
+            "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision,
+            "plugins": crate::registry::plugins::versions(),
+        }),
     );
     info.insert("git".into(), git());
     info.insert("machine".into(), machine());

@@ -8,7 +8,8 @@ use tch::{Device, Kind, Tensor};
 use crate::ffi;
 use crate::library::load_torchvision_image;
 
-/// Decodes an image, told by its first bytes (JPEG, PNG; also GIF's first frame and WebP), to RGB: u8 `[3, H, W]`.
+/// Decodes an image, told by its first bytes (JPEG, PNG; also GIF's first frame and WebP), to RGB: u8 `[3, H, W]`, mostly
+/// a view of interleaved pixels and so not contiguous.
 ///
 /// Grey and palette images become RGB, an alpha channel is dropped, 16 bits become 8. `apply_exif` turns the image as
 /// its EXIF orientation says.

@@ -31,6 +31,8 @@ pub enum Problem {
     MissingArea,
     /// A polygon of fewer than three points or of an odd number of coordinates.
     BadPolygon,
+    /// Polygons that lie wholly outside their image.
+    PolygonOutside,
     /// Run lengths that cannot be decoded.
     BadRuns,
     /// Run lengths of another size than the image.
@@ -50,7 +52,7 @@ impl Problem {
 
     /// What is wrong, and what is done about it.
     pub fn text(self) -> (&'static str, &'static str) {
-        const NO_MASK: &str = "no mask in training; an empty one in evaluation";
+        const NO_MASK: &str = "not used in training with masks; an empty mask in evaluation";
         match self {
             Self::MissingFile => ("file not found", "left out"),
             Self::SizeMismatch => ("file of another size than annotated", "left out"),
@@ -63,6 +65,7 @@ impl Problem {
             Self::BoxReachesOut => ("box reaching more than a pixel outside the image", "kept; training clips it"),
             Self::MissingArea => ("no area", "width × height of the box taken"),
             Self::BadPolygon => ("polygon with fewer than 3 points or half a point", "that polygon ignored"),
+            Self::PolygonOutside => ("polygons wholly outside the image", NO_MASK),
             Self::BadRuns => ("run lengths damaged or of a wrong total", NO_MASK),
             Self::RunsSize => ("run lengths of another size than the image", NO_MASK),
             Self::EmptyMask => ("segmentation without a pixel", NO_MASK),

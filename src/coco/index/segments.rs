@@ -143,15 +143,15 @@ impl Segments {
         (self.sizes[index as usize], self.runs.get(index))
     }
 
-    /// The number of coordinates of each polygon at `slot`; nothing for other segmentations.
-    pub fn polygon_lengths(&self, slot: Slot) -> impl Iterator<Item = usize> + '_ {
+    /// The corners (xyxy) of each polygon at `slot`, `None` for one that encloses nothing; nothing for other segmentations.
+    pub fn polygon_bounds(&self, slot: Slot) -> impl Iterator<Item = Option<[f64; 4]>> + '_ {
         let (first, count) = match slot {
             Slot::Hundredths(first, count) | Slot::Exact(first, count) => (first, count),
             Slot::None | Slot::Runs(_) => (0, 0),
         };
         (first..first + count).map(move |i| match slot {
-            Slot::Exact(..) => self.exact.get(i).len(),
-            _ => self.hundredths.get(i).len(),
+            Slot::Exact(..) => bounds(self.exact.get(i)),
+            _ => bounds(self.hundredths.get(i)),
         })
     }
 
@@ -189,8 +189,19 @@ impl Segmentation {
     }
 }
 
+/// The corners of a polygon; `None` when it encloses nothing.
+fn bounds<T: Copy + Into<f64>>(polygon: &[T]) -> Option<[f64; 4]> {
+    is_drawable(polygon.len()).then(|| {
+        let none = [f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY];
+        polygon.as_chunks::<2>().0.iter().fold(none, |[left, top, right, bottom], &[x, y]| {
+            let (x, y) = (x.into(), y.into());
+            [left.min(x), top.min(y), right.max(x), bottom.max(y)]
+        })
+    })
+}
+
 /// Whether a polygon of that many coordinates encloses anything.
-pub(super) fn is_drawable(coordinates: usize) -> bool {
+fn is_drawable(coordinates: usize) -> bool {
     coordinates >= 6 && coordinates.is_multiple_of(2)
 }
 

@@ -21,8 +21,9 @@ use crate::run::{BuildContext, Instance};
 /// Pictures with boxes and masks, annotated in COCO's JSON.
 ///
 /// Pictures are in `<root>/<split>`, annotations in `<root>/annotations/instances_<split>.json`; both can be set apart. Labels
-/// are the ids of the categories, 0 is the background. What cannot be trained on (boxes without extent or outside the
-/// picture) is left out of samples; the report at the start counts it. `builtin:shapes` needs no files.
+/// are the ids of the categories, 0 is the background. What cannot be trained on is left out: pictures whose file is not
+/// there, boxes without extent or outside the picture and, with `masks`, objects without a sound mask; the report at the
+/// start counts all of it. `builtin:shapes` needs no files.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CocoConfig {
@@ -167,15 +168,16 @@ impl Coco {
         let annotations = place(&config.annotations, usual);
         let images = place(&config.images, root.join(&config.split));
         let index = Index::open(&annotations, &LoadOptions { strict: config.strict, ..LoadOptions::default() })?;
+        ensure!(!index.images().is_empty(), "{} names no pictures", annotations.display());
+        let index = index.with_files(&images).with_context(|| {
+            format!("{} needs its pictures; `images` can name another folder", annotations.display())
+        })?;
         let index = select(index, config)?;
-        ensure!(!index.images().is_empty(), "{} has no pictures to use", annotations.display());
-        // One look beforehand spares a wrong folder to be found out by a worker.
-        let first = images.join(&*index.images()[0].file_name);
         ensure!(
-            first.is_file(),
-            "there is no {}, named in {}; set `images` to the folder of the pictures",
-            first.display(),
-            annotations.display()
+            !index.images().is_empty(),
+            "{} has no pictures to use: none has an annotation that can be trained on{}",
+            annotations.display(),
+            if config.masks { "; without masks (`masks = false`) there may be" } else { "" }
         );
         Ok(Coco { index: Arc::new(index), images, masks: config.masks, crowd: config.crowd })
     }
@@ -185,7 +187,7 @@ impl Coco {
 fn select(index: Index, config: &CocoConfig) -> Result<Index> {
     let mut positions: Vec<usize> = (0..index.images().len()).collect();
     if config.empty == Empty::Drop {
-        positions.retain(|&p| index.annotations(p).iter().any(|annotation| is_used(annotation, config.crowd)));
+        positions.retain(|&p| index.annotations(p).iter().any(|a| is_used(a, config.crowd, config.masks)));
     }
     if let Some(limit) = config.limit {
         let drawn = Dice::new(config.seed, 0).choose(positions.len(), limit);
@@ -195,8 +197,8 @@ fn select(index: Index, config: &CocoConfig) -> Result<Index> {
 }
 
 /// Whether an annotation becomes an instance of a sample.
-fn is_used(annotation: &Annotation, crowd: Crowd) -> bool {
-    annotation.box_usable && (crowd == Crowd::Keep || !annotation.crowd)
+fn is_used(annotation: &Annotation, crowd: Crowd, masks: bool) -> bool {
+    annotation.box_usable && (annotation.mask_usable || !masks) && (crowd == Crowd::Keep || !annotation.crowd)
 }
 
 impl Dataset for Coco {
@@ -221,7 +223,7 @@ impl Dataset for Coco {
         let mut boxes = Vec::new();
         let (mut labels, mut areas, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
         let mut masks = Masks { height, width, instances: Vec::new() };
-        for annotation in self.index.annotations(index).iter().filter(|a| is_used(a, self.crowd)) {
+        for annotation in self.index.annotations(index).iter().filter(|a| is_used(a, self.crowd, self.masks)) {
             let Some(corners) = corners(annotation.bbox, height, width) else { continue };
             boxes.push(corners);
             labels.push(i64::from(annotation.category_id));
@@ -275,6 +277,11 @@ impl Dataset for Coco {
         let (images, annotations) = (self.index.images().len(), self.index.annotation_count());
         let categories = self.index.categories().len();
         let mut report = format!("{images} images, {annotations} annotations, {categories} categories");
+        let unmasked = |p| self.index.annotations(p).iter().filter(|a| a.box_usable && !a.mask_usable).count();
+        let unmasked: usize = if self.masks { (0..images).map(unmasked).sum() } else { 0 };
+        if unmasked > 0 {
+            report.push_str(&format!("; {unmasked} annotations without a sound mask are not used"));
+        }
         if !self.index.audit().is_clean() {
             report.push('\n');
             report.push_str(&self.index.audit().to_string());
@@ -376,7 +383,7 @@ mod tests {
         let message = error("coco", json!({ "root": root.path(), "split": "val2017" }));
         assert!(message.contains("instances_val2017.json"), "{message}");
         let message = error("coco", json!({ "root": root.path(), "images": root.path().join("else") }));
-        assert!(message.contains("else/1.png") && message.contains("set `images`"), "{message}");
+        assert!(message.contains("else (such as 1.png)") && message.contains("`images` can name"), "{message}");
         let set = dataset("coco", json!({ "root": root.path() })).unwrap();
         std::fs::write(root.path().join("train2017/2.png"), "cut").unwrap();
         std::fs::copy(root.path().join("train2017/1.png"), root.path().join("train2017/other.png")).unwrap();

@@ -28,11 +28,12 @@ pub struct EvaluateConfig {
     #[serde(default)]
     pub metrics: Vec<Ref<dyn Metric>>,
     /// Iterations, when fewer than the loader has.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_iterations: Option<u64>,
     /// Values recorded under tags of one's own, besides `<metric>/<value>`.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub tags: Vec<Tag>,
 }
 
@@ -120,6 +121,14 @@ impl Process for Evaluate {
             updated.with_context(|| format!("updating {id}"))?;
         }
         Ok(Step { batch, output, values: Vec::new() })
+    }
+
+    fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
+        let batch = batch.to_device(run.device);
+        let mut model = self.model.borrow_mut();
+        model.set_training(false);
+        tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
+        Ok(())
     }
 
     fn completed(&mut self, _state: &EngineState, run: &RunContext) -> Result<()> {

@@ -45,34 +45,36 @@ pub struct TrainConfig {
     /// Gives the batches.
     pub loader: Ref<dyn Loader>,
     /// Epochs in all.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_epochs: Option<u64>,
     /// Iterations in all, over all epochs.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_iterations: Option<u64>,
     /// Iterations in one epoch, when fewer than the loader has.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub epoch_length: Option<u64>,
     /// Iterations between records of losses and learning rate.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "ten")]
     pub log_interval: u64,
     /// What to do when a loss is NaN or infinite.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub on_non_finite: OnNonFinite,
     /// Batches whose gradients are averaged into one optimizer step.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "one")]
     pub accumulate: u64,
     /// Largest norm of all gradients together; larger ones are scaled down to it.
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0, "x-reload" = "hot"))]
     #[serde(default)]
     pub clip_grad_norm: Option<f64>,
     /// Factors of single losses in their sum, by name; 1 where not given.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub loss_weights: BTreeMap<String, f64>,
 }
 
@@ -247,6 +249,24 @@ impl Process for Train {
         }
         let values = self.report(&losses, state, run)?;
         Ok(Step { batch, output, values })
+    }
+
+    /// Not while gradients wait for the optimizer's step.
+    fn at_rest(&self) -> bool {
+        self.pending == 0
+    }
+
+    fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
+        let batch = batch.to_device(run.device);
+        let mut model = self.model.borrow_mut();
+        // Running statistics follow a forward pass in training: they are put back.
+        let state = model.state()?;
+        let kept = State { tensors: state.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect(), ..state };
+        model.set_training(true);
+        let output = tch::no_grad(|| run.autocast(|| model.forward(&batch)));
+        model.load_state(&kept)?;
+        drop(model);
+        self.total(&output??.losses).map(drop)
     }
 
     fn completed(&mut self, _state: &EngineState, _run: &RunContext) -> Result<()> {

@@ -29,15 +29,17 @@ use crate::run::{BuildContext, Instance, RecordValue, RunContext, State, Statefu
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
     /// How many of the newest checkpoints stay.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "two")]
     pub keep_last: usize,
     /// Which checkpoints stay besides, for their quality.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub best: Option<Best>,
     /// What to do when a checkpoint cannot be written, the disk being full: `raise` stops the run, `warn` goes on with the
     /// earlier checkpoints.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub on_error: OnError,
 }
 
@@ -93,7 +95,8 @@ best = { monitor = "metric.accuracy:accuracy", mode = "max" }
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let run = Rc::downgrade(ctx.run);
-        Ok(Instance::handler(Checkpoint { node: ctx.node.clone(), config: self, run, ledger: Ledger::default() }))
+        let ledger = Ledger { judged_by: self.judge(), ..Ledger::default() };
+        Ok(Instance::handler(Checkpoint { node: ctx.node.clone(), config: self, run, ledger }))
     }
 }
 
@@ -101,6 +104,14 @@ crate::register!(CheckpointConfig);
 
 const SAVED: &str = "saved_checkpoint";
 const BEST: &str = "best.json";
+
+impl CheckpointConfig {
+    /// What judges, in words that tell it from others.
+    fn judge(&self) -> Option<String> {
+        let best = self.best.as_ref()?;
+        Some(format!("{} {:?}", best.monitor, best.mode))
+    }
+}
 
 /// The running handler.
 struct Checkpoint {
@@ -214,8 +225,10 @@ impl Stateful for Checkpoint {
 
     fn load_state(&mut self, state: &State) -> Result<()> {
         self.ledger = state.to().context("the checkpoint handler's list of checkpoints")?;
+        self.ledger.judge_by(self.config.judge());
         if let Some(run) = self.run.upgrade() {
-            adopt(&mut self.ledger, &run.folder.checkpoints(), run.clock.get().step);
+            let monitor = self.config.best.as_ref().map(|best| json!([best.monitor, best.mode]));
+            adopt(&mut self.ledger, &run.folder.checkpoints(), monitor.as_ref(), run.clock.get().step);
         }
         Ok(())
     }
@@ -223,8 +236,8 @@ impl Stateful for Checkpoint {
 
 /// Matches a list of checkpoints with what lies in the folder: those that are gone (a resume into another folder) leave it,
 /// those of it that are unknown and not older than the one resumed from (it was saved on Ctrl-C, or they belong to what will
-/// be trained anew) join as the oldest, and values that were measured after the list was saved are taken from `best.json`.
-fn adopt(ledger: &mut Ledger, folder: &Path, resumed: u64) {
+/// be trained anew) join as the oldest, and values that were measured after the list was saved are taken from `best.json`, if it is of the same `judge` (monitor and mode).
+fn adopt(ledger: &mut Ledger, folder: &Path, judge: Option<&serde_json::Value>, resumed: u64) {
     ledger.saved.retain(|saved| folder.join(&saved.name).exists());
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut unknown: Vec<Saved> = entries
@@ -244,6 +257,9 @@ fn adopt(ledger: &mut Ledger, folder: &Path, resumed: u64) {
     ledger.saved.splice(0..0, unknown);
     let text = std::fs::read_to_string(folder.join(BEST)).unwrap_or_default();
     let file: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    if judge != Some(&json!([file["monitor"], file["mode"]])) {
+        return;
+    }
     let judged: Vec<Saved> = serde_json::from_value(file["judged"].clone()).unwrap_or_default();
     for saved in ledger.saved.iter_mut().filter(|saved| !saved.judged) {
         if let Some(known) = judged.iter().find(|known| known.name == saved.name && known.step == saved.step) {

@@ -18,7 +18,8 @@ use crate::run::{BuildContext, Instance, Stateful};
 ///
 /// Call it on `iteration_completed`. On an evaluator ground truth and prediction stand side by side, as
 /// `evaluation/image_<iteration>_<n>`; in training, where a detector gives losses only, the ground truth alone, as
-/// `training/image_<n>`. A model's input is shown after all transforms.
+/// `training/image_<n>`. Masks alone, in the colours of their classes, follow as `…_mask` (ground truth) and
+/// `…_predicted_mask`, where there are any. A model's input is shown after all transforms.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DebugImagesConfig {
@@ -26,15 +27,16 @@ pub struct DebugImagesConfig {
     #[serde(default)]
     pub dataset: Option<Ref<dyn Dataset>>,
     /// The score from which a detection is shown.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     #[serde(default = "half")]
     pub threshold: f64,
     /// Pictures of a batch at most.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "four")]
     pub max_images: usize,
     /// The first part of the tags; `evaluation` or `training` when left out.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub tag: Option<String>,
 }
 
@@ -73,6 +75,9 @@ max_images = 2
 
 crate::register!(DebugImagesConfig);
 
+/// Opacity of masks drawn alone: where they overlap, both are seen.
+const MASK_ALPHA: f32 = 0.8;
+
 /// The running handler.
 struct DebugImages {
     node: NodeId,
@@ -92,18 +97,10 @@ impl Handler for DebugImages {
         let images = step.batch.list(fields::IMAGE)?;
         for (n, image) in images.iter().enumerate().take(self.config.max_images) {
             let image = picture(image)?;
-            let truth = self.draw(&image, &truth(&step.batch, n)?)?;
-            let (drawn, tag) = match found.and_then(|found| found.get(n)) {
-                Some(found) => {
-                    let predicted = self.draw(&image, &predicted(found, self.config.threshold)?)?;
-                    let titles = ["ground truth", "prediction"];
-                    (side_by_side(&truth, &predicted, titles), format!("image_{}_{n}", ctx.state.iteration))
-                }
-                None => (truth, format!("image_{n}")),
-            };
-            let group = if found.is_some() { "evaluation" } else { "training" };
-            let group = self.config.tag.as_deref().unwrap_or(group);
-            emit(ctx.run, &self.node, format!("{group}/{tag}"), drawn)?;
+            let truth = truth(&step.batch, n)?;
+            let found = found.and_then(|found| found.get(n));
+            let found = found.map(|found| predicted(found, self.config.threshold)).transpose()?;
+            self.record(ctx, n, &image, &truth, found.as_ref())?;
         }
         Ok(())
     }
@@ -121,7 +118,38 @@ struct Objects {
 }
 
 impl DebugImages {
-    fn draw(&self, image: &RgbImage, objects: &Objects) -> Result<RgbImage> {
+    /// Records the pictures of image `n` of the batch.
+    fn record(
+        &self,
+        ctx: &EventContext<'_>,
+        n: usize,
+        image: &RgbImage,
+        truth: &Objects,
+        found: Option<&Objects>,
+    ) -> Result<()> {
+        let group = self.config.tag.as_deref().unwrap_or(if found.is_some() { "evaluation" } else { "training" });
+        let options = DrawOptions::default();
+        let drawn = self.draw(image, truth, &options)?;
+        let (drawn, tag) = match found {
+            Some(found) => {
+                let predicted = self.draw(image, found, &options)?;
+                let drawn = side_by_side(&drawn, &predicted, ["ground truth", "prediction"]);
+                (drawn, format!("{group}/image_{}_{n}", ctx.state.iteration))
+            }
+            None => (drawn, format!("{group}/image_{n}")),
+        };
+        emit(ctx.run, &self.node, tag.clone(), drawn)?;
+        for (objects, what) in [(Some(truth), "mask"), (found, "predicted_mask")] {
+            if let Some(objects) = objects.filter(|objects| objects.masks.is_some()) {
+                let black = RgbImage::filled(image.height(), image.width(), [0; 3]);
+                let options = DrawOptions { boxes: false, labels: false, mask_alpha: MASK_ALPHA, ..options.clone() };
+                emit(ctx.run, &self.node, format!("{tag}_{what}"), self.draw(&black, objects, &options)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw(&self, image: &RgbImage, objects: &Objects, options: &DrawOptions) -> Result<RgbImage> {
         let names: Vec<String> = objects.labels.iter().map(|label| self.names.get(*label)).collect();
         let mut instances = Vec::with_capacity(objects.boxes.len());
         for (i, bbox) in objects.boxes.iter().enumerate() {
@@ -141,7 +169,7 @@ impl DebugImages {
                 crowd: objects.crowd.get(i) == Some(&1),
             });
         }
-        Ok(draw_instances(image, &instances, &DrawOptions::default()))
+        Ok(draw_instances(image, &instances, options))
     }
 }
 
@@ -237,9 +265,22 @@ mod tests {
         test.call(&handler, "iteration_completed", Some(&step(true))).unwrap();
         let records = records(&test);
         let tags: Vec<&str> = records.iter().map(|record| record["tag"].as_str().unwrap()).collect();
-        assert_eq!(tags, ["training/image_0", "training/image_1", "evaluation/image_7_0", "evaluation/image_7_1"]);
+        let expected = [
+            "training/image_0",
+            "training/image_0_mask",
+            "training/image_1",
+            "training/image_1_mask",
+            "evaluation/image_7_0",
+            "evaluation/image_7_0_mask",
+            "evaluation/image_7_0_predicted_mask",
+            "evaluation/image_7_1",
+            "evaluation/image_7_1_mask",
+            "evaluation/image_7_1_predicted_mask",
+        ];
+        assert_eq!(tags, expected);
         let width = |i: usize| records[i]["value"]["width"].as_u64().unwrap();
-        assert!(width(2) > 2 * width(0), "{} beside {}", width(2), width(0));
+        assert!(width(4) > 2 * width(0), "{} beside {}", width(4), width(0));
+        assert_eq!(width(5), width(0));
     }
 
     #[test]

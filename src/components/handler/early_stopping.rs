@@ -24,14 +24,15 @@ pub struct EarlyStoppingConfig {
     /// Whether the value should fall (`min`) or rise (`max`).
     pub mode: Mode,
     /// Calls without an improvement after which the engine stops.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "five")]
     pub patience: u64,
     /// How much better than the best a value must be, in its own unit.
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     #[serde(default)]
     pub min_delta: f64,
     /// The engine that stops: the trainer.
+    #[schemars(extend("x-reload" = "hot"))]
     pub engine: Ref<Engine>,
 }
 

@@ -17,9 +17,11 @@ use crate::run::{BuildContext, Instance, RecordValue, Stateful};
 #[serde(deny_unknown_fields)]
 pub struct HParamsConfig {
     /// Names and values: numbers, texts, booleans.
+    #[schemars(extend("x-reload" = "hot"))]
     pub settings: Map<String, Value>,
     /// The values by which runs are compared, such as `metric.accuracy:accuracy`.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub metrics: Vec<ValueRef>,
 }
 

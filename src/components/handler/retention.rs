@@ -24,9 +24,20 @@ pub struct Saved {
 pub struct Ledger {
     /// The checkpoints.
     pub saved: Vec<Saved>,
+    /// The value that judged them, with its mode. Judgements by another value are of no use.
+    #[serde(default)]
+    pub judged_by: Option<String>,
 }
 
 impl Ledger {
+    /// Forgets all judgements when another value judges from now on.
+    pub fn judge_by(&mut self, judge: Option<String>) {
+        if self.judged_by.is_some() && self.judged_by != judge {
+            self.saved.iter_mut().for_each(|saved| (saved.value, saved.judged) = (None, false));
+        }
+        self.judged_by = judge;
+    }
+
     /// Adds the newest checkpoint, in place of one of the same name.
     pub fn add(&mut self, name: &str, step: u64) {
         self.saved.retain(|saved| saved.name != name);

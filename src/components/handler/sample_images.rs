@@ -25,11 +25,12 @@ pub struct SampleImagesConfig {
     #[serde(default)]
     pub dataset: Option<Ref<dyn Dataset>>,
     /// Pictures of a batch at most.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "sixteen")]
     pub max_images: usize,
     /// The record's tag.
     #[serde(default = "samples")]
+    #[schemars(extend("x-reload" = "hot"))]
     pub tag: String,
 }
 

@@ -21,6 +21,7 @@ use crate::run::{BuildContext, Instance, State, Stateful};
 #[serde(deny_unknown_fields)]
 pub struct TimeLimitConfig {
     /// The time, such as `"90s"`, `"10m"` or `"1h30m"`.
+    #[schemars(extend("x-reload" = "hot"))]
     pub limit: Duration,
 }
 

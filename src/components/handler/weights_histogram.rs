@@ -19,6 +19,7 @@ pub struct WeightsHistogramConfig {
     pub model: Ref<dyn Model>,
     /// Only parameters whose name starts with one of these; all when empty.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub prefixes: Vec<String>,
 }
 

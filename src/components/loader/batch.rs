@@ -12,7 +12,7 @@ use crate::components::transform::Transform;
 use crate::data::order::{Order, aspect_ratio_group};
 use crate::data::pool::{Pool, Stop};
 use crate::data::random::{Purpose, stream};
-use crate::data::{Batch, Sample};
+use crate::data::{Batch, Sample, collate};
 use crate::fault::guarded;
 use crate::registry::{Component, Kind, Property, PropertyType, Ref};
 use crate::run::{BuildContext, Instance, State, Stateful};
@@ -175,7 +175,7 @@ impl Source {
             let mut rng = stream(self.seed, Purpose::Batch, epoch, position as u64);
             samples = transform.apply_batch(samples, &mut rng).context("transforming a batch")?;
         }
-        Ok(Made { batch: Some(Batch::collate(samples)?), skipped })
+        Ok(Made { batch: Some(collate(samples)?), skipped })
     }
 }
 

@@ -82,7 +82,7 @@ impl<N: Network> Classifier<N> {
         weights: Option<&Path>,
         run: &RunContext,
     ) -> Result<Self> {
-        if let Some(path) = weights {
+        if let Some(path) = weights.filter(|_| run.initial_weights.get()) {
             load_weights(&store, path)?;
         }
         store.to(run.device)?;

@@ -23,28 +23,32 @@ pub struct AdamConfig {
     pub model: Ref<dyn Model>,
     /// Learning rate.
     #[serde(default = "default_lr")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub lr: f64,
     /// Decay rates of the two moments.
     #[serde(default = "default_betas")]
+    #[schemars(extend("x-reload" = "hot"))]
     pub betas: [f64; 2],
     /// Added to the denominator.
     #[serde(default = "default_eps")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub eps: f64,
     /// L2 penalty, added to the gradient. See `adamw` for decay apart from it.
     #[serde(default)]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub weight_decay: f64,
     /// Divide by the largest second moment so far (Reddi et al. 2018).
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub amsgrad: bool,
     /// Parameters with settings of their own. The first table whose `match` fits takes a parameter.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub groups: Vec<GroupConfig>,
     /// Parameters without weight decay, in every group: patterns such as `*.bias`, and `norm` for the weights and biases
     /// of normalisation layers.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub no_weight_decay: Vec<String>,
 }
 

@@ -23,28 +23,32 @@ pub struct SgdConfig {
     pub model: Ref<dyn Model>,
     /// Learning rate.
     #[serde(default = "default_lr")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub lr: f64,
     /// Momentum; 0 is none.
     #[serde(default)]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub momentum: f64,
     /// Part of the gradient that does not enter the momentum.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub dampening: f64,
     /// L2 penalty, added to the gradient.
     #[serde(default)]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub weight_decay: f64,
     /// Nesterov's momentum; needs a momentum and no dampening.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub nesterov: bool,
     /// Parameters with settings of their own. The first table whose `match` fits takes a parameter.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub groups: Vec<GroupConfig>,
     /// Parameters without weight decay, in every group: patterns such as `*.bias`, and `norm` for the weights and biases
     /// of normalisation layers.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub no_weight_decay: Vec<String>,
 }
 

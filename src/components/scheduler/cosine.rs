@@ -20,11 +20,11 @@ pub struct CosineConfig {
     /// The optimizer that is driven.
     pub optimizer: Ref<dyn Optimizer>,
     /// Steps until the lowest rate.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub t_max: u64,
     /// The lowest rate.
     #[serde(default)]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub eta_min: f64,
 }
 

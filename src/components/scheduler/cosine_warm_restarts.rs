@@ -19,15 +19,15 @@ pub struct CosineWarmRestartsConfig {
     /// The optimizer that is driven.
     pub optimizer: Ref<dyn Optimizer>,
     /// Steps of the first cycle.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub t_0: u64,
     /// How many times longer each cycle is than the one before.
     #[serde(default = "default_t_mult")]
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub t_mult: u64,
     /// The lowest rate.
     #[serde(default)]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub eta_min: f64,
 }
 

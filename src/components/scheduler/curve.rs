@@ -81,7 +81,7 @@ impl<C: Curve> Stateful for Scheduled<C> {
 }
 
 /// The optimizer for writing.
-pub(super) fn borrow<'a>(
+pub(crate) fn borrow<'a>(
     optimizer: &'a Shared<dyn Optimizer>,
     node: &NodeId,
 ) -> Result<RefMut<'a, dyn Optimizer + 'static>> {
@@ -90,7 +90,7 @@ pub(super) fn borrow<'a>(
 
 /// Sets the factor by which `node` brings the group from its configured rate to `lr`. A group with rate 0 is frozen and
 /// stays so.
-pub(super) fn set_factor(group: &mut ParamGroup, node: &NodeId, lr: f64) {
+pub(crate) fn set_factor(group: &mut ParamGroup, node: &NodeId, lr: f64) {
     let factor = if group.base_lr == 0.0 { 1.0 } else { lr / group.base_lr };
     group.factors.insert(node.clone(), factor);
 }

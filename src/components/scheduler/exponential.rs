@@ -18,7 +18,7 @@ pub struct ExponentialConfig {
     /// The optimizer that is driven.
     pub optimizer: Ref<dyn Optimizer>,
     /// What the rate is multiplied by each step.
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub gamma: f64,
 }
 

@@ -20,11 +20,11 @@ pub struct LinearWarmupConfig {
     /// The optimizer that is driven.
     pub optimizer: Ref<dyn Optimizer>,
     /// Steps until the full rate.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub iterations: u64,
     /// The part of the rate to start from.
     #[serde(default = "default_start_factor")]
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub start_factor: f64,
 }
 

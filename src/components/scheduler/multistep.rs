@@ -19,10 +19,11 @@ pub struct MultiStepConfig {
     /// The optimizer that is driven.
     pub optimizer: Ref<dyn Optimizer>,
     /// Steps at which the rate decays. A step named twice decays twice.
+    #[schemars(extend("x-reload" = "hot"))]
     pub milestones: Vec<u64>,
     /// What the rate is multiplied by.
     #[serde(default = "default_gamma")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub gamma: f64,
 }
 

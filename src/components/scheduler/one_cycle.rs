@@ -20,40 +20,43 @@ pub struct OneCycleConfig {
     /// The optimizer that is driven.
     pub optimizer: Ref<dyn Optimizer>,
     /// Steps of the whole cycle.
-    #[schemars(range(min = 2))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 2))]
     pub total_steps: u64,
     /// The highest rate, the same for all parameter groups. Left out: each group's own rate.
     #[serde(default)]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub max_lr: Option<f64>,
     /// The part of the steps in which the rate rises.
     #[serde(default = "default_pct_start")]
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub pct_start: f64,
     /// The shape of the way between two rates.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub anneal_strategy: Anneal,
     /// Whether momentum (Adam: the first beta) falls while the rate rises and rises while it falls.
     #[serde(default = "default_cycle_momentum")]
+    #[schemars(extend("x-reload" = "hot"))]
     pub cycle_momentum: bool,
     /// The lowest momentum.
     #[serde(default = "default_base_momentum")]
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub base_momentum: f64,
     /// The highest momentum.
     #[serde(default = "default_max_momentum")]
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub max_momentum: f64,
     /// The highest rate over the first one.
     #[serde(default = "default_div_factor")]
-    #[schemars(range(min = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1.0))]
     pub div_factor: f64,
     /// The first rate over the last one.
     #[serde(default = "default_final_div_factor")]
-    #[schemars(range(min = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1.0))]
     pub final_div_factor: f64,
     /// Whether the rate first falls back to the start, mirroring its rise, and only then to the end.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub three_phase: bool,
 }
 

@@ -19,9 +19,11 @@ pub struct PiecewiseLinearConfig {
     pub optimizer: Ref<dyn Optimizer>,
     /// Points `[step, value]`, steps rising. Values are learning rates, the same for all parameter groups, or multiples of
     /// each group's own rate when `relative` is set.
+    #[schemars(extend("x-reload" = "hot"))]
     pub points: Vec<(u64, f64)>,
     /// Whether values are multiples of the configured rate.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub relative: bool,
 }
 

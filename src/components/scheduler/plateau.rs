@@ -30,28 +30,31 @@ pub struct PlateauConfig {
     pub mode: Mode,
     /// What the rate is multiplied by; below 1.
     #[serde(default = "default_factor")]
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub factor: f64,
     /// Steps without an improvement that are borne.
     #[serde(default = "default_patience")]
+    #[schemars(extend("x-reload" = "hot"))]
     pub patience: u64,
     /// How much better than the best a value must be.
     #[serde(default = "default_threshold")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub threshold: f64,
     /// Whether the threshold is a part of the best value (`rel`) or a difference (`abs`).
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub threshold_mode: ThresholdMode,
     /// Steps after a decay in which nothing is counted.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub cooldown: u64,
     /// The lowest rate. Other schedulers of the optimizer multiply on top of it.
     #[serde(default)]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub min_lr: f64,
     /// A decay by less than this is left out.
     #[serde(default = "default_eps")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub eps: f64,
 }
 

@@ -18,11 +18,11 @@ pub struct PolynomialConfig {
     /// The optimizer that is driven.
     pub optimizer: Ref<dyn Optimizer>,
     /// Steps until the rate is zero.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub total_iters: u64,
     /// The polynomial's power; 1 is a straight line.
     #[serde(default = "default_power")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub power: f64,
 }
 

@@ -18,11 +18,11 @@ pub struct StepConfig {
     /// The optimizer that is driven.
     pub optimizer: Ref<dyn Optimizer>,
     /// Steps between two decays.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub step_size: u64,
     /// What the rate is multiplied by.
     #[serde(default = "default_gamma")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub gamma: f64,
 }
 

@@ -26,9 +26,10 @@ use super::Sink;
 pub struct ConsoleConfig {
     /// Nodes whose records are shown; all when empty.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub inputs: Vec<Source>,
     /// Seconds between plain lines where the output is not a terminal.
-    #[schemars(range(min = 0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0))]
     #[serde(default = "ten")]
     pub interval: f64,
 }

@@ -22,9 +22,11 @@ use super::Sink;
 #[serde(deny_unknown_fields)]
 pub struct JsonLinesConfig {
     /// The file.
+    #[schemars(extend("x-reload" = "hot"))]
     pub path: PathValue,
     /// Nodes whose records are written; all when empty.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub inputs: Vec<Source>,
 }
 

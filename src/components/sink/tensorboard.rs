@@ -24,9 +24,11 @@ use super::Sink;
 pub struct TensorBoardConfig {
     /// The folder; `tensorboard` in the run's folder when left out.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub dir: Option<PathValue>,
     /// Nodes whose records are written; all when empty.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub inputs: Vec<Source>,
 }
 

@@ -27,29 +27,10 @@ pub mod to_float;
 
 use std::sync::Arc;
 
-use anyhow::Result;
+pub use pipe_plugin::Transform;
 
-use crate::data::{Sample, SampleRng};
 use crate::registry::{Kind, PortKind};
 use crate::run::Instance;
-
-/// A function from sample to sample, called from worker threads. It acts on fields by their type and keeps them
-/// consistent: what moves the image moves its boxes, masks and keypoints.
-pub trait Transform: Send + Sync {
-    /// Changes one sample. All chance comes from `rng`.
-    ///
-    /// # Errors
-    /// When the sample lacks what the transform needs.
-    fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample>;
-
-    /// Changes the samples of one batch together, after [`Transform::apply`] (mixup, copy-paste).
-    ///
-    /// # Errors
-    /// As [`Transform::apply`].
-    fn apply_batch(&self, samples: Vec<Sample>, _rng: &mut SampleRng) -> Result<Vec<Sample>> {
-        Ok(samples)
-    }
-}
 
 impl PortKind for dyn Transform {
     const KIND: Kind = Kind::Transform;

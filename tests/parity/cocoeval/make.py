@@ -123,4 +123,5 @@ def main():
     path.write_text(json.dumps(runs, indent=1) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,10 @@
 //! nearest-neighbour resizing and warps of the window give exactly the pixels that they would give of the whole plane, and
 //! cost as much as the object is large. The whole planes `[N, H, W]` are painted once, when a batch is made.
 
+use serde::{Deserialize, Serialize};
+
 /// Instance masks of one image.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Masks {
     /// Height of the image in pixels.
     pub height: usize,
@@ -16,7 +18,7 @@ pub struct Masks {
 }
 
 /// The mask of one instance: a window of the image; everything outside it is background.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mask {
     /// First column of the window.
     pub left: usize,
@@ -27,6 +29,7 @@ pub struct Mask {
     /// Rows of the window.
     pub height: usize,
     /// `height * width` values, 0 or 1, row by row.
+    #[serde(with = "serde_bytes")]
     pub bits: Vec<u8>,
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 /// Names of sample and output fields, such as `image` or `masks`; the standard ones are in [`crate::data::fields`].
 pub type FieldSet = BTreeSet<String>;
 
@@ -9,7 +11,7 @@ pub type FieldSet = BTreeSet<String>;
 ///
 /// A dataset only adds; a transform needs, adds and removes; a model needs fields of the batch and adds outputs; a metric
 /// needs both. Loaders and engines have no contract of their own: they join those of their ports.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contract {
     /// Fields that must be there.
     pub needs: FieldSet,
@@ -57,7 +59,7 @@ impl Contract {
 }
 
 /// The type of a property that other nodes may read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PropertyType {
     /// A whole number.
     Integer,

@@ -1,7 +1,9 @@
 //! Pictures on the CPU, as workers handle them before batches are made.
 
+use serde::{Deserialize, Serialize};
+
 /// A picture, rows first, channels interleaved (HWC).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Image {
     /// Height in pixels.
     pub height: usize,
@@ -14,10 +16,10 @@ pub struct Image {
 }
 
 /// Pixel values: bytes as decoded, or floats after normalisation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Pixels {
     /// 0..=255.
-    U8(Vec<u8>),
+    U8(#[serde(with = "serde_bytes")] Vec<u8>),
     /// 0..1 before normalisation, any range after it.
     F32(Vec<f32>),
 }

@@ -1,14 +1,15 @@
 //! One sample: named, typed fields, so that transforms act by type.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use super::fields;
-use super::image::Image;
+use super::image::{Image, Pixels};
 use super::masks::Masks;
 
 /// The value of one field.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Field {
     /// A picture.
     Image(Image),
@@ -37,6 +38,7 @@ pub enum Field {
         /// Width in pixels.
         width: usize,
         /// `height * width` classes.
+        #[serde(with = "serde_bytes")]
         classes: Vec<u8>,
     },
 }
@@ -52,6 +54,37 @@ impl Field {
             Field::Numbers(values) => Some(values.len()),
             _ => None,
         }
+    }
+
+    /// Whether sizes and numbers of values agree; what was made elsewhere is not trusted to.
+    fn check(&self) -> Result<()> {
+        match self {
+            Field::Image(image) => {
+                let values = match &image.pixels {
+                    Pixels::U8(bytes) => bytes.len(),
+                    Pixels::F32(values) => values.len(),
+                };
+                let (height, width, channels) = (image.height, image.width, image.channels);
+                ensure!(
+                    values == height * width * channels,
+                    "a picture of {height} by {width} with {channels} channels has {values} values"
+                );
+            }
+            Field::Masks(masks) => {
+                for mask in &masks.instances {
+                    let inside = mask.left + mask.width <= masks.width && mask.top + mask.height <= masks.height;
+                    ensure!(
+                        inside && mask.bits.len() == mask.width * mask.height,
+                        "a mask's window does not fit its values or the picture"
+                    );
+                }
+            }
+            Field::Segmentation { height, width, classes } => {
+                ensure!(classes.len() == height * width, "{} classes for {height} by {width} pixels", classes.len());
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn keep_instances(&mut self, keep: &[bool]) {
@@ -72,7 +105,7 @@ fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
 }
 
 /// One sample: fields by name, in the order in which they were added.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Sample {
     fields: IndexMap<String, Field>,
 }
@@ -157,6 +190,16 @@ impl Sample {
                 field.keep_instances(keep);
             }
         }
+    }
+
+    /// Whether the fields are whole: pictures with as many values as pixels, masks inside them.
+    ///
+    /// # Errors
+    /// The first field that is not.
+    pub fn check(&self) -> Result<()> {
+        self.iter().try_for_each(|(name, field)| {
+            field.check().map_err(|e| e.context(format!("field `{name}` of sample {}", self.source())))
+        })
     }
 
     /// Where the sample came from, for messages.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::registry::NodeId;
+use crate::kind::NodeId;
 
 /// Something measured.
 #[derive(Debug, Clone)]

@@ -1,0 +1,14 @@
+//! Samples with typed fields, and batches.
+
+pub mod batch;
+pub mod fields;
+pub mod image;
+pub mod masks;
+pub mod random;
+pub mod sample;
+
+pub use batch::{Batch, BatchField, Detections};
+pub use image::{Image, Pixels};
+pub use masks::{Mask, Masks};
+pub use random::SampleRng;
+pub use sample::{Field, Sample};

@@ -1,0 +1,91 @@
+//! Metrics: numbers computed over an evaluation.
+
+use std::cell::RefCell;
+
+use anyhow::Result;
+
+use super::model::ModelOutput;
+use super::state::{Deferred, serve_state};
+use crate::Kind;
+use crate::boundary::{Input, Remote, no_method};
+use crate::data::Batch;
+use crate::message::{Message, Wire};
+use crate::state::{State, Stateful};
+
+const RESET: u32 = 1;
+const UPDATE: u32 = 2;
+const COMPUTE: u32 = 3;
+
+/// What a metric says at the end.
+#[derive(Debug, Default)]
+pub struct MetricReport {
+    /// Named values: those that [`crate::Component::values`] declared, then any others (per class).
+    pub values: Vec<(String, f64)>,
+    /// A longer text for the console and text sinks, such as the 12 COCO lines.
+    pub text: Option<String>,
+}
+
+/// Numbers computed over an evaluation: reset, updated batch by batch, computed.
+pub trait Metric: Stateful {
+    /// Forgets everything.
+    fn reset(&mut self);
+
+    /// Takes in one batch and what the model made of it.
+    ///
+    /// # Errors
+    /// When a field is missing or of another shape.
+    fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()>;
+
+    /// The values over all updates since the reset. A metric without data says NaN.
+    ///
+    /// # Errors
+    /// When the values cannot be computed.
+    fn compute(&mut self) -> Result<MetricReport>;
+}
+
+pub(crate) fn serve(metric: &RefCell<Box<dyn Metric>>, method: u32, mut input: Input<'_>) -> Result<Message> {
+    let metric = &mut **metric.try_borrow_mut()?;
+    let from = &mut input.reader;
+    match method {
+        RESET => metric.reset(),
+        UPDATE => metric.update(&Batch::unpack(from)?, &ModelOutput::unpack(from)?)?,
+        COMPUTE => return Message::of(&metric.compute()?),
+        other => return serve_state(metric, other, input).unwrap_or_else(|| Err(no_method(Kind::Metric, other))),
+    }
+    Ok(Message::default())
+}
+
+/// A metric of the other side, as the program uses it.
+pub struct RemoteMetric(Deferred);
+
+impl RemoteMetric {
+    pub(crate) fn new(remote: Remote) -> RemoteMetric {
+        RemoteMetric(Deferred::new(remote))
+    }
+}
+
+impl Stateful for RemoteMetric {
+    fn state(&self) -> Result<State> {
+        self.0.state()
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.0.load_state(state)
+    }
+}
+
+impl Metric for RemoteMetric {
+    fn reset(&mut self) {
+        self.0.tell(RESET, Ok(Message::default()));
+    }
+
+    fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()> {
+        let mut message = Message::of(batch)?;
+        output.pack(&mut message)?;
+        self.0.call(UPDATE, &message).map(drop)
+    }
+
+    fn compute(&mut self) -> Result<MetricReport> {
+        MetricReport::unpack(&mut self.0.call(COMPUTE, &Message::default())?.reader())
+    }
+}

@@ -1,0 +1,114 @@
+//! Models: losses in training, outputs in evaluation.
+
+use std::cell::RefCell;
+
+use anyhow::{Result, bail};
+use indexmap::IndexMap;
+use tch::Tensor;
+
+use super::state::{Deferred, serve_state};
+use crate::Kind;
+use crate::boundary::{Input, Remote, no_method};
+use crate::data::Batch;
+use crate::message::{Message, Wire};
+use crate::state::{State, Stateful};
+
+const FORWARD: u32 = 1;
+const SET_TRAINING: u32 = 2;
+const PARAMETERS: u32 = 3;
+
+/// What a model makes of a batch.
+#[derive(Debug, Default)]
+pub struct ModelOutput {
+    /// Named scalar losses. In training at least one; in evaluation those that the batch's targets allow.
+    pub losses: IndexMap<String, Tensor>,
+    /// Outputs by field name (`logits`, `detections`), in evaluation; classifiers give them in training too.
+    pub outputs: Batch,
+}
+
+impl ModelOutput {
+    /// The same output, its tensors shared.
+    pub fn shallow_clone(&self) -> ModelOutput {
+        let losses = self.losses.iter().map(|(name, loss)| (name.clone(), loss.shallow_clone())).collect();
+        ModelOutput { losses, outputs: self.outputs.shallow_clone() }
+    }
+}
+
+/// A network with its losses.
+///
+/// Its saved state's tensors are its `state_dict`, under torchvision's names.
+pub trait Model: Stateful {
+    /// Switches dropout, batch norm and the like between training and evaluation.
+    fn set_training(&mut self, training: bool);
+
+    /// Runs the model on a batch that lies on the model's device.
+    ///
+    /// # Errors
+    /// When the batch does not fit: which field or sample, and why.
+    fn forward(&mut self, batch: &Batch) -> Result<ModelOutput>;
+
+    /// Moves an average towards the weights of the model that it is made of: `average += momentum · (weights − average)`.
+    /// Whole numbers are copied, and so is every buffer where `copy_buffers` says it.
+    ///
+    /// # Errors
+    /// When this model is no average of another.
+    fn average(&mut self, _momentum: f64, _copy_buffers: bool) -> Result<()> {
+        bail!("it is no average of another model; `model.ema` is one")
+    }
+
+    /// Trainable parameters by name, in the order of the state dict: the same tensors as long as the model lives.
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+}
+
+pub(crate) fn serve(model: &RefCell<Box<dyn Model>>, method: u32, mut input: Input<'_>) -> Result<Message> {
+    let model = &mut **model.try_borrow_mut()?;
+    match method {
+        FORWARD => Message::of(&model.forward(&Batch::unpack(&mut input.reader)?)?),
+        SET_TRAINING => {
+            model.set_training(input.reader.get()?);
+            Ok(Message::default())
+        }
+        PARAMETERS => Message::of(&model.parameters()),
+        other => serve_state(model, other, input).unwrap_or_else(|| Err(no_method(Kind::Model, other))),
+    }
+}
+
+/// A model of the other side, as the program uses it.
+pub struct RemoteModel {
+    remote: Deferred,
+    parameters: Vec<(String, Tensor)>,
+}
+
+impl RemoteModel {
+    pub(crate) fn new(remote: Remote) -> Result<RemoteModel> {
+        let answer = remote.call(PARAMETERS, &Message::default())?;
+        let parameters = Vec::unpack(&mut answer.reader())?;
+        drop(answer);
+        Ok(RemoteModel { remote: Deferred::new(remote), parameters })
+    }
+}
+
+impl Stateful for RemoteModel {
+    fn state(&self) -> Result<State> {
+        self.remote.state()
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.remote.load_state(state)
+    }
+}
+
+impl Model for RemoteModel {
+    fn set_training(&mut self, training: bool) {
+        self.remote.tell(SET_TRAINING, Message::plain(&training));
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
+        let answer = self.remote.call(FORWARD, &Message::of(batch)?)?;
+        ModelOutput::unpack(&mut answer.reader())
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+}

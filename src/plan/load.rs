@@ -1,0 +1,122 @@
+//! From a file to a plan: read, checked, secrets masked.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Plan;
+use crate::diagnostic::{Diagnostics, Sources};
+use crate::document::{Document, LoadOptions, Node};
+use crate::registry::plugins;
+
+/// What a pipeline is read from: the file and what the command line changes in it.
+#[derive(Debug, Clone)]
+pub struct PipelineSource {
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// `--profile NAME`.
+    pub profile: Option<String>,
+    /// The arguments of each `--set`, in order.
+    pub sets: Vec<String>,
+    /// The folder that relative paths start from, where that is not the file's own.
+    pub base: Option<PathBuf>,
+}
+
+/// A pipeline as far as it could be read.
+pub struct Loaded {
+    /// The texts that were read.
+    pub sources: Sources,
+    /// The resolved document.
+    pub document: Option<Document>,
+    /// The plan, where there are no errors.
+    pub plan: Option<Plan>,
+    /// What was found.
+    pub diagnostics: Diagnostics,
+    /// The files that it was made of.
+    pub snapshot: Snapshot,
+    /// Time taken for reading and checking.
+    pub elapsed: Duration,
+}
+
+/// The files that a pipeline was made of, as they were read: two snapshots are equal when nothing was edited.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The text of each file, or why it could not be read.
+    pub files: BTreeMap<PathBuf, Result<String, io::ErrorKind>>,
+    /// Size and time of each library under `[plugins] paths`; nothing where there is no such file.
+    pub libraries: BTreeMap<PathBuf, Option<(u64, SystemTime)>>,
+}
+
+impl PipelineSource {
+    /// Reads and checks the pipeline from the disk.
+    pub fn load(&self) -> Loaded {
+        self.load_with(&|path| std::fs::read_to_string(path))
+    }
+
+    /// Reads and checks the pipeline from files that were read before. The time of libraries is looked at anew.
+    pub fn load_snapshot(&self, snapshot: &Snapshot) -> Loaded {
+        self.load_with(&|path| match snapshot.files.get(path) {
+            Some(Ok(text)) => Ok(text.clone()),
+            Some(Err(kind)) => Err((*kind).into()),
+            None => std::fs::read_to_string(path),
+        })
+    }
+
+    /// Reads the files, without checking them.
+    pub fn snapshot(&self) -> Snapshot {
+        self.read(&|path| std::fs::read_to_string(path)).3
+    }
+
+    fn load_with(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> Loaded {
+        let start = Instant::now();
+        let (mut document, sources, mut diagnostics, snapshot) = self.read(read);
+        let mut plan = None;
+        if let Some(document) = &mut document {
+            diagnostics.merge(plugins::load_from(document, &sources));
+            let (checked, found, secrets) = Plan::with_secrets(document, &sources);
+            diagnostics.merge(found);
+            plan = checked.filter(|_| !diagnostics.has_errors());
+            for secret in secrets {
+                document.redact(&secret);
+            }
+        }
+        Loaded { sources, document, plan, diagnostics, snapshot, elapsed: start.elapsed() }
+    }
+
+    fn read(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> (Option<Document>, Sources, Diagnostics, Snapshot) {
+        let mut sources = Sources::new(std::env::current_dir().unwrap_or_default());
+        let files = RefCell::new(BTreeMap::new());
+        let remembered = |path: &Path| {
+            let text = read(path);
+            let kept = text.as_ref().map_err(io::Error::kind).cloned();
+            files.borrow_mut().insert(path.to_owned(), kept);
+            text
+        };
+        let options = LoadOptions {
+            profile: self.profile.clone(),
+            sets: self.sets.clone(),
+            base: self.base.clone(),
+            read: &remembered,
+            ..LoadOptions::default()
+        };
+        let (document, diagnostics) = Document::load(&self.file, &options, &mut sources);
+        let libraries = document.as_ref().map(|document| libraries(document, &sources)).unwrap_or_default();
+        let libraries = libraries.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
+        let snapshot = Snapshot { files: files.into_inner(), libraries };
+        (document, sources, diagnostics, snapshot)
+    }
+}
+
+/// The libraries under `[plugins] paths`.
+fn libraries(document: &Document, sources: &Sources) -> Vec<PathBuf> {
+    let paths = document.root().get("plugins").and_then(Node::as_table).and_then(|table| table.get("paths"));
+    let paths = paths.and_then(Node::as_array).unwrap_or_default();
+    paths.iter().filter_map(|node| Some(sources.folder(node.location.source).join(node.as_str()?))).collect()
+}
+
+fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
+}

@@ -1,0 +1,48 @@
+//! What a changed option means to a run that goes on.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+/// What a changed option means to a run that goes on.
+///
+/// An option says it in its schema: `#[schemars(extend("x-reload" = "hot"))]` on the field. Without the mark it is
+/// [`Reload::Rebuild`], which is always right, if not always gentle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reload {
+    /// Holds from the next iteration on; the node keeps its state.
+    Hot,
+    /// The node is built anew: a model keeps the weights that fit, data change at the next epoch.
+    Rebuild,
+    /// Cannot change while the run goes on; the edit is refused.
+    Fixed,
+}
+
+impl Reload {
+    /// All of them, the gentlest first.
+    pub const ALL: [Reload; 3] = [Reload::Hot, Reload::Rebuild, Reload::Fixed];
+
+    /// As it is written in a schema.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reload::Hot => "hot",
+            Reload::Rebuild => "rebuild",
+            Reload::Fixed => "fixed",
+        }
+    }
+
+    /// The mark of one option in the schema of a table.
+    pub fn of_option(schema: &Json, option: &str) -> Reload {
+        let mark = schema.get("properties").and_then(|all| all.get(option)).and_then(|one| one.get("x-reload"));
+        let mark = mark.and_then(Json::as_str);
+        Reload::ALL.into_iter().find(|class| Some(class.as_str()) == mark).unwrap_or(Reload::Rebuild)
+    }
+}
+
+impl fmt::Display for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,240 @@
+"""`pipe predict` beside torchvision 0.26: the same weights, the same pictures, the same detections?
+
+    python3 tests/parity/predict/compare.py --pipe target/release/pipe --images FOLDER [--count 20] [--device cuda]
+
+Needs torch and torchvision only. Weights cannot be downloaded everywhere, so they are made here, from a fixed seed: norms
+are fitted to the pictures and the last layers scaled until scores, boxes and masks have a spread like a trained model's.
+Each model is saved as a `.pth`; `pipe predict --raw` and torchvision then see the same files. Compared are, detection by
+detection in torchvision's order: label, box (0.01 px), score (1e-4), mask probabilities (1e-3), and the results file.
+Exit status 1 when something differs by more.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+import torchvision
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, RPNHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+from torchvision.ops import FrozenBatchNorm2d
+
+CLASSES = 91
+BOX, SCORE, MASK = 0.01, 1e-4, 1e-3
+CASES = {
+    "resnet18": dict(backbone="resnet18"),
+    "resnet50": dict(backbone="resnet50"),
+    "resnet101": dict(backbone="resnet101"),
+    "resnet50_v2": dict(backbone="resnet50", v2=True),
+    "faster_resnet34": dict(backbone="resnet34", masks=False),
+}
+
+
+def build(backbone, v2=False, masks=True, frozen=True, **options):
+    """A detector as torchvision's `maskrcnn_resnet50_fpn` and `_v2` make it, of any backbone."""
+    norm = torch.nn.BatchNorm2d
+    body = getattr(torchvision.models, backbone)(norm_layer=FrozenBatchNorm2d if frozen and not v2 else norm)
+    body = _resnet_fpn_extractor(body, 5, norm_layer=norm if v2 else None)
+    options["num_classes"] = CLASSES
+    if v2:
+        options["rpn_head"] = RPNHead(256, 3, conv_depth=2)
+        options["box_head"] = FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], norm_layer=norm)
+    if not masks:
+        return FasterRCNN(body, **options)
+    if v2:
+        options["mask_head"] = MaskRCNNHeads(256, [256] * 4, 1, norm_layer=norm)
+    return MaskRCNN(body, **options)
+
+
+def spread(layer, std, run):
+    """Scales a layer's weights so that what it gives in `run` has this standard deviation."""
+    given = []
+    hook = layer.register_forward_hook(lambda _m, _i, out: given.append(out.detach().flatten()))
+    run()
+    hook.remove()
+    layer.weight.mul_(std / torch.cat(given).std().clamp_min(1e-12))
+
+
+@torch.no_grad()
+def make_weights(case, pictures, seed, **options):
+    """A state dict with which the model finds things, if not the right ones."""
+    torch.manual_seed(seed)
+    # Norms that can be fitted; frozen ones have the same names but the count of batches.
+    model = build(**case, frozen=False, **options).eval()
+
+    def run():
+        model(pictures)
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+            module.train()
+    run()
+    model.eval()
+    heads = model.roi_heads
+    spread(model.rpn.head.cls_logits, 2.0, run)
+    spread(model.rpn.head.bbox_pred, 0.3, run)
+    spread(heads.box_predictor.cls_score, 2.5, run)
+    spread(heads.box_predictor.bbox_pred, 1.0, run)
+    if case.get("masks", True):
+        spread(heads.mask_predictor.mask_fcn_logits, 2.0, run)
+    state = model.state_dict()
+    if not case.get("v2"):
+        state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    return state
+
+
+def pipeline(case, device, options):
+    kind = "mask_rcnn" if case.get("masks", True) else "faster_rcnn"
+    lines = [
+        f'[pipeline]\nname = "compare"\ndevice = "{device}"\n',
+        f'[model.detector]\ntype = "{kind}"\nbackbone = "{case["backbone"]}"\nnum_classes = {CLASSES}',
+        'version = "v2"' if case.get("v2") else 'norm = "frozen"',
+        *(f"{name} = {value}" for name, value in options.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read_safetensors(path):
+    """Tensors of a file that holds f32 and i64: the format is a length, a header in JSON, and the bytes."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    kinds = {"F32": torch.float32, "I64": torch.int64}
+    tensors = {}
+    for name, entry in json.loads(data[8:start]).items():
+        if name == "__metadata__":
+            continue
+        first, end = entry["data_offsets"]
+        part = bytearray(data[start + first : start + end])
+        tensors[name] = torch.frombuffer(part, dtype=kinds[entry["dtype"]]) if part else torch.zeros(0)
+        tensors[name] = tensors[name].reshape(entry["shape"])
+    return tensors
+
+
+def decode_rle(rle):
+    """COCO's compressed runs as a bitmap, so that pycocotools is not needed."""
+    counts, at, text = [], 0, rle["counts"].encode()
+    while at < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            byte = text[at] - 48
+            value |= (byte & 31) << shift
+            more, shift, at = byte & 32, shift + 5, at + 1
+            if not more and byte & 16:
+                value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+    height, width = rle["size"]
+    bits = torch.repeat_interleave(torch.arange(len(counts)) % 2, torch.tensor(counts))
+    return bits.reshape(width, height).T.bool()
+
+
+def difference(ours, theirs, entries):
+    """The largest differences of one picture, and the number of pixels that the results file has wrong."""
+    if len(ours["scores"]) != len(theirs["scores"]):
+        return None
+    if not torch.equal(ours["labels"], theirs["labels"]):
+        return None
+    worst = {"box": 0.0, "score": 0.0, "mask": 0.0, "pixels": 0}
+    if not len(theirs["scores"]):
+        return worst
+    worst["box"] = (ours["boxes"] - theirs["boxes"]).abs().max().item()
+    worst["score"] = (ours["scores"] - theirs["scores"]).abs().max().item()
+    if "masks" in theirs:
+        worst["mask"] = (ours["masks"] - theirs["masks"]).abs().max().item()
+    for index, entry in enumerate(entries):
+        x, y, w, h = entry["bbox"]
+        box = (torch.tensor([x, y, x + w, y + h]) - theirs["boxes"][index]).abs().max().item()
+        worst["box"] = max(worst["box"], box)
+        worst["score"] = max(worst["score"], abs(entry["score"] - theirs["scores"][index].item()))
+        if "masks" in theirs:
+            clear = (theirs["masks"][index, 0] - 0.5).abs() > MASK
+            bits = decode_rle(entry["segmentation"])
+            worst["pixels"] += int(((bits != (theirs["masks"][index, 0] > 0.5)) & clear).sum())
+    return worst
+
+
+def compare(name, case, files, args, folder):
+    device = torch.device(args.device)
+    options = {"min_size": args.min_size, "max_size": args.max_size}
+    images = [decode_image(str(file), mode=ImageReadMode.RGB).float() / 255 for file in files]
+    state = make_weights(case, images[:2], args.seed, **options)
+    torch.save(state, folder / f"{name}.pth")
+    (folder / f"{name}.toml").write_text(pipeline(case, args.device, options))
+    raw, out = folder / f"{name}_raw", folder / f"{name}.json"
+    command = [args.pipe, "predict", folder / f"{name}.toml", "--weights", folder / f"{name}.pth", "--out", out]
+    command += ["--raw", raw, "--images", *files]
+    start = time.perf_counter()
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        sys.exit(f"{name}: pipe predict failed\n{done.stderr}")
+    entries = json.loads(out.read_text())
+    model = build(**case, **options)
+    model.load_state_dict(state, strict=True)
+    model.eval().to(device)
+    worst, found, spread_scores, failed = {"box": 0.0, "score": 0.0, "mask": 0.0, "pixels": 0}, 0, [], []
+    torch_seconds = 0.0
+    for index, (file, image) in enumerate(zip(files, images)):
+        start = time.perf_counter()
+        with torch.no_grad():
+            theirs = {key: value.cpu() for key, value in model([image.to(device)])[0].items()}
+        torch_seconds += time.perf_counter() - start
+        ours = read_safetensors(raw / f"{file.stem}.safetensors")
+        number = int(file.stem) if file.stem.isdigit() else index + 1
+        result = difference(ours, theirs, [entry for entry in entries if entry["image_id"] == number])
+        (raw / f"{file.stem}.safetensors").unlink()
+        if result is None:
+            failed.append(f"{file.name}: {len(ours['scores'])} detections, torchvision {len(theirs['scores'])}, or other classes")
+            continue
+        found += len(theirs["scores"])
+        spread_scores += theirs["scores"].tolist()
+        worst = {key: max(worst[key], result[key]) if key != "pixels" else worst[key] + result[key] for key in worst}
+    scores = torch.tensor(spread_scores or [0.0])
+    good = not failed and found and worst["box"] <= BOX and worst["score"] <= SCORE and worst["mask"] <= MASK
+    good = good and worst["pixels"] == 0
+    print(
+        f"{name:16} {'same' if good else 'DIFFERS':8} {len(files)} pictures, {found:5} detections, scores "
+        f"{scores.min():.2f} to {scores.max():.2f}; worst: box {worst['box']:.1e} px, score {worst['score']:.1e}, "
+        f"mask {worst['mask']:.1e}, {worst['pixels']} clear pixels; pipe {seconds:.1f} s with start-up, "
+        f"torchvision's model {torch_seconds:.1f} s",
+        flush=True,
+    )
+    for text in failed:
+        print(f"  {text}")
+    return bool(good)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipe", required=True, help="the pipe binary")
+    parser.add_argument("--images", required=True, type=pathlib.Path, help="a folder of JPEG or PNG files")
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--cases", default=",".join(CASES), help="of " + ", ".join(CASES))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--min-size", type=int, default=800)
+    parser.add_argument("--max-size", type=int, default=1333)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    # Plain fp32 on a GPU, here and in pipe: TF32 has ten bits, and either program may choose other kernels.
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    files = sorted(file for file in args.images.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    files = files[: args.count]
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {args.device}, seed {args.seed}, "
+          f"pictures resized to {args.min_size} (at most {args.max_size})")
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.cases.split(","):
+            good &= compare(name, CASES[name], files, args, pathlib.Path(folder))
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()

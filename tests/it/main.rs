@@ -14,7 +14,6 @@ mod plan_fuzz;
 mod plugin_template;
 mod plugins;
 mod reload;
-mod reload_session;
 mod resnet;
 mod secrets;
 mod shipped;

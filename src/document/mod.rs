@@ -5,6 +5,7 @@
 //! | `node.rs` | [`Node`], [`Value`], [`Table`]: the tree |
 //! | `origin.rs` | [`Origin`]: the layer a value came from, the variables it was made of |
 //! | `parse.rs` | TOML text to a tree, with every error in it |
+//! | `segments.rs`, `offset.rs` | where a broken file may be cut; places inside strings |
 //! | `syntax.rs` | errors of syntax in words for people |
 //! | `build.rs` | the rules of tables, dotted keys and duplicates |
 //! | `load.rs` | [`Document::load`]: files and their parents, profile, `--set` |
@@ -22,11 +23,13 @@ mod build;
 mod load;
 mod merge;
 mod node;
+mod offset;
 mod origin;
 mod parse;
 mod path_value;
 mod pointer;
 mod secret;
+mod segments;
 mod show;
 mod syntax;
 mod template;

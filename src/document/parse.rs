@@ -13,6 +13,7 @@ use toml_parser::{ParseError, Source, Span};
 
 use super::build::{Builder, Key};
 use super::node::Form;
+use super::segments::segments;
 use super::{Layer, Node, Table, Value, syntax};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceId};
 
@@ -80,83 +81,6 @@ pub(super) fn parse_set(text: &str, source: SourceId, found: &mut Diagnostics) -
         Some(Node::new(Value::String(value_text.to_owned()), location, Layer::Set))
     };
     Some((keys?, value?))
-}
-
-/// Where to cut a file so that an unclosed bracket does not swallow the tables after it: the ends of the segments, as
-/// indices of tokens.
-///
-/// A line that starts, unindented, like a table header, or inside an array like `key =`, cannot be part of a value. Cutting
-/// there outside a value changes nothing.
-fn segments(text: &str, tokens: &[Token]) -> Vec<usize> {
-    let mut open: Vec<TokenKind> = Vec::new();
-    let mut cuts = Vec::new();
-    let mut fresh_line = true;
-    for (index, token) in tokens.iter().enumerate() {
-        if fresh_line && !open.is_empty() {
-            let in_array = open.last() == Some(&TokenKind::LeftSquareBracket);
-            let rest = &tokens[index..];
-            if looks_like_header(text, rest) || (in_array && looks_like_key_value(text, rest)) {
-                cuts.push(index);
-                open.clear();
-            }
-        }
-        fresh_line = token.kind() == TokenKind::Newline;
-        match token.kind() {
-            TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => open.push(token.kind()),
-            TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket => {
-                open.pop();
-            }
-            _ => {}
-        }
-    }
-    cuts.push(tokens.len());
-    cuts
-}
-
-fn looks_like_header(text: &str, tokens: &[Token]) -> bool {
-    let mut rest = tokens;
-    let opened = skip(&mut rest, TokenKind::LeftSquareBracket);
-    if opened == 0 || opened > 2 || !skip_name(text, &mut rest) {
-        return false;
-    }
-    let closed = skip(&mut rest, TokenKind::RightSquareBracket);
-    skip(&mut rest, TokenKind::Whitespace);
-    let ended = rest
-        .first()
-        .is_none_or(|token| matches!(token.kind(), TokenKind::Newline | TokenKind::Comment | TokenKind::Eof));
-    closed == opened && ended
-}
-
-fn looks_like_key_value(text: &str, tokens: &[Token]) -> bool {
-    let mut rest = tokens;
-    skip_name(text, &mut rest) && {
-        skip(&mut rest, TokenKind::Whitespace);
-        skip(&mut rest, TokenKind::Equals) == 1
-    }
-}
-
-/// Skips a dotted name of bare words that could not be values; whether there was one.
-fn skip_name(text: &str, rest: &mut &[Token]) -> bool {
-    let mut names = 0;
-    while let Some(token) = rest.first().filter(|token| token.kind() == TokenKind::Atom) {
-        let word = &text[token.span().start()..token.span().end()];
-        let value = matches!(word, "true" | "false" | "inf" | "nan");
-        if value || (names == 0 && !word.starts_with(|c: char| c.is_alphabetic() || c == '_')) {
-            return false;
-        }
-        names += 1;
-        *rest = &rest[1..];
-        if skip(rest, TokenKind::Dot) == 0 {
-            break;
-        }
-    }
-    names > 0
-}
-
-fn skip(rest: &mut &[Token], kind: TokenKind) -> usize {
-    let count = rest.iter().take_while(|token| token.kind() == kind).count();
-    *rest = &rest[count..];
-    count
 }
 
 /// Turns events into a tree.
@@ -477,97 +401,4 @@ fn convert(kind: ScalarKind, text: String) -> Result<Value, (String, String)> {
             Err(error) => return Err((format!("not a date or time: {error}"), text)),
         },
     })
-}
-
-/// Where each byte of a decoded string stands in its token: `offset` bytes into `decoded`, as an offset into `raw`.
-///
-/// `None` where the two do not fit together, as in a string with an error.
-pub(super) fn raw_offset(raw: &str, decoded: &str, offset: usize) -> Option<usize> {
-    let encoding = encoding_of(raw)?;
-    let (quote, escapes) = match encoding {
-        Encoding::LiteralString => (1, false),
-        Encoding::BasicString => (1, true),
-        Encoding::MlLiteralString => (3, false),
-        Encoding::MlBasicString => (3, true),
-    };
-    let mut at = quote;
-    if quote == 3 {
-        // A line break right after the opening quotes is not part of the text.
-        let body = raw.get(at..)?;
-        at += if body.starts_with("\r\n") { 2 } else { usize::from(body.starts_with('\n')) };
-    }
-    let mut seen = 0;
-    while seen < offset {
-        let rest = raw.get(at..)?;
-        if escapes && rest.starts_with('\\') {
-            let (used, produced) = escape(rest)?;
-            at += used;
-            seen += produced;
-        } else {
-            let c = rest.chars().next()?;
-            at += c.len_utf8();
-            seen += c.len_utf8();
-        }
-        if seen > decoded.len() {
-            return None;
-        }
-    }
-    // Escaped line breaks produce nothing: step over those before the character that was asked for.
-    while escapes && raw.get(at..)?.starts_with('\\') {
-        match escape(raw.get(at..)?)? {
-            (used, 0) => at += used,
-            _ => break,
-        }
-    }
-    (seen == offset).then_some(at)
-}
-
-fn encoding_of(raw: &str) -> Option<Encoding> {
-    Some(match raw.as_bytes() {
-        [b'"', b'"', b'"', ..] => Encoding::MlBasicString,
-        [b'\'', b'\'', b'\'', ..] => Encoding::MlLiteralString,
-        [b'"', ..] => Encoding::BasicString,
-        [b'\'', ..] => Encoding::LiteralString,
-        _ => return None,
-    })
-}
-
-/// Bytes used by the escape at the start of `text`, and bytes of text that it stands for.
-fn escape(text: &str) -> Option<(usize, usize)> {
-    let kind = text[1..].chars().next()?;
-    let digits = match kind {
-        'u' => 4,
-        'U' => 8,
-        'x' => 2,
-        ' ' | '\t' | '\r' | '\n' => {
-            let space = text[1..].find(|c: char| !c.is_ascii_whitespace());
-            return Some((1 + space.unwrap_or(text.len() - 1), 0));
-        }
-        _ => return Some((1 + kind.len_utf8(), 1)),
-    };
-    let code = u32::from_str_radix(text.get(2..2 + digits)?, 16).ok()?;
-    Some((2 + digits, char::from_u32(code)?.len_utf8()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn offsets_in_strings_account_for_quotes_and_escapes() {
-        let check = |raw: &str, decoded: &str, needle: &str| {
-            let offset = decoded.find(needle).unwrap_or_default();
-            let at = raw_offset(raw, decoded, offset).unwrap_or_default();
-            assert_eq!(&raw[at..at + needle.len()], needle, "{raw}");
-        };
-        check("\"${x}\"", "${x}", "${x}");
-        check("'a ${x}'", "a ${x}", "${x}");
-        check("\"\\t\\\"é\\u00e9${x}\"", "\t\"éé${x}", "${x}");
-        check("\"\\U0001F600 ${x}\"", "😀 ${x}", "${x}");
-        check("\"\"\"\n  ${x}\"\"\"", "  ${x}", "${x}");
-        check("\"\"\"a \\\n   ${x}\"\"\"", "a ${x}", "${x}");
-        check("'''\r\n${x}'''", "${x}", "${x}");
-        assert_eq!(raw_offset("bare", "bare", 1), None);
-        assert_eq!(raw_offset("\"ab\"", "ab", 7), None);
-    }
 }

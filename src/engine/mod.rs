@@ -292,11 +292,12 @@ impl Engine {
         }
     }
 
-    /// The outermost engine's iterations and epochs are the run's time.
+    /// The outermost engine's iterations and epochs are the run's time, after those of the engines that ran before it.
     fn tell_clock(&self, run: &RunContext) {
         if run.depth.get() == 1 {
             let state = self.state.borrow();
-            run.clock.set(Clock { step: state.iteration, epoch: state.epoch });
+            let base = run.clock_base.get();
+            run.clock.set(Clock { step: base.step + state.iteration, epoch: base.epoch + state.epoch });
         }
     }
 

@@ -127,7 +127,7 @@ pub struct EventEdge {
 /// The JSON schema of one table.
 pub fn schema() -> &'static Json {
     static SCHEMA: OnceLock<Json> = OnceLock::new();
-    SCHEMA.get_or_init(super::pipeline::schema_of::<OnConfig>)
+    SCHEMA.get_or_init(crate::registry::descriptor::schema_of::<OnConfig>)
 }
 
 type Nodes = IndexMap<NodeId, PlanNode>;

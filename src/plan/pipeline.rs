@@ -1,7 +1,6 @@
 //! The `[pipeline]` section: what holds for the whole run.
 
 use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::sync::OnceLock;
@@ -9,6 +8,7 @@ use std::sync::OnceLock;
 use super::lower::Lowering;
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 use crate::document::{Document, PathSegment};
+use crate::registry::descriptor::schema_of;
 use crate::run::Precision;
 
 /// What holds for the whole run.
@@ -42,15 +42,6 @@ impl Default for PipelineConfig {
 pub fn schema() -> &'static Json {
     static SCHEMA: OnceLock<Json> = OnceLock::new();
     SCHEMA.get_or_init(schema_of::<PipelineConfig>)
-}
-
-/// The JSON schema of a type, references inlined.
-pub fn schema_of<T: JsonSchema>() -> Json {
-    let settings = SchemaSettings::draft07().with(|s| {
-        s.inline_subschemas = true;
-        s.meta_schema = None;
-    });
-    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// Whether a text names a device.

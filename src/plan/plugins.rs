@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::lower::Lowering;
-use super::pipeline::schema_of;
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 use crate::document::{Document, PathValue};
+use crate::registry::descriptor::schema_of;
 
 /// Libraries with further components.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

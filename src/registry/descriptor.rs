@@ -205,12 +205,13 @@ impl Descriptor {
     }
 }
 
-fn schema_of<C: Component>() -> Value {
+/// The JSON schema of a type, references inlined.
+pub fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|s| {
         s.inline_subschemas = true;
         s.meta_schema = None;
     });
-    settings.into_generator().into_root_schema_for::<C>().to_value()
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 fn parse<C: Component>(config: Value) -> Result<Box<dyn ErasedComponent>, ConfigError> {

@@ -65,7 +65,7 @@ fn relaxed(schema: &Json) -> Json {
     if let Some(kind) = object.get("x-component").and_then(Json::as_str) {
         return json!({ "$ref": format!("#/definitions/{kind}") });
     }
-    let mut relaxed = Map::new();
+    let mut open_to_text = Map::new();
     for (key, value) in object {
         if key.starts_with("x-") {
             continue;
@@ -76,20 +76,16 @@ fn relaxed(schema: &Json) -> Json {
             }
             ("items" | "additionalProperties", inner @ Json::Object(_)) => open("", inner),
             ("anyOf" | "oneOf" | "allOf", Json::Array(branches)) => {
-                let branches = branches.iter().map(relaxed_ref).collect();
+                let branches = branches.iter().map(relaxed).collect();
                 // A relaxed value may fit several branches.
-                relaxed.insert(if key == "oneOf" { "anyOf".into() } else { key.clone() }, branches);
+                open_to_text.insert(if key == "oneOf" { "anyOf".into() } else { key.clone() }, branches);
                 continue;
             }
             _ => value.clone(),
         };
-        relaxed.insert(key.clone(), value);
+        open_to_text.insert(key.clone(), value);
     }
-    Json::Object(relaxed)
-}
-
-fn relaxed_ref(schema: &Json) -> Json {
-    relaxed(schema)
+    Json::Object(open_to_text)
 }
 
 fn open(name: &str, schema: &Json) -> Json {

@@ -72,6 +72,8 @@ pub struct RunContext {
     pub interrupt: Arc<AtomicBool>,
     /// The outermost engine's time.
     pub clock: Cell<Clock>,
+    /// The time at which the outermost engine began to count: what the engines that ran before it took.
+    pub clock_base: Cell<Clock>,
     /// How many engines are running inside each other.
     pub depth: Cell<usize>,
     /// Whether models fill themselves from the files that their options name; not where other weights follow at once.
@@ -120,6 +122,7 @@ impl RunContext {
             folder,
             interrupt,
             clock: Cell::default(),
+            clock_base: Cell::default(),
             depth: Cell::default(),
             initial_weights: Cell::new(true),
             nodes: RefCell::default(),

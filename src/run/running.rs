@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::context::Subscription;
-use super::{Instance, RecordValue, RunContext, RunFolder, Summary, build, checkpoint};
+use super::{Clock, Instance, RecordValue, RunContext, RunFolder, Summary, build, checkpoint};
 use crate::components::sink::console::ConsoleConfig;
-use crate::engine::Outcome;
+use crate::engine::{Engine, Outcome};
 use crate::plan::{Plan, PlanNode};
 use crate::registry::{Component, Kind, NodeId};
 use crate::reload::{Outcome as EditOutcome, Report};
@@ -147,11 +147,17 @@ impl Running {
 
     fn drive_engines(&self) -> Result<Ending> {
         let mut done = BTreeSet::new();
+        let mut before: Option<Rc<Engine>> = None;
         // Asked anew each time: an edit may have added an engine.
         let next = |done: &BTreeSet<NodeId>| self.context.roots.borrow().iter().find(|id| !done.contains(*id)).cloned();
         while let Some(root) = next(&done) {
             done.insert(root.clone());
             let Instance::Engine(engine) = self.context.node(&root)? else { continue };
+            // Steps count on from one engine to the next, so that no two checkpoints have the same name.
+            if let Some(before) = before.replace(engine.clone()) {
+                let (base, ran) = (self.context.clock_base.get(), before.current());
+                self.context.clock_base.set(Clock { step: base.step + ran.iteration, epoch: base.epoch + ran.epoch });
+            }
             if self.resumed && engine.current().finished(engine.limits()) {
                 let epochs = engine.current().epoch;
                 tracing::warn!("{root} had reached its end ({epochs} epochs); raise `max_epochs` to train on");

@@ -26,7 +26,7 @@ fn expected(name: &str) -> Value {
 }
 
 /// The hash of `make.py`: numbers from -1 to 1.
-fn noise(seed: u64, count: usize) -> Tensor {
+pub(crate) fn noise(seed: u64, count: usize) -> Tensor {
     let value = |index: u64| {
         let mut mixed = index.wrapping_add(seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         mixed ^= mixed >> 29;
@@ -36,7 +36,7 @@ fn noise(seed: u64, count: usize) -> Tensor {
     Tensor::from_slice(&(0..count as u64).map(value).collect::<Vec<_>>())
 }
 
-fn fill(store: &ParameterStore) {
+pub(crate) fn fill(store: &ParameterStore) {
     for (name, mut tensor) in store.state_dict() {
         if tensor.kind() != Kind::Float {
             continue;

@@ -163,3 +163,36 @@ fn a_detector_is_trained_measured_and_used() {
     let lines = pipe(at, &["score", truth.to_str().unwrap(), "found.json", "--iou", "segm"]);
     assert_eq!(lines.lines().filter(|line| line.contains("@[ IoU=")).count(), 12, "{lines}");
 }
+
+#[test]
+fn augmented_masks_do_not_depend_on_the_number_of_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let steps = r#"type = "compose"
+steps = [
+  { type = "random_horizontal_flip", p = 0.5 },
+  { type = "random_affine", degrees = 15 },
+  { type = "color_jitter", brightness = 0.3 },
+  { type = "resize", size = 64 },
+]"#;
+    let pipeline = PIPELINE
+        .replace("type = \"resize\"\nsize = 64", steps)
+        .replace("transform = \"transform.resize\"\nbatch_size = 2\nworkers = 0\n\n[loader.val]", {
+            "transform = \"transform.resize\"\nbatch_size = 2\nshuffle = true\nworkers = 1\n\n[loader.val]"
+        })
+        .replace("limit = 4", "limit = 8");
+    std::fs::write(at.join("tiny.toml"), pipeline).unwrap();
+    pipe(at, &["run", "tiny.toml", "--out", "one", "--quiet"]);
+    pipe(at, &["run", "tiny.toml", "--out", "four", "--quiet", "--set", "loader.train.workers=4"]);
+    let scalars = |run: &str| -> Vec<Value> {
+        let mut records = records(&at.join(run));
+        records.retain(|record| record["kind"] == "scalar");
+        for record in &mut records {
+            record.as_object_mut().unwrap().remove("time");
+        }
+        records
+    };
+    let (one, four) = (scalars("one"), scalars("four"));
+    assert!(one.iter().filter(|record| record["tag"] == "loss/loss_mask").count() == 4, "{one:?}");
+    assert_eq!(one, four);
+}

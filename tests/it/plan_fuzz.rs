@@ -7,7 +7,40 @@ use pipe::document::{Document, LoadOptions};
 use pipe::plan::Plan;
 use proptest::prelude::*;
 
-const SHIPPED: [&str; 3] = [
+/// Parents, profiles in both, every key of `[[on]]`.
+const CHILD: &str = r#"
+extends = "parent.toml"
+
+[vars]
+x = 3
+
+[optimizer.sgd]
+lr = 0.1
+
+[handler.checkpoint]
+type = "checkpoint"
+best = { monitor = "metric.accuracy:accuracy", mode = "max" }
+
+[[on]]
+event = ["engine.trainer:epoch_completed", "engine.trainer:completed"]
+every = 2
+after = 1
+before = 9
+first = true
+run = ["handler.checkpoint", "engine.evaluator", "metric.accuracy:reset"]
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+once = [1, 5]
+run = ["scheduler.decay"]
+
+[profile.demo]
+engine.trainer.max_epochs = 2
+on = []
+"#;
+
+const SHIPPED: [&str; 4] = [
+    CHILD,
     include_str!("../../pipelines/mnist.toml"),
     include_str!("../../pipelines/image_folder.toml"),
     include_str!("../../pipelines/maskrcnn_coco.toml"),
@@ -50,6 +83,40 @@ fn slip() -> impl Strategy<Value = Slip> {
     ]
 }
 
+/// What somebody might type after `--set`.
+fn set() -> impl Strategy<Value = String> {
+    let keys = prop::sample::select(vec![
+        "engine.trainer.max_epochs",
+        "optimizer.sgd.lr",
+        "optimizer.sgd.type",
+        "on",
+        "vars.x",
+        "profile.demo.vars.x",
+        "extends",
+        "model.net.layers",
+        "handler.checkpoint",
+        "sink.new.type",
+        "..",
+        "a b",
+    ]);
+    let values = prop::sample::select(vec![
+        "1",
+        "-1",
+        "\"adam\"",
+        "adam",
+        "[]",
+        "{}",
+        "true",
+        "'${x}'",
+        "\"${env:HOME}\"",
+        "\"console\"",
+        "[{ event = 1 }]",
+        "",
+        "=",
+    ]);
+    (keys, values).prop_map(|(key, value)| format!("{key}={value}"))
+}
+
 fn apply(text: &str, slip: &Slip) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let count = lines.len().max(1);
@@ -85,12 +152,15 @@ proptest! {
     #[test]
     fn broken_pipelines_are_told_not_panicked_about(
         which in 0..SHIPPED.len(), slips in prop::collection::vec(slip(), 1..12), demo in any::<bool>(),
+        in_parent in any::<bool>(), sets in prop::collection::vec(set(), 0..4),
     ) {
-        let text = slips.iter().fold(SHIPPED[which].to_owned(), |text, slip| apply(&text, slip));
-        let read = |_: &Path| Ok(text.clone());
+        let slipped = |text: &str| slips.iter().fold(text.to_owned(), |text, slip| apply(&text, slip));
+        let parent = if in_parent { slipped(SHIPPED[1]) } else { SHIPPED[1].to_owned() };
+        let text = if in_parent && which == 0 { CHILD.to_owned() } else { slipped(SHIPPED[which]) };
+        let read = |path: &Path| Ok(if path.ends_with("parent.toml") { parent.clone() } else { text.clone() });
         let env = |_: &str| None;
         let profile = demo.then(|| "demo".to_owned());
-        let options = LoadOptions { profile, read: &read, env: &env, ..LoadOptions::default() };
+        let options = LoadOptions { profile, sets, read: &read, env: &env, ..LoadOptions::default() };
         let mut sources = Sources::new("");
         let (document, mut found) = Document::load(Path::new("broken.toml"), &options, &mut sources);
         let mut planned = false;

@@ -106,3 +106,29 @@ fn the_committed_schema_accepts_every_shipped_pipeline() {
         .expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn taplo_accepts_every_shipped_pipeline_and_refuses_mistakes() {
+    let taplo = std::env::var_os("PIPE_TEST_PYTHON").map(|python| Path::new(&python).with_file_name("taplo"));
+    let Some(taplo) = taplo.filter(|taplo| taplo.is_file()) else {
+        println!("skipped: there is no taplo beside the Python of PIPE_TEST_PYTHON");
+        return;
+    };
+    let schema = format!("file://{}", root().join("schemas/pipeline.json").display());
+    let lint = |files: &[PathBuf]| {
+        let output = Command::new(&taplo).args(["lint", "--schema", &schema]).args(files).output().expect("taplo runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (accepted, said) = lint(&pipelines());
+    assert!(accepted, "{said}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = std::fs::read_to_string(root().join("pipelines/mnist.toml")).expect("mnist.toml");
+    for (right, wrong) in
+        [("shuffle = true", "shufle = true"), ("shuffle = true", "shuffle = 3"), ("[vars]", "[variables]")]
+    {
+        let file = folder.path().join("wrong.toml");
+        std::fs::write(&file, text.replacen(right, wrong, 1)).expect("written");
+        let (accepted, said) = lint(&[file]);
+        assert!(!accepted && text.contains(right), "{wrong} is accepted: {said}");
+    }
+}

@@ -319,3 +319,46 @@ fn with_a_json_log_every_line_is_json() {
     let line: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
     assert_eq!((wrong.status.code(), line["fields"]["code"].as_str()), (Some(2), Some("unknown-key")));
 }
+
+#[test]
+fn engines_one_after_another_share_one_time() {
+    let folder = Folder::new();
+    let second = r#"
+[optimizer.fine]
+type = "sgd"
+model = "model.net"
+lr = 0.001
+
+[engine.fine]
+type = "train"
+model = "model.net"
+optimizer = "optimizer.fine"
+loader = "loader.train"
+max_epochs = 2
+log_interval = 1
+
+[[on]]
+event = "engine.fine:epoch_completed"
+run = ["handler.checkpoint"]
+"#;
+    let pipeline = PIPELINE.replace("max_epochs = 4", "max_epochs = 2") + second;
+    std::fs::write(folder.path().join("tiny.toml"), pipeline).expect("written");
+    folder.run("whole", &[]);
+    let mut names: Vec<String> = std::fs::read_dir(folder.path().join("whole/checkpoints"))
+        .expect("checkpoints")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["step_000008", "step_000016", "step_000024", "step_000032"]);
+    let steps: Vec<u64> = folder
+        .records("whole")
+        .iter()
+        .map(|record| {
+            serde_json::from_str::<serde_json::Value>(record).expect("JSON")["step"].as_u64().expect("a step")
+        })
+        .collect();
+    assert!(steps.is_sorted() && steps.last() == Some(&32), "{steps:?}");
+    folder.run("parts", &["--set", "engine.fine.max_epochs=1"]);
+    folder.run("parts", &["--resume", "parts"]);
+    assert_eq!(folder.records("whole"), folder.records("parts"));
+}

@@ -10,8 +10,8 @@ use crate::python::Python;
 use crate::setup::{Options, setup};
 use crate::{cargo, must, step, target};
 
-/// What tests that read event files with the real TensorBoard need.
-const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1";
+/// What tests need that read event files with the real TensorBoard and check the schema with the editors' own Taplo.
+const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3";
 
 /// Files that the program writes about itself: the command that makes each.
 const GENERATED: [(&str, &[&str]); 2] =

@@ -218,3 +218,48 @@ pub unsafe fn handshake(table: &PluginTable) -> Result<(), Refusal> {
     differs("libtorch version", libtorch, LIBTORCH.to_owned())?;
     differs("build", build, BUILD.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> PluginTable {
+        unsafe extern "C" fn call(_: *mut c_void, _: *const Request, _: *mut Reply) -> u32 {
+            FAILED
+        }
+        unsafe extern "C" fn release(_: *mut Reply) {}
+        unsafe extern "C" fn drop(_: *mut c_void) -> u32 {
+            OK
+        }
+        PluginTable::new("odd", "1.2.3", 0, Calls { call, release, drop })
+    }
+
+    fn refusal(change: impl Fn(&mut PluginTable)) -> String {
+        let mut table = table();
+        change(&mut table);
+        // SAFETY: the table is made of texts of this program.
+        unsafe { handshake(&table) }.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_that_differs() {
+        // SAFETY: as above.
+        assert_eq!(unsafe { handshake(&table()) }, Ok(()));
+        let said = refusal(|t| t.api = 7);
+        assert_eq!(said, "the plugin's API version is 7, this program's is 1; build the plugin again with this pipe");
+        assert!(refusal(|t| t.size += 8).starts_with("the plugin's table size is "));
+        let said = refusal(|t| t.libtorch = Text::of("2.10.0"));
+        assert!(said.starts_with(&format!("the plugin's libtorch version is 2.10.0, this program's is {LIBTORCH};")));
+        let said = refusal(|t| t.build = Text::of("x86_64-unknown-linux-gnu, panic=abort"));
+        assert!(said.starts_with("the plugin's build is x86_64-unknown-linux-gnu, panic=abort, this program's is "));
+    }
+
+    #[test]
+    fn nothing_is_read_behind_an_api_that_differs() {
+        let said = refusal(|t| {
+            t.api = 2;
+            t.libtorch = Text { start: std::ptr::dangling(), length: usize::MAX };
+        });
+        assert!(said.contains("API version"), "{said}");
+    }
+}

@@ -20,6 +20,10 @@ pub fn paste(sample: &mut Sample, source: &Sample, chosen: &[usize], blending: b
     copy_pixels(sample.image_mut()?, pasted.image()?, &alpha)?;
     uncover(sample, &alpha)?;
     append(sample, &pasted)?;
+    if sample.get(fields::AREA).is_some() {
+        let areas = masks(sample)?.instances.iter().map(|mask| mask.area() as f32).collect();
+        sample.set(fields::AREA, Field::Numbers(areas));
+    }
     drop_flat_boxes(sample);
     Ok(())
 }
@@ -139,7 +143,7 @@ fn copy_where<T: Copy>(to: &mut [T], from: &[T], alpha: &[u8], channels: usize) 
     pixels.filter(|(_, bit)| **bit == 1).for_each(|((to, from), _)| to.copy_from_slice(from));
 }
 
-/// Takes what is covered out of the sample's own objects; drops those that are gone; boxes and areas come from the masks.
+/// Takes what is covered out of the sample's own objects; drops those that are gone; boxes come from the masks.
 fn uncover(sample: &mut Sample, alpha: &[u8]) -> Result<()> {
     let mut left = masks(sample)?.clone();
     for mask in &mut left.instances {
@@ -154,10 +158,6 @@ fn uncover(sample: &mut Sample, alpha: &[u8]) -> Result<()> {
         let frame = |m: &Mask| [m.left, m.top, m.left + m.width, m.top + m.height].map(|v| v as f32);
         masks.instances.iter().map(frame).collect()
     };
-    if sample.get(fields::AREA).is_some() {
-        let areas = left.instances.iter().map(|mask| mask.area() as f32).collect();
-        sample.set(fields::AREA, Field::Numbers(areas));
-    }
     sample.set(fields::BOXES, Field::Boxes(frames(&left)));
     sample.set(fields::MASKS, Field::Masks(left));
     sample.keep_instances(&seen);
@@ -185,4 +185,66 @@ fn drop_flat_boxes(sample: &mut Sample) {
     let Some(Field::Boxes(boxes)) = sample.get(fields::BOXES) else { return };
     let solid: Vec<bool> = boxes.iter().map(|b| b[0] < b[2] && b[1] < b[3]).collect();
     sample.keep_instances(&solid);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipe_plugin::testing::sample;
+
+    fn bytes(hex: &Value) -> Vec<u8> {
+        let hex = hex.as_str().unwrap();
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    fn read(one: &Value, height: usize, width: usize) -> Sample {
+        let list = |name: &str| one[name].as_array().unwrap().clone();
+        let planes: Vec<Vec<u8>> = list("masks").iter().map(bytes).collect();
+        let masks = Masks::from_bitmaps(height, width, planes.iter().map(Vec::as_slice));
+        let corner = |corners: &Value, i: usize| corners[i].as_f64().unwrap() as f32;
+        let boxes = list("boxes").iter().map(|b| [0, 1, 2, 3].map(|i| corner(b, i))).collect();
+        Sample::new()
+            .with(fields::IMAGE, Field::Image(Image::from_u8(height, width, 3, bytes(&one["image"]))))
+            .with(fields::BOXES, Field::Boxes(boxes))
+            .with(fields::LABELS, Field::Integers(list("labels").iter().map(|v| v.as_i64().unwrap()).collect()))
+            .with(fields::AREA, Field::Numbers(list("area").iter().map(|v| v.as_f64().unwrap() as f32).collect()))
+            .with(fields::MASKS, Field::Masks(masks))
+    }
+
+    /// Of `tests/parity/plugins/copy_paste.py`.
+    #[test]
+    fn pasting_is_that_of_torchvisions_reference() {
+        let text = include_str!("../../../tests/parity/plugins/copy_paste.json");
+        let file: Value = pipe_plugin::serde_json::from_str(text).unwrap();
+        let (height, width) = (file["height"].as_u64().unwrap() as usize, file["width"].as_u64().unwrap() as usize);
+        let samples = [0, 1].map(|i| read(&file["samples"][i], height, width));
+        for case in file["cases"].as_array().unwrap() {
+            let into = case["into"].as_u64().unwrap() as usize;
+            let chosen: Vec<usize> =
+                case["chosen"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
+            let mut pasted = samples[into].clone();
+            paste(&mut pasted, &samples[1 - into], &chosen, case["blending"].as_bool().unwrap()).unwrap();
+            assert_eq!(pasted, read(case, height, width), "{} {chosen:?}", case["blending"]);
+        }
+    }
+
+    #[test]
+    fn another_size_is_resized() {
+        let mut small = sample(10, 10, &[]);
+        paste(&mut small, &sample(20, 30, &[[6.0, 4.0, 18.0, 12.0]]), &[0], false).unwrap();
+        assert_eq!(small.get(fields::BOXES), Some(&Field::Boxes(vec![[2.0, 2.0, 6.0, 6.0]])));
+        let Some(Field::Masks(masks)) = small.get(fields::MASKS) else { panic!("no masks") };
+        assert_eq!((masks.height, masks.width, masks.instances[0].area()), (10, 10, 16));
+        small.check().unwrap();
+    }
+
+    #[test]
+    fn samples_that_do_not_fit_are_named() {
+        let source = sample(8, 8, &[[1.0, 1.0, 4.0, 4.0]]);
+        let mut bare = sample(8, 8, &[]);
+        bare.remove(fields::MASKS);
+        assert!(paste(&mut bare, &source, &[0], true).unwrap_err().to_string().contains("has no masks"));
+        let mut more = sample(8, 8, &[]).with("depths", Field::Numbers(Vec::new()));
+        assert!(paste(&mut more, &source, &[0], true).unwrap_err().to_string().contains("field `depths`"));
+    }
 }

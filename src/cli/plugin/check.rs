@@ -60,18 +60,20 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
             );
             found.right(&format!("{} {}: the handshake agrees ({handshake})", loaded.name, loaded.version));
             let own = |d: &&'static Descriptor| d.plugin().is_some_and(|plugin| plugin.plugin_name() == loaded.name);
-            Registry::global().iter().filter(own).for_each(|descriptor| component(descriptor, &mut found));
+            // What a component writes beside its pipeline goes where nothing is kept.
+            let folder = tempfile::tempdir().context("no folder to build the examples in")?;
+            Registry::global().iter().filter(own).for_each(|d| component(d, folder.path(), &mut found));
         }
     }
     crate::cli::print(&found.text)?;
     Ok(if found.wrong == 0 { Status::Done } else { Status::Failed })
 }
 
-fn component(descriptor: &'static Descriptor, found: &mut Findings) {
+fn component(descriptor: &'static Descriptor, folder: &Path, found: &mut Findings) {
     let name = descriptor.full_name();
     let before = held(descriptor);
     schema(descriptor, found);
-    match example(descriptor) {
+    match example(descriptor, folder) {
         Err(error) => found.wrong(&format!("{name}: the example: {error:#}")),
         Ok((plan, nodes)) => {
             found.right(&format!("{name}: the example is right"));
@@ -123,11 +125,11 @@ fn schema(descriptor: &Descriptor, found: &mut Findings) {
 }
 
 /// The example's plan, and the nodes in it of this component.
-fn example(descriptor: &'static Descriptor) -> Result<(Plan, BTreeSet<NodeId>)> {
+fn example(descriptor: &'static Descriptor, folder: &Path) -> Result<(Plan, BTreeSet<NodeId>)> {
     let text = descriptor.example.to_owned();
     let read = move |_: &Path| Ok(text.clone());
     let options = LoadOptions { read: &read, ..LoadOptions::default() };
-    let mut sources = Sources::new(std::env::current_dir().unwrap_or_default());
+    let mut sources = Sources::new(folder);
     let (document, mut found) = Document::load(Path::new("example.toml"), &options, &mut sources);
     let mut plan = None;
     if let Some(document) = &document {
@@ -146,6 +148,5 @@ fn example(descriptor: &'static Descriptor) -> Result<(Plan, BTreeSet<NodeId>)> 
 
 fn build(plan: &Plan, node: &NodeId) -> Result<()> {
     let partial = Partial::open(plan, Some("cpu"), Arc::default())?;
-    // What a component writes beside its pipeline goes where nothing is kept.
     partial.build(plan, node).map(drop)
 }

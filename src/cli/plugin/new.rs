@@ -152,7 +152,7 @@ fn cargo_config() -> String {
     let lib = Path::new(env!("PIPE_LIBTORCH_LIB"));
     let libtorch = lib.parent().unwrap_or(lib);
     format!(
-        "# The libtorch that pipe was built with: program and plugin must share one version.\n[env]\nLIBTORCH = \"{}\"\n",
+        "# The libtorch that pipe was built with: program and plugin must share one version.\n[env]\nLIBTORCH = {{ value = \"{}\", relative = false }}\n",
         libtorch.display()
     )
 }

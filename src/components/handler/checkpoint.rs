@@ -228,16 +228,16 @@ impl Stateful for Checkpoint {
         self.ledger.judge_by(self.config.judge());
         if let Some(run) = self.run.upgrade() {
             let monitor = self.config.best.as_ref().map(|best| json!([best.monitor, best.mode]));
-            adopt(&mut self.ledger, &run.folder.checkpoints(), monitor.as_ref());
+            adopt(&mut self.ledger, &run.folder.checkpoints(), monitor.as_ref(), run.clock.get().step);
         }
         Ok(())
     }
 }
 
 /// Matches a list of checkpoints with what lies in the folder: those that are gone (a resume into another folder) leave it,
-/// those of it that are unknown (saved on Ctrl-C, or later than the one resumed from) join as the oldest, and values that were
-/// measured after the list was saved are taken from `best.json`, if it is of the same `judge` (monitor and mode).
-fn adopt(ledger: &mut Ledger, folder: &Path, judge: Option<&serde_json::Value>) {
+/// those of it that are unknown and not older than the one resumed from (it was saved on Ctrl-C, or they belong to what will
+/// be trained anew) join as the oldest, and values that were measured after the list was saved are taken from `best.json`, if it is of the same `judge` (monitor and mode).
+fn adopt(ledger: &mut Ledger, folder: &Path, judge: Option<&serde_json::Value>, resumed: u64) {
     ledger.saved.retain(|saved| folder.join(&saved.name).exists());
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut unknown: Vec<Saved> = entries
@@ -247,6 +247,9 @@ fn adopt(ledger: &mut Ledger, folder: &Path, judge: Option<&serde_json::Value>) 
             let known = ledger.saved.iter().any(|saved| saved.name == name);
             let ours = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()) && !known;
             let step = if ours { checkpoint::step_of(&entry.path())? } else { return None };
+            if step < resumed {
+                return None;
+            }
             Some(Saved { name, step, value: None, judged: false })
         })
         .collect();

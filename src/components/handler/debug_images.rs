@@ -76,7 +76,7 @@ max_images = 2
 crate::register!(DebugImagesConfig);
 
 /// Opacity of masks drawn alone: where they overlap, both are seen.
-const MASK_ALPHA: f32 = 0.8;
+const MASK_ALPHA: f32 = 0.6;
 
 /// The running handler.
 struct DebugImages {
@@ -133,7 +133,11 @@ impl DebugImages {
         let (drawn, tag) = match found {
             Some(found) => {
                 let predicted = self.draw(image, found, &options)?;
-                let drawn = side_by_side(&drawn, &predicted, ["ground truth", "prediction"]);
+                let title = match found.boxes.is_empty() {
+                    true => format!("no prediction from {} on", self.config.threshold),
+                    false => "prediction".to_owned(),
+                };
+                let drawn = side_by_side(&drawn, &predicted, ["ground truth", &title]);
                 (drawn, format!("{group}/image_{}_{n}", ctx.state.iteration))
             }
             None => (drawn, format!("{group}/image_{n}")),

@@ -247,6 +247,8 @@ mod tests {
         assert_eq!(Vec::<f32>::try_from(output.outputs.stacked("weight").unwrap()).unwrap(), before);
         assert_eq!(weight(), [7.0, 7.0]);
         assert!(average.borrow_mut().forward(&Batch::new(0)).is_err());
+        average.borrow_mut().set_training(true);
+        assert!(average.borrow_mut().forward(&Batch::new(1)).unwrap_err().to_string().contains("not trained"));
         assert_eq!(weight(), [7.0, 7.0], "also after an error");
         assert!(average.borrow().parameters().is_empty());
     }

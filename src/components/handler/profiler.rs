@@ -13,11 +13,12 @@ use crate::registry::{Component, Kind, NodeId};
 use crate::run::timings::Spent;
 use crate::run::{BuildContext, Instance, RecordValue, RunContext, Stateful};
 
-/// Measures where the time of a run goes, and records a table at its end (as PyTorch-Ignite's `HandlersTimeProfiler` prints).
+/// Measures where the time of a run goes, and records it as a table when it is called, as PyTorch-Ignite's `HandlersTimeProfiler`
+/// prints it. Call it on the trainer's `completed`; a run that ends before it was called records the table at its end.
 ///
 /// Of each engine: waiting for data, moving it to the device, forward, backward, optimizer step, metrics; and each target of
 /// its events, with the event. An engine run by an event of another appears there as a target and has rows of its own. The
-/// share is of the whole run, from the building of the node on. Name it in an `[[on]]` to have the table so far as well.
+/// share is of the whole run, from the building of the node on.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProfilerConfig {
@@ -42,7 +43,7 @@ type = "profiler"
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let device = ctx.run.device;
         ctx.run.timings.enable((self.synchronize && device.is_cuda()).then_some(device));
-        Ok(Instance::handler(Profiler { node: ctx.node.clone(), started: Instant::now() }))
+        Ok(Instance::handler(Profiler { node: ctx.node.clone(), started: Instant::now(), called: false }))
     }
 }
 
@@ -52,6 +53,7 @@ crate::register!(ProfilerConfig);
 struct Profiler {
     node: NodeId,
     started: Instant,
+    called: bool,
 }
 
 impl Stateful for Profiler {}
@@ -65,11 +67,12 @@ impl Profiler {
 
 impl Handler for Profiler {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
+        self.called = true;
         self.record(ctx.run)
     }
 
     fn finish(&mut self, run: &RunContext) -> Result<()> {
-        self.record(run)
+        if self.called { Ok(()) } else { self.record(run) }
     }
 }
 

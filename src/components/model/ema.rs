@@ -43,7 +43,7 @@ model = "model.average"
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let model = ctx.get(&self.model)?;
         let averages = copies(&model.borrow().state()?.tensors);
-        Ok(Instance::model(Ema { model, averages }))
+        Ok(Instance::model(Ema { model, averages, training: false }))
     }
 }
 
@@ -53,6 +53,7 @@ crate::register!(EmaModelConfig);
 struct Ema {
     model: Shared<dyn Model>,
     averages: StateDict,
+    training: bool,
 }
 
 fn copies(tensors: &StateDict) -> StateDict {
@@ -123,10 +124,12 @@ impl Drop for Exchanged {
 
 impl Model for Ema {
     fn set_training(&mut self, training: bool) {
+        self.training = training;
         self.model.borrow_mut().set_training(training);
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
+        ensure!(!self.training, "an average is not trained: train the model that it is made of");
         let _exchanged = Exchanged::new(self.live()?, &self.averages)?;
         // The weights are put back before anyone could ask for gradients.
         let _no_gradients = tch::no_grad_guard();

@@ -4,7 +4,7 @@ mod border;
 mod pipeline;
 mod swap;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -70,8 +70,4 @@ impl Bench {
 
 fn component(kind: Kind, name: &str) -> &'static pipe::registry::Descriptor {
     Registry::global().get(kind, name).unwrap_or_else(|| panic!("there is no {kind}.{name}"))
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

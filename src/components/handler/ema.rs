@@ -21,19 +21,20 @@ pub struct EmaConfig {
     /// The average, a `model.ema`.
     pub model: Ref<dyn Model>,
     /// The weight of the newest weights.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0, "x-reload" = "hot"))]
     #[serde(default = "default_momentum")]
     pub momentum: f64,
     /// The momentum to begin with.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     #[serde(default)]
     pub momentum_warmup: Option<f64>,
     /// Calls until the momentum is `momentum`.
-    #[schemars(range(min = 1))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub warmup_iters: Option<u64>,
     /// What becomes of what is not trained: buffers such as running statistics, and frozen weights.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub handle_buffers: Buffers,
 }
 

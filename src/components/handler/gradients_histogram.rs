@@ -22,6 +22,7 @@ pub struct GradientsHistogramConfig {
     pub model: Ref<dyn Model>,
     /// Only parameters whose name starts with one of these; all when empty.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub prefixes: Vec<String>,
 }
 

@@ -25,6 +25,7 @@ pub struct ProfilerConfig {
     /// Whether each measurement waits for the GPU. Without it, time lands where the program waits next; with it, the run is
     /// slower than it would be.
     #[serde(default = "yes")]
+    #[schemars(extend("x-reload" = "hot"))]
     pub synchronize: bool,
 }
 

@@ -59,7 +59,8 @@ fn a_panic_is_an_error_that_names_plugin_node_and_place() {
     let error = brighten.parse(json!({ "by": 300 })).err().expect("refused");
     assert_eq!((error.path, error.message.contains("300")), (vec!["by".to_owned()], true));
     let mut problems = Problems::default();
-    brighten.parse(json!({ "fault": "odd" })).ok().expect("read").check(&mut problems);
+    let Ok(parsed) = brighten.parse(json!({ "fault": "odd" })) else { panic!("the options are refused") };
+    parsed.check(&mut problems);
     assert_eq!(problems.found[0].path, ["fault"]);
 }
 

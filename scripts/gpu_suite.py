@@ -170,9 +170,8 @@ class Suite:
         for binary in self.args.tests:
             # The numbers to compare with lie in the checkout: tests run in their crate's folder.
             crate = ROOT / "crates/pipe-native"
-            done = subprocess.run(
-                [str(pathlib.Path(binary).resolve())], capture_output=True, text=True, env=self.env, cwd=crate
-            )
+            env = {**self.env, "CARGO_MANIFEST_DIR": str(crate)}
+            done = subprocess.run([str(pathlib.Path(binary).resolve())], capture_output=True, text=True, env=env, cwd=crate)
             lines = [line for line in done.stdout.splitlines() if line.startswith("test result")]
             results[pathlib.Path(binary).name] = lines[-1] if lines else done.stderr[-500:]
             if done.returncode:

@@ -49,7 +49,7 @@ fn stepped(device: Device, decoupled: bool) -> Vec<Tensor> {
     let adam = Adam { lr: 0.01, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, amsgrad: false, maximize: false };
     for step in 0..10 {
         let grads = [make(0.2 + 0.1 * f64::from(step), &[7, 5]), make(1.7 + f64::from(step), &[11])];
-        clip_grad_norm_(&grads, 1.5).unwrap();
+        let _norm = clip_grad_norm_(&grads, 1.5).unwrap();
         if decoupled {
             let state = AdamState { exp_avgs: &first, exp_avg_sqs: &second, max_exp_avg_sqs: &[], steps: &steps };
             adamw_step(&params, &grads, state, &adam, Amp::default()).unwrap();

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module a topic.
 
+mod bad_input;
 mod child_process;
 mod coco_eval;
 mod coco_index;

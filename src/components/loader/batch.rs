@@ -68,7 +68,7 @@ pub enum OnError {
     /// The run stops, naming the sample.
     #[default]
     Raise,
-    /// The sample is left out of its batch; the log tells the number once an epoch.
+    /// The sample is left out of its batch; the log tells how many and which once an epoch.
     Skip,
 }
 
@@ -127,6 +127,9 @@ workers = 2
 }
 
 crate::register!(BatchConfig);
+
+/// Samples left out that are told of in full, each epoch.
+const EXAMPLES: usize = 8;
 
 /// What workers need to make a batch.
 struct Source {
@@ -200,7 +203,8 @@ struct Position {
 #[derive(Debug, Default)]
 struct Skipped {
     count: usize,
-    first: Option<String>,
+    /// What happened to the first few.
+    examples: Vec<String>,
 }
 
 /// See [`BatchConfig`].
@@ -279,10 +283,12 @@ impl BatchLoader {
 
     /// Says once an epoch what was left out.
     fn report_skipped(&mut self) {
-        let Skipped { count, first } = std::mem::take(&mut self.skipped);
-        if let Some(first) = first {
+        let Skipped { count, examples } = std::mem::take(&mut self.skipped);
+        if count > 0 {
             let epoch = self.position.epoch + 1;
-            tracing::warn!("{}: {count} sample(s) of epoch {epoch} were left out; the first: {first}", self.name);
+            let more = if count > examples.len() { "\n  …" } else { "" };
+            let list: String = examples.iter().map(|example| format!("\n  {example}")).collect();
+            tracing::warn!("{}: {count} sample(s) of epoch {epoch} were left out:{list}{more}", self.name);
         }
     }
 }
@@ -317,14 +323,15 @@ impl Loader for BatchLoader {
         while let Some(made) = self.next_made() {
             let Made { batch, skipped } = made.with_context(|| self.name.clone())?;
             self.skipped.count += skipped.len();
-            self.skipped.first = self.skipped.first.take().or(skipped.into_iter().next());
+            let room = EXAMPLES - self.skipped.examples.len();
+            self.skipped.examples.extend(skipped.into_iter().take(room));
             if batch.is_some() {
                 self.position.handed_out += 1;
                 return Ok(batch);
             }
             self.position.empty += 1;
         }
-        let first = self.skipped.first.clone();
+        let first = self.skipped.examples.first().cloned();
         self.report_skipped();
         match first {
             Some(first) if self.position.handed_out == 0 => {

@@ -120,6 +120,24 @@ def train(made, truth):
     return {name: loss.item() for name, loss in losses.items()}, gradients
 
 
+def record(found):
+    out = {key: numbers(found[key]) for key in ("boxes", "scores", "labels")}
+    if "masks" in found:
+        masks = found["masks"]
+        out["mask_sums"] = numbers(masks.double().sum((1, 2, 3)))
+        out["mask_rows"] = numbers(masks[:2, 0, ::16, ::16], 5)
+    return out
+
+
+def predicted():
+    """Detections in the images as files hold them, in bytes: what `pipe predict` finds, one by one."""
+    made = model(**CASES["mask_v1_resnet18_frozen"], **ALL, **TEST)
+    with torch.no_grad():
+        fill(made)
+        pictures = [(image * 255).round().to(torch.uint8).float() / 255 for image in images()]
+        return [record(made.eval()([picture])[0]) for picture in pictures]
+
+
 def case(name, settings):
     made = model(**settings, **ALL, **TEST)
     with torch.no_grad():
@@ -127,13 +145,7 @@ def case(name, settings):
     out = {"names": list(made.state_dict()) if "resnet18" in name else [], "detections": []}
     made.eval()
     with torch.no_grad():
-        for found in made(images()):
-            record = {key: numbers(found[key]) for key in ("boxes", "scores", "labels")}
-            if "masks" in found:
-                masks = found["masks"]
-                record["mask_sums"] = numbers(masks.double().sum((1, 2, 3)))
-                record["mask_rows"] = numbers(masks[:2, 0, ::16, ::16], 5)
-            out["detections"].append(record)
+        out["detections"] = [record(found) for found in made(images())]
     out["losses"], out["gradients"] = train(made, targets())
     empty = targets()
     empty[1] = {key: value[:0] for key, value in empty[1].items()}
@@ -170,5 +182,7 @@ if __name__ == "__main__":
     for name, settings in CASES.items():
         with open(f"{name}.json", "w") as file:
             json.dump(case(name, settings), file, separators=(",", ":"))
+    with open("predicted.json", "w") as file:
+        json.dump(predicted(), file, separators=(",", ":"))
     with open("seeded.json", "w") as file:
         json.dump(seeded(), file, separators=(",", ":"))

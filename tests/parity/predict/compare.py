@@ -28,6 +28,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.ops import FrozenBatchNorm2d
 
 CLASSES = 91
+FORMS = ["state dict", "checkpoint", "legacy"]
 BOX, SCORE, MASK = 0.01, 1e-4, 1e-3
 CASES = {
     "resnet18": dict(backbone="resnet18"),
@@ -161,12 +162,14 @@ def difference(ours, theirs, entries):
     return worst
 
 
-def compare(name, case, files, args, folder):
+def compare(name, case, form, files, args, folder):
     device = torch.device(args.device)
     options = {"min_size": args.min_size, "max_size": args.max_size}
     images = [decode_image(str(file), mode=ImageReadMode.RGB).float() / 255 for file in files]
     state = make_weights(case, images[:2], args.seed, **options)
-    torch.save(state, folder / f"{name}.pth")
+    # Every form in which torchvision's weights are found: a state dict, a checkpoint's, a file of torch before 1.6.
+    saved = {"checkpoint": {"model": state, "epoch": 3}}.get(form, state)
+    torch.save(saved, folder / f"{name}.pth", _use_new_zipfile_serialization=form != "legacy")
     (folder / f"{name}.toml").write_text(pipeline(case, args.device, options))
     raw, out = folder / f"{name}_raw", folder / f"{name}.json"
     command = [args.pipe, "predict", folder / f"{name}.toml", "--weights", folder / f"{name}.pth", "--out", out]
@@ -201,7 +204,7 @@ def compare(name, case, files, args, folder):
     good = not failed and found and worst["box"] <= BOX and worst["score"] <= SCORE and worst["mask"] <= MASK
     good = good and worst["pixels"] == 0
     print(
-        f"{name:16} {'same' if good else 'DIFFERS':8} {len(files)} pictures, {found:5} detections, scores "
+        f"{name:16} ({form}) {'same' if good else 'DIFFERS':8} {len(files)} pictures, {found:5} detections, scores "
         f"{scores.min():.2f} to {scores.max():.2f}; worst: box {worst['box']:.1e} px, score {worst['score']:.1e}, "
         f"mask {worst['mask']:.1e}, {worst['pixels']} clear pixels; pipe {seconds:.1f} s with start-up, "
         f"torchvision's model {torch_seconds:.1f} s",
@@ -231,8 +234,9 @@ def main():
           f"pictures resized to {args.min_size} (at most {args.max_size})")
     good = True
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.cases.split(","):
-            good &= compare(name, CASES[name], files, args, pathlib.Path(folder))
+        for index, name in enumerate(args.cases.split(",")):
+            form = FORMS[index % len(FORMS)]
+            good &= compare(name, CASES[name], form, files, args, pathlib.Path(folder))
     sys.exit(0 if good else 1)
 
 

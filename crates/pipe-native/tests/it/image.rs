@@ -9,8 +9,18 @@ fn file(parity: &Parity, name: &str) -> Vec<u8> {
     Vec::try_from(parity.get(&format!("{name}.file"))).unwrap()
 }
 
-const NAMES: [&str; 9] =
-    ["jpeg", "jpeg_exif", "jpeg_grey", "jpeg_progressive", "png", "png_alpha", "png_palette", "png_16", "gif"];
+const NAMES: [&str; 10] = [
+    "jpeg",
+    "jpeg_exif",
+    "jpeg_grey",
+    "jpeg_cmyk",
+    "jpeg_progressive",
+    "png",
+    "png_alpha",
+    "png_palette",
+    "png_16",
+    "gif",
+];
 
 #[test]
 fn images_decode_as_torchvision_decodes_them() {

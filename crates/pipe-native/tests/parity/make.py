@@ -92,6 +92,10 @@ def images():
         data = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
         out[f"{name}.file"] = data
         got = decode_image(data, ImageReadMode.RGB, apply_exif_orientation="exif" in options)
+        if "exif" not in options and format == "JPEG":
+            # What annotations and other tools refer to: PIL's pixels.
+            pil = torch.from_numpy(np.array(Image.open(buffer).convert("RGB"))).permute(2, 0, 1)
+            assert torch.equal(got, pil), name
         out[f"{name}.rgb"] = got if got.dtype == torch.uint8 else (got.to(torch.int32) // 257).to(torch.uint8)
 
     turned = Image.Exif()
@@ -99,6 +103,7 @@ def images():
     add("jpeg", Image.fromarray(rgb), "JPEG", quality=90)
     add("jpeg_exif", Image.fromarray(rgb), "JPEG", quality=90, exif=turned)
     add("jpeg_grey", Image.fromarray(rgb[..., 0]), "JPEG", quality=90)
+    add("jpeg_cmyk", Image.fromarray(np.dstack([rgb, rgb[..., :1]]), "CMYK"), "JPEG", quality=90)
     add("jpeg_progressive", Image.fromarray(rgb), "JPEG", quality=80, progressive=True)
     add("png", Image.fromarray(rgb), "PNG")
     add("png_alpha", Image.fromarray(np.dstack([rgb, 255 - rgb[..., :1]])), "PNG")

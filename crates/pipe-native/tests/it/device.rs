@@ -1,0 +1,138 @@
+//! The same on the GPU as on the CPU. Without a GPU these run on the CPU: `scripts/gpu_suite.py` takes them to one.
+
+use pipe_native::device::is_pinned;
+use pipe_native::ops::{batched_nms, nms, roi_align};
+use pipe_native::optim::{Adam, AdamState, Amp, Sgd, adamw_step, clip_grad_norm_, ema_update, sgd_step};
+use pipe_native::scaler::{GradScaler, GradScalerState};
+use pipe_native::stream::{Event, Stream, synchronize};
+use pipe_native::{choose_device, generator, memory, to_device};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Parity, difference};
+
+fn device() -> Device {
+    let (device, why) = choose_device("auto").unwrap();
+    println!("{why}");
+    device
+}
+
+#[test]
+fn operators() {
+    let (device, parity) = (device(), Parity::read("ops.safetensors"));
+    let x = parity.get("roi.input").to_device(device).set_requires_grad(true);
+    let y = roi_align(&x, &parity.get("roi.boxes").to_device(device), 0.5, 3, 4, 2, true).unwrap();
+    assert!(difference(&y.detach().to_device(Device::Cpu), &parity.get("roi.0.out")) < 2e-6);
+    (&y * parity.get("roi.0.weight").to_device(device)).sum(Kind::Float).backward();
+    assert!(difference(&x.grad().to_device(Device::Cpu), &parity.get("roi.0.grad")) < 1e-5);
+
+    let k = Tensor::arange(500, (Kind::Float, Device::Cpu));
+    let (left, top) = ((&k * 0.7).sin() * 50.0 + 50.0, (&k * 1.3).cos() * 50.0 + 50.0);
+    let boxes = Tensor::stack(&[left.copy(), top.copy(), &left + 20.0, &top + 15.0], 1);
+    let (scores, classes) = ((&k * 0.37).sin(), k.remainder(3.0).to_kind(Kind::Int64));
+    let there = |tensor: &Tensor| tensor.to_device(device);
+    let kept = nms(&there(&boxes), &there(&scores), 0.4).unwrap().to_device(Device::Cpu);
+    assert_eq!(kept, nms(&boxes, &scores, 0.4).unwrap());
+    let kept = batched_nms(&there(&boxes), &there(&scores), &there(&classes), 0.4).unwrap().to_device(Device::Cpu);
+    assert_eq!(kept, batched_nms(&boxes, &scores, &classes, 0.4).unwrap());
+}
+
+/// Parameters after ten steps on a device, clipped, with their average.
+fn stepped(device: Device, decoupled: bool) -> Vec<Tensor> {
+    let make = |seed: f64, shape: &[i64]| {
+        let count = shape.iter().product::<i64>();
+        ((Tensor::arange(count, (Kind::Float, Device::Cpu)) * seed).sin()).view(shape).to_device(device)
+    };
+    let params = [make(0.3, &[7, 5]), make(0.9, &[11])];
+    let zeros = || params.iter().map(Tensor::zeros_like).collect::<Vec<_>>();
+    let (first, second, average) = (zeros(), zeros(), zeros());
+    let steps: Vec<Tensor> = params.iter().map(|_| Tensor::zeros([0i64; 0], (Kind::Float, device))).collect();
+    let adam = Adam { lr: 0.01, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, amsgrad: false, maximize: false };
+    for step in 0..10 {
+        let grads = [make(0.2 + 0.1 * f64::from(step), &[7, 5]), make(1.7 + f64::from(step), &[11])];
+        let _norm = clip_grad_norm_(&grads, 1.5).unwrap();
+        if decoupled {
+            let state = AdamState { exp_avgs: &first, exp_avg_sqs: &second, max_exp_avg_sqs: &[], steps: &steps };
+            adamw_step(&params, &grads, state, &adam, Amp::default()).unwrap();
+        } else {
+            let (momentum, weight_decay, first_step) = (0.9, 1e-3, step == 0);
+            let sgd =
+                Sgd { lr: 0.02, momentum, dampening: 0.0, weight_decay, nesterov: true, maximize: false, first_step };
+            sgd_step(&params, &grads, &first, &sgd, Amp::default()).unwrap();
+        }
+        ema_update(&average, &params, 0.9).unwrap();
+    }
+    params.into_iter().chain(average).map(|tensor| tensor.to_device(Device::Cpu)).collect()
+}
+
+#[test]
+fn fused_steps() {
+    let device = device();
+    for decoupled in [false, true] {
+        for (there, here) in stepped(device, decoupled).iter().zip(&stepped(Device::Cpu, decoupled)) {
+            assert!(difference(there, here) < 1e-5, "decoupled {decoupled}");
+        }
+    }
+}
+
+#[test]
+fn the_loss_scaler() {
+    let device = device();
+    let mut scaler = GradScaler::new(device, GradScalerState::default()).unwrap();
+    let before = scaler.state().unwrap().scale;
+    let grads = [Tensor::from_slice(&[1f32, f32::INFINITY]).to_device(device)];
+    scaler.unscale(&grads).unwrap();
+    assert!(scaler.is_non_finite().unwrap());
+    scaler.update().unwrap();
+    assert!(scaler.state().unwrap().scale < before, "an overflow lowers the scale");
+}
+
+#[test]
+fn copies_and_streams() {
+    let device = device();
+    let host = Tensor::arange(1 << 20, (Kind::Float, Device::Cpu));
+    let host = if device.is_cuda() { host.pin_memory(device) } else { host };
+    assert_eq!(is_pinned(&host).unwrap(), device.is_cuda());
+    let side = Stream::side(device).unwrap();
+    let (mut copied, mut added) = (Event::new(device).unwrap(), Event::new(device).unwrap());
+    let there = side
+        .with(|| {
+            let there = to_device(&host, device, true).unwrap();
+            copied.record().unwrap();
+            there
+        })
+        .unwrap();
+    let current = Stream::current(device).unwrap();
+    copied.block(&current).unwrap();
+    current.uses(&there).unwrap();
+    let sum = (&there + 1.0).sum(Kind::Double);
+    added.record().unwrap();
+    synchronize(device).unwrap();
+    assert!(copied.is_done().unwrap() && added.is_done().unwrap());
+    assert!(copied.elapsed_ms(&added).unwrap() >= 0.0);
+    let count = f64::from(1 << 20);
+    assert_eq!(f64::try_from(sum).unwrap(), count * (count - 1.0) / 2.0 + count);
+}
+
+#[test]
+fn memory_and_generator_of_a_gpu() {
+    let device = device();
+    if !device.is_cuda() {
+        println!("skipped: there is no GPU; on the CPU other tests cover them");
+        return;
+    }
+    let before = memory::allocated(device).unwrap();
+    let held = Tensor::zeros([16 << 20], (Kind::Float, device));
+    assert!(memory::allocated(device).unwrap() >= before + (64 << 20), "{:?}", held.size());
+    assert!(memory::max_allocated(device).unwrap() >= before + (64 << 20));
+    drop(held);
+    memory::empty_cache(device).unwrap();
+    let (free, total) = memory::free_and_total(device).unwrap();
+    assert!(free <= total && memory::reserved(device).unwrap() <= total);
+
+    let draw = || Tensor::randn([64], (Kind::Float, device)).to_device(Device::Cpu);
+    generator::seed(device, 5).unwrap();
+    let kept = generator::state(device).unwrap();
+    let first = draw();
+    generator::set_state(device, &kept).unwrap();
+    assert_eq!(draw(), first);
+}

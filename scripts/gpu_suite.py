@@ -1,0 +1,333 @@
+"""What has to be shown on a machine with a GPU, in one call: no network, no Rust, only a `pipe` binary and Python.
+
+    python3 scripts/gpu_suite.py --pipe target/release/pipe [--tests FILE ...] [--device cuda] [--out report.json]
+
+Needs Python with torch 2.11 and torchvision 0.26; `pipe` then runs with their libraries. FILEs are test binaries built
+elsewhere, which run whole here: `cargo test --release --no-run -p pipe-native` prints their names (they are small, and
+tests that need a GPU run where there is one). On a CPU (`--device cpu --small`) the script runs too, to try the script.
+
+Parts, each told as it ends; exit status 1 when one fails:
+  load          CUDA's library opens, `device = "auto"` takes the GPU, run.json names it
+  tests         the native layer's tests: streams, pinned copies, memory, generators, fused steps, nms, roi_align, scaler
+  parity        tests/parity/predict/compare.py on this device
+  deterministic two runs with `deterministic = true` write the same weights, bit for bit
+  precision     bf16 and fp16 (with its loss scaler) train: every loss finite, and falling
+  training      images a second beside torchvision's model in a plain loop, same pictures, sizes and batches
+  inference     images a second of `pipe predict` beside torchvision's model
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+import torchvision
+from torchvision.io import ImageReadMode, decode_image, write_jpeg
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CLASSES = 5
+
+PIPELINE = """
+[pipeline]
+name = "suite"
+device = "{device}"
+precision = "{precision}"
+deterministic = {deterministic}
+seed = 1
+
+[dataset.train]
+type = "coco"
+root = "{data}"
+
+[loader.train]
+type = "batch"
+dataset = "dataset.train"
+batch_size = {batch}
+shuffle = true
+workers = {workers}
+
+[model.net]
+type = "mask_rcnn"
+backbone = "resnet50"
+num_classes = {classes}
+min_size = {size}
+max_size = {long}
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.002
+momentum = 0.9
+
+[engine.trainer]
+type = "train"
+model = "model.net"
+optimizer = "optimizer.sgd"
+loader = "loader.train"
+max_iterations = {iterations}
+log_interval = {log}
+
+[handler.checkpoint]
+type = "checkpoint"
+
+[[on]]
+event = "engine.trainer:completed"
+run = ["handler.checkpoint"]
+"""
+
+
+def environment():
+    """Lets `pipe` run with the libraries of this Python."""
+    env = dict(os.environ)
+    libraries = pathlib.Path(torch.__file__).parent / "lib"
+    env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(libraries), env.get("LD_LIBRARY_PATH")]))
+    env["PIPE_TORCHVISION"] = str(pathlib.Path(torchvision.__file__).parent)
+    return env
+
+
+def make_data(folder, count, height, width):
+    """Pictures of noise with a few bright rectangles, annotated in COCO's JSON."""
+    (folder / "train2017").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    dice = torch.Generator().manual_seed(0)
+    images, annotations = [], []
+    for i in range(1, count + 1):
+        picture = torch.randint(0, 120, (3, height, width), dtype=torch.uint8, generator=dice)
+        for _ in range(6):
+            x, y = (int(torch.randint(0, side // 2, (1,), generator=dice)) for side in (width, height))
+            w, h = (int(torch.randint(side // 10, side // 2, (1,), generator=dice)) for side in (width, height))
+            category = int(torch.randint(1, CLASSES, (1,), generator=dice))
+            picture[category % 3, y : y + h, x : x + w] = 120 + 25 * category
+            corners = [x, y, x + w, y, x + w, y + h, x, y + h]
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": i, "category_id": category, "bbox": [x, y, w, h],
+                "area": w * h, "iscrowd": 0, "segmentation": [corners],
+            })
+        write_jpeg(picture, str(folder / f"train2017/{i}.jpg"), quality=90)
+        images.append({"id": i, "file_name": f"{i}.jpg", "height": height, "width": width})
+    categories = [{"id": c, "name": f"c{c}"} for c in range(1, CLASSES)]
+    truth = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations/instances_train2017.json").write_text(json.dumps(truth))
+    return truth
+
+
+class Suite:
+    def __init__(self, args, folder):
+        self.args, self.folder, self.env = args, folder, environment()
+        self.device = torch.device(args.device)
+        small = args.small
+        self.size, self.long = (96, 128) if small else (800, 1333)
+        self.batch, self.workers = (2, 1) if small else (4, 4)
+        self.iterations, self.skip, self.log = (6, 2, 2) if small else (120, 20, 10)
+        self.height, self.width = (96, 128) if small else (480, 640)
+        self.truth = make_data(folder / "data", 8 if small else 64, self.height, self.width)
+        self.runs = 0
+
+    def pipe(self, *arguments):
+        command = [str(pathlib.Path(self.args.pipe).resolve()), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, env=self.env, cwd=self.folder)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+        return done
+
+    def train(self, precision="fp32", deterministic=False, device=None, iterations=None, log=None):
+        """A run; its folder and what it printed."""
+        self.runs += 1
+        text = PIPELINE.format(
+            device=device or self.args.device, precision=precision, deterministic=str(deterministic).lower(),
+            data=self.folder / "data", batch=self.batch, workers=self.workers, classes=CLASSES, size=self.size,
+            long=self.long, iterations=iterations or self.iterations, log=log or self.log,
+        )
+        (self.folder / "suite.toml").write_text(text)
+        out = self.folder / f"run{self.runs}"
+        return out, self.pipe("run", "suite.toml", "--out", out)
+
+    def records(self, run, tag):
+        lines = map(json.loads, (run / "records.jsonl").read_text().splitlines())
+        return [record for record in lines if record["tag"] == tag]
+
+    def weights(self, run):
+        (file,) = run.glob("checkpoints/step_*/model.net.safetensors")
+        return file
+
+    def load(self):
+        run, _ = self.train(device="auto", iterations=2, log=1)
+        info = json.loads((run / "run.json").read_text())
+        wants = "cuda" if self.device.type == "cuda" else "cpu"
+        if wants not in info["device"]:
+            raise RuntimeError(f"auto chose {info['device']}, not {wants}")
+        return {"device": info["device"], "versions": info["versions"]}
+
+    def tests(self):
+        results = {}
+        for binary in self.args.tests:
+            # The numbers to compare with lie in the checkout: tests run in their crate's folder.
+            crate = ROOT / "crates/pipe-native"
+            env = {**self.env, "CARGO_MANIFEST_DIR": str(crate)}
+            done = subprocess.run([str(pathlib.Path(binary).resolve())], capture_output=True, text=True, env=env, cwd=crate)
+            lines = [line for line in done.stdout.splitlines() if line.startswith("test result")]
+            results[pathlib.Path(binary).name] = lines[-1] if lines else done.stderr[-500:]
+            if done.returncode:
+                raise RuntimeError(done.stdout[-3000:] + done.stderr[-1000:])
+        return results or {"left out": "no --tests"}
+
+    def parity(self):
+        compare = ROOT / "tests/parity/predict/compare.py"
+        cases = "resnet18" if self.args.small else "resnet18,resnet50,resnet101,resnet50_v2"
+        command = [sys.executable, compare, "--pipe", self.args.pipe, "--device", self.args.device, "--cases", cases]
+        command += ["--images", self.args.images or self.folder / "data/train2017", "--count", 2 if self.args.small else 20]
+        if self.args.small:
+            command += ["--min-size", 128, "--max-size", 192]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=self.env)
+        if done.returncode:
+            raise RuntimeError(done.stdout + done.stderr[-2000:])
+        return {"lines": done.stdout.splitlines()}
+
+    def deterministic(self):
+        sums = []
+        for _ in range(2):
+            run, _ = self.train(deterministic=True, iterations=min(self.iterations, 10))
+            sums.append(hashlib.sha256(self.weights(run).read_bytes()).hexdigest())
+        if sums[0] != sums[1]:
+            raise RuntimeError("two runs of one seed gave different weights")
+        return {"sha256": sums[0]}
+
+    def precision(self):
+        result = {}
+        for precision in ["bf16"] + (["fp16"] if self.device.type == "cuda" else []):
+            run, _ = self.train(precision=precision, log=1)
+            losses = [record["value"] for record in self.records(run, "loss/total_loss")]
+            finite = all(isinstance(loss, float) and loss == loss and abs(loss) < 1e9 for loss in losses)
+            third = max(1, len(losses) // 3)
+            first, last = (sum(part) / third for part in (losses[:third], losses[-third:]))
+            result[precision] = {"first": first, "last": last, "iterations": len(losses)}
+            if not finite or (not self.args.small and last >= first):
+                raise RuntimeError(f"{precision}: {losses}")
+        return result
+
+    def sync(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def targets(self, index):
+        objects = [one for one in self.truth["annotations"] if one["image_id"] == index]
+        boxes = torch.tensor([one["bbox"] for one in objects], dtype=torch.float32)
+        masks = torch.zeros(len(objects), self.height, self.width, dtype=torch.uint8)
+        for mask, (x, y, w, h) in zip(masks, boxes.int().tolist()):
+            mask[y : y + h, x : x + w] = 1
+        boxes[:, 2:] += boxes[:, :2]
+        labels = torch.tensor([one["category_id"] for one in objects])
+        return {"boxes": boxes, "labels": labels, "masks": masks}
+
+    def torchvision_training(self, precision):
+        torch.manual_seed(1)
+        model = maskrcnn_resnet50_fpn(
+            weights=None, weights_backbone=None, num_classes=CLASSES, min_size=self.size, max_size=self.long
+        ).to(self.device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
+        suite, data = self, self.folder / "data/train2017"
+
+        class Pictures(torch.utils.data.Dataset):
+            def __len__(self):
+                return len(suite.truth["images"])
+
+            def __getitem__(self, i):
+                image = decode_image(str(data / f"{i + 1}.jpg"), mode=ImageReadMode.RGB).float() / 255
+                return image, suite.targets(i + 1)
+
+        loader = torch.utils.data.DataLoader(
+            Pictures(), batch_size=self.batch, shuffle=True, num_workers=self.workers, collate_fn=lambda b: tuple(zip(*b)),
+            pin_memory=self.device.type == "cuda", persistent_workers=True, drop_last=True,
+        )
+        done, start = 0, 0.0
+        while done < self.iterations:
+            for images, targets in loader:
+                if done == self.skip:
+                    self.sync()
+                    start = time.perf_counter()
+                images = [image.to(self.device, non_blocking=True) for image in images]
+                targets = [{k: v.to(self.device, non_blocking=True) for k, v in t.items()} for t in targets]
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                    loss = sum(model(images, targets).values())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                done += 1
+                if done == self.iterations:
+                    break
+        self.sync()
+        return (self.iterations - self.skip) * self.batch / (time.perf_counter() - start)
+
+    def training(self):
+        result = {}
+        for precision in ["fp32", "bf16"]:
+            run, _ = self.train(precision=precision)
+            marks = [r for r in self.records(run, "loss/total_loss") if r["step"] >= self.skip]
+            ours = (marks[-1]["step"] - marks[0]["step"]) * self.batch / (marks[-1]["time"] - marks[0]["time"])
+            theirs = self.torchvision_training(precision)
+            result[precision] = {"pipe": ours, "torchvision": theirs, "ratio": ours / theirs}
+        return result
+
+    def inference(self):
+        run, _ = self.train(iterations=2, log=1)
+        files = sorted((self.folder / "data/train2017").iterdir())
+        rounds = 1 if self.args.small else 4
+        arguments = ["predict", "suite.toml", "--weights", run, "--out", "found.json", "--format", "json", "--images"]
+        one = json.loads(self.pipe(*arguments, files[0]).stdout)["seconds"]
+        many = json.loads(self.pipe(*arguments, *(files * rounds)).stdout)
+        # The first picture warms the GPU up; it is taken off both times.
+        ours = (many["pictures"] - 1) / max(many["seconds"] - one, 1e-9)
+        model = maskrcnn_resnet50_fpn(
+            weights=None, weights_backbone=None, num_classes=CLASSES, min_size=self.size, max_size=self.long
+        ).to(self.device).eval()
+        count, start = 0, 0.0
+        with torch.no_grad():
+            for file in [files[0], *(files * rounds)]:
+                image = decode_image(str(file), mode=ImageReadMode.RGB).float() / 255
+                model([image.to(self.device)])[0]["masks"].cpu()
+                if count == 0:
+                    self.sync()
+                    start = time.perf_counter()
+                count += 1
+        theirs = (count - 1) / (time.perf_counter() - start)
+        return {"pipe": ours, "torchvision": theirs, "ratio": ours / theirs}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipe", required=True)
+    parser.add_argument("--tests", nargs="*", default=[], help="test binaries of pipe-native")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--images", help="a folder of pictures for the parity; else made ones")
+    parser.add_argument("--small", action="store_true", help="small pictures, few iterations")
+    parser.add_argument("--only", help="parts, separated by commas")
+    parser.add_argument("--out", type=pathlib.Path, help="write the report here too")
+    args = parser.parse_args()
+    parts = ["load", "tests", "parity", "deterministic", "precision", "training", "inference"]
+    name = torch.cuda.get_device_name() if args.device.startswith("cuda") else "CPU"
+    report = {"torch": torch.__version__, "torchvision": torchvision.__version__, "device": name}
+    print(report, flush=True)
+    failed = False
+    with tempfile.TemporaryDirectory() as folder:
+        suite = Suite(args, pathlib.Path(folder))
+        for part in args.only.split(",") if args.only else parts:
+            start = time.perf_counter()
+            try:
+                report[part] = getattr(suite, part)()
+            except Exception as error:  # A part that fails must not keep the others from being tried.
+                report[part], failed = {"failed": str(error)}, True
+            print(f"{part} ({time.perf_counter() - start:.0f} s): {json.dumps(report[part], indent=1)}", flush=True)
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

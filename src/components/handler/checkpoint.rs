@@ -236,7 +236,8 @@ impl Stateful for Checkpoint {
 
 /// Matches a list of checkpoints with what lies in the folder: those that are gone (a resume into another folder) leave it,
 /// those of it that are unknown and not older than the one resumed from (it was saved on Ctrl-C, or they belong to what will
-/// be trained anew) join as the oldest, and values that were measured after the list was saved are taken from `best.json`, if it is of the same `judge` (monitor and mode).
+/// be trained anew) join as the oldest, and values that were measured after the list was saved are taken from `best.json`, if
+/// it is of the same `judge` (monitor and mode).
 fn adopt(ledger: &mut Ledger, folder: &Path, judge: Option<&serde_json::Value>, resumed: u64) {
     ledger.saved.retain(|saved| folder.join(&saved.name).exists());
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

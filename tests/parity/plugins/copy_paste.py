@@ -5,7 +5,8 @@ Usage: python3 copy_paste.py REFERENCE > copy_paste.json
 where REFERENCE is `references/detection/transforms.py` of torchvision's repository.
 
 The reference takes the last row and column of a mask for the end of its box; boxes here, as in a file of COCO, end behind
-it, so 1 is added to those that it computes from masks.
+it, so 1 is added to those that it computes from masks. For that reason it also drops objects of which one row or column is
+left, which are kept here; the pictures have none such.
 """
 
 import importlib.util
@@ -43,7 +44,7 @@ def main():
     images = [picture(1), picture(2)]
     # The third object of the first is covered wholly by what is pasted, with blending also the fourth.
     first = target([[0, 0, 6, 5], [8, 3, 20, 12], [10, 8, 13, 11], [15, 11, 17, 13]], [1, 2, 3, 4])
-    second = target([[9, 7, 15, 13], [0, 12, 5, 16], [3, 2, 9, 6]], [5, 6, 7])
+    second = target([[9, 7, 15, 14], [0, 12, 5, 16], [3, 2, 9, 6]], [5, 6, 7])
     cases = []
     for blending in [False, True]:
         # Draws for the pasting into the first, then into the second.

@@ -2,7 +2,7 @@
 
 mod border;
 mod pipeline;
-mod swap;
+pub(crate) mod swap;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use tch::Device;
 
 /// The library of a crate of this workspace, built with the tests.
-fn library(krate: &str) -> PathBuf {
+pub(crate) fn library(krate: &str) -> PathBuf {
     let program = std::env::current_exe().expect("this program");
     let folder = program.parent().expect("a folder").to_owned();
     let name = format!("lib{krate}.so");

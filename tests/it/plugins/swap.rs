@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Bench, component, library, turn};
 
 /// Another build of the test plugin: the mark in its documentation changed in the file itself.
-fn rebuilt(path: &Path, mark: &str) {
+pub(crate) fn rebuilt(path: &Path, mark: &str) {
     let mut bytes = std::fs::read(library("pipe_test_plugin")).unwrap();
     let old = b"version-one";
     let places: Vec<usize> = (0..bytes.len() - old.len()).filter(|&at| bytes[at..].starts_with(old)).collect();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-const PIPELINE: &str = r#"
+pub(super) const PIPELINE: &str = r#"
 [pipeline]
 name = "edited"
 seed = 7
@@ -84,7 +84,7 @@ run = ["scheduler.decay", "handler.checkpoint", "engine.evaluator"]
 /// Everything here may have to wait for a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-struct Session {
+pub(super) struct Session {
     folder: tempfile::TempDir,
     program: Child,
     text: String,
@@ -94,8 +94,14 @@ struct Session {
 
 impl Session {
     fn start() -> Session {
+        Session::of(PIPELINE.into(), |_| ())
+    }
+
+    /// A run of another pipeline, with files beside it that `prepare` makes.
+    pub(super) fn of(text: String, prepare: impl FnOnce(&Path)) -> Session {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("edited.toml"), PIPELINE).expect("written");
+        std::fs::write(folder.path().join("edited.toml"), &text).expect("written");
+        prepare(folder.path());
         let log = std::fs::File::create(folder.path().join("log.txt")).expect("a log");
         let program = Command::new(env!("CARGO_BIN_EXE_pipe"))
             .args(["run", "edited.toml", "--device", "cpu", "--out", "run", "--watch"])
@@ -106,12 +112,12 @@ impl Session {
             .stderr(log)
             .spawn()
             .expect("the program starts");
-        let mut session = Session { folder, program, text: PIPELINE.into(), seen: 0 };
+        let mut session = Session { folder, program, text, seen: 0 };
         assert_eq!(session.next_line()["outcome"], "started");
         session
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -120,12 +126,12 @@ impl Session {
         text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.path("log.txt")).unwrap_or_default()
     }
 
     /// Waits until the run has said something more of an edit.
-    fn next_line(&mut self) -> Value {
+    pub(super) fn next_line(&mut self) -> Value {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             if let Some(line) = self.index().get(self.seen) {

@@ -4,6 +4,7 @@
 //! text → [`document`] (spanned TOML) → [`plan`] (typed graph, pure) → [`run`] (built nodes) → [`engine`] events and records.
 //!
 //! - [`cli`]: the command line, one file a command
+//! - [`load`]: from files to a plan
 //! - [`reload`]: edits of the file taken over by a run that goes on
 //! - [`registry`]: kinds, component descriptors
 //! - [`components`]: the components, one file each
@@ -26,6 +27,7 @@ pub mod draw;
 pub mod engine;
 pub mod fault;
 pub mod idx;
+pub mod load;
 pub mod nn;
 pub mod plan;
 pub mod registry;

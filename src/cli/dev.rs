@@ -12,7 +12,7 @@ use super::run::{interrupt_flag_saying, seconds};
 use super::source::{PipelineArgs, runs_folder, shown};
 use super::{Format, Status};
 use crate::draw::{RgbImage, Tile, Verdict, grid};
-use crate::plan::{Loaded, Snapshot};
+use crate::load::{Loaded, Snapshot};
 use crate::registry::Reload;
 use crate::reload::rehearsal::{Rehearsal, Tried};
 use crate::reload::watch::{self, WatchOptions};

@@ -137,7 +137,7 @@ pub fn main() -> ExitCode {
         Ok(status) => status.into(),
         Err(error) => {
             match json {
-                true => tracing::error!("{error:#}"),
+                true => tracing::error!("{}", crate::diagnostic::plain(&format!("{error:#}"))),
                 false => eprintln!("{}", error_text(&error)),
             }
             Status::Failed.into()

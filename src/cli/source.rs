@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::Format;
 use crate::document::PathSegment;
-use crate::plan::{Loaded, PipelineSource, Plan};
+use crate::load::{Loaded, PipelineSource};
+use crate::plan::Plan;
 use crate::run::versions::Versions;
 
 /// The pipeline and what is changed in it.

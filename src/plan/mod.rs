@@ -1,7 +1,6 @@
 //! The plan: a pipeline as a checked graph. Pure: no disk, no device; every mistake is collected.
 //!
 //! - [`pipeline`]: the `[pipeline]` section
-//! - [`load`]: from a file to a plan
 //! - [`plugins`]: the `[plugins]` section
 //! - [`lower`]: tables against schemas, every mistake at its place
 //! - [`component`]: which component a table names, and whether its options fit
@@ -19,7 +18,6 @@ pub mod edges;
 pub mod events;
 pub mod flow;
 pub mod graph;
-pub mod load;
 pub mod lower;
 pub mod message;
 pub mod nodes;
@@ -33,7 +31,6 @@ use indexmap::IndexMap;
 
 pub use edges::{DataEdge, PropertyEdge};
 pub use events::{Action, EventEdge, EventTarget};
-pub use load::{Loaded, PipelineSource, Snapshot};
 pub use nodes::PlanNode;
 pub use pipeline::PipelineConfig;
 

@@ -6,8 +6,9 @@ use serde_json::{Map, Value as Json};
 
 use crate::document::{Document, KeyOrValue, PathSegment};
 use crate::engine::Filter;
+use crate::load::Loaded;
 use crate::plan::edges::path_text;
-use crate::plan::{Action, EventEdge, Loaded, Plan, PlanNode, pipeline};
+use crate::plan::{Action, EventEdge, Plan, PlanNode, pipeline};
 use crate::registry::{NodeId, Reload};
 
 /// One thing that differs.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::plan::Snapshot;
+use crate::load::Snapshot;
 
 /// The files as they were after an edit.
 #[derive(Debug, Clone)]

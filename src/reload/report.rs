@@ -9,7 +9,7 @@ use super::affected::{Affected, Cause};
 use super::carry::Weights;
 use super::difference::{Change, What};
 use crate::document::Document;
-use crate::plan::Loaded;
+use crate::load::Loaded;
 use crate::registry::{Kind, Reload};
 use crate::run::Clock;
 

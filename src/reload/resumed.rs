@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::difference::{What, difference};
-use crate::plan::{Loaded, PipelineSource};
+use crate::load::{Loaded, PipelineSource};
 use crate::run::versions::Versions;
 
 /// How a pipeline differs from the newest version that a run kept: a line a change; nothing where they are the same or the

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use notify::{RecursiveMode, Watcher as _};
 
 use super::inbox::Inbox;
-use crate::plan::{PipelineSource, Snapshot};
+use crate::load::{PipelineSource, Snapshot};
 
 /// Editors write in several steps: an edit is over when nothing has happened for so long.
 const QUIET: Duration = Duration::from_millis(100);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use pipe::coco::synthetic::{DigitsSpec, write_digits};
-use pipe::plan::{Loaded, PipelineSource, Plan, Snapshot};
+use pipe::load::{Loaded, PipelineSource, Snapshot};
+use pipe::plan::Plan;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipe::plan::{PipelineSource, Snapshot};
+use pipe::load::{PipelineSource, Snapshot};
 use pipe::reload::Inbox;
 use pipe::reload::watch::{self, WatchOptions};
 

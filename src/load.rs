@@ -1,4 +1,4 @@
-//! From a file to a plan: read, checked, secrets masked.
+//! From files to a plan: read, plugins loaded, checked, secrets masked. What touches the disk before anything is built is here.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Plan;
 use crate::diagnostic::{Diagnostics, Sources};
 use crate::document::{Document, LoadOptions, Node};
+use crate::plan::Plan;
 use crate::registry::plugins;
 
 /// What a pipeline is read from: the file and what the command line changes in it.

@@ -24,6 +24,7 @@ def polygon(dice):
 
 def main():
     folder = pathlib.Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "big.json"
     if "--pycocotools" in sys.argv:
         from pycocotools.coco import COCO

@@ -1,7 +1,184 @@
-//! The `pipe` program: arguments only.
+//! The `pipe` program: the command line, one file a command.
+//!
+//! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 130 interrupted.
 
+mod check;
+mod components;
+mod dev;
+mod eval;
+mod graph;
+mod new;
+mod partial;
+mod plugin;
+mod predict;
+mod reference;
+mod rehearse;
+mod run;
+mod schema;
+mod score;
+mod show;
+mod source;
+
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+// Named here so that the linker keeps them: their components register themselves.
+use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
+
+/// Runs deep-learning pipelines described in a TOML file.
+#[derive(Debug, Parser)]
+#[command(name = "pipe", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline.
+    Run(run::RunArgs),
+    /// Try a pipeline on each save: a few iterations, their losses, a batch drawn.
+    Dev(dev::DevArgs),
+    /// Run the evaluation of a pipeline alone.
+    Eval(eval::EvalArgs),
+    /// Find objects in pictures, with a trained model of a pipeline.
+    Predict(predict::PredictArgs),
+    /// Score a results file against annotations, as COCO does.
+    Score(score::ScoreArgs),
+    /// Find every mistake in a pipeline without running it.
+    Check(check::CheckArgs),
+    /// Show the graph: nodes, data edges, event edges, order.
+    Graph(graph::GraphArgs),
+    /// Show the resolved pipeline, each value with its origin.
+    Show(show::ShowArgs),
+    /// List the components, or explain one.
+    Components(components::ComponentsArgs),
+    /// Print the JSON schema of pipeline files, for editors.
+    Schema(schema::SchemaArgs),
+    /// Start a pipeline of your own.
+    New(new::NewArgs),
+    /// Write, list and check plugins: components of your own.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For tools.
+    Json,
+}
+
+/// How a command ended, as an exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// 0.
+    Done,
+    /// 1.
+    Failed,
+    /// 2.
+    Wrong,
+    /// 130.
+    Interrupted,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(match status {
+            Status::Done => 0,
+            Status::Failed => 1,
+            Status::Wrong => 2,
+            Status::Interrupted => 130,
+        })
+    }
+}
+
+/// Starts the program again with OpenMP's threads sleeping, not spinning, while they wait.
+///
+/// libgomp reads its settings when it is loaded, before `main`. Spinning threads take the cores from the loader's workers:
+/// the demo takes more than half as long again with them. Settings of the user's own are left alone.
+fn start_with_sleeping_threads() {
+    use std::os::unix::process::CommandExt;
+    let decided = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().any(|name| std::env::var_os(name).is_some());
+    if decided {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    // Returns only where the program cannot be started again; it then goes on as it is.
+    let _error =
+        std::process::Command::new(program).args(std::env::args_os().skip(1)).env("OMP_WAIT_POLICY", "passive").exec();
+}
+
+/// Reads the command line and does what it says.
 fn main() -> ExitCode {
-    pipe::cli::main()
+    let cli = Cli::parse();
+    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_)) {
+        start_with_sleeping_threads();
+    }
+    start_log(&cli);
+    let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Dev(args) => dev::dev(&args),
+        Command::Eval(args) => eval::eval(&args),
+        Command::Predict(args) => predict::predict(&args),
+        Command::Score(args) => score::score(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Graph(args) => graph::graph(&args),
+        Command::Show(args) => show::show(&args),
+        Command::Components(args) => components::components(&args),
+        Command::Schema(args) => schema::print(&args),
+        Command::New(args) => new::new(&args),
+        Command::Plugin(command) => plugin::plugin(&command),
+    };
+    match result {
+        Ok(status) => status.into(),
+        Err(error) => {
+            match json {
+                true => tracing::error!("{}", pipe_document::diagnostic::plain(&format!("{error:#}"))),
+                false => eprintln!("{}", error_text(&error)),
+            }
+            Status::Failed.into()
+        }
+    }
+}
+
+/// An error with its causes, one a line.
+fn error_text(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  because: {cause}"));
+    }
+    pipe_document::diagnostic::plain(&text)
+}
+
+/// Prints to standard output; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> Result<Status> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(Status::Done),
+    }
+}
+
+fn start_log(cli: &Cli) {
+    use tracing_subscriber::EnvFilter;
+    let (quiet, json) = match &cli.command {
+        Command::Run(args) => (args.quiet, args.log_format == Format::Json),
+        _ => (false, false),
+    };
+    let default = if quiet { "error" } else { "info" };
+    let filter = EnvFilter::try_from_env("PIPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(pipe_core::terminal::Log).with_target(false);
+    if json {
+        builder.json().init();
+    } else {
+        builder.without_time().with_ansi(std::io::stderr().is_terminal()).init();
+    }
 }

@@ -44,7 +44,7 @@ fn ratio() -> f64 {
     0.02
 }
 
-impl Component for BoundaryIou {
+impl Config for BoundaryIou {
     const KIND: Kind = Kind::Metric;
     const TYPE: &'static str = "boundary_iou";
     const EXAMPLE: &'static str = r#"
@@ -61,7 +61,9 @@ threshold = 0.5
     fn values(&self) -> Vec<String> {
         NAMES.map(str::to_owned).to_vec()
     }
+}
 
+impl Component for BoundaryIou {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::metric(Boundary { config: self, sums: [0.0; 4], objects: 0 }))
     }

@@ -39,7 +39,7 @@ fn yes() -> bool {
     true
 }
 
-impl Component for CopyPaste {
+impl Config for CopyPaste {
     const KIND: Kind = Kind::Transform;
     const TYPE: &'static str = "copy_paste";
     const EXAMPLE: &'static str = r#"
@@ -56,7 +56,9 @@ steps = [
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE, fields::BOXES, fields::LABELS, fields::MASKS])
     }
+}
 
+impl Component for CopyPaste {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::transform(self))
     }

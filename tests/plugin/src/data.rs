@@ -20,7 +20,7 @@ pub struct Brighten {
     pub fault: Option<String>,
 }
 
-impl Component for Brighten {
+impl Config for Brighten {
     const KIND: Kind = Kind::Transform;
     const TYPE: &'static str = "test_brighten";
     const EXAMPLE: &'static str = "[transform.bright]\ntype = \"test_brighten\"\nby = 10\n";
@@ -36,7 +36,9 @@ impl Component for Brighten {
             Some(other) => problems.at("fault", format!("there is no fault `{other}`"), "write `panic` or `error`"),
         }
     }
+}
 
+impl Component for Brighten {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::transform(self))
     }
@@ -69,7 +71,7 @@ fn eight() -> usize {
     8
 }
 
-impl Component for Ramp {
+impl Config for Ramp {
     const KIND: Kind = Kind::Dataset;
     const TYPE: &'static str = "test_ramp";
     const EXAMPLE: &'static str = "[dataset.ramp]\ntype = \"test_ramp\"\ncount = 4\n";
@@ -81,7 +83,9 @@ impl Component for Ramp {
     fn contract(&self) -> Contract {
         Contract::default().adds([fields::IMAGE, fields::LABEL])
     }
+}
 
+impl Component for Ramp {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::dataset(self))
     }
@@ -114,7 +118,7 @@ pub struct Repeat {
     pub times: usize,
 }
 
-impl Component for Repeat {
+impl Config for Repeat {
     const KIND: Kind = Kind::Dataset;
     const TYPE: &'static str = "test_repeat";
     const EXAMPLE: &'static str = "[dataset.ramp]\ntype = \"test_ramp\"\n\n[dataset.more]\ntype = \"test_repeat\"\n\
@@ -123,7 +127,9 @@ impl Component for Repeat {
     fn contract(&self) -> Contract {
         Contract::default().adds([fields::IMAGE, fields::LABEL])
     }
+}
 
+impl Component for Repeat {
     fn build(self, ctx: &mut Build) -> Result<Instance> {
         let inner = ctx.dataset(&self.dataset)?;
         Ok(Instance::dataset(Repeated { inner, times: self.times }))

@@ -17,7 +17,7 @@ pub struct Line {
     pub fault: bool,
 }
 
-impl Component for Line {
+impl Config for Line {
     const KIND: Kind = Kind::Model;
     const TYPE: &'static str = "test_line";
     const EXAMPLE: &'static str = "[model.line]\ntype = \"test_line\"\ninputs = 4\nclasses = 2\n";
@@ -25,7 +25,9 @@ impl Component for Line {
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE, fields::LABEL]).adds([fields::LOGITS])
     }
+}
 
+impl Component for Line {
     fn build(self, ctx: &mut Build) -> Result<Instance> {
         let vars = VarStore::new(ctx.device());
         let layer = nn::linear(vars.root() / "fc", self.inputs, self.classes, Default::default());
@@ -80,12 +82,14 @@ pub struct Plain {
     pub lr: f64,
 }
 
-impl Component for Plain {
+impl Config for Plain {
     const KIND: Kind = Kind::Optimizer;
     const TYPE: &'static str = "test_plain";
     const EXAMPLE: &'static str = "[model.line]\ntype = \"test_line\"\ninputs = 4\nclasses = 2\n\n\
         [optimizer.plain]\ntype = \"test_plain\"\nmodel = \"model.line\"\nlr = 0.1\n";
+}
 
+impl Component for Plain {
     fn build(self, ctx: &mut Build) -> Result<Instance> {
         let (names, params) = ctx.parameters(&self.model)?.into_iter().unzip();
         Ok(Instance::optimizer(PlainOptimizer { names, params, lr: self.lr, steps: 0 }))
@@ -133,13 +137,15 @@ pub struct Harmonic {
     pub optimizer: Ref<dyn Optimizer>,
 }
 
-impl Component for Harmonic {
+impl Config for Harmonic {
     const KIND: Kind = Kind::Scheduler;
     const TYPE: &'static str = "test_harmonic";
     const EXAMPLE: &'static str = "[model.line]\ntype = \"test_line\"\ninputs = 4\nclasses = 2\n\n\
         [optimizer.plain]\ntype = \"test_plain\"\nmodel = \"model.line\"\nlr = 0.1\n\n\
         [scheduler.harmonic]\ntype = \"test_harmonic\"\noptimizer = \"optimizer.plain\"\n";
+}
 
+impl Component for Harmonic {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::scheduler(HarmonicRate { steps: 0 }))
     }

@@ -9,7 +9,7 @@ use pipe_plugin::tch::Kind as Type;
 #[config]
 pub struct Error {}
 
-impl Component for Error {
+impl Config for Error {
     const KIND: Kind = Kind::Metric;
     const TYPE: &'static str = "test_error";
     const EXAMPLE: &'static str = "[metric.error]\ntype = \"test_error\"\n";
@@ -21,7 +21,9 @@ impl Component for Error {
     fn values(&self) -> Vec<String> {
         vec!["error".into()]
     }
+}
 
+impl Component for Error {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::metric(ErrorRate::default()))
     }
@@ -69,11 +71,13 @@ pub struct Counter {
     pub enough: u64,
 }
 
-impl Component for Counter {
+impl Config for Counter {
     const KIND: Kind = Kind::Handler;
     const TYPE: &'static str = "test_counter";
     const EXAMPLE: &'static str = "[handler.counter]\ntype = \"test_counter\"\nenough = 3\n";
+}
 
+impl Component for Counter {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::handler(Counting { calls: 0, enough: self.enough }))
     }
@@ -118,11 +122,13 @@ pub struct Lines {
     pub file: PathValue,
 }
 
-impl Component for Lines {
+impl Config for Lines {
     const KIND: Kind = Kind::Sink;
     const TYPE: &'static str = "test_lines";
     const EXAMPLE: &'static str = "[sink.lines]\ntype = \"test_lines\"\nfile = \"lines.txt\"\n";
+}
 
+impl Component for Lines {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         let path = self.file.path().context("`file` must be a path")?;
         let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;

@@ -1,0 +1,156 @@
+//! Precision and recall of each category over all images (`COCOeval.accumulate`).
+
+use std::collections::BTreeMap;
+
+use super::matching::{ClassMatches, Marks, falling};
+use super::{AREAS, ImageMatches, MAX_DETECTIONS, THRESHOLDS};
+use crate::index::Index;
+use crate::parallel::parallel;
+
+/// Recall thresholds of a precision curve: 0.00, 0.01, … 1.00.
+pub(super) const RECALLS: usize = 101;
+
+/// Precision and recall of every category. `T` = 10 IoU thresholds 0.50 … 0.95, `R` = 101 recall thresholds, `K`
+/// categories in order of their ids, `A` = 4 area ranges (all, small, medium, large), `M` = 3 limits of detections an
+/// image (1, 10, 100). A category without ground truth has −1 everywhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curves {
+    /// `[T, R, K, A, M]`: the highest precision at that recall or more.
+    pub precision: Vec<f64>,
+    /// `[T, R, K, A, M]`: the score at which that recall is reached.
+    pub scores: Vec<f64>,
+    /// `[T, K, A, M]`: the recall reached.
+    pub recall: Vec<f64>,
+    /// Number of categories `K`.
+    pub classes: usize,
+}
+
+impl Curves {
+    /// Precision at `[t, r, k, a, m]`.
+    pub fn precision_at(&self, [t, r, k, a, m]: [usize; 5]) -> f64 {
+        self.precision[(((t * RECALLS + r) * self.classes + k) * AREAS.len() + a) * MAX_DETECTIONS.len() + m]
+    }
+
+    /// Recall at `[t, k, a, m]`.
+    pub fn recall_at(&self, [t, k, a, m]: [usize; 4]) -> f64 {
+        self.recall[((t * self.classes + k) * AREAS.len() + a) * MAX_DETECTIONS.len() + m]
+    }
+}
+
+/// One detection in the line of all detections of a category.
+struct Ranked<'a> {
+    score: f64,
+    /// Its rank in its image.
+    rank: usize,
+    marks: &'a [Marks; AREAS.len()],
+}
+
+/// One category's part of the curves, for an area range and limit.
+struct Part {
+    area: usize,
+    limit: usize,
+    threshold: usize,
+    recall: f64,
+    precision: [f64; RECALLS],
+    scores: [f64; RECALLS],
+}
+
+pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, ImageMatches>) -> Curves {
+    let ids: Vec<u32> = truth.categories().iter().map(|category| category.id).collect();
+    let mut classes: Vec<Vec<&ClassMatches>> = vec![Vec::new(); ids.len()];
+    for matches in images.values().flat_map(|image| &image.classes) {
+        if let Ok(k) = ids.binary_search(&matches.category_id) {
+            classes[k].push(matches);
+        }
+    }
+    let parts = parallel(&classes, |matches| class_parts(matches));
+
+    let cells = ids.len() * AREAS.len() * MAX_DETECTIONS.len();
+    let mut curves = Curves {
+        precision: vec![-1.0; THRESHOLDS * RECALLS * cells],
+        scores: vec![-1.0; THRESHOLDS * RECALLS * cells],
+        recall: vec![-1.0; THRESHOLDS * cells],
+        classes: ids.len(),
+    };
+    for (k, parts) in parts.into_iter().enumerate() {
+        for part in parts {
+            let cell = (k * AREAS.len() + part.area) * MAX_DETECTIONS.len() + part.limit;
+            curves.recall[part.threshold * cells + cell] = part.recall;
+            for r in 0..RECALLS {
+                let at = (part.threshold * RECALLS + r) * cells + cell;
+                curves.precision[at] = part.precision[r];
+                curves.scores[at] = part.scores[r];
+            }
+        }
+    }
+    curves
+}
+
+/// All parts of one category. Sorted once: leaving out low ranks keeps a stable order.
+fn class_parts(matches: &[&ClassMatches]) -> Vec<Part> {
+    let mut ranked: Vec<Ranked> = (matches.iter())
+        .flat_map(|class| class.scores.iter().zip(&class.marks).enumerate())
+        .map(|(rank, (&score, marks))| Ranked { score, rank, marks })
+        .collect();
+    ranked.sort_by(|a, b| falling(a.score, b.score));
+
+    let mut parts = Vec::new();
+    let mut curve = Vec::with_capacity(ranked.len());
+    for area in 0..AREAS.len() {
+        let truths: u32 = matches.iter().map(|class| class.truths[area]).sum();
+        if truths == 0 {
+            continue;
+        }
+        for (limit, &most) in MAX_DETECTIONS.iter().enumerate() {
+            let line = || ranked.iter().filter(|detection| detection.rank < most);
+            for threshold in 0..THRESHOLDS {
+                curve.clear();
+                let (mut found, mut wrong) = (0.0, 0.0);
+                curve.extend(line().map(|detection| {
+                    let marks = detection.marks[area];
+                    let (matched, ignored) = (marks.matched >> threshold & 1, marks.ignored >> threshold & 1);
+                    found += f64::from(matched & !ignored);
+                    wrong += f64::from(!matched & !ignored & 1);
+                    Point {
+                        recall: found / f64::from(truths),
+                        // The tiny number keeps 0 / 0 out, as numpy.spacing(1) does.
+                        precision: found / (wrong + found + f64::EPSILON),
+                        score: detection.score,
+                    }
+                }));
+                let recall = curve.last().map_or(0.0, |point| point.recall);
+                let (precision, scores) = sample(&mut curve);
+                parts.push(Part { area, limit, threshold, recall, precision, scores });
+            }
+        }
+    }
+    parts
+}
+
+/// A curve's point after one more detection.
+struct Point {
+    recall: f64,
+    precision: f64,
+    score: f64,
+}
+
+/// Precision and score at the recall thresholds, the precision made to fall; 0 where that recall is never reached.
+fn sample(curve: &mut [Point]) -> ([f64; RECALLS], [f64; RECALLS]) {
+    let mut highest = f64::MIN;
+    for point in curve.iter_mut().rev() {
+        highest = highest.max(point.precision);
+        point.precision = highest;
+    }
+    let (mut precision, mut scores) = ([0.0; RECALLS], [0.0; RECALLS]);
+    let mut at = 0;
+    for r in 0..RECALLS {
+        // The bits of numpy.linspace(0, 1, 101).
+        let recall = if r + 1 == RECALLS { 1.0 } else { r as f64 * 0.01 };
+        while at < curve.len() && curve[at].recall < recall {
+            at += 1;
+        }
+        let Some(point) = curve.get(at) else { break };
+        (precision[r], scores[r]) = (point.precision, point.score);
+    }
+    (precision, scores)
+}

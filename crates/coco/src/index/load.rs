@@ -1,0 +1,291 @@
+//! From a file to a checked [`Index`].
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::parse::Raw;
+use super::segments::{Segments, Slot};
+use super::{Annotation, Audit, Category, Image, Index, Problem};
+use crate::dice::Dice;
+use crate::mask::Rle;
+
+/// What to do with images that have no annotations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Empty {
+    /// Keep them: they are background, and evaluation needs them.
+    #[default]
+    Keep,
+    /// Leave them out.
+    Drop,
+}
+
+/// How a file is read.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Annotations whose image or category does not exist, or whose id is taken, are errors; else they are left out and
+    /// counted in the audit.
+    pub strict: bool,
+    /// Images without annotations.
+    pub empty: Empty,
+    /// Only so many images, drawn at random, after [`LoadOptions::empty`] is applied.
+    pub limit: Option<usize>,
+    /// For that draw; the same seed draws the same images on every machine.
+    pub seed: u64,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { strict: true, empty: Empty::Keep, limit: None, seed: 0 }
+    }
+}
+
+impl Index {
+    /// Reads and checks a COCO detection file.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is cut short (with the place); a section missing; an entry of the wrong type (with
+    /// its number); ids given twice or pointing nowhere, see [`LoadOptions::strict`].
+    pub fn open(path: &Path, options: &LoadOptions) -> Result<Self> {
+        let name = path.display().to_string();
+        let file = File::open(path).with_context(|| format!("cannot open the annotations {name}"))?;
+        Self::read(BufReader::with_capacity(1 << 18, file), &name, options)
+    }
+
+    /// As [`Index::open`], from any reader; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`Index::open`].
+    pub fn read(reader: impl Read, name: &str, options: &LoadOptions) -> Result<Self> {
+        let raw = Raw::read(reader, name)?;
+        let index = Self::resolve(raw, options.strict).with_context(|| format!("in {name}"))?;
+        index.select(options)
+    }
+
+    /// Leaves out the images whose file is not in the folder, and counts them in the audit.
+    ///
+    /// # Errors
+    /// When not one of the files is there: then the folder is wrong.
+    pub fn with_files(mut self, folder: &Path) -> Result<Self> {
+        // Listing the folder once is faster than asking for 118,000 files, by far so over a network.
+        let listed: HashSet<OsString> =
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+        let there = |position: &usize| {
+            let name = &*self.images[*position].file_name;
+            listed.contains(OsStr::new(name)) || (name.contains('/') && folder.join(name).is_file())
+        };
+        let (kept, missing): (Vec<usize>, Vec<usize>) = (0..self.images.len()).partition(there);
+        if missing.is_empty() {
+            return Ok(self);
+        }
+        ensure!(
+            !kept.is_empty(),
+            "none of the {} images is in the folder {} (such as {}); is it the right one?",
+            missing.len(),
+            folder.display(),
+            self.images[missing[0]].file_name
+        );
+        missing.iter().for_each(|&p| self.audit.record(Problem::MissingFile, self.images[p].id));
+        self.subset(&kept)
+    }
+
+    fn resolve(raw: Raw, strict: bool) -> Result<Self> {
+        let missing = |section: &str| {
+            format!("no `{section}` section; a detection file has `images`, `annotations` and `categories`")
+        };
+        let images = sorted_images(raw.images.with_context(|| missing("images"))?)?;
+        let categories = sorted_categories(raw.categories.with_context(|| missing("categories"))?)?;
+        let mut annotations = raw.annotations.with_context(|| missing("annotations"))?;
+
+        let mut audit = Audit::default();
+        raw.without_area.iter().for_each(|&id| audit.record(Problem::MissingArea, id));
+        drop_unresolved(&mut annotations, &images, &categories, &mut audit);
+        drop_duplicates(&mut annotations, &mut audit);
+        if strict {
+            refuse(&audit)?;
+        }
+        annotations.sort_by_key(|annotation| annotation.image_id);
+        let starts = starts(&images, &annotations)?;
+        let mut index = Self { images, categories, annotations, starts, segments: raw.segments, audit };
+        index.segments.shrink();
+        index.inspect();
+        Ok(index)
+    }
+
+    /// Looks at every annotation for what training cannot use.
+    fn inspect(&mut self) {
+        for (position, image) in self.images.iter().enumerate() {
+            let (start, end) = (self.starts[position] as usize, self.starts[position + 1] as usize);
+            for annotation in &mut self.annotations[start..end] {
+                inspect_box(annotation, image, &mut self.audit);
+                inspect_mask(annotation, image, &self.segments, &mut self.audit);
+            }
+        }
+    }
+
+    /// Leaves out empty images and draws the subset.
+    fn select(mut self, options: &LoadOptions) -> Result<Self> {
+        let mut positions: Vec<usize> = (0..self.images.len()).collect();
+        if options.empty == Empty::Drop {
+            let (kept, empty): (Vec<_>, Vec<_>) = positions.into_iter().partition(|&p| !self.annotations(p).is_empty());
+            empty.iter().for_each(|&p| self.audit.record(Problem::EmptyImage, self.images[p].id));
+            positions = kept;
+        }
+        if let Some(limit) = options.limit {
+            let drawn = Dice::new(options.seed, 0).choose(positions.len(), limit);
+            positions = drawn.into_iter().map(|i| positions[i]).collect();
+        }
+        if positions.len() == self.images.len() { Ok(self) } else { self.subset(&positions) }
+    }
+}
+
+fn sorted_images(mut images: Vec<Image>) -> Result<Vec<Image>> {
+    images.sort_by_key(|image| image.id);
+    if let Some(pair) = images.windows(2).find(|pair| pair[0].id == pair[1].id) {
+        bail!(
+            "two images have the id {} ({} and {}); if files were joined, number them anew",
+            pair[0].id,
+            pair[0].file_name,
+            pair[1].file_name
+        );
+    }
+    if let Some(image) = images.iter().find(|image| image.width == 0 || image.height == 0) {
+        bail!("image {} ({}) is of size {} × {}", image.id, image.file_name, image.width, image.height);
+    }
+    images.shrink_to_fit();
+    Ok(images)
+}
+
+fn sorted_categories(mut categories: Vec<Category>) -> Result<Vec<Category>> {
+    categories.sort_by_key(|category| category.id);
+    if let Some(pair) = categories.windows(2).find(|pair| pair[0].id == pair[1].id) {
+        bail!("two categories have the id {} ({} and {})", pair[0].id, pair[0].name, pair[1].name);
+    }
+    Ok(categories)
+}
+
+fn drop_unresolved(annotations: &mut Vec<Annotation>, images: &[Image], categories: &[Category], audit: &mut Audit) {
+    annotations.retain(|annotation| {
+        let problem = if images.binary_search_by_key(&annotation.image_id, |image| image.id).is_err() {
+            Problem::DanglingImage
+        } else if categories.binary_search_by_key(&annotation.category_id, |category| category.id).is_err() {
+            Problem::DanglingCategory
+        } else {
+            return true;
+        };
+        audit.record(problem, annotation.id);
+        false
+    });
+}
+
+fn drop_duplicates(annotations: &mut Vec<Annotation>, audit: &mut Audit) {
+    let mut ids: Vec<i64> = annotations.iter().map(|annotation| annotation.id).collect();
+    ids.sort_unstable();
+    let twice: Vec<i64> = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    if twice.is_empty() {
+        return;
+    }
+    let mut seen = HashSet::new();
+    annotations.retain(|annotation| {
+        let id = annotation.id;
+        let keep = twice.binary_search(&id).is_err() || seen.insert(id);
+        if !keep {
+            audit.record(Problem::DuplicateAnnotation, id);
+        }
+        keep
+    });
+}
+
+/// Fails on what only a lenient reading leaves out.
+fn refuse(audit: &Audit) -> Result<()> {
+    let structural = [Problem::DanglingImage, Problem::DanglingCategory, Problem::DuplicateAnnotation];
+    let found: Vec<String> = (audit.findings())
+        .filter(|(problem, _)| structural.contains(problem))
+        .map(|(problem, finding)| {
+            let ids: Vec<String> = finding.examples.iter().map(i64::to_string).collect();
+            let more = if finding.count > ids.len() { ", …" } else { "" };
+            format!("{} with {} (id {}{more})", finding.count, problem.text().0, ids.join(", "))
+        })
+        .collect();
+    ensure!(
+        found.is_empty(),
+        "annotations: {}; repair the file, or read it with `strict = false`, which leaves them out",
+        found.join("; ")
+    );
+    Ok(())
+}
+
+/// Where each image's annotations start; both are sorted by image id, and every annotation has its image.
+fn starts(images: &[Image], annotations: &[Annotation]) -> Result<Vec<u32>> {
+    u32::try_from(annotations.len()).context("more than 4 billion annotations")?;
+    let mut starts = Vec::with_capacity(images.len() + 1);
+    let mut at = 0;
+    for image in images {
+        starts.push(at as u32);
+        at += annotations[at..].iter().take_while(|annotation| annotation.image_id == image.id).count();
+    }
+    starts.push(at as u32);
+    Ok(starts)
+}
+
+fn inspect_box(annotation: &mut Annotation, image: &Image, audit: &mut Audit) {
+    let [x, y, w, h] = annotation.bbox;
+    let (width, height) = (f64::from(image.width), f64::from(image.height));
+    let problem = if !(w > 0.0 && h > 0.0 && [x, y, w, h].iter().all(|v| v.is_finite())) {
+        Problem::DegenerateBox
+    } else if x >= width || y >= height || x + w <= 0.0 || y + h <= 0.0 {
+        Problem::BoxOutside
+    } else if x < -1.0 || y < -1.0 || x + w > width + 1.0 || y + h > height + 1.0 {
+        Problem::BoxReachesOut
+    } else {
+        return;
+    };
+    annotation.box_usable = problem == Problem::BoxReachesOut;
+    audit.record(problem, annotation.id);
+}
+
+fn inspect_mask(annotation: &mut Annotation, image: &Image, segments: &Segments, audit: &mut Audit) {
+    let mut problem = |problem, usable| {
+        audit.record(problem, annotation.id);
+        annotation.mask_usable = usable;
+    };
+    match annotation.slot {
+        Slot::None => {}
+        Slot::Runs(index) => {
+            let (size, counts) = segments.runs(index);
+            if size != [image.height, image.width] {
+                return problem(Problem::RunsSize, false);
+            }
+            match Rle::from_compressed(size[0], size[1], counts) {
+                Err(_) => problem(Problem::BadRuns, false),
+                Ok(mask) if mask.area() == 0 => problem(Problem::EmptyMask, false),
+                Ok(_) => {}
+            }
+        }
+        slot => {
+            let (mut bad, mut outside, mut inside) = (false, false, false);
+            for bounds in segments.polygon_bounds(slot) {
+                match bounds {
+                    None => bad = true,
+                    Some(bounds) if touches(bounds, image) => inside = true,
+                    Some(_) => outside = true,
+                }
+            }
+            if bad {
+                problem(Problem::BadPolygon, inside);
+            }
+            if outside && !inside {
+                problem(Problem::PolygonOutside, false);
+            }
+        }
+    }
+}
+
+/// Whether something between two corners has a part in the image.
+fn touches([left, top, right, bottom]: [f64; 4], image: &Image) -> bool {
+    left < f64::from(image.width) && top < f64::from(image.height) && right > 0.0 && bottom > 0.0
+}

@@ -1,0 +1,385 @@
+//! COCO JSON to tables in one pass: nothing is held as a tree, coordinates go straight to their buffers.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Read;
+
+use anyhow::{Result, anyhow};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::segments::{Segmentation, Segments, Slot};
+use super::{Annotation, Category, Image};
+use crate::mask::compress;
+
+/// What a file says, before anything is resolved.
+#[derive(Default)]
+pub(super) struct Raw {
+    pub images: Option<Vec<Image>>,
+    pub categories: Option<Vec<Category>>,
+    pub annotations: Option<Vec<Annotation>>,
+    pub segments: Segments,
+    /// Annotations without an `area`.
+    pub without_area: Vec<i64>,
+    progress: Progress,
+    scratch: Scratch,
+}
+
+/// Where reading stands, for messages: the section and how many of its entries are done.
+type Progress = Option<(&'static str, usize)>;
+
+/// One annotation's polygons, kept between annotations for their memory.
+#[derive(Default)]
+struct Scratch {
+    values: Vec<f64>,
+    ends: Vec<usize>,
+}
+
+impl Raw {
+    /// Reads a whole file; `name` is for messages.
+    pub fn read(reader: impl Read, name: &str) -> Result<Self> {
+        let mut raw = Self::default();
+        let mut json = serde_json::Deserializer::from_reader(reader);
+        let read = Document(&mut raw).deserialize(&mut json).and_then(|()| json.end());
+        read.map_err(|error| explain(&error, name, raw.progress))?;
+        Ok(raw)
+    }
+}
+
+/// A JSON error with the entry it is in and, for a file cut short, what to do.
+pub(crate) fn explain(error: &serde_json::Error, name: &str, progress: Progress) -> anyhow::Error {
+    let inside = progress.map_or(String::new(), |(section, done)| format!(", in {section}[{done}]"));
+    if error.is_eof() {
+        let (line, column) = (error.line(), error.column());
+        return anyhow!(
+            "{name} is cut short: it ends at line {line}, column {column}{inside}; the download or copy was not finished, fetch the file again"
+        );
+    }
+    anyhow!("{name}{inside}: {error}")
+}
+
+/// A whole number; `7.0` is one, since some tools write ids so.
+#[derive(Clone, Copy)]
+pub(crate) struct Whole(pub i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = i64;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<i64, E> {
+                Ok(value)
+            }
+            fn visit_u64<E: Error>(self, value: u64) -> Result<i64, E> {
+                i64::try_from(value).map_err(|_| E::custom(format!("{value} is too large")))
+            }
+            fn visit_f64<E: Error>(self, value: f64) -> Result<i64, E> {
+                // Up to 2⁵³ every whole number is exact.
+                if value.fract() == 0.0 && value.abs() < 9e15 {
+                    Ok(value as i64)
+                } else {
+                    Err(E::custom(format!("{value} is not a whole number")))
+                }
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<i64, E> {
+                Ok(i64::from(value))
+            }
+        }
+        deserializer.deserialize_any(Number).map(Self)
+    }
+}
+
+pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    Whole::deserialize(deserializer).map(|number| number.0)
+}
+
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let Whole(number) = Whole::deserialize(deserializer)?;
+    u32::try_from(number).map_err(|_| D::Error::custom(format!("{number} is out of range (0 to {})", u32::MAX)))
+}
+
+/// The whole file.
+struct Document<'a>(&'a mut Raw);
+
+#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Section {
+    Images,
+    Categories,
+    Annotations,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> DeserializeSeed<'de> for Document<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Document<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with `images`, `annotations` and `categories` (a list is a file of results)")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(section) = map.next_key::<Section>()? {
+            let given = match section {
+                Section::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                Section::Images => self.0.images.replace(Vec::new()).is_some(),
+                Section::Categories => self.0.categories.replace(Vec::new()).is_some(),
+                Section::Annotations => self.0.annotations.replace(Vec::new()).is_some(),
+            };
+            if given {
+                return Err(A::Error::custom("a section is given twice"));
+            }
+            map.next_value_seed(List { raw: self.0, section })?;
+            self.0.progress = None;
+        }
+        Ok(())
+    }
+}
+
+/// The list of one section.
+struct List<'a> {
+    raw: &'a mut Raw,
+    section: Section,
+}
+
+impl<'de> DeserializeSeed<'de> for List<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for List<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let raw = self.raw;
+        match self.section {
+            Section::Images => raw.images = Some(entries(&mut seq, "images", &mut raw.progress)?),
+            Section::Categories => raw.categories = Some(entries(&mut seq, "categories", &mut raw.progress)?),
+            Section::Annotations => {
+                let mut annotations = Vec::new();
+                raw.progress = Some(("annotations", 0));
+                while let Some(annotation) = seq.next_element_seed(Entry(raw))? {
+                    annotations.push(annotation);
+                    raw.progress = Some(("annotations", annotations.len()));
+                }
+                raw.annotations = Some(annotations);
+            }
+            Section::Other => {}
+        }
+        Ok(())
+    }
+}
+
+/// A plain list, counted.
+fn entries<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(
+    seq: &mut A,
+    section: &'static str,
+    progress: &mut Progress,
+) -> Result<Vec<T>, A::Error> {
+    let mut list = Vec::new();
+    *progress = Some((section, 0));
+    while let Some(entry) = seq.next_element()? {
+        list.push(entry);
+        *progress = Some((section, list.len()));
+    }
+    Ok(list)
+}
+
+/// One annotation.
+struct Entry<'a>(&'a mut Raw);
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Id,
+    ImageId,
+    CategoryId,
+    Bbox,
+    Area,
+    Iscrowd,
+    Segmentation,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> DeserializeSeed<'de> for Entry<'_> {
+    type Value = Annotation;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Annotation, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entry<'_> {
+    type Value = Annotation;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an annotation (an object)")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotation, A::Error> {
+        let (mut id, mut image_id, mut category, mut bbox) = (None, None, None, None);
+        let (mut area, mut crowd, mut slot) = (None, false, Slot::None);
+        while let Some(field) = map.next_key::<Field>()? {
+            match field {
+                Field::Id => id = Some(map.next_value::<Whole>()?.0),
+                Field::ImageId => image_id = Some(map.next_value::<Whole>()?.0),
+                Field::CategoryId => category = Some(map.next_value::<Whole>()?.0),
+                Field::Bbox => bbox = Some(map.next_value::<[f64; 4]>()?),
+                Field::Area => area = map.next_value::<Option<f64>>()?,
+                Field::Iscrowd => crowd = map.next_value::<Whole>()?.0 != 0,
+                Field::Segmentation => {
+                    let Raw { segments, scratch, .. } = &mut *self.0;
+                    slot = map.next_value_seed(Shape { segments, scratch })?;
+                }
+                Field::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let id = id.ok_or_else(|| A::Error::missing_field("id"))?;
+        let bbox = bbox.ok_or_else(|| A::Error::missing_field("bbox"))?;
+        if area.is_none() {
+            self.0.without_area.push(id);
+        }
+        let category: i64 = category.ok_or_else(|| A::Error::missing_field("category_id"))?;
+        Ok(Annotation {
+            id,
+            image_id: image_id.ok_or_else(|| A::Error::missing_field("image_id"))?,
+            category_id: u32::try_from(category)
+                .map_err(|_| A::Error::custom(format!("category_id {category} is out of range")))?,
+            bbox,
+            area: area.unwrap_or(bbox[2] * bbox[3]),
+            crowd,
+            box_usable: true,
+            mask_usable: slot != Slot::None,
+            slot,
+        })
+    }
+}
+
+/// A segmentation: a list of polygons, or an object with run lengths.
+struct Shape<'a> {
+    segments: &'a mut Segments,
+    scratch: &'a mut Scratch,
+}
+
+impl<'de> DeserializeSeed<'de> for Shape<'_> {
+    type Value = Slot;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Slot, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Shape<'_> {
+    type Value = Slot;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a segmentation: a list of polygons, or an object with `size` and `counts`")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Slot, E> {
+        Ok(Slot::None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Slot, A::Error> {
+        let Scratch { values, ends } = self.scratch;
+        values.clear();
+        ends.clear();
+        while seq.next_element_seed(Polygon(values))?.is_some() {
+            ends.push(values.len());
+        }
+        self.segments.push_polygons(values, ends).map_err(A::Error::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Slot, A::Error> {
+        let (mut size, mut counts) = (None, None);
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            match &*key {
+                "size" => size = Some(map.next_value::<[u32; 2]>()?),
+                "counts" => counts = Some(map.next_value::<Counts>()?.0),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let size = size.ok_or_else(|| A::Error::missing_field("size"))?;
+        let counts = counts.ok_or_else(|| A::Error::missing_field("counts"))?;
+        self.segments.push_runs(size, &counts).map_err(A::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Segmentation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (mut segments, mut scratch) = (Segments::default(), Scratch::default());
+        let slot = Shape { segments: &mut segments, scratch: &mut scratch }.deserialize(deserializer)?;
+        Ok(segments.get(slot))
+    }
+}
+
+/// One polygon, appended to a buffer.
+struct Polygon<'a>(&'a mut Vec<f64>);
+
+impl<'de> DeserializeSeed<'de> for Polygon<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Polygon<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a polygon: a list of numbers x, y, x, y, … (a segmentation is a list of such lists)")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(value) = seq.next_element()? {
+            self.0.push(value);
+        }
+        Ok(())
+    }
+}
+
+/// Run lengths, compressed or as a list, as their compressed string.
+struct Counts(pub Vec<u8>);
+
+impl<'de> Deserialize<'de> for Counts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("run lengths: a string, or a list of numbers")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Vec<u8>, E> {
+                Ok(text.as_bytes().to_vec())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
+                let mut counts: Vec<u32> = Vec::new();
+                while let Some(count) = seq.next_element()? {
+                    counts.push(count);
+                }
+                Ok(compress(&counts).into_bytes())
+            }
+        }
+        deserializer.deserialize_any(Either).map(Self)
+    }
+}

@@ -1,0 +1,104 @@
+//! `builtin:shapes`: pictures of shapes in COCO's own layout.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use jpeg_encoder::{ColorType, Encoder};
+use serde_json::{Value, json};
+
+use super::outline::Kind;
+use super::scene::{Scene, scene};
+use super::store::publish;
+use crate::dice::Dice;
+use crate::parallel::parallel;
+
+/// Raised whenever the same specification gives other files.
+const VERSION: u32 = 1;
+const JPEG_QUALITY: u8 = 92;
+
+/// What is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShapesSpec {
+    /// Pictures in `train2017`.
+    pub train: usize,
+    /// Pictures in `val2017`.
+    pub val: usize,
+    /// Width and height in pixels, at least 32; one picture in four is three quarters as high.
+    pub size: (u32, u32),
+    /// The most objects in a picture, crowds not counted.
+    pub most_objects: usize,
+    /// Everything follows from it.
+    pub seed: u64,
+}
+
+impl Default for ShapesSpec {
+    fn default() -> Self {
+        Self { train: 400, val: 100, size: (128, 128), most_objects: 5, seed: 0 }
+    }
+}
+
+/// Writes the data set into the folder `root`, unless it is there already: pictures in `<root>/train2017` and
+/// `<root>/val2017`, annotations in `<root>/annotations/instances_<split>.json`.
+///
+/// Circles, squares, triangles and stars (categories 1, 3, 4, 7) of any colour, size and turn on textured backgrounds.
+/// They overlap; annotated is what can be seen: polygons, run lengths where a hole shows through, and one crowd in a
+/// dozen pictures. A few pictures are empty. The folder appears whole or not at all, also with several processes at once.
+///
+/// # Errors
+/// A size out of range (32 to 4096), a folder that holds something else, or a disk that cannot be written.
+pub fn write_shapes(root: &Path, spec: &ShapesSpec) -> Result<()> {
+    let (width, height) = spec.size;
+    ensure!(
+        [width, height].iter().all(|side| (32..=4096).contains(side)),
+        "pictures of {width} × {height}: sides are 32 to 4096 pixels"
+    );
+    ensure!(spec.most_objects > 0, "pictures need at least one object");
+    publish(root, &format!("shapes {VERSION} {spec:?}\n"), |folder| {
+        write_split(folder, "train2017", 0, spec.train, spec)?;
+        write_split(folder, "val2017", 1, spec.val, spec)
+    })
+}
+
+fn write_split(folder: &Path, split: &str, number: u64, count: usize, spec: &ShapesSpec) -> Result<()> {
+    let pictures = folder.join(split);
+    fs::create_dir_all(&pictures)?;
+    let indices: Vec<usize> = (0..count).collect();
+    let written = parallel(&indices, |&i| write_picture(&pictures, number, i, spec));
+
+    let (mut images, mut annotations) = (Vec::new(), Vec::new());
+    for written in written {
+        let (image, found) = written?;
+        for mut annotation in found {
+            annotation["image_id"] = image["id"].clone();
+            annotation["id"] = json!(annotations.len() + 1);
+            annotations.push(annotation);
+        }
+        images.push(image);
+    }
+    let document = json!({
+        "info": {"description": "pipe builtin:shapes", "version": VERSION.to_string()},
+        "licenses": [], "images": images, "annotations": annotations, "categories": Kind::categories(),
+    });
+    let file = folder.join(format!("annotations/instances_{split}.json"));
+    fs::create_dir_all(folder.join("annotations"))?;
+    fs::write(&file, serde_json::to_vec(&document)?).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Writes one picture; returns its entry and its annotations.
+fn write_picture(folder: &Path, split: u64, index: usize, spec: &ShapesSpec) -> Result<(Value, Vec<Value>)> {
+    // A sequence of its own: pictures do not depend on how many there are or on the number of threads.
+    let mut dice = Dice::new(spec.seed, split << 32 | index as u64);
+    let (width, full) = spec.size;
+    let height = if dice.chance(0.25) { (full * 3 / 4).max(32) } else { full };
+    let Scene { rgb, annotations } = scene(width, height, spec.most_objects, &mut dice)?;
+
+    let id = split as usize * 1_000_000 + index + 1;
+    let name = format!("{id:012}.jpg");
+    let path = folder.join(&name);
+    let encoder = Encoder::new_file(&path, JPEG_QUALITY).with_context(|| format!("cannot write {}", path.display()))?;
+    encoder
+        .encode(&rgb, width as u16, height as u16, ColorType::Rgb)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok((json!({"id": id, "file_name": name, "width": width, "height": height}), annotations))
+}

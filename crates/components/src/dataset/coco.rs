@@ -1,0 +1,400 @@
+//! COCO detection sets.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use pipe_coco::dice::Dice;
+use pipe_coco::index::{Annotation, Index, LoadOptions};
+use pipe_coco::synthetic::{ShapesSpec, cache_dir, write_shapes};
+use pipe_core::Dataset;
+use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
+use pipe_data::decode::read_image;
+use pipe_data::{Field, Mask, Masks, Sample, fields};
+
+/// Pictures with boxes and masks, annotated in COCO's JSON.
+///
+/// Pictures are in `<root>/<split>`, annotations in `<root>/annotations/instances_<split>.json`; both can be set apart. Labels
+/// are the ids of the categories, 0 is the background. What cannot be trained on is left out: pictures whose file is not
+/// there, boxes without extent or outside the picture and, with `masks`, objects without a sound mask; the report at the
+/// start counts all of it. `builtin:shapes` needs no files.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CocoConfig {
+    /// The folder of the data set, or `builtin:shapes`.
+    pub root: PathValue,
+    /// Which part, such as `train2017`.
+    #[serde(default = "train")]
+    pub split: String,
+    /// The folder of the pictures, when it is not `<root>/<split>`.
+    #[serde(default)]
+    pub images: Option<PathValue>,
+    /// The file of the annotations, when it is not `<root>/annotations/instances_<split>.json`.
+    #[serde(default)]
+    pub annotations: Option<PathValue>,
+    /// Only so many pictures, drawn at random.
+    #[schemars(range(min = 1))]
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// The seed of that draw: the same pictures on every machine, whatever the pipeline's seed.
+    #[serde(default)]
+    pub seed: u64,
+    /// What becomes of pictures without any annotation to train on.
+    #[serde(default)]
+    pub empty: Empty,
+    /// Whether samples have masks.
+    #[serde(default = "yes")]
+    pub masks: bool,
+    /// What becomes of crowds (groups annotated as one): `drop` as torchvision's references do, or `keep`, marked in `iscrowd`.
+    #[serde(default)]
+    pub crowd: Crowd,
+    /// Whether annotations whose picture or category does not exist, or whose id is taken, are errors; else they are left
+    /// out and counted in the report.
+    #[serde(default = "yes")]
+    pub strict: bool,
+}
+
+/// What becomes of pictures without annotations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Empty {
+    /// They stay: evaluation needs them, and models learn what is not there.
+    #[default]
+    Keep,
+    /// They are left out.
+    Drop,
+}
+
+/// What becomes of crowds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Crowd {
+    /// They are left out of samples; metrics still see them.
+    #[default]
+    Drop,
+    /// They stay.
+    Keep,
+}
+
+fn train() -> String {
+    "train2017".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Config for CocoConfig {
+    const KIND: Kind = Kind::Dataset;
+    const TYPE: &'static str = "coco";
+    const EXAMPLE: &'static str = r#"
+[dataset.train]
+type = "coco"
+root = "data/coco"
+split = "train2017"
+empty = "drop"
+"#;
+
+    fn properties() -> &'static [Property] {
+        &[
+            Property {
+                name: "num_classes",
+                ty: PropertyType::Integer,
+                doc: "The largest category id and 1, with 0 the background.",
+            },
+            Property {
+                name: "class_names",
+                ty: PropertyType::Strings,
+                doc: "Names by label; `background` for 0, empty for ids that are not used.",
+            },
+        ]
+    }
+
+    fn contract(&self) -> Contract {
+        let all = [
+            fields::IMAGE,
+            fields::BOXES,
+            fields::LABELS,
+            fields::AREA,
+            fields::ISCROWD,
+            fields::IMAGE_ID,
+            fields::ORIGINAL_SIZE,
+            fields::SOURCE,
+        ];
+        let contract = Contract::default().adds(all);
+        if self.masks { contract.adds([fields::MASKS]) } else { contract }
+    }
+}
+
+impl Component for CocoConfig {
+    fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let root = match self.root.builtin() {
+            None => PathBuf::from(self.root.as_str()),
+            Some("shapes") => {
+                let root = cache_dir()?.join("shapes");
+                write_shapes(&root, &ShapesSpec::default())?;
+                root
+            }
+            Some(other) => bail!("there is no builtin set `{other}` in COCO's form; there is `builtin:shapes`"),
+        };
+        Ok(Instance::dataset(Coco::open(&self, &root)?))
+    }
+}
+
+pipe_core::register!(CocoConfig);
+
+/// See [`CocoConfig`].
+pub struct Coco {
+    index: Arc<Index>,
+    images: PathBuf,
+    masks: bool,
+    crowd: Crowd,
+}
+
+impl Coco {
+    /// Reads the annotations of a set that lies in `root`.
+    ///
+    /// # Errors
+    /// When they cannot be read or are wrong, or the pictures are not there.
+    pub fn open(config: &CocoConfig, root: &Path) -> Result<Coco> {
+        let place = |set_apart: &Option<PathValue>, usual: PathBuf| {
+            set_apart.as_ref().and_then(PathValue::path).map_or(usual, Path::to_owned)
+        };
+        let usual = root.join("annotations").join(format!("instances_{}.json", config.split));
+        let annotations = place(&config.annotations, usual);
+        let images = place(&config.images, root.join(&config.split));
+        let index = Index::open(&annotations, &LoadOptions { strict: config.strict, ..LoadOptions::default() })?;
+        ensure!(!index.images().is_empty(), "{} names no pictures", annotations.display());
+        let index = index.with_files(&images).with_context(|| {
+            format!("{} needs its pictures; `images` can name another folder", annotations.display())
+        })?;
+        let index = select(index, config)?;
+        ensure!(
+            !index.images().is_empty(),
+            "{} has no pictures to use: none has an annotation that can be trained on{}",
+            annotations.display(),
+            if config.masks { "; without masks (`masks = false`) there may be" } else { "" }
+        );
+        Ok(Coco { index: Arc::new(index), images, masks: config.masks, crowd: config.crowd })
+    }
+}
+
+/// The pictures that are used: those that may be empty, then the draw.
+fn select(index: Index, config: &CocoConfig) -> Result<Index> {
+    let mut positions: Vec<usize> = (0..index.images().len()).collect();
+    if config.empty == Empty::Drop {
+        positions.retain(|&p| index.annotations(p).iter().any(|a| is_used(a, config.crowd, config.masks)));
+    }
+    if let Some(limit) = config.limit {
+        let drawn = Dice::new(config.seed, 0).choose(positions.len(), limit);
+        positions = drawn.into_iter().map(|i| positions[i]).collect();
+    }
+    if positions.len() == index.images().len() { Ok(index) } else { index.subset(&positions) }
+}
+
+/// Whether an annotation becomes an instance of a sample.
+fn is_used(annotation: &Annotation, crowd: Crowd, masks: bool) -> bool {
+    annotation.box_usable && (annotation.mask_usable || !masks) && (crowd == Crowd::Keep || !annotation.crowd)
+}
+
+impl Dataset for Coco {
+    fn len(&self) -> usize {
+        self.index.images().len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample> {
+        let entry = &self.index.images()[index];
+        let path = self.images.join(&*entry.file_name);
+        // Annotations are about the pixels as they are stored.
+        let image = read_image(&path, false)?;
+        let (height, width) = (entry.height as usize, entry.width as usize);
+        ensure!(
+            (image.height, image.width) == (height, width),
+            "{} is of {} × {} pixels, but its annotations are for {height} × {width} (image {})",
+            path.display(),
+            image.height,
+            image.width,
+            entry.id
+        );
+        let mut boxes = Vec::new();
+        let (mut labels, mut areas, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
+        let mut masks = Masks { height, width, instances: Vec::new() };
+        for annotation in self.index.annotations(index).iter().filter(|a| is_used(a, self.crowd, self.masks)) {
+            let Some(corners) = corners(annotation.bbox, height, width) else { continue };
+            boxes.push(corners);
+            labels.push(i64::from(annotation.category_id));
+            areas.push(annotation.area as f32);
+            crowds.push(i64::from(annotation.crowd));
+            if self.masks {
+                let runs = self.index.mask(annotation).with_context(|| path.display().to_string())?;
+                masks.instances.push(Mask::from_runs(height, width, runs.counts()));
+            }
+        }
+        let mut sample = Sample::new()
+            .with(fields::IMAGE, Field::Image(image))
+            .with(fields::BOXES, Field::Boxes(boxes))
+            .with(fields::LABELS, Field::Integers(labels))
+            .with(fields::AREA, Field::Numbers(areas))
+            .with(fields::ISCROWD, Field::Integers(crowds))
+            .with(fields::IMAGE_ID, Field::Integer(entry.id))
+            .with(fields::ORIGINAL_SIZE, Field::Size([height, width]))
+            .with(fields::SOURCE, Field::Text(path.display().to_string()));
+        if self.masks {
+            sample.set(fields::MASKS, Field::Masks(masks));
+        }
+        Ok(sample)
+    }
+
+    fn property(&self, name: &str) -> Result<Value> {
+        match name {
+            "num_classes" => Ok(self.index.num_classes().into()),
+            "class_names" => {
+                let name =
+                    |id: u32| if id == 0 { "background" } else { self.index.category_name(id).unwrap_or_default() };
+                Ok(json!((0..self.index.num_classes() as u32).map(name).collect::<Vec<_>>()))
+            }
+            _ => bail!("a COCO set has no property `{name}`"),
+        }
+    }
+
+    fn aspect_ratio(&self, index: usize) -> Option<f32> {
+        self.index.images().get(index).map(|image| (f64::from(image.width) / f64::from(image.height)) as f32)
+    }
+
+    fn class_names(&self) -> Vec<(i64, String)> {
+        self.index.categories().iter().map(|category| (i64::from(category.id), category.name.clone())).collect()
+    }
+
+    /// The annotations, an `Arc<Index>`.
+    fn extension(&self) -> Option<&dyn Any> {
+        Some(&self.index)
+    }
+
+    fn report(&self) -> Option<String> {
+        let (images, annotations) = (self.index.images().len(), self.index.annotation_count());
+        let categories = self.index.categories().len();
+        let mut report = format!("{images} images, {annotations} annotations, {categories} categories");
+        let unmasked = |p| self.index.annotations(p).iter().filter(|a| a.box_usable && !a.mask_usable).count();
+        let unmasked: usize = if self.masks { (0..images).map(unmasked).sum() } else { 0 };
+        if unmasked > 0 {
+            report.push_str(&format!("; {unmasked} annotations without a sound mask are not used"));
+        }
+        if !self.index.audit().is_clean() {
+            report.push('\n');
+            report.push_str(&self.index.audit().to_string());
+        }
+        Some(report)
+    }
+}
+
+/// `[x, y, width, height]` as xyxy, cut at the borders of the picture; `None` when nothing is left.
+fn corners([x, y, w, h]: [f64; 4], height: usize, width: usize) -> Option<[f32; 4]> {
+    // In single precision, in the order of torchvision's references, so that the numbers are the same.
+    let [x, y, w, h] = [x, y, w, h].map(|v| v as f32);
+    let (right, bottom) = (width as f32, height as f32);
+    let b = [x.clamp(0.0, right), y.clamp(0.0, bottom), (x + w).clamp(0.0, right), (y + h).clamp(0.0, bottom)];
+    (b[0] < b[2] && b[1] < b[3]).then_some(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::testing::{dataset, error};
+
+    fn annotation(id: i64, image: i64, bbox: [f64; 4], crowd: bool) -> Value {
+        let [x, y, w, h] = bbox;
+        let segmentation = if crowd {
+            json!({ "size": [4, 6], "counts": [4, 8, 12] })
+        } else {
+            json!([[x, y, x + w, y, x + w, y + h, x, y + h]])
+        };
+        json!({
+            "id": id, "image_id": image, "category_id": 3, "bbox": bbox, "area": w * h, "iscrowd": i32::from(crowd),
+            "segmentation": segmentation,
+        })
+    }
+
+    /// Three pictures of 4 by 6 pixels: one with an object and a crowd, one empty, one with only a damaged box.
+    fn folder() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["train2017", "annotations"] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        let images: Vec<Value> =
+            (1..=3).map(|id| json!({ "id": id, "height": 4, "width": 6, "file_name": format!("{id}.png") })).collect();
+        for id in 1..=3 {
+            let image = tch::Tensor::full([3, 4, 6], id * 20, (tch::Kind::Uint8, tch::Device::Cpu));
+            let png = pipe_native::image::encode_png(&image, 1).unwrap();
+            std::fs::write(root.path().join(format!("train2017/{id}.png")), png).unwrap();
+        }
+        let annotations = [
+            annotation(10, 1, [1.0, 1.0, 2.0, 2.0], false),
+            annotation(11, 1, [1.0, 0.0, 2.0, 4.0], true),
+            annotation(12, 3, [1.0, 1.0, 0.0, 2.0], false),
+        ];
+        let categories = [json!({ "id": 1, "name": "cat" }), json!({ "id": 3, "name": "dog" })];
+        let file = json!({ "images": images, "annotations": annotations, "categories": categories });
+        std::fs::write(root.path().join("annotations/instances_train2017.json"), file.to_string()).unwrap();
+        root
+    }
+
+    #[test]
+    fn samples_have_every_field() {
+        let root = folder();
+        let set = dataset("coco", json!({ "root": root.path() })).unwrap();
+        assert_eq!(set.len(), 3);
+        let sample = set.get(0).unwrap();
+        assert_eq!(sample.get(fields::BOXES), Some(&Field::Boxes(vec![[1.0, 1.0, 3.0, 3.0]])));
+        assert_eq!(sample.get(fields::LABELS), Some(&Field::Integers(vec![3])));
+        assert_eq!(sample.get(fields::AREA), Some(&Field::Numbers(vec![4.0])));
+        assert_eq!(sample.get(fields::IMAGE_ID), Some(&Field::Integer(1)));
+        let Some(Field::Masks(masks)) = sample.get(fields::MASKS) else { panic!("no masks") };
+        assert_eq!(masks.instances, [Mask { left: 1, top: 1, width: 2, height: 2, bits: vec![1; 4] }]);
+        assert!(sample.source().ends_with("1.png"));
+        assert_eq!(set.get(2).unwrap().instances(), Some(0), "a box without width is no instance");
+        assert_eq!(set.property("num_classes").unwrap(), 4);
+        assert_eq!(set.property("class_names").unwrap(), json!(["background", "cat", "", "dog"]));
+        assert_eq!(set.aspect_ratio(0), Some(1.5));
+        assert!(set.report().unwrap().contains("box without width"), "{:?}", set.report());
+        assert_eq!(set.extension().unwrap().downcast_ref::<Arc<Index>>().unwrap().annotation_count(), 3);
+    }
+
+    #[test]
+    fn crowds_and_empty_pictures_are_a_choice() {
+        let root = folder();
+        let set =
+            dataset("coco", json!({ "root": root.path(), "crowd": "keep", "empty": "drop", "masks": false })).unwrap();
+        assert_eq!(set.len(), 1);
+        let sample = set.get(0).unwrap();
+        assert_eq!(sample.get(fields::ISCROWD), Some(&Field::Integers(vec![0, 1])));
+        assert_eq!(sample.get(fields::MASKS), None);
+        let drawn = |seed| dataset("coco", json!({ "root": root.path(), "limit": 1, "seed": seed })).unwrap();
+        let id = |seed| drawn(seed).get(0).unwrap().get(fields::IMAGE_ID).cloned();
+        assert_eq!(drawn(0).len(), 1);
+        assert!((1..20).any(|seed| id(seed) != id(0)) && id(5) == id(5));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let root = folder();
+        let message = error("coco", json!({ "root": root.path(), "split": "val2017" }));
+        assert!(message.contains("instances_val2017.json"), "{message}");
+        let message = error("coco", json!({ "root": root.path(), "images": root.path().join("else") }));
+        assert!(message.contains("else (such as 1.png)") && message.contains("`images` can name"), "{message}");
+        let set = dataset("coco", json!({ "root": root.path() })).unwrap();
+        std::fs::write(root.path().join("train2017/2.png"), "cut").unwrap();
+        std::fs::copy(root.path().join("train2017/1.png"), root.path().join("train2017/other.png")).unwrap();
+        let message = format!("{:#}", set.get(1).unwrap_err());
+        assert!(message.contains("2.png"), "{message}");
+        let large = tch::Tensor::zeros([3, 5, 6], (tch::Kind::Uint8, tch::Device::Cpu));
+        std::fs::write(root.path().join("train2017/3.png"), pipe_native::image::encode_png(&large, 1).unwrap())
+            .unwrap();
+        let message = format!("{:#}", set.get(2).unwrap_err());
+        assert!(message.contains("is of 5 × 6 pixels, but its annotations are for 4 × 6"), "{message}");
+    }
+}

@@ -1,0 +1,113 @@
+//! A model's detections as COCO's: at the size of the picture on disk, masks as run lengths.
+
+use anyhow::{Context, Result, ensure};
+use tch::{Device, Kind, Tensor};
+
+use pipe_coco::eval::Detection;
+use pipe_coco::mask::Rle;
+use pipe_data::Detections;
+use pipe_vision::nn::functional::resize_bilinear;
+
+/// Probability above which a pixel belongs to an object, as in torchvision's references.
+const MASK_THRESHOLD: f64 = 0.5;
+/// Masks worked on at once are at most so many numbers: 100 masks of a large picture are half a gigabyte.
+const MASK_NUMBERS: i64 = 1 << 25;
+
+/// The detections of one picture. `given` is the picture's size (height, width) as the model saw it, `original` its size
+/// on disk, to which boxes and masks are scaled. Categories are the labels.
+///
+/// # Errors
+/// When `masks` are asked for and there are none, or the shapes do not fit.
+pub fn to_coco(found: &Detections, given: [i64; 2], original: [i64; 2], masks: bool) -> Result<Vec<Detection>> {
+    let count = found.scores.size1()?;
+    ensure!(found.boxes.size() == [count, 4], "{count} scores for boxes {:?}", found.boxes.size());
+    // As double precision from the start: the numbers of a results file are those that are evaluated.
+    let host = |tensor: &Tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double).flatten(0, -1);
+    let boxes: Vec<f64> = host(&found.boxes).try_into()?;
+    let scores: Vec<f64> = host(&found.scores).try_into()?;
+    let labels: Vec<i64> = (&found.labels.to_device(Device::Cpu)).try_into()?;
+    ensure!(labels.len() == scores.len(), "{count} scores for {} labels", labels.len());
+    let masks = if masks { encode(found, original)? } else { Vec::new() };
+    let mut masks = masks.into_iter();
+    let [y, x] = [0, 1].map(|axis| original[axis] as f64 / given[axis].max(1) as f64);
+    let one = |((corners, score), label): ((&[f64], &f64), &i64)| {
+        let [x1, y1, x2, y2] = [corners[0] * x, corners[1] * y, corners[2] * x, corners[3] * y];
+        Ok(Detection {
+            category_id: u32::try_from(*label).with_context(|| format!("label {label}"))?,
+            bbox: [x1, y1, x2 - x1, y2 - y1],
+            score: *score,
+            mask: masks.next(),
+            area: None,
+        })
+    };
+    boxes.chunks_exact(4).zip(&scores).zip(&labels).map(one).collect()
+}
+
+/// Probabilities `[N, 1, H, W]` as run lengths at another size, interpolated before they are cut off.
+fn encode(found: &Detections, [height, width]: [i64; 2]) -> Result<Vec<Rle>> {
+    let masks = found.masks.as_ref().context("the detections have no masks; does the model find any?")?;
+    let (count, _, given_height, given_width) = masks.size4().context("masks must be [N, 1, H, W]")?;
+    ensure!(count == found.scores.size()[0], "{count} masks for {} detections", found.scores.size()[0]);
+    let step = (MASK_NUMBERS / (height * width).max(1)).max(1);
+    let mut encoded = Vec::with_capacity(count as usize);
+    for first in (0..count).step_by(step as usize) {
+        let mut part = masks.f_narrow(0, first, step.min(count - first))?;
+        if (given_height, given_width) != (height, width) {
+            part = resize_bilinear(&part, (height, width))?;
+        }
+        let bits: Vec<u8> = part
+            .f_gt(MASK_THRESHOLD)?
+            .f_to_kind(Kind::Uint8)?
+            .f_to_device(Device::Cpu)?
+            .f_flatten(0, -1)?
+            .try_into()?;
+        let (rows, columns) = (u32::try_from(height)?, u32::try_from(width)?);
+        for plane in bits.chunks_exact((height * width).max(1) as usize) {
+            encoded.push(Rle::encode(plane, rows, columns)?);
+        }
+    }
+    Ok(encoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(masks: Option<Tensor>) -> Detections {
+        Detections {
+            boxes: Tensor::from_slice2(&[[2f32, 4.0, 6.0, 8.0]]),
+            labels: Tensor::from_slice(&[7i64]),
+            scores: Tensor::from_slice(&[0.5f32]),
+            masks,
+        }
+    }
+
+    #[test]
+    fn boxes_and_masks_are_scaled_to_the_size_on_disk() {
+        let mut plane = Tensor::zeros([1, 1, 10, 20], (Kind::Float, Device::Cpu));
+        let _ = plane.narrow(2, 4, 4).narrow(3, 2, 4).fill_(0.9);
+        plane = plane.contiguous();
+        let found = to_coco(&one(Some(plane.copy())), [10, 20], [30, 40], true).unwrap();
+        assert_eq!(found[0].bbox, [4.0, 12.0, 8.0, 12.0]);
+        assert_eq!((found[0].category_id, found[0].score), (7, 0.5));
+        let mask = found[0].mask.as_ref().unwrap();
+        assert_eq!((mask.height(), mask.width(), mask.bbox()), (30, 40, [4.0, 12.0, 8.0, 12.0]));
+        let same = to_coco(&one(Some(plane)), [10, 20], [10, 20], true).unwrap();
+        assert_eq!(same[0].mask.as_ref().unwrap().area(), 16);
+    }
+
+    #[test]
+    fn nothing_found_is_nothing_and_missing_masks_are_named() {
+        let floats = (Kind::Float, Device::Cpu);
+        let none = Detections {
+            boxes: Tensor::zeros([0, 4], floats),
+            labels: Tensor::zeros([0], (Kind::Int64, Device::Cpu)),
+            scores: Tensor::zeros([0], floats),
+            masks: Some(Tensor::zeros([0, 1, 10, 20], floats)),
+        };
+        assert!(to_coco(&none, [10, 20], [30, 40], true).unwrap().is_empty());
+        let error = to_coco(&one(None), [10, 20], [10, 20], true).unwrap_err().to_string();
+        assert!(error.contains("no masks"), "{error}");
+        assert!(to_coco(&one(None), [10, 20], [10, 20], false).unwrap()[0].mask.is_none());
+    }
+}

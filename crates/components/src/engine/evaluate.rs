@@ -1,0 +1,146 @@
+//! `engine.evaluate`: a model over a loader, measured.
+
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use pipe_core::event::ENGINE_EVENTS;
+use pipe_core::{
+    BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Metric, Model, NodeId,
+    Process, Ref, RunContext, Shared, Stateful, Step, ValueRef,
+};
+use pipe_data::Batch;
+
+/// Runs a model over a loader once, without gradients, and computes metrics.
+///
+/// The metrics are reset at the start, updated by every batch and computed before the `completed` event fires, so what runs
+/// on that event sees their values. Usually run by an event of a training engine.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// The model to measure.
+    pub model: Ref<dyn Model>,
+    /// Gives the batches.
+    pub loader: Ref<dyn Loader>,
+    /// What to compute.
+    #[serde(default)]
+    pub metrics: Vec<Ref<dyn Metric>>,
+    /// Iterations, when fewer than the loader has.
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
+    #[serde(default)]
+    pub max_iterations: Option<u64>,
+    /// Values recorded under tags of one's own, besides `<metric>/<value>`.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub tags: Vec<Tag>,
+}
+
+/// A value and the tag under which it is recorded.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tag {
+    /// The value: `metric.NAME:VALUE`.
+    pub value: ValueRef,
+    /// The tag, grouped by `/`.
+    #[schemars(length(min = 1))]
+    pub tag: String,
+}
+
+impl Config for EvaluateConfig {
+    const KIND: Kind = Kind::Engine;
+    const TYPE: &'static str = "evaluate";
+    const EXAMPLE: &'static str = r#"
+[dataset.test]
+type = "mnist"
+root = "builtin:digits"
+split = "test"
+
+[loader.test]
+type = "batch"
+dataset = "dataset.test"
+batch_size = 256
+
+[model.net]
+type = "sequential"
+layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_features = 10 }]
+
+[metric.accuracy]
+type = "accuracy"
+
+[engine.evaluator]
+type = "evaluate"
+model = "model.net"
+loader = "loader.test"
+metrics = ["metric.accuracy"]
+"#;
+
+    fn events() -> &'static [Event] {
+        ENGINE_EVENTS
+    }
+}
+
+impl Component for EvaluateConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let limits = Limits { max_epochs: Some(1), max_iterations: self.max_iterations, epoch_length: None };
+        let metrics =
+            self.metrics.iter().map(|port| Ok((port.node.clone(), ctx.get(port)?))).collect::<Result<Vec<_>>>()?;
+        let loader = ctx.get(&self.loader)?;
+        let process = Evaluate { id: ctx.node.clone(), model: ctx.get(&self.model)?, metrics, tags: self.tags };
+        Ok(Instance::Engine(std::rc::Rc::new(Engine::new(ctx.node.clone(), limits, loader, Box::new(process)))))
+    }
+}
+
+pipe_core::register!(EvaluateConfig);
+
+/// The running process.
+struct Evaluate {
+    id: NodeId,
+    model: Shared<dyn Model>,
+    metrics: Vec<(NodeId, Shared<dyn Metric>)>,
+    tags: Vec<Tag>,
+}
+
+impl Stateful for Evaluate {}
+
+impl Process for Evaluate {
+    fn started(&mut self, _run: &RunContext) -> Result<()> {
+        for (_, metric) in &self.metrics {
+            metric.borrow_mut().reset();
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
+        let _no_gradients = tch::no_grad_guard();
+        let batch = run.timings.measure(&self.id, "to device", || batch.to_device(run.device));
+        let mut model = self.model.borrow_mut();
+        model.set_training(false);
+        let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)))??;
+        for (id, metric) in &self.metrics {
+            let updated = run.timings.measure(&self.id, "metrics", || metric.borrow_mut().update(&batch, &output));
+            updated.with_context(|| format!("updating {id}"))?;
+        }
+        Ok(Step { batch, output, values: Vec::new() })
+    }
+
+    fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
+        let batch = batch.to_device(run.device);
+        let mut model = self.model.borrow_mut();
+        model.set_training(false);
+        tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
+        Ok(())
+    }
+
+    fn completed(&mut self, _state: &EngineState, run: &RunContext) -> Result<()> {
+        for (id, metric) in &self.metrics {
+            let report = metric.borrow_mut().compute().with_context(|| format!("computing {id}"))?;
+            run.record_metric(id, &report)?;
+        }
+        for Tag { value, tag } in &self.tags {
+            if let Some(measured) = run.value(value) {
+                run.scalar(&self.id, tag, measured)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! Engines: what one iteration does. The loop around it is [`pipe_core`].
+
+pub mod evaluate;
+pub mod train;

@@ -1,0 +1,306 @@
+//! `handler.debug_images`: detections beside the ground truth.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind as Type, Tensor};
+
+use super::pictures::{ClassNames, emit, picture};
+use pipe_core::Handler;
+use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance, Kind, NodeId, Ref, Stateful};
+use pipe_data::{Batch, BatchField, Detections, fields};
+use pipe_draw::{DrawOptions, MaskRef, RgbImage, draw_instances, side_by_side};
+
+/// Records pictures of a detection batch: what is there beside what the model found, with boxes, masks, class names and scores.
+///
+/// Call it on `iteration_completed`. On an evaluator ground truth and prediction stand side by side, as
+/// `evaluation/image_<iteration>_<n>`; in training, where a detector gives losses only, the ground truth alone, as
+/// `training/image_<n>`. Masks alone, in the colours of their classes, follow as `…_mask` (ground truth) and
+/// `…_predicted_mask`, where there are any. A model's input is shown after all transforms.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DebugImagesConfig {
+    /// Knows the names of the classes; numbers are shown without it.
+    #[serde(default)]
+    pub dataset: Option<Ref<dyn Dataset>>,
+    /// The score from which a detection is shown.
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
+    #[serde(default = "half")]
+    pub threshold: f64,
+    /// Pictures of a batch at most.
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
+    #[serde(default = "four")]
+    pub max_images: usize,
+    /// The first part of the tags; `evaluation` or `training` when left out.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub tag: Option<String>,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+fn four() -> usize {
+    4
+}
+
+impl Config for DebugImagesConfig {
+    const KIND: Kind = Kind::Handler;
+    const TYPE: &'static str = "debug_images";
+    const EXAMPLE: &'static str = r#"
+[dataset.val]
+type = "coco"
+root = "builtin:shapes"
+split = "val"
+
+[handler.debug_images]
+type = "debug_images"
+dataset = "dataset.val"
+threshold = 0.4
+max_images = 2
+"#;
+}
+
+impl Component for DebugImagesConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let names = match &self.dataset {
+            Some(dataset) => ClassNames::of(&*ctx.get(dataset)?),
+            None => ClassNames::default(),
+        };
+        Ok(Instance::handler(DebugImages { node: ctx.node.clone(), names, config: self }))
+    }
+}
+
+pipe_core::register!(DebugImagesConfig);
+
+/// Opacity of masks drawn alone: where they overlap, both are seen.
+const MASK_ALPHA: f32 = 0.6;
+
+/// The running handler.
+struct DebugImages {
+    node: NodeId,
+    config: DebugImagesConfig,
+    names: ClassNames,
+}
+
+impl Stateful for DebugImages {}
+
+impl Handler for DebugImages {
+    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
+        let step = ctx.step()?;
+        let found = match step.output.outputs.get(fields::DETECTIONS) {
+            Some(BatchField::Detections(found)) => Some(found),
+            _ => None,
+        };
+        let images = step.batch.list(fields::IMAGE)?;
+        for (n, image) in images.iter().enumerate().take(self.config.max_images) {
+            let image = picture(image)?;
+            let truth = truth(&step.batch, n)?;
+            let found = found.and_then(|found| found.get(n));
+            let found = found.map(|found| predicted(found, self.config.threshold)).transpose()?;
+            self.record(ctx, n, &image, &truth, found.as_ref())?;
+        }
+        Ok(())
+    }
+}
+
+/// The objects of one image, on the CPU.
+#[derive(Default)]
+struct Objects {
+    boxes: Vec<[f32; 4]>,
+    labels: Vec<i64>,
+    scores: Option<Vec<f32>>,
+    crowd: Vec<i64>,
+    /// `[N, H, W]`, 0 or 1.
+    masks: Option<(Vec<u8>, [usize; 2])>,
+}
+
+impl DebugImages {
+    /// Records the pictures of image `n` of the batch.
+    fn record(
+        &self,
+        ctx: &EventContext<'_>,
+        n: usize,
+        image: &RgbImage,
+        truth: &Objects,
+        found: Option<&Objects>,
+    ) -> Result<()> {
+        let group = self.config.tag.as_deref().unwrap_or(if found.is_some() { "evaluation" } else { "training" });
+        let options = DrawOptions::default();
+        let drawn = self.draw(image, truth, &options)?;
+        let (drawn, tag) = match found {
+            Some(found) => {
+                let predicted = self.draw(image, found, &options)?;
+                let title = match found.boxes.is_empty() {
+                    true => format!("no prediction from {} on", self.config.threshold),
+                    false => "prediction".to_owned(),
+                };
+                let drawn = side_by_side(&drawn, &predicted, ["ground truth", &title]);
+                (drawn, format!("{group}/image_{}_{n}", ctx.state.iteration))
+            }
+            None => (drawn, format!("{group}/image_{n}")),
+        };
+        emit(ctx.run, &self.node, tag.clone(), drawn)?;
+        for (objects, what) in [(Some(truth), "mask"), (found, "predicted_mask")] {
+            if let Some(objects) = objects.filter(|objects| objects.masks.is_some()) {
+                let black = RgbImage::filled(image.height(), image.width(), [0; 3]);
+                let options = DrawOptions { boxes: false, labels: false, mask_alpha: MASK_ALPHA, ..options.clone() };
+                emit(ctx.run, &self.node, format!("{tag}_{what}"), self.draw(&black, objects, &options)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw(&self, image: &RgbImage, objects: &Objects, options: &DrawOptions) -> Result<RgbImage> {
+        let names: Vec<String> = objects.labels.iter().map(|label| self.names.get(*label)).collect();
+        let mut instances = Vec::with_capacity(objects.boxes.len());
+        for (i, bbox) in objects.boxes.iter().enumerate() {
+            let mask = match &objects.masks {
+                Some((planes, [height, width])) if (*height, *width) == (image.height(), image.width()) => {
+                    let plane = planes.get(i * height * width..(i + 1) * height * width);
+                    plane.map(|plane| MaskRef::new(plane, *height, *width)).transpose()?
+                }
+                _ => None,
+            };
+            instances.push(pipe_draw::Instance {
+                bbox: Some(*bbox),
+                mask,
+                label: names.get(i).map_or("", String::as_str),
+                class_id: objects.labels.get(i).copied().unwrap_or_default(),
+                score: objects.scores.as_ref().and_then(|scores| scores.get(i).copied()),
+                crowd: objects.crowd.get(i) == Some(&1),
+            });
+        }
+        Ok(draw_instances(image, &instances, options))
+    }
+}
+
+/// What the dataset says of sample `n`; fields that the batch has not are left out.
+fn truth(batch: &Batch, n: usize) -> Result<Objects> {
+    let field = |name: &str| -> Result<Option<Tensor>> {
+        let Some(field) = batch.get(name) else { return Ok(None) };
+        Ok(match field {
+            BatchField::Stacked(_) | BatchField::List(_) => batch.list(name)?.into_iter().nth(n),
+            _ => None,
+        })
+    };
+    Ok(Objects {
+        boxes: field(fields::BOXES)?.map_or_else(|| Ok(Vec::new()), |boxes| box_list(&boxes))?,
+        labels: field(fields::LABELS)?.map_or_else(|| Ok(Vec::new()), |labels| integers(&labels))?,
+        crowd: field(fields::ISCROWD)?.map_or_else(|| Ok(Vec::new()), |crowd| integers(&crowd))?,
+        scores: None,
+        masks: field(fields::MASKS)?.map(|masks| planes(&masks)).transpose()?,
+    })
+}
+
+/// What the model found, from `threshold` on.
+fn predicted(found: &Detections, threshold: f64) -> Result<Objects> {
+    let keep = found.scores.ge(threshold).nonzero().view([-1]);
+    let chosen = |tensor: &Tensor| tensor.index_select(0, &keep);
+    let masks = found.masks.as_ref().map(|masks| planes(&chosen(masks).squeeze_dim(1).ge(0.5))).transpose()?;
+    let scores = chosen(&found.scores).detach().to_device(Device::Cpu).to_kind(Type::Float);
+    Ok(Objects {
+        boxes: box_list(&chosen(&found.boxes))?,
+        labels: integers(&chosen(&found.labels))?,
+        scores: Some(Vec::try_from(scores)?),
+        crowd: Vec::new(),
+        masks,
+    })
+}
+
+fn box_list(boxes: &Tensor) -> Result<Vec<[f32; 4]>> {
+    let flat = Vec::<f32>::try_from(boxes.detach().to_device(Device::Cpu).to_kind(Type::Float).flatten(0, -1))?;
+    Ok(flat.as_chunks::<4>().0.to_vec())
+}
+
+fn integers(values: &Tensor) -> Result<Vec<i64>> {
+    Ok(Vec::try_from(values.to_device(Device::Cpu).to_kind(Type::Int64).flatten(0, -1))?)
+}
+
+fn planes(masks: &Tensor) -> Result<(Vec<u8>, [usize; 2])> {
+    let (_, height, width) = masks.size3()?;
+    let bytes = Vec::try_from(masks.to_device(Device::Cpu).to_kind(Type::Uint8).flatten(0, -1))?;
+    Ok((bytes, [height as usize, width as usize]))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use pipe_core::Step;
+    use pipe_run::testing::TestRun;
+
+    fn step(found: bool) -> Step {
+        let mut step = Step { batch: Batch::new(3), ..Step::default() };
+        let float = (Type::Float, Device::Cpu);
+        let boxes = || Tensor::from_slice(&[4f32, 4.0, 20.0, 20.0]).view([1, 4]);
+        let all = |tensor: &dyn Fn() -> Tensor| BatchField::List((0..3).map(|_| tensor()).collect());
+        step.batch.set(fields::IMAGE, BatchField::Stacked(Tensor::rand([3, 3, 32, 48], float)));
+        step.batch.set(fields::BOXES, all(&boxes));
+        step.batch.set(fields::LABELS, all(&|| Tensor::from_slice(&[1i64])));
+        step.batch.set(fields::MASKS, all(&|| Tensor::ones([1, 32, 48], (Type::Uint8, Device::Cpu))));
+        if found {
+            let detections = |_| Detections {
+                boxes: Tensor::cat(&[boxes(), boxes()], 0),
+                labels: Tensor::from_slice(&[1i64, 2]),
+                scores: Tensor::from_slice(&[0.9f32, 0.2]),
+                masks: Some(Tensor::ones([2, 1, 32, 48], float)),
+            };
+            let all = (0..3).map(detections).collect();
+            step.output.outputs.set(fields::DETECTIONS, BatchField::Detections(all));
+        }
+        step
+    }
+
+    fn records(test: &TestRun) -> Vec<serde_json::Value> {
+        test.run.folder.flush_records().unwrap();
+        let text = std::fs::read_to_string(test.run.folder.records_path()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn training_shows_the_truth_and_evaluation_both() {
+        let test = TestRun::new();
+        let handler = test.handler("handler.d", json!({ "type": "debug_images", "max_images": 2 }));
+        test.call(&handler, "iteration_completed", Some(&step(false))).unwrap();
+        test.call(&handler, "iteration_completed", Some(&step(true))).unwrap();
+        let records = records(&test);
+        let tags: Vec<&str> = records.iter().map(|record| record["tag"].as_str().unwrap()).collect();
+        let expected = [
+            "training/image_0",
+            "training/image_0_mask",
+            "training/image_1",
+            "training/image_1_mask",
+            "evaluation/image_7_0",
+            "evaluation/image_7_0_mask",
+            "evaluation/image_7_0_predicted_mask",
+            "evaluation/image_7_1",
+            "evaluation/image_7_1_mask",
+            "evaluation/image_7_1_predicted_mask",
+        ];
+        assert_eq!(tags, expected);
+        let width = |i: usize| records[i]["value"]["width"].as_u64().unwrap();
+        assert!(width(4) > 2 * width(0), "{} beside {}", width(4), width(0));
+        assert_eq!(width(5), width(0));
+    }
+
+    #[test]
+    fn only_detections_from_the_threshold_on_are_shown() {
+        let step = step(true);
+        let Some(BatchField::Detections(found)) = step.output.outputs.get(fields::DETECTIONS) else { panic!() };
+        assert_eq!(predicted(&found[0], 0.5).unwrap().labels, [1]);
+        assert_eq!(predicted(&found[0], 0.1).unwrap().masks.unwrap().0.len(), 2 * 32 * 48);
+        let none = predicted(&found[0], 0.95).unwrap();
+        assert!(none.boxes.is_empty() && none.scores == Some(Vec::new()));
+    }
+
+    #[test]
+    fn another_event_is_an_error_that_says_which() {
+        let test = TestRun::new();
+        let handler = test.handler("handler.d", json!({ "type": "debug_images" }));
+        let error = test.call(&handler, "epoch_completed", None).unwrap_err().to_string();
+        assert!(error.contains("iteration_completed"), "{error}");
+    }
+}

@@ -1,0 +1,99 @@
+//! `handler.gradients_histogram`: how the gradients of a model's parameters are distributed.
+
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind as Type};
+
+use pipe_core::Handler;
+use pipe_core::{
+    BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, RecordValue, Ref, Shared, Stateful,
+};
+
+/// Records the distribution of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
+///
+/// Call it on the trainer's `iteration_completed`: the gradients of an iteration stay until the next one. Parameters that got
+/// no gradient are left out.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GradientsHistogramConfig {
+    /// The model.
+    pub model: Ref<dyn Model>,
+    /// Only parameters whose name starts with one of these; all when empty.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub prefixes: Vec<String>,
+}
+
+impl Config for GradientsHistogramConfig {
+    const KIND: Kind = Kind::Handler;
+    const TYPE: &'static str = "gradients_histogram";
+    const EXAMPLE: &'static str = r#"
+[model.net]
+type = "sequential"
+layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_features = 10 }]
+
+[handler.gradients]
+type = "gradients_histogram"
+model = "model.net"
+"#;
+}
+
+impl Component for GradientsHistogramConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let model = ctx.get(&self.model)?;
+        Ok(Instance::handler(GradientsHistogram { node: ctx.node.clone(), model, prefixes: self.prefixes }))
+    }
+}
+
+pipe_core::register!(GradientsHistogramConfig);
+
+/// The running handler.
+struct GradientsHistogram {
+    node: NodeId,
+    model: Shared<dyn Model>,
+    prefixes: Vec<String>,
+}
+
+impl Stateful for GradientsHistogram {}
+
+impl Handler for GradientsHistogram {
+    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
+        let parameters = self.model.try_borrow().context("the model is at work")?.parameters();
+        let chosen =
+            |name: &str| self.prefixes.is_empty() || self.prefixes.iter().any(|p| name.starts_with(p.as_str()));
+        for (name, parameter) in parameters.into_iter().filter(|(name, _)| chosen(name)) {
+            let gradient = parameter.grad();
+            if !gradient.defined() {
+                continue;
+            }
+            let values = gradient.detach().to_device(Device::Cpu).to_kind(Type::Float).flatten(0, -1);
+            let values = RecordValue::Histogram(Vec::try_from(values)?);
+            ctx.run.emit(&self.node, format!("gradients/{name}"), values)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tch::Tensor;
+
+    use pipe_run::testing::TestRun;
+
+    #[test]
+    fn gradients_that_are_there_are_recorded() {
+        let a = Tensor::from_slice(&[1f32, 2.0, 3.0]).set_requires_grad(true);
+        let b = Tensor::from(0.0f32).set_requires_grad(true);
+        (&a * &a).sum(tch::Kind::Float).backward();
+        let test = TestRun::with_parameters(&[("head.weight", &a), ("body.weight", &b)]);
+        let handler = test.handler("handler.g", json!({ "type": "gradients_histogram", "model": "model.net" }));
+        test.call(&handler, "iteration_completed", None).unwrap();
+        test.run.folder.flush_records().unwrap();
+        let record: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(test.run.folder.records_path()).unwrap()).unwrap();
+        assert_eq!(record["tag"], "gradients/head.weight");
+        assert_eq!(record["value"], json!({ "count": 3, "min": 2.0, "max": 6.0, "mean": 4.0 }));
+    }
+}

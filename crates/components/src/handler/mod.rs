@@ -1,0 +1,20 @@
+//! Handlers: called on events.
+//!
+//! - [`pictures`]: what those that draw share
+//! - [`retention`]: which checkpoints stay
+
+pub mod checkpoint;
+pub mod debug_images;
+pub mod early_stopping;
+pub mod ema;
+pub mod gradients_histogram;
+pub mod hparams;
+pub mod pictures;
+pub mod process;
+pub mod profiler;
+pub mod retention;
+pub mod sample_images;
+pub mod system_stats;
+pub mod terminate_on_nan;
+pub mod time_limit;
+pub mod weights_histogram;

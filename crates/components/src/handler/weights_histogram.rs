@@ -1,0 +1,91 @@
+//! `handler.weights_histogram`: how a model's parameters are distributed.
+
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind as Type};
+
+use pipe_core::Handler;
+use pipe_core::{
+    BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, RecordValue, Ref, Shared, Stateful,
+};
+
+/// Records the distribution of each trainable parameter of a model, as `weights/<parameter>`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsHistogramConfig {
+    /// The model.
+    pub model: Ref<dyn Model>,
+    /// Only parameters whose name starts with one of these; all when empty.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub prefixes: Vec<String>,
+}
+
+impl Config for WeightsHistogramConfig {
+    const KIND: Kind = Kind::Handler;
+    const TYPE: &'static str = "weights_histogram";
+    const EXAMPLE: &'static str = r#"
+[model.net]
+type = "sequential"
+layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_features = 10 }]
+
+[handler.weights]
+type = "weights_histogram"
+model = "model.net"
+"#;
+}
+
+impl Component for WeightsHistogramConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let model = ctx.get(&self.model)?;
+        Ok(Instance::handler(WeightsHistogram { node: ctx.node.clone(), model, prefixes: self.prefixes }))
+    }
+}
+
+pipe_core::register!(WeightsHistogramConfig);
+
+/// The running handler.
+struct WeightsHistogram {
+    node: NodeId,
+    model: Shared<dyn Model>,
+    prefixes: Vec<String>,
+}
+
+impl Stateful for WeightsHistogram {}
+
+impl Handler for WeightsHistogram {
+    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
+        let parameters = self.model.try_borrow().context("the model is at work")?.parameters();
+        let chosen =
+            |name: &str| self.prefixes.is_empty() || self.prefixes.iter().any(|p| name.starts_with(p.as_str()));
+        for (name, parameter) in parameters.into_iter().filter(|(name, _)| chosen(name)) {
+            let values = parameter.detach().to_device(Device::Cpu).to_kind(Type::Float).flatten(0, -1);
+            let values = RecordValue::Histogram(Vec::try_from(values)?);
+            ctx.run.emit(&self.node, format!("weights/{name}"), values)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tch::Tensor;
+
+    use pipe_run::testing::TestRun;
+
+    #[test]
+    fn chosen_parameters_are_recorded() {
+        let (a, b) = (Tensor::from_slice(&[1f32, 2.0, 3.0]), Tensor::from(0.0));
+        let test = TestRun::with_parameters(&[("head.weight", &a), ("body.weight", &b)]);
+        let table = json!({ "type": "weights_histogram", "model": "model.net", "prefixes": ["head."] });
+        let handler = test.handler("handler.w", table);
+        test.call(&handler, "epoch_completed", None).unwrap();
+        test.run.folder.flush_records().unwrap();
+        let record: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(test.run.folder.records_path()).unwrap()).unwrap();
+        assert_eq!(record["tag"], "weights/head.weight");
+        assert_eq!(record["value"], json!({ "count": 3, "min": 1.0, "max": 3.0, "mean": 2.0 }));
+    }
+}

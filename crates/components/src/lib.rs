@@ -1,0 +1,17 @@
+//! The components, one file each, by kind. Each registers itself; a new one is one more file.
+//!
+//! - [`detections`]: a model's detections in COCO's form
+//! - [`child`]: programs that take JSON lines
+
+pub mod child;
+pub mod dataset;
+pub mod detections;
+pub mod engine;
+pub mod handler;
+pub mod loader;
+pub mod metric;
+pub mod model;
+pub mod optimizer;
+pub mod scheduler;
+pub mod sink;
+pub mod transform;

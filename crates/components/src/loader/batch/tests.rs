@@ -1,0 +1,180 @@
+//! Batches in order, whatever the number of workers, and samples that fail.
+
+use super::*;
+use pipe_data::{BatchField, Field, SampleRng, fields};
+use rand::Rng;
+use serde_json::json;
+
+/// Numbered samples; those in `bad` cannot be read.
+#[derive(Default)]
+struct Numbers {
+    len: usize,
+    bad: Vec<usize>,
+    panics: Option<usize>,
+}
+
+impl Dataset for Numbers {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn get(&self, index: usize) -> Result<Sample> {
+        ensure!(!self.bad.contains(&index), "number {index} is bad");
+        assert!(self.panics != Some(index), "number {index} panics");
+        let sample = Sample::new().with(fields::IMAGE_ID, Field::Integer(index as i64));
+        Ok(sample.with(fields::SOURCE, Field::Text(format!("number {index}"))))
+    }
+
+    fn aspect_ratio(&self, index: usize) -> Option<f32> {
+        Some(if index.is_multiple_of(3) { 0.4 } else { 1.7 })
+    }
+}
+
+/// Adds a random number to each sample.
+struct Noise;
+
+impl Transform for Noise {
+    fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
+        Ok(sample.with("noise", Field::Scalar(rng.random())))
+    }
+
+    fn apply_batch(&self, samples: Vec<Sample>, rng: &mut SampleRng) -> Result<Vec<Sample>> {
+        let noise: f64 = rng.random();
+        Ok(samples.into_iter().map(|s| s.with("batch_noise", Field::Scalar(noise))).collect())
+    }
+}
+
+fn loader(dataset: Numbers, options: serde_json::Value) -> BatchLoader {
+    try_loader(dataset, options).unwrap()
+}
+
+fn try_loader(dataset: Numbers, options: serde_json::Value) -> Result<BatchLoader> {
+    let mut config = json!({ "dataset": "dataset.numbers" });
+    config.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let config: BatchConfig = serde_json::from_value(config).unwrap();
+    BatchLoader::new(&config, Arc::new(dataset), Some(Arc::new(Noise)), 7, "loader.test".into())
+}
+
+/// Every value of every batch from here to the end of the epoch.
+fn rest(loader: &mut BatchLoader) -> Vec<Vec<f64>> {
+    std::iter::from_fn(|| loader.next_batch().unwrap()).map(|batch| values(&batch)).collect()
+}
+
+fn values(batch: &Batch) -> Vec<f64> {
+    let mut all = Vec::new();
+    for (_, field) in batch.iter() {
+        if let BatchField::Stacked(tensor) = field {
+            all.extend(Vec::<f64>::try_from(tensor.to_kind(tch::Kind::Double)).unwrap());
+        }
+    }
+    all
+}
+
+fn numbers(len: usize) -> Numbers {
+    Numbers { len, ..Numbers::default() }
+}
+
+#[test]
+fn any_number_of_workers_makes_the_same_batches() {
+    let epochs = |workers: usize| {
+        let mut loader = loader(numbers(23), json!({ "batch_size": 4, "shuffle": true, "workers": workers }));
+        assert_eq!(loader.epoch_length(), Some(6));
+        let mut epoch = |n| {
+            loader.start_epoch(n, 0).unwrap();
+            rest(&mut loader)
+        };
+        [epoch(0), epoch(1), epoch(0)]
+    };
+    let alone = epochs(0);
+    assert_ne!(alone[0], alone[1]);
+    assert_eq!(alone[0], alone[2]);
+    assert_eq!(alone[0].len(), 6);
+    assert_eq!(epochs(1), alone);
+    assert_eq!(epochs(4), alone);
+}
+
+#[test]
+fn an_epoch_can_be_entered_at_any_batch() {
+    for workers in [0, 3] {
+        let mut loader = loader(numbers(20), json!({ "batch_size": 3, "shuffle": true, "workers": workers }));
+        loader.start_epoch(5, 0).unwrap();
+        let whole = rest(&mut loader);
+        for first in 0..=whole.len() {
+            loader.start_epoch(5, first).unwrap();
+            assert_eq!(rest(&mut loader), whole[first..]);
+        }
+    }
+}
+
+#[test]
+fn an_error_comes_out_at_its_batch_and_names_the_sample() {
+    for workers in [0, 2] {
+        let bad = Numbers { len: 8, bad: vec![5], panics: None };
+        let mut loader = loader(bad, json!({ "batch_size": 2, "workers": workers }));
+        loader.start_epoch(0, 0).unwrap();
+        assert!(loader.next_batch().unwrap().is_some());
+        assert!(loader.next_batch().unwrap().is_some());
+        let error = format!("{:#}", loader.next_batch().unwrap_err());
+        assert_eq!(error, "loader.test: sample 5 of dataset.numbers: number 5 is bad");
+    }
+}
+
+#[test]
+fn a_panic_is_an_error_of_its_sample() {
+    for workers in [0, 2] {
+        let bad = Numbers { len: 4, bad: vec![], panics: Some(1) };
+        let mut loader = loader(bad, json!({ "batch_size": 2, "workers": workers }));
+        loader.start_epoch(0, 0).unwrap();
+        let error = format!("{:#}", loader.next_batch().unwrap_err());
+        assert!(error.contains("sample 1 of dataset.numbers") && error.contains("number 1 panics"), "{error}");
+    }
+}
+
+#[test]
+fn skipped_samples_are_left_out_and_resuming_stays_exact() {
+    for workers in [0, 2] {
+        let dataset = || Numbers { len: 8, bad: vec![1, 2, 3], panics: None };
+        let options = json!({ "batch_size": 2, "workers": workers, "on_error": "skip" });
+        let mut first = loader(dataset(), options.clone());
+        first.start_epoch(0, 0).unwrap();
+        assert_eq!(first.next_batch().unwrap().unwrap().size, 1);
+        assert_eq!(first.next_batch().unwrap().unwrap().sources(), ["number 4", "number 5"]);
+        let state = first.state().unwrap();
+        let mut second = loader(dataset(), options);
+        second.load_state(&state).unwrap();
+        second.start_epoch(0, 2).unwrap();
+        assert_eq!(rest(&mut second), rest(&mut first));
+        assert_eq!(first.skipped.count, 0, "reported at the end of the epoch");
+    }
+}
+
+#[test]
+fn an_epoch_without_any_readable_sample_is_an_error() {
+    let bad = Numbers { len: 2, bad: vec![0, 1], panics: None };
+    let mut loader = loader(bad, json!({ "on_error": "skip", "workers": 1 }));
+    loader.start_epoch(0, 0).unwrap();
+    let error = loader.next_batch().unwrap_err().to_string();
+    assert!(error.contains("no sample of the epoch could be read") && error.contains("number 0 is bad"), "{error}");
+}
+
+#[test]
+fn alike_shapes_share_batches() {
+    let options = json!({ "batch_size": 4, "shuffle": true, "group_by_aspect_ratio": 3, "workers": 0 });
+    let mut loader = loader(numbers(30), options);
+    loader.start_epoch(0, 0).unwrap();
+    let mut batches = 0;
+    while let Some(batch) = loader.next_batch().unwrap() {
+        let ids = Vec::<i64>::try_from(batch.stacked(fields::IMAGE_ID).unwrap()).unwrap();
+        assert!(ids.iter().all(|id| (id % 3 == 0) == (ids[0] % 3 == 0)), "{ids:?}");
+        batches += 1;
+    }
+    assert_eq!(Some(batches), loader.epoch_length());
+}
+
+#[test]
+fn a_loader_without_batches_is_refused() {
+    let error = |dataset, options| try_loader(dataset, options).err().map(|e| e.to_string()).unwrap_or_default();
+    assert_eq!(error(numbers(0), json!({})), "dataset.numbers has no samples");
+    let few = error(numbers(3), json!({ "batch_size": 4, "drop_last": true }));
+    assert!(few.contains("too few for one full batch of 4"), "{few}");
+}

@@ -1,0 +1,3 @@
+//! Loaders: batches out of a dataset and a transform.
+
+pub mod batch;

@@ -1,0 +1,318 @@
+//! COCO's average precision and recall.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::detections;
+use pipe_coco::eval;
+use pipe_coco::eval::{Evaluator, Summary};
+use pipe_coco::index::Index;
+use pipe_core::{
+    BuildContext, Component, Config, Contract, Dataset, Instance, Kind, ModelOutput, Ref, State, Stateful,
+};
+use pipe_core::{Metric, MetricReport};
+use pipe_data::{Batch, BatchField, fields};
+
+/// Average precision and recall of detections as COCO measures them, equal to pycocotools' numbers.
+///
+/// Boxes and masks are scaled to the size of the picture on disk and compared there with the annotations as they lie in the
+/// file, crowds included. So the loader's transform may resize pictures, but must not crop, flip or pad them. Judged are
+/// the pictures that were seen since the reset.
+///
+/// Values, for each of `iou_types`: `bbox/AP`, `bbox/AP50`, `bbox/AP75`, `bbox/APs`, `bbox/APm`, `bbox/APl`, `bbox/AR1`,
+/// `bbox/AR10`, `bbox/AR100`, `bbox/ARs`, `bbox/ARm`, `bbox/ARl`; −1 where there is nothing to find. The text is the
+/// twelve lines that pycocotools prints.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CocoApConfig {
+    /// The dataset whose annotations are the truth: the one that the evaluation's loader reads.
+    pub dataset: Ref<dyn Dataset>,
+    /// What is compared: boxes (`bbox`), masks (`segm`) or both.
+    #[schemars(length(min = 1))]
+    #[serde(default = "boxes")]
+    pub iou_types: Vec<IouType>,
+    /// Also the average precision of every class: `bbox/AP/<class>`.
+    #[serde(default)]
+    pub per_class: bool,
+}
+
+fn boxes() -> Vec<IouType> {
+    vec![IouType::Bbox]
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IouType {
+    /// Boxes.
+    Bbox,
+    /// Masks.
+    Segm,
+}
+
+impl IouType {
+    fn of_eval(self) -> eval::IouType {
+        match self {
+            IouType::Bbox => eval::IouType::Bbox,
+            IouType::Segm => eval::IouType::Segm,
+        }
+    }
+}
+
+impl Config for CocoApConfig {
+    const KIND: Kind = Kind::Metric;
+    const TYPE: &'static str = "coco_ap";
+    const EXAMPLE: &'static str = r#"
+[dataset.val]
+type = "coco"
+root = "builtin:shapes"
+split = "val2017"
+
+[metric.coco]
+type = "coco_ap"
+dataset = "dataset.val"
+iou_types = ["bbox", "segm"]
+"#;
+
+    fn contract(&self) -> Contract {
+        let fields = [fields::IMAGE, fields::IMAGE_ID, fields::ORIGINAL_SIZE, fields::DETECTIONS];
+        let contract = Contract::default().needs(fields);
+        if self.iou_types.contains(&IouType::Segm) { contract.needs([fields::DETECTION_MASKS]) } else { contract }
+    }
+
+    fn values(&self) -> Vec<String> {
+        let of = |iou: &IouType| Summary::NAMES.map(|name| format!("{}/{name}", iou.of_eval().name()));
+        self.iou_types.iter().flat_map(of).collect()
+    }
+}
+
+impl Component for CocoApConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let dataset = ctx.get(&self.dataset)?;
+        let truth = dataset.extension().and_then(|more| more.downcast_ref::<Arc<Index>>());
+        let truth = truth.with_context(|| format!("{} has no annotations in COCO's form", self.dataset.node))?;
+        Ok(Instance::metric(CocoAp::new(truth, &self)))
+    }
+}
+
+pipe_core::register!(CocoApConfig);
+
+struct CocoAp {
+    evaluators: Vec<(eval::IouType, Evaluator)>,
+    per_class: bool,
+    /// Nothing was added since the last report, so there is nothing to be kept for later.
+    reported: bool,
+}
+
+impl CocoAp {
+    fn new(truth: &Arc<Index>, config: &CocoApConfig) -> CocoAp {
+        let kinds = config.iou_types.iter().map(|iou| iou.of_eval());
+        let evaluators = kinds.map(|iou| (iou, Evaluator::new(truth, iou))).collect();
+        CocoAp { evaluators, per_class: config.per_class, reported: false }
+    }
+
+    fn values(&self, summary: &Summary, values: &mut Vec<(String, f64)>) {
+        let name = summary.iou.name();
+        // A metric without data says NaN.
+        let shown = |value: f64| if summary.images == 0 { f64::NAN } else { value };
+        values.extend(summary.named().map(|(stat, value)| (format!("{name}/{stat}"), shown(value))));
+    }
+}
+
+impl Metric for CocoAp {
+    fn reset(&mut self) {
+        self.evaluators.iter_mut().for_each(|(_, evaluator)| evaluator.reset());
+        self.reported = false;
+    }
+
+    fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()> {
+        let found = match output.outputs.get(fields::DETECTIONS) {
+            Some(BatchField::Detections(found)) => found,
+            _ => bail!("the model's output has no field `{}`", fields::DETECTIONS),
+        };
+        let images = batch.list(fields::IMAGE)?;
+        let ids: Vec<i64> = whole_numbers(batch, fields::IMAGE_ID)?;
+        let sizes: Vec<i64> = whole_numbers(batch, fields::ORIGINAL_SIZE)?;
+        ensure!(
+            [images.len(), ids.len(), sizes.len() / 2] == [found.len(); 3],
+            "{} images, {} ids and {} sizes for the detections of {}",
+            images.len(),
+            ids.len(),
+            sizes.len() / 2,
+            found.len()
+        );
+        let masks = self.evaluators.iter().any(|(iou, _)| *iou == eval::IouType::Segm);
+        let mut of_images = Vec::with_capacity(found.len());
+        for (i, found) in found.iter().enumerate() {
+            let (_, height, width) = images[i].size3().context("an image must be [C, H, W]")?;
+            let found = detections::to_coco(found, [height, width], [sizes[2 * i], sizes[2 * i + 1]], masks);
+            of_images.push((ids[i], found.with_context(|| format!("image {}", ids[i]))?));
+        }
+        for (_, evaluator) in &mut self.evaluators {
+            evaluator.add_all(of_images.clone())?;
+        }
+        self.reported = false;
+        Ok(())
+    }
+
+    fn compute(&mut self) -> Result<MetricReport> {
+        let summaries: Vec<Summary> = self.evaluators.iter().map(|(_, evaluator)| evaluator.finish()).collect();
+        let mut values = Vec::new();
+        summaries.iter().for_each(|summary| self.values(summary, &mut values));
+        let mut text = String::new();
+        for summary in &summaries {
+            let name = summary.iou.name();
+            if self.per_class {
+                let classes = summary.per_class.iter().filter(|_| summary.images > 0);
+                values.extend(classes.map(|class| (format!("{name}/AP/{}", class.name), class.ap)));
+            }
+            if summary.unknown_categories > 0 {
+                let count = summary.unknown_categories;
+                tracing::warn!("{count} detections are of labels that the annotations do not have; they do not count");
+            }
+            text.push_str(&format!("{name}, {} images\n{summary}\n", summary.images));
+        }
+        self.reported = true;
+        let text = summaries.iter().any(|summary| summary.images > 0).then_some(text);
+        Ok(MetricReport { values, text })
+    }
+}
+
+/// A field of whole numbers, the samples' end to end.
+fn whole_numbers(batch: &Batch, field: &str) -> Result<Vec<i64>> {
+    let tensor = batch.stacked(field)?.to_device(tch::Device::Cpu).to_kind(tch::Kind::Int64);
+    Ok(tensor.flatten(0, -1).try_into()?)
+}
+
+impl Stateful for CocoAp {
+    fn state(&self) -> Result<State> {
+        let mut state = State::default();
+        // What was reported is in the records; of a large set it would swell every checkpoint.
+        if !self.reported {
+            for (iou, evaluator) in self.evaluators.iter().filter(|(_, evaluator)| evaluator.image_count() > 0) {
+                state.values.insert(iou.name().into(), serde_json::to_value(evaluator.state())?);
+            }
+        }
+        Ok(state)
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.reset();
+        for (iou, evaluator) in &mut self.evaluators {
+            if let Some(saved) = state.values.get(iou.name()) {
+                evaluator.merge(serde_json::from_value(saved.clone())?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tch::{Device, Kind, Tensor};
+
+    use pipe_core::Metric;
+    use pipe_core::ModelOutput;
+    use pipe_core::{Instance, Shared};
+    use pipe_data::{Batch, BatchField, Detections, fields};
+    use pipe_run::testing::{TestRun, assert_close, stored};
+
+    const SIDE: i64 = 64;
+
+    /// Two pictures on disk of 64 by 64, each with a square and a disc's box in the class 1 or 2.
+    fn run() -> (TestRun, tempfile::TempDir) {
+        let root = tempfile::tempdir().unwrap();
+        let annotation = |id: i64, image: i64, class: i64, [x, y, w, h]: [i64; 4]| {
+            json!({ "id": id, "image_id": image, "category_id": class, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0,
+                "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]] })
+        };
+        let images = [10, 20].map(|id| json!({ "id": id, "height": SIDE, "width": SIDE, "file_name": "a.png" }));
+        let file = json!({
+            "images": images,
+            "categories": [{ "id": 1, "name": "cat" }, { "id": 2, "name": "dog" }],
+            "annotations": [annotation(1, 10, 1, [4, 8, 20, 12]), annotation(2, 20, 2, [30, 30, 16, 24])],
+        });
+        std::fs::create_dir_all(root.path().join("annotations")).unwrap();
+        std::fs::create_dir_all(root.path().join("val")).unwrap();
+        std::fs::write(root.path().join("val/a.png"), "").unwrap();
+        std::fs::write(root.path().join("annotations/instances_val.json"), file.to_string()).unwrap();
+        let run = TestRun::new();
+        run.try_build("dataset.val", json!({ "type": "coco", "root": root.path(), "split": "val" })).unwrap();
+        (run, root)
+    }
+
+    fn metric(run: &TestRun) -> Shared<dyn Metric> {
+        let table =
+            json!({ "type": "coco_ap", "dataset": "dataset.val", "iou_types": ["bbox", "segm"], "per_class": true });
+        match run.try_build("metric.coco", table).unwrap() {
+            Instance::Metric(metric) => metric,
+            _ => panic!("no metric"),
+        }
+    }
+
+    /// One picture, seen by the model at half its size, with one detection.
+    fn seen(id: i64, label: i64, corners: [f32; 4]) -> (Batch, ModelOutput) {
+        let half = SIDE / 2;
+        let mut batch = Batch::new(1);
+        let image = Tensor::zeros([1, 3, half, half], (Kind::Uint8, Device::Cpu));
+        batch.set(fields::IMAGE, BatchField::Stacked(image));
+        batch.set(fields::IMAGE_ID, BatchField::Stacked(Tensor::from_slice(&[id])));
+        batch.set(fields::ORIGINAL_SIZE, BatchField::Stacked(Tensor::from_slice2(&[[SIDE, SIDE]])));
+        let masks = Tensor::zeros([1, 1, half, half], (Kind::Float, Device::Cpu));
+        let [x1, y1, x2, y2] = corners.map(|v| v as i64);
+        let _ = masks.narrow(2, y1, y2 - y1).narrow(3, x1, x2 - x1).fill_(1.0);
+        let found = Detections {
+            boxes: Tensor::from_slice(&corners).view([1, 4]),
+            labels: Tensor::from_slice(&[label]),
+            scores: Tensor::from_slice(&[0.9f32]),
+            masks: Some(masks),
+        };
+        let mut outputs = Batch::new(1);
+        outputs.set(fields::DETECTIONS, BatchField::Detections(vec![found]));
+        (batch, ModelOutput { outputs, ..ModelOutput::default() })
+    }
+
+    fn value(values: &[(String, f64)], name: &str) -> f64 {
+        values.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no {name} in {values:?}")).1
+    }
+
+    #[test]
+    fn what_is_found_at_another_size_is_judged_on_disk() {
+        let (run, _root) = run();
+        let first = metric(&run);
+        assert!(first.borrow_mut().compute().unwrap().values[0].1.is_nan());
+        let (batch, output) = seen(10, 1, [2.0, 4.0, 12.0, 10.0]);
+        first.borrow_mut().update(&batch, &output).unwrap();
+        // Goes on in another metric, as after a resume, with a wrong class.
+        let state = stored(&first.borrow().state().unwrap());
+        let second = metric(&run);
+        second.borrow_mut().load_state(&state).unwrap();
+        let (batch, output) = seen(20, 1, [15.0, 15.0, 23.0, 27.0]);
+        second.borrow_mut().update(&batch, &output).unwrap();
+        let report = second.borrow_mut().compute().unwrap();
+        // The false one has the same score, but comes later.
+        let names = ["bbox/AP/cat", "segm/AP/dog", "bbox/AP", "segm/AP50"];
+        let values = names.map(|name| value(&report.values, name));
+        assert_close("average precision", &values, &[1.0, 0.0, 0.5, 0.5], 1e-12);
+        assert_eq!(value(&report.values, "bbox/APl"), -1.0);
+        let text = report.text.unwrap();
+        assert_eq!(text.lines().count(), 26, "{text}");
+        assert!(text.contains("segm, 2 images\n Average Precision  (AP) @[ IoU=0.50:0.95"), "{text}");
+        assert!(second.borrow().state().unwrap().is_empty(), "what was reported is not kept");
+    }
+
+    #[test]
+    fn pictures_of_another_set_and_missing_outputs_are_named() {
+        let (run, _root) = run();
+        let metric = metric(&run);
+        let (batch, output) = seen(11, 1, [2.0, 4.0, 12.0, 10.0]);
+        let error = format!("{:#}", metric.borrow_mut().update(&batch, &output).unwrap_err());
+        assert!(error.contains("image 11 is not in the annotations"), "{error}");
+        let error = metric.borrow_mut().update(&batch, &ModelOutput::default()).unwrap_err().to_string();
+        assert!(error.contains("`detections`"), "{error}");
+    }
+}

@@ -1,0 +1,135 @@
+//! The model's losses over an evaluation.
+
+use anyhow::{Result, ensure};
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind as DType, Tensor};
+
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, ModelOutput, State, Stateful};
+use pipe_core::{Metric, MetricReport};
+use pipe_data::Batch;
+
+/// The mean of the model's losses, each batch weighted by its number of samples.
+///
+/// Values: `loss`, the sum of all losses; and, where the model has several, each under its own name.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LossConfig {}
+
+impl Config for LossConfig {
+    const KIND: Kind = Kind::Metric;
+    const TYPE: &'static str = "loss";
+    const EXAMPLE: &'static str = r#"
+[metric.loss]
+type = "loss"
+"#;
+
+    fn values(&self) -> Vec<String> {
+        vec!["loss".to_owned()]
+    }
+}
+
+impl Component for LossConfig {
+    fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        Ok(Instance::metric(Losses::default()))
+    }
+}
+
+pipe_core::register!(LossConfig);
+
+#[derive(Default)]
+struct Losses {
+    /// Sum over samples of each loss: f64 scalars on the device.
+    sums: IndexMap<String, Tensor>,
+    samples: u64,
+}
+
+impl Metric for Losses {
+    fn reset(&mut self) {
+        *self = Losses::default();
+    }
+
+    fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()> {
+        ensure!(!output.losses.is_empty(), "the model gave no losses: does the evaluation's data have targets?");
+        for (name, loss) in &output.losses {
+            let sum = loss.detach().to_kind(DType::Double).reshape([0_i64; 0]) * batch.size as f64;
+            let before = self.sums.shift_remove(name);
+            let sum = match before {
+                Some(before) => before.to_device(sum.device()) + sum,
+                None => sum,
+            };
+            self.sums.insert(name.clone(), sum);
+        }
+        self.samples += batch.size as u64;
+        Ok(())
+    }
+
+    fn compute(&mut self) -> Result<MetricReport> {
+        let mut each = Vec::new();
+        for (name, sum) in &self.sums {
+            each.push((name.clone(), f64::try_from(sum)? / self.samples as f64));
+        }
+        let total = if each.is_empty() { f64::NAN } else { each.iter().map(|(_, value)| value).sum() };
+        let mut values = vec![("loss".to_owned(), total)];
+        if each.len() > 1 {
+            // One loss among several may itself be called `loss`.
+            values.extend(
+                each.into_iter()
+                    .map(|(name, value)| if name == "loss" { ("loss/loss".into(), value) } else { (name, value) }),
+            );
+        }
+        Ok(MetricReport { values, text: None })
+    }
+}
+
+impl Stateful for Losses {
+    fn state(&self) -> Result<State> {
+        let mut state = State::default();
+        state.values.insert("samples".into(), self.samples.into());
+        state.tensors = self.sums.iter().map(|(name, sum)| (name.clone(), sum.shallow_clone())).collect();
+        Ok(state)
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.samples = state.values.get("samples").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        self.sums = state.tensors.iter().map(|(name, sum)| (name.clone(), sum.copy())).collect();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipe_run::testing::{assert_close, stored};
+
+    fn update(losses: &mut Losses, samples: usize, values: &[(&str, f32)]) {
+        let named = values.iter().map(|(name, value)| ((*name).to_owned(), Tensor::from(*value)));
+        let output = ModelOutput { losses: named.collect(), ..ModelOutput::default() };
+        losses.update(&Batch::new(samples), &output).unwrap();
+    }
+
+    #[test]
+    fn batches_weigh_as_many_samples_as_they_hold() {
+        let mut losses = Losses::default();
+        update(&mut losses, 4, &[("box", 1.0), ("mask", 2.0)]);
+        let mut resumed = Losses::default();
+        resumed.load_state(&stored(&losses.state().unwrap())).unwrap();
+        for losses in [&mut losses, &mut resumed] {
+            update(losses, 1, &[("box", 6.0), ("mask", 0.0)]);
+            let report = losses.compute().unwrap().values;
+            let names: Vec<&str> = report.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["loss", "box", "mask"]);
+            assert_close("means", &report.iter().map(|(_, v)| *v).collect::<Vec<_>>(), &[3.6, 2.0, 1.6], 1e-12);
+        }
+    }
+
+    #[test]
+    fn one_loss_is_the_total_and_none_is_nan() {
+        let mut losses = Losses::default();
+        assert!(losses.compute().unwrap().values[0].1.is_nan());
+        update(&mut losses, 2, &[("cross_entropy", 0.5)]);
+        assert_eq!(losses.compute().unwrap().values, [("loss".to_owned(), 0.5)]);
+        assert!(losses.update(&Batch::new(2), &ModelOutput::default()).is_err());
+    }
+}

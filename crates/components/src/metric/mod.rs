@@ -1,0 +1,18 @@
+//! Metrics: numbers computed over an evaluation.
+//!
+//! Counts stay on the device until they are asked for, so that an update makes nobody wait.
+//!
+//! - [`counts`]: counting classes on the device
+//! - [`class_score`]: precision and its kin from those counts
+
+pub mod accuracy;
+pub mod class_score;
+pub mod coco_ap;
+pub mod confusion_matrix;
+pub mod counts;
+pub mod f_beta;
+pub mod loss;
+pub mod mean_iou;
+pub mod precision;
+pub mod recall;
+pub mod top_k_accuracy;

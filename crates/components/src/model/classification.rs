@@ -1,0 +1,152 @@
+//! What classifiers share: images in, `logits` and a cross-entropy loss out, weights from a file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind as Type, Reduction, Tensor};
+
+use pipe_core::{BuildContext, Contract, State, Stateful};
+use pipe_core::{Model, ModelOutput};
+use pipe_data::batch::to_float;
+use pipe_data::{Batch, BatchField, fields};
+use pipe_vision::nn::{LoadOptions, ParameterStore};
+
+/// The loss of a classifier.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ClassificationLoss {
+    /// Cross entropy of the softmax of the logits.
+    CrossEntropy {
+        /// Share of the target spread evenly over all classes.
+        #[schemars(range(min = 0, max = 1))]
+        #[serde(default)]
+        label_smoothing: f64,
+    },
+}
+
+impl ClassificationLoss {
+    /// The loss of scores `[N, classes, …]` against labels `[N, …]`; those that are `ignored` do not count.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn of(self, logits: &Tensor, labels: &Tensor, ignored: i64) -> Result<Tensor> {
+        match self {
+            ClassificationLoss::CrossEntropy { label_smoothing } => Ok(logits
+                .to_kind(Type::Float)
+                .f_cross_entropy_loss(labels, None::<Tensor>, Reduction::Mean, ignored, label_smoothing)?),
+        }
+    }
+}
+
+impl Default for ClassificationLoss {
+    fn default() -> Self {
+        ClassificationLoss::CrossEntropy { label_smoothing: 0.0 }
+    }
+}
+
+/// What a classifier reads and writes.
+pub fn contract() -> Contract {
+    Contract::default().needs([fields::IMAGE, fields::LABEL]).adds([fields::LOGITS])
+}
+
+/// A function from images to class scores.
+pub trait Network {
+    /// Images `[N, C, H, W]` to logits `[N, classes]`.
+    ///
+    /// # Errors
+    /// When the images do not fit the first layer, or the layers each other.
+    fn forward(&self, images: &Tensor, training: bool) -> Result<Tensor>;
+}
+
+/// A network with its parameters and its loss.
+pub struct Classifier<N> {
+    network: N,
+    store: ParameterStore,
+    loss: ClassificationLoss,
+    training: bool,
+}
+
+impl<N: Network> Classifier<N> {
+    /// A classifier whose parameters move to the run's device, filled from a file of weights if one is given.
+    ///
+    /// # Errors
+    /// When the weights cannot be read or nothing in them fits.
+    pub fn new(
+        network: N,
+        store: ParameterStore,
+        loss: ClassificationLoss,
+        weights: Option<&Path>,
+        ctx: &BuildContext<'_>,
+    ) -> Result<Self> {
+        if let Some(path) = weights.filter(|_| ctx.initial_weights) {
+            load_weights(&store, path)?;
+        }
+        store.to(ctx.device)?;
+        Ok(Classifier { network, store, loss, training: true })
+    }
+}
+
+/// Fills a model from a file, saying what did not fit.
+fn load_weights(store: &ParameterStore, path: &Path) -> Result<()> {
+    let weights = pipe_vision::weights::read(path)?;
+    let report = store.load_state_dict(&weights.tensors, &LoadOptions::lenient())?;
+    ensure!(!report.loaded.is_empty(), "nothing in {} fits this model:\n{report}", path.display());
+    if report.is_complete() {
+        tracing::info!("weights from {}: {report}", path.display());
+    } else {
+        tracing::warn!("weights from {}: {report}", path.display());
+    }
+    Ok(())
+}
+
+impl<N> Stateful for Classifier<N> {
+    fn state(&self) -> Result<State> {
+        Ok(State { tensors: self.store.state_dict(), ..State::default() })
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.store.load_state_dict(&state.tensors, &LoadOptions::default()).map(|_| ())
+    }
+}
+
+impl<N: Network> Model for Classifier<N> {
+    fn set_training(&mut self, training: bool) {
+        self.training = training;
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
+        let images = to_float(batch.stacked(fields::IMAGE)?);
+        let logits = self.network.forward(&images, self.training)?;
+        let mut output = ModelOutput { losses: IndexMap::new(), outputs: Batch::new(batch.size) };
+        if batch.get(fields::LABEL).is_some() {
+            let labels = batch.stacked(fields::LABEL)?;
+            check_labels(&logits, labels, batch)?;
+            output.losses.insert("cross_entropy".into(), self.loss.of(&logits, labels, -100)?);
+        }
+        output.outputs.set(fields::LOGITS, BatchField::Stacked(logits));
+        Ok(output)
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.store.trainable()
+    }
+}
+
+/// On the CPU a label beyond the logits is an error of libtorch without a sample's name; this one has it.
+pub(super) fn check_labels(logits: &Tensor, labels: &Tensor, batch: &Batch) -> Result<()> {
+    let classes = *logits.size().last().context("the network gave a single number, not one a class")?;
+    if logits.device() != tch::Device::Cpu {
+        return Ok(());
+    }
+    let values: Vec<i64> = Vec::try_from(labels)?;
+    let wrong = values.iter().zip(batch.sources()).find(|(label, _)| !(0..classes).contains(*label));
+    match wrong {
+        Some((label, source)) => {
+            anyhow::bail!("{source} has label {label}, but the model has {classes} classes (0 to {})", classes - 1)
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,200 @@
+//! What the detection models share.
+//!
+//! - [`options`]: the types of their options
+//! - [`config`]: the options themselves, with torchvision's names and defaults
+//! - [`node`]: batches in, losses or detections out
+//! - here: what they need and add, weights from files
+
+mod config;
+mod node;
+mod options;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use tch::Device;
+
+pub(super) use config::detector_config;
+pub(super) use options::{Backbone, Lengths, Norm, Version, backbone, box_head, check_levels, norm};
+
+use self::node::{DetectionModel, Detector};
+use pipe_core::{BuildContext, Contract, Instance, PathValue};
+use pipe_data::fields;
+use pipe_vision::checkpoint::Classes;
+use pipe_vision::nn::LoadReport;
+use pipe_vision::weights;
+
+/// The fields that a detector reads and writes. Ground truth is read in training only, so it is not needed to detect; but a
+/// pipeline says for both at once what its data holds.
+pub(super) fn contract(masks: bool) -> Contract {
+    let contract = Contract::default().needs([fields::IMAGE, fields::BOXES, fields::LABELS]).adds([fields::DETECTIONS]);
+    if masks { contract.needs([fields::MASKS]).adds([fields::DETECTION_MASKS]) } else { contract }
+}
+
+/// Builds the node of a detector: made on the CPU so that its first weights follow from the seed alone, filled from files,
+/// then moved.
+pub(super) fn build<D: Detector + 'static>(
+    make: impl FnOnce(Device) -> Result<D>,
+    weights: Option<&PathValue>,
+    backbone: Option<&PathValue>,
+    ctx: &BuildContext<'_>,
+) -> Result<Instance> {
+    let detector = make(Device::Cpu)?;
+    let wanted = ctx.initial_weights;
+    if let Some(path) = weights.and_then(PathValue::path).filter(|_| wanted) {
+        let report = load_detector(&detector, path)?;
+        tracing::info!("{}: {}: {report}", ctx.node, path.display());
+    }
+    if let Some(path) = backbone.and_then(PathValue::path).filter(|_| wanted) {
+        let tensors = weights::read(path)?.tensors;
+        let report = detector.load_backbone(&tensors);
+        let report = report.with_context(|| format!("loading {} into the backbone", path.display()))?;
+        tracing::info!("{}: {} into the backbone: {report}", ctx.node, path.display());
+    }
+    detector.store().to(ctx.device)?;
+    let (trainable, all) = detector.store().parameter_count();
+    tracing::info!("{}: {trainable} of {all} parameters are trained", ctx.node);
+    Ok(Instance::model(DetectionModel::new(detector)))
+}
+
+fn load_detector(detector: &impl Detector, path: &Path) -> Result<LoadReport> {
+    let tensors = weights::read(path)?.tensors;
+    let has = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
+    if !has("roi_heads.") && has("layer1.") {
+        bail!("{} holds a classifier's weights, not a detector's: give it as `weights_backbone`", path.display());
+    }
+    detector.load(&tensors, Classes::MayDiffer).with_context(|| format!("loading {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+    use tch::{Kind, Tensor, no_grad};
+
+    use super::*;
+    use crate::metric::coco_ap::CocoApConfig;
+    use pipe_core::Component;
+    use pipe_core::Model;
+    use pipe_core::Shared;
+    use pipe_data::{Batch, BatchField};
+    use pipe_run::testing::{TestRun, stored};
+
+    fn table(kind: &str, more: Value) -> Value {
+        let mut table = json!({
+            "type": kind, "num_classes": 4, "backbone": "resnet18", "min_size": 64, "max_size": 64,
+            "returned_layers": [3, 4], "anchor_sizes": [[16], [32], [64]], "box_representation_size": 32,
+            "rpn_post_nms_top_n_train": 20, "rpn_post_nms_top_n_test": 5,
+        });
+        if kind == "mask_rcnn" {
+            table["mask_layers"] = json!([8]);
+            table["mask_hidden"] = json!(8);
+        }
+        table.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        table
+    }
+
+    fn model(table: Value) -> Result<Shared<dyn Model>> {
+        tch::manual_seed(1);
+        match TestRun::new().try_build("model.net", table)? {
+            Instance::Model(model) => Ok(model),
+            _ => panic!("no model"),
+        }
+    }
+
+    fn batch() -> Batch {
+        let mut batch = Batch::new(2);
+        let image = |side| Tensor::full([3, side, 64], 100, (Kind::Uint8, Device::Cpu));
+        batch.set(fields::IMAGE, BatchField::List(vec![image(64), image(48)]));
+        let boxes = Tensor::from_slice2(&[[4f32, 4.0, 30.0, 30.0]]);
+        let masks = Tensor::zeros([1, 64, 64], (Kind::Uint8, Device::Cpu));
+        let _ = masks.narrow(1, 4, 26).narrow(2, 4, 26).fill_(1);
+        let empty = Tensor::zeros([0, 4], (Kind::Float, Device::Cpu));
+        let no_masks = Tensor::zeros([0, 48, 64], (Kind::Uint8, Device::Cpu));
+        batch.set(fields::BOXES, BatchField::List(vec![boxes, empty]));
+        let labels = vec![Tensor::from_slice(&[2i64]), Tensor::zeros([0], (Kind::Int64, Device::Cpu))];
+        batch.set(fields::LABELS, BatchField::List(labels));
+        batch.set(fields::MASKS, BatchField::List(vec![masks, no_masks]));
+        batch
+    }
+
+    #[test]
+    fn training_gives_losses_and_evaluation_detections() {
+        for (kind, losses) in [("faster_rcnn", 4), ("mask_rcnn", 5)] {
+            let model = model(table(kind, json!({}))).unwrap();
+            model.borrow_mut().set_training(true);
+            let output = model.borrow_mut().forward(&batch()).unwrap();
+            assert_eq!(output.losses.len(), losses, "{kind}");
+            assert!(output.losses.values().all(|loss| f64::try_from(loss).unwrap().is_finite()));
+            model.borrow_mut().set_training(false);
+            let output = no_grad(|| model.borrow_mut().forward(&batch())).unwrap();
+            let Some(BatchField::Detections(found)) = output.outputs.get(fields::DETECTIONS) else { panic!("{kind}") };
+            assert_eq!(found.len(), 2);
+            let masks = found[1].masks.as_ref().map(|masks| masks.size()[1..].to_vec());
+            assert_eq!(masks, (kind == "mask_rcnn").then(|| vec![1, 48, 64]));
+        }
+    }
+
+    #[test]
+    fn ground_truth_that_is_missing_is_named() {
+        let model = model(table("mask_rcnn", json!({}))).unwrap();
+        model.borrow_mut().set_training(true);
+        let mut without = batch();
+        without.set(fields::MASKS, BatchField::Text(vec!["a".into(), "b".into()]));
+        let error = format!("{:#}", model.borrow_mut().forward(&without).unwrap_err());
+        assert!(error.contains("`masks`"), "{error}");
+    }
+
+    #[test]
+    fn weights_of_other_classes_leave_only_the_predictors_anew() {
+        let first = model(table("mask_rcnn", json!({}))).unwrap();
+        let state = stored(&first.borrow().state().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weights.safetensors");
+        weights::write(&file, &state.tensors, &BTreeMap::new()).unwrap();
+        let other = table("mask_rcnn", json!({ "num_classes": 7, "weights": file, "norm": "batch" }));
+        let second = model(other).unwrap().borrow().state().unwrap();
+        let name = "backbone.body.layer4.0.conv1.weight";
+        assert_eq!(second.tensors[name], state.tensors[name]);
+        assert_eq!(second.tensors["roi_heads.box_predictor.cls_score.weight"].size(), [7, 32]);
+
+        let backbone = second.tensors.iter().filter_map(|(name, tensor)| {
+            Some((name.strip_prefix("backbone.body.")?.to_owned(), tensor.shallow_clone()))
+        });
+        weights::write(&file, &backbone.collect(), &BTreeMap::new()).unwrap();
+        let loaded = model(table("mask_rcnn", json!({ "weights_backbone": file, "norm": "batch" }))).unwrap();
+        assert_eq!(loaded.borrow().state().unwrap().tensors[name], state.tensors[name]);
+        let error = model(table("mask_rcnn", json!({ "weights": file }))).err().unwrap();
+        assert!(format!("{error:#}").contains("`weights_backbone`"), "{error:#}");
+    }
+
+    #[test]
+    fn a_state_goes_back_into_the_model() {
+        let (first, second) = (model(table("faster_rcnn", json!({}))), model(table("faster_rcnn", json!({}))));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        let mut state = stored(&first.borrow().state().unwrap());
+        state.tensors.values_mut().for_each(|tensor| *tensor = tensor.ones_like());
+        second.borrow_mut().load_state(&state).unwrap();
+        let name = "rpn.head.bbox_pred.weight";
+        assert_eq!(second.borrow().state().unwrap().tensors[name], state.tensors[name]);
+        state.tensors.shift_remove(name);
+        let error = format!("{:#}", first.borrow_mut().load_state(&state).unwrap_err());
+        assert!(error.contains("rpn.head.bbox_pred"), "{error}");
+    }
+
+    #[test]
+    fn options_are_torchvisions_and_mistakes_are_found() {
+        let error = |more| model(table("mask_rcnn", more)).err().unwrap().to_string();
+        assert!(error(json!({ "anchor_sizes": [[16], [32]] })).contains("anchors for 2 levels"));
+        assert!(error(json!({ "anchor_sizes": [[16], [32], [64, 128]] })).contains("as many sides"));
+        assert!(error(json!({ "rpn_bg_iou_thresh": 0.9 })).contains("background would begin above"));
+        assert!(error(json!({ "backbone": "vgg" })).contains("vgg"));
+        assert!(error(json!({ "weights": "a", "weights_backbone": "b" })).contains("would overwrite"));
+        assert_eq!(contract(true).adds.len(), 2);
+        // What the metric needs of a model is what the model says it adds.
+        let metric: CocoApConfig =
+            serde_json::from_value(json!({ "dataset": "dataset.a", "iou_types": ["segm"] })).unwrap();
+        assert!(contract(true).adds.is_subset(&metric.contract().needs));
+    }
+}

@@ -1,0 +1,64 @@
+//! Faster R-CNN.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::detection::{self, Backbone, Lengths, Norm, Version, detector_config};
+use pipe_core::{
+    BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, PropertyType, Size2d,
+};
+use pipe_vision::nn::norm::EPS;
+use pipe_vision::{BackboneOptions, FasterRcnn, FasterRcnnOptions, ResNetKind};
+
+detector_config! {
+    /// Faster R-CNN with a residual network and a feature pyramid: boxes and classes of objects.
+    ///
+    /// Ren et al., "Faster R-CNN" (2015); names, defaults, losses and state dict of torchvision's
+    /// `fasterrcnn_resnet50_fpn` and `_v2`. Training gives the losses `loss_classifier`, `loss_box_reg`, `loss_objectness`
+    /// and `loss_rpn_box_reg`. Pictures are resized and normalised inside the model; detections are in pixels of the
+    /// pictures as the loader gives them.
+    FasterRcnnConfig {}
+}
+
+impl Config for FasterRcnnConfig {
+    const KIND: Kind = Kind::Model;
+    const TYPE: &'static str = "faster_rcnn";
+    const EXAMPLE: &'static str = r#"
+[dataset.train]
+type = "coco"
+root = "builtin:shapes"
+masks = false
+
+[model.detector]
+type = "faster_rcnn"
+backbone = "resnet50"
+num_classes = "dataset.train:num_classes"
+"#;
+
+    fn contract(&self) -> Contract {
+        detection::contract(false)
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        self.check_detector(problems);
+    }
+
+    fn properties() -> &'static [Property] {
+        &[Property {
+            name: "num_classes",
+            ty: PropertyType::Integer,
+            doc: "Number of classes, the background included.",
+        }]
+    }
+}
+
+impl Component for FasterRcnnConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        ctx.offer("num_classes", self.num_classes);
+        let make = |device| FasterRcnn::new(self.detector(), device);
+        detection::build(make, self.weights.as_ref(), self.weights_backbone.as_ref(), ctx)
+    }
+}
+
+pipe_core::register!(FasterRcnnConfig);

@@ -1,0 +1,92 @@
+//! Mask R-CNN.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::detection::{self, Backbone, Lengths, Norm, Version, detector_config};
+use pipe_core::{
+    BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, PropertyType, Size2d,
+};
+use pipe_vision::nn::norm::EPS;
+use pipe_vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
+
+detector_config! {
+    /// Mask R-CNN with a residual network and a feature pyramid: boxes, classes and masks of objects.
+    ///
+    /// He et al., "Mask R-CNN" (2017); names, defaults, losses and state dict of torchvision's `maskrcnn_resnet50_fpn` and
+    /// `_v2`. Training gives the losses `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness` and
+    /// `loss_rpn_box_reg`. Pictures are resized and normalised inside the model; detections are in pixels of the pictures
+    /// as the loader gives them.
+    MaskRcnnConfig {
+        /// Channels of each convolution of the mask head.
+        #[schemars(length(min = 1), inner(range(min = 1)))]
+        mask_layers: Vec<i64> = vec![256; 4],
+        /// Their dilation.
+        #[schemars(range(min = 1))]
+        mask_dilation: i64 = 1,
+        /// Channels of the mask predictor's hidden layer.
+        #[schemars(range(min = 1))]
+        mask_hidden: i64 = 256,
+    }
+}
+
+impl MaskRcnnConfig {
+    fn options(&self) -> MaskRcnnOptions {
+        let detector = self.detector();
+        let (classes, backbone) = (detector.num_classes, detector.backbone.clone());
+        let preset = match self.version {
+            Version::V1 => MaskRcnnOptions::v1(classes, backbone),
+            Version::V2 => MaskRcnnOptions::v2(classes, backbone),
+        };
+        MaskRcnnOptions {
+            detector,
+            mask_layers: self.mask_layers.clone(),
+            mask_dilation: self.mask_dilation,
+            mask_hidden: self.mask_hidden,
+            ..preset
+        }
+    }
+}
+
+impl Config for MaskRcnnConfig {
+    const KIND: Kind = Kind::Model;
+    const TYPE: &'static str = "mask_rcnn";
+    const EXAMPLE: &'static str = r#"
+[dataset.train]
+type = "coco"
+root = "builtin:shapes"
+
+[model.maskrcnn]
+type = "mask_rcnn"
+backbone = "resnet50"
+num_classes = "dataset.train:num_classes"
+mask_hidden = 256
+"#;
+
+    fn contract(&self) -> Contract {
+        detection::contract(true)
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        self.check_detector(problems);
+    }
+
+    fn properties() -> &'static [Property] {
+        &[Property {
+            name: "num_classes",
+            ty: PropertyType::Integer,
+            doc: "Number of classes, the background included.",
+        }]
+    }
+}
+
+impl Component for MaskRcnnConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        ctx.offer("num_classes", self.num_classes);
+        let make = |device| MaskRcnn::new(self.options(), device);
+        detection::build(make, self.weights.as_ref(), self.weights_backbone.as_ref(), ctx)
+    }
+}
+
+pipe_core::register!(MaskRcnnConfig);

@@ -1,0 +1,114 @@
+//! `model.resnet`: residual networks as classifiers.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use super::classification::{ClassificationLoss, Classifier, Network, contract};
+use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
+use pipe_vision::nn::NormKind;
+use pipe_vision::{ResNet, ResNetKind};
+
+/// Residual networks for classification, torchvision's weights and names (`layer1.0.conv1.weight`).
+///
+/// He et al., "Deep Residual Learning for Image Recognition", 2016. The images should be normalised as the weights were
+/// trained: `transform.normalize` with ImageNet's mean and standard deviation for torchvision's weights.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetConfig {
+    /// Which network.
+    #[serde(default)]
+    pub arch: Arch,
+    /// Number of classes.
+    #[schemars(range(min = 1))]
+    #[serde(default = "thousand")]
+    pub num_classes: i64,
+    /// A `.pth` or `.safetensors` file. Names that fit are loaded, the others are reported; a last layer for another
+    /// number of classes keeps its first values.
+    #[serde(default)]
+    pub weights: Option<PathValue>,
+    /// The loss.
+    #[serde(default)]
+    pub loss: ClassificationLoss,
+}
+
+fn thousand() -> i64 {
+    1000
+}
+
+/// Residual networks under torchvision's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Arch {
+    #[default]
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+    #[serde(rename = "resnext50_32x4d")]
+    ResNext50,
+    #[serde(rename = "resnext101_32x8d")]
+    ResNext101,
+    #[serde(rename = "wide_resnet50_2")]
+    WideResNet50,
+    #[serde(rename = "wide_resnet101_2")]
+    WideResNet101,
+}
+
+impl Arch {
+    fn kind(self) -> ResNetKind {
+        match self {
+            Arch::ResNet18 => ResNetKind::ResNet18,
+            Arch::ResNet34 => ResNetKind::ResNet34,
+            Arch::ResNet50 => ResNetKind::ResNet50,
+            Arch::ResNet101 => ResNetKind::ResNet101,
+            Arch::ResNet152 => ResNetKind::ResNet152,
+            Arch::ResNext50 => ResNetKind::ResNext50_32x4d,
+            Arch::ResNext101 => ResNetKind::ResNext101_32x8d,
+            Arch::WideResNet50 => ResNetKind::WideResNet50_2,
+            Arch::WideResNet101 => ResNetKind::WideResNet101_2,
+        }
+    }
+}
+
+impl Config for ResNetConfig {
+    const KIND: Kind = Kind::Model;
+    const TYPE: &'static str = "resnet";
+    const EXAMPLE: &'static str = r#"
+[model.net]
+type = "resnet"
+arch = "resnet50"
+num_classes = 10
+"#;
+
+    fn contract(&self) -> Contract {
+        contract()
+    }
+
+    fn properties() -> &'static [Property] {
+        &[Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes." }]
+    }
+}
+
+impl Component for ResNetConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        ctx.offer("num_classes", self.num_classes);
+        let network = ResNet::new(self.arch.kind(), self.num_classes, NormKind::Batch, Device::Cpu)?;
+        let store = network.store().clone();
+        let weights = self.weights.as_ref().map(|path| PathBuf::from(path.as_str()));
+        Ok(Instance::model(Classifier::new(network, store, self.loss, weights.as_deref(), ctx)?))
+    }
+}
+
+pipe_core::register!(ResNetConfig);
+
+impl Network for ResNet {
+    fn forward(&self, images: &Tensor, training: bool) -> Result<Tensor> {
+        ResNet::forward(self, images, training)
+    }
+}

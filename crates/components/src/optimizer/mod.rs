@@ -1,0 +1,10 @@
+//! Optimizers: change parameters from their gradients.
+//!
+//! - [`group`]: parameter groups by name patterns
+//! - [`stepper`]: what all optimizers here share: stepping group by group, state by parameter name
+
+pub mod adam;
+pub mod adamw;
+pub mod group;
+pub mod sgd;
+pub mod stepper;

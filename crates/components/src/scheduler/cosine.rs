@@ -1,0 +1,63 @@
+//! Cosine annealing.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::curve::{Curve, Scheduled, half_cosine};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+
+/// Lowers the learning rate along half a cosine, down to `eta_min` after `t_max` steps.
+///
+/// The rate after `t` steps is `eta_min + (lr − eta_min) · (1 + cos(π t / t_max)) / 2` (Loshchilov & Hutter 2017; torch's
+/// `CosineAnnealingLR`). Like torch's, it climbs again after `t_max`: let `t_max` be the length of the training, or take
+/// `cosine_warm_restarts`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CosineConfig {
+    /// The optimizer that is driven.
+    pub optimizer: Ref<dyn Optimizer>,
+    /// Steps until the lowest rate.
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
+    pub t_max: u64,
+    /// The lowest rate.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
+    pub eta_min: f64,
+}
+
+impl Config for CosineConfig {
+    const KIND: Kind = Kind::Scheduler;
+    const TYPE: &'static str = "cosine";
+    const EXAMPLE: &'static str = r#"
+[model.net]
+type = "mask_rcnn"
+num_classes = 91
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.02
+momentum = 0.9
+
+[scheduler.decay]
+type = "cosine"
+optimizer = "optimizer.sgd"
+t_max = 90000
+eta_min = 0.0001
+"#;
+}
+
+impl Component for CosineConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        Scheduled::build(ctx, &self.optimizer.clone(), self)
+    }
+}
+
+pipe_core::register!(CosineConfig);
+
+impl Curve for CosineConfig {
+    fn lr(&self, step: u64, base: f64) -> f64 {
+        self.eta_min + (base - self.eta_min) * half_cosine(step as f64 / self.t_max.max(1) as f64)
+    }
+}

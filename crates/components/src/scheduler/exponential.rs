@@ -1,0 +1,56 @@
+//! Exponential decay.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::curve::{Curve, Scheduled};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+
+/// Multiplies the learning rate by `gamma` every step.
+///
+/// The rate after `t` steps is `lr · gamma^t` (torch's `ExponentialLR`).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExponentialConfig {
+    /// The optimizer that is driven.
+    pub optimizer: Ref<dyn Optimizer>,
+    /// What the rate is multiplied by each step.
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
+    pub gamma: f64,
+}
+
+impl Config for ExponentialConfig {
+    const KIND: Kind = Kind::Scheduler;
+    const TYPE: &'static str = "exponential";
+    const EXAMPLE: &'static str = r#"
+[model.net]
+type = "mask_rcnn"
+num_classes = 91
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.02
+momentum = 0.9
+
+[scheduler.decay]
+type = "exponential"
+optimizer = "optimizer.sgd"
+gamma = 0.95
+"#;
+}
+
+impl Component for ExponentialConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        Scheduled::build(ctx, &self.optimizer.clone(), self)
+    }
+}
+
+pipe_core::register!(ExponentialConfig);
+
+impl Curve for ExponentialConfig {
+    fn lr(&self, step: u64, base: f64) -> f64 {
+        base * self.gamma.powf(step as f64)
+    }
+}

@@ -1,0 +1,68 @@
+//! Linear warm-up.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::curve::{Curve, Scheduled};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+
+/// Raises the learning rate in a straight line from a small part of itself to the whole.
+///
+/// The rate after `t` steps is `lr · (start_factor + (1 − start_factor) · min(t, iterations) / iterations)` (torch's
+/// `LinearLR`; torchvision trains its detectors with a factor of 1/1000 over the first 1000 iterations). Step it on
+/// `iteration_completed`; it multiplies with any other scheduler of the optimizer.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinearWarmupConfig {
+    /// The optimizer that is driven.
+    pub optimizer: Ref<dyn Optimizer>,
+    /// Steps until the full rate.
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
+    pub iterations: u64,
+    /// The part of the rate to start from.
+    #[serde(default = "default_start_factor")]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
+    pub start_factor: f64,
+}
+
+fn default_start_factor() -> f64 {
+    0.001
+}
+
+impl Config for LinearWarmupConfig {
+    const KIND: Kind = Kind::Scheduler;
+    const TYPE: &'static str = "linear_warmup";
+    const EXAMPLE: &'static str = r#"
+[model.net]
+type = "mask_rcnn"
+num_classes = 91
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.02
+momentum = 0.9
+
+[scheduler.warmup]
+type = "linear_warmup"
+optimizer = "optimizer.sgd"
+iterations = 1000
+"#;
+}
+
+impl Component for LinearWarmupConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        Scheduled::build(ctx, &self.optimizer.clone(), self)
+    }
+}
+
+pipe_core::register!(LinearWarmupConfig);
+
+impl Curve for LinearWarmupConfig {
+    fn lr(&self, step: u64, base: f64) -> f64 {
+        let total = self.iterations.max(1);
+        let part = step.min(total) as f64 / total as f64;
+        base * (self.start_factor + (1.0 - self.start_factor) * part)
+    }
+}

@@ -1,0 +1,66 @@
+//! Polynomial decay.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::curve::{Curve, Scheduled};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+
+/// Lowers the learning rate to zero over `total_iters` steps along a polynomial.
+///
+/// The rate after `t` steps is `lr · (1 − min(t, total_iters) / total_iters)^power` (torch's `PolynomialLR`).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolynomialConfig {
+    /// The optimizer that is driven.
+    pub optimizer: Ref<dyn Optimizer>,
+    /// Steps until the rate is zero.
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
+    pub total_iters: u64,
+    /// The polynomial's power; 1 is a straight line.
+    #[serde(default = "default_power")]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
+    pub power: f64,
+}
+
+fn default_power() -> f64 {
+    1.0
+}
+
+impl Config for PolynomialConfig {
+    const KIND: Kind = Kind::Scheduler;
+    const TYPE: &'static str = "polynomial";
+    const EXAMPLE: &'static str = r#"
+[model.net]
+type = "mask_rcnn"
+num_classes = 91
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.02
+momentum = 0.9
+
+[scheduler.decay]
+type = "polynomial"
+optimizer = "optimizer.sgd"
+total_iters = 30000
+power = 0.9
+"#;
+}
+
+impl Component for PolynomialConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        Scheduled::build(ctx, &self.optimizer.clone(), self)
+    }
+}
+
+pipe_core::register!(PolynomialConfig);
+
+impl Curve for PolynomialConfig {
+    fn lr(&self, step: u64, base: f64) -> f64 {
+        let total = self.total_iters.max(1);
+        base * (1.0 - step.min(total) as f64 / total as f64).powf(self.power)
+    }
+}

@@ -1,0 +1,65 @@
+//! Decay in equal strides.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::curve::{Curve, Scheduled};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+
+/// Multiplies the learning rate by `gamma` every `step_size` steps.
+///
+/// The rate after `t` steps is `lr · gamma^⌊t / step_size⌋` (torch's `StepLR`).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepConfig {
+    /// The optimizer that is driven.
+    pub optimizer: Ref<dyn Optimizer>,
+    /// Steps between two decays.
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
+    pub step_size: u64,
+    /// What the rate is multiplied by.
+    #[serde(default = "default_gamma")]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
+    pub gamma: f64,
+}
+
+fn default_gamma() -> f64 {
+    0.1
+}
+
+impl Config for StepConfig {
+    const KIND: Kind = Kind::Scheduler;
+    const TYPE: &'static str = "step";
+    const EXAMPLE: &'static str = r#"
+[model.net]
+type = "mask_rcnn"
+num_classes = 91
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.02
+momentum = 0.9
+
+[scheduler.decay]
+type = "step"
+optimizer = "optimizer.sgd"
+step_size = 3
+gamma = 0.1
+"#;
+}
+
+impl Component for StepConfig {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        Scheduled::build(ctx, &self.optimizer.clone(), self)
+    }
+}
+
+pipe_core::register!(StepConfig);
+
+impl Curve for StepConfig {
+    fn lr(&self, step: u64, base: f64) -> f64 {
+        base * self.gamma.powf((step / self.step_size.max(1)) as f64)
+    }
+}

@@ -1,0 +1,70 @@
+//! Several transforms, one after the other.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use pipe_core::Transform;
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Nested, PortKind, TransformKind};
+use pipe_data::{Sample, SampleRng};
+
+/// Several transforms, one after the other.
+///
+/// Steps that act on whole batches (mixup) do so when the batch is made, after all steps have acted on its samples.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Compose {
+    /// The transforms, each a table with its own `type`.
+    pub steps: Vec<Nested<TransformKind>>,
+}
+
+impl Config for Compose {
+    const KIND: Kind = Kind::Transform;
+    const TYPE: &'static str = "compose";
+    const EXAMPLE: &'static str = r#"
+[transform.train]
+type = "compose"
+steps = [{ type = "resize", size = 512 }, { type = "random_horizontal_flip", p = 0.5 }]
+"#;
+}
+
+impl Component for Compose {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let step = |(i, nested)| {
+            let built = ctx.nested(nested).with_context(|| format!("step {i} of {}", ctx.node))?;
+            <dyn Transform>::from_instance(&built).ok_or_else(|| anyhow!("step {i} of {} is no transform", ctx.node))
+        };
+        let steps = self.steps.iter().enumerate().map(step).collect::<Result<_>>()?;
+        Ok(Instance::transform(Steps(steps)))
+    }
+}
+
+pipe_core::register!(Compose);
+
+/// Built steps; see [`Compose`].
+pub struct Steps(pub Vec<Arc<dyn Transform>>);
+
+impl Transform for Steps {
+    fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
+        self.0.iter().try_fold(sample, |sample, step| step.apply(sample, rng))
+    }
+
+    fn apply_batch(&self, samples: Vec<Sample>, rng: &mut SampleRng) -> Result<Vec<Sample>> {
+        self.0.iter().try_fold(samples, |samples, step| step.apply_batch(samples, rng))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transform::testing::transformed;
+    use serde_json::json;
+
+    #[test]
+    fn steps_follow_one_another() {
+        let steps = json!([{ "type": "center_crop", "size": 2 }, { "type": "resize", "size": [4, 6] }]);
+        let sample = transformed("compose", json!({ "steps": steps }), 0);
+        assert_eq!((sample.image().unwrap().height, sample.image().unwrap().width), (4, 6));
+    }
+}

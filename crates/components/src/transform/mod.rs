@@ -1,0 +1,26 @@
+//! Transforms: functions from sample to sample.
+//!
+//! Pictures are changed by [`pipe_data::geometry`] and [`pipe_data::color`]; what is drawn at random is drawn here.
+
+pub mod center_crop;
+pub mod color_jitter;
+pub mod compose;
+pub mod fixed_size_crop;
+pub mod gaussian_noise;
+pub mod grayscale;
+pub mod normalize;
+pub mod random_affine;
+pub mod random_crop;
+pub mod random_erasing;
+pub mod random_horizontal_flip;
+pub mod random_iou_crop;
+pub mod random_photometric_distort;
+pub mod random_resized_crop;
+pub mod random_short_side;
+pub mod random_vertical_flip;
+pub mod random_zoom_out;
+pub mod resize;
+pub mod scale_jitter;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod to_float;

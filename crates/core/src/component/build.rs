@@ -1,0 +1,142 @@
+//! What a component may use while it is built, and what comes of it.
+//!
+//! Building is pure towards a run at work: a node that is built aside for an edit that is then refused leaves no trace. So a
+//! component gets values and built nodes; what it wants of the run itself it leaves in the [`Built`].
+
+use std::path::Path;
+use std::rc::{Rc, Weak};
+
+use anyhow::{Context, Result, anyhow};
+use pipe_plugin::Ref;
+use pipe_vocab::{Catalog, Kind, NodeId, Precision};
+use serde_json::{Map, Value};
+use tch::Device;
+
+use super::instance::{Instance, Nodes};
+use super::port::{Nested, NestedKind, PortKind};
+use super::registry::build_checked;
+use crate::context::RunContext;
+
+/// Something to do once a built node has its place in the run.
+pub type OnCommit = Box<dyn FnOnce(&RunContext)>;
+
+/// A built node, and what else came of building it.
+pub struct Built {
+    /// The node.
+    pub instance: Instance,
+    /// The values of declared properties that only the built node knows.
+    pub offers: Vec<(String, Value)>,
+    /// What to do once the node has its place in the run.
+    pub on_commit: Vec<OnCommit>,
+}
+
+/// What a component may use while it is built.
+pub struct BuildContext<'a> {
+    /// The node's own name.
+    pub node: &'a NodeId,
+    /// Where models and batches lie.
+    pub device: Device,
+    /// The type in which models compute.
+    pub precision: Precision,
+    /// The seed of everything.
+    pub seed: u64,
+    /// Whether models fill themselves from the files that their options name; not where other weights follow at once.
+    pub initial_weights: bool,
+    run: &'a Rc<RunContext>,
+    nodes: &'a Nodes,
+    catalog: &'a Catalog,
+    offers: Vec<(String, Value)>,
+    on_commit: Vec<OnCommit>,
+}
+
+impl<'a> BuildContext<'a> {
+    /// For the node `node` of a run in which `nodes` are built already.
+    pub fn new(node: &'a NodeId, run: &'a Rc<RunContext>, nodes: &'a Nodes, catalog: &'a Catalog) -> BuildContext<'a> {
+        BuildContext {
+            node,
+            device: run.device,
+            precision: run.precision,
+            seed: run.seed,
+            initial_weights: true,
+            run,
+            nodes,
+            catalog,
+            offers: Vec::new(),
+            on_commit: Vec::new(),
+        }
+    }
+
+    /// The node that fills a port.
+    ///
+    /// # Errors
+    /// When it has not been built: a fault of the plan's order.
+    pub fn get<T: PortKind + ?Sized>(&self, port: &Ref<T>) -> Result<T::Shared> {
+        T::from_instance(self.instance(&port.node)?)
+            .ok_or_else(|| anyhow!("{} is not {}", port.node, T::KIND.with_article()))
+    }
+
+    /// A node that is built already.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn instance(&self, node: &NodeId) -> Result<&'a Instance> {
+        self.nodes.get(node).with_context(|| format!("there is no node {node} in this run"))
+    }
+
+    /// Builds a component written in place.
+    ///
+    /// # Errors
+    /// When there is no such component, its options do not fit, or it cannot be built.
+    pub fn nested<K: NestedKind>(&mut self, nested: &Nested<K>) -> Result<Instance> {
+        let (descriptor, options) = split_nested(self.catalog, K::KIND, nested.table.clone())?;
+        let checked = descriptor
+            .parse(options)
+            .map_err(|error| anyhow!("{}: {}: {}", descriptor.full_name(), error.path.join("."), error.message))?;
+        build_checked(&*checked, self)
+    }
+
+    /// Gives the value of a declared property, which other nodes may name.
+    pub fn offer(&mut self, property: &str, value: impl Into<Value>) {
+        self.offers.push((property.to_owned(), value.into()));
+    }
+
+    /// Has something done to the run once the node has its place in it; not if it never gets one.
+    pub fn on_commit(&mut self, action: impl FnOnce(&RunContext) + 'static) {
+        self.on_commit.push(Box::new(action));
+    }
+
+    /// The folder in which a component may keep files of this run.
+    pub fn folder(&self) -> &Path {
+        self.run.folder.path()
+    }
+
+    /// Whether the console speaks JSON.
+    pub fn json_log(&self) -> bool {
+        self.run.json_log.get()
+    }
+
+    /// The run, for the time after the node is built.
+    pub fn run(&self) -> Weak<RunContext> {
+        Rc::downgrade(self.run)
+    }
+
+    /// What came of building.
+    pub fn finish(self, instance: Instance) -> Built {
+        Built { instance, offers: self.offers, on_commit: self.on_commit }
+    }
+}
+
+/// The component that a table in place names, and its options without `type`.
+///
+/// # Errors
+/// When there is no such component.
+pub fn split_nested(
+    catalog: &Catalog,
+    kind: Kind,
+    mut table: Map<String, Value>,
+) -> Result<(&'static pipe_vocab::Descriptor, Value)> {
+    let name = table.shift_remove("type");
+    let name = name.as_ref().and_then(Value::as_str).with_context(|| format!("a {kind} in place needs a `type`"))?;
+    let descriptor = catalog.get(kind, name).with_context(|| format!("there is no {kind} of type `{name}`"))?;
+    Ok((descriptor, table.into()))
+}

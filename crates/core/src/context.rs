@@ -1,0 +1,321 @@
+//! What everything that runs shares: the device, the clock, the records, the values.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use pipe_plugin::{MetricReport, Sink, State};
+use pipe_vocab::{NodeId, Precision, Progress, Record, RecordValue, Summary, ValueRef, record};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::Device;
+
+use crate::Shared;
+use crate::folder::RunFolder;
+use crate::timings::Timings;
+
+/// What is recorded becomes visible to readers at least so often, as long as records come.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The time of the run, in the outermost engine's iterations and epochs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Iterations so far.
+    pub step: u64,
+    /// The epoch, counted from 1; 0 before the first.
+    pub epoch: u64,
+}
+
+/// A sink and the nodes whose records it takes; all nodes when empty.
+pub struct Subscription {
+    /// The sink's name.
+    pub node: NodeId,
+    /// The nodes it listens to.
+    pub inputs: Vec<NodeId>,
+    /// The sink.
+    pub sink: Shared<dyn Sink>,
+}
+
+/// Saves and removes checkpoints of everything in the run.
+pub trait Checkpoints {
+    /// Writes a checkpoint; one of the same name is replaced once the new one is whole. `extra` holds states of nodes that are
+    /// at work just now and so cannot be asked.
+    ///
+    /// # Errors
+    /// When a state cannot be read or the disk is full; earlier checkpoints are then untouched.
+    fn save(&self, name: &str, extra: &[(NodeId, State)]) -> Result<PathBuf>;
+
+    /// Removes a checkpoint.
+    ///
+    /// # Errors
+    /// When the folder may not be changed.
+    fn remove(&self, checkpoint: &Path) -> Result<()>;
+
+    /// The step at which a checkpoint was made; `None` when it is not a whole one.
+    fn step_of(&self, checkpoint: &Path) -> Option<u64>;
+}
+
+/// What everything that runs shares. Lives on the training thread.
+pub struct RunContext {
+    /// Where models and batches lie.
+    pub device: Device,
+    /// The type in which models compute.
+    pub precision: Precision,
+    /// The seed of everything.
+    pub seed: u64,
+    /// The run's folder.
+    pub folder: RunFolder,
+    /// Set by Ctrl-C: finish the step, checkpoint, stop.
+    pub interrupt: Arc<AtomicBool>,
+    /// The outermost engine's time.
+    pub clock: Cell<Clock>,
+    /// The time at which the outermost engine began to count: what the engines that ran before it took.
+    pub clock_base: Cell<Clock>,
+    /// How many engines are running inside each other.
+    pub depth: Cell<usize>,
+    /// The newest value of every metric and engine value, and the step at which it was measured.
+    values: RefCell<BTreeMap<String, (f64, u64)>>,
+    /// Where records go.
+    subscriptions: RefCell<Vec<Subscription>>,
+    /// Engines asked to stop, and whether only their epoch.
+    terminations: RefCell<BTreeMap<NodeId, Termination>>,
+    /// What saves checkpoints.
+    checkpoints: RefCell<Option<Weak<dyn Checkpoints>>>,
+    /// How long things take, when a profiler asks.
+    pub timings: Timings,
+    /// Whether the console speaks JSON.
+    pub json_log: Cell<bool>,
+    /// The newest checkpoint.
+    last_checkpoint: RefCell<Option<PathBuf>>,
+    last_flush: Cell<Instant>,
+}
+
+/// How far an engine is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Termination {
+    /// The epoch only.
+    Epoch,
+    /// The whole run of the engine.
+    Run,
+}
+
+impl RunContext {
+    /// A context without nodes as yet.
+    pub fn new(device: Device, precision: Precision, seed: u64, folder: RunFolder, interrupt: Arc<AtomicBool>) -> Self {
+        RunContext {
+            device,
+            precision,
+            seed,
+            folder,
+            interrupt,
+            clock: Cell::default(),
+            clock_base: Cell::default(),
+            depth: Cell::default(),
+            values: RefCell::default(),
+            subscriptions: RefCell::default(),
+            terminations: RefCell::default(),
+            checkpoints: RefCell::default(),
+            timings: Timings::default(),
+            json_log: Cell::default(),
+            last_checkpoint: RefCell::default(),
+            last_flush: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Sends a record of `node` to every sink that listens to it, and to `records.jsonl`.
+    ///
+    /// # Errors
+    /// When a sink cannot take it; every sink is tried first.
+    pub fn emit(&self, node: &NodeId, tag: impl Into<String>, value: RecordValue) -> Result<()> {
+        let Clock { step, epoch } = self.clock.get();
+        let record = Record { tag: tag.into(), value, step, epoch, node: node.clone(), time: now() };
+        self.emit_record(&record)
+    }
+
+    /// Sends a number.
+    ///
+    /// # Errors
+    /// As [`RunContext::emit`].
+    pub fn scalar(&self, node: &NodeId, tag: impl Into<String>, value: f64) -> Result<()> {
+        self.emit(node, tag, RecordValue::Scalar(value))
+    }
+
+    /// Sends a record as it is.
+    ///
+    /// # Errors
+    /// As [`RunContext::emit`].
+    pub fn emit_record(&self, record: &Record) -> Result<()> {
+        let mut first = self.folder.append_record(record).err();
+        for subscription in self.subscriptions.borrow().iter() {
+            if subscription.inputs.is_empty() || subscription.inputs.contains(&record.node) {
+                let written = subscription.sink.borrow_mut().write(record);
+                let written = written.map_err(|e| e.context(format!("{} could not take a record", subscription.node)));
+                first = first.or(written.err());
+            }
+        }
+        let last = self.last_flush.get();
+        if last.elapsed() >= FLUSH_INTERVAL {
+            self.last_flush.set(Instant::now());
+            first = first.or(self.flush().err());
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Tells sinks where an engine stands.
+    pub fn progress(&self, progress: &Progress) {
+        for subscription in self.subscriptions.borrow().iter() {
+            subscription.sink.borrow_mut().progress(progress);
+        }
+    }
+
+    /// Flushes every sink.
+    ///
+    /// # Errors
+    /// The first sink's error, after all were tried.
+    pub fn flush(&self) -> Result<()> {
+        let mut first = self.folder.flush_records().err();
+        for subscription in self.subscriptions.borrow().iter() {
+            first = first.or(subscription.sink.borrow_mut().flush().err());
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Tells every sink that the run has ended.
+    ///
+    /// # Errors
+    /// As [`RunContext::flush`].
+    pub fn finish(&self, summary: &Summary) -> Result<()> {
+        let mut first = self.folder.flush_records().err();
+        for subscription in self.subscriptions.borrow().iter() {
+            first = first.or(subscription.sink.borrow_mut().finish(summary).err());
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Adds a sink.
+    pub fn subscribe(&self, subscription: Subscription) {
+        self.subscriptions.borrow_mut().push(subscription);
+    }
+
+    /// Removes all sinks, and gives them back.
+    pub fn unsubscribe_all(&self) -> Vec<Subscription> {
+        std::mem::take(&mut *self.subscriptions.borrow_mut())
+    }
+
+    /// Remembers a value under `node:name`, for monitors.
+    pub fn set_value(&self, node: &NodeId, name: &str, value: f64) {
+        self.values.borrow_mut().insert(format!("{node}:{name}"), (value, self.clock.get().step));
+    }
+
+    /// The newest value of that name, if it has been measured yet.
+    pub fn value(&self, name: &ValueRef) -> Option<f64> {
+        self.value_with_step(name).map(|(value, _)| value)
+    }
+
+    /// The newest value of that name and the step at which it was measured, if it has been measured yet.
+    pub fn value_with_step(&self, name: &ValueRef) -> Option<(f64, u64)> {
+        self.values.borrow().get(&name.to_string()).copied()
+    }
+
+    /// All newest values with the steps at which they were measured, for checkpoints: JSON knows no NaN.
+    pub fn values_with_steps(&self) -> BTreeMap<String, (Value, u64)> {
+        let values = self.values.borrow();
+        values.iter().map(|(name, (value, step))| (name.clone(), (record::number(*value), *step))).collect()
+    }
+
+    /// Goes back to the values of a checkpoint.
+    pub fn restore_values(&self, values: BTreeMap<String, (Value, u64)>) {
+        let read = |(name, (value, step))| Some((name, (record::read_number(&value)?, step)));
+        *self.values.borrow_mut() = values.into_iter().filter_map(read).collect();
+    }
+
+    /// Remembers a metric's values for monitors and records them as `<metric>/<value>`.
+    ///
+    /// # Errors
+    /// When a sink cannot take them.
+    pub fn record_metric(&self, node: &NodeId, report: &MetricReport) -> Result<()> {
+        for (name, value) in &report.values {
+            self.set_value(node, name, *value);
+            let tag = if *name == node.name { name.clone() } else { format!("{}/{name}", node.name) };
+            self.scalar(node, tag, *value)?;
+        }
+        if let Some(text) = &report.text {
+            self.emit(node, format!("{}/summary", node.name), RecordValue::Text(text.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// All newest values.
+    pub fn values(&self) -> Vec<(String, f64)> {
+        self.values.borrow().iter().map(|(name, (value, _))| (name.clone(), *value)).collect()
+    }
+
+    /// Lets `checkpoints` save what is to be saved from now on.
+    pub fn set_checkpoints(&self, checkpoints: Weak<dyn Checkpoints>) {
+        *self.checkpoints.borrow_mut() = Some(checkpoints);
+    }
+
+    /// What saves checkpoints.
+    ///
+    /// # Errors
+    /// Where there is nothing to save: in a part of a pipeline that is built without a run.
+    pub fn checkpoints(&self) -> Result<Rc<dyn Checkpoints>> {
+        let checkpoints = self.checkpoints.borrow().as_ref().and_then(Weak::upgrade);
+        checkpoints.context("nothing saves checkpoints here: this is a part of a pipeline without a run")
+    }
+
+    /// Asks an engine to stop at the end of its iteration.
+    pub fn terminate(&self, engine: &NodeId, how_far: Termination) {
+        let mut all = self.terminations.borrow_mut();
+        let entry = all.entry(engine.clone()).or_insert(how_far);
+        *entry = (*entry).max(how_far);
+    }
+
+    /// How far the engine was asked to stop, if at all.
+    pub fn termination(&self, engine: &NodeId) -> Option<Termination> {
+        self.terminations.borrow().get(engine).copied()
+    }
+
+    /// Forgets what an engine was asked.
+    pub fn clear_termination(&self, engine: &NodeId) {
+        self.terminations.borrow_mut().remove(engine);
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub fn interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// The newest checkpoint.
+    pub fn last_checkpoint(&self) -> Option<PathBuf> {
+        self.last_checkpoint.borrow().clone()
+    }
+
+    /// Remembers the newest checkpoint.
+    pub fn set_last_checkpoint(&self, path: Option<PathBuf>) {
+        *self.last_checkpoint.borrow_mut() = path;
+    }
+
+    /// Runs `f` in the run's precision.
+    ///
+    /// # Errors
+    /// When the device has no such autocast.
+    pub fn autocast<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
+        let kind = match self.precision {
+            Precision::Fp32 => None,
+            Precision::Bf16 => Some(tch::Kind::BFloat16),
+            Precision::Fp16 => Some(tch::Kind::Half),
+        };
+        pipe_native::autocast(self.device, kind, f)
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}

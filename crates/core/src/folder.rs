@@ -1,0 +1,88 @@
+//! The run's folder: the resolved pipeline, the records, the checkpoints, `run.json`.
+
+use std::cell::RefCell;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use pipe_vocab::{Record, atomic};
+
+/// The folder of one run.
+pub struct RunFolder {
+    path: PathBuf,
+    records: RefCell<BufWriter<File>>,
+}
+
+impl RunFolder {
+    /// Opens or makes the folder; records are appended to those of an earlier run in the same folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or written.
+    pub fn open(path: &Path) -> Result<RunFolder> {
+        fs::create_dir_all(path).with_context(|| format!("cannot make the run's folder {}", path.display()))?;
+        let name = path.join("records.jsonl");
+        let file = OpenOptions::new().create(true).append(true).open(&name);
+        let file = file.with_context(|| format!("cannot write {}", name.display()))?;
+        Ok(RunFolder { path: path.to_owned(), records: RefCell::new(BufWriter::new(file)) })
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where checkpoints lie.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Where the records lie.
+    pub fn records_path(&self) -> PathBuf {
+        self.path.join("records.jsonl")
+    }
+
+    /// Appends a record to `records.jsonl`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn append_record(&self, record: &Record) -> Result<()> {
+        let line = record.to_json().to_string();
+        let mut file = self.records.borrow_mut();
+        writeln!(file, "{line}").with_context(|| format!("cannot write {}", self.records_path().display()))
+    }
+
+    /// Makes appended records visible to readers.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn flush_records(&self) -> Result<()> {
+        let flushed = self.records.borrow_mut().flush();
+        flushed.with_context(|| format!("cannot write {}", self.records_path().display()))
+    }
+
+    /// Writes a file of the run so that a reader sees the old one or the new one, never half of it.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old file is then untouched.
+    pub fn write_file(&self, name: &str, text: &str) -> Result<()> {
+        atomic::write(&self.path.join(name), text.as_bytes())
+    }
+
+    /// Reads `run.json`, or an empty table when there is none.
+    pub fn read_info(&self) -> serde_json::Map<String, Value> {
+        let text = fs::read_to_string(self.path.join("run.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Writes `run.json`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_info(&self, info: &serde_json::Map<String, Value>) -> Result<()> {
+        let text = serde_json::to_string_pretty(info).context("run.json")?;
+        self.write_file("run.json", &(text + "\n"))
+    }
+}

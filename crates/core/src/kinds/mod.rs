@@ -1,0 +1,11 @@
+//! The traits of the kinds of nodes, and what their methods are told.
+//!
+//! Those that plugins implement as well are of the crate `pipe-plugin`.
+
+pub mod engine_state;
+pub mod event;
+pub mod handler;
+pub mod loader;
+pub mod optimizer;
+pub mod process;
+pub mod scheduler;

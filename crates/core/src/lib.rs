@@ -1,0 +1,46 @@
+//! What components are written against: the traits of the kinds, what their methods are told, the engine, the registration.
+//!
+//! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
+//! - [`context`]: what everything that runs shares; [`folder`], [`timings`], [`terminal`]: parts of it
+//! - [`engine`]: the loop over data that fires events
+//! - [`component`]: from a configuration to a built node
+//!
+//! Words of `pipe-vocab` and `pipe-plugin` that every component needs are named here again.
+
+pub mod component;
+pub mod context;
+pub mod engine;
+pub mod folder;
+pub mod kinds;
+pub mod terminal;
+pub mod timings;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub use component::build::{BuildContext, Built};
+pub use component::instance::{Instance, Nodes};
+pub use component::port::{Nested, NestedKind, PortKind, Source, TransformKind};
+pub use component::registry::{Component, Registration, build, builtin, config_of};
+pub use context::{Checkpoints, Clock, RunContext, Subscription, Termination, now};
+pub use engine::Engine;
+pub use folder::RunFolder;
+pub use kinds::engine_state::{EngineState, Firing, Limits};
+pub use kinds::event::{Boundary, Cut, Dispatch, EventContext, Interrupted, NoStep};
+pub use kinds::handler::Handler;
+pub use kinds::loader::Loader;
+pub use kinds::optimizer::{Optimizer, ParamGroup, writable};
+pub use kinds::process::{Process, Step};
+pub use kinds::scheduler::Scheduler;
+pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform};
+pub use pipe_vocab::event::{self, names};
+pub use pipe_vocab::{
+    Checked, Config, ConfigError, Contract, Duration, Event, FieldSet, Filter, Kind, NodeId, PathValue, Precision,
+    Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, ValueRef, record,
+};
+
+#[doc(hidden)]
+pub use inventory;
+
+/// A built node of the training thread.
+pub type Shared<T> = Rc<RefCell<T>>;

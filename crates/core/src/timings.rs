@@ -1,0 +1,87 @@
+//! How long things take: phases of iterations, and targets of events. Measured only when a profiler asks.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use indexmap::IndexMap;
+use tch::Device;
+
+use pipe_vocab::NodeId;
+
+/// Times by engine and by what was done, in the order in which they were first seen.
+#[derive(Default)]
+pub struct Timings {
+    enabled: Cell<bool>,
+    /// Waited for at both ends of each measurement: work on a GPU goes on after the call that began it.
+    device: Cell<Option<Device>>,
+    entries: RefCell<IndexMap<(NodeId, String), Spent>>,
+}
+
+/// The times of one thing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// How often.
+    pub count: u64,
+    /// All together.
+    pub total: Duration,
+    /// The shortest.
+    pub min: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+impl Timings {
+    /// Begins to measure; with a device, waits for its work at both ends of each measurement.
+    pub fn enable(&self, synchronize: Option<Device>) {
+        self.enabled.set(true);
+        self.device.set(synchronize);
+    }
+
+    /// Stops measuring; what was measured stays.
+    pub fn disable(&self) {
+        self.enabled.set(false);
+        self.device.set(None);
+    }
+
+    /// Whether anything is measured.
+    pub fn enabled(&self) -> bool {
+        self.enabled.get()
+    }
+
+    /// Runs `f` and notes how long it took.
+    pub fn measure<T>(&self, engine: &NodeId, what: &str, f: impl FnOnce() -> T) -> T {
+        if !self.enabled() {
+            return f();
+        }
+        self.wait();
+        let started = Instant::now();
+        let result = f();
+        self.wait();
+        self.note(engine, what, started.elapsed());
+        result
+    }
+
+    /// Notes a time.
+    pub fn note(&self, engine: &NodeId, what: &str, time: Duration) {
+        let mut entries = self.entries.borrow_mut();
+        let spent = entries.entry((engine.clone(), what.to_owned())).or_default();
+        spent.min = if spent.count == 0 { time } else { spent.min.min(time) };
+        spent.max = spent.max.max(time);
+        spent.count += 1;
+        spent.total += time;
+    }
+
+    /// Everything that was measured.
+    pub fn all(&self) -> Vec<(NodeId, String, Spent)> {
+        self.entries.borrow().iter().map(|((engine, what), spent)| (engine.clone(), what.clone(), *spent)).collect()
+    }
+
+    fn wait(&self) {
+        if let Some(device) = self.device.get()
+            && let Err(error) = pipe_native::stream::synchronize(device)
+        {
+            // The failure itself comes out of the work that failed.
+            tracing::debug!("waiting for {device:?}: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Pictures at another size.
+
+use anyhow::{Context, Result, bail, ensure};
+use fast_image_resize::images::{self, ImageRef, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::F32;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::image::{Image, Pixels};
+
+/// How values between pixels are found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Interpolation {
+    /// The nearest pixel.
+    Nearest,
+    /// Linear between neighbours; over all pixels that a smaller one covers when a picture shrinks (antialiased).
+    #[default]
+    Bilinear,
+    /// Cubic (Catmull-Rom's family, a = -0.5, as PIL's), antialiased likewise.
+    Bicubic,
+}
+
+/// The picture at `height` by `width`. Bytes are interpolated as PIL and torchvision's `antialias=True` do, up to rounding
+/// (at most 1 of 255, see `tests/parity/transforms`).
+///
+/// # Errors
+/// When a side is zero, or there are neither 1 nor 3 channels.
+pub fn resized(image: &Image, height: usize, width: usize, interpolation: Interpolation) -> Result<Image> {
+    ensure!(height > 0 && width > 0, "a picture cannot be resized to {height} × {width}");
+    ensure!(image.height > 0 && image.width > 0, "a picture of {} × {} cannot be resized", image.height, image.width);
+    let algorithm = match interpolation {
+        Interpolation::Nearest => ResizeAlg::Nearest,
+        Interpolation::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
+        Interpolation::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
+    };
+    let from = [image.height, image.width];
+    let kind = match (&image.pixels, image.channels) {
+        (Pixels::U8(_), 1) => PixelType::U8,
+        (Pixels::U8(_), 3) => PixelType::U8x3,
+        (Pixels::F32(_), 1 | 3) => PixelType::F32,
+        (_, channels) => bail!("a picture of {channels} channels cannot be resized"),
+    };
+    let options = ResizeOptions::new().resize_alg(algorithm);
+    let pixels = match &image.pixels {
+        Pixels::U8(bytes) => Pixels::U8(resize_bytes(bytes, from, [height, width], kind, &options)?),
+        Pixels::F32(values) => Pixels::F32(resize_floats(values, image.channels, from, [height, width], &options)?),
+    };
+    Ok(Image { height, width, channels: image.channels, pixels })
+}
+
+/// Rows first, then columns, with rounding between them: PIL's and torchvision's way. The library alone would begin with
+/// the columns, and a fifth of the bytes would differ by one.
+fn resize_bytes(
+    bytes: &[u8],
+    from: [usize; 2],
+    to: [usize; 2],
+    kind: PixelType,
+    options: &ResizeOptions,
+) -> Result<Vec<u8>> {
+    let between = [from[0], to[1]];
+    let pass = |bytes: &[u8], from: [usize; 2], to: [usize; 2]| -> Result<Vec<u8>> {
+        let ([height, width], [new_height, new_width]) = (sides(from)?, sides(to)?);
+        let source = ImageRef::new(width, height, bytes, kind)?;
+        let mut target = images::Image::new(new_width, new_height, kind);
+        Resizer::new().resize(&source, &mut target, options)?;
+        Ok(target.into_vec())
+    };
+    match (from == between, between == to) {
+        (true, true) => Ok(bytes.to_vec()),
+        (true, false) => pass(bytes, from, to),
+        (false, true) => pass(bytes, from, to),
+        (false, false) => pass(&pass(bytes, from, between)?, between, to),
+    }
+}
+
+/// Channel by channel: floats are resized rarely, after another step has made them.
+fn resize_floats(
+    values: &[f32],
+    channels: usize,
+    from: [usize; 2],
+    to: [usize; 2],
+    options: &ResizeOptions,
+) -> Result<Vec<f32>> {
+    let ([height, width], [new_height, new_width]) = (sides(from)?, sides(to)?);
+    let mut resized = vec![0.0; to[0] * to[1] * channels];
+    for c in 0..channels {
+        let plane: Vec<F32> = values[c..].iter().step_by(channels).map(|&v| F32::new(v)).collect();
+        let source = TypedImageRef::new(width, height, &plane)?;
+        let mut target = TypedImage::<F32>::new(new_width, new_height);
+        Resizer::new().resize_typed(&source, &mut target, options)?;
+        resized[c..].iter_mut().step_by(channels).zip(target.pixels()).for_each(|(to, from)| *to = from.0);
+    }
+    Ok(resized)
+}
+
+fn sides(size: [usize; 2]) -> Result<[u32; 2]> {
+    let side = |side: usize| u32::try_from(side).context("a side of the picture is too long");
+    Ok([side(size[0])?, side(size[1])?])
+}

@@ -1,0 +1,29 @@
+//! Samples with typed fields, images, and batches.
+//!
+//! What plugins see too lies in the crate `pipe-plugin`: the first five below, and the types of [`batch`].
+//!
+//! - [`fields`]: the standard field names
+//! - [`image`]: pixels on the CPU
+//! - [`decode`]: pictures from files
+//! - [`masks`]: instance masks that know where their pixels are
+//! - [`geometry`]: resizing, flipping, cropping, warping whole samples
+//! - [`color`]: brightness, contrast, saturation, hue
+//! - [`sample`]: one sample, field by field
+//! - [`batch`]: samples joined into tensors
+//! - [`random`]: random streams that depend on seed, epoch and index alone
+//! - [`order`]: which samples make which batch
+//! - [`pool`]: worker threads that hand things over in order
+
+pub mod batch;
+pub mod color;
+pub mod decode;
+pub mod geometry;
+pub mod order;
+pub mod pool;
+
+pub use batch::{Batch, BatchField, Detections, collate};
+pub use image::{Image, Pixels};
+pub use masks::{Mask, Masks};
+pub use pipe_plugin::data::{fields, image, masks, random, sample};
+pub use random::SampleRng;
+pub use sample::{Field, Sample};

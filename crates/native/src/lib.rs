@@ -1,0 +1,41 @@
+//! The native layer: everything unsafe over libtorch that tch lacks, behind a safe interface.
+//!
+//! | module | what it offers |
+//! |---|---|
+//! | [`library`] | opening CUDA's and torchvision's libraries, versions |
+//! | [`device`] | choosing a device by name, copies between devices |
+//! | [`ops`] | `nms`, `batched_nms`, `roi_align` |
+//! | [`image`] | decoding and encoding JPEG and PNG |
+//! | [`optim`] | fused optimizer steps, clipping, averages, zeroing |
+//! | [`scaler`] | the gradient scaler of mixed precision |
+//! | [`autocast`] | mixed precision with a chosen type |
+//! | [`generator`] | seeds and states of the random generators |
+//! | [`stream`] | streams, events, waiting for a device |
+//! | [`memory`] | what the allocator of a device holds |
+//! | [`script`] | modules of TorchScript files |
+//! | [`numeric`] | cuDNN's benchmark mode, TF32, determinism |
+//!
+//! A file of C++ (`csrc/`) stands behind each group; `ffi` is the border, and the only place that names it.
+//! Call [`init`] first: without it a GPU is not seen.
+
+pub mod autocast;
+pub mod buffer;
+pub mod device;
+pub mod fault;
+mod ffi;
+pub mod generator;
+pub mod image;
+pub mod library;
+pub mod memory;
+pub mod numeric;
+pub mod ops;
+pub mod optim;
+pub mod scaler;
+pub mod script;
+pub mod stream;
+
+pub use autocast::autocast;
+pub use device::{choose_device, to_device};
+pub use library::{init, load_torchvision, load_torchvision_image, version};
+pub use scaler::GradScaler;
+pub use script::ScriptModule;

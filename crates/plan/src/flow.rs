@@ -1,0 +1,108 @@
+//! What samples contain along the edges: a mask model on a dataset without masks is an error at the edge.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+
+use super::edges::DataEdge;
+use super::message;
+use super::nodes::PlanNode;
+use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location};
+use pipe_vocab::{Contract, FieldSet, Kind, NodeId};
+
+type Nodes = IndexMap<NodeId, PlanNode>;
+
+/// The ports of one node by the kind of what fills them.
+struct Ports<'a>(Vec<&'a DataEdge>);
+
+impl<'a> Ports<'a> {
+    fn of(node: &NodeId, edges: &'a [DataEdge]) -> Self {
+        Ports(edges.iter().filter(|edge| edge.to == *node).collect())
+    }
+
+    fn kind(&self, kind: Kind) -> impl Iterator<Item = &'a DataEdge> + '_ {
+        self.0.iter().copied().filter(move |edge| edge.from.kind == kind)
+    }
+}
+
+pub(super) fn check(nodes: &Nodes, edges: &[DataEdge], found: &mut Diagnostics) {
+    let mut loaded: BTreeMap<&NodeId, FieldSet> = BTreeMap::new();
+    for id in nodes.keys().filter(|id| id.kind == Kind::Loader) {
+        if let Some(fields) = loader_fields(nodes, &Ports::of(id, edges), found) {
+            loaded.insert(id, fields);
+        }
+    }
+    for id in nodes.keys().filter(|id| id.kind == Kind::Engine) {
+        check_engine(nodes, edges, &Ports::of(id, edges), &loaded, found);
+    }
+}
+
+/// Whether the component's options were right, so that its contract can be trusted.
+fn known<'n>(nodes: &'n Nodes, id: &NodeId) -> Option<&'n PlanNode> {
+    nodes.get(id).filter(|node| node.component.is_some())
+}
+
+/// A model made of another one (an average of its weights) reads and writes what that one does.
+fn model_contract(nodes: &Nodes, model: &NodeId, edges: &[DataEdge]) -> Option<Contract> {
+    let mut model = model;
+    // A cycle has been reported already and must not keep this going.
+    for _ in 0..nodes.len() {
+        match Ports::of(model, edges).kind(Kind::Model).next() {
+            Some(inner) => model = &inner.from,
+            None => break,
+        }
+    }
+    known(nodes, model).map(PlanNode::contract)
+}
+
+fn loader_fields(nodes: &Nodes, ports: &Ports<'_>, found: &mut Diagnostics) -> Option<FieldSet> {
+    let dataset = ports.kind(Kind::Dataset).next()?;
+    let mut fields = known(nodes, &dataset.from)?.contract().adds;
+    for edge in ports.kind(Kind::Transform) {
+        let contract = known(nodes, &edge.from)?.contract();
+        let missing: Vec<&String> = contract.needs.difference(&fields).collect();
+        if !missing.is_empty() {
+            let giver = dataset.from.to_string();
+            found.push(lacks(&edge.from, &missing, &giver, &fields, &edge.location));
+        }
+        fields = contract.apply(&fields);
+    }
+    Some(fields)
+}
+
+fn check_engine(
+    nodes: &Nodes,
+    edges: &[DataEdge],
+    ports: &Ports<'_>,
+    loaded: &BTreeMap<&NodeId, FieldSet>,
+    found: &mut Diagnostics,
+) {
+    for loader in ports.kind(Kind::Loader) {
+        let Some(fields) = loaded.get(&loader.from) else { continue };
+        let mut available = fields.clone();
+        for model in ports.kind(Kind::Model) {
+            let Some(contract) = model_contract(nodes, &model.from, edges) else { return };
+            let missing: Vec<&String> = contract.needs.difference(fields).collect();
+            if !missing.is_empty() {
+                let giver = loader.from.to_string();
+                found.push(lacks(&model.from, &missing, &giver, fields, &loader.location));
+            }
+            available.extend(contract.adds);
+        }
+        for metric in ports.kind(Kind::Metric) {
+            let Some(node) = known(nodes, &metric.from) else { continue };
+            let contract = node.contract();
+            let missing: Vec<&String> = contract.needs.difference(&available).collect();
+            if !missing.is_empty() {
+                let giver = "the loader and the model together";
+                found.push(lacks(&metric.from, &missing, giver, &available, &metric.location));
+            }
+        }
+    }
+}
+
+fn lacks(user: &NodeId, missing: &[&String], giver: &str, given: &FieldSet, at: &Location) -> Diagnostic {
+    let message = format!("`{user}` needs {}, which {giver} does not give", message::list(missing));
+    let given: Vec<&String> = given.iter().collect();
+    Diagnostic::error("missing-field", message).at(at.clone()).help(format!("it gives {}", message::list(&given)))
+}

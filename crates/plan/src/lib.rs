@@ -1,0 +1,112 @@
+//! The plan: a pipeline as a checked graph. Pure: no disk, no device; every mistake is collected.
+//!
+//! - [`pipeline`]: the `[pipeline]` section
+//! - [`plugins`]: the `[plugins]` section
+//! - [`lower`]: tables against schemas, every mistake at its place
+//! - [`component`]: which component a table names, and whether its options fit
+//! - [`nodes`]: the tables of nodes, with their components
+//! - [`edges`]: names of other nodes, resolved
+//! - [`events`]: the `[[on]]` tables
+//! - [`graph`]: the petgraph graph, cycles, order
+//! - [`flow`]: what samples contain along the edges
+//! - [`usage`]: what nothing uses, and what two use at once
+//! - [`render`]: the plan as text, dot, mermaid, JSON
+//! - [`message`](mod@message): wording
+
+pub mod component;
+pub mod edges;
+pub mod events;
+mod file;
+pub mod flow;
+pub mod graph;
+pub mod lower;
+pub mod message;
+mod names;
+pub mod nodes;
+pub mod pipeline;
+pub mod plugins;
+pub mod render;
+pub mod schema;
+pub mod schema_file;
+pub mod usage;
+
+use indexmap::IndexMap;
+
+pub use edges::{DataEdge, PropertyEdge};
+pub use events::{Action, EventEdge, EventTarget};
+pub use nodes::PlanNode;
+pub use pipeline::PipelineConfig;
+
+use pipe_document::diagnostic::{Diagnostics, Sources};
+use pipe_document::{Document, PathSegment};
+use pipe_vocab::{Catalog, NodeId};
+
+use crate::file::File;
+
+/// A pipeline as a checked graph.
+pub struct Plan {
+    /// The `[pipeline]` section.
+    pub pipeline: PipelineConfig,
+    /// The nodes, in the order of the file.
+    pub nodes: IndexMap<NodeId, PlanNode>,
+    /// Ports filled with other nodes.
+    pub data_edges: Vec<DataEdge>,
+    /// Options filled with other nodes' properties.
+    pub property_edges: Vec<PropertyEdge>,
+    /// Targets of events, in the order of the file.
+    pub event_edges: Vec<EventEdge>,
+    /// The nodes so that each comes after those that its ports name; among equals, in the order of the file.
+    pub order: Vec<NodeId>,
+    /// The engines that run by themselves, in the order of the file: those that no event runs.
+    pub roots: Vec<NodeId>,
+    /// Values that must never be shown: steps from the document's root.
+    pub secrets: Vec<Vec<PathSegment>>,
+}
+
+impl Plan {
+    /// Checks a document. A plan comes back only where there are no errors; warnings may come with it.
+    pub fn of(document: &Document, sources: &Sources, catalog: &Catalog) -> (Option<Plan>, Diagnostics) {
+        let (plan, found, _) = Plan::with_secrets(document, sources, catalog);
+        (plan, found)
+    }
+
+    /// Checks a document and says, also where there are errors, which values must never be shown: steps from its root.
+    pub fn with_secrets(
+        document: &Document,
+        sources: &Sources,
+        catalog: &Catalog,
+    ) -> (Option<Plan>, Diagnostics, Vec<Vec<PathSegment>>) {
+        let mut found = Diagnostics::new();
+        let file = File { document, sources, catalog };
+        let (pipeline, mut secrets) = pipeline::read(file, &mut found);
+        plugins::check(file, &mut found);
+        let read = nodes::read(file, &mut found);
+        secrets.extend(read.secrets);
+        let resolved = edges::resolve(&read.nodes, &read.unreadable, &read.mentions, &mut found);
+        let event_edges = events::read(file, &read.nodes, &read.unreadable, &mut found);
+        let order = graph::order(&read.nodes, &resolved, &mut found);
+        graph::check_event_cycles(&event_edges, &mut found);
+        flow::check(&read.nodes, &resolved.data, &mut found);
+        edges::check_values(&read.nodes, &read.unreadable, &resolved, &event_edges, &mut found);
+        // What is unused is known only where every name is: a misspelt reference would call its target unused.
+        if !found.has_errors() {
+            usage::check(&read.nodes, &resolved, &event_edges, &mut found);
+        }
+        usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);
+        if found.has_errors() {
+            return (None, found, secrets);
+        }
+        let roots = usage::roots(&read.nodes, &event_edges);
+        let plan = Plan {
+            pipeline,
+            nodes: read.nodes,
+            data_edges: resolved.data,
+            property_edges: resolved.properties,
+            event_edges,
+            order,
+            roots,
+            secrets: secrets.clone(),
+        };
+        (Some(plan), found, secrets)
+    }
+}

@@ -1,0 +1,40 @@
+//! Names of nodes that must be there.
+
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
+use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
+use pipe_vocab::NodeId;
+
+use super::message;
+use super::nodes::PlanNode;
+
+type Nodes = IndexMap<NodeId, PlanNode>;
+
+/// Whether a node is there; a dangling name is reported with the nearest one.
+pub(super) fn exists(
+    node: &NodeId,
+    nodes: &Nodes,
+    unreadable: &BTreeSet<NodeId>,
+    at: &Location,
+    found: &mut Diagnostics,
+) -> bool {
+    if nodes.contains_key(node) {
+        return true;
+    }
+    if unreadable.contains(node) {
+        return false;
+    }
+    let same_kind: Vec<&str> =
+        nodes.keys().chain(unreadable).filter(|id| id.kind == node.kind).map(|id| id.name.as_str()).collect();
+    let help = match (suggest(&node.name, same_kind.iter().copied()), same_kind.as_slice()) {
+        (Some(near), _) => format!("did you mean `{}.{near}`?", node.kind),
+        (None, []) => format!("the pipeline has no {} yet: add `[{node}]`", node.kind),
+        (None, names) => {
+            let full: Vec<String> = names.iter().map(|name| format!("{}.{name}", node.kind)).collect();
+            format!("there is {}", message::list(&full))
+        }
+    };
+    found.push(Diagnostic::error("unknown-node", format!("there is no node `{node}`")).at(at.clone()).help(help));
+    false
+}

@@ -1,0 +1,147 @@
+//! The tables of nodes, with their components.
+
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+
+use super::component::{check_component, find_component};
+use super::lower::{Lowering, Mentioned};
+use super::message;
+use crate::file::File;
+use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
+use pipe_document::{Entry, KeyOrValue, PathSegment, Table};
+use pipe_vocab::{Checked, Contract, Descriptor, Kind, NodeId};
+
+/// A node with its component and its checked options.
+pub struct PlanNode {
+    /// Its name.
+    pub id: NodeId,
+    /// Its component.
+    pub descriptor: &'static Descriptor,
+    /// Its options as JSON, without `type`; properties of other nodes have stand-ins.
+    pub config: Json,
+    /// Its options as the component's own struct, where they are right.
+    pub component: Option<Box<dyn Checked>>,
+    /// The components written in place in its options, in the order of the text.
+    pub nested: Vec<Box<dyn Checked>>,
+    /// The table's name in the file.
+    pub location: Location,
+}
+
+impl PlanNode {
+    /// The fields it reads and writes, what is written in place in it coming after itself.
+    pub fn contract(&self) -> Contract {
+        let own = self.component.as_ref().map(|component| component.contract()).unwrap_or_default();
+        self.nested.iter().fold(own, |all, nested| all.then(&nested.contract()))
+    }
+
+    /// Names of the values it produces.
+    pub fn values(&self) -> Vec<String> {
+        self.component.as_ref().map(|component| component.values()).unwrap_or_default()
+    }
+}
+
+/// What reading the tables gave.
+pub(super) struct Read {
+    /// The nodes whose component is known.
+    pub nodes: IndexMap<NodeId, PlanNode>,
+    /// Nodes that are there but whose component is not known: references to them are not dangling.
+    pub unreadable: BTreeSet<NodeId>,
+    /// What each node says of others.
+    pub mentions: IndexMap<NodeId, Vec<Mentioned>>,
+    /// Values that must never be shown.
+    pub secrets: Vec<Vec<PathSegment>>,
+}
+
+/// Sections that are not kinds.
+const SECTIONS: [&str; 3] = ["pipeline", "on", "plugins"];
+
+pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> Read {
+    let mut read =
+        Read { nodes: IndexMap::new(), unreadable: BTreeSet::new(), mentions: IndexMap::new(), secrets: Vec::new() };
+    for (section, entry) in file.document.root().iter().filter(|(section, _)| !SECTIONS.contains(section)) {
+        match (Kind::parse(section), entry.node.as_table()) {
+            (None, _) => found.push(unknown_section(section, entry)),
+            (Some(kind), None) => {
+                let message = format!("`{kind}` must hold tables, found {}", message::found(&entry.node.value));
+                let help = format!("write `[{kind}.NAME]`");
+                found.push(Diagnostic::error("wrong-type", message).at(entry.node.location.clone()).help(help));
+            }
+            (Some(kind), Some(table)) => {
+                for (name, entry) in table.iter() {
+                    read_node(&mut read, file, NodeId::new(kind, name), entry, found);
+                }
+            }
+        }
+    }
+    read
+}
+
+fn unknown_section(section: &str, entry: &Entry) -> Diagnostic {
+    let kinds = Kind::ALL.iter().map(|kind| kind.as_str());
+    let names = kinds.chain(SECTIONS).chain(["vars", "profile", "extends"]);
+    let help = match suggest(section, names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => {
+            let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+            format!("the kinds of nodes are {}", message::list(&kinds))
+        }
+    };
+    let message = format!("there is no section or kind `{section}`");
+    Diagnostic::error("unknown-section", message).at(entry.key.clone()).help(help)
+}
+
+fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: &mut Diagnostics) {
+    let Some(table) = node_table(&id, entry, found) else {
+        read.unreadable.insert(id);
+        return;
+    };
+    let at = entry.key.clone();
+    let descriptor = match find_component(file.catalog, id.kind, table, &at, &format!("`{id}`")) {
+        Ok(descriptor) => descriptor,
+        Err(diagnostic) => {
+            found.push(*diagnostic);
+            read.unreadable.insert(id);
+            return;
+        }
+    };
+    let base = vec![PathSegment::from(id.kind.as_str()), PathSegment::from(id.name.as_str())];
+    let mut lowering = Lowering::new(file.document, file.sources, file.catalog, descriptor.schema(), base);
+    let what = format!("`{}` (type `{}`)", id, descriptor.name);
+    let config = lowering.table(table, &at, &["type"], &what);
+    let wrong = lowering.diagnostics.has_errors() || lowering.wrong_port;
+    found.extend(lowering.diagnostics);
+    read.secrets.extend(lowering.secrets);
+    read.mentions.insert(id.clone(), lowering.mentions);
+    let mut component = None;
+    if !wrong {
+        match check_component(descriptor, config.clone()) {
+            Ok(checked) => component = Some(checked),
+            Err(errors) => {
+                for (steps, message, help) in errors {
+                    let at = entry.node.locate(&steps, KeyOrValue::Value);
+                    found.push(Diagnostic::error("invalid-option", message).at(at).maybe_help(help));
+                }
+            }
+        }
+    }
+    let nested = lowering.nested;
+    read.nodes.insert(id.clone(), PlanNode { id, descriptor, config, component, nested, location: at });
+}
+
+fn node_table<'d>(id: &NodeId, entry: &'d Entry, found: &mut Diagnostics) -> Option<&'d Table> {
+    if id.to_string().parse::<NodeId>().is_err() {
+        let message = format!("`{}` cannot be the name of a node", id.name);
+        let help = "use letters, digits, `_` and `-`";
+        found.push(Diagnostic::error("bad-name", message).at(entry.key.clone()).help(help));
+        return None;
+    }
+    let table = entry.node.as_table();
+    if table.is_none() {
+        let message = format!("`{id}` must be a table, found {}", message::found(&entry.node.value));
+        let help = format!("nodes have names: write `[{}.NAME]`, and `{}` inside it", id.kind, id.name);
+        found.push(Diagnostic::error("wrong-type", message).at(entry.node.location.clone()).help(help));
+    }
+    table
+}

@@ -1,0 +1,80 @@
+//! The `[pipeline]` section: what holds for the whole run.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use std::sync::OnceLock;
+
+use super::lower::Lowering;
+use crate::file::File;
+use pipe_document::PathSegment;
+use pipe_document::diagnostic::{Diagnostic, Diagnostics};
+use pipe_vocab::{Precision, schema_of};
+
+/// What holds for the whole run.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PipelineConfig {
+    /// The pipeline's name; run folders are called after it. The file's name when left out.
+    #[schemars(extend("x-reload" = "hot"))]
+    pub name: Option<String>,
+    /// The seed of every random number.
+    #[schemars(extend("x-reload" = "fixed"))]
+    pub seed: u64,
+    /// Where models run: `cpu`, `cuda`, `cuda:N`, or `auto` (CUDA where there is a GPU).
+    #[schemars(extend("x-reload" = "fixed"), regex(pattern = r"^(auto|cpu|cuda(:\d+)?)$"))]
+    pub device: String,
+    /// The type in which models compute; weights stay fp32.
+    #[schemars(extend("x-reload" = "fixed"))]
+    pub precision: Precision,
+    /// Refuse operations whose results depend on thread timing. CPU results never do; on CUDA this costs speed.
+    #[schemars(extend("x-reload" = "fixed"))]
+    pub deterministic: bool,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        PipelineConfig { name: None, seed: 0, device: "auto".into(), precision: Precision::Fp32, deterministic: false }
+    }
+}
+
+/// The section's JSON schema.
+pub fn schema() -> &'static Json {
+    static SCHEMA: OnceLock<Json> = OnceLock::new();
+    SCHEMA.get_or_init(schema_of::<PipelineConfig>)
+}
+
+/// Whether a text names a device.
+pub fn is_device(text: &str) -> bool {
+    let index = |rest: &str| rest.strip_prefix(':').is_some_and(|n| n.parse::<u16>().is_ok());
+    matches!(text, "auto" | "cpu" | "cuda") || text.strip_prefix("cuda").is_some_and(index)
+}
+
+/// Reads the section; defaults where it is wrong.
+pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> (PipelineConfig, Vec<Vec<PathSegment>>) {
+    let Some(node) = file.document.root().get("pipeline") else { return (PipelineConfig::default(), Vec::new()) };
+    let Some(table) = node.as_table() else {
+        let message = format!("`pipeline` must be a table, found {}", super::message::found(&node.value));
+        found.push(Diagnostic::error("wrong-type", message).at(node.location.clone()).help("write `[pipeline]`"));
+        return (PipelineConfig::default(), Vec::new());
+    };
+    let mut lowering = Lowering::new(file.document, file.sources, file.catalog, schema(), vec!["pipeline".into()]);
+    let json = lowering.table(table, &node.location, &[], "`[pipeline]`");
+    let wrong = lowering.diagnostics.has_errors();
+    found.extend(lowering.diagnostics);
+    let mut config = PipelineConfig::default();
+    if !wrong {
+        match serde_json::from_value::<PipelineConfig>(json) {
+            Ok(read) => config = read,
+            Err(error) => {
+                found.push(Diagnostic::error("invalid-option", error.to_string()).at(node.location.clone()));
+            }
+        }
+    }
+    if !is_device(&config.device) {
+        let at = table.get("device").map_or(&node.location, |device| &device.location);
+        let message = format!("`{}` is not a device", config.device);
+        found.push(Diagnostic::error("unknown-choice", message).at(at.clone()).help("write auto, cpu, cuda or cuda:N"));
+    }
+    (config, lowering.secrets)
+}

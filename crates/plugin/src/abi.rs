@@ -1,0 +1,269 @@
+//! The C side of the border: what lies in memory between the program and a plugin, and the handshake.
+//!
+//! A library exports one static [`PluginTable`]. Everything else goes through one function, [`Calls::call`]: a method's
+//! number, bytes and tensors in, bytes and tensors out. Who made a thing frees it. Tensors cross as pointers to
+//! `at::Tensor`, which both sides read alike because both use the one libtorch of the process; so gradients flow.
+
+use std::ffi::c_void;
+use std::fmt;
+
+/// The version of this interface: of the layout below, the methods' numbers and the bytes of their arguments.
+pub const API: u32 = 1;
+
+/// The version of libtorch that this crate is built against.
+pub const LIBTORCH: &str = env!("PIPE_PLUGIN_LIBTORCH");
+
+/// What else must agree: the machine, and that a panic unwinds, because one that aborts would end the program.
+pub const BUILD: &str = if cfg!(panic = "unwind") {
+    concat!(env!("PIPE_PLUGIN_TARGET"), ", panic=unwind")
+} else {
+    concat!(env!("PIPE_PLUGIN_TARGET"), ", panic=abort")
+};
+
+/// The exported symbol is this with the crate's name behind it, so that several plugins can be compiled into one program.
+pub const SYMBOL: &str = "pipe_plugin_table_";
+
+/// A call succeeded.
+pub const OK: u32 = 0;
+/// A call failed; the reply's bytes say why.
+pub const FAILED: u32 = 1;
+/// A call panicked; the reply's bytes say where.
+pub const PANICKED: u32 = 2;
+
+/// A text of the side that made it, never freed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Text {
+    start: *const u8,
+    length: usize,
+}
+
+impl Text {
+    /// A text that lives as long as the program.
+    pub const fn of(text: &'static str) -> Text {
+        Text { start: text.as_ptr(), length: text.len() }
+    }
+
+    /// The text.
+    ///
+    /// # Safety
+    /// It must have been made by [`Text::of`], in a library that is still open.
+    pub unsafe fn read(&self) -> String {
+        if self.start.is_null() {
+            return String::new();
+        }
+        // SAFETY: `of` took start and length from a `&'static str`, which the caller says is still there.
+        let bytes = unsafe { std::slice::from_raw_parts(self.start, self.length) };
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+}
+
+/// Something that can be called: a component that a plugin built, or a dataset that the program lends it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Handle {
+    /// How; null for no object.
+    pub calls: *const Calls,
+    /// On what.
+    pub object: *mut c_void,
+}
+
+impl Handle {
+    /// No object.
+    pub const NONE: Handle = Handle { calls: std::ptr::null(), object: std::ptr::null_mut() };
+}
+
+/// What goes into a call. All of it belongs to the caller and lives until the call returns, but for the objects, which
+/// pass to the callee.
+#[repr(C)]
+pub struct Request {
+    /// Which method.
+    pub method: u32,
+    /// Its plain arguments.
+    pub bytes: *const u8,
+    /// Their number.
+    pub length: usize,
+    /// Tensors (`at::Tensor *`) that the arguments name by their order.
+    pub tensors: *const *mut c_void,
+    /// Their number.
+    pub tensor_count: usize,
+    /// Objects lent for good.
+    pub objects: *const Handle,
+    /// Their number.
+    pub object_count: usize,
+}
+
+/// What comes out of a call. It belongs to the callee and lives until [`Calls::release`], but for the object, which passes
+/// to the caller.
+#[repr(C)]
+pub struct Reply {
+    /// The result, or the text of the error.
+    pub bytes: *const u8,
+    /// Number of bytes.
+    pub length: usize,
+    /// Tensors (`at::Tensor *`) of the result.
+    pub tensors: *const *mut c_void,
+    /// Their number.
+    pub tensor_count: usize,
+    /// A built object.
+    pub object: Handle,
+    /// What `release` frees.
+    pub owner: *mut c_void,
+}
+
+impl Reply {
+    /// A reply to be filled by the callee.
+    pub const EMPTY: Reply = Reply {
+        bytes: std::ptr::null(),
+        length: 0,
+        tensors: std::ptr::null(),
+        tensor_count: 0,
+        object: Handle::NONE,
+        owner: std::ptr::null_mut(),
+    };
+}
+
+/// The functions of one side of the border.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Calls {
+    /// Calls a method of an object; of the plugin itself where the object is null. Returns [`OK`], [`FAILED`] or
+    /// [`PANICKED`].
+    pub call: unsafe extern "C" fn(object: *mut c_void, request: *const Request, reply: *mut Reply) -> u32,
+    /// Frees what a reply points to.
+    pub release: unsafe extern "C" fn(reply: *mut Reply),
+    /// Ends an object. Returns as `call`, without words.
+    pub drop: unsafe extern "C" fn(object: *mut c_void) -> u32,
+}
+
+/// What a library exports. The first two fields never change their place.
+#[repr(C)]
+pub struct PluginTable {
+    /// [`API`] of the plugin.
+    pub api: u32,
+    /// Size of this table in bytes.
+    pub size: u32,
+    /// [`LIBTORCH`] of the plugin.
+    pub libtorch: Text,
+    /// [`BUILD`] of the plugin.
+    pub build: Text,
+    /// The plugin's crate.
+    pub name: Text,
+    /// The version of the plugin's crate.
+    pub version: Text,
+    /// How many components it has.
+    pub components: u32,
+    /// Calls of the plugin itself.
+    pub calls: Calls,
+}
+
+// SAFETY: the table is never changed; its texts live as long as the library, and the functions may be called from any
+// thread (objects that may not are kept on theirs by `Remote`).
+unsafe impl Sync for PluginTable {}
+
+impl PluginTable {
+    /// The table of a crate built now, with this crate.
+    pub const fn new(name: &'static str, version: &'static str, components: usize, calls: Calls) -> PluginTable {
+        PluginTable {
+            api: API,
+            size: size_of::<PluginTable>() as u32,
+            libtorch: Text::of(LIBTORCH),
+            build: Text::of(BUILD),
+            name: Text::of(name),
+            version: Text::of(version),
+            components: components as u32,
+            calls,
+        }
+    }
+}
+
+/// Why a plugin cannot be used: the field that differs, what the plugin says and what this program says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The field's name for people.
+    pub field: &'static str,
+    /// What the plugin says.
+    pub plugin: String,
+    /// What this program says.
+    pub program: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { field, plugin, program } = self;
+        write!(
+            f,
+            "the plugin's {field} is {plugin}, this program's is {program}; build the plugin again with this pipe"
+        )
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Compares what must agree, field by field, in an order in which each is readable when those before agree.
+///
+/// # Errors
+/// The first field that differs.
+///
+/// # Safety
+/// The table must be one that a plugin exports, in a library that is still open.
+pub unsafe fn handshake(table: *const PluginTable) -> Result<(), Refusal> {
+    let differs = |field, plugin: String, program: String| {
+        if plugin == program { Ok(()) } else { Err(Refusal { field, plugin, program }) }
+    };
+    // SAFETY: the first two fields are there in every version. No reference is made: the table of another version may be
+    // shorter than this side's.
+    let (api, size) = unsafe { ((&raw const (*table).api).read(), (&raw const (*table).size).read()) };
+    differs("API version", api.to_string(), API.to_string())?;
+    differs("table size", size.to_string(), size_of::<PluginTable>().to_string())?;
+    // SAFETY: API and size agree, so the table is whole and the texts lie where this side reads them; the caller vouches for
+    // the library.
+    let (libtorch, build) = unsafe { ((*table).libtorch.read(), (*table).build.read()) };
+    differs("libtorch version", libtorch, LIBTORCH.to_owned())?;
+    differs("build", build, BUILD.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> PluginTable {
+        unsafe extern "C" fn call(_: *mut c_void, _: *const Request, _: *mut Reply) -> u32 {
+            FAILED
+        }
+        unsafe extern "C" fn release(_: *mut Reply) {}
+        unsafe extern "C" fn drop(_: *mut c_void) -> u32 {
+            OK
+        }
+        PluginTable::new("odd", "1.2.3", 0, Calls { call, release, drop })
+    }
+
+    fn refusal(change: impl Fn(&mut PluginTable)) -> String {
+        let mut table = table();
+        change(&mut table);
+        // SAFETY: the table is made of texts of this program.
+        unsafe { handshake(&raw const table) }.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_that_differs() {
+        // SAFETY: as above.
+        assert_eq!(unsafe { handshake(&raw const *Box::leak(Box::new(table()))) }, Ok(()));
+        let said = refusal(|t| t.api = 7);
+        assert_eq!(said, "the plugin's API version is 7, this program's is 1; build the plugin again with this pipe");
+        assert!(refusal(|t| t.size += 8).starts_with("the plugin's table size is "));
+        let said = refusal(|t| t.libtorch = Text::of("2.10.0"));
+        assert!(said.starts_with(&format!("the plugin's libtorch version is 2.10.0, this program's is {LIBTORCH};")));
+        let said = refusal(|t| t.build = Text::of("x86_64-unknown-linux-gnu, panic=abort"));
+        assert!(said.starts_with("the plugin's build is x86_64-unknown-linux-gnu, panic=abort, this program's is "));
+    }
+
+    #[test]
+    fn nothing_is_read_behind_an_api_that_differs() {
+        let said = refusal(|t| {
+            t.api = 2;
+            t.libtorch = Text { start: std::ptr::dangling(), length: usize::MAX };
+        });
+        assert!(said.contains("API version"), "{said}");
+    }
+}

@@ -1,0 +1,178 @@
+//! Checkpoints come back bit for bit, and damaged ones are named.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use serde_json::json;
+use tch::Device;
+
+use super::*;
+use pipe_core::testing::TestRun;
+use pipe_core::{Model, ModelOutput, Shared, Stateful};
+use pipe_data::Batch;
+
+/// A model that is nothing but its state.
+struct Net(State);
+
+impl Stateful for Net {
+    fn state(&self) -> Result<State> {
+        Ok(self.0.shallow_clone())
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.0 = state.shallow_clone();
+        Ok(())
+    }
+}
+
+impl Model for Net {
+    fn set_training(&mut self, _training: bool) {}
+
+    fn forward(&mut self, _batch: &Batch) -> Result<ModelOutput> {
+        Ok(ModelOutput::default())
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+}
+
+fn run_with(tensors: &[(&str, Tensor)]) -> (TestRun, Shared<Net>) {
+    let test = TestRun::new();
+    let tensors = tensors.iter().map(|(name, t)| ((*name).to_owned(), t.shallow_clone())).collect();
+    let values = json!({ "seen": 0.1 + 0.2 }).as_object().cloned().unwrap();
+    let net = Rc::new(RefCell::new(Net(State { values, tensors })));
+    test.add("model.net", Instance::Model(net.clone()));
+    test.run.clock.set(Clock { step: 7, epoch: 2 });
+    (test, net)
+}
+
+fn one() -> (TestRun, Shared<Net>) {
+    run_with(&[("w", Tensor::from_slice(&[1.0f32, 2.0]))])
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn bytes(tensor: &Tensor) -> Vec<u8> {
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
+    bytes
+}
+
+#[test]
+fn everything_comes_back_bit_for_bit() {
+    let odd = [f32::NAN, -0.0, f32::MIN_POSITIVE / 2.0, f32::INFINITY, 0.1];
+    let tensors = [
+        ("strided", Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).view([2, 3]).tr()),
+        ("odd", Tensor::from_slice(&odd)),
+        ("half", Tensor::from_slice(&odd).to_kind(tch::Kind::BFloat16)),
+        ("double", Tensor::from_slice(&[std::f64::consts::PI, 1e-310])),
+        ("counter", Tensor::from(i64::MAX)),
+        ("empty", Tensor::zeros([0, 4], (tch::Kind::Float, Device::Cpu))),
+    ];
+    let (test, _) = run_with(&tensors);
+    let path = save(&test.run, "step_000007", &[]).unwrap();
+    assert_eq!(test.run.last_checkpoint(), Some(path.clone()));
+    let next = Vec::<f32>::try_from(Tensor::rand([5], (tch::Kind::Float, Device::Cpu))).unwrap();
+
+    let (other, net) = run_with(&[]);
+    other.run.clock.set(Clock::default());
+    assert_eq!(load(&other.run, &path).unwrap(), Vec::<String>::new());
+    assert_eq!(other.run.clock.get(), Clock { step: 7, epoch: 2 });
+    let state = &net.borrow().0;
+    for (name, tensor) in &tensors {
+        let read = &state.tensors[*name];
+        assert_eq!((read.kind(), read.size()), (tensor.kind(), tensor.size()), "{name}");
+        assert_eq!(bytes(read), bytes(tensor), "{name}");
+    }
+    assert_eq!(state.values["seen"].as_f64().unwrap().to_bits(), (0.1f64 + 0.2).to_bits());
+    let again = Vec::<f32>::try_from(Tensor::rand([5], (tch::Kind::Float, Device::Cpu))).unwrap();
+    assert_eq!(again, next, "the random generator goes on where it was");
+}
+
+#[test]
+fn the_files_say_what_they_are() {
+    let (test, _) = one();
+    let path = save(&test.run, "a", &[]).unwrap();
+    assert_eq!(names(&path), ["model.net.safetensors", "state.json", "state.safetensors"]);
+    let weights = pipe_vision::weights::read(&path.join("model.net.safetensors")).unwrap();
+    assert_eq!((weights.metadata["format"].as_str(), weights.metadata["step"].as_str()), ("pt", "7"));
+    assert_eq!(read_state(&path).unwrap().metadata.pipe, env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn damage_is_named_and_changes_nothing() {
+    let (test, net) = one();
+    let path = save(&test.run, "a", &[]).unwrap();
+    for file in ["model.net.safetensors", "state.safetensors", "state.json"] {
+        let sound = fs::read(path.join(file)).unwrap();
+        let mut flipped = sound.clone();
+        flipped[..8].fill(0xff);
+        for damaged in [&sound[..sound.len() / 2], &[], &flipped] {
+            fs::write(path.join(file), damaged).unwrap();
+            net.borrow_mut().0.tensors["w"] = Tensor::from(5.0);
+            let error = format!("{:#}", load(&test.run, &path).unwrap_err());
+            assert!(error.contains(file) && error.contains("damaged"), "{error}");
+            assert_eq!(net.borrow().0.tensors["w"].double_value(&[]), 5.0, "nothing was restored");
+        }
+        fs::remove_file(path.join(file)).unwrap();
+        let error = format!("{:#}", load(&test.run, &path).unwrap_err());
+        assert!(error.contains(file), "{error}");
+        assert_eq!(latest(test.run.folder.path()), None);
+        fs::write(path.join(file), sound).unwrap();
+    }
+    load(&test.run, &path).unwrap();
+    let newer = fs::read_to_string(path.join(STATE)).unwrap().replacen("1", "9", 1);
+    fs::write(path.join(STATE), newer).unwrap();
+    assert!(load(&test.run, &path).unwrap_err().to_string().contains("newer pipe (format 9)"));
+}
+
+#[test]
+fn a_failed_save_leaves_what_was_there() {
+    let (test, net) = one();
+    let path = save(&test.run, "a", &[]).unwrap();
+    let before = fs::read(path.join(STATE)).unwrap();
+    // A type that cannot be stored fails in the middle of writing, as a full disk does.
+    net.borrow_mut().0.tensors["w"] = Tensor::from_slice(&[1f32]).to_kind(tch::Kind::ComplexFloat);
+    let error = format!("{:#}", save(&test.run, "a", &[]).unwrap_err());
+    assert!(error.contains("earlier checkpoints are untouched"), "{error}");
+    assert_eq!(names(&test.run.folder.checkpoints()), ["a"]);
+    assert_eq!(fs::read(path.join(STATE)).unwrap(), before);
+    assert_eq!(latest(test.run.folder.path()), Some(path));
+}
+
+#[test]
+fn a_checkpoint_of_the_same_name_is_replaced_and_leftovers_go() {
+    let (test, _) = one();
+    save(&test.run, "a", &[]).unwrap();
+    let folder = test.run.folder.checkpoints();
+    // No process has the largest number.
+    fs::create_dir(folder.join(".b.tmp4294967295")).unwrap();
+    fs::create_dir(folder.join(".mine")).unwrap();
+    test.run.clock.set(Clock { step: 8, epoch: 2 });
+    let path = save(&test.run, "a", &[]).unwrap();
+    assert_eq!(step_of(&path), Some(8));
+    assert_eq!(names(&folder), [".mine", "a"]);
+    remove(&path).unwrap();
+    assert_eq!(names(&folder), [".mine"]);
+    assert!(remove(&path).unwrap_err().to_string().contains("cannot remove checkpoint"));
+}
+
+#[test]
+fn nodes_in_one_place_only_are_said() {
+    let (test, _) = one();
+    let extra = State::of(&json!({ "x": 1 })).unwrap();
+    test.handler("handler.o", json!({ "type": "time_limit", "limit": "1h" }));
+    let path = save(&test.run, "a", &[("handler.o".parse().unwrap(), extra)]).unwrap();
+    let (other, _) = one();
+    other.run.nodes.borrow_mut().clear();
+    other.add("model.other", Instance::model(Net(State::default())));
+    let said = load(&other.run, &path).unwrap().join("\n");
+    assert!(said.contains("model.other is not in the checkpoint"), "{said}");
+    assert!(said.contains("handler.o is in the checkpoint but not in the pipeline"), "{said}");
+}

@@ -1,0 +1,27 @@
+//! From a plan to a run, and what a run does besides its engines.
+//!
+//! - [`load`]: from files to a plan
+//! - [`plugins`]: components of other crates, compiled in or loaded
+//! - [`build`](mod@build): plan → built nodes, in topological order; [`graph`]: the built nodes, joined; [`events`]: which
+//!   targets run on which event
+//! - [`running`]: a run from its beginning to its end; [`folders`]: where runs lie
+//! - [`checkpoint`]: writing and reading checkpoints; [`random`]: the states of the random generators
+//! - [`versions`]: every version of a run's pipeline
+//! - [`reload`]: edits of the file taken over by a run that goes on
+
+pub mod build;
+pub mod checkpoint;
+pub mod events;
+pub mod folders;
+pub mod graph;
+pub mod load;
+pub mod plugins;
+pub mod random;
+pub mod reload;
+pub mod running;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod versions;
+
+pub use graph::Graph;
+pub use running::{Ending, RunOptions, Running};

@@ -1,0 +1,122 @@
+//! From files to a plan: read, plugins loaded, checked, secrets masked. What touches the disk before anything is built is here.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::plugins;
+use pipe_document::diagnostic::{Diagnostics, Sources};
+use pipe_document::{Document, LoadOptions};
+use pipe_plan::Plan;
+use pipe_vocab::Catalog;
+
+/// What a pipeline is read from: the file and what the command line changes in it.
+#[derive(Debug, Clone)]
+pub struct PipelineSource {
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// `--profile NAME`.
+    pub profile: Option<String>,
+    /// The arguments of each `--set`, in order.
+    pub sets: Vec<String>,
+    /// The folder that relative paths start from, where that is not the file's own.
+    pub base: Option<PathBuf>,
+}
+
+/// A pipeline as far as it could be read.
+pub struct Loaded {
+    /// The texts that were read.
+    pub sources: Sources,
+    /// The resolved document.
+    pub document: Option<Document>,
+    /// The components that it may name: those of the program and of the plugins that it loads.
+    pub catalog: Rc<Catalog>,
+    /// The plan, where there are no errors.
+    pub plan: Option<Plan>,
+    /// What was found.
+    pub diagnostics: Diagnostics,
+    /// The files that it was made of.
+    pub snapshot: Snapshot,
+    /// Time taken for reading and checking.
+    pub elapsed: Duration,
+}
+
+/// The files that a pipeline was made of, as they were read: two snapshots are equal when nothing was edited.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The text of each file, or why it could not be read.
+    pub files: BTreeMap<PathBuf, Result<String, io::ErrorKind>>,
+    /// Size and time of each library under `[plugins] paths`; nothing where there is no such file.
+    pub libraries: BTreeMap<PathBuf, Option<(u64, SystemTime)>>,
+}
+
+impl PipelineSource {
+    /// Reads and checks the pipeline from the disk.
+    pub fn load(&self) -> Loaded {
+        self.load_with(&|path| std::fs::read_to_string(path))
+    }
+
+    /// Reads and checks the pipeline from files that were read before. The time of libraries is looked at anew.
+    pub fn load_snapshot(&self, snapshot: &Snapshot) -> Loaded {
+        self.load_with(&|path| match snapshot.files.get(path) {
+            Some(Ok(text)) => Ok(text.clone()),
+            Some(Err(kind)) => Err((*kind).into()),
+            None => std::fs::read_to_string(path),
+        })
+    }
+
+    /// Reads the files, without checking them.
+    pub fn snapshot(&self) -> Snapshot {
+        self.read(&|path| std::fs::read_to_string(path)).3
+    }
+
+    fn load_with(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> Loaded {
+        let start = Instant::now();
+        let (mut document, sources, mut diagnostics, snapshot) = self.read(read);
+        let mut plan = None;
+        let mut catalog = plugins::catalog().clone();
+        if let Some(document) = &mut document {
+            diagnostics.merge(plugins::load_from(document, &sources, &mut catalog));
+            let (checked, found, secrets) = Plan::with_secrets(document, &sources, &catalog);
+            diagnostics.merge(found);
+            plan = checked.filter(|_| !diagnostics.has_errors());
+            for secret in secrets {
+                document.redact(&secret);
+            }
+        }
+        let catalog = Rc::new(catalog);
+        Loaded { sources, document, catalog, plan, diagnostics, snapshot, elapsed: start.elapsed() }
+    }
+
+    fn read(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> (Option<Document>, Sources, Diagnostics, Snapshot) {
+        let mut sources = Sources::new(std::env::current_dir().unwrap_or_default());
+        let files = RefCell::new(BTreeMap::new());
+        let remembered = |path: &Path| {
+            let text = read(path);
+            let kept = text.as_ref().map_err(io::Error::kind).cloned();
+            files.borrow_mut().insert(path.to_owned(), kept);
+            text
+        };
+        let options = LoadOptions {
+            profile: self.profile.clone(),
+            sets: self.sets.clone(),
+            base: self.base.clone(),
+            read: &remembered,
+            ..LoadOptions::default()
+        };
+        let (document, diagnostics) = Document::load(&self.file, &options, &mut sources);
+        let libraries =
+            document.as_ref().map(|document| plugins::document::paths(document, &sources)).unwrap_or_default();
+        let libraries = libraries.into_iter().map(|(path, _)| (path.clone(), stamp(&path))).collect();
+        let snapshot = Snapshot { files: files.into_inner(), libraries };
+        (document, sources, diagnostics, snapshot)
+    }
+}
+
+fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
+}

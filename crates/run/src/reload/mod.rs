@@ -1,0 +1,33 @@
+//! Hot reload: an edited pipeline is planned, compared with the one at work, built aside and swapped in.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `difference.rs` | [`difference`]: what differs between two plans |
+//! | `affected.rs` | which nodes that concerns, and which of them wait for the end of the epoch |
+//! | `swap.rs` | building aside, trying, putting in place |
+//! | `carry.rs` | state from a node to the one that takes its place |
+//! | `reloader.rs` | [`Reloader`]: what a run does between two iterations when an edit has come |
+//! | `report.rs` | [`Report`]: what it says of it |
+//! | `resumed.rs` | what was edited between the two lives of a run |
+//! | `rehearsal.rs` | a run that is only tried, for `pipe dev` |
+//! | `inbox.rs`, `watch.rs` | edits on their way from the file system, or from SIGHUP, to the training thread |
+//!
+//! Tensors live on the training thread, so everything but watching happens there. The engine knows nothing of this: it calls
+//! [`pipe_core::Between`] between two iterations.
+
+pub mod affected;
+pub mod carry;
+pub mod difference;
+pub mod inbox;
+pub mod rehearsal;
+pub mod reloader;
+pub mod report;
+pub mod resumed;
+pub mod swap;
+pub mod watch;
+
+pub use carry::Weights;
+pub use difference::{Change, What, difference};
+pub use inbox::Inbox;
+pub use reloader::Reloader;
+pub use report::{Meaning, Outcome, Report};

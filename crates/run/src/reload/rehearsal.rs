@@ -1,0 +1,244 @@
+//! A run that is only tried: built once, edited from save to save, put back to its beginning after each try.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{Inbox, Reloader, Report};
+use crate::build::{build_extra, event_table};
+use crate::events::{Target, TargetAction, Wire};
+use crate::graph::Graph;
+use crate::load::{Loaded, PipelineSource};
+use crate::running::{RunOptions, Running};
+use pipe_core::{
+    Clock, EventContext, Filter, Handler, Instance, Kind, Limits, NodeId, Progress, Record, RecordValue, Shared, Sink,
+    State, Stateful, Subscription, names,
+};
+use pipe_data::fields;
+use pipe_plan::Plan;
+
+/// Pictures of a batch at most.
+const PICTURES: usize = 16;
+
+/// A run that is only tried. Its folder goes with it.
+pub struct Rehearsal {
+    running: Running,
+    reloader: Reloader,
+    /// Goes with the rehearsal.
+    _folder: TempDir,
+}
+
+/// An image of a batch, drawn: RGB bytes row by row.
+pub struct Picture {
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// `height * width * 3` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// What came of a try.
+#[derive(Default)]
+pub struct Tried {
+    /// The losses of each engine that has some, iteration by iteration.
+    pub losses: Vec<(NodeId, Vec<f64>)>,
+    /// What metrics said.
+    pub values: Vec<(String, f64)>,
+    /// The first batch, drawn.
+    pub pictures: Vec<Picture>,
+    /// Why there is no picture.
+    pub no_picture: Option<String>,
+    /// Time in which engines were at work.
+    pub at_work: Duration,
+}
+
+impl Rehearsal {
+    /// Builds a pipeline that has a plan; the folder of `options` is not used.
+    ///
+    /// # Errors
+    /// What cannot be built.
+    pub fn start(
+        mut loaded: Loaded,
+        source: PipelineSource,
+        options: RunOptions,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<Rehearsal> {
+        let plan = loaded.plan.take().context("the pipeline has errors")?;
+        let folder = tempfile::Builder::new().prefix("pipe-dev-").tempdir().context("no folder for the rehearsal")?;
+        let options = RunOptions { folder: folder.path().to_owned(), ..options };
+        let running = Running::start(&plan, loaded.catalog.clone(), &options, interrupt)?;
+        let reloader = Reloader::new(&running.graph, source, (plan, loaded.document), Arc::new(Inbox::default()), true);
+        Ok(Rehearsal { running, reloader, _folder: folder })
+    }
+
+    /// Takes an edited pipeline over. What did not change stays as it is built.
+    ///
+    /// # Errors
+    /// When the random generators do not answer.
+    pub fn apply(&self, edited: Loaded) -> Result<Report> {
+        pipe_native::generator::seed_all(self.running.context().seed)?;
+        Ok(self.reloader.apply(edited))
+    }
+
+    /// Makes some iterations of every engine that runs by itself, and one of every other that its events run; checkpoints are
+    /// left out. Then everything is as it was before, so the next try begins with the same weights and the same batches.
+    ///
+    /// # Errors
+    /// What a run would stumble over.
+    pub fn run(&self, iterations: u64) -> Result<Tried> {
+        let graph = &self.running.graph;
+        let run = &graph.run;
+        let plan = self.reloader.plan();
+        pipe_native::generator::seed_all(run.seed)?;
+        let before = remember(graph)?;
+        let result = try_out(graph, &plan, iterations);
+        for (id, instance, state) in &before {
+            instance.load_state(state).with_context(|| format!("putting {id} back"))?;
+        }
+        run.clock.set(Clock::default());
+        result
+    }
+}
+
+/// The states of all nodes, nothing shared with them.
+fn remember(graph: &Graph) -> Result<Vec<(NodeId, Instance, State)>> {
+    let nodes = graph.nodes.borrow();
+    let states = nodes.iter().map(|(id, instance)| {
+        let State { values, tensors } = instance.state()?;
+        let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+        Ok((id.clone(), instance.clone(), State { values, tensors }))
+    });
+    states.collect()
+}
+
+fn try_out(graph: &Graph, plan: &Plan, iterations: u64) -> Result<Tried> {
+    let observer = Rc::new(RefCell::new(Observer::default()));
+    observe(graph, plan, &observer)?;
+    for engine in graph.engines() {
+        let count = if plan.roots.contains(&engine.id) { iterations } else { 1 };
+        engine.set_limits(Limits { max_epochs: Some(1), max_iterations: Some(count), epoch_length: Some(count) });
+    }
+    let start = Instant::now();
+    for root in &plan.roots {
+        let Instance::Engine(engine) = graph.node(root)? else { continue };
+        if graph.drive(&engine)?.is_break() {
+            break;
+        }
+    }
+    let at_work = start.elapsed();
+    graph.run.flush()?;
+    let seen = std::mem::take(&mut *observer.borrow_mut());
+    Ok(Tried {
+        losses: seen.losses.into_iter().collect(),
+        values: seen.values,
+        pictures: seen.pictures,
+        no_picture: seen.no_picture,
+        at_work,
+    })
+}
+
+/// Listens to everything, and has the first batch of the first engine drawn.
+fn observe(graph: &Graph, plan: &Plan, observer: &Shared<Observer>) -> Result<()> {
+    let run = &graph.run;
+    let node = NodeId::new(Kind::Sink, "dev");
+    for former in run.unsubscribe_all() {
+        if former.node != node || plan.nodes.contains_key(&node) {
+            run.subscribe(former);
+        }
+    }
+    run.subscribe(Subscription { node, inputs: Vec::new(), sink: observer.clone() });
+    let mut events = event_table(&plan.event_edges, graph)?;
+    let saves = |id: &NodeId| {
+        let node = plan.nodes.get(id);
+        node.is_some_and(|node| node.descriptor.events.iter().any(|event| event.name == names::SAVED_CHECKPOINT))
+    };
+    events.wires.iter_mut().for_each(|wire| wire.targets.retain(|target| !saves(&target.node)));
+    if let Some(root) = plan.roots.first() {
+        let painter = Painter::new(graph, plan, root, observer.clone())?;
+        let handler: Shared<dyn Handler> = Rc::new(RefCell::new(painter));
+        let filter = Filter { once: vec![1], ..Filter::default() };
+        let target = Target { node: picture_node(), action: TargetAction::Call(handler) };
+        events.wires.push(Wire::new(vec![(root.clone(), names::ITERATION_COMPLETED.into())], filter, vec![target]));
+    }
+    *graph.events.borrow_mut() = Rc::new(events);
+    Ok(())
+}
+
+fn picture_node() -> NodeId {
+    NodeId::new(Kind::Handler, "dev-picture")
+}
+
+/// Collects what a try shows.
+#[derive(Default)]
+struct Observer {
+    losses: BTreeMap<NodeId, Vec<f64>>,
+    values: Vec<(String, f64)>,
+    pictures: Vec<Picture>,
+    no_picture: Option<String>,
+}
+
+impl Stateful for Observer {}
+
+impl Sink for Observer {
+    fn write(&mut self, record: &Record) -> Result<()> {
+        match &record.value {
+            RecordValue::Image { height, width, rgb } if record.node == picture_node() => {
+                self.pictures.push(Picture { height: *height, width: *width, rgb: rgb.clone() });
+            }
+            RecordValue::Scalar(value) if record.node.kind == Kind::Metric => {
+                self.values.push((record.tag.clone(), *value));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        if let Some((_, loss)) = progress.values.iter().find(|(name, _)| name == "loss") {
+            self.losses.entry(progress.engine.clone()).or_default().push(*loss);
+        }
+    }
+}
+
+/// Draws a batch with the handler that fits what is in it.
+struct Painter {
+    boxes: Shared<dyn Handler>,
+    classes: Shared<dyn Handler>,
+    observer: Shared<Observer>,
+}
+
+impl Painter {
+    fn new(graph: &Graph, plan: &Plan, engine: &NodeId, observer: Shared<Observer>) -> Result<Painter> {
+        let held = |node: &NodeId, kind: Kind| {
+            plan.data_edges.iter().find(|edge| edge.to == *node && edge.from.kind == kind).map(|edge| edge.from.clone())
+        };
+        let dataset = held(engine, Kind::Loader).and_then(|loader| held(&loader, Kind::Dataset));
+        let options = json!({ "dataset": dataset.map(|id| id.to_string()), "max_images": PICTURES });
+        let build = |name: &str| match build_extra(graph, &picture_node(), name, options.clone())? {
+            Instance::Handler(handler) => Ok(handler),
+            _ => bail!("{name} is not a handler"),
+        };
+        Ok(Painter { boxes: build("debug_images")?, classes: build("sample_images")?, observer })
+    }
+}
+
+impl Stateful for Painter {}
+
+impl Handler for Painter {
+    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
+        let has_boxes = ctx.step.is_some_and(|step| step.batch.get(fields::BOXES).is_some());
+        let painter = if has_boxes { &self.boxes } else { &self.classes };
+        // A batch that cannot be drawn says nothing against the pipeline.
+        let drawn = painter.borrow_mut().call(ctx);
+        self.observer.borrow_mut().no_picture = drawn.err().map(|error| format!("{error:#}"));
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! A run from its beginning to its end: build, resume, drive the engines, say how it ended.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use pipe_core::{
+    Clock, Engine, Instance, Kind, NodeId, RecordValue, RunContext, RunFolder, Subscription, Summary, now, record,
+};
+use pipe_plan::{Plan, PlanNode};
+use pipe_vocab::Catalog;
+
+use crate::graph::Graph;
+use crate::versions::{Entry, Versions};
+use crate::{build, checkpoint, plugins};
+
+/// What the command line says of a run, beyond the pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// `--device`, before the pipeline's own.
+    pub device: Option<String>,
+    /// A checkpoint to go on from.
+    pub resume: Option<PathBuf>,
+    /// No console output but errors.
+    pub quiet: bool,
+    /// The console speaks JSON.
+    pub json_log: bool,
+    /// The resolved pipeline, kept in the run's folder.
+    pub pipeline_text: String,
+    /// The folder that its relative paths start from.
+    pub pipeline_folder: PathBuf,
+    /// The command line, kept in `run.json`.
+    pub command: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every engine reached its end.
+    Done,
+    /// Ctrl-C; a checkpoint was written.
+    Interrupted,
+}
+
+/// What a resumed run was.
+struct Resumed {
+    /// Whether its former life had reached its end.
+    done: bool,
+}
+
+/// A built run.
+pub struct Running {
+    /// The built nodes, joined.
+    pub graph: Rc<Graph>,
+    /// What this life of the run goes on from.
+    resumed: Option<Resumed>,
+    started: Instant,
+    info: Map<String, Value>,
+}
+
+impl Running {
+    /// Opens the device and builds every node.
+    ///
+    /// # Errors
+    /// When the device is not there, a node cannot be built, or the checkpoint cannot be read.
+    pub fn start(
+        plan: &Plan,
+        catalog: Rc<Catalog>,
+        options: &RunOptions,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<Running> {
+        pipe_native::init()?;
+        let wanted = options.device.as_deref().unwrap_or(&plan.pipeline.device);
+        let (device, why) = pipe_native::choose_device(wanted)?;
+        if !options.quiet {
+            tracing::info!("{why}");
+        }
+        pipe_native::generator::seed_all(plan.pipeline.seed)?;
+        if plan.pipeline.deterministic {
+            pipe_native::numeric::set_deterministic(true, false)?;
+        }
+        let folder = RunFolder::open(&options.folder)?;
+        let resumed =
+            options.resume.as_ref().map(|_| Resumed { done: folder.read_info().get("status") == Some(&json!("done")) });
+        let info = start_info(&folder, plan, &catalog, options, &why);
+        folder.write_info(&info)?;
+        let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
+        let context = Rc::new(RunContext::new(device, precision, seed, folder, interrupt));
+        context.json_log.set(options.json_log);
+        let graph = Graph::new(context, catalog);
+        let running = Running { graph, resumed, started: Instant::now(), info };
+        running.assemble(plan, options).inspect_err(|error| running.note("failed", Some(format!("{error:#}"))))?;
+        Ok(running)
+    }
+
+    /// What everything running shares.
+    pub fn context(&self) -> &Rc<RunContext> {
+        &self.graph.run
+    }
+
+    fn assemble(&self, plan: &Plan, options: &RunOptions) -> Result<()> {
+        build::build(plan, &self.graph)?;
+        if !options.quiet && wants_console(plan) {
+            add_console(&self.graph)?;
+        }
+        if let Some(from) = &options.resume {
+            for said in checkpoint::load(&self.graph, from)? {
+                tracing::warn!("{said}");
+            }
+            let step = self.context().clock.get().step;
+            tracing::info!("going on from step {step} of {}", from.display());
+        }
+        self.keep_version(options)?;
+        for (node, report) in self.graph.dataset_reports() {
+            self.context().emit(&node, format!("{}/audit", node.name), RecordValue::Text(report))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the pipeline with which this life of the run begins.
+    fn keep_version(&self, options: &RunOptions) -> Result<()> {
+        if options.pipeline_text.is_empty() {
+            return Ok(());
+        }
+        let versions = Versions::of(self.context().folder.path());
+        let clock = self.context().clock.get();
+        let version = versions.keep(&options.pipeline_text, clock.step)?;
+        versions.log(&Entry::started(version, clock))
+    }
+
+    /// Runs every engine that no event runs, in the order of the file, and says how it ended.
+    ///
+    /// # Errors
+    /// The first engine's error, after sinks were told of it.
+    pub fn drive(&self) -> Result<Ending> {
+        let result = self.drive_engines();
+        let ended = self.graph.finish_handlers();
+        let (status, error) = status_of(&result, ended.as_ref().err());
+        let summary = Summary {
+            status: status.into(),
+            folder: self.context().folder.path().to_owned(),
+            elapsed: self.started.elapsed(),
+            values: self.context().values(),
+            checkpoint: self.context().last_checkpoint(),
+            error,
+        };
+        let told = self.context().finish(&summary);
+        // What the last handlers and sinks could not do is how the run ended, too.
+        let problem = match (ended, told) {
+            (Err(error), Ok(())) | (Ok(()), Err(error)) => Some(error),
+            (Err(error), Err(other)) => Some(error.context(format!("and {other:#}"))),
+            (Ok(()), Ok(())) => None,
+        };
+        let (status, error) = status_of(&result, problem.as_ref());
+        self.note(status, error);
+        match (result, problem) {
+            (Ok(ending), None) => Ok(ending),
+            (Ok(_), Some(problem)) => Err(problem),
+            (Err(error), Some(problem)) => {
+                tracing::error!("while the run ended: {problem:#}");
+                Err(error)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn drive_engines(&self) -> Result<Ending> {
+        let mut done = BTreeSet::new();
+        let mut before: Option<Rc<Engine>> = None;
+        // Asked anew each time: an edit may have added an engine.
+        let next = |done: &BTreeSet<NodeId>| self.graph.roots.borrow().iter().find(|id| !done.contains(*id)).cloned();
+        while let Some(root) = next(&done) {
+            done.insert(root.clone());
+            let Instance::Engine(engine) = self.graph.node(&root)? else { continue };
+            // Steps count on from one engine to the next, so that no two checkpoints have the same name.
+            if let Some(before) = before.replace(engine.clone()) {
+                let (base, ran) = (self.context().clock_base.get(), before.current());
+                self.context().clock_base.set(Clock { step: base.step + ran.iteration, epoch: base.epoch + ran.epoch });
+            }
+            if self.resumed.as_ref().is_some_and(|former| nothing_left(&engine, former)) {
+                let epochs = engine.current().epoch;
+                tracing::warn!("{root} had reached its end ({epochs} epochs); raise `max_epochs` to train on");
+                continue;
+            }
+            if self.graph.drive(&engine)?.is_break() {
+                let step = self.context().clock.get().step;
+                checkpoint::save(&self.graph, &format!("step_{step:06}"), &[])
+                    .context("interrupted, and the checkpoint could not be written")?;
+                return Ok(Ending::Interrupted);
+            }
+        }
+        Ok(Ending::Done)
+    }
+
+    /// Writes how the run ended into `run.json`; a disk that is full must not hide the error itself.
+    fn note(&self, status: &str, error: Option<String>) {
+        let mut info = self.info.clone();
+        info.insert("status".into(), json!(status));
+        info.insert("ended".into(), json!(now()));
+        info.insert("seconds".into(), json!(self.started.elapsed().as_secs_f64()));
+        info.insert("error".into(), json!(error));
+        info.insert(
+            "values".into(),
+            self.context().values().into_iter().map(|(k, v)| (k, record::number(v))).collect(),
+        );
+        if let Err(problem) = self.context().folder.write_info(&info) {
+            tracing::error!("run.json: {problem:#}");
+        }
+    }
+}
+
+/// The status of `run.json`, and the error.
+fn status_of(result: &Result<Ending>, problem: Option<&anyhow::Error>) -> (&'static str, Option<String>) {
+    match (result, problem) {
+        (Err(error), _) => ("failed", Some(format!("{error:#}"))),
+        (Ok(_), Some(problem)) => ("failed", Some(format!("{problem:#}"))),
+        (Ok(Ending::Done), None) => ("done", None),
+        (Ok(Ending::Interrupted), None) => ("interrupted", None),
+    }
+}
+
+/// Whether a resumed engine has nothing to do: no iteration is left, nor an event of its last one that was cut off.
+fn nothing_left(engine: &Engine, former: &Resumed) -> bool {
+    let (state, limits) = (engine.current(), engine.limits());
+    state.finished(limits) || former.done && state.last_epoch_done(limits)
+}
+
+/// Whether a pipeline has no console sink of its own.
+pub fn wants_console(plan: &Plan) -> bool {
+    let is_console = |node: &PlanNode| node.id.kind == Kind::Sink && node.descriptor.name == CONSOLE;
+    !plan.nodes.values().any(is_console)
+}
+
+/// A pipeline without a console sink still speaks to the one who started it.
+///
+/// # Errors
+/// When the console cannot be made.
+pub fn add_console(graph: &Graph) -> Result<()> {
+    let node = NodeId::new(Kind::Sink, CONSOLE);
+    if let Instance::Sink(sink) = build::build_extra(graph, &node, CONSOLE, json!({}))? {
+        graph.run.subscribe(Subscription { node, inputs: Vec::new(), sink });
+    }
+    Ok(())
+}
+
+/// The sink of pipelines that have no console of their own.
+const CONSOLE: &str = "console";
+
+fn start_info(
+    folder: &RunFolder,
+    plan: &Plan,
+    catalog: &Catalog,
+    options: &RunOptions,
+    device: &str,
+) -> Map<String, Value> {
+    let former = folder.read_info();
+    let mut info = Map::new();
+    let versions = pipe_native::version();
+    info.insert("format".into(), json!(1));
+    info.insert("status".into(), json!("running"));
+    info.insert("name".into(), json!(plan.pipeline.name));
+    info.insert("started".into(), json!(now()));
+    info.insert("device".into(), json!(device));
+    info.insert("seed".into(), json!(plan.pipeline.seed));
+    info.insert("command".into(), json!(options.command));
+    info.insert("resumed_from".into(), json!(options.resume.as_ref().map(|path| path.display().to_string())));
+    info.insert("pipeline_folder".into(), json!(options.pipeline_folder));
+    info.insert("process".into(), json!(std::process::id()));
+    let pipe = env!("CARGO_PKG_VERSION");
+    info.insert(
+        "versions".into(),
+        json!({
+            "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision,
+            "plugins": plugins::versions(catalog),
+        }),
+    );
+    info.insert("git".into(), git());
+    info.insert("machine".into(), machine());
+    if !former.is_empty() {
+        let mut earlier = former.get("earlier").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut last = former.clone();
+        last.shift_remove("earlier");
+        earlier.push(Value::Object(last));
+        info.insert("earlier".into(), Value::Array(earlier));
+    }
+    info
+}
+
+fn git() -> Value {
+    let ask = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = ask(&["rev-parse", "HEAD"]) else { return Value::Null };
+    let dirty = ask(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    json!({ "commit": commit, "branch": ask(&["rev-parse", "--abbrev-ref", "HEAD"]), "dirty": dirty })
+}
+
+fn machine() -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let processor = read("/proc/cpuinfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    json!({ "host": read("/proc/sys/kernel/hostname"), "cores": cores, "processor": processor, "os": std::env::consts::OS })
+}

@@ -1,0 +1,47 @@
+//! Vision models and the functions on boxes and masks that they are made of, equal to torchvision's in names and numbers.
+//!
+//! Boxes are `[N, 4]` float tensors of `x1, y1, x2, y2` in pixels; sizes are `(height, width)` in pixels.
+//!
+//! - [`nn`]: layers and parameters by name; [`weights`]: weight files
+//! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`ops`];
+//! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
+//! - detection: [`transform`] (images in, detections out), [`rpn`] and [`proposals`], [`pooler`], [`box_head`],
+//!   [`mask_head`], [`roi_heads`] with its [`samples`];
+//! - models: [`detector`] (what both share), [`faster_rcnn`], [`mask_rcnn`], their [`options`], [`checkpoint`] (loading
+//!   torchvision's files, old ones too).
+
+pub mod anchors;
+pub mod backbone;
+pub mod box_head;
+pub mod boxes;
+pub mod checkpoint;
+pub mod coder;
+pub mod conv_block;
+pub mod detector;
+pub mod faster_rcnn;
+pub mod fpn;
+pub mod mask_head;
+pub mod mask_rcnn;
+pub mod masks;
+pub mod matcher;
+pub mod nn;
+pub mod ops;
+pub mod options;
+pub mod pooler;
+pub mod proposals;
+pub mod resnet;
+pub mod roi_heads;
+pub mod rpn;
+pub mod sampler;
+pub mod samples;
+pub mod transform;
+pub mod weights;
+
+pub use detector::{Detections, Target};
+pub use faster_rcnn::FasterRcnn;
+pub use mask_rcnn::MaskRcnn;
+pub use options::{BackboneOptions, FasterRcnnOptions, MaskRcnnOptions};
+pub use resnet::{ResNet, ResNetKind};
+
+/// Height and width in pixels.
+pub type ImageSize = (i64, i64);

@@ -1,0 +1,186 @@
+//! The region proposal network: Ren et al., "Faster R-CNN" (2015), section 3.1.
+
+use anyhow::Result;
+use tch::{Reduction, Tensor};
+
+use super::anchors::AnchorGenerator;
+use super::boxes::{at_least_float, iou};
+use super::coder::BoxCoder;
+use super::conv_block::ConvBlock;
+use super::detector::Target;
+use super::matcher::{BETWEEN, Matcher};
+use super::options::FasterRcnnOptions;
+use super::proposals::{AnchorOutputs, ProposalFilter};
+use super::sampler::BalancedSampler;
+use super::transform::ImageBatch;
+use crate::nn::{Conv2d, Conv2dOptions, Scope, init};
+
+/// Where the smooth L1 loss turns from square to linear, here and in the box head.
+pub(super) const SMOOTH_L1_BETA: f64 = 1.0 / 9.0;
+
+/// `RPNHead`: for every anchor of a place, how much of an object it is and how its box is off.
+#[derive(Debug)]
+pub struct RpnHead {
+    conv: Vec<ConvBlock>,
+    cls_logits: Conv2d,
+    bbox_pred: Conv2d,
+}
+
+impl RpnHead {
+    /// For maps of `channels` channels and `anchors` anchors a place.
+    ///
+    /// # Errors
+    /// A size is not positive, or the names are taken.
+    pub fn new(scope: &Scope, channels: i64, anchors: i64, depth: usize) -> Result<Self> {
+        let conv = (0..depth)
+            .map(|index| ConvBlock::new(&scope.sub("conv").sub(index), (channels, channels), (3, 1), None, true))
+            .collect::<Result<Vec<_>>>()?;
+        let cls_logits = Conv2d::new(&scope.sub("cls_logits"), channels, anchors, Conv2dOptions::default())?;
+        let bbox_pred = Conv2d::new(&scope.sub("bbox_pred"), channels, anchors * 4, Conv2dOptions::default())?;
+        conv.iter().try_for_each(ConvBlock::init_rpn)?;
+        for output in [&cls_logits, &bbox_pred] {
+            init::normal(&output.weight, 0.01)?;
+            output.bias.iter().try_for_each(|bias| init::constant(bias, 0.0))?;
+        }
+        Ok(Self { conv, cls_logits, bbox_pred })
+    }
+
+    /// Outputs for all anchors of all maps `[N, C, H, W]`, in the order of [`AnchorGenerator::anchors`].
+    ///
+    /// # Errors
+    /// A map has other channels, or memory is short.
+    pub fn forward(&self, maps: &[Tensor]) -> Result<AnchorOutputs> {
+        let (mut objectness, mut offsets, mut per_level) = (Vec::new(), Vec::new(), Vec::new());
+        for map in maps {
+            let hidden = self.conv.iter().try_fold(map.shallow_clone(), |out, conv| conv.forward(&out, false))?;
+            let logits = self.cls_logits.forward(&hidden)?;
+            let (count, anchors, height, width) = logits.size4()?;
+            let boxes = self.bbox_pred.forward(&hidden)?.f_view([count, anchors, 4, height, width])?;
+            objectness.push(logits.f_permute([0, 2, 3, 1])?.f_reshape([count, -1])?);
+            offsets.push(boxes.f_permute([0, 3, 4, 1, 2])?.f_reshape([count, -1, 4])?);
+            per_level.push(anchors * height * width);
+        }
+        Ok(AnchorOutputs {
+            objectness: Tensor::f_cat(&objectness, 1)?,
+            offsets: Tensor::f_cat(&offsets, 1)?,
+            per_level,
+        })
+    }
+}
+
+/// `RegionProposalNetwork`.
+#[derive(Debug)]
+pub struct RegionProposals {
+    head: RpnHead,
+    anchors: AnchorGenerator,
+    coder: BoxCoder,
+    matcher: Matcher,
+    sampler: BalancedSampler,
+    train: ProposalFilter,
+    test: ProposalFilter,
+}
+
+impl RegionProposals {
+    /// Makes the head's parameters under `scope`.
+    ///
+    /// # Errors
+    /// The anchors are ill set, or the names are taken.
+    pub fn new(scope: &Scope, channels: i64, options: &FasterRcnnOptions) -> Result<Self> {
+        let o = options;
+        let anchors = AnchorGenerator::new(&o.anchor_sizes, &o.aspect_ratios)?;
+        let head = RpnHead::new(&scope.sub("head"), channels, anchors.per_place(), o.rpn_conv_depth)?;
+        let filter = |pre_nms_top_n, post_nms_top_n| ProposalFilter {
+            pre_nms_top_n,
+            post_nms_top_n,
+            nms_thresh: o.rpn_nms_thresh,
+            score_thresh: o.rpn_score_thresh,
+        };
+        Ok(Self {
+            head,
+            anchors,
+            coder: BoxCoder::new([1.0; 4]),
+            matcher: Matcher { high: o.rpn_fg_iou_thresh, low: o.rpn_bg_iou_thresh, allow_low_quality: true },
+            sampler: BalancedSampler {
+                batch_size_per_image: o.rpn_batch_size_per_image,
+                positive_fraction: o.rpn_positive_fraction,
+            },
+            train: filter(o.rpn_pre_nms_top_n_train, o.rpn_post_nms_top_n_train),
+            test: filter(o.rpn_pre_nms_top_n_test, o.rpn_post_nms_top_n_test),
+        })
+    }
+
+    /// Levels of the pyramid it has anchors for.
+    pub fn levels(&self) -> usize {
+        self.anchors.levels()
+    }
+
+    /// Proposals `[K, 4]` for each image. `maps`: the pyramid of the batch.
+    ///
+    /// # Errors
+    /// The maps are not as many as the levels, or memory is short.
+    pub fn propose(&self, batch: &ImageBatch, maps: &[Tensor]) -> Result<Vec<Tensor>> {
+        let anchors = self.anchors_for(batch, maps)?;
+        self.test.proposals(&self.head.forward(maps)?, &anchors, &batch.sizes, &self.coder)
+    }
+
+    /// Proposals `[K, 4]` for each image, and the losses `loss_objectness` and `loss_rpn_box_reg`.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub fn train(&self, batch: &ImageBatch, maps: &[Tensor], targets: &[Target]) -> Result<(Vec<Tensor>, [Tensor; 2])> {
+        let anchors = self.anchors_for(batch, maps)?;
+        let outputs = self.head.forward(maps)?;
+        let proposals = self.train.proposals(&outputs, &anchors, &batch.sizes, &self.coder)?;
+        Ok((proposals, self.losses(&outputs, &anchors, targets)?))
+    }
+
+    fn anchors_for(&self, batch: &ImageBatch, maps: &[Tensor]) -> Result<Tensor> {
+        let (_, _, height, width) = batch.tensors.size4()?;
+        self.anchors.anchors((height, width), maps)
+    }
+
+    fn losses(&self, outputs: &AnchorOutputs, anchors: &Tensor, targets: &[Target]) -> Result<[Tensor; 2]> {
+        let count = anchors.size()[0];
+        let (mut positive, mut negative) = (Vec::new(), Vec::new());
+        let (mut wanted_offsets, mut wanted) = (Vec::new(), Vec::new());
+        for (image, target) in targets.iter().enumerate() {
+            let first = image as i64 * count;
+            let (labels, matched) = self.assign(anchors, target)?;
+            let (foreground, background) = self.sampler.sample(&labels)?;
+            if let Some(matched) = matched {
+                // Offsets are encoded for the sampled foreground alone; no other enters the loss.
+                let truth = target.boxes.f_index_select(0, &matched.f_index_select(0, &foreground)?)?;
+                wanted_offsets.push(self.coder.encode(&truth, &anchors.f_index_select(0, &foreground)?)?);
+            }
+            wanted.push(foreground.size()[0]);
+            positive.push(foreground + first);
+            negative.push(background + first);
+        }
+        let positive = Tensor::f_cat(&positive, 0)?;
+        let sampled = Tensor::f_cat(&[&positive, &Tensor::f_cat(&negative, 0)?], 0)?;
+        let logits = at_least_float(&outputs.objectness.f_reshape([-1])?.f_index_select(0, &sampled)?)?;
+        let labels = logits.f_zeros_like()?;
+        let _ = labels.f_narrow(0, 0, wanted.iter().sum())?.f_fill_(1.0)?;
+        let objectness = logits.f_binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Mean)?;
+        let offsets = at_least_float(&outputs.offsets.f_reshape([-1, 4])?.f_index_select(0, &positive)?)?;
+        let wanted_offsets = match wanted_offsets.is_empty() {
+            true => offsets.f_zeros_like()?,
+            false => Tensor::f_cat(&wanted_offsets, 0)?,
+        };
+        let boxes = offsets.f_smooth_l1_loss(&wanted_offsets, Reduction::Sum, SMOOTH_L1_BETA)?;
+        Ok([objectness, boxes / sampled.size()[0] as f64])
+    }
+
+    /// For each anchor 1 (foreground), 0 (background) or −1 (neither), `[A]`, and the ground truth it belongs to, i64 `[A]`,
+    /// where the image has any.
+    fn assign(&self, anchors: &Tensor, target: &Target) -> Result<(Tensor, Option<Tensor>)> {
+        if target.boxes.size()[0] == 0 {
+            let none = Tensor::f_zeros([anchors.size()[0]], (tch::Kind::Int64, anchors.device()))?;
+            return Ok((none, None));
+        }
+        let matches = self.matcher.matches(&iou(&target.boxes, anchors)?)?;
+        let labels = matches.f_ge(0)?.f_to_kind(tch::Kind::Int64)?;
+        let labels = labels.f_masked_fill(&matches.f_eq(BETWEEN)?, -1)?;
+        Ok((labels, Some(matches.f_clamp_min(0)?)))
+    }
+}

@@ -1,0 +1,39 @@
+//! The words that all of `pipe` shares. No tensors, no TOML, no device.
+//!
+//! - [`kind`]: kinds of nodes, names of nodes; [`value_ref`]: names of measured values
+//! - [`config`], [`contract`]: what a component says of itself before anything is built
+//! - [`descriptor`], [`catalog`]: registered components, and all that there are
+//! - [`reload`]: what a changed option means to a run that goes on
+//! - [`event`]: events of engines, and on which of their occurrences targets run
+//! - [`record`]: what is measured
+//! - [`path_value`], [`secret`], [`units`]: options with a syntax of their own
+//! - [`atomic`]: files that are whole or absent
+
+pub mod atomic;
+pub mod catalog;
+pub mod config;
+pub mod contract;
+pub mod descriptor;
+pub mod event;
+pub mod kind;
+pub mod path_value;
+pub mod precision;
+pub mod record;
+pub mod reload;
+pub mod secret;
+pub mod units;
+pub mod value_ref;
+
+pub use catalog::Catalog;
+pub use config::{Config, ConfigError, Problem, Problems, schema_of};
+pub use contract::{Contract, Event, FieldSet, Property, PropertyType};
+pub use descriptor::{Checked, Descriptor, PluginInfo};
+pub use event::Filter;
+pub use kind::{Kind, NodeId};
+pub use path_value::PathValue;
+pub use precision::Precision;
+pub use record::{Progress, Record, RecordValue, Summary};
+pub use reload::Reload;
+pub use secret::Secret;
+pub use units::{Duration, Size2d};
+pub use value_ref::ValueRef;

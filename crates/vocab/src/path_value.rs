@@ -1,0 +1,56 @@
+//! Paths in options.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// A path in a component's configuration: a file, a folder, or `builtin:NAME`.
+///
+/// Relative to what? To the folder of the file in which the string stands. A string that starts with `${name}` counts
+/// from the file in which the variable stands, so a parent's `root = "${data}/train"` moves with the `data` of the child.
+/// What is typed into the shell (`--set`, values of the environment) counts from the working directory. `~` is the
+/// home folder.
+///
+/// A component does not resolve anything: it has a field of this type, whose schema says `"format": "path"`, and the
+/// plan resolves what stands in it before the configuration is read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PathValue(String);
+
+impl PathValue {
+    /// A path as text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `NAME` of `builtin:NAME`.
+    pub fn builtin(&self) -> Option<&str> {
+        self.0.strip_prefix("builtin:")
+    }
+
+    /// The path on disk; `None` for `builtin:NAME`.
+    pub fn path(&self) -> Option<&Path> {
+        self.builtin().is_none().then(|| Path::new(&self.0))
+    }
+}
+
+impl JsonSchema for PathValue {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PathValue".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "path" })
+    }
+}

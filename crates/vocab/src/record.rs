@@ -1,0 +1,159 @@
+//! Records: what a run measures, on its way to sinks.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kind::NodeId;
+
+/// Something measured.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its name, grouped by `/`.
+    pub tag: String,
+    /// What was measured.
+    pub value: RecordValue,
+    /// Iterations of the outermost engine so far.
+    pub step: u64,
+    /// The outermost engine's epoch, counted from 1; 0 before the first.
+    pub epoch: u64,
+    /// The node that measured it.
+    pub node: NodeId,
+    /// Seconds since 1970.
+    pub time: f64,
+}
+
+/// The kinds of records.
+#[derive(Debug, Clone)]
+pub enum RecordValue {
+    /// A number.
+    Scalar(f64),
+    /// A picture, RGB bytes row by row.
+    Image {
+        /// Height in pixels.
+        height: usize,
+        /// Width in pixels.
+        width: usize,
+        /// `height * width * 3` bytes.
+        rgb: Vec<u8>,
+    },
+    /// Markdown.
+    Text(String),
+    /// Values whose distribution is of interest.
+    Histogram(Vec<f32>),
+    /// The settings of the run, with the names of the values it is judged by.
+    HParams {
+        /// Setting and value.
+        settings: Vec<(String, Value)>,
+        /// Tags of scalars.
+        metrics: Vec<String>,
+    },
+    /// A file that was written.
+    Artifact(PathBuf),
+}
+
+impl RecordValue {
+    /// The kind's name in `records.jsonl`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            RecordValue::Scalar(_) => "scalar",
+            RecordValue::Image { .. } => "image",
+            RecordValue::Text(_) => "text",
+            RecordValue::Histogram(_) => "histogram",
+            RecordValue::HParams { .. } => "hparams",
+            RecordValue::Artifact(_) => "artifact",
+        }
+    }
+}
+
+impl Record {
+    /// The record as one line of `records.jsonl`. Pictures and histograms are told by size and range; JSON has no NaN and
+    /// no infinity, so those become texts.
+    pub fn to_json(&self) -> Value {
+        let value = match &self.value {
+            RecordValue::Scalar(value) => number(*value),
+            RecordValue::Image { height, width, .. } => json!({ "height": height, "width": width }),
+            RecordValue::Text(text) => json!(text),
+            RecordValue::Histogram(values) => {
+                let (min, max) =
+                    values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &v| (a.min(v), b.max(v)));
+                let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
+                json!({ "count": values.len(), "min": number(min.into()), "max": number(max.into()), "mean": number(mean) })
+            }
+            RecordValue::HParams { settings, metrics } => {
+                let settings: serde_json::Map<String, Value> = settings.iter().cloned().collect();
+                json!({ "settings": settings, "metrics": metrics })
+            }
+            RecordValue::Artifact(path) => json!(path.display().to_string()),
+        };
+        json!({
+            "kind": self.value.kind(), "tag": self.tag, "value": value, "step": self.step, "epoch": self.epoch,
+            "node": self.node.to_string(), "time": self.time,
+        })
+    }
+}
+
+/// A number as JSON: non-finite ones as `"NaN"`, `"Infinity"`, `"-Infinity"`.
+pub fn number(value: f64) -> Value {
+    if value.is_nan() {
+        json!("NaN")
+    } else if value.is_infinite() {
+        json!(if value > 0.0 { "Infinity" } else { "-Infinity" })
+    } else {
+        json!(value)
+    }
+}
+
+/// A number that [`number`] wrote; `None` for anything else.
+pub fn read_number(value: &Value) -> Option<f64> {
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        Some(_) => None,
+        None => value.as_f64(),
+    }
+}
+
+/// Where an engine stands, told to sinks after every iteration.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// The engine.
+    pub engine: NodeId,
+    /// Whether no other engine runs this one.
+    pub outermost: bool,
+    /// Its epoch, counted from 1.
+    pub epoch: u64,
+    /// How many epochs it will run, when known.
+    pub max_epochs: Option<u64>,
+    /// Iterations done in this epoch.
+    pub epoch_iteration: u64,
+    /// Iterations in an epoch, when known.
+    pub epoch_length: Option<u64>,
+    /// Iterations done in all.
+    pub iteration: u64,
+    /// How many iterations it will run in all, when known.
+    pub max_iterations: Option<u64>,
+    /// Samples in this iteration.
+    pub samples: u64,
+    /// Values worth showing beside the bar: the loss, the learning rate.
+    pub values: Vec<(String, f64)>,
+}
+
+/// How a run ended, for sinks and the console.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// `done`, `failed` or `interrupted`.
+    pub status: String,
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// Time from start to end.
+    pub elapsed: Duration,
+    /// The last value of every metric.
+    pub values: Vec<(String, f64)>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<PathBuf>,
+    /// The error, when it failed.
+    pub error: Option<String>,
+}

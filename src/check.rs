@@ -1,0 +1,47 @@
+//! `pipe check FILE`.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Format, Status, rehearse};
+use crate::source::{PipelineArgs, tell};
+
+/// Arguments of `pipe check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Also build everything and run one batch of every engine, one evaluation and one checkpoint.
+    #[arg(long)]
+    rehearse: bool,
+    /// Where the rehearsal runs, before the pipeline's own device.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// How findings are printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Finds every mistake in a pipeline.
+///
+/// # Errors
+/// What stops a rehearsal.
+pub fn check(args: &CheckArgs) -> Result<Status> {
+    let loaded = args.pipeline.load();
+    tracing::debug!("read and checked in {:.2} ms", loaded.elapsed.as_secs_f64() * 1e3);
+    tell(&loaded, args.format)?;
+    let Some(plan) = &loaded.plan else { return Ok(Status::Wrong) };
+    if args.rehearse {
+        rehearse::rehearse(plan, loaded.catalog.clone(), args.device.as_deref())?;
+    }
+    if args.format == Format::Text {
+        let milliseconds = loaded.elapsed.as_secs_f64() * 1e3;
+        let what = if args.rehearse { "right, and its rehearsal went through" } else { "right" };
+        let (nodes, events) = (plan.nodes.len(), plan.event_edges.len());
+        super::print(&format!(
+            "{} is {what}: {nodes} nodes, {events} event edges, checked in {milliseconds:.1} ms\n",
+            args.pipeline.file.display()
+        ))?;
+    }
+    Ok(Status::Done)
+}

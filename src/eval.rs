@@ -1,0 +1,70 @@
+//! `pipe eval FILE --weights W`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use pipe_run::running::add_console;
+use serde_json::Value;
+
+use super::partial::{Partial, choose, load_weights, port_of, read_weights};
+use super::run::interrupt_flag;
+use super::{Format, Status};
+use crate::source::{PipelineArgs, plan_or_tell};
+use pipe_components::engine::evaluate::EvaluateConfig;
+use pipe_core::record::number;
+use pipe_core::{Config, Instance, Kind};
+
+/// Arguments of `pipe eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Weights: a `.safetensors` or `.pth` file, a checkpoint's folder or a run's.
+    #[arg(long, value_name = "PATH")]
+    weights: PathBuf,
+    /// Which evaluation, where the pipeline has several.
+    #[arg(long, value_name = "NAME")]
+    engine: Option<String>,
+    /// Where the model runs, before the pipeline's own device.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// How the values are printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Runs an evaluation alone; values go to standard output.
+///
+/// # Errors
+/// What stops the evaluation.
+pub fn eval(args: &EvalArgs) -> Result<Status> {
+    let loaded = args.pipeline.load();
+    let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
+    let is_evaluation = |node: &pipe_plan::PlanNode| node.descriptor.name == EvaluateConfig::TYPE;
+    let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_evaluation, "engine of type `evaluate`")?;
+    let model = port_of(plan, id, Kind::Model).with_context(|| format!("{id} has no model"))?;
+    let tensors = read_weights(&args.weights, model)?;
+    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt_flag(false)?)?;
+    let Instance::Engine(engine) = partial.build(plan, id)? else { bail!("{id} is not an engine") };
+    load_weights(&partial.graph, model, tensors)?;
+    if args.format == Format::Text {
+        add_console(&partial.graph)?;
+    }
+    if partial.graph.drive(&engine)?.is_break() {
+        return Ok(Status::Interrupted);
+    }
+    partial.context().flush()?;
+    let values = partial.context().values();
+    super::print(&match args.format {
+        Format::Text => {
+            let width = values.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+            values.iter().map(|(name, value)| format!("{name:width$}  {value:.4}\n")).collect()
+        }
+        Format::Json => {
+            let values: serde_json::Map<String, Value> =
+                values.into_iter().map(|(name, value)| (name, number(value))).collect();
+            serde_json::to_string_pretty(&values)? + "\n"
+        }
+    })
+}

@@ -1,0 +1,141 @@
+//! What `pipe eval` and `pipe predict` share: a part of a pipeline, built without a run of its own, and weights for it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, bail};
+use pipe_core::{Instance, Kind, NodeId, RunContext, RunFolder, State};
+use pipe_plan::{Plan, PlanNode};
+use pipe_run::build::build_into;
+use pipe_run::{Graph, checkpoint};
+use pipe_vision::nn::StateDict;
+use pipe_vision::weights;
+use pipe_vocab::Catalog;
+use tempfile::TempDir;
+
+/// Some of a pipeline's nodes. What they write goes into a folder that is removed at the end.
+pub struct Partial {
+    /// The nodes.
+    pub graph: Rc<Graph>,
+    _folder: TempDir,
+}
+
+impl Partial {
+    /// Opens the device that is asked for, else the pipeline's own.
+    ///
+    /// # Errors
+    /// When the device is not there, or no temporary folder can be made.
+    pub fn open(
+        plan: &Plan,
+        catalog: Rc<Catalog>,
+        device: Option<&str>,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<Partial> {
+        pipe_native::init()?;
+        let (device, why) = pipe_native::choose_device(device.unwrap_or(&plan.pipeline.device))?;
+        tracing::info!("{why}");
+        pipe_native::generator::seed_all(plan.pipeline.seed)?;
+        let folder = tempfile::Builder::new().prefix("pipe-").tempdir().context("no folder for what nodes write")?;
+        let run_folder = RunFolder::open(folder.path())?;
+        let context = RunContext::new(device, plan.pipeline.precision, plan.pipeline.seed, run_folder, interrupt);
+        Ok(Partial { graph: Graph::new(Rc::new(context), catalog), _folder: folder })
+    }
+
+    /// What the nodes share.
+    pub fn context(&self) -> &RunContext {
+        &self.graph.run
+    }
+
+    /// Builds a node and all that it needs. Models are not filled from the files that the pipeline names, which need not be
+    /// there: the weights of the command line replace them.
+    ///
+    /// # Errors
+    /// The first node that cannot be built: which, and why.
+    pub fn build(&self, plan: &Plan, node: &NodeId) -> Result<Instance> {
+        let needed = needed(plan, node);
+        for id in plan.order.iter().filter(|id| needed.contains(id)) {
+            if self.graph.node(id).is_ok() {
+                continue;
+            }
+            let plan_node = plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order only"))?;
+            build_into(plan, plan_node, &self.graph, false)?;
+        }
+        self.graph.node(node)
+    }
+}
+
+/// A node and every node that fills its ports or options, and theirs.
+fn needed<'p>(plan: &'p Plan, node: &'p NodeId) -> BTreeSet<&'p NodeId> {
+    let mut needed = BTreeSet::new();
+    let mut open = vec![node];
+    while let Some(id) = open.pop() {
+        if needed.insert(id) {
+            open.extend(plan.data_edges.iter().filter(|edge| edge.to == *id).map(|edge| &edge.from));
+            open.extend(plan.property_edges.iter().filter(|edge| edge.to == *id).map(|edge| &edge.from));
+        }
+    }
+    needed
+}
+
+/// The node that a command works on: the one named, else the only one that fits.
+///
+/// # Errors
+/// When there is none, or several and none is named.
+pub fn choose<'p>(
+    plan: &'p Plan,
+    kind: Kind,
+    named: Option<&str>,
+    fits: impl Fn(&PlanNode) -> bool,
+    what: &str,
+) -> Result<&'p NodeId> {
+    let fitting: Vec<&NodeId> =
+        plan.nodes.values().filter(|node| node.id.kind == kind && fits(node)).map(|node| &node.id).collect();
+    let names = || fitting.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
+    match (named, fitting.as_slice()) {
+        (_, []) => bail!("the pipeline has no {what}"),
+        (None, [only]) => Ok(only),
+        (None, _) => bail!("the pipeline has several of {what}: {}; name one with --{kind}", names()),
+        (Some(name), all) => {
+            let same = |id: &&&NodeId| id.name == name || id.to_string() == name;
+            all.iter()
+                .find(same)
+                .copied()
+                .with_context(|| format!("`{name}` is no {what} of the pipeline; there is {}", names()))
+        }
+    }
+}
+
+/// The model that an engine runs, or the loader that it reads: what fills its port of that kind.
+pub fn port_of<'p>(plan: &'p Plan, node: &NodeId, kind: Kind) -> Option<&'p NodeId> {
+    plan.data_edges.iter().find(|edge| edge.to == *node && edge.from.kind == kind).map(|edge| &edge.from)
+}
+
+/// Reads weights for a model: a file, a checkpoint's folder, or a run's folder, of which the newest checkpoint is taken.
+///
+/// # Errors
+/// When there is none for this model, or it cannot be read.
+pub fn read_weights(path: &Path, model: &NodeId) -> Result<StateDict> {
+    let file = if path.is_dir() {
+        let name = checkpoint::model_file(model);
+        let folder = if path.join(&name).exists() { Some(path.to_owned()) } else { checkpoint::latest(path) };
+        let folder = folder.with_context(|| format!("{} holds neither {name} nor checkpoints", path.display()))?;
+        folder.join(name)
+    } else {
+        path.to_owned()
+    };
+    tracing::info!("{model}: weights of {}", file.display());
+    Ok(weights::read(&file)?.tensors)
+}
+
+/// Fills a model with weights, all of which must fit.
+///
+/// # Errors
+/// What does not fit.
+pub fn load_weights(graph: &Graph, model: &NodeId, tensors: StateDict) -> Result<()> {
+    let Instance::Model(built) = graph.node(model)? else { bail!("{model} is not a model") };
+    let state = State { tensors, ..State::default() };
+    built.borrow_mut().load_state(&state).with_context(|| format!("the weights do not fit {model}"))
+}

@@ -1,0 +1,53 @@
+//! `pipe plugin list [FILE]`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::source::{PipelineArgs, tell};
+use crate::{Format, Status};
+use pipe_run::plugins;
+
+/// Arguments of `pipe plugin list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// A pipeline whose plugins are loaded and listed too.
+    file: Option<PathBuf>,
+    /// How they are printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Lists plugins: name, version, where from, components.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn list(args: &ListArgs) -> Result<Status> {
+    let mut status = Status::Done;
+    let mut catalog = plugins::catalog().clone();
+    if let Some(file) = &args.file {
+        let loaded = PipelineArgs { file: file.clone(), profile: None, sets: Vec::new() }.load();
+        if loaded.diagnostics.has_errors() {
+            tell(&loaded, Format::Text)?;
+            status = Status::Wrong;
+        }
+        catalog = (*loaded.catalog).clone();
+    }
+    let all = plugins::all(&catalog);
+    if args.format == Format::Json {
+        crate::print(&(serde_json::to_string_pretty(&all)? + "\n"))?;
+        return Ok(status);
+    }
+    let mut text = String::new();
+    for plugin in all {
+        let library = plugin.library.map_or_else(|| "compiled in".into(), |path| path.display().to_string());
+        let _ = writeln!(text, "{} {}  {library}", plugin.name, plugin.version);
+        plugin.components.iter().for_each(|component| {
+            let _ = writeln!(text, "  {component}");
+        });
+    }
+    crate::print(&text)?;
+    Ok(status)
+}

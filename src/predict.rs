@@ -1,0 +1,357 @@
+//! `pipe predict FILE --weights W --images PATH…`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde_json::{Value, json};
+use tch::{Device, Tensor};
+
+use super::partial::{Partial, choose, load_weights, port_of, read_weights};
+use super::run::interrupt_flag;
+use super::{Format, Status};
+use crate::source::{PipelineArgs, plan_or_tell};
+use pipe_coco::eval::Detection;
+use pipe_components::detections;
+use pipe_components::engine::evaluate::EvaluateConfig;
+use pipe_core::{Config, Instance, Kind, Model, NodeId, RunContext, Shared, Transform};
+use pipe_data::batch::Detections;
+use pipe_data::decode::{is_image_file, read_image};
+use pipe_data::random::{Purpose, stream};
+use pipe_data::{BatchField, Field, Image, Pixels, Sample, collate, fields};
+use pipe_draw::{DrawOptions, Instance as Shown, MaskRef, RgbImage, draw_instances};
+use pipe_plan::{Plan, PlanNode};
+use pipe_vision::checkpoint::num_classes;
+use pipe_vision::nn::StateDict;
+use pipe_vision::weights;
+
+/// Score from which detections are drawn when `--threshold` does not say.
+const DRAWN_FROM: f64 = 0.5;
+
+/// Arguments of `pipe predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Weights: a `.safetensors` or `.pth` file, a checkpoint's folder or a run's.
+    #[arg(long, value_name = "PATH")]
+    weights: PathBuf,
+    /// Pictures, or folders of them.
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    images: Vec<PathBuf>,
+    /// The results file, in COCO's format.
+    #[arg(long, value_name = "OUT.json")]
+    out: PathBuf,
+    /// Draw what was found into this folder.
+    #[arg(long, value_name = "DIR")]
+    draw: Option<PathBuf>,
+    /// Also write what the model said, whole: for each picture a safetensors file in this folder with `boxes` (`[N, 4]` xyxy),
+    /// `labels`, `scores` and `masks` (`[N, 1, H, W]` probabilities), in pixels of the picture as the model was given it.
+    #[arg(long, value_name = "DIR")]
+    raw: Option<PathBuf>,
+    /// Leave out detections with a lower score. Without it the file holds all, and those from 0.5 on are drawn.
+    #[arg(long, value_name = "SCORE")]
+    threshold: Option<f64>,
+    /// Pictures the model sees at once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    batch_size: u64,
+    /// Which model, where the pipeline has several.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Where the model runs, before the pipeline's own device.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// How the summary is printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Finds objects in pictures and writes them down.
+///
+/// # Errors
+/// A picture, the weights or the pipeline's model is not as it should be, or a file cannot be written.
+pub fn predict(args: &PredictArgs) -> Result<Status> {
+    let mut loaded = args.pipeline.load();
+    if plan_or_tell(&loaded)?.is_none() {
+        return Ok(Status::Wrong);
+    }
+    let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
+    let pictures = pictures(&args.images)?;
+    let interrupt = interrupt_flag(false)?;
+    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt)?;
+    let predictor = Predictor::build(plan, &partial, args)?;
+    for folder in [&args.draw, &args.raw].into_iter().flatten() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let start = Instant::now();
+    let mut results: Vec<Value> = Vec::new();
+    for (done, pictures) in pictures.chunks(args.batch_size as usize).enumerate() {
+        if partial.context().interrupted() {
+            return Ok(Status::Interrupted);
+        }
+        let read: Vec<Image> = pictures.iter().map(|p| read_image(&p.path, false)).collect::<Result<_>>()?;
+        let found = predictor.run(pictures, &read, done as u64, args.raw.as_deref())?;
+        for ((picture, image), found) in pictures.iter().zip(&read).zip(found) {
+            let kept = found.into_iter().filter(|found| found.score >= args.threshold.unwrap_or(0.0));
+            let kept: Vec<Detection> = kept.collect();
+            if let Some(folder) = &args.draw {
+                draw(folder, picture, image, &kept, args.threshold.unwrap_or(DRAWN_FROM), &predictor.names)?;
+            }
+            results.extend(kept.iter().map(|found| entry(picture, found)));
+        }
+        tracing::debug!("{} pictures done", (done + 1) * args.batch_size as usize);
+    }
+    pipe_vocab::atomic::write(&args.out, &serde_json::to_vec(&results)?)?;
+    let seconds = start.elapsed().as_secs_f64();
+    super::print(&match args.format {
+        Format::Text => format!(
+            "{} detections in {} pictures, {:.1} pictures a second: {}\n",
+            results.len(),
+            pictures.len(),
+            pictures.len() as f64 / seconds.max(1e-9),
+            args.out.display()
+        ),
+        Format::Json => {
+            let summary = json!({
+                "pictures": pictures.len(), "detections": results.len(), "seconds": seconds, "out": args.out,
+            });
+            serde_json::to_string_pretty(&summary)? + "\n"
+        }
+    })
+}
+
+/// A picture to look at.
+struct Picture {
+    /// The number in its name, as COCO names its files (`000000000139.jpg`), else its place in the list from 1 on.
+    id: i64,
+    path: PathBuf,
+    /// Whether the id is a mere place, so that the results must say the name.
+    counted: bool,
+}
+
+impl Picture {
+    /// What files about it are called, without ending.
+    fn name(&self) -> String {
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        if self.counted { format!("{}_{stem}", self.id) } else { stem.into_owned() }
+    }
+}
+
+/// All pictures that the paths name, those of a folder by name.
+fn pictures(paths: &[PathBuf]) -> Result<Vec<Picture>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let mut inside: Vec<PathBuf> =
+                entries.flatten().map(|entry| entry.path()).filter(|path| is_image_file(path)).collect();
+            ensure!(!inside.is_empty(), "{} holds no pictures", path.display());
+            inside.sort();
+            files.extend(inside);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<i64>().ok().filter(|id| *id >= 0);
+    let numbers: Option<Vec<i64>> = files.iter().map(number).collect();
+    let distinct = |ids: &Vec<i64>| ids.iter().collect::<BTreeSet<_>>().len() == ids.len();
+    let counted = numbers.as_ref().is_none_or(|ids| !distinct(ids));
+    let ids = numbers.filter(|_| !counted).unwrap_or_else(|| (1..=files.len() as i64).collect());
+    Ok(files.into_iter().zip(ids).map(|(path, id)| Picture { id, path, counted }).collect())
+}
+
+/// The model with what belongs to it.
+struct Predictor {
+    context: std::rc::Rc<RunContext>,
+    model: Shared<dyn Model>,
+    /// What evaluation does to pictures before the model sees them.
+    transform: Option<Arc<dyn Transform>>,
+    names: BTreeMap<i64, String>,
+}
+
+impl Predictor {
+    fn build(plan: &mut Plan, partial: &Partial, args: &PredictArgs) -> Result<Predictor> {
+        let detects = |node: &PlanNode| node.contract().adds.contains(fields::DETECTIONS);
+        let id = choose(plan, Kind::Model, args.model.as_deref(), detects, "model that detects objects")?.clone();
+        let tensors = read_weights(&args.weights, &id)?;
+        // Names are only drawn, and may need the reading of a large file.
+        let names = if args.draw.is_some() { class_names(plan, partial, &id) } else { BTreeMap::new() };
+        if let Some(classes) = num_classes(&tensors) {
+            take_classes(plan, &id, classes);
+        }
+        let Instance::Model(model) = partial.build(plan, &id)? else { bail!("{id} is not a model") };
+        load_weights(&partial.graph, &id, tensors)?;
+        model.borrow_mut().set_training(false);
+        let transform = match evaluation_transform(plan, &id) {
+            Some(node) => match partial.build(plan, node)? {
+                Instance::Transform(transform) => Some(transform),
+                _ => bail!("{node} is not a transform"),
+            },
+            None => None,
+        };
+        Ok(Predictor { context: partial.graph.run.clone(), model, transform, names })
+    }
+
+    /// Detections of each picture, at its own size.
+    fn run(
+        &self,
+        pictures: &[Picture],
+        images: &[Image],
+        number: u64,
+        raw: Option<&Path>,
+    ) -> Result<Vec<Vec<Detection>>> {
+        let samples = pictures.iter().zip(images).enumerate().map(|(i, (picture, image))| {
+            let sample = Sample::new()
+                .with(fields::IMAGE, Field::Image(image.clone()))
+                .with(fields::IMAGE_ID, Field::Integer(picture.id))
+                .with(fields::ORIGINAL_SIZE, Field::Size([image.height, image.width]))
+                .with(fields::SOURCE, Field::Text(picture.path.display().to_string()));
+            let mut rng = stream(self.context.seed, Purpose::Sample, number, i as u64);
+            match &self.transform {
+                Some(transform) => transform
+                    .apply(sample, &mut rng)
+                    .with_context(|| format!("transforming {}", picture.path.display())),
+                None => Ok(sample),
+            }
+        });
+        let batch = collate(samples.collect::<Result<Vec<_>>>()?)?.to_device(self.context.device);
+        let mut model = self.model.borrow_mut();
+        let output = tch::no_grad(|| self.context.autocast(|| model.forward(&batch)))??;
+        let Some(BatchField::Detections(found)) = output.outputs.get(fields::DETECTIONS) else {
+            bail!("the model gave no detections");
+        };
+        if let Some(folder) = raw {
+            pictures.iter().zip(found).try_for_each(|(picture, found)| write_raw(folder, picture, found))?;
+        }
+        let given = batch.list(fields::IMAGE)?;
+        let each = found.iter().zip(&given).zip(images).map(|((found, given), image)| {
+            let (_, height, width) = given.size3()?;
+            let original = [image.height as i64, image.width as i64];
+            detections::to_coco(found, [height, width], original, found.masks.is_some())
+        });
+        each.collect()
+    }
+}
+
+/// What the classes are called, where the data set that the model's number of classes comes from is there.
+fn class_names(plan: &Plan, partial: &Partial, model: &NodeId) -> BTreeMap<i64, String> {
+    let Some(edge) = plan.property_edges.iter().find(|edge| edge.to == *model) else { return BTreeMap::new() };
+    match partial.build(plan, &edge.from) {
+        Ok(Instance::Dataset(dataset)) => dataset.class_names().into_iter().collect(),
+        Ok(_) => BTreeMap::new(),
+        Err(error) => {
+            tracing::warn!("classes are shown by number: {error:#}");
+            BTreeMap::new()
+        }
+    }
+}
+
+/// Lets the model have as many classes as its weights, so that it does not need the data set it was trained on.
+fn take_classes(plan: &mut Plan, model: &NodeId, classes: i64) {
+    let from_dataset = |edge: &pipe_plan::PropertyEdge| edge.to == *model && edge.property == "num_classes";
+    if plan.property_edges.iter().any(from_dataset)
+        && let Some(node) = plan.nodes.get_mut(model)
+    {
+        node.config["num_classes"] = classes.into();
+        plan.property_edges.retain(|edge| !from_dataset(edge));
+    }
+}
+
+/// The transform of the loader with which the model is evaluated.
+fn evaluation_transform<'p>(plan: &'p Plan, model: &NodeId) -> Option<&'p NodeId> {
+    let evaluates = |node: &&PlanNode| {
+        node.descriptor.name == EvaluateConfig::TYPE && port_of(plan, &node.id, Kind::Model) == Some(model)
+    };
+    let engine = plan.nodes.values().find(evaluates)?;
+    port_of(plan, port_of(plan, &engine.id, Kind::Loader)?, Kind::Transform)
+}
+
+/// What the model said of a picture, as tensors.
+fn write_raw(folder: &Path, picture: &Picture, found: &Detections) -> Result<()> {
+    let tensor = |name: &str, tensor: &Tensor| (name.to_owned(), tensor.to_device(Device::Cpu));
+    let mut tensors: StateDict =
+        [tensor("boxes", &found.boxes), tensor("labels", &found.labels), tensor("scores", &found.scores)].into();
+    tensors.extend(found.masks.as_ref().map(|masks| tensor("masks", masks)));
+    weights::write(&folder.join(format!("{}.safetensors", picture.name())), &tensors, &BTreeMap::new())
+}
+
+/// A detection as COCO's results files have it.
+fn entry(picture: &Picture, found: &Detection) -> Value {
+    let mut entry = json!({
+        "image_id": picture.id, "category_id": found.category_id, "bbox": found.bbox, "score": found.score,
+    });
+    if let Some(mask) = &found.mask {
+        entry["segmentation"] = json!({ "size": [mask.height(), mask.width()], "counts": mask.to_compressed() });
+    }
+    if picture.counted {
+        entry["file_name"] = picture.path.display().to_string().into();
+    }
+    entry
+}
+
+fn draw(
+    folder: &Path,
+    picture: &Picture,
+    image: &Image,
+    found: &[Detection],
+    threshold: f64,
+    names: &BTreeMap<i64, String>,
+) -> Result<()> {
+    let Pixels::U8(pixels) = &image.pixels else { bail!("a decoded picture has bytes") };
+    let canvas = RgbImage::from_data(image.height, image.width, pixels.clone())?;
+    let shown: Vec<&Detection> = found.iter().filter(|found| found.score >= threshold).collect();
+    let masks: Vec<Option<Vec<u8>>> = shown.iter().map(|found| found.mask.as_ref().map(|mask| mask.decode())).collect();
+    let label = |found: &Detection| {
+        let class = i64::from(found.category_id);
+        names.get(&class).cloned().unwrap_or_else(|| format!("class {class}"))
+    };
+    let labels: Vec<String> = shown.iter().map(|found| label(found)).collect();
+    let instances = shown.iter().zip(&masks).zip(&labels).map(|((found, mask), label)| {
+        let [x, y, width, height] = found.bbox.map(|v| v as f32);
+        let mask = mask.as_ref().map(|mask| MaskRef::new(mask, image.height, image.width)).transpose()?;
+        let class_id = i64::from(found.category_id);
+        let (bbox, score) = (Some([x, y, x + width, y + height]), Some(found.score as f32));
+        Ok(Shown { bbox, mask, label, class_id, score, crowd: false })
+    });
+    let instances = instances.collect::<Result<Vec<_>>>()?;
+    let png = draw_instances(&canvas, &instances, &DrawOptions::default()).encode_png()?;
+    pipe_vocab::atomic::write(&folder.join(format!("{}.png", picture.name())), &png)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipe_coco::mask::Rle;
+
+    #[test]
+    fn pictures_are_numbered_by_name_or_place() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["000000000139.jpg", "7.png", "notes.txt"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let by_name = pictures(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(by_name.iter().map(|p| p.id).collect::<Vec<_>>(), [139, 7]);
+        let by_place = pictures(&[folder.path().join("7.png"), "cat.jpg".into()]).unwrap();
+        assert_eq!(by_place.iter().map(|p| (p.id, p.counted)).collect::<Vec<_>>(), [(1, true), (2, true)]);
+        let empty = tempfile::tempdir().unwrap();
+        assert!(pictures(&[empty.path().to_owned()]).is_err());
+    }
+
+    #[test]
+    fn results_can_be_read_back() {
+        let mask = Rle::encode(&[0, 1, 1, 0, 1, 1], 2, 3).unwrap();
+        let found =
+            Detection { category_id: 3, bbox: [1.0, 0.0, 2.0, 2.0], score: 0.75, mask: Some(mask.clone()), area: None };
+        let picture = Picture { id: 139, path: "000000000139.jpg".into(), counted: false };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("out.json");
+        pipe_vocab::atomic::write(&file, &serde_json::to_vec(&[entry(&picture, &found)]).unwrap()).unwrap();
+        let read = pipe_coco::eval::read_results(&file).unwrap();
+        assert_eq!((read[0].image_id, read[0].category_id, read[0].score), (139, 3, 0.75));
+        assert_eq!(read[0].bbox, Some(found.bbox));
+        assert_eq!(read[0].segmentation.mask(2, 3).unwrap(), mask);
+    }
+}

@@ -1,0 +1,96 @@
+//! `pipe score GT DT`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::{Format, Status};
+use pipe_coco::eval;
+use pipe_coco::eval::{IouType, ScoreOptions, Scored, Summary};
+
+/// Arguments of `pipe score`.
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    /// The annotations, a COCO file such as `instances_val2017.json`.
+    #[arg(value_name = "GT")]
+    truth: PathBuf,
+    /// The detections, a COCO results file.
+    #[arg(value_name = "DT")]
+    results: PathBuf,
+    /// What is compared: boxes or masks.
+    #[arg(long, value_enum, default_value_t)]
+    iou: Iou,
+    /// Also each class's average precision and recall.
+    #[arg(long)]
+    per_class: bool,
+    /// Judge only pictures that have a detection; pycocotools judges all of the annotations.
+    #[arg(long)]
+    detected_only: bool,
+    /// How the numbers are printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Iou {
+    /// Boxes.
+    #[default]
+    Bbox,
+    /// Masks.
+    Segm,
+}
+
+/// Scores a results file as COCO does.
+///
+/// # Errors
+/// A file that cannot be read or does not fit the other.
+pub fn score(args: &ScoreArgs) -> Result<Status> {
+    let iou = match args.iou {
+        Iou::Bbox => IouType::Bbox,
+        Iou::Segm => IouType::Segm,
+    };
+    let images = if args.detected_only { Scored::WithDetections } else { Scored::All };
+    let summary = eval::score(&args.truth, &args.results, iou, &ScoreOptions { images })?;
+    super::print(&match args.format {
+        Format::Text => text(&summary, args.per_class),
+        Format::Json => serde_json::to_string_pretty(&json(&summary, args.per_class))? + "\n",
+    })
+}
+
+fn text(summary: &Summary, per_class: bool) -> String {
+    let mut text = format!("{summary}\n");
+    if per_class {
+        let width = summary.per_class.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).max(5);
+        text.push_str(&format!("\n{:width$}      AP    AP50    AP75      AR\n", "class"));
+        for class in &summary.per_class {
+            let numbers = [class.ap, class.ap50, class.ap75, class.ar].map(|value| format!("{value:8.3}")).concat();
+            text.push_str(&format!("{:width$}{numbers}\n", class.name));
+        }
+    }
+    if summary.unknown_categories > 0 {
+        let count = summary.unknown_categories;
+        text.push_str(&format!("\n{count} detections are of categories that the annotations do not have; left out\n"));
+    }
+    text
+}
+
+fn json(summary: &Summary, per_class: bool) -> Value {
+    let stats: serde_json::Map<String, Value> =
+        summary.named().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    let mut result = json!({
+        "iou": summary.iou.name(), "images": summary.images, "detections": summary.detections,
+        "unknown_categories": summary.unknown_categories, "stats": stats,
+    });
+    if per_class {
+        let class = |class: &eval::ClassSummary| {
+            json!({
+                "id": class.id, "name": class.name, "AP": class.ap, "AP50": class.ap50, "AP75": class.ap75, "AR": class.ar,
+            })
+        };
+        result["per_class"] = summary.per_class.iter().map(class).collect();
+    }
+    result
+}

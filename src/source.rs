@@ -1,0 +1,121 @@
+//! What all commands on a pipeline file share: the file, the profile, the overrides, and the diagnostics.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::Format;
+use pipe_document::PathSegment;
+use pipe_plan::Plan;
+use pipe_run::load::{Loaded, PipelineSource};
+use pipe_run::versions::Versions;
+
+/// The pipeline and what is changed in it.
+#[derive(Debug, Clone, Args)]
+pub struct PipelineArgs {
+    /// The pipeline file, or the folder of a run: the newest version of its pipeline.
+    pub file: PathBuf,
+    /// Apply `[profile.NAME]`.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Set a value: `--set engine.trainer.max_epochs=3`. May be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+impl PipelineArgs {
+    /// What the pipeline is read from.
+    pub fn source(&self) -> PipelineSource {
+        let kept = self.file.is_dir().then(|| Versions::of(&self.file)).and_then(|versions| {
+            let (name, _) = versions.newest()?;
+            Some((versions.folder().join(name), pipeline_folder(&self.file)))
+        });
+        let (file, base) = kept.unwrap_or((self.file.clone(), None));
+        PipelineSource { file, profile: self.profile.clone(), sets: self.sets.clone(), base }
+    }
+
+    /// Reads and checks the pipeline.
+    pub fn load(&self) -> Loaded {
+        self.source().load()
+    }
+
+    /// The pipeline's name when it does not say one.
+    pub fn stem(&self) -> String {
+        self.file.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy().into_owned())
+    }
+}
+
+/// Where the paths in a run's pipeline start from.
+fn pipeline_folder(run: &Path) -> Option<PathBuf> {
+    let info = std::fs::read_to_string(run.join("run.json")).ok()?;
+    let info: serde_json::Value = serde_json::from_str(&info).ok()?;
+    info.get("pipeline_folder")?.as_str().map(PathBuf::from)
+}
+
+/// Tells what was found: text on standard error, JSON on standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn tell(loaded: &Loaded, format: Format) -> Result<()> {
+    match format {
+        Format::Text => {
+            let color = std::io::stderr().is_terminal();
+            eprint!("{}", loaded.diagnostics.render_text(&loaded.sources, color));
+        }
+        Format::Json => {
+            let text = serde_json::to_string_pretty(&loaded.diagnostics.render_json(&loaded.sources))?;
+            super::print(&(text + "\n"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The plan, or `None` after a line of the log for each finding.
+pub fn plan_or_log(loaded: &Loaded) -> Option<&Plan> {
+    for finding in loaded.diagnostics.render_json(&loaded.sources).as_array().into_iter().flatten() {
+        let text = finding["message"].as_str().unwrap_or_default();
+        let place =
+            format!("{}:{}:{}", finding["file"].as_str().unwrap_or_default(), finding["line"], finding["column"]);
+        let (code, help) = (finding["code"].as_str(), finding["help"].as_str());
+        match finding["severity"].as_str() {
+            Some("error") => tracing::error!(code, place, help, "{text}"),
+            _ => tracing::warn!(code, place, help, "{text}"),
+        }
+    }
+    loaded.plan.as_ref()
+}
+
+/// Arguments of the command line, the values of secret keys in `KEY=VALUE` left out.
+pub fn without_secrets(loaded: &Loaded, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+    let masked = |argument: String| {
+        let (option, set) = if argument.starts_with("--set=") { argument.split_at(6) } else { ("", &*argument) };
+        let (key, _) = set.split_once('=')?;
+        let steps = key.split('.').map(|step| PathSegment::from(step.trim().trim_matches(['"', '\''])));
+        let pointer: Vec<PathSegment> = steps.collect();
+        let secret = loaded.document.as_ref().is_some_and(|document| document.holds_secret(&pointer));
+        secret.then(|| format!("{option}{key}=<secret>"))
+    };
+    arguments.into_iter().map(|argument| masked(argument.clone()).unwrap_or(argument)).collect()
+}
+
+/// The plan, or `None` after telling what is wrong.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn plan_or_tell(loaded: &Loaded) -> Result<Option<&Plan>> {
+    tell(loaded, Format::Text)?;
+    Ok(loaded.plan.as_ref())
+}
+
+/// The folder under which runs lie: `PIPE_RUNS`, or `runs` where the command was given.
+pub fn runs_folder() -> PathBuf {
+    std::env::var_os("PIPE_RUNS").map_or_else(|| PathBuf::from("runs"), PathBuf::from)
+}
+
+/// A path as people like to read it: relative where it lies below the working directory.
+pub fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}

@@ -14,10 +14,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use pipe::coco::dice::Dice;
-use pipe::coco::eval::{ScoreOptions, score};
-use pipe::coco::index::{Index, LoadOptions};
-use pipe::coco::synthetic::{DigitsSpec, ShapesSpec, write_digits, write_shapes};
+use pipe_coco::dice::Dice;
+use pipe_coco::{eval::ScoreOptions, eval::score};
+use pipe_coco::{index::Index, index::LoadOptions};
+use pipe_coco::{synthetic::DigitsSpec, synthetic::ShapesSpec, synthetic::write_digits, synthetic::write_shapes};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use pipe::components::dataset::Dataset;
-use pipe::components::dataset::coco::{Coco, CocoConfig};
-use pipe::data::geometry::{self, Interpolation};
-use pipe::data::{Field, Pixels, fields};
+use pipe_core::Dataset;
+use pipe_components::{dataset::coco::Coco, dataset::coco::CocoConfig};
+use pipe_data::{geometry, geometry::Interpolation};
+use pipe_data::{Field, Pixels, fields};
 use serde_json::{Value, from_value, json};
 
 #[test]
@@ -41,7 +41,7 @@ fn real_pictures_give_the_samples_of_torchvision() {
     }
 }
 
-fn channel_sums(image: &pipe::data::Image) -> Vec<u64> {
+fn channel_sums(image: &pipe_data::Image) -> Vec<u64> {
     let Pixels::U8(bytes) = &image.pixels else { panic!("floats") };
     (0..3).map(|c| bytes.iter().skip(c).step_by(3).map(|&v| u64::from(v)).sum()).collect()
 }

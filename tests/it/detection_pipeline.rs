@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use pipe::nn::NormKind;
-use pipe::vision::options::BoxHeadOptions;
-use pipe::vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
-use pipe::weights;
+use pipe_vision::nn::NormKind;
+use pipe_vision::options::BoxHeadOptions;
+use pipe_vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
+use pipe_vision::weights;
 use serde_json::Value;
 use tch::Device;
 
@@ -138,7 +138,7 @@ fn a_detector_is_trained_measured_and_used() {
     let values: Value = serde_json::from_str(&values).unwrap();
     assert!(values["metric.coco:bbox/AP"].is_number(), "{values}");
 
-    let shapes = pipe::coco::synthetic::cache_dir().unwrap().join("shapes");
+    let shapes = pipe_coco::synthetic::cache_dir().unwrap().join("shapes");
     let picture = std::fs::read_dir(shapes.join("val2017")).unwrap().next().unwrap().unwrap().path();
     let picture = picture.to_str().unwrap();
     pipe(

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use pipe::diagnostic::Sources;
-use pipe::document::{Document, LoadOptions};
-use pipe::plan::Plan;
+use pipe_document::diagnostic::Sources;
+use pipe_document::{Document, LoadOptions};
+use pipe_plan::Plan;
 use proptest::prelude::*;
 
 /// Parents, profiles in both, every key of `[[on]]`.

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pipe::registry::{Kind, Registry, plugins};
+use pipe_core::{Kind, Registry};
+use pipe_run::plugins;
 
 const KINDS: [&str; 8] = ["transform", "dataset", "model", "metric", "handler", "sink", "scheduler", "optimizer"];
 

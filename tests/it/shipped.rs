@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pipe::diagnostic::Sources;
-use pipe::document::{Document, LoadOptions};
-use pipe::plan::Plan;
-use pipe::registry::Registry;
+use pipe_document::diagnostic::Sources;
+use pipe_document::{Document, LoadOptions};
+use pipe_plan::Plan;
+use pipe_core::Registry;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -19,7 +19,7 @@ pub mod plugins;
 pub mod random;
 pub mod reload;
 pub mod running;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod versions;
 

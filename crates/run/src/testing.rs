@@ -1,30 +1,43 @@
-//! What unit tests of components share: a run in a temporary folder, and nodes built as a pipeline would build them.
+//! What the unit tests of components share: a run in a temporary folder, and nodes built as a pipeline would build them.
 
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use anyhow::{Result, anyhow, bail};
+use pipe_core::{
+    BuildContext, Cut, EngineState, EventContext, Handler, Instance, Model, ModelOutput, NodeId, Optimizer, Precision,
+    Problems, RunContext, RunFolder, Scheduler, Shared, State, Stateful, Step,
+};
+use pipe_data::Batch;
 use serde_json::Value;
 use tch::{Device, Tensor};
 
-use crate::{
-    BuildContext, EngineState, EventContext, Handler, Instance, Model, ModelOutput, NodeId, Optimizer, Precision,
-    Problems, Registry, RunContext, RunFolder, Scheduler, Shared, State, Stateful, Step,
-};
-use pipe_data::Batch;
+use crate::graph::Graph;
 
 /// A run on the CPU whose folder goes when it is dropped.
-pub(crate) struct TestRun {
+pub struct TestRun {
+    /// What everything running shares.
     pub run: Rc<RunContext>,
+    /// The nodes.
+    pub graph: Rc<Graph>,
     _folder: tempfile::TempDir,
 }
 
+impl Default for TestRun {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl TestRun {
+    /// A run without nodes.
     pub fn new() -> TestRun {
         let folder = tempfile::tempdir().unwrap();
         let run_folder = RunFolder::open(&folder.path().join("run")).unwrap();
-        let run = RunContext::new(Device::Cpu, Precision::Fp32, 0, run_folder, Arc::default());
-        TestRun { run: Rc::new(run), _folder: folder }
+        let run = Rc::new(RunContext::new(Device::Cpu, Precision::Fp32, 0, run_folder, Arc::default()));
+        let graph = Graph::new(run.clone(), Rc::new(pipe_core::builtin().clone()));
+        TestRun { run, graph, _folder: folder }
     }
 
     /// A run with a model `model.net` of these parameters.
@@ -37,26 +50,33 @@ impl TestRun {
 
     /// Adds a built node.
     pub fn add(&self, node: &str, instance: Instance) {
-        self.run.nodes.borrow_mut().insert(node.parse().unwrap(), instance);
+        self.graph.nodes.borrow_mut().insert(node.parse().unwrap(), instance);
     }
 
-    /// Builds a node from its table (`type` included) through the registry, and adds it.
-    pub fn try_build(&self, node: &str, table: Value) -> anyhow::Result<Instance> {
+    /// Builds a node from its table (`type` included) through the catalog, and adds it.
+    pub fn try_build(&self, node: &str, table: Value) -> Result<Instance> {
         let node: NodeId = node.parse().unwrap();
         let Value::Object(mut table) = table else { panic!("a node is a table") };
         let name = table.shift_remove("type").unwrap();
-        let descriptor = Registry::global().get(node.kind, name.as_str().unwrap()).expect("a registered component");
-        let component = descriptor.parse(table.into()).map_err(|e| anyhow::anyhow!("{:?}: {}", e.path, e.message))?;
+        let catalog = self.graph.catalog.borrow().clone();
+        let descriptor = catalog.get(node.kind, name.as_str().unwrap()).expect("a registered component");
+        let checked = descriptor.parse(table.into());
+        let checked = checked.map_err(|error| anyhow!("{}: {}", error.path.join("."), error.message))?;
         let mut problems = Problems::default();
-        component.check(&mut problems);
+        checked.check(&mut problems);
         if let Some(problem) = problems.found.first() {
-            anyhow::bail!("{}: {}", problem.path.join("."), problem.message);
+            bail!("{}: {}", problem.path.join("."), problem.message);
         }
-        let instance = component.build(&mut BuildContext { run: &self.run, node: &node })?;
-        self.run.nodes.borrow_mut().insert(node, instance.clone());
-        Ok(instance)
+        let built = {
+            let nodes = self.graph.nodes.borrow();
+            pipe_core::build(&*checked, BuildContext::new(&node, &self.run, &nodes, &catalog))?
+        };
+        self.graph.nodes.borrow_mut().insert(node, built.instance.clone());
+        built.on_commit.into_iter().for_each(|action| action(&self.run));
+        Ok(built.instance)
     }
 
+    /// A built optimizer.
     pub fn optimizer(&self, node: &str, table: Value) -> Shared<dyn Optimizer> {
         match self.try_build(node, table).unwrap() {
             Instance::Optimizer(optimizer) => optimizer,
@@ -64,6 +84,7 @@ impl TestRun {
         }
     }
 
+    /// A built scheduler.
     pub fn scheduler(&self, node: &str, table: Value) -> Shared<dyn Scheduler> {
         match self.try_build(node, table).unwrap() {
             Instance::Scheduler(scheduler) => scheduler,
@@ -71,6 +92,7 @@ impl TestRun {
         }
     }
 
+    /// A built handler.
     pub fn handler(&self, node: &str, table: Value) -> Shared<dyn Handler> {
         match self.try_build(node, table).unwrap() {
             Instance::Handler(handler) => handler,
@@ -79,16 +101,30 @@ impl TestRun {
     }
 
     /// Calls a handler as on an event of `engine.trainer`.
-    pub fn call(&self, handler: &Shared<dyn Handler>, event: &str, step: Option<&Step>) -> anyhow::Result<()> {
-        let engine = "engine.trainer".parse().unwrap();
+    pub fn call(&self, handler: &Shared<dyn Handler>, event: &str, step: Option<&Step>) -> Result<()> {
         let state = EngineState { iteration: 7, epoch: 1, ..EngineState::default() };
-        let ctx = EventContext { run: &self.run, engine: &engine, node: &engine, event, count: 7, state: &state, step };
-        handler.borrow_mut().call(&ctx)
+        self.call_at(handler, event, &state, 7, step)
+    }
+
+    /// Calls a handler as on an event of `engine.trainer`, which stands there.
+    pub fn call_at(
+        &self,
+        handler: &Shared<dyn Handler>,
+        event: &str,
+        state: &EngineState,
+        count: u64,
+        step: Option<&Step>,
+    ) -> Result<()> {
+        let (run, dispatch, engine) = (&*self.run, &*self.graph, "engine.trainer".parse().unwrap());
+        let cut = Cut::default();
+        let (engine, node) = (&engine, &engine);
+        handler.borrow_mut().call(&EventContext { run, dispatch, engine, node, event, count, state, step, cut: &cut })
     }
 }
 
 /// A model of nothing but parameters.
-pub(crate) struct FakeModel {
+pub struct FakeModel {
+    /// Their names and values.
     pub parameters: Vec<(String, Tensor)>,
 }
 
@@ -107,20 +143,20 @@ impl Model for FakeModel {
 }
 
 /// A state as a checkpoint would give it back: nothing shared with the original.
-pub(crate) fn stored(state: &State) -> State {
+pub fn stored(state: &State) -> State {
     let values = serde_json::from_str(&serde_json::to_string(&state.values).unwrap()).unwrap();
     State { values, tensors: state.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect() }
 }
 
 /// A file of numbers under `tests/parity`.
-pub(crate) fn parity(file: &str) -> Value {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(file);
+pub fn parity(file: &str) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity").join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap()
 }
 
 /// A list of numbers, flattened.
-pub(crate) fn numbers(value: &Value) -> Vec<f64> {
+pub fn numbers(value: &Value) -> Vec<f64> {
     match value {
         Value::Array(items) => items.iter().flat_map(numbers).collect(),
         Value::Null => vec![f64::NAN],
@@ -129,7 +165,7 @@ pub(crate) fn numbers(value: &Value) -> Vec<f64> {
 }
 
 /// A list of whole numbers of any nesting as an i64 tensor of that shape.
-pub(crate) fn tensor(value: &Value) -> Tensor {
+pub fn tensor(value: &Value) -> Tensor {
     let mut shape = Vec::new();
     let mut inner = value;
     while let Value::Array(items) = inner {
@@ -141,34 +177,10 @@ pub(crate) fn tensor(value: &Value) -> Tensor {
 }
 
 /// Fails unless both are equal within `tolerance`, relative to the larger of 1 and the expected value.
-pub(crate) fn assert_close(what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
+pub fn assert_close(what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(got.len(), expected.len(), "{what}: number of values");
     for (i, (g, e)) in got.iter().zip(expected).enumerate() {
         let same = (g.is_nan() && e.is_nan()) || (g - e).abs() <= tolerance * e.abs().max(1.0);
         assert!(same, "{what}[{i}]: got {g}, expected {e}");
-    }
-}
-
-/// The examples of optimizers, schedulers and metrics are TOML whose own node the component itself reads.
-#[test]
-fn examples_are_read_by_their_components() {
-    use crate::Kind;
-    let kinds = [Kind::Optimizer, Kind::Scheduler, Kind::Metric];
-    for descriptor in kinds.into_iter().flat_map(|kind| Registry::global().of_kind(kind)) {
-        let name = descriptor.full_name();
-        let example: toml::Table = toml::from_str(descriptor.example).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let nodes = example[descriptor.kind.as_str()].as_table().unwrap();
-        let own = nodes.values().find(|node| node["type"].as_str() == Some(descriptor.name));
-        let mut own = own.unwrap_or_else(|| panic!("{name} is not in its example")).as_table().unwrap().clone();
-        own.remove("type");
-        let component = descriptor.parse(serde_json::to_value(own).unwrap());
-        let component = component.unwrap_or_else(|e| panic!("{name}: {}: {}", e.path.join("."), e.message));
-        let mut problems = Problems::default();
-        component.check(&mut problems);
-        assert!(problems.found.is_empty(), "{name}: {:?}", problems.found);
-        assert!(!descriptor.summary().is_empty(), "{name} has no summary");
-        for (option, schema) in descriptor.schema()["properties"].as_object().into_iter().flatten() {
-            assert!(schema.get("description").is_some(), "{name}: `{option}` is not documented");
-        }
     }
 }

@@ -1,10 +1,10 @@
 //! What crosses the border is the same on both sides, and what goes wrong there is an error.
 
-use pipe::components::model::Model;
-use pipe::data::random::{Purpose, stream};
-use pipe::data::{Batch, BatchField, Sample, fields};
-use pipe::registry::{Kind, Problems};
-use pipe::run::Instance;
+use pipe_core::Model;
+use pipe_data::{random::Purpose, random::stream};
+use pipe_data::{Batch, BatchField, Sample, fields};
+use pipe_core::{Kind, Problems};
+use pipe_core::Instance;
 use pipe_plugin::Transform as _;
 use pipe_plugin::testing::sample;
 use pipe_test_plugin::Brighten;

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow};
-use pipe::registry::{Kind, NodeId, Registry, plugins};
-use pipe::run::{BuildContext, Instance, Precision, RunContext, RunFolder};
+use pipe_core::{Kind, NodeId, Registry};
+use pipe_run::plugins;
+use pipe_core::{BuildContext, Instance, Precision, RunContext, RunFolder};
 use serde_json::Value;
 use tch::Device;
 
@@ -60,7 +61,7 @@ impl Bench {
         Ok(instance)
     }
 
-    fn transform(&self, name: &str, options: Value) -> Result<Arc<dyn pipe::components::transform::Transform>> {
+    fn transform(&self, name: &str, options: Value) -> Result<Arc<dyn pipe_core::Transform>> {
         match self.build("transform.test", name, options)? {
             Instance::Transform(transform) => Ok(transform),
             _ => panic!("{name} is no transform"),
@@ -68,6 +69,6 @@ impl Bench {
     }
 }
 
-fn component(kind: Kind, name: &str) -> &'static pipe::registry::Descriptor {
+fn component(kind: Kind, name: &str) -> &'static pipe_core::Descriptor {
     Registry::global().get(kind, name).unwrap_or_else(|| panic!("there is no {kind}.{name}"))
 }

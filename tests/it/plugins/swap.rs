@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use pipe::data::random::{Purpose, stream};
-use pipe::registry::{Kind, plugins};
+use pipe_data::{random::Purpose, random::stream};
+use pipe_core::Kind;
+use pipe_run::plugins;
 use pipe_plugin::testing::sample;
 use serde_json::json;
 

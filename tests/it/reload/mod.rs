@@ -8,8 +8,8 @@ mod settings;
 mod state;
 mod watch;
 
-use pipe::registry::{Descriptor, Kind, Registry, Reload};
-use pipe::reload::{Change, difference};
+use pipe_core::{Descriptor, Kind, Registry, Reload};
+use pipe_run::{reload::Change, reload::difference};
 
 use settings::{Settings, load, plan};
 
@@ -117,7 +117,7 @@ fn every_option_says_what_an_edit_means() {
             }
         }
     }
-    let schema = pipe::plan::pipeline::schema();
+    let schema = pipe_plan::pipeline::schema();
     for option in ["seed", "device", "precision"] {
         assert_eq!(Reload::of_option(schema, option), Reload::Fixed, "{option}");
     }

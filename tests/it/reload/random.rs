@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pipe::engine::{Between, Boundary};
-use pipe::plan::Plan;
-use pipe::registry::{Kind, NodeId, Reload};
-use pipe::reload::{Change, Inbox, Reloader, difference};
-use pipe::run::{Instance, RunContext, RunOptions, Running};
+use pipe_core::{Between, Boundary};
+use pipe_plan::Plan;
+use pipe_core::{Kind, NodeId, Reload};
+use pipe_run::{reload::Change, reload::Inbox, reload::Reloader, reload::difference};
+use pipe_core::{Instance, RunContext};
+use pipe_run::{RunOptions, Running};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -97,7 +98,7 @@ impl Between for Editor {
             drop(state);
             self.reloader.between(run, engine, boundary);
             if self.state.borrow().done >= self.wanted {
-                run.terminate(engine, pipe::run::context::Termination::Run);
+                run.terminate(engine, pipe_core::Termination::Run);
             }
             return;
         }

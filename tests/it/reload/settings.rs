@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use pipe::coco::synthetic::{DigitsSpec, write_digits};
-use pipe::load::{Loaded, PipelineSource, Snapshot};
-use pipe::plan::Plan;
+use pipe_coco::{synthetic::DigitsSpec, synthetic::write_digits};
+use pipe_run::{load::Loaded, load::PipelineSource, load::Snapshot};
+use pipe_plan::Plan;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pipe::engine::{Between, Boundary};
-use pipe::registry::NodeId;
-use pipe::reload::{Inbox, Reloader};
-use pipe::run::{Instance, RunContext, Running, State};
+use pipe_core::{Between, Boundary};
+use pipe_core::NodeId;
+use pipe_run::{reload::Inbox, reload::Reloader};
+use pipe_core::{Instance, RunContext, State};
+use pipe_run::Running;
 use tch::Tensor;
 
 use super::random::start;

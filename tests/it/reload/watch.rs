@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipe::load::{PipelineSource, Snapshot};
-use pipe::reload::Inbox;
-use pipe::reload::watch::{self, WatchOptions};
+use pipe_run::{load::PipelineSource, load::Snapshot};
+use pipe_run::reload::Inbox;
+use pipe_run::{reload::watch, reload::watch::WatchOptions};
 
 /// Waits for the next snapshot that the watcher puts into the inbox.
 fn wait(inbox: &Inbox) -> Snapshot {

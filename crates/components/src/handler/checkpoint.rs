@@ -281,7 +281,6 @@ mod tests {
     use super::*;
     use pipe_core::EngineState;
     use pipe_core::{Clock, Shared};
-    use pipe_run::events::EventTable;
     use pipe_run::testing::TestRun;
 
     struct Trainer {
@@ -296,7 +295,6 @@ mod tests {
             let mut table = table;
             table["type"] = "checkpoint".into();
             let Instance::Handler(handler) = test.try_build("handler.c", table).unwrap() else { panic!("no handler") };
-            *test.run.events.borrow_mut() = Rc::new(EventTable::default());
             Trainer { test, handler }
         }
 
@@ -305,12 +303,8 @@ mod tests {
         }
 
         fn call(&self, step: u64, event: &str) -> Result<()> {
-            let run = &*self.test.run;
-            run.clock.set(Clock { step, epoch: step });
-            let (engine, state) = ("engine.t".parse().unwrap(), EngineState::default());
-            let ctx =
-                EventContext { run, engine: &engine, node: &engine, event, count: step, state: &state, step: None };
-            self.handler.borrow_mut().call(&ctx)
+            self.test.run.clock.set(Clock { step, epoch: step });
+            self.test.call_at(&self.handler, event, &EngineState::default(), step, None)
         }
 
         fn measure(&self, value: f64) {
@@ -394,9 +388,9 @@ mod tests {
         }
         trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
         trainer.test.run.clock.set(Clock { step: 9, epoch: 9 });
-        checkpoint::save(&trainer.test.run, "step_000009", &[]).unwrap();
+        trainer.test.run.checkpoints().unwrap().save("step_000009", &[]).unwrap();
         let from = trainer.test.run.folder.checkpoints().join("step_000003");
-        checkpoint::load(&trainer.test.run, &from).unwrap();
+        pipe_run::checkpoint::load(&trainer.test.graph, &from).unwrap();
         let state = trainer.handler.borrow().state().unwrap().to::<Ledger>().unwrap();
         let seen: Vec<_> = state.saved.iter().map(|saved| (saved.name.as_str(), saved.value)).collect();
         let expected =
@@ -416,7 +410,7 @@ mod tests {
             trainer.test.add("handler.bad", Instance::handler(Unsaveable(tensors)));
             assert_eq!(trainer.call(2, "epoch_completed").is_err(), on_error == "raise");
             assert_eq!(trainer.names(), ["step_000001"]);
-            trainer.test.run.nodes.borrow_mut().shift_remove(&"handler.bad".parse::<NodeId>().unwrap());
+            trainer.test.graph.nodes.borrow_mut().shift_remove(&"handler.bad".parse::<NodeId>().unwrap());
             trainer.call(3, "epoch_completed").unwrap();
             assert_eq!(trainer.names(), ["step_000003"]);
         }

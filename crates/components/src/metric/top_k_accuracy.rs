@@ -163,12 +163,12 @@ impl Stateful for TopK {
 mod tests {
     use serde_json::json;
 
-    use pipe_core::{Kind, Registry};
+    use pipe_core::{Kind, builtin};
 
     #[test]
     fn k_is_a_number_or_a_list() {
         let parse = |k: serde_json::Value| {
-            Registry::global().get(Kind::Metric, "top_k_accuracy").unwrap().parse(json!({ "k": k }))
+            builtin().get(Kind::Metric, "top_k_accuracy").unwrap().parse(json!({ "k": k }))
         };
         assert_eq!(parse(json!(3)).ok().unwrap().values(), ["top_3"]);
         assert_eq!(parse(json!([1, 5])).ok().unwrap().values(), ["top_1", "top_5"]);

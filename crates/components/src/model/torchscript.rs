@@ -260,7 +260,7 @@ mod tests {
     use pipe_run::testing::{TestRun, assert_close, numbers, parity, stored};
 
     fn file(name: &str) -> String {
-        format!("{}/tests/parity/script/{name}", env!("CARGO_MANIFEST_DIR"))
+        format!("{}/../../tests/parity/script/{name}", env!("CARGO_MANIFEST_DIR"))
     }
 
     fn model(test: &TestRun, mut table: serde_json::Value) -> Shared<dyn Model> {

@@ -89,7 +89,6 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     use super::*;
-    use pipe_core::{Kind as NodeKind, Registry};
     use pipe_run::testing::{TestRun, assert_close, numbers, parity, stored};
 
     fn run_with_optimizer(lr: f64) -> (TestRun, Shared<dyn Optimizer>) {
@@ -129,23 +128,6 @@ mod tests {
             assert_close(name, &relative, &vec![1.0; expected.len()], 1e-6);
             if let Some(expected) = momenta {
                 assert_close(name, &momentum, &expected, 1e-6);
-            }
-            let configs: Vec<_> = tables
-                .iter()
-                .map(|table| {
-                    let mut table = table.as_object().unwrap().clone();
-                    let name = table.shift_remove("type").unwrap();
-                    Registry::global()
-                        .get(NodeKind::Scheduler, name.as_str().unwrap())
-                        .unwrap()
-                        .parse(table.into())
-                        .unwrap()
-                })
-                .collect();
-            let curves: Option<Vec<_>> = configs.iter().map(|config| curve_of(config.as_ref())).collect();
-            match curves {
-                Some(curves) => assert_close(name, &simulate(&curves, base, expected.len() as u64), &lrs, 1e-12),
-                None => assert!(name.starts_with("plateau"), "{name} has no curve"),
             }
         }
     }

@@ -263,7 +263,7 @@ mod tests {
         let lr = |value: &f64| {
             test.run.set_value(&"metric.m".parse().unwrap(), "loss", *value);
             scheduler.borrow_mut().step(&test.run).unwrap();
-            let pipe_core::Instance::Optimizer(optimizer) = test.run.node(&"optimizer.o".parse().unwrap()).unwrap()
+            let pipe_core::Instance::Optimizer(optimizer) = test.graph.node(&"optimizer.o".parse().unwrap()).unwrap()
             else {
                 panic!("no optimizer")
             };

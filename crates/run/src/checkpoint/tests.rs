@@ -76,13 +76,13 @@ fn everything_comes_back_bit_for_bit() {
         ("empty", Tensor::zeros([0, 4], (tch::Kind::Float, Device::Cpu))),
     ];
     let (test, _) = run_with(&tensors);
-    let path = save(&test.run, "step_000007", &[]).unwrap();
+    let path = save(&test.graph, "step_000007", &[]).unwrap();
     assert_eq!(test.run.last_checkpoint(), Some(path.clone()));
     let next = Vec::<f32>::try_from(Tensor::rand([5], (tch::Kind::Float, Device::Cpu))).unwrap();
 
     let (other, net) = run_with(&[]);
     other.run.clock.set(Clock::default());
-    assert_eq!(load(&other.run, &path).unwrap(), Vec::<String>::new());
+    assert_eq!(load(&other.graph, &path).unwrap(), Vec::<String>::new());
     assert_eq!(other.run.clock.get(), Clock { step: 7, epoch: 2 });
     let state = &net.borrow().0;
     for (name, tensor) in &tensors {
@@ -98,7 +98,7 @@ fn everything_comes_back_bit_for_bit() {
 #[test]
 fn the_files_say_what_they_are() {
     let (test, _) = one();
-    let path = save(&test.run, "a", &[]).unwrap();
+    let path = save(&test.graph, "a", &[]).unwrap();
     assert_eq!(names(&path), ["model.net.safetensors", "state.json", "state.safetensors"]);
     let weights = pipe_vision::weights::read(&path.join("model.net.safetensors")).unwrap();
     assert_eq!((weights.metadata["format"].as_str(), weights.metadata["step"].as_str()), ("pt", "7"));
@@ -108,7 +108,7 @@ fn the_files_say_what_they_are() {
 #[test]
 fn damage_is_named_and_changes_nothing() {
     let (test, net) = one();
-    let path = save(&test.run, "a", &[]).unwrap();
+    let path = save(&test.graph, "a", &[]).unwrap();
     for file in ["model.net.safetensors", "state.safetensors", "state.json"] {
         let sound = fs::read(path.join(file)).unwrap();
         let mut flipped = sound.clone();
@@ -116,30 +116,30 @@ fn damage_is_named_and_changes_nothing() {
         for damaged in [&sound[..sound.len() / 2], &[], &flipped] {
             fs::write(path.join(file), damaged).unwrap();
             net.borrow_mut().0.tensors["w"] = Tensor::from(5.0);
-            let error = format!("{:#}", load(&test.run, &path).unwrap_err());
+            let error = format!("{:#}", load(&test.graph, &path).unwrap_err());
             assert!(error.contains(file) && error.contains("damaged"), "{error}");
             assert_eq!(net.borrow().0.tensors["w"].double_value(&[]), 5.0, "nothing was restored");
         }
         fs::remove_file(path.join(file)).unwrap();
-        let error = format!("{:#}", load(&test.run, &path).unwrap_err());
+        let error = format!("{:#}", load(&test.graph, &path).unwrap_err());
         assert!(error.contains(file), "{error}");
         assert_eq!(latest(test.run.folder.path()), None);
         fs::write(path.join(file), sound).unwrap();
     }
-    load(&test.run, &path).unwrap();
+    load(&test.graph, &path).unwrap();
     let newer = fs::read_to_string(path.join(STATE)).unwrap().replacen("1", "9", 1);
     fs::write(path.join(STATE), newer).unwrap();
-    assert!(load(&test.run, &path).unwrap_err().to_string().contains("newer pipe (format 9)"));
+    assert!(load(&test.graph, &path).unwrap_err().to_string().contains("newer pipe (format 9)"));
 }
 
 #[test]
 fn a_failed_save_leaves_what_was_there() {
     let (test, net) = one();
-    let path = save(&test.run, "a", &[]).unwrap();
+    let path = save(&test.graph, "a", &[]).unwrap();
     let before = fs::read(path.join(STATE)).unwrap();
     // A type that cannot be stored fails in the middle of writing, as a full disk does.
     net.borrow_mut().0.tensors["w"] = Tensor::from_slice(&[1f32]).to_kind(tch::Kind::ComplexFloat);
-    let error = format!("{:#}", save(&test.run, "a", &[]).unwrap_err());
+    let error = format!("{:#}", save(&test.graph, "a", &[]).unwrap_err());
     assert!(error.contains("earlier checkpoints are untouched"), "{error}");
     assert_eq!(names(&test.run.folder.checkpoints()), ["a"]);
     assert_eq!(fs::read(path.join(STATE)).unwrap(), before);
@@ -149,13 +149,13 @@ fn a_failed_save_leaves_what_was_there() {
 #[test]
 fn a_checkpoint_of_the_same_name_is_replaced_and_leftovers_go() {
     let (test, _) = one();
-    save(&test.run, "a", &[]).unwrap();
+    save(&test.graph, "a", &[]).unwrap();
     let folder = test.run.folder.checkpoints();
     // No process has the largest number.
     fs::create_dir(folder.join(".b.tmp4294967295")).unwrap();
     fs::create_dir(folder.join(".mine")).unwrap();
     test.run.clock.set(Clock { step: 8, epoch: 2 });
-    let path = save(&test.run, "a", &[]).unwrap();
+    let path = save(&test.graph, "a", &[]).unwrap();
     assert_eq!(step_of(&path), Some(8));
     assert_eq!(names(&folder), [".mine", "a"]);
     remove(&path).unwrap();
@@ -168,11 +168,11 @@ fn nodes_in_one_place_only_are_said() {
     let (test, _) = one();
     let extra = State::of(&json!({ "x": 1 })).unwrap();
     test.handler("handler.o", json!({ "type": "time_limit", "limit": "1h" }));
-    let path = save(&test.run, "a", &[("handler.o".parse().unwrap(), extra)]).unwrap();
+    let path = save(&test.graph, "a", &[("handler.o".parse().unwrap(), extra)]).unwrap();
     let (other, _) = one();
-    other.run.nodes.borrow_mut().clear();
+    other.graph.nodes.borrow_mut().clear();
     other.add("model.other", Instance::model(Net(State::default())));
-    let said = load(&other.run, &path).unwrap().join("\n");
+    let said = load(&other.graph, &path).unwrap().join("\n");
     assert!(said.contains("model.other is not in the checkpoint"), "{said}");
     assert!(said.contains("handler.o is in the checkpoint but not in the pipeline"), "{said}");
 }

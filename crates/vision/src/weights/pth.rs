@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     fn sample(name: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity/weights").join(name)
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/weights").join(name)
     }
 
     fn error_of(name: &str) -> String {

@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
     use crate::metric::coco_ap::CocoApConfig;
-    use pipe_core::Component;
+    use pipe_core::Config;
     use pipe_core::Model;
     use pipe_core::Shared;
     use pipe_data::{Batch, BatchField};

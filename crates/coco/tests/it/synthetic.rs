@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use pipe::coco::eval::{Detection, Evaluator, IouType};
-use pipe::coco::index::{Index, LoadOptions, Segmentation};
-use pipe::coco::synthetic::{DigitsSpec, ShapesSpec, write_digits, write_shapes};
-use pipe::idx::Idx;
+use pipe_coco::{eval::Detection, eval::Evaluator, eval::IouType};
+use pipe_coco::{index::Index, index::LoadOptions, index::Segmentation};
+use pipe_coco::{synthetic::DigitsSpec, synthetic::ShapesSpec, synthetic::write_digits, synthetic::write_shapes};
+use crate::idx::Idx;
 
 fn spec() -> ShapesSpec {
     ShapesSpec { train: 60, val: 12, size: (96, 80), ..ShapesSpec::default() }

@@ -2,7 +2,7 @@
 //!
 //! Whatever is generated goes the whole way: load, render as text and JSON, show, write, and read what was written.
 
-use pipe::document::{KeyOrValue, parse_pointer};
+use pipe_document::{KeyOrValue, parse_pointer};
 use proptest::prelude::*;
 
 use super::World;

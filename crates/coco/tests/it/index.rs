@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use pipe::coco::eval::{IouType, ScoreOptions, Scored, Summary, read_results, score};
-use pipe::coco::index::{Empty, Index, LoadOptions, Problem, Segmentation};
+use pipe_coco::{eval::IouType, eval::ScoreOptions, eval::Scored, eval::Summary, eval::read_results, eval::score};
+use pipe_coco::{index::Empty, index::Index, index::LoadOptions, index::Problem, index::Segmentation};
 use serde_json::{Value, json};
 
 fn file() -> Value {
@@ -152,7 +152,7 @@ fn the_audit_finds_what_training_cannot_use() {
         ]
     );
     let seven = index.annotations(1);
-    let usable = |by: fn(&pipe::coco::index::Annotation) -> bool| {
+    let usable = |by: fn(&pipe_coco::index::Annotation) -> bool| {
         seven.iter().filter(|annotation| by(annotation)).map(|annotation| annotation.id).collect::<Vec<_>>()
     };
     assert_eq!(usable(|a| !a.box_usable), [11, 12]);

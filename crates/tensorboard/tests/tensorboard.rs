@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pipe::tensorboard::{EventWriter, HParam, Histogram, PrCurve, SessionStatus};
+use pipe_tensorboard::{EventWriter, HParam, Histogram, PrCurve, SessionStatus};
 use serde_json::{Value, json};
 
 /// A decoded protobuf message: the raw values of each field, in order.
@@ -211,7 +211,7 @@ fn a_file_that_may_not_grow_keeps_whole_records() {
 }
 
 fn parity(name: &str) -> Vec<Value> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity/tensorboard").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/tensorboard").join(name);
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -287,7 +287,7 @@ fn read_with_tensorboard(dir: &Path) -> Option<Value> {
         eprintln!("skipped: PIPE_TEST_PYTHON names no Python with the `tensorboard` package");
         return None;
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tensorboard_read.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tensorboard_read.py");
     let output = Command::new(python).arg(script).arg(dir).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(serde_json::from_slice(&output.stdout).unwrap())

@@ -5,9 +5,14 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::*;
-use crate::{Handler, Instance};
-use crate::testing::TestRun;
+use anyhow::Result;
+use pipe_core::{
+    Engine, EngineState, EventContext, Filter, Handler, Instance, Limits, Loader, Process, RunContext, Stateful, Step,
+    names,
+};
+use pipe_data::Batch;
+use pipe_run::events::{EventTable, Target, TargetAction, Wire};
+use pipe_run::testing::TestRun;
 
 /// Three batches of nothing.
 struct Three(usize);
@@ -75,11 +80,11 @@ fn run(fails: bool, panics_on: Option<&'static str>) -> (String, Vec<String>) {
         let events = events.iter().map(|event| ("engine.e".parse().unwrap(), (*event).to_owned())).collect();
         Wire::new(events, Filter::default(), vec![target])
     });
-    *test.run.events.borrow_mut() = Rc::new(EventTable { wires: wires.into() });
+    *test.graph.events.borrow_mut() = Rc::new(EventTable { wires: wires.into() });
     let limits = Limits { max_epochs: Some(1), ..Limits::default() };
     let loader = Rc::new(RefCell::new(Three(0)));
     let engine = Engine::new("engine.e".parse().unwrap(), limits, loader, Box::new(Fails(fails)));
-    let error = format!("{:#}", engine.run(&test.run).unwrap_err());
+    let error = format!("{:#}", test.graph.drive(&engine).unwrap_err());
     assert_eq!(test.run.depth.get(), 0);
     assert!(engine.state().is_ok() && pipe_native::numeric::records_gradients(), "nothing stays as the panic left it");
     let seen = seen.borrow().clone();
@@ -97,7 +102,7 @@ fn a_panic_of_a_step_is_an_error_with_its_place() {
 #[test]
 fn a_panic_of_a_handler_lets_the_others_run() {
     let (error, seen) = run(false, Some(names::ITERATION_COMPLETED));
-    let expected = "handler.h on engine.e:iteration_completed: a fault of the program: the handler is broken (at src/";
+    let expected = "handler.h on engine.e:iteration_completed: a fault of the program: the handler is broken (at crates/run/tests/";
     assert!(error.starts_with(expected), "{error}");
     assert_eq!(seen.iter().filter(|event| *event == "iteration_completed 1").count(), 2);
     let (error, _) = run(true, Some(names::EXCEPTION_RAISED));

@@ -5,19 +5,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use pipe::nn::{NormKind, ParameterStore};
-use pipe::vision::checkpoint::Classes;
-use pipe::vision::{
-    BackboneOptions, Detections, FasterRcnn, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind, Target,
-};
-use pipe::weights;
+use pipe_vision::{nn::NormKind, nn::ParameterStore};
+use pipe_vision::checkpoint::Classes;
+use pipe_vision::{BackboneOptions, Detections, FasterRcnn, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind, Target};
+use pipe_vision::weights;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor, no_grad};
 
 const CLASSES: i64 = 4;
 
 fn parity(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity/detection").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/detection").join(name)
 }
 
 fn expected(name: &str) -> Value {
@@ -336,7 +334,7 @@ fn pipe_predict_finds_what_torchvision_finds() {
     assert_near("box", &[x, y, x + w, y + h], &doubles(&found[0].boxes)[..4], 1e-3, 0.0);
     let one = doubles(&found[0].masks.as_ref().unwrap().get(0).gt(0.5).sum(Kind::Double));
     let counts = results[0]["segmentation"]["counts"].as_str().unwrap();
-    let mask = pipe::coco::mask::Rle::from_compressed(96, 128, counts.as_bytes()).unwrap();
+    let mask = pipe_coco::mask::Rle::from_compressed(96, 128, counts.as_bytes()).unwrap();
     assert_eq!(mask.area() as f64, one[0]);
 }
 
@@ -375,7 +373,7 @@ fn unpasted_masks_can_be_pasted_later() {
     let (whole, cropped) = (model.forward_eval(&images()).unwrap(), cropping.forward_eval(&images()).unwrap());
     let cropped_masks = cropped[0].masks.as_ref().unwrap();
     assert_eq!(cropped_masks.size()[1..], [1, 28, 28]);
-    let pasted = pipe::vision::masks::paste(cropped_masks, &cropped[0].boxes, (96, 128)).unwrap();
+    let pasted = pipe_vision::masks::paste(cropped_masks, &cropped[0].boxes, (96, 128)).unwrap();
     assert_eq!(whole[0].masks.as_ref().unwrap(), &pasted);
 }
 

@@ -1,6 +1,6 @@
 //! Masks against those that pycocotools made.
 
-use pipe::coco::mask::{Rle, iou_matrix};
+use pipe_coco::{mask::Rle, mask::iou_matrix};
 use serde_json::Value;
 
 fn cases() -> Value {

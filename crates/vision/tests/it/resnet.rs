@@ -1,7 +1,7 @@
 //! Classifiers against torchvision's, with weights and images from an integer hash (`tests/parity/resnet/make.py`).
 
-use pipe::nn::NormKind;
-use pipe::vision::{ResNet, ResNetKind};
+use pipe_vision::nn::NormKind;
+use pipe_vision::{ResNet, ResNetKind};
 use serde_json::Value;
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 

@@ -1,0 +1,4 @@
+//! Detectors and backbones against torchvision.
+
+mod detection;
+mod resnet;

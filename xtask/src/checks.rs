@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::python::Python;
 use crate::setup::{Options, setup};
-use crate::{cargo, must, step, target};
+use crate::shell::{cargo, must, step, target};
 
 /// What tests need that read event files with the real TensorBoard and check the schema with the editors' own Taplo.
 const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3";
@@ -44,7 +44,7 @@ pub(crate) fn generated(root: &Path, check: bool) -> Result<()> {
 fn generated_with(root: &Path, libtorch: &Path, check: bool) -> Result<()> {
     step("generated files");
     must(cargo(root, libtorch).args(["build", "--quiet", "--bin", "pipe"]))?;
-    let pipe = target(root).join("debug/pipe");
+    let pipe = target(root)?.join("debug/pipe");
     let mut stale = Vec::new();
     for (file, command) in GENERATED {
         let output = Command::new(&pipe).args(command).output().with_context(|| format!("run {}", pipe.display()))?;

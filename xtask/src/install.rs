@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::setup::{Options, setup};
-use crate::{cargo, must, step, target};
+use crate::shell::{cargo, must, step, target};
 
 /// Copies the release build to `PREFIX/bin/pipe`. It finds libtorch by the absolute path it was built with, so the
 /// checkout's `.libtorch` must stay where it is.
@@ -23,7 +23,7 @@ pub(crate) fn install(root: &Path, arguments: &[String]) -> Result<()> {
     must(cargo(root, &libtorch).args(["build", "--release", "--bin", "pipe"]))?;
     let bin = prefix.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("make {}", bin.display()))?;
-    let (built, fresh, pipe) = (target(root).join("release/pipe"), bin.join(".pipe.new"), bin.join("pipe"));
+    let (built, fresh, pipe) = (target(root)?.join("release/pipe"), bin.join(".pipe.new"), bin.join("pipe"));
     // A running program cannot be overwritten, but its name can be given to another file.
     fs::copy(&built, &fresh).with_context(|| format!("copy {} to {}", built.display(), bin.display()))?;
     fs::rename(&fresh, &pipe).with_context(|| format!("write {}", pipe.display()))?;

@@ -2,14 +2,17 @@
 
 mod checks;
 mod install;
-mod layout;
+mod metadata;
 mod python;
 mod setup;
+mod shell;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+
+use shell::{cargo, must, root, step, target};
 
 const HELP: &str = "\
 cargo xtask COMMAND
@@ -69,51 +72,6 @@ fn demo(root: &Path, rest: &[String]) -> Result<()> {
     step("build");
     must(cargo(root, &libtorch).args(["build", "--release", "--bin", "pipe"]))?;
     step("demo");
-    let pipe = target(root).join("release/pipe");
+    let pipe = target(root)?.join("release/pipe");
     must(Command::new(pipe).args(["run", "pipelines/mnist.toml", "--profile", "demo"]).args(rest).current_dir(root))
-}
-
-/// The checkout.
-fn root() -> Result<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Cargo says where the checkout is now; the path of the build stands in for a program run by hand.
-    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| manifest.to_path_buf(), PathBuf::from);
-    here.parent().map(Path::to_path_buf).context("xtask lies in no checkout")
-}
-
-/// Cargo's target folder.
-fn target(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
-}
-
-/// A cargo that builds against `libtorch`. Tests of documentation find it by the loader's variable.
-fn cargo(root: &Path, libtorch: &Path) -> Command {
-    let mut paths = vec![libtorch.join("lib")];
-    if let Some(given) = std::env::var_os("LD_LIBRARY_PATH") {
-        paths.extend(std::env::split_paths(&given).filter(|p| !p.as_os_str().is_empty()));
-    }
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).env("LIBTORCH", libtorch);
-    if let Ok(paths) = std::env::join_paths(paths) {
-        command.env("LD_LIBRARY_PATH", paths);
-    }
-    command
-}
-
-/// Runs a command to its end; an error says which one failed.
-fn must(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
-    if !status.success() {
-        let words: Vec<_> = std::iter::once(command.get_program())
-            .chain(command.get_args())
-            .map(|word| word.to_string_lossy())
-            .collect();
-        bail!("`{}` failed ({status})", words.join(" "));
-    }
-    Ok(())
-}
-
-/// A heading on standard error.
-fn step(what: &str) {
-    eprintln!("==> {what}");
 }

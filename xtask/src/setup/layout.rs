@@ -77,7 +77,7 @@ pub(crate) fn check(torch: &Path) -> Result<()> {
 }
 
 /// The version by the wheel's `version.py`, or by `build-version` of libtorch's own archive.
-fn version(torch: &Path) -> Option<String> {
+pub(crate) fn version(torch: &Path) -> Option<String> {
     if let Ok(text) = fs::read_to_string(torch.join("version.py")) {
         let line = text.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
         return Some(line.trim().trim_matches(['\'', '"']).to_owned());

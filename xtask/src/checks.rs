@@ -6,9 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::metadata::target;
 use crate::python::Python;
 use crate::setup::{Options, setup};
-use crate::shell::{cargo, must, step, target};
+use crate::shell::{cargo, must, step};
 
 /// What tests need that read event files with the real TensorBoard and check the schema with the editors' own Taplo.
 const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3";

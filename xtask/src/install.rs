@@ -7,8 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::metadata::target;
 use crate::setup::{Options, setup};
-use crate::shell::{cargo, must, step, target};
+use crate::shell::{cargo, must, step};
 
 /// Copies the release build to `PREFIX/bin/pipe`. It finds libtorch by the absolute path it was built with, so the
 /// checkout's `.libtorch` must stay where it is.

@@ -1,7 +1,9 @@
 //! Set-up, tests and installation of pipe: `cargo xtask COMMAND`. Builds without libtorch, which it fetches.
 
 mod checks;
+mod circles;
 mod install;
+mod map;
 mod metadata;
 mod python;
 mod setup;
@@ -12,19 +14,24 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
-use shell::{cargo, must, root, step, target};
+use metadata::target;
+use shell::{cargo, must, root, step};
 
 const HELP: &str = "\
 cargo xtask COMMAND
 
   setup [--cuda | --cpu] [--python EXE]
-        puts libtorch and torchvision into .libtorch, with pip. With CUDA where there is an NVIDIA GPU.
+        gets libtorch and torchvision, once for all checkouts, with pip. With CUDA where there is an NVIDIA GPU.
         LIBTORCH in the environment, or --python (one that has torch), are used in place and only linked.
   demo [ARGUMENTS OF pipe run]
         setup, a release build, and the demonstration: pipe run pipelines/mnist.toml --profile demo
   test  setup, formatting, clippy, generated files, all tests: what CI runs (also: ci)
   generated [--check]
         writes the files that the program makes (schemas, docs/components.md), or says which are stale
+  circles
+        fails if crates, files of a crate or its top-level modules depend on each other in a circle
+  map [--check]
+        writes the drawing of the crates and their modules in docs/ARCHITECTURE.md, or says whether it is stale
   install [--prefix DIR]
         puts `pipe` into DIR/bin (default: ~/.local/bin)
 ";
@@ -57,6 +64,15 @@ fn run(arguments: &[String]) -> Result<()> {
             [] => checks::generated(&root, false),
             [flag] if flag == "--check" => checks::generated(&root, true),
             _ => bail!("`generated` takes --check or nothing"),
+        },
+        "circles" => match rest {
+            [] => circles::check(&root),
+            _ => bail!("`circles` takes no arguments"),
+        },
+        "map" => match rest {
+            [] => map::map(&root, false),
+            [flag] if flag == "--check" => map::map(&root, true),
+            _ => bail!("`map` takes --check or nothing"),
         },
         "install" => install::install(&root, rest),
         "help" | "--help" | "-h" => {

@@ -1,6 +1,6 @@
 //! What cargo says about the workspace.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -16,4 +16,10 @@ pub(crate) fn read(root: &Path) -> Result<Value> {
         bail!("`{}` failed: {}", words(&command), String::from_utf8_lossy(&output.stderr).trim());
     }
     serde_json::from_slice(&output.stdout).context("read what cargo metadata says")
+}
+
+/// Where cargo puts what it builds; `CARGO_TARGET_DIR` and settings of the user's own count.
+pub(crate) fn target(root: &Path) -> Result<PathBuf> {
+    let metadata = read(root)?;
+    Ok(metadata["target_directory"].as_str().context("cargo metadata names no target directory")?.into())
 }

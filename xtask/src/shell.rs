@@ -37,12 +37,6 @@ pub(crate) fn cargo(root: &Path, libtorch: &Path) -> Command {
     command
 }
 
-/// Where cargo puts what it builds; `CARGO_TARGET_DIR` and settings of the user's own count.
-pub(crate) fn target(root: &Path) -> Result<PathBuf> {
-    let metadata = crate::metadata::read(root)?;
-    Ok(metadata["target_directory"].as_str().context("cargo metadata names no target directory")?.into())
-}
-
 /// Runs a command to its end; an error says which one failed.
 pub(crate) fn must(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;

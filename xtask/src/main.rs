@@ -8,6 +8,7 @@ mod metadata;
 mod python;
 mod setup;
 mod shell;
+mod tally;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -25,7 +26,8 @@ cargo xtask COMMAND
         LIBTORCH in the environment, or --python (one that has torch), are used in place and only linked.
   demo [ARGUMENTS OF pipe run]
         setup, a release build, and the demonstration: pipe run pipelines/mnist.toml --profile demo
-  test  setup, formatting, clippy, generated files, all tests: what CI runs (also: ci)
+  test  setup, formatting, clippy, generated files, all tests: what CI runs (also: ci). Ends with the number of tests
+        that passed, failed and were skipped, and why
   generated [--check]
         writes the files that the program makes (schemas, docs/components.md), or says which are stale
   circles
@@ -39,7 +41,7 @@ cargo xtask COMMAND
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -47,34 +49,40 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &[String]) -> Result<()> {
+fn run(arguments: &[String]) -> Result<ExitCode> {
     let Some((command, rest)) = arguments.split_first() else {
         print!("{HELP}");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     let root = root()?;
-    match command.as_str() {
-        "setup" => setup::setup(&root, &setup::Options::parse(rest)?).map(drop),
-        "demo" => demo(&root, rest),
-        "test" | "ci" => match rest {
+    if matches!(command.as_str(), "test" | "ci") {
+        return match rest {
             [] => checks::test(&root),
             _ => bail!("`test` takes no arguments"),
-        },
+        };
+    }
+    other(&root, command, rest).map(|()| ExitCode::SUCCESS)
+}
+
+fn other(root: &Path, command: &str, rest: &[String]) -> Result<()> {
+    match command {
+        "setup" => setup::setup(root, &setup::Options::parse(rest)?).map(drop),
+        "demo" => demo(root, rest),
         "generated" => match rest {
-            [] => checks::generated(&root, false),
-            [flag] if flag == "--check" => checks::generated(&root, true),
+            [] => checks::generated(root, false),
+            [flag] if flag == "--check" => checks::generated(root, true),
             _ => bail!("`generated` takes --check or nothing"),
         },
         "circles" => match rest {
-            [] => circles::check(&root),
+            [] => circles::check(root),
             _ => bail!("`circles` takes no arguments"),
         },
         "map" => match rest {
-            [] => map::map(&root, false),
-            [flag] if flag == "--check" => map::map(&root, true),
+            [] => map::map(root, false),
+            [flag] if flag == "--check" => map::map(root, true),
             _ => bail!("`map` takes --check or nothing"),
         },
-        "install" => install::install(&root, rest),
+        "install" => install::install(root, rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

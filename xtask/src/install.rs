@@ -11,8 +11,8 @@ use crate::metadata::target;
 use crate::setup::{Options, setup};
 use crate::shell::{cargo, must, step};
 
-/// Copies the release build to `PREFIX/bin/pipe`. It finds libtorch by the absolute path it was built with, so the
-/// checkout's `.libtorch` must stay where it is.
+/// Copies the release build to `PREFIX/bin/pipe`. It finds libtorch by the real path it was built with, so that must stay
+/// where it is; the checkout need not.
 pub(crate) fn install(root: &Path, arguments: &[String]) -> Result<()> {
     let prefix = match arguments {
         [] => PathBuf::from(env::var_os("HOME").context("HOME is not set: give --prefix DIR")?).join(".local"),

@@ -1,7 +1,7 @@
-//! What a usable `.libtorch` looks like, and the record that says one is complete.
+//! What a usable folder with libtorch looks like, and the record that says one is complete.
 //!
-//! The record `.libtorch/.pipe-setup` is written last, inside a folder that then gets its name in one rename: a set-up that
-//! was interrupted leaves no `.libtorch`. It lists the libraries with their sizes, so that a damaged folder is noticed.
+//! The record `.pipe-setup` is written last, inside a folder that then gets its name in one rename: a set-up that was
+//! interrupted leaves nothing under that name. It lists the libraries with their sizes, so that a damaged folder is noticed.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -27,8 +27,11 @@ pub(crate) fn write(root: &Path, torch: &Path, glue: Option<&Glue>) -> Result<()
     fs::rename(&fresh, &path).with_context(|| format!("write {}", path.display()))
 }
 
-/// Whether the file gives that libtorch to cargo, which hands it on to this program.
+/// Whether cargo's settings name that libtorch: cargo hands it on to this program.
 pub(crate) fn names(root: &Path, torch: &Path) -> bool {
+    if torch == root.join(".cargo/no-libtorch") {
+        return true;
+    }
     let Ok(line) = libtorch(torch) else { return false };
     fs::read_to_string(path(root)).is_ok_and(|text| text.lines().any(|l| l == line))
 }
@@ -38,7 +41,8 @@ fn path(root: &Path) -> PathBuf {
 }
 
 fn libtorch(torch: &Path) -> Result<String> {
-    Ok(format!("LIBTORCH = {}", quoted(word(torch)?)))
+    // Said to be not relative, because no-libtorch.toml says that it is.
+    Ok(format!("LIBTORCH = {{ value = {}, relative = false }}", quoted(word(torch)?)))
 }
 
 fn text(torch: &Path, host: &str, glue: Option<&Glue>) -> Result<String> {
@@ -92,7 +96,7 @@ mod tests {
         let glue = Glue { libs: vec!["static=tch".into(), "c10".into()], paths: vec!["native=/glue".into()] };
         let made = text(torch, "x86_64-unknown-linux-gnu", Some(&glue)).unwrap();
         let expected = r#"[env]
-LIBTORCH = "/cache/a \"b\"/torch"
+LIBTORCH = { value = "/cache/a \"b\"/torch", relative = false }
 
 [target.x86_64-unknown-linux-gnu]
 rustflags = ["-C", "link-arg=-Wl,-rpath,/cache/a \"b\"/torch/lib"]
@@ -113,6 +117,7 @@ libtorch_lib = "/cache/a \"b\"/torch/lib"
         fs::create_dir_all(root.join(".cargo")).unwrap();
         let torch = Path::new("/cache/torch");
         assert!(!names(&root, torch));
+        assert!(names(&root, &root.join(".cargo/no-libtorch")));
         write(&root, torch, None).unwrap();
         assert!(names(&root, torch));
         assert!(!names(&root, Path::new("/cache/torc")));

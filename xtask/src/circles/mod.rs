@@ -1,7 +1,7 @@
 //! `cargo xtask circles`: no crate, file or top-level module may depend on itself by way of others.
 //!
 //! Seen are paths, in code and in the words of macros. A method that is called names no file, so it is not seen; the type or
-//! trait that it belongs to mostly is.
+//! trait that it belongs to mostly is. A name that a module hands on from another crate is that crate's and makes no edge.
 //!
 //! | file | what it does |
 //! |---|---|

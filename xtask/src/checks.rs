@@ -1,14 +1,16 @@
-//! `cargo xtask test`: everything that CI checks, in one order, ending with the tests' own summary.
+//! `cargo xtask test`: everything that CI checks, in one order, ending with the sum of the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
+use crate::metadata::target;
 use crate::python::Python;
 use crate::setup::{Options, setup};
-use crate::{cargo, must, step, target};
+use crate::shell::{cargo, must, step};
+use crate::tally;
 
 /// What tests need that read event files with the real TensorBoard and check the schema with the editors' own Taplo.
 const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3";
@@ -17,7 +19,8 @@ const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3
 const GENERATED: [(&str, &[&str]); 2] =
     [("schemas/pipeline.json", &["schema"]), ("docs/components.md", &["components", "--format", "markdown"])];
 
-pub(crate) fn test(root: &Path) -> Result<()> {
+/// Runs all checks. The status is that of the tests, which run last; any other check that fails is an error before.
+pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     let libtorch = setup(root, &Options::default())?;
     step("formatting");
     must(cargo(root, &libtorch).args(["fmt", "--all", "--check"]))?;
@@ -28,11 +31,12 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     let python = test_python(root);
     step("tests");
     let mut tests = cargo(root, &libtorch);
-    tests.args(["test", "--workspace"]);
+    // A crate whose tests fail hides no other's.
+    tests.args(["test", "--workspace", "--no-fail-fast"]);
     if let Some(python) = python {
         tests.env("PIPE_TEST_PYTHON", python);
     }
-    must(&mut tests)
+    tally::run(&mut tests)
 }
 
 /// Writes the generated files, or with `check` says which are stale.
@@ -44,7 +48,7 @@ pub(crate) fn generated(root: &Path, check: bool) -> Result<()> {
 fn generated_with(root: &Path, libtorch: &Path, check: bool) -> Result<()> {
     step("generated files");
     must(cargo(root, libtorch).args(["build", "--quiet", "--bin", "pipe"]))?;
-    let pipe = target(root).join("debug/pipe");
+    let pipe = target(root)?.join("debug/pipe");
     let mut stale = Vec::new();
     for (file, command) in GENERATED {
         let output = Command::new(&pipe).args(command).output().with_context(|| format!("run {}", pipe.display()))?;

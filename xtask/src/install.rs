@@ -7,11 +7,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::metadata::target;
 use crate::setup::{Options, setup};
-use crate::{cargo, must, step, target};
+use crate::shell::{cargo, must, step};
 
-/// Copies the release build to `PREFIX/bin/pipe`. It finds libtorch by the absolute path it was built with, so the
-/// checkout's `.libtorch` must stay where it is.
+/// Copies the release build to `PREFIX/bin/pipe`. It finds libtorch by the real path it was built with, so that must stay
+/// where it is; the checkout need not.
 pub(crate) fn install(root: &Path, arguments: &[String]) -> Result<()> {
     let prefix = match arguments {
         [] => PathBuf::from(env::var_os("HOME").context("HOME is not set: give --prefix DIR")?).join(".local"),
@@ -23,7 +24,7 @@ pub(crate) fn install(root: &Path, arguments: &[String]) -> Result<()> {
     must(cargo(root, &libtorch).args(["build", "--release", "--bin", "pipe"]))?;
     let bin = prefix.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("make {}", bin.display()))?;
-    let (built, fresh, pipe) = (target(root).join("release/pipe"), bin.join(".pipe.new"), bin.join("pipe"));
+    let (built, fresh, pipe) = (target(root)?.join("release/pipe"), bin.join(".pipe.new"), bin.join("pipe"));
     // A running program cannot be overwritten, but its name can be given to another file.
     fs::copy(&built, &fresh).with_context(|| format!("copy {} to {}", built.display(), bin.display()))?;
     fs::rename(&fresh, &pipe).with_context(|| format!("write {}", pipe.display()))?;

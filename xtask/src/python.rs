@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::must;
+use crate::shell::must;
 
 /// An interpreter that has pip.
 pub(crate) struct Python {

@@ -1,7 +1,7 @@
-//! What a usable `.libtorch` looks like, and the record that says one is complete.
+//! What a usable folder with libtorch looks like, and the record that says one is complete.
 //!
-//! The record `.libtorch/.pipe-setup` is written last, inside a folder that then gets its name in one rename: a set-up that
-//! was interrupted leaves no `.libtorch`. It lists the libraries with their sizes, so that a damaged folder is noticed.
+//! The record `.pipe-setup` is written last, inside a folder that then gets its name in one rename: a set-up that was
+//! interrupted leaves nothing under that name. It lists the libraries with their sizes, so that a damaged folder is noticed.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -77,7 +77,7 @@ pub(crate) fn check(torch: &Path) -> Result<()> {
 }
 
 /// The version by the wheel's `version.py`, or by `build-version` of libtorch's own archive.
-fn version(torch: &Path) -> Option<String> {
+pub(crate) fn version(torch: &Path) -> Option<String> {
     if let Ok(text) = fs::read_to_string(torch.join("version.py")) {
         let line = text.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
         return Some(line.trim().trim_matches(['\'', '"']).to_owned());

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use pipe_core::Dataset;
-use pipe_components::{dataset::coco::Coco, dataset::coco::CocoConfig};
-use pipe_core::Loader;
-use pipe_components::{loader::batch::BatchConfig, loader::batch::BatchLoader};
 use pipe_components::transform::compose::Steps;
 use pipe_components::transform::random_horizontal_flip::RandomHorizontalFlip;
 use pipe_components::transform::resize::Resize;
-use pipe_data::{geometry, geometry::Interpolation};
+use pipe_components::{dataset::coco::Coco, dataset::coco::CocoConfig};
+use pipe_components::{loader::batch::BatchConfig, loader::batch::BatchLoader};
+use pipe_core::Dataset;
+use pipe_core::Loader;
 use pipe_data::masks::nearest;
 use pipe_data::{Field, Masks, Sample, collate, fields};
+use pipe_data::{geometry, geometry::Interpolation};
 use serde_json::{from_value, json};
 
 const ROUNDS: usize = 3;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use pipe_core::Dataset;
 use pipe_components::{dataset::coco::Coco, dataset::coco::CocoConfig};
-use pipe_data::{geometry, geometry::Interpolation};
+use pipe_core::Dataset;
 use pipe_data::{Field, Pixels, fields};
+use pipe_data::{geometry, geometry::Interpolation};
 use serde_json::{Value, from_value, json};
 
 #[test]
@@ -20,7 +20,13 @@ fn real_pictures_give_the_samples_of_torchvision() {
     let text = std::fs::read_to_string("tests/parity/dataset/expected.json").unwrap();
     let expected: Vec<Value> = serde_json::from_str(&text).unwrap();
     for entry in expected {
-        let index = set.coco().unwrap().position(entry["image_id"].as_i64().unwrap()).unwrap();
+        let index = set
+            .extension()
+            .unwrap()
+            .downcast_ref::<std::sync::Arc<pipe_coco::index::Index>>()
+            .unwrap()
+            .position(entry["image_id"].as_i64().unwrap())
+            .unwrap();
         let mut sample = set.get(index).unwrap();
         assert_eq!(json!(channel_sums(sample.image().unwrap())), entry["pixels"]);
         geometry::resize(&mut sample, 512, 512, Interpolation::Bilinear).unwrap();

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use pipe_vision::nn::NormKind;
 use pipe_vision::options::BoxHeadOptions;
-use pipe_vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
 use pipe_vision::weights;
+use pipe_vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
 use serde_json::Value;
 use tch::Device;
 

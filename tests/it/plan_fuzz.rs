@@ -165,7 +165,7 @@ proptest! {
         let (document, mut found) = Document::load(Path::new("broken.toml"), &options, &mut sources);
         let mut planned = false;
         if let Some(document) = &document {
-            let (plan, more) = Plan::of(document, &sources);
+            let (plan, more) = Plan::of(document, &sources, pipe_run::plugins::catalog());
             found.merge(more);
             planned = plan.is_some();
             if let Some(plan) = plan {

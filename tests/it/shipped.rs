@@ -6,7 +6,7 @@ use std::process::Command;
 use pipe_document::diagnostic::Sources;
 use pipe_document::{Document, LoadOptions};
 use pipe_plan::Plan;
-use pipe_core::Registry;
+use pipe_run::plugins;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -26,7 +26,7 @@ fn problems(path: &Path, profile: Option<&str>) -> String {
     let options = LoadOptions { profile: profile.map(str::to_owned), ..LoadOptions::default() };
     let (document, mut found) = Document::load(path, &options, &mut sources);
     if let Some(document) = document {
-        found.merge(Plan::of(&document, &sources).1);
+        found.merge(Plan::of(&document, &sources, plugins::catalog()).1);
     }
     found.render_text(&sources, false)
 }
@@ -44,7 +44,7 @@ fn shipped_pipelines_are_right_without_warnings() {
 
 #[test]
 fn the_example_of_every_component_is_right() {
-    for component in Registry::global().iter() {
+    for component in plugins::catalog().iter() {
         let text = component.example.to_owned();
         let read = move |_: &Path| Ok(text.clone());
         let options = LoadOptions { read: &read, ..LoadOptions::default() };
@@ -52,7 +52,7 @@ fn the_example_of_every_component_is_right() {
         let (document, mut found) = Document::load(Path::new("example.toml"), &options, &mut sources);
         let document = document.expect("an example can be read");
         // An excerpt may leave out the nodes around it: what is checked is the component's own table.
-        found.merge(Plan::of(&document, &sources).1);
+        found.merge(Plan::of(&document, &sources, plugins::catalog()).1);
         let own: Vec<String> = found
             .iter()
             .filter(|one| one.is_error() && !matches!(one.code, "unknown-node" | "never-measured"))
@@ -73,7 +73,7 @@ fn the_example_of_every_component_is_right() {
 
 #[test]
 fn every_option_of_every_component_is_documented() {
-    for component in Registry::global().iter() {
+    for component in plugins::catalog().iter() {
         assert!(!component.summary().is_empty(), "{} has no summary", component.full_name());
         let options = component.schema().get("properties").and_then(|p| p.as_object()).cloned().unwrap_or_default();
         for (name, option) in options {

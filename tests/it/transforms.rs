@@ -1,7 +1,7 @@
 //! Transforms beside torchvision's and PIL's own results (`tests/parity/transforms`).
 
-use pipe_data::{geometry, geometry::Affine, geometry::Interpolation, geometry::Window};
 use pipe_data::{Field, Image, Masks, Pixels, Sample, color, fields};
+use pipe_data::{geometry, geometry::Affine, geometry::Interpolation, geometry::Window};
 use serde_json::Value;
 
 struct World(Value);

@@ -1,10 +1,10 @@
 //! What crosses the border is the same on both sides, and what goes wrong there is an error.
 
-use pipe_core::Model;
-use pipe_data::{random::Purpose, random::stream};
-use pipe_data::{Batch, BatchField, Sample, fields};
-use pipe_core::{Kind, Problems};
 use pipe_core::Instance;
+use pipe_core::Model;
+use pipe_core::{Kind, Problems};
+use pipe_data::{Batch, BatchField, Sample, fields};
+use pipe_data::{random::Purpose, random::stream};
 use pipe_plugin::Transform as _;
 use pipe_plugin::testing::sample;
 use pipe_test_plugin::Brighten;
@@ -12,13 +12,12 @@ use rand::Rng;
 use serde_json::json;
 use tch::{Reduction, Tensor};
 
-use super::{Bench, component, load_test_plugin, turn};
+use super::{Bench, component, library, turn};
 
 #[test]
 fn a_transform_does_the_same_loaded_as_called_directly() {
     let _turn = turn();
-    load_test_plugin();
-    assert!(component(Kind::Transform, "test_brighten").plugin().expect("a plugin").library().is_some());
+    assert!(component(Kind::Transform, "test_brighten").plugin.as_ref().expect("a plugin").library.is_some());
     let loaded = Bench::new().transform("test_brighten", json!({ "by": 3, "jitter": 100 })).unwrap();
     let direct = Brighten { by: 3, jitter: 100, fault: None };
     let input = || sample(7, 9, &[[1.0, 2.0, 5.0, 6.0], [0.0, 0.0, 2.0, 2.0]]);
@@ -39,7 +38,6 @@ fn a_transform_does_the_same_loaded_as_called_directly() {
 #[test]
 fn a_panic_is_an_error_that_names_plugin_node_and_place() {
     let _turn = turn();
-    load_test_plugin();
     let bench = Bench::new();
     let apply = |fault: &str| {
         let transform = bench.transform("test_brighten", json!({ "by": 1, "fault": fault })).unwrap();
@@ -66,8 +64,7 @@ fn a_panic_is_an_error_that_names_plugin_node_and_place() {
 #[test]
 fn nothing_is_held_when_everything_was_dropped() {
     let _turn = turn();
-    load_test_plugin();
-    let held = || component(Kind::Transform, "test_brighten").plugin().expect("a plugin").held().unwrap();
+    let held = || pipe_run::plugins::load(&library("pipe_test_plugin")).unwrap().plugin.held().unwrap();
     // The answer to the question is the one reply that is held meanwhile; earlier tests may have left thread-owned ones.
     let before = held();
     {
@@ -102,7 +99,6 @@ fn line(bench: &Bench, fault: bool) -> std::rc::Rc<std::cell::RefCell<dyn Model>
 #[test]
 fn gradients_flow_through_a_model_of_a_plugin() {
     let _turn = turn();
-    load_test_plugin();
     let bench = Bench::new();
     let model = line(&bench, false);
     let parameters = model.borrow().parameters();
@@ -139,7 +135,6 @@ fn gradients_flow_through_a_model_of_a_plugin() {
 #[test]
 fn a_model_that_panics_is_an_error_of_its_node() {
     let _turn = turn();
-    load_test_plugin();
     let model = line(&Bench::new(), true);
     let error = model.borrow_mut().forward(&batch()).unwrap_err().to_string();
     assert!(error.starts_with("model.line (plugin pipe-test-plugin 0.1.0) panicked: this model panics"), "{error}");
@@ -148,10 +143,9 @@ fn a_model_that_panics_is_an_error_of_its_node() {
 #[test]
 fn a_dataset_of_the_program_can_be_lent_to_one_of_a_plugin() {
     let _turn = turn();
-    load_test_plugin();
     let bench = Bench::new();
     bench.build("dataset.digits", "mnist", json!({ "root": "builtin:digits", "limit": 5 })).unwrap();
-    let own = bench.run.node(&"dataset.digits".parse().unwrap()).unwrap();
+    let own = bench.graph.node(&"dataset.digits".parse().unwrap()).unwrap();
     let more = bench.build("dataset.more", "test_repeat", json!({ "dataset": "dataset.digits", "times": 3 })).unwrap();
     let (Instance::Dataset(own), Instance::Dataset(more)) = (own, more) else { panic!("no datasets") };
     assert_eq!(more.len(), 15);

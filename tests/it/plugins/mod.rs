@@ -6,12 +6,13 @@ pub(crate) mod swap;
 
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Result, anyhow};
-use pipe_core::{Kind, NodeId, Registry};
-use pipe_run::plugins;
-use pipe_core::{BuildContext, Instance, Precision, RunContext, RunFolder};
+use anyhow::Result;
+use pipe_core::{Instance, Kind, NodeId, Precision, RunContext, RunFolder};
+use pipe_run::build::build_extra;
+use pipe_run::{Graph, plugins};
+use pipe_vocab::{Catalog, Descriptor};
 use serde_json::Value;
 use tch::Device;
 
@@ -24,40 +25,42 @@ pub(crate) fn library(krate: &str) -> PathBuf {
     places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| panic!("{name} was not built"))
 }
 
-/// The registry is the program's: tests that load libraries take turns.
+/// Libraries are opened once for the whole program: tests that change their files take turns.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Loads the test plugin, once.
-fn load_test_plugin() {
-    static DONE: OnceLock<()> = OnceLock::new();
-    DONE.get_or_init(|| {
-        plugins::load(&library("pipe_test_plugin")).expect("the test plugin can be loaded");
-    });
+/// The program's components with those of the test plugin.
+fn catalog() -> Rc<Catalog> {
+    let mut catalog = plugins::catalog().clone();
+    let loaded = plugins::load(&library("pipe_test_plugin")).expect("the test plugin can be loaded");
+    loaded.add_to(&mut catalog).expect("its names are free");
+    Rc::new(catalog)
 }
 
-/// A run on the CPU, with nodes built through the registry.
+/// A run on the CPU, with nodes built through a catalog.
 struct Bench {
-    run: Rc<RunContext>,
+    graph: Rc<Graph>,
     _folder: tempfile::TempDir,
 }
 
 impl Bench {
     fn new() -> Bench {
+        Bench::with(catalog())
+    }
+
+    fn with(catalog: Rc<Catalog>) -> Bench {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let run_folder = RunFolder::open(&folder.path().join("run")).expect("a run's folder");
         let run = RunContext::new(Device::Cpu, Precision::Fp32, 0, run_folder, Arc::default());
-        Bench { run: Rc::new(run), _folder: folder }
+        Bench { graph: Graph::new(Rc::new(run), catalog), _folder: folder }
     }
 
     fn build(&self, node: &str, name: &str, options: Value) -> Result<Instance> {
         let node: NodeId = node.parse().expect("a node's name");
-        let descriptor = Registry::global().get(node.kind, name).expect("a component");
-        let component = descriptor.parse(options).map_err(|e| anyhow!("{}: {}", e.path.join("."), e.message))?;
-        let instance = component.build(&mut BuildContext { run: &self.run, node: &node })?;
-        self.run.nodes.borrow_mut().insert(node, instance.clone());
+        let instance = build_extra(&self.graph, &node, name, options)?;
+        self.graph.nodes.borrow_mut().insert(node, instance.clone());
         Ok(instance)
     }
 
@@ -69,6 +72,6 @@ impl Bench {
     }
 }
 
-fn component(kind: Kind, name: &str) -> &'static pipe_core::Descriptor {
-    Registry::global().get(kind, name).unwrap_or_else(|| panic!("there is no {kind}.{name}"))
+fn component(kind: Kind, name: &str) -> &'static Descriptor {
+    catalog().get(kind, name).unwrap_or_else(|| panic!("there is no {kind}.{name}"))
 }

@@ -1,14 +1,15 @@
 //! A library that is built anew while the program runs.
 
 use std::path::Path;
+use std::rc::Rc;
 
-use pipe_data::{random::Purpose, random::stream};
-use pipe_core::Kind;
-use pipe_run::plugins;
+use pipe_data::random::{Purpose, stream};
 use pipe_plugin::testing::sample;
+use pipe_run::plugins::{self, Loaded};
+use pipe_vocab::Descriptor;
 use serde_json::json;
 
-use super::{Bench, component, library, turn};
+use super::{Bench, catalog, library, turn};
 
 /// Another build of the test plugin: the mark in its documentation changed in the file itself.
 pub(crate) fn rebuilt(path: &Path, mark: &str) {
@@ -29,40 +30,43 @@ fn a_rebuilt_library_is_taken_up_and_old_nodes_live_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("libswapped.so");
     rebuilt(&path, "version-two");
-    let loaded = plugins::load(&path).unwrap();
-    assert_eq!(loaded.library.as_deref(), Some(path.as_path()));
-    assert!(plugins::files().contains(&path));
-    let before = component(Kind::Transform, "test_brighten");
+    let first = plugins::load(&path).unwrap();
+    assert_eq!(first.info.library.as_deref(), Some(path.as_path()));
+    let before = brighten(&first);
     assert!(before.documentation().contains("version-two"));
-    let old = Bench::new().transform("test_brighten", json!({ "by": 1 })).unwrap();
+    let old = bench(&first).transform("test_brighten", json!({ "by": 1 })).unwrap();
 
-    assert!(plugins::load(&path).is_ok() && std::ptr::eq(before, component(Kind::Transform, "test_brighten")));
-    assert!(plugins::reload_changed().iter().all(|(file, _)| *file != path));
-    // Touched, but the same bytes.
+    assert!(std::ptr::eq(before, brighten(&plugins::load(&path).unwrap())), "a file that has not changed");
     rebuilt(&path, "version-two");
-    assert!(plugins::reload_changed().iter().all(|(file, _)| *file != path));
+    assert!(std::ptr::eq(before, brighten(&plugins::load(&path).unwrap())), "touched, but the same bytes");
 
     rebuilt(&path, "version-xxx");
-    let changed = plugins::reload_changed();
-    assert!(changed.iter().any(|(file, result)| *file == path && result.is_ok()), "{changed:?}");
-    let after = component(Kind::Transform, "test_brighten");
+    let second = plugins::load(&path).unwrap();
+    let after = brighten(&second);
     assert!(!std::ptr::eq(before, after) && after.documentation().contains("version-xxx"));
     assert!(before.documentation().contains("version-two"), "plans made before still point to it");
     let mut rng = stream(1, Purpose::Sample, 0, 0);
-    let new = Bench::new().transform("test_brighten", json!({ "by": 1 })).unwrap();
+    let new = bench(&second).transform("test_brighten", json!({ "by": 1 })).unwrap();
     assert_eq!(old.apply(sample(3, 3, &[]), &mut rng).unwrap(), new.apply(sample(3, 3, &[]), &mut rng).unwrap());
 
-    // A build that went wrong changes nothing, and is tried again.
+    // A build that went wrong is tried again each time.
     std::fs::write(&path, "half a library").unwrap();
     for _ in 0..2 {
-        let changed = plugins::reload_changed();
-        let error = changed.iter().find(|(file, _)| *file == path).expect("changed").1.as_ref().unwrap_err();
+        let error = plugins::load(&path).err().expect("no library");
         assert!(format!("{error:#}").contains("is no plugin"), "{error:#}");
-        assert!(std::ptr::eq(after, component(Kind::Transform, "test_brighten")));
     }
     rebuilt(&path, "version-end");
-    assert!(plugins::reload_changed().iter().any(|(file, result)| *file == path && result.is_ok()));
-    assert!(component(Kind::Transform, "test_brighten").documentation().contains("version-end"));
+    assert!(brighten(&plugins::load(&path).unwrap()).documentation().contains("version-end"));
+}
+
+fn brighten(loaded: &Loaded) -> &'static Descriptor {
+    loaded.components.iter().find(|d| d.name == "test_brighten").expect("the component")
+}
+
+fn bench(loaded: &Loaded) -> Bench {
+    let mut catalog = plugins::catalog().clone();
+    loaded.add_to(&mut catalog).unwrap();
+    Bench::with(Rc::new(catalog))
 }
 
 #[test]
@@ -79,8 +83,7 @@ fn names_that_are_taken_are_refused() {
         }
     }
     std::fs::write(&path, bytes).unwrap();
-    let error = format!("{:#}", plugins::load(&path).unwrap_err());
+    let error = format!("{:#}", plugins::load(&path).unwrap().add_to(&mut (*catalog()).clone()).unwrap_err());
     let expected = "plugin some-test-plugin 0.1.0: transform.test_brighten is the plugin pipe-test-plugin's already";
     assert_eq!(error, expected);
-    assert!(!plugins::files().contains(&path));
 }

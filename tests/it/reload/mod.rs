@@ -8,8 +8,10 @@ mod settings;
 mod state;
 mod watch;
 
-use pipe_core::{Descriptor, Kind, Registry, Reload};
+use pipe_core::{Kind, Reload};
+use pipe_run::plugins;
 use pipe_run::{reload::Change, reload::difference};
+use pipe_vocab::Descriptor;
 
 use settings::{Settings, load, plan};
 
@@ -81,7 +83,7 @@ fn changes_are_at_their_lines() {
 #[test]
 fn every_option_says_what_an_edit_means() {
     let class = |component: &str, option: &str| {
-        let descriptor = Registry::global().iter().find(|d| d.full_name() == component).unwrap();
+        let descriptor = plugins::catalog().iter().find(|d| d.full_name() == component).unwrap();
         assert!(descriptor.schema()["properties"].get(option).is_some(), "{component} has no `{option}`");
         Reload::of_option(descriptor.schema(), option)
     };
@@ -102,7 +104,7 @@ fn every_option_says_what_an_edit_means() {
     let hot = |kind: Kind| {
         // Other tests of this process load plugins, whose authors may leave options unmarked; a child process begins anew.
         let ours = |d: &&Descriptor| !d.name.starts_with("test_") && d.name != "process";
-        let of_kind = Registry::global().of_kind(kind).filter(ours);
+        let of_kind = plugins::catalog().of_kind(kind).filter(ours);
         of_kind.flat_map(|d| {
             let options = d.schema()["properties"].as_object().into_iter().flatten();
             options.map(move |(name, schema)| (format!("{} {name}", d.full_name()), d, name.clone(), schema.clone()))

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pipe_core::{Between, Boundary};
-use pipe_plan::Plan;
+use pipe_core::Boundary;
+use pipe_core::Instance;
 use pipe_core::{Kind, NodeId, Reload};
-use pipe_run::{reload::Change, reload::Inbox, reload::Reloader, reload::difference};
-use pipe_core::{Instance, RunContext};
+use pipe_plan::Plan;
+use pipe_run::graph::{Between, Graph};
 use pipe_run::{RunOptions, Running};
+use pipe_run::{reload::Change, reload::Inbox, reload::Reloader, reload::difference};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -60,7 +61,7 @@ impl Editor {
     }
 
     /// Compares what was said of an edit with what an edit of this text must come to.
-    fn check(&self, before: &Plan, text: &str, line: &Value, run: &RunContext) {
+    fn check(&self, before: &Plan, text: &str, line: &Value, run: &Graph) {
         let outcome = line["outcome"].as_str().unwrap();
         let loaded = load(text);
         let context = || format!("{line}\n{text}");
@@ -87,29 +88,29 @@ impl Editor {
                 }
             }
         }
-        assert_eq!(line["step"], run.clock.get().step);
+        assert_eq!(line["step"], run.run.clock.get().step);
     }
 }
 
 impl Between for Editor {
-    fn between(&self, run: &RunContext, engine: &NodeId, boundary: Boundary) {
+    fn between(&self, graph: &Graph, engine: &NodeId, boundary: Boundary) {
         let mut state = self.state.borrow_mut();
         if boundary == Boundary::Inner || state.done >= self.wanted {
             drop(state);
-            self.reloader.between(run, engine, boundary);
+            self.reloader.between(graph, engine, boundary);
             if self.state.borrow().done >= self.wanted {
-                run.terminate(engine, pipe_core::Termination::Run);
+                graph.run.terminate(engine, pipe_core::Termination::Run);
             }
             return;
         }
         let text = self.next_text(&mut state);
         let before = self.reloader.plan();
         self.inbox.put(snapshot(&text));
-        self.reloader.between(run, engine, boundary);
+        self.reloader.between(graph, engine, boundary);
         for line in self.new_lines(&mut state) {
             let outcome = line["outcome"].as_str().unwrap().to_owned();
             if outcome != "completed" {
-                self.check(&before, &text, &line, run);
+                self.check(&before, &text, &line, graph);
                 state.done += 1;
             }
             if outcome == "applied" {
@@ -117,12 +118,12 @@ impl Between for Editor {
             }
             *state.outcomes.entry(outcome).or_default() += 1;
         }
-        check_values(run, &self.reloader.plan(), &self.reloader.waiting());
+        check_values(graph, &self.reloader.plan(), &self.reloader.waiting());
     }
 }
 
 /// What holds at once after every edit: rates, limits, handlers, events are those of the plan, but for what waits.
-fn check_values(run: &RunContext, plan: &Plan, waiting: &BTreeSet<NodeId>) {
+fn check_values(run: &Graph, plan: &Plan, waiting: &BTreeSet<NodeId>) {
     for (id, node) in plan.nodes.iter().filter(|(id, _)| !waiting.contains(*id)) {
         let options = &node.component.as_ref().unwrap().to_json();
         match run.node(id) {
@@ -146,7 +147,7 @@ fn check_values(run: &RunContext, plan: &Plan, waiting: &BTreeSet<NodeId>) {
 }
 
 /// What a run is made of, without its progress.
-fn inventory(run: &RunContext) -> Vec<String> {
+fn inventory(run: &Graph) -> Vec<String> {
     let describe = |(id, instance): (&NodeId, &Instance)| match instance {
         Instance::Dataset(dataset) => format!("{id} {}", dataset.len()),
         Instance::Loader(loader) => format!("{id} {:?}", loader.borrow().epoch_length()),
@@ -194,7 +195,7 @@ pub fn start(text: &str, folder: &Path) -> Running {
         pipeline_text: text.to_owned(),
         ..RunOptions::default()
     };
-    Running::start(&plan(text), &options, Arc::default()).unwrap()
+    Running::start(&plan(text), Rc::new(pipe_run::plugins::catalog().clone()), &options, Arc::default()).unwrap()
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn a_thousand_random_edits() {
     let running = start(&settings.text(), &folder.path().join("run"));
     let inbox = Arc::new(Inbox::default());
     let reloader =
-        Rc::new(Reloader::new(&running.context, source(), (plan(&settings.text()), None), inbox.clone(), true));
+        Rc::new(Reloader::new(&running.graph, source(), (plan(&settings.text()), None), inbox.clone(), true));
     let state = EditorState {
         rng: ChaCha8Rng::seed_from_u64(20_261_124),
         text: settings.text(),
@@ -220,13 +221,13 @@ fn a_thousand_random_edits() {
         index: folder.path().join("run/pipelines/index.jsonl"),
         wanted: 1000,
     });
-    running.context.set_between(Some(editor.clone()));
+    running.graph.set_between(editor.clone());
     // An edit may end the training (`max_epochs = 1`): it is begun again.
     while editor.state.borrow().done < 1000 {
-        let Instance::Engine(engine) = running.context.node(&"engine.trainer".parse().unwrap()).unwrap() else {
+        let Instance::Engine(engine) = running.graph.node(&"engine.trainer".parse().unwrap()).unwrap() else {
             panic!("no trainer")
         };
-        engine.run(&running.context).unwrap();
+        assert!(running.graph.drive(&engine).unwrap().is_continue());
     }
     let state = editor.state.borrow();
     eprintln!("outcomes: {:?}", state.outcomes);
@@ -236,7 +237,7 @@ fn a_thousand_random_edits() {
     // The run is what a new one of the same text would be.
     assert!(difference(&reloader.plan(), &plan(&state.text)).is_empty());
     let fresh = start(&state.text, &folder.path().join("fresh"));
-    assert_eq!(inventory(&running.context), inventory(&fresh.context));
+    assert_eq!(inventory(&running.graph), inventory(&fresh.graph));
     let newest = std::fs::read_to_string(folder.path().join("run/pipeline.toml")).unwrap();
     assert!(difference(&plan(&newest), &plan(&state.text)).is_empty(), "the newest version is the one at work");
 }

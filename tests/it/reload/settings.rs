@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use pipe_coco::{synthetic::DigitsSpec, synthetic::write_digits};
-use pipe_run::{load::Loaded, load::PipelineSource, load::Snapshot};
 use pipe_plan::Plan;
+use pipe_run::{load::Loaded, load::PipelineSource, load::Snapshot};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;

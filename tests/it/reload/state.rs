@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pipe_core::{Between, Boundary};
+use pipe_core::Boundary;
 use pipe_core::NodeId;
-use pipe_run::{reload::Inbox, reload::Reloader};
-use pipe_core::{Instance, RunContext, State};
+use pipe_core::{Instance, State};
 use pipe_run::Running;
+use pipe_run::graph::{Between, Graph};
+use pipe_run::{reload::Inbox, reload::Reloader};
 use tch::Tensor;
 
 use super::random::start;
@@ -35,7 +36,7 @@ fn copy(state: State) -> State {
 }
 
 /// The states of model and optimizer, and the rate.
-fn look(run: &RunContext) -> ([State; 2], f64) {
+fn look(run: &Graph) -> ([State; 2], f64) {
     let node = |name: &str| run.node(&name.parse().unwrap()).unwrap();
     match (node("model.net"), node("optimizer.o")) {
         (Instance::Model(model), Instance::Optimizer(optimizer)) => {
@@ -48,14 +49,14 @@ fn look(run: &RunContext) -> ([State; 2], f64) {
 }
 
 impl Between for Editor {
-    fn between(&self, run: &RunContext, engine: &NodeId, boundary: Boundary) {
-        let step = run.clock.get().step;
+    fn between(&self, graph: &Graph, engine: &NodeId, boundary: Boundary) {
+        let step = graph.run.clock.get().step;
         let edit = self.edits.iter().find(|(at, _)| boundary == Boundary::Iteration && *at == step);
-        let Some((_, text)) = edit else { return self.reloader.between(run, engine, boundary) };
-        let (before, old) = look(run);
+        let Some((_, text)) = edit else { return self.reloader.between(graph, engine, boundary) };
+        let (before, old) = look(graph);
         self.inbox.put(snapshot(text));
-        self.reloader.between(run, engine, boundary);
-        let (after, new) = look(run);
+        self.reloader.between(graph, engine, boundary);
+        let (after, new) = look(graph);
         self.seen.borrow_mut().push(Seen { before, after, lr: [old, new] });
     }
 }
@@ -65,11 +66,11 @@ fn train(text: &str, edits: &[(u64, String)]) -> (Vec<Seen>, State, Vec<String>)
     let folder = tempfile::tempdir().unwrap();
     let running: Running = start(text, &folder.path().join("run"));
     let inbox = Arc::new(Inbox::default());
-    let reloader = Reloader::new(&running.context, source(), (plan(text), None), inbox.clone(), true);
+    let reloader = Reloader::new(&running.graph, source(), (plan(text), None), inbox.clone(), true);
     let editor = Rc::new(Editor { reloader, inbox, edits: edits.to_vec(), seen: RefCell::default() });
-    running.context.set_between(Some(editor.clone()));
+    running.graph.set_between(editor.clone());
     running.drive().unwrap();
-    let ([model, _], _) = look(&running.context);
+    let ([model, _], _) = look(&running.graph);
     let index = std::fs::read_to_string(folder.path().join("run/pipelines/index.jsonl")).unwrap();
     let outcome = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["outcome"].to_string();
     let outcomes = index.lines().skip(1).map(|line| outcome(line).replace('"', "")).collect();

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipe_run::{load::PipelineSource, load::Snapshot};
 use pipe_run::reload::Inbox;
+use pipe_run::{load::PipelineSource, load::Snapshot};
 use pipe_run::{reload::watch, reload::watch::WatchOptions};
 
 /// Waits for the next snapshot that the watcher puts into the inbox.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pipe_coco::mask::Rle;
 use pipe_coco::{eval::Detection, eval::Evaluator, eval::IouType, eval::ScoreOptions, eval::Summary, eval::score};
 use pipe_coco::{index::Index, index::LoadOptions};
-use pipe_coco::mask::Rle;
 use serde_json::{Value, json};
 
 const TOLERANCE: f64 = 1e-9;

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::idx::Idx;
 use pipe_coco::{eval::Detection, eval::Evaluator, eval::IouType};
 use pipe_coco::{index::Index, index::LoadOptions, index::Segmentation};
 use pipe_coco::{synthetic::DigitsSpec, synthetic::ShapesSpec, synthetic::write_digits, synthetic::write_shapes};
-use crate::idx::Idx;
 
 fn spec() -> ShapesSpec {
     ShapesSpec { train: 60, val: 12, size: (96, 80), ..ShapesSpec::default() }

@@ -167,9 +167,8 @@ mod tests {
 
     #[test]
     fn k_is_a_number_or_a_list() {
-        let parse = |k: serde_json::Value| {
-            builtin().get(Kind::Metric, "top_k_accuracy").unwrap().parse(json!({ "k": k }))
-        };
+        let parse =
+            |k: serde_json::Value| builtin().get(Kind::Metric, "top_k_accuracy").unwrap().parse(json!({ "k": k }));
         assert_eq!(parse(json!(3)).ok().unwrap().values(), ["top_3"]);
         assert_eq!(parse(json!([1, 5])).ok().unwrap().values(), ["top_1", "top_5"]);
         for wrong in [json!("five"), json!(-1), json!([1, "two"]), json!(5_000_000_000_u64)] {

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-use pipe_document::{diagnostic::Diagnostics, diagnostic::Sources};
 use pipe_document::{Document, LoadOptions};
+use pipe_document::{diagnostic::Diagnostics, diagnostic::Sources};
 
 /// A disk, a command line and an environment in memory.
 #[derive(Default)]

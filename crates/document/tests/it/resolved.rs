@@ -1,8 +1,8 @@
 //! What documents resolve to: parents, profiles, overrides, variables, secrets, paths and places.
 
 use insta::assert_snapshot;
-use pipe_document::diagnostic::Sources;
 use pipe_core::PathValue;
+use pipe_document::diagnostic::Sources;
 use pipe_document::{KeyOrValue, PathSegment, Value, parse_pointer};
 use serde_json::json;
 

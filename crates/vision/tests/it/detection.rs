@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use pipe_vision::{nn::NormKind, nn::ParameterStore};
 use pipe_vision::checkpoint::Classes;
-use pipe_vision::{BackboneOptions, Detections, FasterRcnn, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind, Target};
 use pipe_vision::weights;
+use pipe_vision::{
+    BackboneOptions, Detections, FasterRcnn, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind, Target,
+};
+use pipe_vision::{nn::NormKind, nn::ParameterStore};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor, no_grad};
 

@@ -4,7 +4,7 @@ use pipe_coco::{mask::Rle, mask::iou_matrix};
 use serde_json::Value;
 
 fn cases() -> Value {
-    serde_json::from_str(include_str!("../parity/cocomask/cases.json")).unwrap()
+    serde_json::from_str(include_str!("../../../../tests/parity/cocomask/cases.json")).unwrap()
 }
 
 fn size(case: &Value) -> (u32, u32) {

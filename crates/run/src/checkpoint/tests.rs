@@ -7,7 +7,7 @@ use serde_json::json;
 use tch::Device;
 
 use super::*;
-use pipe_core::testing::TestRun;
+use crate::testing::TestRun;
 use pipe_core::{Model, ModelOutput, Shared, Stateful};
 use pipe_data::Batch;
 

@@ -54,3 +54,15 @@ impl JsonSchema for PathValue {
         json_schema!({ "type": "string", "format": "path" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_in_is_no_path() {
+        let shapes = PathValue::new("builtin:shapes");
+        assert_eq!((shapes.builtin(), shapes.path()), (Some("shapes"), None));
+        assert_eq!(PathValue::new("a/b").path(), Some(Path::new("a/b")));
+    }
+}

@@ -130,7 +130,8 @@ fn generate(seed: u64, images: usize, masks: bool) -> (Arc<Index>, Vec<(i64, Vec
 
 /// Every number of one run in `expected.json`.
 fn assert_run(summary: &Summary, run: &str) {
-    let expected: Value = serde_json::from_str(include_str!("../../../../tests/parity/cocoeval/expected.json")).unwrap();
+    let expected: Value =
+        serde_json::from_str(include_str!("../../../../tests/parity/cocoeval/expected.json")).unwrap();
     let expected = &expected[run];
     assert_eq!(format!("{summary}\n"), expected["text"].as_str().unwrap());
     let numbers = |key: &str| -> Vec<f64> {

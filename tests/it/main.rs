@@ -3,12 +3,14 @@
 mod bad_input;
 mod child_process;
 mod dataset;
+mod detection;
 mod detection_pipeline;
 mod mistakes;
 mod plan_fuzz;
 mod plugin_template;
 mod plugins;
 mod reload;
+mod resnet;
 mod secrets;
 mod shipped;
 mod training;

@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 const CLASSES: i64 = 4;
 
 fn parity(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/detection").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity/detection").join(name)
 }
 
 fn expected(name: &str) -> Value {

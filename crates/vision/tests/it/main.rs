@@ -1,4 +1,0 @@
-//! Detectors and backbones against torchvision.
-
-mod detection;
-mod resnet;

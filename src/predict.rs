@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
@@ -180,7 +180,7 @@ impl Predictor {
         // Names are only drawn, and may need the reading of a large file.
         let names = if args.draw.is_some() { class_names(plan, partial, &id) } else { BTreeMap::new() };
         if let Some(classes) = num_classes(&tensors) {
-            take_classes(plan, &id, classes);
+            take_classes(plan, &id, classes)?;
         }
         let Instance::Model(model) = partial.build(plan, &id)? else { bail!("{id} is not a model") };
         load_weights(&partial.graph, &id, tensors)?;
@@ -250,14 +250,13 @@ fn class_names(plan: &Plan, partial: &Partial, model: &NodeId) -> BTreeMap<i64, 
 }
 
 /// Lets the model have as many classes as its weights, so that it does not need the data set it was trained on.
-fn take_classes(plan: &mut Plan, model: &NodeId, classes: i64) {
-    let from_dataset = |edge: &pipe_plan::PropertyEdge| edge.to == *model && edge.property == "num_classes";
-    if plan.property_edges.iter().any(from_dataset)
-        && let Some(node) = plan.nodes.get_mut(model)
-    {
-        node.config["num_classes"] = classes.into();
-        plan.property_edges.retain(|edge| !from_dataset(edge));
-    }
+fn take_classes(plan: &mut Plan, model: &NodeId, classes: i64) -> Result<()> {
+    let from_dataset = |edge: &&pipe_plan::PropertyEdge| edge.to == *model && edge.property == "num_classes";
+    let Some(option) = plan.property_edges.iter().find(from_dataset).map(|edge| edge.option.clone()) else {
+        return Ok(());
+    };
+    let set = plan.set_option(model, &option, classes.into());
+    set.map_err(|problem| anyhow!("the number of classes of these weights: {problem}"))
 }
 
 /// The transform of the loader with which the model is evaluated.

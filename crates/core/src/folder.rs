@@ -54,6 +54,31 @@ impl RunFolder {
         writeln!(file, "{line}").with_context(|| format!("cannot write {}", self.records_path().display()))
     }
 
+    /// Bytes of `records.jsonl`, all appended records on the disk.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn records_length(&self) -> Result<u64> {
+        self.flush_records()?;
+        let file = self.records.borrow();
+        let synced = file.get_ref().sync_data().and_then(|()| file.get_ref().metadata());
+        Ok(synced.with_context(|| format!("cannot write {}", self.records_path().display()))?.len())
+    }
+
+    /// Cuts off the records behind the first `length` bytes: what a run measured after the checkpoint that it goes on from.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn cut_records(&self, length: u64) -> Result<()> {
+        self.flush_records()?;
+        let file = self.records.borrow();
+        let cut = || match file.get_ref().metadata()?.len() > length {
+            true => file.get_ref().set_len(length),
+            false => Ok(()),
+        };
+        cut().with_context(|| format!("cannot write {}", self.records_path().display()))
+    }
+
     /// Makes appended records visible to readers.
     ///
     /// # Errors

@@ -38,4 +38,4 @@ mod vars;
 pub use load::{Document, LoadOptions};
 pub use node::{Entry, Node, Table, Value};
 pub use origin::{Ingredient, Layer, Origin, PathBase};
-pub use pointer::{KeyOrValue, PathSegment, parse_pointer, pointer_of};
+pub use pointer::{KeyOrValue, PathSegment, parse_pointer, path_text, pointer_of};

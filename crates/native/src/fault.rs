@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_fault_names_its_place() {
         let error = guarded(|| -> Result<()> { panic!("{} is broken", "this") }).unwrap_err().to_string();
-        assert!(error.starts_with("a fault of the program: this is broken (at src/fault.rs:"), "{error}");
+        assert!(error.starts_with("a fault of the program: this is broken (at crates/native/src/fault.rs:"), "{error}");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::message;
 use super::names::exists;
 use super::nodes::PlanNode;
 use super::schema::property_fits;
-use pipe_document::PathSegment;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
+use pipe_document::{PathSegment, path_text};
 use pipe_vocab::{Kind, NodeId, ValueRef};
 
 /// A port filled with another node.
@@ -69,19 +69,6 @@ pub struct Resolved {
     pub properties: Vec<PropertyEdge>,
     /// Measured values.
     pub values: Vec<ValueEdge>,
-}
-
-/// Steps as text.
-pub fn path_text(path: &[PathSegment]) -> String {
-    let mut text = String::new();
-    for segment in path {
-        match segment {
-            PathSegment::Key(key) if text.is_empty() => text.push_str(key),
-            PathSegment::Key(key) => text.extend([".", key]),
-            PathSegment::Index(index) => text.push_str(&format!("[{index}]")),
-        }
-    }
-    text
 }
 
 type Nodes = IndexMap<NodeId, PlanNode>;

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Value as Json, json};
 
-use super::edges::path_text;
 use super::{EventEdge, Plan};
+use pipe_document::path_text;
 use pipe_vocab::Filter;
 
 impl Plan {

@@ -38,6 +38,9 @@ struct StateFile {
     /// The newest value of every metric and engine value, and the step at which it was measured.
     #[serde(default)]
     values: BTreeMap<String, (Value, u64)>,
+    /// Bytes of `records.jsonl` then.
+    #[serde(default)]
+    records: Option<u64>,
 }
 
 /// What wrote a checkpoint, and of which files it is made.
@@ -175,6 +178,7 @@ fn write_all(graph: &Graph, folder: &Path, extra: &[(NodeId, State)]) -> Result<
         let text = fs::read(&pipeline).with_context(|| format!("cannot read {}", pipeline.display()))?;
         atomic::write(&folder.join("pipeline.toml"), &text)?;
     }
+    let records = Some(run.folder.records_length()?);
     let metadata = Metadata { pipe: env!("CARGO_PKG_VERSION").into(), time: now(), files };
     let state = StateFile {
         format: FORMAT,
@@ -183,6 +187,7 @@ fn write_all(graph: &Graph, folder: &Path, extra: &[(NodeId, State)]) -> Result<
         seed: run.seed,
         nodes,
         values: run.values_with_steps(),
+        records,
     };
     atomic::write(&folder.join(STATE), &serde_json::to_vec_pretty(&state)?)
 }
@@ -246,6 +251,11 @@ pub fn load(graph: &Graph, folder: &Path) -> Result<Vec<String>> {
             .map(|node| format!("{node} is in the checkpoint but not in the pipeline; its state is left out")),
     );
     random::restore(&random)?;
+    let of_this_run = folder.parent().zip(Some(run.folder.checkpoints()));
+    let of_this_run = of_this_run.is_some_and(|(theirs, ours)| theirs.canonicalize().ok() == ours.canonicalize().ok());
+    if let Some(length) = file.records.filter(|_| of_this_run) {
+        run.folder.cut_records(length)?;
+    }
     run.set_last_checkpoint(Some(folder.to_owned()));
     Ok(said)
 }

@@ -41,6 +41,14 @@ impl Reload {
     }
 }
 
+/// Whether an edit of one option is to be tried on a batch before it holds: any that is not hot, and hot ones that say so by
+/// `#[schemars(extend("x-tried" = true))]` because a batch may stumble over their value.
+pub fn is_tried(schema: &Json, option: &str) -> bool {
+    let property = schema.get("properties").and_then(|all| all.get(option));
+    let marked = property.and_then(|one| one.get("x-tried")).and_then(Json::as_bool).unwrap_or(false);
+    marked || Reload::of_option(schema, option) != Reload::Hot
+}
+
 impl fmt::Display for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

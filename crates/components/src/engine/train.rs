@@ -72,7 +72,7 @@ pub struct TrainConfig {
     pub clip_grad_norm: Option<f64>,
     /// Factors of single losses in their sum, by name; 1 where not given.
     #[serde(default)]
-    #[schemars(extend("x-reload" = "hot"))]
+    #[schemars(extend("x-reload" = "hot", "x-tried" = true))]
     pub loss_weights: BTreeMap<String, f64>,
 }
 

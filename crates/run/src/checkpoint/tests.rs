@@ -8,7 +8,7 @@ use tch::Device;
 
 use super::*;
 use crate::testing::TestRun;
-use pipe_core::{Model, ModelOutput, Shared, Stateful};
+use pipe_core::{EventContext, Handler, Model, ModelOutput, Shared, Stateful};
 use pipe_data::Batch;
 
 /// A model that is nothing but its state.
@@ -34,6 +34,17 @@ impl Model for Net {
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
         Vec::new()
+    }
+}
+
+/// A handler without state of its own.
+struct Idle;
+
+impl Stateful for Idle {}
+
+impl Handler for Idle {
+    fn call(&mut self, _ctx: &EventContext<'_>) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -167,7 +178,7 @@ fn a_checkpoint_of_the_same_name_is_replaced_and_leftovers_go() {
 fn nodes_in_one_place_only_are_said() {
     let (test, _) = one();
     let extra = State::of(&json!({ "x": 1 })).unwrap();
-    test.handler("handler.o", json!({ "type": "time_limit", "limit": "1h" }));
+    test.add("handler.o", Instance::handler(Idle));
     let path = save(&test.graph, "a", &[("handler.o".parse().unwrap(), extra)]).unwrap();
     let (other, _) = one();
     other.graph.nodes.borrow_mut().clear();

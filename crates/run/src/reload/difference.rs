@@ -6,8 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::load::Loaded;
 use pipe_core::{Filter, NodeId, Reload};
-use pipe_document::{Document, KeyOrValue, PathSegment};
-use pipe_plan::edges::path_text;
+use pipe_document::{Document, KeyOrValue, PathSegment, path_text};
 use pipe_plan::{Action, EventEdge, Plan, PlanNode, pipeline};
 
 /// One thing that differs.
@@ -223,7 +222,7 @@ fn options_of(plan: &Plan, node: &PlanNode) -> Map<String, Json> {
     for edge in plan.property_edges.iter().filter(|edge| edge.to == node.id) {
         let name = Json::from(format!("{}:{}", edge.from, edge.property));
         let mut options_value = Json::Object(std::mem::take(&mut options));
-        if let Some(slot) = crate::build::slot(&mut options_value, &edge.option) {
+        if let Some(slot) = pipe_plan::component::slot(&mut options_value, &edge.option) {
             *slot = name;
         }
         if let Json::Object(map) = options_value {

@@ -13,8 +13,10 @@ use super::carry::{Weights, carry, goes_on};
 use super::difference::{Change, What};
 use pipe_core::component::build::OnCommit;
 use pipe_core::{Engine, Instance, Kind, Loader, NodeId, Nodes, Reload, Shared, Sink};
+use pipe_document::PathSegment;
 use pipe_plan::{EventEdge, Plan};
 use pipe_vocab::Catalog;
+use pipe_vocab::reload::is_tried;
 
 use crate::build::{Site, build_node, join_nodes};
 use crate::graph::{Graph, Offers};
@@ -183,6 +185,18 @@ impl Builder<'_> {
         Ok(built)
     }
 
+    /// Whether a batch may stumble over a change: not over an interval.
+    fn is_tried(&self, change: &Change) -> bool {
+        let node = change.node.as_ref().and_then(|id| self.new.nodes.get(id));
+        match (&change.what, node) {
+            (What::Option { path, .. }, Some(node)) => match path.first() {
+                Some(PathSegment::Key(option)) => is_tried(node.descriptor.schema(), option),
+                _ => true,
+            },
+            _ => true,
+        }
+    }
+
     /// Where data, model or what is done with them are new, the first iteration must not be the first try.
     fn try_batches(&self) -> Result<()> {
         for (id, fresh) in &self.made.fresh {
@@ -190,9 +204,7 @@ impl Builder<'_> {
                 self.new.data_edges.iter().find(|edge| edge.to == *id && edge.from.kind == kind).map(|edge| &edge.from)
             };
             let is_built = |id: Option<&NodeId>| id.is_some_and(|id| self.affected.build.contains_key(id));
-            // A hot option, such as an interval, changes nothing that a batch could stumble over.
-            let own =
-                self.changes.iter().any(|change| change.node.as_ref() == Some(id) && change.class() != Reload::Hot);
+            let own = self.changes.iter().any(|change| change.node.as_ref() == Some(id) && self.is_tried(change));
             if !own && !is_built(held(Kind::Model)) && !is_built(held(Kind::Loader)) {
                 continue;
             }

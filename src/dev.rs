@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::run::{interrupt_flag_saying, seconds};
+use super::run::seconds;
+use super::signals;
 use super::{Format, Status};
 use crate::source::{PipelineArgs, runs_folder, shown, tell};
 use pipe_core::Reload;
@@ -46,7 +47,7 @@ pub struct DevArgs {
 /// # Errors
 /// When files cannot be watched.
 pub fn dev(args: &DevArgs) -> Result<Status> {
-    let interrupt = interrupt_flag_saying("press Ctrl-C again to stop at once", false)?;
+    let interrupt = signals::listen("press Ctrl-C again to stop at once", false)?.flag;
     let source = args.pipeline.source();
     let mut loaded = source.load();
     let inbox = Arc::new(Inbox::default());

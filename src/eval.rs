@@ -8,7 +8,7 @@ use pipe_run::running::add_console;
 use serde_json::Value;
 
 use super::partial::{Partial, choose, load_weights, port_of, read_weights};
-use super::run::interrupt_flag;
+use super::signals;
 use super::{Format, Status};
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_components::engine::evaluate::EvaluateConfig;
@@ -45,14 +45,15 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_evaluation, "engine of type `evaluate`")?;
     let model = port_of(plan, id, Kind::Model).with_context(|| format!("{id} has no model"))?;
     let tensors = read_weights(&args.weights, model)?;
-    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt_flag(false)?)?;
+    let interrupt = signals::listen("stopping; press Ctrl-C again to stop at once", false)?;
+    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.flag.clone())?;
     let Instance::Engine(engine) = partial.build(plan, id)? else { bail!("{id} is not an engine") };
     load_weights(&partial.graph, model, tensors)?;
     if args.format == Format::Text {
         add_console(&partial.graph)?;
     }
     if partial.graph.drive(&engine)?.is_break() {
-        return Ok(Status::Interrupted);
+        return Ok(Status::Signalled(interrupt.status()));
     }
     partial.context().flush()?;
     let values = partial.context().values();

@@ -1,6 +1,6 @@
 //! The `pipe` program: the command line, one file a command.
 //!
-//! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 130 interrupted.
+//! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 128 + N ended by signal N, with a checkpoint written.
 
 mod check;
 mod components;
@@ -17,6 +17,7 @@ mod run;
 mod schema;
 mod score;
 mod show;
+mod signals;
 mod source;
 
 use std::io::IsTerminal;
@@ -83,8 +84,8 @@ pub enum Status {
     Failed,
     /// 2.
     Wrong,
-    /// 130.
-    Interrupted,
+    /// 128 and the number of the signal that ended it.
+    Signalled(u8),
 }
 
 impl From<Status> for ExitCode {
@@ -93,7 +94,7 @@ impl From<Status> for ExitCode {
             Status::Done => 0,
             Status::Failed => 1,
             Status::Wrong => 2,
-            Status::Interrupted => 130,
+            Status::Signalled(status) => status,
         })
     }
 }

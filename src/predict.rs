@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
 use super::partial::{Partial, choose, load_weights, port_of, read_weights};
-use super::run::interrupt_flag;
+use super::signals;
 use super::{Format, Status};
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_coco::eval::Detection;
@@ -80,8 +80,8 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
     let pictures = pictures(&args.images)?;
-    let interrupt = interrupt_flag(false)?;
-    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt)?;
+    let interrupt = signals::listen("stopping; press Ctrl-C again to stop at once", false)?;
+    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.flag.clone())?;
     let predictor = Predictor::build(plan, &partial, args)?;
     for folder in [&args.draw, &args.raw].into_iter().flatten() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -90,7 +90,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     let mut results: Vec<Value> = Vec::new();
     for (done, pictures) in pictures.chunks(args.batch_size as usize).enumerate() {
         if partial.context().interrupted() {
-            return Ok(Status::Interrupted);
+            return Ok(Status::Signalled(interrupt.status()));
         }
         let read: Vec<Image> = pictures.iter().map(|p| read_image(&p.path, false)).collect::<Result<_>>()?;
         let found = predictor.run(pictures, &read, done as u64, args.raw.as_deref())?;

@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tokio::signal::unix::SignalKind;
 
-use super::{Format, Status};
+use super::{Format, Status, signals};
 use crate::source::{PipelineArgs, plan_or_log, plan_or_tell, runs_folder, shown, without_secrets};
 use pipe_core::terminal;
 use pipe_document::Document;
 use pipe_plan::Plan;
-use pipe_run::load::Snapshot;
-use pipe_run::reload::watch::{Trigger, WatchOptions};
+use pipe_run::load::{Loaded, Snapshot};
+use pipe_run::reload::watch::WatchOptions;
 use pipe_run::reload::{Inbox, Reloader, resumed, watch};
 use pipe_run::{Ending, RunOptions, Running, checkpoint, folders};
 
@@ -85,7 +85,9 @@ pub fn run(args: RunArgs) -> Result<Status> {
         pipeline_folder: std::env::current_dir()?.join(base),
         command: without_secrets(&loaded, std::env::args()),
     };
-    let running = Running::start(plan, loaded.catalog.clone(), &options, interrupt_flag(json)?)?;
+    let words = "finishing this step, then a checkpoint; press Ctrl-C again to stop at once";
+    let interrupt = signals::listen(words, json)?;
+    let running = Running::start(plan, loaded.catalog.clone(), &options, interrupt.flag.clone())?;
     let reloader = match loaded.plan.take().filter(|_| args.watch) {
         Some(plan) => {
             let document = loaded.document.clone();
@@ -100,17 +102,13 @@ pub fn run(args: RunArgs) -> Result<Status> {
     match ending? {
         Ending::Done => Ok(Status::Done),
         Ending::Interrupted => {
-            let profile = args.pipeline.profile.as_ref().map(|name| format!(" --profile {name}")).unwrap_or_default();
-            let sets = without_secrets(&loaded, args.pipeline.sets.iter().cloned());
-            let sets: String = sets.iter().map(|set| format!(" --set '{set}'")).collect();
-            let (file, run) = (args.pipeline.file.display(), shown(&options.folder));
-            let text = format!("interrupted; go on with: pipe run {file}{profile}{sets} --resume {run}");
+            let text = format!("interrupted; resume with: {}", hint(&args, &loaded, &options.folder));
             if json {
                 tracing::warn!("{text}")
             } else {
                 terminal::line(&text)
             }
-            Ok(Status::Interrupted)
+            Ok(Status::Signalled(interrupt.status()))
         }
     }
 }
@@ -125,29 +123,41 @@ fn watch(
     let (source, inbox) = (args.pipeline.source(), Arc::new(Inbox::default()));
     let options = WatchOptions { poll: args.watch_poll };
     let trigger = watch::start(source.clone(), snapshot, options, inbox.clone())?;
-    reload_on_hangup(trigger)?;
+    signals::on_signal(SignalKind::hangup(), move || trigger.reload())?;
     let reloader = Rc::new(Reloader::new(&running.graph, source, plan, inbox, args.quiet));
     running.graph.set_between(reloader.clone());
     tracing::info!("edits of {} are taken over while the run goes on", args.pipeline.file.display());
     Ok(reloader)
 }
 
-/// Reads the pipeline on SIGHUP.
-fn reload_on_hangup(trigger: Trigger) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot listen for SIGHUP")?;
-    let guard = runtime.enter();
-    let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    drop(guard);
-    std::thread::Builder::new().name("sighup".into()).spawn(move || {
-        runtime.block_on(async move {
-            while hangups.recv().await.is_some() {
-                trigger.reload();
-            }
-        });
-    })?;
-    Ok(())
+/// The command that goes on with an interrupted run.
+fn hint(args: &RunArgs, loaded: &Loaded, run: &Path) -> String {
+    let mut words = vec!["pipe".to_owned(), "run".to_owned(), args.pipeline.file.display().to_string()];
+    let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
+    if let Some(profile) = &args.pipeline.profile {
+        option("--profile", profile.clone());
+    }
+    for set in without_secrets(loaded, args.pipeline.sets.iter().cloned()) {
+        option("--set", set);
+    }
+    args.pipeline.accept.iter().for_each(|code| option("--accept", code.clone()));
+    if let Some(device) = &args.device {
+        option("--device", device.clone());
+    }
+    option("--resume", shown(run));
+    if args.watch {
+        words.push("--watch".into());
+    }
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 /// Reads a number of seconds.
@@ -176,29 +186,4 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
         None if path.exists() => bail!("{from} holds no checkpoint: nothing was saved before the run ended"),
         None => bail!("there is no run at {from}"),
     }
-}
-
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once.
-pub fn interrupt_flag(json: bool) -> Result<Arc<AtomicBool>> {
-    interrupt_flag_saying("finishing this step, then a checkpoint; press Ctrl-C again to stop at once", json)
-}
-
-/// As [`interrupt_flag`], with what is said on the first Ctrl-C.
-pub fn interrupt_flag_saying(words: &'static str, json: bool) -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot listen for Ctrl-C")?;
-    std::thread::Builder::new().name("ctrl-c".into()).spawn(move || {
-        runtime.block_on(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                if set.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-                // After the `^C` that the terminal shows.
-                if json { tracing::warn!("{words}") } else { terminal::line(&format!("\n{words}")) }
-            }
-        });
-    })?;
-    Ok(flag)
 }

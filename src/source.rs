@@ -23,6 +23,15 @@ pub struct PipelineArgs {
     /// Set a value: `--set engine.trainer.max_epochs=3`. May be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+    /// Let a refusal pass, by its code. May be given several times.
+    #[arg(long, value_name = "CODE", value_parser = codes())]
+    pub accept: Vec<String>,
+}
+
+/// The codes of refusals.
+fn codes() -> clap::builder::PossibleValuesParser {
+    let codes = pipe_vocab::refusal::CODES.iter();
+    codes.map(|code| clap::builder::PossibleValue::new(code.name).help(code.about)).collect::<Vec<_>>().into()
 }
 
 impl PipelineArgs {
@@ -33,7 +42,13 @@ impl PipelineArgs {
             Some((versions.folder().join(name), pipeline_folder(&self.file)))
         });
         let (file, base) = kept.unwrap_or((self.file.clone(), None));
-        PipelineSource { file, profile: self.profile.clone(), sets: self.sets.clone(), base }
+        PipelineSource {
+            file,
+            profile: self.profile.clone(),
+            sets: self.sets.clone(),
+            base,
+            accept: self.accept.clone(),
+        }
     }
 
     /// Reads and checks the pipeline.

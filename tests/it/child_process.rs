@@ -161,7 +161,7 @@ fn children_that_fail_neither_stop_nor_change_a_run() {
     assert!(log.contains("sink.hanging: the child process"), "{log}");
     assert!(log.contains("handler.dead: the child process ended by itself"), "{log}");
     let records = std::fs::read_to_string(folder.path().join("run/records.jsonl")).expect("records");
-    assert_eq!(records.lines().filter(|line| line.contains("loss/total_loss")).count(), 12);
+    assert_eq!(records.lines().filter(|line| line.contains("train/loss")).count(), 12);
 }
 
 #[test]

@@ -124,13 +124,13 @@ fn a_detector_is_trained_measured_and_used() {
     std::fs::write(at.join("tiny.toml"), PIPELINE).unwrap();
     pipe(at, &["run", "tiny.toml", "--out", "run", "--quiet"]);
     let records = records(&at.join("run"));
-    let losses: Vec<&Value> = records.iter().filter(|r| r["tag"].as_str().unwrap().starts_with("loss/")).collect();
+    let losses: Vec<&Value> = records.iter().filter(|r| r["tag"].as_str().unwrap().starts_with("train/loss")).collect();
     assert_eq!(losses.len(), 12, "two iterations of five losses and their sum");
     assert!(losses.iter().all(|loss| loss["value"].as_f64().is_some_and(f64::is_finite)), "{losses:?}");
     let tagged = records.iter().find(|r| r["tag"] == "validation-segm/average precision 0_5").unwrap();
-    let own = records.iter().find(|r| r["tag"] == "coco/segm/AP50").unwrap();
+    let own = records.iter().find(|r| r["tag"] == "val/coco/segm/AP50").unwrap();
     assert_eq!((&tagged["value"], &tagged["node"]), (&own["value"], &Value::from("engine.evaluator")));
-    let text = records.iter().find(|r| r["tag"] == "coco/summary").unwrap();
+    let text = records.iter().find(|r| r["tag"] == "val/coco/summary").unwrap();
     assert!(text["value"].as_str().unwrap().contains("bbox, 3 images"), "{text}");
 
     fresh_weights(&at.join("fresh.safetensors"));
@@ -193,6 +193,6 @@ steps = [
         records
     };
     let (one, four) = (scalars("one"), scalars("four"));
-    assert!(one.iter().filter(|record| record["tag"] == "loss/loss_mask").count() == 4, "{one:?}");
+    assert!(one.iter().filter(|record| record["tag"] == "train/loss_mask").count() == 4, "{one:?}");
     assert_eq!(one, four);
 }

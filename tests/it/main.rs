@@ -16,5 +16,6 @@ mod reload;
 mod resnet;
 mod secrets;
 mod shipped;
+mod tags;
 mod training;
 mod transforms;

@@ -234,18 +234,21 @@ impl RunContext {
         *self.values.borrow_mut() = values.into_iter().filter_map(read).collect();
     }
 
-    /// Remembers a metric's values for monitors and records them as `<metric>/<value>`.
+    /// Remembers a metric's values for monitors and records them as `<prefix>/<metric>/<value>`; a value of the metric's own name
+    /// as `<prefix>/<value>`.
     ///
     /// # Errors
     /// When a sink cannot take them.
-    pub fn record_metric(&self, node: &NodeId, report: &MetricReport) -> Result<()> {
+    pub fn record_metric(&self, node: &NodeId, prefix: Option<&str>, report: &MetricReport) -> Result<()> {
+        let prefix = prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default();
         for (name, value) in &report.values {
             self.set_value(node, name, *value);
             let tag = if *name == node.name { name.clone() } else { format!("{}/{name}", node.name) };
+            let tag = prefix.clone() + &tag;
             self.scalar(node, tag, *value)?;
         }
         if let Some(text) = &report.text {
-            self.emit(node, format!("{}/summary", node.name), RecordValue::Text(text.clone()))?;
+            self.emit(node, format!("{prefix}{}/summary", node.name), RecordValue::Text(text.clone()))?;
         }
         Ok(())
     }

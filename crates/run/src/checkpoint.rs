@@ -18,6 +18,7 @@ use pipe_core::{Checkpoints, Clock, Instance, Kind, NodeId, State, now};
 use pipe_vision::nn::StateDict;
 use pipe_vision::weights::safetensors;
 use pipe_vocab::atomic;
+use pipe_vocab::refusal::SEED_CHANGED;
 
 use crate::graph::Graph;
 use crate::random;
@@ -200,15 +201,29 @@ pub fn model_file(id: &NodeId) -> String {
     format!("model.{}.safetensors", id.name)
 }
 
+/// What came of going back to a checkpoint.
+#[derive(Debug)]
+pub struct Restored {
+    /// What is in the checkpoint or in the pipeline only.
+    pub said: Vec<String>,
+    /// Bytes of `records.jsonl` at the checkpoint, where it is one of this very run's folder.
+    pub records: Option<u64>,
+}
+
 /// Goes back to a checkpoint: every node that is in both takes its state; what is in one only is said.
 ///
 /// Every file is read before the first node changes.
 ///
 /// # Errors
-/// When a file is missing or damaged, or a state does not fit its node.
-pub fn load(graph: &Graph, folder: &Path) -> Result<Vec<String>> {
+/// When a file is missing or damaged, or a state does not fit its node; when the seed is another one and that is not
+/// `accepted`.
+pub fn load(graph: &Graph, folder: &Path, accepted: &[String]) -> Result<Restored> {
     let run = &graph.run;
     let file = read_state(folder)?;
+    if file.seed != run.seed {
+        let message = format!("the checkpoint was made with seed {}, the pipeline has seed {}", file.seed, run.seed);
+        SEED_CHANGED.refuse(accepted, message)?;
+    }
     let mut by_node: BTreeMap<String, State> = BTreeMap::new();
     for (node, values) in file.nodes {
         by_node.entry(node).or_default().values = values;
@@ -251,13 +266,10 @@ pub fn load(graph: &Graph, folder: &Path) -> Result<Vec<String>> {
             .map(|node| format!("{node} is in the checkpoint but not in the pipeline; its state is left out")),
     );
     random::restore(&random)?;
-    let of_this_run = folder.parent().zip(Some(run.folder.checkpoints()));
-    let of_this_run = of_this_run.is_some_and(|(theirs, ours)| theirs.canonicalize().ok() == ours.canonicalize().ok());
-    if let Some(length) = file.records.filter(|_| of_this_run) {
-        run.folder.cut_records(length)?;
-    }
     run.set_last_checkpoint(Some(folder.to_owned()));
-    Ok(said)
+    let parents = folder.parent().zip(Some(run.folder.checkpoints()));
+    let same_run = parents.is_some_and(|(theirs, ours)| theirs.canonicalize().ok() == ours.canonicalize().ok());
+    Ok(Restored { said, records: file.records.filter(|_| same_run) })
 }
 
 /// Reads the plain part of a checkpoint, and compares the sizes of the other files with what was written.

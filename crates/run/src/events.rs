@@ -179,7 +179,7 @@ fn act(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupte
         }
         TargetAction::Compute(metric) => {
             let report = metric.try_borrow_mut().map_err(|_| busy())?.compute()?;
-            ctx.run.record_metric(&target.node, &report)?;
+            ctx.run.record_metric(&target.node, None, &report)?;
         }
         TargetAction::Flush(sink) => sink.try_borrow_mut().map_err(|_| busy())?.flush()?,
     }

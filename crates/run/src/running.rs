@@ -112,17 +112,29 @@ impl Running {
             add_console(&self.graph)?;
         }
         if let Some(from) = &options.resume {
-            for said in checkpoint::load(&self.graph, from)? {
+            let restored = checkpoint::load(&self.graph, from, &plan.pipeline.accept)?;
+            for said in restored.said {
                 tracing::warn!("{said}");
+            }
+            // What was measured behind the checkpoint will be measured again, but for a run that is at its end.
+            if let Some(length) = restored.records.filter(|_| self.anything_left()) {
+                self.context().folder.cut_records(length)?;
             }
             let step = self.context().clock.get().step;
             tracing::info!("going on from step {step} of {}", from.display());
         }
         self.keep_version(options)?;
         for (node, report) in self.graph.dataset_reports() {
-            self.context().emit(&node, format!("{}/audit", node.name), RecordValue::Text(report))?;
+            self.context().emit(&node, format!("dataset/{}", node.name), RecordValue::Text(report))?;
         }
         Ok(())
+    }
+
+    /// Whether an engine of a resumed run has anything to do.
+    fn anything_left(&self) -> bool {
+        let roots = self.graph.roots.borrow().clone();
+        let mut engines = self.graph.engines().into_iter().filter(|engine| roots.contains(&engine.id));
+        self.resumed.as_ref().is_none_or(|former| engines.any(|engine| !nothing_left(&engine, former)))
     }
 
     /// Keeps the pipeline with which this life of the run begins.

@@ -10,6 +10,7 @@
 //! | `histogram.rs` | bucket counts, equal to `torch.utils.tensorboard`'s |
 //! | `pr_curve.rs` | [`PrCurve`]: confusion counts over thresholds |
 //! | `hparams.rs` | [`HParam`] and the messages of the HPARAMS page |
+//! | `layout.rs` | the charts of the CUSTOM SCALARS page |
 //! | `record.rs` | the record framing with its masked CRC-32C |
 //! | `proto.rs` | the part of the protobuf wire format that is needed |
 //!
@@ -18,6 +19,7 @@
 
 mod histogram;
 mod hparams;
+mod layout;
 mod pr_curve;
 mod proto;
 mod record;

@@ -8,9 +8,9 @@ use super::proto::Message;
 
 /// `DataType` of `types.proto`.
 const DT_FLOAT: i64 = 1;
-const DT_STRING: i64 = 7;
+pub(super) const DT_STRING: i64 = 7;
 /// `DataClass` of `summary.proto`.
-const DATA_CLASS_TENSOR: i64 = 2;
+pub(super) const DATA_CLASS_TENSOR: i64 = 2;
 
 /// `SummaryMetadata` that hands a value to a plugin.
 pub(super) fn plugin_metadata(plugin: &str, content: Message, data_class: Option<i64>) -> Message {

@@ -12,7 +12,7 @@ use super::histogram::Histogram;
 use super::hparams::{self, HParam, SessionStatus};
 use super::pr_curve::PrCurve;
 use super::proto::Message;
-use super::{record, summary};
+use super::{layout, record, summary};
 
 /// Pending bytes from which a record is written out without waiting for [`EventWriter::flush`].
 const FLUSH_BYTES: usize = 1 << 20;
@@ -152,6 +152,14 @@ impl EventWriter {
         let now = Self::now();
         self.summary(0, now, &hparams::experiment(hparams, metrics, now))?;
         self.summary(0, now, &hparams::session_start(hparams, now))
+    }
+
+    /// Puts series together on charts of the CUSTOM SCALARS page; a later layout takes the place of an earlier one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn layout(&mut self, category: &str, charts: &[(&str, &[&str])]) -> Result<()> {
+        self.summary(0, Self::now(), &layout::value(category, charts))
     }
 
     /// How the run that [`hparams`](Self::hparams) began has ended.

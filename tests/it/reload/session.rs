@@ -344,7 +344,7 @@ fn a_training_is_edited_while_it_goes_on() {
 }
 
 fn check_rates(records: &[Value], steps: &Steps) {
-    let lr = curve(records, "learning rate/lr");
+    let lr = curve(records, "train/lr");
     assert!(
         (at(&lr, steps.lr + 1) / at(&lr, steps.lr) - 0.4).abs() < 0.01,
         "0.05 → 0.02 right after step {}",
@@ -358,7 +358,7 @@ fn check_rates(records: &[Value], steps: &Steps) {
 
 fn check_losses(records: &[Value], steps: &Steps) {
     // One curve, without a gap and without a new beginning.
-    let loss = curve(records, "loss/cross_entropy");
+    let loss = curve(records, "train/cross_entropy");
     let dense: Vec<u64> = loss.iter().map(|(step, _)| *step).take_while(|step| *step <= steps.interval).collect();
     assert_eq!(dense, (1..=steps.interval).collect::<Vec<_>>());
     let mean = |from: u64, to: u64| {
@@ -369,7 +369,7 @@ fn check_losses(records: &[Value], steps: &Steps) {
     assert!(mean(steps.batch + 1, steps.batch + 9) < 0.7 * mean(1, 4), "and went on from there");
     assert!(loss.iter().filter(|(step, _)| *step > steps.interval).all(|(step, _)| step % 5 == 0));
 
-    let total = curve(records, "loss/total_loss");
+    let total = curve(records, "train/loss");
     for (step, factor) in [(steps.weight, 1.0), (steps.weight + 1, 2.0)] {
         assert!((at(&total, step) / at(&loss, step) - factor).abs() < 1e-6, "loss weight at step {step}");
     }

@@ -29,10 +29,19 @@ pub struct EvaluateConfig {
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_iterations: Option<u64>,
-    /// Values recorded under tags of one's own, besides `<metric>/<value>`.
+    /// What the tags of the metrics begin with: `val/accuracy`, `val/coco/segm/AP`. TensorBoard shows `train/x` and `val/x` on one
+    /// chart.
+    #[serde(default = "val")]
+    #[schemars(extend("x-reload" = "hot"), length(min = 1))]
+    pub prefix: String,
+    /// Further tags for single values.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub tags: Vec<Tag>,
+}
+
+fn val() -> String {
+    "val".into()
 }
 
 /// A value and the tag under which it is recorded.
@@ -85,7 +94,13 @@ impl Component for EvaluateConfig {
         let metrics =
             self.metrics.iter().map(|port| Ok((port.node.clone(), ctx.get(port)?))).collect::<Result<Vec<_>>>()?;
         let loader = ctx.get(&self.loader)?;
-        let process = Evaluate { id: ctx.node.clone(), model: ctx.get(&self.model)?, metrics, tags: self.tags };
+        let process = Evaluate {
+            id: ctx.node.clone(),
+            model: ctx.get(&self.model)?,
+            metrics,
+            prefix: self.prefix,
+            tags: self.tags,
+        };
         Ok(Instance::Engine(std::rc::Rc::new(Engine::new(ctx.node.clone(), limits, loader, Box::new(process)))))
     }
 }
@@ -97,6 +112,7 @@ struct Evaluate {
     id: NodeId,
     model: Shared<dyn Model>,
     metrics: Vec<(NodeId, Shared<dyn Metric>)>,
+    prefix: String,
     tags: Vec<Tag>,
 }
 
@@ -134,7 +150,7 @@ impl Process for Evaluate {
     fn completed(&mut self, _state: &EngineState, run: &RunContext) -> Result<()> {
         for (id, metric) in &self.metrics {
             let report = metric.borrow_mut().compute().with_context(|| format!("computing {id}"))?;
-            run.record_metric(id, &report)?;
+            run.record_metric(id, Some(&self.prefix), &report)?;
         }
         for Tag { value, tag } in &self.tags {
             if let Some(measured) = run.value(value) {

@@ -30,8 +30,8 @@ pub enum OnNonFinite {
 
 /// Trains a model: forward, sum of the losses, backward, optimizer step.
 ///
-/// Every `log_interval` iterations it records each loss as `loss/<name>`, their sum as `loss/total_loss` and the learning
-/// rate as `learning rate/lr`. Under `precision = "bf16"` or `"fp16"` the forward pass runs in autocast; fp16 scales the
+/// Every `log_interval` iterations it records each loss as `train/<name>`, their sum as `train/loss` and the learning rate as
+/// `train/lr`; `tags` names them otherwise. Under `precision = "bf16"` or `"fp16"` the forward pass runs in autocast; fp16 scales the
 /// loss.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -74,6 +74,28 @@ pub struct TrainConfig {
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot", "x-tried" = true))]
     pub loss_weights: BTreeMap<String, f64>,
+    /// The tags of what it records.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub tags: TrainTags,
+}
+
+/// The tags under which training records its values, grouped by `/`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainTags {
+    /// Each loss of the model; `{name}` stands for its name.
+    pub losses: String,
+    /// The weighted sum of the losses.
+    pub loss: String,
+    /// The learning rate of the first parameter group.
+    pub lr: String,
+}
+
+impl Default for TrainTags {
+    fn default() -> Self {
+        TrainTags { losses: "train/{name}".into(), loss: "train/loss".into(), lr: "train/lr".into() }
+    }
 }
 
 fn ten() -> u64 {
@@ -133,6 +155,10 @@ max_epochs = 5
     fn check(&self, problems: &mut Problems) {
         if self.max_epochs.is_none() && self.max_iterations.is_none() {
             problems.at("", "the engine would never end", "give `max_epochs` or `max_iterations`");
+        }
+        if !self.tags.losses.contains("{name}") {
+            let help = "put `{name}` where the loss's name belongs, such as \"loss/{name}\"";
+            problems.at("tags.losses", "all losses would have one tag", help);
         }
     }
 }
@@ -345,7 +371,7 @@ impl Train {
         }
         self.skipped += 1;
         tracing::warn!("{}: {message}; the batch is left out", self.id);
-        run.emit(&self.id, "training/skipped", pipe_core::RecordValue::Text(message))
+        run.emit(&self.id, "train/skipped", pipe_core::RecordValue::Text(message))
     }
 
     fn report(&self, losses: &[(String, f64)], state: &EngineState, run: &RunContext) -> Result<Vec<(String, f64)>> {
@@ -354,10 +380,14 @@ impl Train {
         run.set_value(&self.id, "loss", total);
         run.set_value(&self.id, "lr", lr);
         if state.iteration.is_multiple_of(self.config.log_interval) || state.iteration == 1 {
-            for (name, loss) in losses {
-                run.scalar(&self.id, format!("loss/{name}"), *loss)?;
+            let tags = &self.config.tags;
+            let tag = |name: &str| tags.losses.replace("{name}", name);
+            // A model whose only loss is called `loss` has its sum under that tag already.
+            for (name, loss) in losses.iter().filter(|(name, _)| name != TOTAL && tag(name) != tags.loss) {
+                run.scalar(&self.id, tag(name), *loss)?;
             }
-            run.scalar(&self.id, "learning rate/lr", lr)?;
+            run.scalar(&self.id, tags.loss.as_str(), total)?;
+            run.scalar(&self.id, tags.lr.as_str(), lr)?;
         }
         Ok(vec![("loss".into(), total), ("lr".into(), lr)])
     }
@@ -369,12 +399,15 @@ fn gradients(optimizer: &dyn Optimizer) -> Vec<Tensor> {
     parameters.map(Tensor::grad).filter(Tensor::defined).collect()
 }
 
+/// The name of the sum among the losses of a step.
+const TOTAL: &str = "total_loss";
+
 /// All losses in one transfer from the device, the total last.
 fn read(total: &Tensor, losses: &IndexMap<String, Tensor>) -> Result<Vec<(String, f64)>> {
     let scalars: Vec<Tensor> =
         losses.values().chain([total]).map(|loss| loss.detach().to_kind(Type::Double).reshape([])).collect();
     let values: Vec<f64> = Vec::try_from(Tensor::f_stack(&scalars, 0)?.to_device(tch::Device::Cpu))?;
-    let names = losses.keys().map(String::as_str).chain(["total_loss"]);
+    let names = losses.keys().map(String::as_str).chain([TOTAL]);
     Ok(names.map(str::to_owned).zip(values).collect())
 }
 

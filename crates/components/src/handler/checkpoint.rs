@@ -390,7 +390,7 @@ mod tests {
         trainer.test.run.clock.set(Clock { step: 9, epoch: 9 });
         trainer.test.run.checkpoints().unwrap().save("step_000009", &[]).unwrap();
         let from = trainer.test.run.folder.checkpoints().join("step_000003");
-        pipe_run::checkpoint::load(&trainer.test.graph, &from).unwrap();
+        pipe_run::checkpoint::load(&trainer.test.graph, &from, &[]).unwrap();
         let state = trainer.handler.borrow().state().unwrap().to::<Ledger>().unwrap();
         let seen: Vec<_> = state.saved.iter().map(|saved| (saved.name.as_str(), saved.value)).collect();
         let expected =

@@ -31,7 +31,7 @@ pub struct DebugImagesConfig {
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "four")]
     pub max_images: usize,
-    /// The first part of the tags; `evaluation` or `training` when left out.
+    /// The first part of the tags; when left out, `val` for images with detections and `train` for those without.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub tag: Option<String>,
@@ -126,7 +126,7 @@ impl DebugImages {
         truth: &Objects,
         found: Option<&Objects>,
     ) -> Result<()> {
-        let group = self.config.tag.as_deref().unwrap_or(if found.is_some() { "evaluation" } else { "training" });
+        let group = self.config.tag.as_deref().unwrap_or(if found.is_some() { "val" } else { "train" });
         let options = DrawOptions::default();
         let drawn = self.draw(image, truth, &options)?;
         let (drawn, tag) = match found {
@@ -269,16 +269,16 @@ mod tests {
         let records = records(&test);
         let tags: Vec<&str> = records.iter().map(|record| record["tag"].as_str().unwrap()).collect();
         let expected = [
-            "training/image_0",
-            "training/image_0_mask",
-            "training/image_1",
-            "training/image_1_mask",
-            "evaluation/image_7_0",
-            "evaluation/image_7_0_mask",
-            "evaluation/image_7_0_predicted_mask",
-            "evaluation/image_7_1",
-            "evaluation/image_7_1_mask",
-            "evaluation/image_7_1_predicted_mask",
+            "train/image_0",
+            "train/image_0_mask",
+            "train/image_1",
+            "train/image_1_mask",
+            "val/image_7_0",
+            "val/image_7_0_mask",
+            "val/image_7_0_predicted_mask",
+            "val/image_7_1",
+            "val/image_7_1_mask",
+            "val/image_7_1_predicted_mask",
         ];
         assert_eq!(tags, expected);
         let width = |i: usize| records[i]["value"]["width"].as_u64().unwrap();

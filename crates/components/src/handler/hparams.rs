@@ -23,6 +23,14 @@ pub struct HParamsConfig {
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub metrics: Vec<ValueRef>,
+    /// The `prefix` of the engine that evaluates those metrics.
+    #[serde(default = "val")]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub prefix: String,
+}
+
+fn val() -> String {
+    "val".into()
 }
 
 impl Config for HParamsConfig {
@@ -71,14 +79,14 @@ impl Stateful for HParams {}
 impl Handler for HParams {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let settings = self.config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let metrics = self.config.metrics.iter().map(tag).collect();
+        let metrics = self.config.metrics.iter().map(|value| tag(&self.config.prefix, value)).collect();
         ctx.run.emit(&self.node, "hparams", RecordValue::HParams { settings, metrics })
     }
 }
 
 /// The tag under which [`pipe_core::RunContext::record_metric`] records a metric's value.
-fn tag(value: &ValueRef) -> String {
-    if value.value == value.node.name { value.value.clone() } else { format!("{}/{}", value.node.name, value.value) }
+fn tag(prefix: &str, ValueRef { node, value }: &ValueRef) -> String {
+    if *value == node.name { format!("{prefix}/{value}") } else { format!("{prefix}/{}/{value}", node.name) }
 }
 
 #[cfg(test)]
@@ -97,7 +105,8 @@ mod tests {
         test.run.folder.flush_records().unwrap();
         let record: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(test.run.folder.records_path()).unwrap()).unwrap();
-        let expected = json!({ "settings": { "lr": 0.1, "net": "a" }, "metrics": ["accuracy", "coco/segm/AP"] });
+        let expected =
+            json!({ "settings": { "lr": 0.1, "net": "a" }, "metrics": ["val/accuracy", "val/coco/segm/AP"] });
         assert_eq!(record["value"], expected);
     }
 

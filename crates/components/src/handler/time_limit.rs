@@ -1,5 +1,6 @@
 //! `handler.time_limit`: ends an engine after some time.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration as Span, Instant};
 
 use anyhow::Result;
@@ -67,7 +68,11 @@ impl Handler for TimeLimit {
         self.started.get_or_insert_with(Instant::now);
         if self.elapsed() >= self.limit.get() {
             tracing::info!("{}: the limit of {} is reached; {} stops", self.node, self.limit, ctx.engine);
-            ctx.run.terminate(ctx.engine, Termination::Run);
+            // Inside another engine, such as an evaluation, the whole run ends, with a checkpoint.
+            match ctx.run.depth.get() > 1 {
+                true => ctx.run.interrupt.store(true, Ordering::Relaxed),
+                false => ctx.run.terminate(ctx.engine, Termination::Run),
+            }
         }
         Ok(())
     }

@@ -93,7 +93,7 @@ fn everything_comes_back_bit_for_bit() {
 
     let (other, net) = run_with(&[]);
     other.run.clock.set(Clock::default());
-    assert_eq!(load(&other.graph, &path).unwrap(), Vec::<String>::new());
+    assert_eq!(load(&other.graph, &path, &[]).unwrap().said, Vec::<String>::new());
     assert_eq!(other.run.clock.get(), Clock { step: 7, epoch: 2 });
     let state = &net.borrow().0;
     for (name, tensor) in &tensors {
@@ -127,20 +127,20 @@ fn damage_is_named_and_changes_nothing() {
         for damaged in [&sound[..sound.len() / 2], &[], &flipped] {
             fs::write(path.join(file), damaged).unwrap();
             net.borrow_mut().0.tensors["w"] = Tensor::from(5.0);
-            let error = format!("{:#}", load(&test.graph, &path).unwrap_err());
+            let error = format!("{:#}", load(&test.graph, &path, &[]).unwrap_err());
             assert!(error.contains(file) && error.contains("damaged"), "{error}");
             assert_eq!(net.borrow().0.tensors["w"].double_value(&[]), 5.0, "nothing was restored");
         }
         fs::remove_file(path.join(file)).unwrap();
-        let error = format!("{:#}", load(&test.graph, &path).unwrap_err());
+        let error = format!("{:#}", load(&test.graph, &path, &[]).unwrap_err());
         assert!(error.contains(file), "{error}");
         assert_eq!(latest(test.run.folder.path()), None);
         fs::write(path.join(file), sound).unwrap();
     }
-    load(&test.graph, &path).unwrap();
+    load(&test.graph, &path, &[]).unwrap();
     let newer = fs::read_to_string(path.join(STATE)).unwrap().replacen("1", "9", 1);
     fs::write(path.join(STATE), newer).unwrap();
-    assert!(load(&test.graph, &path).unwrap_err().to_string().contains("newer pipe (format 9)"));
+    assert!(load(&test.graph, &path, &[]).unwrap_err().to_string().contains("newer pipe (format 9)"));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn nodes_in_one_place_only_are_said() {
     let (other, _) = one();
     other.graph.nodes.borrow_mut().clear();
     other.add("model.other", Instance::model(Net(State::default())));
-    let said = load(&other.graph, &path).unwrap().join("\n");
+    let said = load(&other.graph, &path, &[]).unwrap().said.join("\n");
     assert!(said.contains("model.other is not in the checkpoint"), "{said}");
     assert!(said.contains("handler.o is in the checkpoint but not in the pipeline"), "{said}");
 }

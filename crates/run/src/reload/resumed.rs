@@ -17,7 +17,8 @@ pub fn since(run: &Path, now: &Loaded, base: &Path) -> Vec<String> {
         return Vec::new();
     }
     let file = versions.folder().join(&name);
-    let source = PipelineSource { file, profile: None, sets: Vec::new(), base: Some(base.to_owned()) };
+    let source =
+        PipelineSource { file, profile: None, sets: Vec::new(), base: Some(base.to_owned()), accept: Vec::new() };
     let Some(former) = source.load().plan else {
         return vec![format!("it differs from pipelines/{name}, which can no longer be read as a pipeline")];
     };

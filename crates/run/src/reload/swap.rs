@@ -15,8 +15,9 @@ use pipe_core::component::build::OnCommit;
 use pipe_core::{Engine, Instance, Kind, Loader, NodeId, Nodes, Reload, Shared, Sink};
 use pipe_document::PathSegment;
 use pipe_plan::{EventEdge, Plan};
-use pipe_vocab::Catalog;
+use pipe_vocab::refusal::WEIGHTS_LOST;
 use pipe_vocab::reload::is_tried;
+use pipe_vocab::{Catalog, Refusal};
 
 use crate::build::{Site, build_node, join_nodes};
 use crate::graph::{Graph, Offers};
@@ -86,6 +87,7 @@ pub fn prepare(
     if let Some(engine) = at_work.filter(|engine| !same_component(old, new, engine)) {
         bail!("{engine} is at work: it can be changed, but neither removed nor made another type");
     }
+    refuse_lost_weights(changes, &new.pipeline.accept)?;
     let affected = Affected::of(changes, old, new, &waiting.ids());
     let effective = {
         let mut nodes = graph.nodes.borrow().clone();
@@ -101,6 +103,22 @@ pub fn prepare(
     random::restore(&generators)?;
     result?;
     Ok(Prepared { affected, made, catalog: catalog.clone() })
+}
+
+/// A model that is removed while another one is added was most likely renamed: its weights would be gone without a word.
+fn refuse_lost_weights(changes: &[Change], accepted: &[String]) -> Result<(), Refusal> {
+    let models = |wanted: fn(&What) -> bool| {
+        let of_kind =
+            changes.iter().filter(move |change| wanted(&change.what)).filter_map(|change| change.node.as_ref());
+        of_kind.filter(|id| id.kind == Kind::Model).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let removed = models(|what| matches!(what, What::Removed { .. }));
+    let added = models(|what| matches!(what, What::Added { .. }));
+    if removed.is_empty() || added.is_empty() {
+        return Ok(());
+    }
+    let (removed, added) = (removed.join(", "), added.join(", "));
+    WEIGHTS_LOST.refuse(accepted, format!("the weights of {removed} would be lost: {added} starts with its own"))
 }
 
 /// What was built aside.

@@ -101,7 +101,7 @@ impl Plan {
         let event_edges = events::read(file, &read.nodes, &read.unreadable, &mut found);
         let order = graph::order(&read.nodes, &resolved, &mut found);
         graph::check_event_cycles(&event_edges, &mut found);
-        flow::check(&read.nodes, &resolved.data, &mut found);
+        flow::check(&read.nodes, &resolved.data, &event_edges, &mut found);
         edges::check_values(&read.nodes, &read.unreadable, &resolved, &event_edges, &mut found);
         // What is unused is known only where every name is: a misspelt reference would call its target unused.
         if !found.has_errors() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::{Format, Status};
+use crate::output::{Format, Status};
 use crate::source::{PipelineArgs, plan_or_log, plan_or_tell, runs_folder, shown, without_secrets};
 use pipe_core::terminal;
 use pipe_document::Document;

@@ -24,7 +24,7 @@ impl Severity {
 /// One finding: what is wrong, where, and what to do.
 ///
 /// ```
-/// use pipe::diagnostic::{Diagnostic, Location, Sources};
+/// use pipe_document::diagnostic::{Diagnostic, Location, Sources};
 ///
 /// let mut sources = Sources::default();
 /// let file = sources.add_file("a.toml", "lr = 0.1\nlr = 0.2\n");

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::{Format, Status, rehearse};
+use crate::output::{Format, Status, print};
+use crate::rehearse;
 use crate::source::{PipelineArgs, tell};
 
 /// Arguments of `pipe check`.
@@ -38,7 +39,7 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
         let milliseconds = loaded.elapsed.as_secs_f64() * 1e3;
         let what = if args.rehearse { "right, and its rehearsal went through" } else { "right" };
         let (nodes, events) = (plan.nodes.len(), plan.event_edges.len());
-        super::print(&format!(
+        print(&format!(
             "{} is {what}: {nodes} nodes, {events} event edges, checked in {milliseconds:.1} ms\n",
             args.pipeline.file.display()
         ))?;

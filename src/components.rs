@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::Status;
+use crate::output::{Status, print};
 use crate::reference;
 use pipe_core::Kind;
 use pipe_document::diagnostic::suggest;
@@ -58,7 +58,7 @@ pub fn components(args: &ComponentsArgs) -> Result<Status> {
         return Ok(Status::Wrong);
     }
     let one = args.name.as_deref().is_some_and(|name| Kind::parse(name).is_none());
-    super::print(&match args.format {
+    print(&match args.format {
         ComponentsFormat::Text if one => chosen.iter().map(|d| reference::page(d)).collect(),
         ComponentsFormat::Text => reference::list(&chosen),
         ComponentsFormat::Json => serde_json::to_string_pretty(&reference::json(&chosen))? + "\n",

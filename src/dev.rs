@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::run::seconds;
-use super::signals;
-use super::{Format, Status};
+use crate::output::{Format, Status, error_text};
+use crate::run::seconds;
+use crate::signals;
 use crate::source::{PipelineArgs, runs_folder, shown, tell};
 use pipe_core::Reload;
 use pipe_draw::{RgbImage, Tile, Verdict, grid};
@@ -118,7 +118,7 @@ impl Session<'_> {
         match tried {
             Ok(tried) => self.tell(&name, &tried, since).map(|()| true),
             Err(error) => {
-                eprintln!("{name}: does not work ({})\n{}", spent("", since.elapsed()), super::error_text(&error));
+                eprintln!("{name}: does not work ({})\n{}", spent("", since.elapsed()), error_text(&error));
                 Ok(false)
             }
         }

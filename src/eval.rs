@@ -7,9 +7,9 @@ use clap::Args;
 use pipe_run::running::add_console;
 use serde_json::Value;
 
-use super::partial::{Partial, choose, load_weights, port_of, read_weights};
-use super::signals;
-use super::{Format, Status};
+use crate::output::{Format, Status, print};
+use crate::partial::{Partial, choose, load_weights, port_of, read_weights};
+use crate::signals;
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_components::engine::evaluate::EvaluateConfig;
 use pipe_core::record::number;
@@ -57,7 +57,7 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     }
     partial.context().flush()?;
     let values = partial.context().values();
-    super::print(&match args.format {
+    print(&match args.format {
         Format::Text => {
             let width = values.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
             values.iter().map(|(name, value)| format!("{name:width$}  {value:.4}\n")).collect()

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::Status;
+use crate::output::{Status, print};
 use crate::source::{PipelineArgs, plan_or_tell};
 
 /// Arguments of `pipe graph`.
@@ -36,7 +36,7 @@ enum GraphFormat {
 pub fn graph(args: &GraphArgs) -> Result<Status> {
     let loaded = args.pipeline.load();
     let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
-    super::print(&match args.format {
+    print(&match args.format {
         GraphFormat::Text => plan.render_text(),
         GraphFormat::Dot => plan.render_dot(),
         GraphFormat::Mermaid => plan.render_mermaid(),

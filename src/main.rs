@@ -1,4 +1,4 @@
-//! The `pipe` program: the command line, one file a command.
+//! The `pipe` program: the command line, one file a command; what they share is in `output.rs`, `source.rs`, `partial.rs`.
 //!
 //! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 128 + N ended by signal N, with a checkpoint written.
 
@@ -8,6 +8,7 @@ mod dev;
 mod eval;
 mod graph;
 mod new;
+mod output;
 mod partial;
 mod plugin;
 mod predict;
@@ -23,8 +24,8 @@ mod source;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use output::{Format, Status, error_text};
 // Named here so that the linker keeps them: their components register themselves.
 use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
 
@@ -65,40 +66,6 @@ enum Command {
     Plugin(plugin::PluginCommand),
 }
 
-/// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For tools.
-    Json,
-}
-
-/// How a command ended, as an exit status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// 0.
-    Done,
-    /// 1.
-    Failed,
-    /// 2.
-    Wrong,
-    /// 128 and the number of the signal that ended it.
-    Signalled(u8),
-}
-
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> ExitCode {
-        ExitCode::from(match status {
-            Status::Done => 0,
-            Status::Failed => 1,
-            Status::Wrong => 2,
-            Status::Signalled(status) => status,
-        })
-    }
-}
-
 /// Starts the program again with OpenMP's threads sleeping, not spinning, while they wait.
 ///
 /// libgomp reads its settings when it is loaded, before `main`. Spinning threads take the cores from the loader's workers:
@@ -133,7 +100,7 @@ fn main() -> ExitCode {
         Command::Graph(args) => graph::graph(&args),
         Command::Show(args) => show::show(&args),
         Command::Components(args) => components::components(&args),
-        Command::Schema(args) => schema::print(&args),
+        Command::Schema(args) => schema::schema(&args),
         Command::New(args) => new::new(&args),
         Command::Plugin(command) => plugin::plugin(&command),
     };
@@ -146,24 +113,6 @@ fn main() -> ExitCode {
             }
             Status::Failed.into()
         }
-    }
-}
-
-/// An error with its causes, one a line.
-fn error_text(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}");
-    for cause in error.chain().skip(1) {
-        text.push_str(&format!("\n  because: {cause}"));
-    }
-    pipe_document::diagnostic::plain(&text)
-}
-
-/// Prints to standard output; a reader that has gone away (`| head`) is no error.
-fn print(text: &str) -> Result<Status> {
-    use std::io::Write;
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(Status::Done),
     }
 }
 

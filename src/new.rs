@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
-use super::Status;
+use crate::output::{Status, print};
 
 /// Arguments of `pipe new`.
 #[derive(Debug, Args)]
@@ -53,5 +53,5 @@ pub fn new(args: &NewArgs) -> Result<Status> {
     let text: String =
         text.lines().filter(|line| !line.starts_with("#:schema")).map(|line| format!("{line}\n")).collect();
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    super::print(&format!("wrote {0}\ncheck it with: pipe check {0}\n", path.display()))
+    print(&format!("wrote {0}\ncheck it with: pipe check {0}\n", path.display()))
 }

@@ -10,9 +10,9 @@ use clap::Args;
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
-use super::partial::{Partial, choose, load_weights, port_of, read_weights};
-use super::signals;
-use super::{Format, Status};
+use crate::output::{Format, Status, print};
+use crate::partial::{Partial, choose, load_weights, port_of, read_weights};
+use crate::signals;
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_coco::eval::Detection;
 use pipe_components::detections;
@@ -106,7 +106,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     }
     pipe_vocab::atomic::write(&args.out, &serde_json::to_vec(&results)?)?;
     let seconds = start.elapsed().as_secs_f64();
-    super::print(&match args.format {
+    print(&match args.format {
         Format::Text => format!(
             "{} detections in {} pictures, {:.1} pictures a second: {}\n",
             results.len(),

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tokio::signal::unix::SignalKind;
 
-use super::{Format, Status, signals};
+use crate::output::{Format, Status};
+use crate::signals;
 use crate::source::{PipelineArgs, plan_or_log, plan_or_tell, runs_folder, shown, without_secrets};
 use pipe_core::terminal;
 use pipe_document::Document;

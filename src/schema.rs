@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::Status;
+use crate::output::{Status, print};
 use pipe_plan::schema_file::pipeline_schema;
 use pipe_run::plugins;
 
@@ -21,7 +21,7 @@ pub struct SchemaArgs {
 ///
 /// # Errors
 /// When a plugin cannot be loaded, or standard output is closed.
-pub fn print(args: &SchemaArgs) -> Result<Status> {
+pub fn schema(args: &SchemaArgs) -> Result<Status> {
     let catalog = plugins::with_libraries(&args.plugins)?;
-    super::print(&(serde_json::to_string_pretty(&pipeline_schema(&catalog))? + "\n"))
+    print(&(serde_json::to_string_pretty(&pipeline_schema(&catalog))? + "\n"))
 }

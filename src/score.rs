@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Format, Status};
+use crate::output::{Format, Status, print};
 use pipe_coco::eval;
 use pipe_coco::eval::{IouType, ScoreOptions, Scored, Summary};
 
@@ -54,7 +54,7 @@ pub fn score(args: &ScoreArgs) -> Result<Status> {
     };
     let images = if args.detected_only { Scored::WithDetections } else { Scored::All };
     let summary = eval::score(&args.truth, &args.results, iou, &ScoreOptions { images })?;
-    super::print(&match args.format {
+    print(&match args.format {
         Format::Text => text(&summary, args.per_class),
         Format::Json => serde_json::to_string_pretty(&json(&summary, args.per_class))? + "\n",
     })

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::Status;
+use crate::output::{Status, print};
 use crate::source::{PipelineArgs, plan_or_tell};
 
 /// Arguments of `pipe show`.
@@ -20,7 +20,7 @@ pub struct ShowArgs {
 pub fn show(args: &ShowArgs) -> Result<Status> {
     let loaded = args.pipeline.load();
     if let Some(document) = &loaded.document {
-        super::print(&document.show(&loaded.sources))?;
+        print(&document.show(&loaded.sources))?;
     }
     let wrong = plan_or_tell(&loaded)?.is_none();
     Ok(if wrong { Status::Wrong } else { Status::Done })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use super::Format;
+use crate::output::{Format, print};
 use pipe_document::PathSegment;
 use pipe_plan::Plan;
 use pipe_run::load::{Loaded, PipelineSource};
@@ -81,7 +81,7 @@ pub fn tell(loaded: &Loaded, format: Format) -> Result<()> {
         }
         Format::Json => {
             let text = serde_json::to_string_pretty(&loaded.diagnostics.render_json(&loaded.sources))?;
-            super::print(&(text + "\n"))?;
+            print(&(text + "\n"))?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 
-use crate::Status;
+use crate::output::{Status, print};
 use crate::partial::Partial;
 use pipe_core::NodeId;
 use pipe_document::diagnostic::Sources;
@@ -75,7 +75,7 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
             }
         }
     }
-    crate::print(&found.text)?;
+    print(&found.text)?;
     Ok(if found.wrong == 0 { Status::Done } else { Status::Failed })
 }
 

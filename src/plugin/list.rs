@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use crate::output::{Format, Status, print};
 use crate::source::{PipelineArgs, tell};
-use crate::{Format, Status};
 use pipe_run::plugins;
 
 /// Arguments of `pipe plugin list`.
@@ -37,7 +37,7 @@ pub fn list(args: &ListArgs) -> Result<Status> {
     }
     let all = plugins::all(&catalog);
     if args.format == Format::Json {
-        crate::print(&(serde_json::to_string_pretty(&all)? + "\n"))?;
+        print(&(serde_json::to_string_pretty(&all)? + "\n"))?;
         return Ok(status);
     }
     let mut text = String::new();
@@ -48,6 +48,6 @@ pub fn list(args: &ListArgs) -> Result<Status> {
             let _ = writeln!(text, "  {component}");
         });
     }
-    crate::print(&text)?;
+    print(&text)?;
     Ok(status)
 }

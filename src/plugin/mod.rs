@@ -1,6 +1,7 @@
 //! `pipe plugin new|list|check`.
 
 mod check;
+mod kind;
 mod list;
 mod new;
 mod pipeline;
@@ -8,7 +9,7 @@ mod pipeline;
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::Status;
+use crate::output::Status;
 
 /// What to do with plugins.
 #[derive(Debug, Subcommand)]

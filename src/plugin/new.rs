@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::kind::PluginKind;
 use super::pipeline;
-use crate::Status;
+use crate::output::{Status, print};
 
 /// Arguments of `pipe plugin new`.
 #[derive(Debug, Args)]
@@ -24,55 +25,6 @@ pub struct NewArgs {
     /// from when left out. Both must be of one version.
     #[arg(long, value_name = "DIR")]
     pipe: Option<PathBuf>,
-}
-
-/// Kinds of components that a plugin can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum PluginKind {
-    /// Changes samples.
-    Transform,
-    /// Gives samples.
-    Dataset,
-    /// A network with its losses.
-    Model,
-    /// Numbers computed over an evaluation.
-    Metric,
-    /// Called on events.
-    Handler,
-    /// Takes records.
-    Sink,
-    /// Drives a learning rate.
-    Scheduler,
-    /// Changes parameters.
-    Optimizer,
-}
-
-impl PluginKind {
-    fn source(self) -> &'static str {
-        match self {
-            PluginKind::Transform => include_str!("templates/transform.rs"),
-            PluginKind::Dataset => include_str!("templates/dataset.rs"),
-            PluginKind::Model => include_str!("templates/model.rs"),
-            PluginKind::Metric => include_str!("templates/metric.rs"),
-            PluginKind::Handler => include_str!("templates/handler.rs"),
-            PluginKind::Sink => include_str!("templates/sink.rs"),
-            PluginKind::Scheduler => include_str!("templates/scheduler.rs"),
-            PluginKind::Optimizer => include_str!("templates/optimizer.rs"),
-        }
-    }
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            PluginKind::Transform => "transform",
-            PluginKind::Dataset => "dataset",
-            PluginKind::Model => "model",
-            PluginKind::Metric => "metric",
-            PluginKind::Handler => "handler",
-            PluginKind::Sink => "sink",
-            PluginKind::Scheduler => "scheduler",
-            PluginKind::Optimizer => "optimizer",
-        }
-    }
 }
 
 /// Writes the crate; a folder that has one already is not touched.
@@ -103,7 +55,7 @@ pub fn new(args: &NewArgs) -> Result<Status> {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let (folder, name) = (folder.display(), &args.name);
-    crate::print(&format!(
+    print(&format!(
         "wrote {folder}, a plugin against {}\n\ncd {folder}\ncargo test                                  # its own test; the first \
          build takes minutes\ncargo build                                 # makes target/debug/lib{name}.so\npipe plugin check \
          target/debug/lib{name}.so\npipe components {}.{name} --plugin target/debug/lib{name}.so\npipe run example.toml\n",

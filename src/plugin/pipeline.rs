@@ -1,6 +1,6 @@
 //! The pipeline that comes with a new plugin: a small classifier on the built-in digits, with the plugin in it.
 
-use super::new::PluginKind;
+use super::kind::PluginKind;
 
 const DATASET: &str = r#"[dataset.train]
 type = "mnist"

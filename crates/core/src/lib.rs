@@ -18,10 +18,10 @@ pub mod timings;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-pub use component::build::{BuildContext, Built};
+pub use component::build::{BuildContext, Built, Component, build, config_of};
 pub use component::instance::{Instance, Nodes};
 pub use component::port::{Nested, NestedKind, PortKind, Source, TransformKind};
-pub use component::registry::{Component, Registration, build, builtin, config_of};
+pub use component::registry::{Registration, builtin};
 pub use context::{Checkpoints, Clock, RunContext, Subscription, Termination, now};
 pub use engine::Engine;
 pub use folder::RunFolder;

@@ -5,8 +5,8 @@
 
 use std::collections::HashSet;
 
+use super::limits::MAX_DEPTH;
 use super::node::Form;
-use super::parse::MAX_DEPTH;
 use super::{Entry, Layer, Node, Table, Value};
 use crate::diagnostic::{Diagnostic, Location, SourceId};
 

@@ -8,6 +8,8 @@
 //! | `segments.rs`, `offset.rs` | where a broken file may be cut; places inside strings |
 //! | `syntax.rs` | errors of syntax in words for people |
 //! | `build.rs` | the rules of tables, dotted keys and duplicates |
+//! | `limits.rs` | how much of a file is read |
+//! | `document.rs` | [`Document`]: the pipeline with everything applied |
 //! | `load.rs` | [`Document::load`]: files and their parents, profile, `--set` |
 //! | `merge.rs` | the one merge rule |
 //! | `template.rs` | the grammar of `${name}` and `${env:NAME:-default}` in a string |
@@ -21,6 +23,8 @@
 
 mod build;
 pub mod diagnostic;
+mod document;
+mod limits;
 mod load;
 mod merge;
 mod node;
@@ -35,7 +39,8 @@ mod syntax;
 mod template;
 mod vars;
 
-pub use load::{Document, LoadOptions};
+pub use document::Document;
+pub use load::LoadOptions;
 pub use node::{Entry, Node, Table, Value};
 pub use origin::{Ingredient, Layer, Origin, PathBase};
 pub use pointer::{KeyOrValue, PathSegment, parse_pointer, path_text, pointer_of};

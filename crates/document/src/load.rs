@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build::{Key, article};
+use super::document::Document;
+use super::limits::MAX_DEPTH;
 use super::merge::merge;
 use super::path_value::normalize;
-use super::{Entry, Layer, Node, PathSegment, Table, Value, parse, vars};
+use super::{Entry, Layer, Node, Table, Value, parse, vars};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceId, Sources, suggest};
 
 /// A chain of parents longer than this is a mistake.
@@ -42,18 +44,6 @@ impl Default for LoadOptions<'static> {
     }
 }
 
-/// A pipeline with everything applied: parents, profile, overrides, variables.
-#[derive(Clone, Debug)]
-pub struct Document {
-    main: SourceId,
-    root: Table,
-    vars: Table,
-    profile: Option<String>,
-    home: Option<PathBuf>,
-    base: Option<PathBuf>,
-    pub(super) redacted: BTreeSet<Vec<PathSegment>>,
-}
-
 impl Document {
     /// Reads a pipeline. `sources` receives every text read, for rendering the diagnostics and for [`Document::show`].
     ///
@@ -63,35 +53,6 @@ impl Document {
         let mut found = Diagnostics::new();
         let document = Loader { options, sources, found: &mut found }.load(path);
         (document, found)
-    }
-
-    /// Sections in order (`pipeline`, kinds such as `model`, `on`), without `extends`, `vars` and `profile`.
-    pub fn root(&self) -> &Table {
-        &self.root
-    }
-
-    /// `[vars]` with every value resolved.
-    pub fn vars(&self) -> &Table {
-        &self.vars
-    }
-
-    /// The text of the file that was named.
-    pub fn main(&self) -> SourceId {
-        self.main
-    }
-
-    /// The profile that was applied.
-    pub fn profile(&self) -> Option<&str> {
-        self.profile.as_deref()
-    }
-
-    pub(super) fn home(&self) -> Option<&Path> {
-        self.home.as_deref()
-    }
-
-    /// The folder that relative paths of the main file start from.
-    pub fn folder<'a>(&'a self, sources: &'a Sources) -> &'a Path {
-        self.base.as_deref().unwrap_or_else(|| sources.folder(self.main))
     }
 }
 
@@ -226,8 +187,8 @@ impl Loader<'_, '_> {
                 let message = format!("`--set` cannot set `{}`", key.name);
                 let problem = Diagnostic::error("invalid-set", message);
                 self.found.push(problem.at(key.location.clone()).help(help));
-            } else if keys.len() > parse::MAX_DEPTH {
-                let message = format!("nested deeper than {} levels", parse::MAX_DEPTH);
+            } else if keys.len() > MAX_DEPTH {
+                let message = format!("nested deeper than {} levels", MAX_DEPTH);
                 let at = Location::new(source, 0..text.len());
                 self.found.push(Diagnostic::error("invalid-set", message).at(at));
             } else {

@@ -12,19 +12,11 @@ use toml_parser::parser::{self, Event, EventKind, RecursionGuard, ValidateWhites
 use toml_parser::{ParseError, Source, Span};
 
 use super::build::{Builder, Key};
+use super::limits::{MAX_BYTES, MAX_DEPTH, MAX_ERRORS};
 use super::node::Form;
 use super::segments::segments;
 use super::{Layer, Node, Table, Value, syntax};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceId};
-
-/// Tables, arrays and dotted keys may be nested this deep, all counted together.
-pub(super) const MAX_DEPTH: usize = 64;
-
-/// Files longer than this are refused: a pipeline is written by people.
-const MAX_BYTES: usize = 4 << 20;
-
-/// Nobody reads more errors of syntax than this, and finding the line of each costs time.
-const MAX_ERRORS: usize = 500;
 
 /// Parses a file. What cannot be understood is reported and left out; the rest of the file still counts.
 pub(super) fn parse(text: &str, source: SourceId, layer: Layer, found: &mut Diagnostics) -> Table {

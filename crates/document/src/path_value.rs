@@ -2,7 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{Document, PathBase, PathSegment};
+use super::document::Document;
+use super::{PathBase, PathSegment};
 use crate::diagnostic::Sources;
 
 impl Document {

@@ -1,6 +1,6 @@
 //! Places in the tree, and what they are in the file.
 
-use super::{Document, Entry, Node, Table, Value};
+use super::{Entry, Node, Table, Value};
 use crate::diagnostic::Location;
 
 /// One step from a value to a value inside it.
@@ -107,27 +107,6 @@ impl Node {
             };
         }
         location.clone()
-    }
-}
-
-impl Document {
-    /// The value at the end of the steps, which start with a kind such as `model`.
-    pub fn get_at(&self, pointer: &[PathSegment]) -> Option<&Node> {
-        self.root().get_at(pointer)
-    }
-
-    /// The place of the key or value at the end of the steps; where the steps lead nowhere, of the last value on the way.
-    /// With nothing on the way, the start of the file.
-    pub fn locate(&self, pointer: &[PathSegment], what: KeyOrValue) -> Location {
-        let start = Location::new(self.main(), 0..0);
-        let Some((PathSegment::Key(first), rest)) = pointer.split_first() else {
-            return start;
-        };
-        match (self.root().entry(first), rest, what) {
-            (None, ..) => start,
-            (Some(entry), [], KeyOrValue::Key) => entry.key.clone(),
-            (Some(entry), ..) => entry.node.locate(rest, what),
-        }
     }
 }
 

@@ -59,7 +59,7 @@ fn explain(error: &ParseError, word: &str) -> (String, Option<String>) {
         }
         "unquoted keys cannot be empty" => ("a key is missing here".to_owned(), None),
         "cannot recurse further; max recursion depth met" => {
-            (format!("nested deeper than {} levels", super::parse::MAX_DEPTH), None)
+            (format!("nested deeper than {} levels", super::limits::MAX_DEPTH), None)
         }
         _ => (with_expected(error), None),
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::build::article;
+use super::limits::MAX_DEPTH;
 use super::offset::raw_offset;
-use super::parse::MAX_DEPTH;
 use super::template::{self, Fault, Part};
 use super::{Ingredient, Node, Origin, PathBase, Table, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Sources, suggest};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::matching::{ClassMatches, Marks, falling};
-use super::{AREAS, ImageMatches, MAX_DETECTIONS, THRESHOLDS};
+use super::matching::falling;
+use super::types::{AREAS, ClassMatches, ImageMatches, MAX_DETECTIONS, Marks, THRESHOLDS};
 use crate::index::Index;
 use crate::parallel::parallel;
 

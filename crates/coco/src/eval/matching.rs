@@ -4,32 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
 
-use super::{AREAS, Detection, ImageMatches, IouType, MAX_DETECTIONS, THRESHOLDS};
+use super::types::{AREAS, ClassMatches, Detection, ImageMatches, IouType, MAX_DETECTIONS, Marks, THRESHOLDS};
 use crate::index::{Annotation, Index};
 use crate::mask::{Rle, box_iou, iou_matrix};
-
-/// What one detection is at each IoU threshold, a bit each from the lowest, in one area range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Marks {
-    /// It found an object.
-    pub matched: u16,
-    /// It counts neither for nor against.
-    pub ignored: u16,
-}
-
-/// One category in one image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct ClassMatches {
-    pub category_id: u32,
-    /// Objects to be found in each area range.
-    pub truths: [u32; AREAS.len()],
-    /// Scores of the best detections, falling; equal ones in the order they were given.
-    pub scores: Vec<f64>,
-    /// What those detections are, in each area range.
-    pub marks: Vec<[Marks; AREAS.len()]>,
-}
 
 /// The objects and detections of one category.
 #[derive(Default)]

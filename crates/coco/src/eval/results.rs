@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
-use super::{Detection, Evaluator, IouType, Summary};
+use super::evaluator::Evaluator;
+use super::summary::Summary;
+use super::types::{Detection, IouType};
 use crate::index::{Index, LoadOptions, Segmentation, Whole, explain};
 
 /// One entry of a results file.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::accumulate::{Curves, RECALLS};
-use super::{IouType, State, THRESHOLDS};
+use super::types::{IouType, MAX_DETECTIONS, State, THRESHOLDS};
 use crate::index::Index;
 
 /// What one number averages over: precision or recall, the IoU threshold (all when `None`), area range, limit.
@@ -139,7 +139,7 @@ impl fmt::Display for Summary {
                 Some(_) => "0.75",
             };
             let area = ["all", "small", "medium", "large"][line.area];
-            let limit = super::MAX_DETECTIONS[line.limit];
+            let limit = MAX_DETECTIONS[line.limit];
             if i > 0 {
                 writeln!(f)?;
             }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use walkdir::{DirEntry, WalkDir};
 
 use pipe_core::Dataset;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
@@ -83,10 +84,12 @@ impl ImageFolder {
     /// When the folder cannot be read, has no classes, or a class has no pictures and `allow_empty` is not set.
     pub fn open(root: &Path, allow_empty: bool, exif: bool) -> Result<ImageFolder> {
         let mut classes = Vec::new();
-        for path in sorted_entries(root)? {
-            let name = path.file_name().unwrap_or_default();
+        for entry in sorted(root).max_depth(1) {
+            let entry = entry.map_err(unreadable)?;
+            let path = entry.path();
             if path.is_dir() {
-                let name = name.to_str().with_context(|| format!("the name of {} is no UTF-8", path.display()))?;
+                let name = entry.file_name().to_str();
+                let name = name.with_context(|| format!("the name of {} is no UTF-8", path.display()))?;
                 classes.push(name.to_owned());
             }
         }
@@ -95,7 +98,9 @@ impl ImageFolder {
         let mut empty = Vec::new();
         for (label, class) in classes.iter().enumerate() {
             let before = samples.len();
-            collect(&root.join(class), &mut |path| samples.push((path, label)))?;
+            for path in pictures(&root.join(class)) {
+                samples.push((path?, label));
+            }
             if samples.len() == before {
                 empty.push(class.as_str());
             }
@@ -143,35 +148,31 @@ impl Dataset for ImageFolder {
     }
 }
 
-/// What a folder holds, sorted by name so that every machine sees one order.
-fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let context = || format!("cannot read the folder {}", folder.display());
-    let entries = std::fs::read_dir(folder).with_context(context)?;
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().with_context(context)?;
-    paths.sort();
-    Ok(paths)
+/// Everything below a folder, its entries sorted by name so that every machine sees one order.
+fn sorted(folder: &Path) -> WalkDir {
+    WalkDir::new(folder).sort_by_file_name().min_depth(1)
 }
 
-/// All pictures in a folder and below it, in order. Links to folders are followed, one level of the same folder at most.
-fn collect(folder: &Path, found: &mut impl FnMut(PathBuf)) -> Result<()> {
-    fn walk(folder: &Path, parents: &mut Vec<PathBuf>, found: &mut impl FnMut(PathBuf)) -> Result<()> {
-        let real = folder.canonicalize().with_context(|| format!("cannot read the folder {}", folder.display()))?;
-        if parents.contains(&real) {
-            return Ok(());
-        }
-        parents.push(real);
-        for path in sorted_entries(folder)? {
-            if path.is_dir() {
-                walk(&path, parents, found)?;
-            } else if is_image_file(&path) {
-                found(path);
-            }
-        }
-        parents.pop();
-        Ok(())
-    }
-    walk(folder, &mut Vec::new(), found)
+/// All pictures in a folder and below it, in order. Links to folders are followed, except back to one that they lie in. A
+/// link that leads nowhere is a picture all the same: reading it says so.
+fn pictures(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
+    let path_of = move |entry: walkdir::Result<DirEntry>| match entry {
+        Ok(entry) if entry.file_type().is_dir() => None,
+        Ok(entry) => Some(Ok(entry.into_path())),
+        Err(error) if error.loop_ancestor().is_some() => None,
+        Err(error) => match error.path() {
+            Some(path) if error.depth() > 0 && !path.is_dir() => Some(Ok(path.to_owned())),
+            _ => Some(Err(unreadable(error))),
+        },
+    };
+    let is_picture = |path: &Result<PathBuf>| path.as_ref().map_or(true, |path| is_image_file(path));
+    sorted(folder).follow_links(true).into_iter().filter_map(path_of).filter(is_picture)
+}
+
+fn unreadable(error: walkdir::Error) -> anyhow::Error {
+    let folder = error.path().unwrap_or(Path::new("")).display().to_string();
+    let error = error.into_io_error().unwrap_or_else(|| std::io::Error::other("a link leads round in a circle"));
+    anyhow::Error::new(error).context(format!("cannot read the folder {folder}"))
 }
 
 #[cfg(test)]
@@ -207,6 +208,36 @@ mod tests {
         assert_eq!(set.property("class_names").unwrap(), json!(["cat", "dog"]));
         assert!(set.property("colour").is_err());
         assert_eq!(set.get(3).unwrap().image().unwrap().to_f32()[0], 0.0);
+    }
+
+    #[test]
+    fn links_are_followed_but_not_round_in_circles() {
+        use std::os::unix::fs::symlink;
+        let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for name in ["cat/b.png", "cat/inner/c.png"] {
+            write(root.path(), name, 0);
+        }
+        write(elsewhere.path(), "deep/d.png", 0);
+        let link = |to: &Path, name: &str| symlink(to, root.path().join(name)).unwrap();
+        link(elsewhere.path(), "dog");
+        link(&root.path().join("cat/b.png"), "cat/a.png");
+        link(&root.path().join("cat"), "cat/inner/back");
+        link(elsewhere.path(), "cat/there");
+        link(Path::new("nowhere"), "cat/z.png");
+        link(Path::new("nowhere"), "cat/z.txt");
+        link(Path::new("."), "every");
+        let set = ImageFolder::open(root.path(), false, false).unwrap();
+        assert_eq!(set.classes, ["cat", "dog", "every"]);
+        let names: Vec<_> =
+            set.samples.iter().map(|(path, label)| (path.strip_prefix(root.path()).unwrap(), *label)).collect();
+        let cat = ["a.png", "b.png", "inner/c.png", "there/deep/d.png", "z.png"];
+        let every =
+            ["cat/a.png", "cat/b.png", "cat/inner/c.png", "cat/there/deep/d.png", "cat/z.png", "dog/deep/d.png"];
+        let expected = cat.map(|name| (Path::new("cat").join(name), 0)).into_iter();
+        let expected = expected.chain([(PathBuf::from("dog/deep/d.png"), 1)]);
+        let expected = expected.chain(every.map(|name| (Path::new("every").join(name), 2)));
+        assert!(expected.eq(names.iter().map(|(path, label)| (path.to_path_buf(), *label))), "{names:?}");
+        assert!(set.get(4).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
+use wildmatch::WildMatch;
 
 use pipe_core::ParamGroup;
 use pipe_core::Problems;
@@ -133,32 +134,8 @@ fn norm_parameters(parameters: &[(String, Tensor)]) -> Vec<&String> {
 }
 
 /// Whether `name` fits `pattern`: `*` stands for any text, `?` for one character.
-pub fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n) = (0, 0);
-    // Where to go on after the last `*`, one character further each time.
-    let mut retry: Option<(usize, usize)> = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                retry = Some((p + 1, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || *c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => match retry {
-                Some((after_star, from)) => {
-                    retry = Some((after_star, from + 1));
-                    p = after_star;
-                    n = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
+fn matches(pattern: &str, name: &str) -> bool {
+    WildMatch::new(pattern).matches(name)
 }
 
 fn nothing_fits(option: &str, pattern: &str, names: &[String]) -> anyhow::Error {

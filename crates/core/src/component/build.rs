@@ -1,21 +1,31 @@
-//! What a component may use while it is built, and what comes of it.
+//! The [`Component`] trait: what a component may use while it is built, what comes of it, and how its checked configuration
+//! carries the way to build it.
 //!
 //! Building is pure towards a run at work: a node that is built aside for an edit that is then refused leaves no trace. So a
 //! component gets values and built nodes; what it wants of the run itself it leaves in the [`Built`].
 
+use std::any::Any;
 use std::path::Path;
 use std::rc::{Rc, Weak};
 
 use anyhow::{Context, Result, anyhow};
 use pipe_plugin::Ref;
-use pipe_vocab::{Catalog, Kind, NodeId, Precision};
+use pipe_vocab::{Catalog, Checked, Config, Contract, Kind, NodeId, Precision, Problems};
 use serde_json::{Map, Value};
 use tch::Device;
 
 use super::instance::{Instance, Nodes};
 use super::port::{Nested, NestedKind, PortKind};
-use super::registry::build_checked;
 use crate::context::RunContext;
+
+/// A component of the program: what is built of a [`Config`].
+pub trait Component: Config {
+    /// Makes the component. May open files and devices.
+    ///
+    /// # Errors
+    /// What is wrong with the outside world, named for people.
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance>;
+}
 
 /// Something to do once a built node has its place in the run.
 pub type OnCommit = Box<dyn FnOnce(&RunContext)>;
@@ -139,4 +149,102 @@ pub fn split_nested(
     let name = name.as_ref().and_then(Value::as_str).with_context(|| format!("a {kind} in place needs a `type`"))?;
     let descriptor = catalog.get(kind, name).with_context(|| format!("there is no {kind} of type `{name}`"))?;
     Ok((descriptor, table.into()))
+}
+
+/// A component's configuration, its type forgotten.
+pub trait Buildable {
+    /// See [`Config::contract`].
+    fn contract(&self) -> Contract;
+    /// See [`Config::values`].
+    fn values(&self) -> Vec<String>;
+    /// See [`Config::check`].
+    fn check(&self, problems: &mut Problems);
+    /// The configuration with defaults filled in.
+    fn to_json(&self) -> Value;
+    /// See [`Component::build`].
+    ///
+    /// # Errors
+    /// Those of the component.
+    fn build(&self, ctx: &mut BuildContext<'_>) -> Result<Instance>;
+    /// The configuration struct, for those who know its type.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<C: Component> Buildable for C {
+    fn contract(&self) -> Contract {
+        Config::contract(self)
+    }
+
+    fn values(&self) -> Vec<String> {
+        Config::values(self)
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        Config::check(self, problems);
+    }
+
+    fn to_json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or(Value::Null)
+    }
+
+    fn build(&self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        Component::build(self.clone(), ctx)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// What plans hold: knows nothing of building, but carries what can be built.
+struct Carried(Box<dyn Buildable>);
+
+impl Checked for Carried {
+    fn contract(&self) -> Contract {
+        self.0.contract()
+    }
+
+    fn values(&self) -> Vec<String> {
+        self.0.values()
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        self.0.check(problems);
+    }
+
+    fn to_json(&self) -> Value {
+        self.0.to_json()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// What can be built, as what plans hold.
+pub fn checked(buildable: Box<dyn Buildable>) -> Box<dyn Checked> {
+    Box::new(Carried(buildable))
+}
+
+/// The configuration struct of a checked component, for those who know its type.
+pub fn config_of<C: Config>(checked: &dyn Checked) -> Option<&C> {
+    checked.as_any().downcast_ref::<Carried>()?.0.as_any().downcast_ref()
+}
+
+/// Builds a checked component with a context that others have given.
+///
+/// # Errors
+/// Those of the component.
+fn build_checked(checked: &dyn Checked, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+    let carried = checked.as_any().downcast_ref::<Carried>().context("a configuration of another program")?;
+    carried.0.build(ctx)
+}
+
+/// Builds a checked component.
+///
+/// # Errors
+/// Those of the component.
+pub fn build(checked: &dyn Checked, mut ctx: BuildContext<'_>) -> Result<Built> {
+    let instance = build_checked(checked, &mut ctx)?;
+    Ok(ctx.finish(instance))
 }

@@ -1,7 +1,7 @@
 //! From a configuration to a built node.
 //!
-//! - [`registry`]: the [`Component`](registry::Component) trait, registration, the components that are compiled in
-//! - [`build`]: what a component may use while it is built, and what comes of it
+//! - [`build`]: the [`Component`](build::Component) trait, what a component may use while it is built, what comes of it
+//! - [`registry`]: registration, the components that are compiled in
 //! - [`instance`]: a built node, whatever its kind
 //! - [`port`]: option types that name other nodes or hold components in place
 

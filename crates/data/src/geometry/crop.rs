@@ -1,5 +1,6 @@
 //! A window of a picture, with padding where it reaches outside.
 
+use super::fill::per_channel;
 use crate::image::{Image, Pixels};
 
 /// A window in pixels of a picture; it may reach outside.
@@ -29,12 +30,6 @@ pub fn cropped(image: &Image, window: Window, fill: &[f32]) -> Image {
         }
     };
     Image { height: window.height, width: window.width, channels: image.channels, pixels }
-}
-
-/// One fill value a channel; zero when none is given.
-pub(super) fn per_channel<T>(fill: &[f32], channels: usize, convert: impl Fn(f32) -> T) -> Vec<T> {
-    let last = fill.last().copied().unwrap_or(0.0);
-    (0..channels).map(|c| convert(fill.get(c).copied().unwrap_or(last))).collect()
 }
 
 /// The window of rows of pixels of `channels` values; `fill` is one pixel.

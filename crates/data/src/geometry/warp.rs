@@ -1,7 +1,6 @@
 //! Rotation, scale, shear and translation.
 
-use super::OUTSIDE;
-use super::crop::per_channel;
+use super::fill::{OUTSIDE, per_channel};
 use super::resize::Interpolation;
 use crate::image::{Image, Pixels};
 use crate::masks::{Mask, Masks};

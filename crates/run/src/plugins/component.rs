@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use anyhow::{Context, Result};
-use pipe_core::component::registry::{Buildable, checked};
+use pipe_core::component::build::{Buildable, checked};
 use pipe_core::{BuildContext, ConfigError, Contract, Instance, Kind, NodeId, Optimizer, Problems, Property, Shared};
 use pipe_plugin::plugin::{BuildPlace, BuiltComponent, Description, Inspected, LentPort, Plugin};
 use pipe_vocab::{Descriptor, PluginInfo};

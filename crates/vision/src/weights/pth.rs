@@ -12,8 +12,8 @@ use indexmap::IndexMap;
 use tch::{Kind, Tensor};
 use zip::ZipArchive;
 
-use super::Weights;
 use super::pickle::{self, Id, Pickle, Value};
+use super::types::Weights;
 use crate::nn::StateDict;
 
 /// Keys under which checkpoints keep a model's state dict, in the order tried.

@@ -1,16 +1,17 @@
 //! The safetensors format: a JSON header, then the tensors' bytes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ::safetensors::tensor::{Dtype, SafeTensors};
+use ::safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::json;
+use pipe_vocab::atomic;
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::Weights;
+use super::types::Weights;
 use crate::nn::StateDict;
 
 /// Reads a safetensors file. The tensors come in the file's order.
@@ -36,8 +37,7 @@ pub fn read(path: &Path) -> Result<Weights> {
     Ok(Weights { tensors, metadata, found_under: None })
 }
 
-/// Writes `tensors` to `path` so that either the whole new file is there afterwards or the old one is untouched:
-/// a temporary file beside it, flushed to the disk, then renamed.
+/// Writes `tensors` to `path` so that either the whole new file is there afterwards or the old one is untouched.
 ///
 /// # Errors
 /// The folder is absent or not writable, the disk is full, or a tensor's type cannot be stored; the message says which.
@@ -46,87 +46,62 @@ pub fn write(path: &Path, tensors: &StateDict, metadata: &BTreeMap<String, Strin
     // The widest first, so that every tensor lies at a multiple of its element's size.
     stored.sort_by_key(|tensor| std::cmp::Reverse(tensor.element));
     let header = header(&stored, metadata)?;
-    replace(path, |file| {
+    let fill = |file: &mut File| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         for tensor in &stored {
             out.write_all(&tensor.bytes()?)?;
         }
-        out.flush()
-    })
-    .map_err(|error| explain(error, path, tensors))
+        Ok(out.flush()?)
+    };
+    atomic::write_with(path, fill).map_err(|error| explain(error, path, tensors))
 }
 
-/// The JSON before the data: each tensor's type, shape and byte range, padded with spaces to a multiple of eight.
+/// The JSON before the data, padded with spaces to a multiple of eight.
+///
+/// Not `safetensors::serialize`: that one holds a second copy of all tensors, cannot report that one could not be fetched
+/// from the GPU, and puts the metadata down in an order that differs from run to run.
 fn header(stored: &[Stored<'_>], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    let mut fields = serde_json::Map::new();
-    if !metadata.is_empty() {
-        fields.insert("__metadata__".to_owned(), json!(metadata));
-    }
-    let mut offset = 0;
+    let mut end = 0;
+    let mut infos = Vec::new();
     for tensor in stored {
-        let end = offset + tensor.length();
-        let field = json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [offset, end] });
-        fields.insert(tensor.name.to_owned(), field);
-        offset = end;
+        let start = end;
+        end += tensor.length();
+        let shape = tensor.shape.clone();
+        let info = TensorInfo { dtype: tensor.dtype, shape, data_offsets: (start, end) };
+        infos.push((tensor.name.to_owned(), info));
     }
-    let mut header = serde_json::to_vec(&fields)?;
+    let metadata = (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect());
+    let mut header = serde_json::to_value(Metadata::new(metadata, infos)?)?;
+    if let Some(metadata) = header.get_mut("__metadata__").and_then(Value::as_object_mut) {
+        metadata.sort_keys();
+    }
+    let mut header = serde_json::to_vec(&header)?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
 }
 
-/// Says what a failed write means for the file and what to do about it.
-fn explain(error: io::Error, path: &Path, tensors: &StateDict) -> anyhow::Error {
-    let hint = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+/// Says what to do about a failed write.
+fn explain(error: anyhow::Error, path: &Path, tensors: &StateDict) -> anyhow::Error {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    let hint = match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             let bytes: usize = tensors.values().map(|t| t.numel() * t.kind().elt_size_in_bytes()).sum();
             format!(": the disk is full ({:.1} MB are needed); free some space", bytes as f64 / 1e6)
         }
-        io::ErrorKind::NotFound => ": its folder does not exist".to_owned(),
-        io::ErrorKind::PermissionDenied => ": its folder may not be written to".to_owned(),
+        Some(io::ErrorKind::NotFound) => ": its folder does not exist".to_owned(),
+        Some(io::ErrorKind::PermissionDenied) => ": its folder may not be written to".to_owned(),
         _ => String::new(),
     };
-    let kept = if path.exists() { " (the file that was there is unchanged)" } else { "" };
-    anyhow::Error::new(error).context(format!("writing weights {}{hint}{kept}", path.display()))
-}
-
-/// Lets `fill` write a temporary file beside `path`, then puts it in `path`'s place. On failure it is removed.
-fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let temporary = temporary_beside(path);
-    let result = OpenOptions::new().write(true).create_new(true).open(&temporary).and_then(|mut file| {
-        fill(&mut file)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder(path)
-    });
-    if result.is_err() {
-        // The error that matters is the first; the leftover may not exist.
-        let _ = fs::remove_file(&temporary);
-    }
-    result
-}
-
-/// A name in the same folder that no other process or thread uses.
-fn temporary_beside(path: &Path) -> PathBuf {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let unique = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    path.with_file_name(format!(".{name}.{unique}.tmp"))
-}
-
-/// Makes the rename itself durable, where folders can be flushed.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    error.context(format!("writing weights {}{hint}", path.display()))
 }
 
 /// A tensor about to be written; its bytes are fetched only then, one tensor at a time.
 struct Stored<'a> {
     name: &'a str,
     tensor: &'a Tensor,
-    shape: Vec<i64>,
+    shape: Vec<usize>,
     dtype: Dtype,
     /// Bytes an element takes.
     element: usize,
@@ -136,20 +111,21 @@ impl<'a> Stored<'a> {
     fn new(name: &'a str, tensor: &'a Tensor) -> Result<Self> {
         let kind = tensor.f_kind()?;
         let Some(dtype) = dtype_of(kind) else { bail!("tensor `{name}` of type {kind:?} cannot be stored") };
-        Ok(Self { name, tensor, shape: tensor.size(), dtype, element: kind.elt_size_in_bytes() })
+        let shape = tensor.size().into_iter().map(usize::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { name, tensor, shape, dtype, element: kind.elt_size_in_bytes() })
     }
 
     fn length(&self) -> usize {
         self.tensor.numel() * self.element
     }
 
-    fn bytes(&self) -> io::Result<Vec<u8>> {
+    fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.length()];
         let fetched = self.tensor.f_detach().and_then(|tensor| {
             let local = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
             local.f_copy_data_u8(&mut bytes, local.numel())
         });
-        fetched.map_err(|error| io::Error::other(format!("fetching `{}`: {error}", self.name)))?;
+        fetched.with_context(|| format!("fetching tensor `{}`", self.name))?;
         Ok(bytes)
     }
 }
@@ -206,18 +182,42 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_leaves_the_old_file() {
+    fn a_full_disk_is_named() {
+        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::StorageFull)).context("half way");
+        let text = explain(error, Path::new("w.safetensors"), &state()).to_string();
+        assert!(text.contains("w.safetensors: the disk is full (0.0 MB are needed)"), "{text}");
+    }
+
+    #[test]
+    fn equal_weights_make_equal_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata: BTreeMap<_, _> =
+            ["format", "writer", "step", "by"].map(|key| (key.to_owned(), key.into())).into();
+        let bytes: Vec<_> = (0..8)
+            .map(|i| {
+                let path = folder.path().join(format!("{i}.safetensors"));
+                write(&path, &state(), &metadata).unwrap();
+                fs::read(path).unwrap()
+            })
+            .collect();
+        assert!(bytes.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    /// Lengths whose first two bytes are also those of a pickle.
+    #[test]
+    fn headers_of_any_length_are_told_from_pickles() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
-        fs::write(&path, "old").unwrap();
-        let error = replace(&path, |file| {
-            file.write_all(b"half of the n")?;
-            Err(io::Error::from(io::ErrorKind::StorageFull))
-        });
-        let text = explain(error.unwrap_err(), &path, &state()).to_string();
-        assert!(text.contains("the disk is full") && text.contains("unchanged"), "{text}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+        for length in [640u64, 896, 1152, 1408] {
+            let with_note = |note: usize| {
+                let metadata = BTreeMap::from([("note".to_owned(), "x".repeat(note))]);
+                write(&path, &state(), &metadata).unwrap();
+                u64::from_le_bytes(fs::read(&path).unwrap()[..8].try_into().unwrap())
+            };
+            let plain = with_note(0);
+            assert_eq!(with_note((length - plain) as usize), length);
+            assert_eq!(super::super::read(&path).unwrap().tensors.len(), 5, "{length}");
+        }
     }
 
     #[test]

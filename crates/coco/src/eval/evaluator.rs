@@ -1,0 +1,91 @@
+//! Detections in, image by image; the summary out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+
+use super::summary::Summary;
+use super::types::{Detection, IouType, State};
+use super::{accumulate, matching};
+use crate::index::Index;
+use crate::parallel::parallel;
+
+/// Collects detections and computes the summary.
+///
+/// Evaluated are the images that were added: one with no detections counts (its objects were missed), one never added does not.
+pub struct Evaluator {
+    truth: Arc<Index>,
+    state: State,
+}
+
+impl Evaluator {
+    /// An evaluator without detections.
+    pub fn new(truth: &Arc<Index>, iou: IouType) -> Self {
+        let state = State { iou, images: BTreeMap::new() };
+        Self { truth: Arc::clone(truth), state }
+    }
+
+    /// Adds all detections of one image, possibly none. Adding an image again replaces what was there.
+    ///
+    /// # Errors
+    /// An image the annotations do not have; for masks, a detection without one or of another size; a score or box that
+    /// is not finite.
+    pub fn add(&mut self, image_id: i64, detections: Vec<Detection>) -> Result<()> {
+        self.add_all(vec![(image_id, detections)])
+    }
+
+    /// Adds many images, matched on all cores.
+    ///
+    /// # Errors
+    /// As [`Evaluator::add`]; nothing is added then.
+    pub fn add_all(&mut self, images: Vec<(i64, Vec<Detection>)>) -> Result<()> {
+        let (truth, iou) = (&*self.truth, self.state.iou);
+        let matched = parallel(&images, |(image_id, detections)| {
+            let position = truth.position(*image_id).with_context(|| unknown_image(*image_id))?;
+            matching::match_image(truth, position, iou, detections).with_context(|| format!("image {image_id}"))
+        });
+        let matched = matched.into_iter().collect::<Result<Vec<_>>>()?;
+        self.state.images.extend(images.into_iter().map(|(id, _)| id).zip(matched));
+        Ok(())
+    }
+
+    /// Number of images added.
+    pub fn image_count(&self) -> usize {
+        self.state.images.len()
+    }
+
+    /// What has been added, to be stored or sent to [`Evaluator::merge`] of another evaluator.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Adds what another evaluator of the same annotations has seen. An image both have counts once.
+    ///
+    /// # Errors
+    /// A state of the other IoU type, or with images that the annotations do not have.
+    pub fn merge(&mut self, other: State) -> Result<()> {
+        let (own, others) = (self.state.iou.name(), other.iou.name());
+        ensure!(own == others, "a state of `{others}` cannot be merged into an evaluation of `{own}`");
+        if let Some(&id) = other.images.keys().find(|&&id| self.truth.position(id).is_none()) {
+            anyhow::bail!(unknown_image(id));
+        }
+        self.state.images.extend(other.images);
+        Ok(())
+    }
+
+    /// Forgets all detections.
+    pub fn reset(&mut self) {
+        *self = Self::new(&self.truth, self.state.iou);
+    }
+
+    /// The summary over the images added so far; more may be added afterwards.
+    pub fn finish(&self) -> Summary {
+        let curves = accumulate::accumulate(&self.truth, &self.state.images);
+        Summary::new(&self.truth, &self.state, curves)
+    }
+}
+
+fn unknown_image(id: i64) -> String {
+    format!("image {id} is not in the annotations; were the detections made on another split?")
+}

@@ -1,0 +1,100 @@
+//! What evaluation works on: detections in, matches of images kept, and the thresholds of COCO.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::mask::Rle;
+
+/// Number of IoU thresholds: 0.50 to 0.95 in steps of 0.05.
+pub(super) const THRESHOLDS: usize = 10;
+/// Area ranges in square pixels: all, small (to 32²), medium (to 96²), large. Both ends belong to a range.
+pub(super) const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
+/// The best detections of an image and category that count.
+pub(super) const MAX_DETECTIONS: [usize; 3] = [1, 10, 100];
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IouType {
+    /// Boxes.
+    Bbox,
+    /// Masks.
+    Segm,
+}
+
+impl IouType {
+    /// `bbox` or `segm`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bbox => "bbox",
+            Self::Segm => "segm",
+        }
+    }
+}
+
+impl std::str::FromStr for IouType {
+    type Err = anyhow::Error;
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "bbox" => Ok(Self::Bbox),
+            "segm" => Ok(Self::Segm),
+            _ => anyhow::bail!("`{text}` is not an IoU type; there are `bbox` and `segm`"),
+        }
+    }
+}
+
+/// One detected object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detection {
+    /// The category's id in the annotation file.
+    pub category_id: u32,
+    /// `[x, y, width, height]` in pixels of the original image.
+    pub bbox: [f64; 4],
+    /// Higher is surer; any finite scale.
+    pub score: f64,
+    /// The mask at the size of the original image; needed for [`IouType::Segm`].
+    pub mask: Option<Rle>,
+    /// Square pixels, for the area ranges. `None` takes the box's for `bbox` and the mask's for `segm`.
+    pub area: Option<f64>,
+}
+
+/// What evaluation has seen so far: small, mergeable, and serialisable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub(super) iou: IouType,
+    /// By image id: an order of its own makes ties between images fall as in pycocotools.
+    pub(super) images: BTreeMap<i64, ImageMatches>,
+}
+
+/// One image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ImageMatches {
+    pub classes: Vec<ClassMatches>,
+    /// Detections given.
+    pub detections: usize,
+    /// Those of a category that the annotations do not have.
+    pub unknown_categories: usize,
+}
+
+/// What one detection is at each IoU threshold, a bit each from the lowest, in one area range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Marks {
+    /// It found an object.
+    pub matched: u16,
+    /// It counts neither for nor against.
+    pub ignored: u16,
+}
+
+/// One category in one image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ClassMatches {
+    pub category_id: u32,
+    /// Objects to be found in each area range.
+    pub truths: [u32; AREAS.len()],
+    /// Scores of the best detections, falling; equal ones in the order they were given.
+    pub scores: Vec<f64>,
+    /// What those detections are, in each area range.
+    pub marks: Vec<[Marks; AREAS.len()]>,
+}

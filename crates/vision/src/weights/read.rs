@@ -1,0 +1,64 @@
+//! Reading a file of any format.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::types::Weights;
+use super::{pth, safetensors};
+
+/// Reads a file of weights, whatever its format.
+///
+/// # Errors
+/// The file cannot be read, is none of the formats, is damaged, or holds no tensors by name. The message names the file.
+pub fn read(path: &Path) -> Result<Weights> {
+    let file = || File::open(path).with_context(|| format!("opening weights {}", path.display()));
+    let mut head = Vec::new();
+    file()?.take(16).read_to_end(&mut head).with_context(|| format!("reading weights {}", path.display()))?;
+    let read = match Format::of(&head) {
+        Some(Format::SafeTensors) => safetensors::read(path),
+        Some(Format::Zip) => pth::read_zip(file()?),
+        Some(Format::Legacy) => pth::read_legacy(file()?),
+        None => bail!(
+            "{} is not a file of weights: expected .safetensors, or what torch.save wrote (.pth, .pt)",
+            path.display()
+        ),
+    };
+    read.with_context(|| format!("reading weights {}", path.display()))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Format {
+    SafeTensors,
+    Zip,
+    Legacy,
+}
+
+impl Format {
+    fn of(head: &[u8]) -> Option<Self> {
+        match head {
+            // Eight bytes of header length, then the JSON header. First: a length of 640 begins like a pickle.
+            [_, _, _, _, _, _, 0, 0, b'{', ..] => Some(Self::SafeTensors),
+            [b'P', b'K', 3, 4, ..] => Some(Self::Zip),
+            [0x80, 2..=5, ..] => Some(Self::Legacy),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_files_are_refused_by_name() {
+        let file = tempfile::Builder::new().suffix(".pth").tempfile().unwrap();
+        std::fs::write(file.path(), "<html>404</html>").unwrap();
+        let error = read(file.path()).unwrap_err().to_string();
+        assert!(error.contains(".pth is not a file of weights"), "{error}");
+        let error = format!("{:#}", read(Path::new("absent.pth")).unwrap_err());
+        assert!(error.starts_with("opening weights absent.pth: "), "{error}");
+    }
+}

@@ -1,0 +1,16 @@
+//! What a file of weights holds.
+
+use std::collections::BTreeMap;
+
+use crate::nn::StateDict;
+
+/// The weights of one file.
+#[derive(Debug)]
+pub struct Weights {
+    /// Tensors by name, on the CPU.
+    pub tensors: StateDict,
+    /// What the file says of itself: a safetensors file's `__metadata__`, empty for a `.pth`.
+    pub metadata: BTreeMap<String, String>,
+    /// The key of a `.pth` checkpoint under which the weights lay (`model`, …), if it was not a bare state dict.
+    pub found_under: Option<String>,
+}

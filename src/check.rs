@@ -11,13 +11,13 @@ use crate::source::{PipelineArgs, tell};
 pub struct CheckArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Also build everything and run one batch of every engine, one evaluation and one checkpoint.
+    /// Dry run: also build everything and run one batch of every engine, one evaluation and one checkpoint.
     #[arg(long)]
     rehearse: bool,
-    /// Where the rehearsal runs, before the pipeline's own device.
+    /// Device of the dry run, instead of the pipeline's.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// How findings are printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -25,7 +25,7 @@ pub struct CheckArgs {
 /// Finds every mistake in a pipeline.
 ///
 /// # Errors
-/// What stops a rehearsal.
+/// What stops a dry run.
 pub fn check(args: &CheckArgs) -> Result<Status> {
     let loaded = args.pipeline.load();
     tracing::debug!("read and checked in {:.2} ms", loaded.elapsed.as_secs_f64() * 1e3);
@@ -36,12 +36,18 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
     }
     if args.format == Format::Text {
         let milliseconds = loaded.elapsed.as_secs_f64() * 1e3;
-        let what = if args.rehearse { "right, and its rehearsal went through" } else { "right" };
-        let (nodes, events) = (plan.nodes.len(), plan.event_edges.len());
+        let rehearsed = if args.rehearse { "; dry run passed" } else { "" };
+        let (nodes, events) = (counted(plan.nodes.len(), "node"), counted(plan.event_edges.len(), "event edge"));
         super::print(&format!(
-            "{} is {what}: {nodes} nodes, {events} event edges, checked in {milliseconds:.1} ms\n",
+            "{}: OK ({nodes}, {events}, checked in {milliseconds:.1} ms){rehearsed}\n",
             args.pipeline.file.display()
         ))?;
     }
     Ok(Status::Done)
+}
+
+/// A count with its noun: `1 event edge`, `14 nodes`.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }

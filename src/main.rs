@@ -1,4 +1,4 @@
-//! The `pipe` program: the command line, one file a command.
+//! The `pipe` program: the command line, one file per command.
 //!
 //! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 130 interrupted.
 
@@ -39,15 +39,15 @@ struct Cli {
 enum Command {
     /// Run a pipeline.
     Run(run::RunArgs),
-    /// Try a pipeline on each save: a few iterations, their losses, a batch drawn.
+    /// Try a pipeline on each save: losses of a few iterations and an image of a batch.
     Dev(dev::DevArgs),
-    /// Run the evaluation of a pipeline alone.
+    /// Run only the evaluation of a pipeline.
     Eval(eval::EvalArgs),
-    /// Find objects in pictures, with a trained model of a pipeline.
+    /// Detect objects in images with a trained model.
     Predict(predict::PredictArgs),
-    /// Score a results file against annotations, as COCO does.
+    /// Evaluate a COCO results file against annotations.
     Score(score::ScoreArgs),
-    /// Find every mistake in a pipeline without running it.
+    /// Check a pipeline without running it.
     Check(check::CheckArgs),
     /// Show the graph: nodes, data edges, event edges, order.
     Graph(graph::GraphArgs),
@@ -57,14 +57,14 @@ enum Command {
     Components(components::ComponentsArgs),
     /// Print the JSON schema of pipeline files, for editors.
     Schema(schema::SchemaArgs),
-    /// Start a pipeline of your own.
+    /// Create a new pipeline from a template.
     New(new::NewArgs),
-    /// Write, list and check plugins: components of your own.
+    /// Create, list and check plugins with your own components.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
 }
 
-/// How results are printed.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
     /// For people.
@@ -100,8 +100,8 @@ impl From<Status> for ExitCode {
 
 /// Starts the program again with OpenMP's threads sleeping, not spinning, while they wait.
 ///
-/// libgomp reads its settings when it is loaded, before `main`. Spinning threads take the cores from the loader's workers:
-/// the demo takes more than half as long again with them. Settings of the user's own are left alone.
+/// libgomp reads its settings when it is loaded, before `main`. Spinning threads take cores from the loader's workers:
+/// with them the demo takes more than 50 % longer. Settings of the user are respected.
 fn start_with_sleeping_threads() {
     use std::os::unix::process::CommandExt;
     let decided = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().any(|name| std::env::var_os(name).is_some());
@@ -109,12 +109,12 @@ fn start_with_sleeping_threads() {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
-    // Returns only where the program cannot be started again; it then goes on as it is.
+    // Returns only if the program cannot be restarted; it then continues as is.
     let _error =
         std::process::Command::new(program).args(std::env::args_os().skip(1)).env("OMP_WAIT_POLICY", "passive").exec();
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_)) {
@@ -148,7 +148,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// An error with its causes, one a line.
+/// An error with its causes, one per line.
 fn error_text(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}");
     for cause in error.chain().skip(1) {
@@ -157,7 +157,7 @@ fn error_text(error: &anyhow::Error) -> String {
     pipe_document::diagnostic::plain(&text)
 }
 
-/// Prints to standard output; a reader that has gone away (`| head`) is no error.
+/// Prints to standard output; a closed reader (`| head`) is not an error.
 fn print(text: &str) -> Result<Status> {
     use std::io::Write;
     match std::io::stdout().write_all(text.as_bytes()) {

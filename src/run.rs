@@ -24,25 +24,25 @@ use pipe_run::{Ending, RunOptions, Running, checkpoint, folders};
 pub struct RunArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Where models run, before the pipeline's own: auto, cpu, cuda, cuda:N.
+    /// Device, instead of the pipeline's: auto, cpu, cuda, cuda:N.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Go on from the last checkpoint of a run: its folder, a checkpoint's folder, or `latest`.
+    /// Resume from the last checkpoint of a run: its folder, a checkpoint's folder, or `latest`.
     #[arg(long, value_name = "RUN")]
     resume: Option<String>,
-    /// The run's folder; `runs/<name>/<time>` when left out.
+    /// The run's folder; default `runs/<name>/<time>`.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Take over edits of the file, and of all files that it is made of, while the run goes on. SIGHUP reads them too.
+    /// Hot reload: apply edits of the file and its parents while the run continues. SIGHUP also reads them.
     #[arg(long)]
     watch: bool,
-    /// With --watch, look at the files so often instead of waiting to be told of changes: for network folders.
+    /// With --watch, poll the files at this interval instead of using file system notifications: for network file systems.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds, requires = "watch")]
     watch_poll: Option<Duration>,
     /// Print errors only.
     #[arg(long)]
     pub quiet: bool,
-    /// How log lines are printed.
+    /// Format of log lines.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: Format,
 }
@@ -72,7 +72,7 @@ pub fn run(args: RunArgs) -> Result<Status> {
     let base = loaded.document.as_ref().map(|document| document.folder(&loaded.sources).to_owned()).unwrap_or_default();
     if resume.is_some() {
         for line in resumed::since(&folder, &loaded, &base) {
-            tracing::info!("changed since the run was left: {line}");
+            tracing::info!("changed since the last run: {line}");
         }
     }
     let options = RunOptions {
@@ -104,7 +104,7 @@ pub fn run(args: RunArgs) -> Result<Status> {
             let sets = without_secrets(&loaded, args.pipeline.sets.iter().cloned());
             let sets: String = sets.iter().map(|set| format!(" --set '{set}'")).collect();
             let (file, run) = (args.pipeline.file.display(), shown(&options.folder));
-            let text = format!("interrupted; go on with: pipe run {file}{profile}{sets} --resume {run}");
+            let text = format!("interrupted; resume with: pipe run {file}{profile}{sets} --resume {run}");
             if json {
                 tracing::warn!("{text}")
             } else {
@@ -115,7 +115,7 @@ pub fn run(args: RunArgs) -> Result<Status> {
     }
 }
 
-/// Takes over edits from now on.
+/// Applies edits from now on.
 fn watch(
     args: &RunArgs,
     plan: (Plan, Option<Document>),
@@ -128,7 +128,7 @@ fn watch(
     reload_on_hangup(trigger)?;
     let reloader = Rc::new(Reloader::new(&running.graph, source, plan, inbox, args.quiet));
     running.graph.set_between(reloader.clone());
-    tracing::info!("edits of {} are taken over while the run goes on", args.pipeline.file.display());
+    tracing::info!("watching {}: edits are applied while the run continues", args.pipeline.file.display());
     Ok(reloader)
 }
 
@@ -163,7 +163,7 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
         let root = runs_folder();
         let run = folders::latest_folder(&root, name)
             .with_context(|| format!("there is no run of `{name}` with a checkpoint under {}", root.display()))?;
-        let checkpoint = checkpoint::latest(&run).context("the newest run has no checkpoint")?;
+        let checkpoint = checkpoint::latest(&run).context("the latest run has no checkpoint")?;
         return Ok((run, checkpoint));
     }
     let path = Path::new(from);
@@ -173,14 +173,14 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
     }
     match checkpoint::latest(path) {
         Some(checkpoint) => Ok((path.to_owned(), checkpoint)),
-        None if path.exists() => bail!("{from} holds no checkpoint: nothing was saved before the run ended"),
+        None if path.exists() => bail!("{from} has no checkpoint: nothing was saved before the run ended"),
         None => bail!("there is no run at {from}"),
     }
 }
 
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once.
+/// A flag that Ctrl-C sets; a second Ctrl-C ends the process immediately.
 pub fn interrupt_flag(json: bool) -> Result<Arc<AtomicBool>> {
-    interrupt_flag_saying("finishing this step, then a checkpoint; press Ctrl-C again to stop at once", json)
+    interrupt_flag_saying("finishing this step, then saving a checkpoint; press Ctrl-C again to stop immediately", json)
 }
 
 /// As [`interrupt_flag`], with what is said on the first Ctrl-C.

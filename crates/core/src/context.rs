@@ -154,7 +154,7 @@ impl RunContext {
         for subscription in self.subscriptions.borrow().iter() {
             if subscription.inputs.is_empty() || subscription.inputs.contains(&record.node) {
                 let written = subscription.sink.borrow_mut().write(record);
-                let written = written.map_err(|e| e.context(format!("{} could not take a record", subscription.node)));
+                let written = written.map_err(|e| e.context(format!("{} failed to write a record", subscription.node)));
                 first = first.or(written.err());
             }
         }
@@ -266,7 +266,7 @@ impl RunContext {
     /// Where there is nothing to save: in a part of a pipeline that is built without a run.
     pub fn checkpoints(&self) -> Result<Rc<dyn Checkpoints>> {
         let checkpoints = self.checkpoints.borrow().as_ref().and_then(Weak::upgrade);
-        checkpoints.context("nothing saves checkpoints here: this is a part of a pipeline without a run")
+        checkpoints.context("checkpoints are not available: this is part of a pipeline without a run")
     }
 
     /// Asks an engine to stop at the end of its iteration.

@@ -97,7 +97,7 @@ struct Style {
 impl Style {
     fn for_image(image: &RgbImage, instances: usize) -> Self {
         let side = image.height().max(image.width()) as f32;
-        // A crowded picture gets smaller labels: three quarters from 30 instances on.
+        // A crowded image gets smaller labels: three quarters from 30 instances on.
         let crowded = ((instances as f32 - 10.0) / 20.0).clamp(0.0, 1.0);
         Self {
             line: (side / 280.0).round().max(1.0),

@@ -1,4 +1,4 @@
-//! Several images in one picture.
+//! Several images in one image.
 
 use super::canvas::Canvas;
 use super::image::RgbImage;

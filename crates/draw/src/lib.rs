@@ -1,4 +1,4 @@
-//! Pictures for people: detections over images, ground truth beside predictions, grids of classified images.
+//! Images for people: detections over images, ground truth beside predictions, grids of classified images.
 //!
 //! Everything works on [`RgbImage`], 8-bit RGB in rows. Nothing here fails on odd geometry: boxes outside the image, empty,
 //! not finite or huge are clipped or left out.

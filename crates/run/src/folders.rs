@@ -13,14 +13,14 @@ use crate::checkpoint;
 /// When the folder cannot be made.
 pub fn new_folder(root: &Path, name: &str) -> Result<PathBuf> {
     let base = root.join(name);
-    std::fs::create_dir_all(&base).with_context(|| format!("cannot make {}", base.display()))?;
+    std::fs::create_dir_all(&base).with_context(|| format!("cannot create {}", base.display()))?;
     let stamp = stamp(Timestamp::now());
     for attempt in 0u32.. {
         let candidate = base.join(if attempt == 0 { stamp.clone() } else { format!("{stamp}_{attempt}") });
         match std::fs::create_dir(&candidate) {
             Ok(()) => return Ok(candidate),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot make {}", candidate.display())),
+            Err(error) => return Err(error).with_context(|| format!("cannot create {}", candidate.display())),
         }
     }
     unreachable!("the loop ends only by returning")

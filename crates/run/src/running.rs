@@ -116,7 +116,7 @@ impl Running {
                 tracing::warn!("{said}");
             }
             let step = self.context().clock.get().step;
-            tracing::info!("going on from step {step} of {}", from.display());
+            tracing::info!("resuming from step {step} of {}", from.display());
         }
         self.keep_version(options)?;
         for (node, report) in self.graph.dataset_reports() {
@@ -187,7 +187,9 @@ impl Running {
             }
             if self.resumed.as_ref().is_some_and(|former| nothing_left(&engine, former)) {
                 let epochs = engine.current().epoch;
-                tracing::warn!("{root} had reached its end ({epochs} epochs); raise `max_epochs` to train on");
+                tracing::warn!(
+                    "{root} had already finished ({epochs} epochs); raise `max_epochs` to continue training"
+                );
                 continue;
             }
             if self.graph.drive(&engine)?.is_break() {

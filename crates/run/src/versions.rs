@@ -63,7 +63,7 @@ impl Versions {
             return Ok(name.clone());
         }
         let folder = self.folder();
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let number = newest.map_or(0, |(name, _)| number(&name).map_or(0, |number| number + 1));
         let name = format!("{number:03}_step_{step:06}.toml");
         atomic::write(&folder.join(&name), text.as_bytes())?;

@@ -192,10 +192,10 @@ impl EventWriter {
     fn open(dir: &Path, suffix: &str) -> Result<Self> {
         ensure!(
             !suffix.contains(['/', '\\', '\0']),
-            "the suffix {suffix:?} of an event file must be part of a file name: leave out slashes"
+            "the suffix {suffix:?} of an event file must be part of a file name: remove slashes"
         );
         fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make the folder {} for TensorBoard event files", dir.display()))?;
+            .with_context(|| format!("cannot create the folder {} for TensorBoard event files", dir.display()))?;
         let seconds = seconds_after(dir)
             .with_context(|| format!("cannot list the folder {} of TensorBoard event files", dir.display()))?;
         let (host, pid) = (host_name(), std::process::id());
@@ -207,7 +207,7 @@ impl EventWriter {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 Err(error) => {
                     return Err(error)
-                        .with_context(|| format!("cannot make the TensorBoard event file {}", path.display()));
+                        .with_context(|| format!("cannot create the TensorBoard event file {}", path.display()));
                 }
             }
         }
@@ -227,7 +227,7 @@ impl EventWriter {
 
     fn event(&mut self, event: Message) -> Result<()> {
         if self.pending.len() >= PENDING_LIMIT {
-            self.flush().context("64 MiB of TensorBoard records wait to be written and this one is dropped")?;
+            self.flush().context("64 MiB of TensorBoard records are queued and this one is dropped")?;
         }
         record::append(&mut self.pending, &event.into_bytes());
         if self.pending.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }

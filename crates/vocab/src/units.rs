@@ -130,7 +130,7 @@ impl Size2dVisitor {
         u32::try_from(pixels)
             .ok()
             .filter(|pixels| *pixels > 0)
-            .ok_or_else(|| E::custom(format!("`{pixels}` is not a side in pixels: it must be at least 1")))
+            .ok_or_else(|| E::custom(format!("`{pixels}` is not a size in pixels: it must be at least 1")))
     }
 }
 

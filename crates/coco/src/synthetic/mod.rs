@@ -3,8 +3,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `store.rs` | the cache folder; folders that appear whole or not at all |
-//! | `shapes.rs` | [`write_shapes`]: `builtin:shapes`, pictures and annotations in COCO's layout |
-//! | `scene.rs` | what is in one picture, what is visible of it, and its annotations |
+//! | `shapes.rs` | [`write_shapes`]: `builtin:shapes`, images and annotations in COCO's layout |
+//! | `scene.rs` | what is in one image, what is visible of it, and its annotations |
 //! | `outline.rs` | circles, squares, triangles, stars as polygons |
 //! | `trace.rs` | a mask back to polygons |
 //! | `paint.rs` | pixels: background, textured fills with soft edges |

@@ -9,7 +9,7 @@ const SUBROWS: usize = 4;
 /// A colour, 0 to 255 each.
 pub(super) type Color = [f64; 3];
 
-/// An RGB picture being painted.
+/// An RGB image being painted.
 pub(super) struct Canvas {
     pub width: usize,
     pub height: usize,
@@ -78,7 +78,7 @@ impl Canvas {
         }
     }
 
-    /// The picture as bytes `[H, W, 3]`.
+    /// The image as bytes `[H, W, 3]`.
     pub fn to_rgb(&self) -> Vec<u8> {
         self.pixels.iter().flatten().map(|v| v.round().clamp(0.0, 255.0) as u8).collect()
     }

@@ -127,7 +127,7 @@ impl Instance {
     }
 }
 
-const AT_WORK: &str = "it is at work";
+const AT_WORK: &str = "it is in use";
 
 fn state_of<T: Stateful + ?Sized>(node: &Shared<T>) -> Result<State> {
     node.try_borrow().context(AT_WORK)?.state()

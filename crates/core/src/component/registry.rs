@@ -105,7 +105,7 @@ pub fn config_of<C: Config>(checked: &dyn Checked) -> Option<&C> {
 /// # Errors
 /// Those of the component.
 pub(super) fn build_checked(checked: &dyn Checked, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-    let carried = checked.as_any().downcast_ref::<Carried>().context("a configuration of another program")?;
+    let carried = checked.as_any().downcast_ref::<Carried>().context("the configuration belongs to another program")?;
     carried.0.build(ctx)
 }
 

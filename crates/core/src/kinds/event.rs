@@ -77,7 +77,7 @@ pub struct NoStep;
 
 impl fmt::Display for NoStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is a batch on `iteration_completed` only")
+        f.write_str("a batch is available on `iteration_completed` only")
     }
 }
 

@@ -1,11 +1,11 @@
-//! Geometry of whole samples: what moves the picture moves its boxes, masks, keypoints and per-pixel classes.
+//! Geometry of whole samples: what moves the image moves its boxes, masks, keypoints and per-pixel classes.
 //!
-//! - [`resize`](mod@resize): pictures at another size
-//! - [`crop`](mod@crop): a window of a picture, with padding
+//! - [`resize`](mod@resize): images at another size
+//! - [`crop`](mod@crop): a window of an image, with padding
 //! - [`warp`](mod@warp): rotation, scale, shear, translation
 //! - this file: the same done to every field of a sample
 //!
-//! Pictures are resized with antialiasing, masks and classes take the nearest pixel. Areas (field `area`) follow: resizing
+//! Images are resized with antialiasing, masks and classes take the nearest pixel. Areas (field `area`) follow: resizing
 //! scales them, cropping and warping scale them by what becomes of the instance's mask, or of its box when there is none.
 //! Instances of which nothing is left are dropped from every field of instances.
 
@@ -30,7 +30,7 @@ pub const OUTSIDE: u8 = 255;
 /// Resizes a sample to `height` by `width`.
 ///
 /// # Errors
-/// When it has no picture, or one of zero size.
+/// When it has no image, or one of zero size.
 pub fn resize(sample: &mut Sample, height: usize, width: usize, interpolation: Interpolation) -> Result<()> {
     let (old_height, old_width) = size(sample)?;
     if (old_height, old_width) == (height, width) {
@@ -60,7 +60,7 @@ pub fn resize(sample: &mut Sample, height: usize, width: usize, interpolation: I
 /// Turns left and right round.
 ///
 /// # Errors
-/// When the sample has no picture.
+/// When the sample has no image.
 pub fn flip_horizontal(sample: &mut Sample) -> Result<()> {
     let width = size(sample)?.1;
     for (_, field) in sample.iter_mut() {
@@ -77,7 +77,7 @@ pub fn flip_horizontal(sample: &mut Sample) -> Result<()> {
 /// Turns top and bottom round.
 ///
 /// # Errors
-/// When the sample has no picture.
+/// When the sample has no image.
 pub fn flip_vertical(sample: &mut Sample) -> Result<()> {
     let height = size(sample)?.0;
     for (_, field) in sample.iter_mut() {
@@ -97,11 +97,11 @@ pub fn flip_vertical(sample: &mut Sample) -> Result<()> {
     Ok(())
 }
 
-/// Keeps a window of the sample. What lies outside the picture becomes `fill` (one value for all channels, or one each;
+/// Keeps a window of the sample. What lies outside the image becomes `fill` (one value for all channels, or one each;
 /// 0..255 for bytes, 0..1 for floats).
 ///
 /// # Errors
-/// When the sample has no picture.
+/// When the sample has no image.
 pub fn crop(sample: &mut Sample, window: Window, fill: &[f32]) -> Result<()> {
     size(sample)?;
     let before = extents(sample);
@@ -124,7 +124,7 @@ pub fn crop(sample: &mut Sample, window: Window, fill: &[f32]) -> Result<()> {
 /// Moves the sample by an affine map about its middle; the size stays. `fill` as in [`crop`](fn@crop).
 ///
 /// # Errors
-/// When the sample has no picture.
+/// When the sample has no image.
 pub fn warp(sample: &mut Sample, affine: &Affine, interpolation: Interpolation, fill: &[f32]) -> Result<()> {
     let (height, width) = size(sample)?;
     let before = extents(sample);
@@ -144,7 +144,7 @@ pub fn warp(sample: &mut Sample, affine: &Affine, interpolation: Interpolation, 
     Ok(())
 }
 
-/// Height and width of the sample's picture.
+/// Height and width of the sample's image.
 ///
 /// # Errors
 /// When it has none.
@@ -170,7 +170,7 @@ fn move_points(field: &mut Field, to: impl Fn(f32, f32) -> (f32, f32)) {
     }
 }
 
-/// Cuts boxes at the picture's borders; keypoints beyond them are no longer there.
+/// Cuts boxes at the image's borders; keypoints beyond them are no longer there.
 fn clip(sample: &mut Sample, height: usize, width: usize) {
     let (h, w) = (height as f32, width as f32);
     for (_, field) in sample.iter_mut() {

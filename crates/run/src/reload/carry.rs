@@ -54,7 +54,7 @@ fn some(names: &[String]) -> String {
 /// When the state does not fit.
 pub fn carry(id: &NodeId, old: &Instance, new: &Instance) -> Result<Option<Weights>> {
     let state = old.state().with_context(|| format!("reading the state of {id}"))?;
-    let taking = || format!("{id} cannot go on from the state it had");
+    let taking = || format!("{id} cannot continue from its previous state");
     match new {
         Instance::Model(_) => {
             let (merged, weights) = merge(id, &state, new.state()?);

@@ -67,7 +67,7 @@ pub enum What {
         /// The edge in words.
         text: String,
     },
-    /// The same event edges stand in another order.
+    /// The same event edges stand order changed.
     EventsReordered,
 }
 
@@ -91,11 +91,11 @@ impl Change {
             What::Added { ty } => format!("added (type `{ty}`)"),
             What::Removed { ty } => format!("removed (type `{ty}`)"),
             What::Retyped { from, to } => format!("type `{from}` → `{to}`"),
-            What::Replaced { ty } => format!("the component `{ty}` was built anew"),
+            What::Replaced { ty } => format!("the component `{ty}` was rebuilt"),
             What::Option { from, to, .. } => format!("{} → {}", shown(from), shown(to)),
             What::EventAdded { text, .. } => format!("added: {text}"),
             What::EventRemoved { text } => format!("removed: {text}"),
-            What::EventsReordered => "in another order".into(),
+            What::EventsReordered => "order changed".into(),
         }
     }
 

@@ -24,7 +24,7 @@ use pipe_core::{
 use pipe_data::fields;
 use pipe_plan::Plan;
 
-/// Pictures of a batch at most.
+/// Images of a batch at most.
 const PICTURES: usize = 16;
 
 /// A run that is only tried. Its folder goes with it.
@@ -54,7 +54,7 @@ pub struct Tried {
     pub values: Vec<(String, f64)>,
     /// The first batch, drawn.
     pub pictures: Vec<Picture>,
-    /// Why there is no picture.
+    /// Why there is no image.
     pub no_picture: Option<String>,
     /// Time in which engines were at work.
     pub at_work: Duration,
@@ -72,7 +72,10 @@ impl Rehearsal {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Rehearsal> {
         let plan = loaded.plan.take().context("the pipeline has errors")?;
-        let folder = tempfile::Builder::new().prefix("pipe-dev-").tempdir().context("no folder for the rehearsal")?;
+        let folder = tempfile::Builder::new()
+            .prefix("pipe-dev-")
+            .tempdir()
+            .context("cannot create a temporary folder for the dry run")?;
         let options = RunOptions { folder: folder.path().to_owned(), ..options };
         let running = Running::start(&plan, loaded.catalog.clone(), &options, interrupt)?;
         let reloader = Reloader::new(&running.graph, source, (plan, loaded.document), Arc::new(Inbox::default()), true);
@@ -101,7 +104,7 @@ impl Rehearsal {
         let before = remember(graph)?;
         let result = try_out(graph, &plan, iterations);
         for (id, instance, state) in &before {
-            instance.load_state(state).with_context(|| format!("putting {id} back"))?;
+            instance.load_state(state).with_context(|| format!("restoring {id}"))?;
         }
         run.clock.set(Clock::default());
         result

@@ -188,7 +188,7 @@ impl Reloader {
         match self.versions.keep(&text, run.clock.get().step) {
             Ok(name) => Some(name),
             Err(error) => {
-                tracing::warn!("this version of the pipeline was not kept: {error:#}");
+                tracing::warn!("this version of the pipeline was not saved: {error:#}");
                 None
             }
         }
@@ -230,7 +230,7 @@ impl Between for Reloader {
                 Err(report) => self.say(&report),
                 Ok(ready) => {
                     if run.depth.get() > 1 {
-                        tracing::info!("edit {} is read; it is applied when {engine} has ended", ready.edit);
+                        tracing::info!("edit {} was read; it is applied when {engine} has finished", ready.edit);
                     }
                     if let Some(earlier) = state.ready.replace(ready) {
                         self.say(&Report::new(earlier.edit, Outcome::Superseded, run.clock.get()));

@@ -19,7 +19,7 @@ pub fn since(run: &Path, now: &Loaded, base: &Path) -> Vec<String> {
     let file = versions.folder().join(&name);
     let source = PipelineSource { file, profile: None, sets: Vec::new(), base: Some(base.to_owned()) };
     let Some(former) = source.load().plan else {
-        return vec![format!("it differs from pipelines/{name}, which can no longer be read as a pipeline")];
+        return vec![format!("it differs from pipelines/{name}, which is no longer a valid pipeline")];
     };
     let secret = |what: &What| matches!(what, What::Option { to: Some(to), .. } if to == "<secret>");
     difference(&former, plan)

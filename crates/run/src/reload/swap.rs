@@ -82,7 +82,7 @@ pub fn prepare(
     at_work: Option<&NodeId>,
 ) -> Result<Prepared> {
     if let Some(engine) = at_work.filter(|engine| !same_component(old, new, engine)) {
-        bail!("{engine} is at work: it can be changed, but neither removed nor made another type");
+        bail!("{engine} is running: its options can change, but it cannot be removed or change its type");
     }
     let affected = Affected::of(changes, old, new, &waiting.ids());
     let effective = {
@@ -177,7 +177,7 @@ impl Builder<'_> {
                 self.made.going_on.insert(id.clone());
             }
             // Another build of a component may well keep another state.
-            Err(error) if replaced => tracing::warn!("{id} begins anew: {error:#}"),
+            Err(error) if replaced => tracing::warn!("{id} starts with a new state: {error:#}"),
             Err(error) => return Err(error),
         }
         Ok(built)
@@ -294,13 +294,13 @@ impl Waiting {
             if let Some(former) = former.filter(|_| self.going_on.contains(id))
                 && let Err(error) = carry(id, former, built)
             {
-                tracing::warn!("{id} goes on from where it was when the edit was read: {error:#}");
+                tracing::warn!("{id} continues from its state when the edit was read: {error:#}");
             }
             nodes.insert(id.clone(), built.clone());
         }
         for (id, (engine, fresh)) in &self.processes {
             if let Err(error) = fresh.take_process_state(engine) {
-                tracing::warn!("{id} goes on from where it was when the edit was read: {error:#}");
+                tracing::warn!("{id} continues from its state when the edit was read: {error:#}");
             }
             engine.adopt_process(fresh);
         }

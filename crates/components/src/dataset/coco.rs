@@ -385,7 +385,7 @@ mod tests {
         let message = error("coco", json!({ "root": root.path(), "split": "val2017" }));
         assert!(message.contains("instances_val2017.json"), "{message}");
         let message = error("coco", json!({ "root": root.path(), "images": root.path().join("else") }));
-        assert!(message.contains("else (such as 1.png)") && message.contains("`images` can name"), "{message}");
+        assert!(message.contains("else (such as 1.png)") && message.contains("`images` can point to"), "{message}");
         let set = dataset("coco", json!({ "root": root.path() })).unwrap();
         std::fs::write(root.path().join("train2017/2.png"), "cut").unwrap();
         std::fs::copy(root.path().join("train2017/1.png"), root.path().join("train2017/other.png")).unwrap();

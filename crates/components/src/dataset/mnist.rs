@@ -244,8 +244,8 @@ mod tests {
         let root = folder(&idx(&[2, 3, 4], &[0; 23]), &idx(&[2], &[7, 2]));
         let config = json!({ "root": root.path(), "split": "test" });
         let message = error("mnist", config.clone());
-        assert!(message.contains("t10k-images-idx3-ubyte is no whole IDX file"), "{message}");
-        assert!(message.contains("should hold 24 values ([2, 3, 4]), and holds 23"), "{message}");
+        assert!(message.contains("t10k-images-idx3-ubyte is not a complete IDX file"), "{message}");
+        assert!(message.contains("should hold 24 values ([2, 3, 4]), but holds 23"), "{message}");
         let root = folder(&idx(&[2, 3, 4], &[0; 24]), &idx(&[3], &[7, 2, 1]));
         assert!(error("mnist", json!({ "root": root.path(), "split": "test" })).contains("2 images, but"));
         assert!(error("mnist", json!({ "root": root.path() })).contains("there is no train-images-idx3-ubyte"));

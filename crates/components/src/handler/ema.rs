@@ -262,6 +262,6 @@ mod tests {
         let error = format!("{:#}", test.call(&handler, "iteration_completed", None).unwrap_err());
         assert!(error.contains("model.net") && error.contains("`model.ema` is one"), "{error}");
         let half = json!({ "type": "ema", "model": "model.net", "warmup_iters": 4 });
-        assert!(test.try_build("handler.e", half).err().unwrap().to_string().contains("belong together"));
+        assert!(test.try_build("handler.e", half).err().unwrap().to_string().contains("must be set together"));
     }
 }

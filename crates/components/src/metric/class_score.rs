@@ -204,6 +204,6 @@ mod tests {
         let table = json!({ "type": "top_k_accuracy", "k": [5] });
         let (batch, output) = classified(tensor(&json!([[1.0, 0.0]])), tensor(&json!([0])));
         let error = build(table).borrow_mut().update(&batch, &output).unwrap_err().to_string();
-        assert!(error.contains("2 classes"), "{error}");
+        assert!(error.contains("the model has 2"), "{error}");
     }
 }

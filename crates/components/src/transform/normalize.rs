@@ -131,7 +131,7 @@ mod tests {
         let transform = build("normalize", json!({ "mean": [0.5, 0.5], "std": [1.0, 1.0] }));
         let error =
             transform.apply(sample(), &mut pipe_data::random::stream(0, pipe_data::random::Purpose::Sample, 0, 0));
-        assert!(error.unwrap_err().to_string().contains("2 means and 2 deviations"));
+        assert!(error.unwrap_err().to_string().contains("2 means and 2 standard deviations"));
         assert_eq!(
             problems("normalize", json!({ "mean": [0.5], "std": [0.0] })),
             ["std: standard deviations must be above 0"]

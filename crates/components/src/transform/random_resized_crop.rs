@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(geometry::size(&sample).unwrap(), (5, 7));
         assert_eq!(
             problems("random_resized_crop", json!({ "size": 5, "scale": [0.0, 1.0] })),
-            ["scale: `scale` must rise and be above 0"]
+            ["scale: `scale` must be `[min, max]` with both above 0"]
         );
     }
 }

@@ -79,7 +79,7 @@ fn next(inbox: &Inbox, interrupt: &AtomicBool) -> Option<Snapshot> {
     None
 }
 
-/// When the newest file of a snapshot was saved.
+/// When the latest file of a snapshot was saved.
 fn saved(snapshot: &Snapshot) -> Instant {
     let modified = snapshot.files.keys().filter_map(|path| std::fs::metadata(path).ok()?.modified().ok()).max();
     let age = modified.and_then(|time| SystemTime::now().duration_since(time).ok());

@@ -236,7 +236,7 @@ impl Predictor {
     }
 }
 
-/// What the classes are called, where the data set that the model's number of classes comes from is there.
+/// What the classes are called, where the dataset that the model's number of classes comes from is there.
 fn class_names(plan: &Plan, partial: &Partial, model: &NodeId) -> BTreeMap<i64, String> {
     let Some(edge) = plan.property_edges.iter().find(|edge| edge.to == *model) else { return BTreeMap::new() };
     match partial.build(plan, &edge.from) {
@@ -249,7 +249,7 @@ fn class_names(plan: &Plan, partial: &Partial, model: &NodeId) -> BTreeMap<i64, 
     }
 }
 
-/// Lets the model have as many classes as its weights, so that it does not need the data set it was trained on.
+/// Lets the model have as many classes as its weights, so that it does not need the dataset it was trained on.
 fn take_classes(plan: &mut Plan, model: &NodeId, classes: i64) {
     let from_dataset = |edge: &pipe_plan::PropertyEdge| edge.to == *model && edge.property == "num_classes";
     if plan.property_edges.iter().any(from_dataset)

@@ -70,8 +70,8 @@ fn indented(text: &str) -> String {
 pub fn markdown(components: &[&Descriptor]) -> String {
     let mut text = String::from(
         "# Components\n\nWritten by `pipe components --format markdown`; `cargo xtask generated` renews it.\n\nThe column \"edit\" says what a \
-         changed option means to a run that goes on under `--watch`: hot (from the next iteration on, the node keeps its state), rebuild (the \
-         node is built anew: a model keeps the weights that fit, data change at the next epoch), fixed (refused).\n",
+         changed option means to a run under `--watch`: hot (takes effect at the next iteration, the node keeps its state), rebuild (the \
+         node is rebuilt: a model keeps the weights that match, data change at the next epoch), fixed (refused).\n",
     );
     for kind in Kind::ALL {
         let of_kind: Vec<_> = components.iter().filter(|d| d.kind == kind).collect();

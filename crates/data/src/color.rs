@@ -30,7 +30,7 @@ pub fn adjust_contrast(image: &mut Image, factor: f64) {
     }
 }
 
-/// Moves colours away from gray (`factor` over 1) or towards it (0: gray).
+/// Moves colors away from gray (`factor` over 1) or towards it (0: gray).
 pub fn adjust_saturation(image: &mut Image, factor: f64) {
     if image.channels != 3 {
         return;

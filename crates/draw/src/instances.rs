@@ -15,7 +15,7 @@ pub struct Instance<'a> {
     pub mask: Option<MaskRef<'a>>,
     /// The name of its class; empty for no label.
     pub label: &'a str,
-    /// Decides the colour.
+    /// Decides the color.
     pub class_id: i64,
     /// Shown behind the name with two digits.
     pub score: Option<f32>,
@@ -75,7 +75,7 @@ pub fn draw_instances(image: &RgbImage, instances: &[Instance], options: &DrawOp
         for Shown { instance, bbox, .. } in &shown {
             let Some(bbox) = *bbox else { continue };
             let dash = instance.crowd.then_some(style.line * 5.0);
-            // A dark rim keeps the line visible on a background of its own colour.
+            // A dark rim keeps the line visible on a background of its own color.
             canvas.outline(bbox, style.line + 2.0, dash, [0, 0, 0], 0.3);
             canvas.outline(bbox, style.line, dash, class_color(instance.class_id), 1.0);
         }

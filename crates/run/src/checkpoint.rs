@@ -1,8 +1,8 @@
-//! Checkpoints: everything needed to go on exactly, in one folder a checkpoint.
+//! Checkpoints: everything needed to continue exactly, in one folder per checkpoint.
 //!
 //! `checkpoints/<name>/` holds `model.<node>.safetensors` (the state dict under torchvision's names, readable by any tool),
 //! `state.safetensors` (all other tensors, as `node/name`), `state.json` (all other values, and what the other files are) and
-//! `pipeline.toml`. It is written and synced under a hidden name and then renamed, so a checkpoint is whole or absent.
+//! `pipeline.toml`. It is written and synced under a hidden name and then renamed, so a checkpoint is either complete or absent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +35,7 @@ struct StateFile {
     seed: u64,
     /// Values by node.
     nodes: BTreeMap<String, Map<String, Value>>,
-    /// The newest value of every metric and engine value, and the step at which it was measured.
+    /// The latest value of every metric and engine value, and the step at which it was measured.
     #[serde(default)]
     values: BTreeMap<String, (Value, u64)>,
 }
@@ -66,9 +66,9 @@ impl Checkpoints for Graph {
     }
 }
 
-/// Writes a checkpoint of everything in the run; one of the same name is replaced once the new one is whole.
+/// Writes a checkpoint of everything in the run; one of the same name is replaced once the new one is complete.
 ///
-/// `extra` holds states of nodes that are at work just now and so cannot be asked (the checkpoint handler itself).
+/// `extra` holds states of nodes that are currently in use and so cannot be asked (the checkpoint handler itself).
 ///
 /// # Errors
 /// When a state cannot be read or the disk is full; what was written is then removed and older checkpoints are untouched.
@@ -122,7 +122,7 @@ fn clear_leftovers(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives the whole checkpoint at `new` the name `target`; one that was there goes only afterwards.
+/// Gives the complete checkpoint at `new` the name `target`; one that was there goes only afterwards.
 fn replace(new: &Path, target: &Path) -> Result<()> {
     atomic::sync_folder(new)?;
     let old = aside(target, "old");
@@ -276,7 +276,7 @@ fn read_state(folder: &Path) -> Result<StateFile> {
     Ok(file)
 }
 
-/// The newest whole checkpoint of a run's folder.
+/// The latest complete checkpoint of a run's folder.
 pub fn latest(run_folder: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(run_folder.join("checkpoints")).ok()?;
     let shown = entries.flatten().map(|entry| entry.path()).filter(|path| {

@@ -144,7 +144,7 @@ fn run_target(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Int
         }
         return Ok(flow);
     }
-    // Before it runs: a checkpoint that it takes goes on with the next target.
+    // Before it runs: a checkpoint that it takes continues with the next target.
     ctx.cut.done.borrow_mut().push(target.node.clone());
     let result = act(target, ctx);
     match result {

@@ -1,4 +1,4 @@
-//! Where runs lie: `<root>/<pipeline>/<time>`.
+//! Where runs are stored: `<root>/<pipeline>/<time>`.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ fn stamp(time: Timestamp) -> String {
     time.strftime("%Y%m%d_%H%M%S").to_string()
 }
 
-/// The newest run's folder under `root` for the pipeline `name`.
+/// The latest run's folder under `root` for the pipeline `name`.
 pub fn latest_folder(root: &Path, name: &str) -> Option<PathBuf> {
     let runs = std::fs::read_dir(root.join(name)).ok()?;
     runs.flatten().map(|entry| entry.path()).filter(|path| checkpoint::latest(path).is_some()).max()

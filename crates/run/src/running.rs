@@ -27,7 +27,7 @@ pub struct RunOptions {
     pub folder: PathBuf,
     /// `--device`, before the pipeline's own.
     pub device: Option<String>,
-    /// A checkpoint to go on from.
+    /// A checkpoint to continue from.
     pub resume: Option<PathBuf>,
     /// No console output but errors.
     pub quiet: bool,
@@ -60,7 +60,7 @@ struct Resumed {
 pub struct Running {
     /// The built nodes, joined.
     pub graph: Rc<Graph>,
-    /// What this life of the run goes on from.
+    /// What this life of the run continues from.
     resumed: Option<Resumed>,
     started: Instant,
     info: Map<String, Value>,
@@ -175,7 +175,7 @@ impl Running {
     fn drive_engines(&self) -> Result<Ending> {
         let mut done = BTreeSet::new();
         let mut before: Option<Rc<Engine>> = None;
-        // Asked anew each time: an edit may have added an engine.
+        // Asked again each time: an edit may have added an engine.
         let next = |done: &BTreeSet<NodeId>| self.graph.roots.borrow().iter().find(|id| !done.contains(*id)).cloned();
         while let Some(root) = next(&done) {
             done.insert(root.clone());

@@ -56,7 +56,7 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Starts a further event file in the folder of a run that goes on at `purge_step`.
+    /// Starts a further event file in the folder of a run that continues at `purge_step`.
     ///
     /// What earlier files hold at steps from `purge_step` on is void: the new file begins with a `START` of a session at
     /// that step, as `SummaryWriter(purge_step=…)` writes it, and TensorBoard's Python reader then drops those points. Its

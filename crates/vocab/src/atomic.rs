@@ -1,4 +1,4 @@
-//! Files that are whole or absent.
+//! Files that are either complete or absent.
 
 use std::fs::File;
 use std::io::Write;

@@ -152,7 +152,7 @@ pub struct Summary {
     pub elapsed: Duration,
     /// The last value of every metric.
     pub values: Vec<(String, f64)>,
-    /// The newest checkpoint.
+    /// The latest checkpoint.
     pub checkpoint: Option<PathBuf>,
     /// The error, when it failed.
     pub error: Option<String>,

@@ -1,4 +1,4 @@
-//! What is odd about a data set, counted, with examples.
+//! The dataset summary: problems of a dataset, counted, with examples.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 /// Examples kept of each problem.
 const EXAMPLES: usize = 5;
 
-/// Something odd in a data set. The id that goes with it is the image's or the annotation's, see [`Problem::subject`].
+/// A problem in a dataset. The id that goes with it is the image's or the annotation's, see [`Problem::subject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Problem {
     /// The image's file is not there.
@@ -84,7 +84,7 @@ pub struct Finding {
     pub examples: Vec<i64>,
 }
 
-/// All that is odd in a data set.
+/// All problems of a dataset.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Audit {
     findings: BTreeMap<Problem, Finding>,

@@ -58,7 +58,7 @@ pub(crate) fn explain(error: &serde_json::Error, name: &str, progress: Progress)
     anyhow!("{name}{inside}: {error}")
 }
 
-/// A whole number; `7.0` is one, since some tools write ids so.
+/// An integer; `7.0` is one, since some tools write ids so.
 #[derive(Clone, Copy)]
 pub(crate) struct Whole(pub i64);
 
@@ -77,7 +77,7 @@ impl<'de> Deserialize<'de> for Whole {
                 i64::try_from(value).map_err(|_| E::custom(format!("{value} is too large")))
             }
             fn visit_f64<E: Error>(self, value: f64) -> Result<i64, E> {
-                // Up to 2⁵³ every whole number is exact.
+                // Up to 2⁵³ every integer is exact.
                 if value.fract() == 0.0 && value.abs() < 9e15 {
                     Ok(value as i64)
                 } else {

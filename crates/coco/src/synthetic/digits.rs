@@ -39,7 +39,7 @@ impl Default for DigitsSpec {
 /// `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, grey images `[N, 28, 28]` and labels `[N]` of 0 to 9.
 ///
 /// Digits are drawn from strokes in several styles each, bent, slanted, turned and scaled, with pens of all widths,
-/// blur, noise and stray marks. The folder appears whole or not at all, also with several processes at once.
+/// blur, noise and stray marks. The folder appears completely or not at all, also with several processes at once.
 ///
 /// # Errors
 /// A folder that holds something else, or a disk that cannot be written.

@@ -6,7 +6,7 @@ use crate::dice::Dice;
 /// Rows a pixel is cut into for its coverage.
 const SUBROWS: usize = 4;
 
-/// A colour, 0 to 255 each.
+/// A color, 0 to 255 each.
 pub(super) type Color = [f64; 3];
 
 /// An RGB image being painted.
@@ -16,7 +16,7 @@ pub(super) struct Canvas {
     pixels: Vec<Color>,
 }
 
-/// A fill: a colour that changes across the shape, with grain.
+/// A fill: a color that changes across the shape, with grain.
 pub(super) struct Fill {
     pub color: Color,
     /// Change of brightness a pixel to the right and down.
@@ -26,7 +26,7 @@ pub(super) struct Fill {
 }
 
 impl Canvas {
-    /// Two colours blended by a smooth random pattern of two scales, with grain.
+    /// Two colors blended by a smooth random pattern of two scales, with grain.
     pub fn background(width: usize, height: usize, dice: &mut Dice) -> Self {
         let (dark, light) = (color(dice), color(dice));
         let coarse = Lattice::new(width, height, 24 + dice.below(40), dice);
@@ -43,7 +43,7 @@ impl Canvas {
         Self { width, height, pixels }
     }
 
-    /// Mean colour around a point.
+    /// Mean color around a point.
     pub fn around(&self, [x, y]: Point) -> Color {
         let of = |v: f64, end: usize| (v.max(4.0) as usize).min(end.saturating_sub(5));
         let (x, y) = (of(x, self.width), of(y, self.height));

@@ -38,12 +38,12 @@ impl Default for ShapesSpec {
     }
 }
 
-/// Writes the data set into the folder `root`, unless it is there already: images in `<root>/train2017` and
+/// Writes the dataset into the folder `root`, unless it is there already: images in `<root>/train2017` and
 /// `<root>/val2017`, annotations in `<root>/annotations/instances_<split>.json`.
 ///
-/// Circles, squares, triangles and stars (categories 1, 3, 4, 7) of any colour, size and turn on textured backgrounds.
+/// Circles, squares, triangles and stars (categories 1, 3, 4, 7) of any color, size and turn on textured backgrounds.
 /// They overlap; annotated is what can be seen: polygons, run lengths where a hole shows through, and one crowd in a
-/// dozen images. A few images are empty. The folder appears whole or not at all, also with several processes at once.
+/// dozen images. A few images are empty. The folder appears completely or not at all, also with several processes at once.
 ///
 /// # Errors
 /// A size out of range (32 to 4096), a folder that holds something else, or a disk that cannot be written.

@@ -1,4 +1,4 @@
-//! The cache folder, and folders that appear whole or not at all.
+//! The cache folder, and folders that appear completely or not at all.
 
 use std::env;
 use std::fs;

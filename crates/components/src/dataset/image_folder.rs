@@ -60,8 +60,7 @@ split = "train"
 
 impl Component for ImageFolderConfig {
     fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let root =
-            self.root.path().with_context(|| format!("there is no builtin dataset {:?}", self.root.as_str()))?;
+        let root = self.root.path().with_context(|| format!("there is no builtin dataset {:?}", self.root.as_str()))?;
         let root = self.split.as_ref().map_or(root.to_owned(), |split| root.join(split));
         Ok(Instance::dataset(ImageFolder::open(&root, self.allow_empty, self.exif)?))
     }

@@ -38,13 +38,13 @@ impl Ledger {
         self.judged_by = judge;
     }
 
-    /// Adds the newest checkpoint, in place of one of the same name.
+    /// Adds the latest checkpoint, in place of one of the same name.
     pub fn add(&mut self, name: &str, step: u64) {
         self.saved.retain(|saved| saved.name != name);
         self.saved.push(Saved { name: name.into(), step, value: None, judged: false });
     }
 
-    /// Gives a value measured at `step` to the newest checkpoint that is not newer, unless it has been scored before: the
+    /// Gives a value measured at `step` to the latest checkpoint that is not newer, unless it has been scored before: the
     /// first measurement after saving is that of the saved weights.
     pub fn judge(&mut self, value: f64, step: u64) {
         if let Some(saved) = self.saved.iter_mut().rev().find(|saved| saved.step <= step)
@@ -119,6 +119,6 @@ mod tests {
         assert_eq!(ledger.surplus(1, Some((Mode::Max, 1))), ["step_2", "step_3"], "of equals the older stays");
         assert_eq!(ledger.surplus(1, Some((Mode::Min, 2))), ["step_3"]);
         assert_eq!(ledger.surplus(2, None), ["step_1", "step_2"]);
-        assert_eq!(ledger.surplus(0, None).len(), 3, "the newest always stays");
+        assert_eq!(ledger.surplus(0, None).len(), 3, "the latest always stays");
     }
 }

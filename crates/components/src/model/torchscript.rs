@@ -92,7 +92,11 @@ task = "classification"
     fn check(&self, problems: &mut Problems) {
         if self.task == Task::Own {
             if self.inputs.is_empty() {
-                problems.at("task", "the module would be called without arguments", "name fields: inputs = [\"image\"]");
+                problems.at(
+                    "task",
+                    "the module would be called without arguments",
+                    "name fields: inputs = [\"image\"]",
+                );
             }
             if self.logits.is_some() {
                 problems.at("logits", "`logits` is for the other tasks", "name it in `outputs`");

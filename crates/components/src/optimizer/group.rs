@@ -91,7 +91,10 @@ pub fn make_groups(parameters: Vec<(String, Tensor)>, settings: &Settings<'_>) -
     for (i, group) in settings.groups.iter().enumerate() {
         if !sorted.keys().any(|(table, _)| *table == i + 1) {
             if names.iter().any(|name| matches(&group.pattern, name)) {
-                bail!("groups: every parameter that matches `{}` belongs to an earlier group; move it up", group.pattern);
+                bail!(
+                    "groups: every parameter that matches `{}` belongs to an earlier group; move it up",
+                    group.pattern
+                );
             }
             return Err(nothing_fits("groups", &group.pattern, &names));
         }
@@ -136,7 +139,7 @@ fn norm_parameters(parameters: &[(String, Tensor)]) -> Vec<&String> {
 pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);
-    // Where to go on after the last `*`, one character further each time.
+    // Where to continue after the last `*`, one character further each time.
     let mut retry: Option<(usize, usize)> = None;
     while n < name.len() {
         match pattern.get(p) {

@@ -1,6 +1,6 @@
 //! What a component may use while it is built, and what comes of it.
 //!
-//! Building is pure towards a run at work: a node that is built aside for an edit that is then refused leaves no trace. So a
+//! Building does not touch the current run: a node that is built aside for an edit that is then refused leaves no trace. So a
 //! component gets values and built nodes; what it wants of the run itself it leaves in the [`Built`].
 
 use std::path::Path;

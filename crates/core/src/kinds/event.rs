@@ -87,7 +87,7 @@ impl<'a> EventContext<'a> {
     /// The iteration's batch and output.
     ///
     /// # Errors
-    /// [`NoStep`] on other events than `iteration_completed`, and where a resume goes on in the middle of it.
+    /// [`NoStep`] on other events than `iteration_completed`, and where a resume continues in the middle of it.
     pub fn step(&self) -> Result<&'a Step> {
         self.step.ok_or_else(|| NoStep.into())
     }

@@ -211,7 +211,7 @@ fn extents(sample: &Sample) -> Extents {
     }
 }
 
-/// Scales areas by what became of each instance, and drops those of which nothing is left.
+/// Scales areas by what happened to each instance, and drops those of which nothing is left.
 fn drop_vanished(sample: &mut Sample, before: &Extents) {
     let after = extents(sample);
     let pairs = |before: &Option<Vec<f32>>, after: &Option<Vec<f32>>| match (before, after) {

@@ -92,7 +92,7 @@ fn everything_comes_back_bit_for_bit() {
     }
     assert_eq!(state.values["seen"].as_f64().unwrap().to_bits(), (0.1f64 + 0.2).to_bits());
     let again = Vec::<f32>::try_from(Tensor::rand([5], (tch::Kind::Float, Device::Cpu))).unwrap();
-    assert_eq!(again, next, "the random generator goes on where it was");
+    assert_eq!(again, next, "the random generator continues where it was");
 }
 
 #[test]

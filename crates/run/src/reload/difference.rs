@@ -39,7 +39,7 @@ pub enum What {
         /// The `type` now.
         to: String,
     },
-    /// The component itself is another one under the same name: its library was built anew.
+    /// The component itself is another one under the same name: its library was rebuilt.
     Replaced {
         /// Its `type`.
         ty: String,

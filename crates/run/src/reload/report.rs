@@ -24,7 +24,7 @@ pub enum Outcome {
     Refused,
     /// It is not a right pipeline. Nothing changed.
     Invalid,
-    /// It says the same as before.
+    /// It changes nothing.
     Unchanged,
     /// A later edit came before this one could be applied.
     Superseded,

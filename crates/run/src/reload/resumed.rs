@@ -6,7 +6,7 @@ use super::difference::{What, difference};
 use crate::load::{Loaded, PipelineSource};
 use crate::versions::Versions;
 
-/// How a pipeline differs from the newest version that a run kept: a line a change; nothing where they are the same or the
+/// How a pipeline differs from the latest version that a run kept: one line per change; nothing where they are the same or the
 /// run kept none. `base` is the folder that relative paths start from.
 pub fn since(run: &Path, now: &Loaded, base: &Path) -> Vec<String> {
     let versions = Versions::of(run);

@@ -110,13 +110,13 @@ struct Made {
     offers: Offers,
     /// What to do to the run once a node has its place.
     on_commit: Vec<(NodeId, OnCommit)>,
-    /// What became of models' tensors.
+    /// What happened to models' tensors.
     weights: Vec<Weights>,
     /// Engines at hand, each with the new one whose parts it takes.
     engines: Vec<(NodeId, Rc<Engine>, Rc<Engine>)>,
     /// New engines, those that lend their parts included.
     fresh: Vec<(NodeId, Rc<Engine>)>,
-    /// Nodes built anew that go on from the state of their predecessors.
+    /// Nodes rebuilt that continue from the state of their predecessors.
     going_on: BTreeSet<NodeId>,
 }
 
@@ -190,14 +190,14 @@ impl Builder<'_> {
                 self.new.data_edges.iter().find(|edge| edge.to == *id && edge.from.kind == kind).map(|edge| &edge.from)
             };
             let is_built = |id: Option<&NodeId>| id.is_some_and(|id| self.affected.build.contains_key(id));
-            // A hot option, such as an interval, changes nothing that a batch could stumble over.
+            // A hot option, such as an interval, changes nothing that a batch could fail on.
             let own =
                 self.changes.iter().any(|change| change.node.as_ref() == Some(id) && change.class() != Reload::Hot);
             if !own && !is_built(held(Kind::Model)) && !is_built(held(Kind::Loader)) {
                 continue;
             }
             let loader = match held(Kind::Loader) {
-                // One that is at work must not be asked for batches: another one of the same options is.
+                // One that is in use must not be asked for batches: another one of the same options is.
                 Some(loader) if !is_built(Some(loader)) => {
                     let node = self.new.nodes.get(loader).with_context(|| format!("there is no {loader}"))?;
                     let built = build_node(self.new, node, &self.site());
@@ -214,7 +214,7 @@ impl Builder<'_> {
 }
 
 impl Prepared {
-    /// What became of models' tensors.
+    /// What happened to models' tensors.
     pub fn weights(&self) -> Vec<Weights> {
         self.made.weights.clone()
     }
@@ -290,7 +290,7 @@ impl Waiting {
                 nodes.extend(former.map(|former| (id.clone(), former.clone())));
                 continue;
             };
-            // Training went on since they were built.
+            // Training continued since they were built.
             if let Some(former) = former.filter(|_| self.going_on.contains(id))
                 && let Err(error) = carry(id, former, built)
             {

@@ -122,7 +122,11 @@ pub(in crate::model) fn box_head(preset: BoxHeadOptions, size: i64) -> BoxHeadOp
 /// FPN levels and anchor sizes match one to one.
 pub(in crate::model) fn check_levels(returned: &[usize], anchors: &[Vec<f64>], problems: &mut Problems) {
     if !returned.is_sorted_by(|a, b| a < b) {
-        problems.at("returned_layers", "the layers must be in ascending order", "such as `returned_layers = [2, 3, 4]`");
+        problems.at(
+            "returned_layers",
+            "the layers must be in ascending order",
+            "such as `returned_layers = [2, 3, 4]`",
+        );
     }
     let levels = returned.len() + 1;
     if anchors.len() != levels {
@@ -131,11 +135,7 @@ pub(in crate::model) fn check_levels(returned: &[usize], anchors: &[Vec<f64>], p
         problems.at("anchor_sizes", message, help);
     }
     if anchors.iter().any(|sizes| sizes.len() != anchors[0].len()) {
-        problems.at(
-            "anchor_sizes",
-            "every level needs the same number of sizes",
-            "such as `[[16, 24], [32, 48], …]`",
-        );
+        problems.at("anchor_sizes", "every level needs the same number of sizes", "such as `[[16, 24], [32, 48], …]`");
     }
     if anchors.iter().any(|sizes| sizes.is_empty() || sizes.iter().any(|size| *size <= 0.0)) {
         problems.at("anchor_sizes", "every level needs at least one size above 0", "such as `[[32], [64], …]`");

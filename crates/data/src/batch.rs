@@ -182,7 +182,7 @@ mod tests {
         other.remove(fields::AREA);
         other.set(fields::LABEL, Field::Scalar(0.5));
         let error = format!("{:#}", collate(vec![sample((2, 3), 1), other.clone()]).unwrap_err());
-        assert!(error.contains("`label`") && error.contains("differing types"), "{error}");
+        assert!(error.contains("`label`") && error.contains("different types"), "{error}");
         other.remove(fields::LABEL);
         let error = collate(vec![sample((2, 3), 1), other]).unwrap_err().to_string();
         assert!(error.contains("has no field `label`"), "{error}");

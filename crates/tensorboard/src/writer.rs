@@ -319,7 +319,7 @@ mod tests {
     fn a_suffix_with_a_slash_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = EventWriter::create(dir.path(), Some("/../x")).unwrap_err();
-        assert!(error.to_string().contains("leave out slashes"), "{error:#}");
+        assert!(error.to_string().contains("remove slashes"), "{error:#}");
     }
 
     #[cfg(target_os = "linux")]

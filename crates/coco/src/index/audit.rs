@@ -159,8 +159,8 @@ mod tests {
         assert_eq!(audit.count(Problem::DegenerateBox), 8);
         assert_eq!(
             audit.to_string(),
-            "1 image: file not found: left out (id 42)\n\
-             8 annotations: box without width or height: not used in training; kept in evaluation (id 1, 2, 3, 4, 5, …)"
+            "1 image: file not found: skipped (id 42)\n\
+             8 annotations: degenerate box (no width or height): not used in training; kept in evaluation (id 1, 2, 3, 4, 5, …)"
         );
     }
 }

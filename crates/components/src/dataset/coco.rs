@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(set.property("num_classes").unwrap(), 4);
         assert_eq!(set.property("class_names").unwrap(), json!(["background", "cat", "", "dog"]));
         assert_eq!(set.aspect_ratio(0), Some(1.5));
-        assert!(set.report().unwrap().contains("box without width"), "{:?}", set.report());
+        assert!(set.report().unwrap().contains("degenerate box"), "{:?}", set.report());
         assert_eq!(set.extension().unwrap().downcast_ref::<Arc<Index>>().unwrap().annotation_count(), 3);
     }
 
@@ -395,6 +395,6 @@ mod tests {
         std::fs::write(root.path().join("train2017/3.png"), pipe_native::image::encode_png(&large, 1).unwrap())
             .unwrap();
         let message = format!("{:#}", set.get(2).unwrap_err());
-        assert!(message.contains("is of 5 × 6 pixels, but its annotations are for 4 × 6"), "{message}");
+        assert!(message.contains("has 5 × 6 pixels, but its annotations are for 4 × 6"), "{message}");
     }
 }

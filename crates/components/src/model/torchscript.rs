@@ -397,7 +397,7 @@ mod tests {
         let other = build(json!({ "type": "torchscript", "file": file("expected.json") }));
         assert!(other.contains("cannot be read as a TorchScript file"), "{other}");
         let inputs = build(json!({ "type": "torchscript", "file": file("own.pt"), "task": "own" }));
-        assert!(inputs.contains("without anything"), "{inputs}");
+        assert!(inputs.contains("without arguments"), "{inputs}");
         let net = model(&test, json!({ "file": file("net.pt") }));
         let mut batch = batch();
         batch.set(fields::IMAGE, BatchField::Stacked(wave(&[5, 2, 9, 9])));

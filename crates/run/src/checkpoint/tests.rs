@@ -140,7 +140,7 @@ fn a_failed_save_leaves_what_was_there() {
     // A type that cannot be stored fails in the middle of writing, as a full disk does.
     net.borrow_mut().0.tensors["w"] = Tensor::from_slice(&[1f32]).to_kind(tch::Kind::ComplexFloat);
     let error = format!("{:#}", save(&test.graph, "a", &[]).unwrap_err());
-    assert!(error.contains("earlier checkpoints are untouched"), "{error}");
+    assert!(error.contains("earlier checkpoints are unchanged"), "{error}");
     assert_eq!(names(&test.run.folder.checkpoints()), ["a"]);
     assert_eq!(fs::read(path.join(STATE)).unwrap(), before);
     assert_eq!(latest(test.run.folder.path()), Some(path));

@@ -20,21 +20,21 @@ use pipe_core::{Config, Instance, Kind};
 pub struct EvalArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Weights: a `.safetensors` or `.pth` file, a checkpoint's folder or a run's.
+    /// Weights: a `.safetensors` or `.pth` file, or the folder of a checkpoint or a run.
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
-    /// Which evaluation, where the pipeline has several.
+    /// The evaluation engine, if the pipeline has several.
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
-    /// Where the model runs, before the pipeline's own device.
+    /// Device, instead of the pipeline's.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// How the values are printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// Runs an evaluation alone; values go to standard output.
+/// Runs only an evaluation; values go to standard output.
 ///
 /// # Errors
 /// What stops the evaluation.

@@ -25,25 +25,25 @@ use pipe_run::{Ending, RunOptions, Running, checkpoint, folders};
 pub struct RunArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Where models run, before the pipeline's own: auto, cpu, cuda, cuda:N.
+    /// Device, instead of the pipeline's: auto, cpu, cuda, cuda:N.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Go on from the last checkpoint of a run: its folder, a checkpoint's folder, or `latest`.
+    /// Resume from the last checkpoint of a run: its folder, a checkpoint's folder, or `latest`.
     #[arg(long, value_name = "RUN")]
     resume: Option<String>,
-    /// The run's folder; `runs/<name>/<time>` when left out.
+    /// The run's folder; default `runs/<name>/<time>`.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Take over edits of the file, and of all files that it is made of, while the run goes on. SIGHUP reads them too.
+    /// Hot reload: apply edits of the file and its parents while the run continues. SIGHUP also reads them.
     #[arg(long)]
     watch: bool,
-    /// With --watch, look at the files so often instead of waiting to be told of changes: for network folders.
+    /// With --watch, poll the files at this interval instead of using file system notifications: for network file systems.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds, requires = "watch")]
     watch_poll: Option<Duration>,
     /// Print errors only.
     #[arg(long)]
     pub quiet: bool,
-    /// How log lines are printed.
+    /// Format of log lines.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: Format,
 }
@@ -73,7 +73,7 @@ pub fn run(args: RunArgs) -> Result<Status> {
     let base = loaded.document.as_ref().map(|document| document.folder(&loaded.sources).to_owned()).unwrap_or_default();
     if resume.is_some() {
         for line in resumed::since(&folder, &loaded, &base) {
-            tracing::info!("changed since the run was left: {line}");
+            tracing::info!("changed since the last run: {line}");
         }
     }
     let options = RunOptions {
@@ -114,7 +114,7 @@ pub fn run(args: RunArgs) -> Result<Status> {
     }
 }
 
-/// Takes over edits from now on.
+/// Applies edits from now on.
 fn watch(
     args: &RunArgs,
     plan: (Plan, Option<Document>),
@@ -127,7 +127,7 @@ fn watch(
     signals::on_signal(SignalKind::hangup(), move || trigger.reload())?;
     let reloader = Rc::new(Reloader::new(&running.graph, source, plan, inbox, args.quiet));
     running.graph.set_between(reloader.clone());
-    tracing::info!("edits of {} are taken over while the run goes on", args.pipeline.file.display());
+    tracing::info!("watching {}: edits are applied while the run continues", args.pipeline.file.display());
     Ok(reloader)
 }
 
@@ -174,7 +174,7 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
         let root = runs_folder();
         let run = folders::latest_folder(&root, name)
             .with_context(|| format!("there is no run of `{name}` with a checkpoint under {}", root.display()))?;
-        let checkpoint = checkpoint::latest(&run).context("the newest run has no checkpoint")?;
+        let checkpoint = checkpoint::latest(&run).context("the latest run has no checkpoint")?;
         return Ok((run, checkpoint));
     }
     let path = Path::new(from);
@@ -184,7 +184,7 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
     }
     match checkpoint::latest(path) {
         Some(checkpoint) => Ok((path.to_owned(), checkpoint)),
-        None if path.exists() => bail!("{from} holds no checkpoint: nothing was saved before the run ended"),
+        None if path.exists() => bail!("{from} has no checkpoint: nothing was saved before the run ended"),
         None => bail!("there is no run at {from}"),
     }
 }

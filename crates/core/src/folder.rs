@@ -22,7 +22,7 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be made or written.
     pub fn open(path: &Path) -> Result<RunFolder> {
-        fs::create_dir_all(path).with_context(|| format!("cannot make the run's folder {}", path.display()))?;
+        fs::create_dir_all(path).with_context(|| format!("cannot create the run's folder {}", path.display()))?;
         let name = path.join("records.jsonl");
         let file = OpenOptions::new().create(true).append(true).open(&name);
         let file = file.with_context(|| format!("cannot write {}", name.display()))?;

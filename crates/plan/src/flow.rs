@@ -113,7 +113,7 @@ fn check_engine(
 }
 
 fn lacks(user: &NodeId, missing: &[&String], giver: &str, given: &FieldSet, at: &Location) -> Diagnostic {
-    let message = format!("`{user}` needs {}, which {giver} does not give", message::list(missing));
+    let message = format!("`{user}` needs {}, which {giver} does not provide", message::list(missing));
     let given: Vec<&String> = given.iter().collect();
-    Diagnostic::error("missing-field", message).at(at.clone()).help(format!("it gives {}", message::list(&given)))
+    Diagnostic::error("missing-field", message).at(at.clone()).help(format!("it provides {}", message::list(&given)))
 }

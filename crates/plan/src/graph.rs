@@ -35,7 +35,7 @@ pub fn build(nodes: &IndexMap<NodeId, PlanNode>, resolved: &Resolved) -> Graph {
 pub(super) fn order(nodes: &IndexMap<NodeId, PlanNode>, resolved: &Resolved, found: &mut Diagnostics) -> Vec<NodeId> {
     let graph = build(nodes, resolved);
     for chain in cycles(&graph) {
-        report(&graph, &chain, "cycle", "these nodes need each other", found);
+        report(&graph, &chain, "cycle", "these nodes depend on each other", found);
     }
     topological(&graph)
 }
@@ -104,7 +104,7 @@ fn shortest_cycle(graph: &Graph, start: NodeIndex, component: &[NodeIndex]) -> V
 fn report(graph: &Graph, chain: &[NodeIndex], code: &'static str, what: &str, found: &mut Diagnostics) {
     let names: Vec<String> = chain.iter().chain(chain.first()).map(|n| format!("`{}`", graph[*n])).collect();
     let message = if chain.len() == 1 {
-        format!("{what}: {} names itself", names[0])
+        format!("{what}: {} refers to itself", names[0])
     } else {
         format!("{what}: {}", names.join(" → "))
     };

@@ -34,7 +34,8 @@ pub struct Site<'a> {
 /// The first node that cannot be built: which, and why.
 pub fn build(plan: &Plan, graph: &Graph) -> Result<()> {
     for id in &plan.order {
-        let node = plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order only"))?;
+        let node =
+            plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order, but not among its nodes"))?;
         build_into(plan, node, graph, true)?;
     }
     join_nodes(plan, &plan.event_edges, graph)
@@ -94,7 +95,7 @@ fn property(site: &Site<'_>, node: &NodeId, name: &str) -> Result<Value> {
     }
     match site.nodes.get(node) {
         Some(Instance::Dataset(dataset)) => dataset.property(name),
-        _ => bail!("{node} cannot say its `{name}` before it runs"),
+        _ => bail!("{node} does not know its `{name}` before it runs"),
     }
 }
 
@@ -155,6 +156,6 @@ pub fn build_extra(graph: &Graph, node: &NodeId, name: &str, options: Value) -> 
     let descriptor = descriptor.with_context(|| format!("there is no {} of type `{name}`", node.kind))?;
     let checked = descriptor.parse(options).map_err(|error| anyhow!("{name}: {}", error.message))?;
     let built = pipe_core::build(&*checked, BuildContext::new(node, &graph.run, &graph.nodes.borrow(), &catalog))?;
-    ensure!(built.on_commit.is_empty(), "{name} wants to change the run, which it is no part of");
+    ensure!(built.on_commit.is_empty(), "{name} changed the run although it is not part of it");
     Ok(built.instance)
 }

@@ -27,7 +27,7 @@ pub struct RunOptions {
     pub folder: PathBuf,
     /// `--device`, before the pipeline's own.
     pub device: Option<String>,
-    /// A checkpoint to go on from.
+    /// A checkpoint to continue from.
     pub resume: Option<PathBuf>,
     /// No console output but errors.
     pub quiet: bool,
@@ -60,7 +60,7 @@ struct Resumed {
 pub struct Running {
     /// The built nodes, joined.
     pub graph: Rc<Graph>,
-    /// What this life of the run goes on from.
+    /// What this life of the run continues from.
     resumed: Option<Resumed>,
     started: Instant,
     info: Map<String, Value>,
@@ -121,7 +121,7 @@ impl Running {
                 self.context().folder.cut_records(length)?;
             }
             let step = self.context().clock.get().step;
-            tracing::info!("going on from step {step} of {}", from.display());
+            tracing::info!("resuming from step {step} of {}", from.display());
         }
         self.keep_version(options)?;
         for (node, report) in self.graph.dataset_reports() {
@@ -187,7 +187,7 @@ impl Running {
     fn drive_engines(&self) -> Result<Ending> {
         let mut done = BTreeSet::new();
         let mut before: Option<Rc<Engine>> = None;
-        // Asked anew each time: an edit may have added an engine.
+        // Asked again each time: an edit may have added an engine.
         let next = |done: &BTreeSet<NodeId>| self.graph.roots.borrow().iter().find(|id| !done.contains(*id)).cloned();
         while let Some(root) = next(&done) {
             done.insert(root.clone());
@@ -199,7 +199,9 @@ impl Running {
             }
             if self.resumed.as_ref().is_some_and(|former| nothing_left(&engine, former)) {
                 let epochs = engine.current().epoch;
-                tracing::warn!("{root} had reached its end ({epochs} epochs); raise `max_epochs` to train on");
+                tracing::warn!(
+                    "{root} had already finished ({epochs} epochs); raise `max_epochs` to continue training"
+                );
                 continue;
             }
             if self.graph.drive(&engine)?.is_break() {

@@ -164,7 +164,7 @@ pub fn numbers(value: &Value) -> Vec<f64> {
     }
 }
 
-/// A list of whole numbers of any nesting as an i64 tensor of that shape.
+/// A list of integers of any nesting as an i64 tensor of that shape.
 pub fn tensor(value: &Value) -> Tensor {
     let mut shape = Vec::new();
     let mut inner = value;

@@ -56,7 +56,7 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Starts a further event file in the folder of a run that goes on at `purge_step`.
+    /// Starts a further event file in the folder of a run that continues at `purge_step`.
     ///
     /// What earlier files hold at steps from `purge_step` on is void: the new file begins with a `START` of a session at
     /// that step, as `SummaryWriter(purge_step=…)` writes it, and TensorBoard's Python reader then drops those points. Its
@@ -200,10 +200,10 @@ impl EventWriter {
     fn open(dir: &Path, suffix: &str) -> Result<Self> {
         ensure!(
             !suffix.contains(['/', '\\', '\0']),
-            "the suffix {suffix:?} of an event file must be part of a file name: leave out slashes"
+            "the suffix {suffix:?} of an event file must be part of a file name: remove slashes"
         );
         fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make the folder {} for TensorBoard event files", dir.display()))?;
+            .with_context(|| format!("cannot create the folder {} for TensorBoard event files", dir.display()))?;
         let seconds = seconds_after(dir)
             .with_context(|| format!("cannot list the folder {} of TensorBoard event files", dir.display()))?;
         let (host, pid) = (host_name(), std::process::id());
@@ -215,7 +215,7 @@ impl EventWriter {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 Err(error) => {
                     return Err(error)
-                        .with_context(|| format!("cannot make the TensorBoard event file {}", path.display()));
+                        .with_context(|| format!("cannot create the TensorBoard event file {}", path.display()));
                 }
             }
         }
@@ -235,7 +235,7 @@ impl EventWriter {
 
     fn event(&mut self, event: Message) -> Result<()> {
         if self.pending.len() >= PENDING_LIMIT {
-            self.flush().context("64 MiB of TensorBoard records wait to be written and this one is dropped")?;
+            self.flush().context("64 MiB of TensorBoard records are queued and this one is dropped")?;
         }
         record::append(&mut self.pending, &event.into_bytes());
         if self.pending.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
@@ -327,7 +327,7 @@ mod tests {
     fn a_suffix_with_a_slash_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = EventWriter::create(dir.path(), Some("/../x")).unwrap_err();
-        assert!(error.to_string().contains("leave out slashes"), "{error:#}");
+        assert!(error.to_string().contains("remove slashes"), "{error:#}");
     }
 
     #[cfg(target_os = "linux")]

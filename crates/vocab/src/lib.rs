@@ -3,12 +3,12 @@
 //! - [`kind`]: kinds of nodes, names of nodes; [`value_ref`]: names of measured values
 //! - [`config`], [`contract`]: what a component says of itself before anything is built
 //! - [`descriptor`], [`catalog`]: registered components, and all that there are
-//! - [`reload`]: what a changed option means to a run that goes on
+//! - [`reload`]: what a changed option means to a running pipeline
 //! - [`event`]: events of engines, and on which of their occurrences targets run
 //! - [`record`]: what is measured
 //! - [`refusal`]: what is refused unless it is accepted by name
 //! - [`path_value`], [`secret`], [`units`]: options with a syntax of their own
-//! - [`atomic`]: files that are whole or absent
+//! - [`atomic`]: files that are either complete or absent
 
 pub mod atomic;
 pub mod catalog;

@@ -1,4 +1,4 @@
-//! `engine.evaluate`: a model over a loader, measured.
+//! `engine.evaluate`: evaluates a model on a loader.
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -11,21 +11,21 @@ use pipe_core::{
 };
 use pipe_data::Batch;
 
-/// Runs a model over a loader once, without gradients, and computes metrics.
+/// Evaluates a model on a loader: one pass without gradients, computing metrics.
 ///
-/// The metrics are reset at the start, updated by every batch and computed before the `completed` event fires, so what runs
-/// on that event sees their values. Usually run by an event of a training engine.
+/// The metrics are reset at the start, updated with every batch and computed before the `completed` event fires, so that
+/// handlers of that event see their values. Usually run by an event of a training engine.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateConfig {
-    /// The model to measure.
+    /// The model to evaluate.
     pub model: Ref<dyn Model>,
-    /// Gives the batches.
+    /// The loader of the batches.
     pub loader: Ref<dyn Loader>,
-    /// What to compute.
+    /// The metrics to compute.
     #[serde(default)]
     pub metrics: Vec<Ref<dyn Metric>>,
-    /// Iterations, when fewer than the loader has.
+    /// Maximum number of iterations, if fewer than the loader has.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_iterations: Option<u64>,
@@ -107,7 +107,7 @@ impl Component for EvaluateConfig {
 
 pipe_core::register!(EvaluateConfig);
 
-/// The running process.
+/// The running engine.
 struct Evaluate {
     id: NodeId,
     model: Shared<dyn Model>,

@@ -24,7 +24,7 @@ pub enum OnNonFinite {
     /// Stop the run with an error that names the samples.
     #[default]
     Raise,
-    /// Leave the batch out, name its samples, go on.
+    /// Skip the batch, log its samples and continue.
     Skip,
 }
 
@@ -38,23 +38,23 @@ pub enum OnNonFinite {
 pub struct TrainConfig {
     /// The model to train.
     pub model: Ref<dyn Model>,
-    /// Changes its parameters.
+    /// The optimizer that updates its parameters.
     pub optimizer: Ref<dyn Optimizer>,
-    /// Gives the batches.
+    /// The loader of the batches.
     pub loader: Ref<dyn Loader>,
-    /// Epochs in all.
+    /// Total number of epochs.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_epochs: Option<u64>,
-    /// Iterations in all, over all epochs.
+    /// Total number of iterations over all epochs.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_iterations: Option<u64>,
-    /// Iterations in one epoch, when fewer than the loader has.
+    /// Iterations per epoch, if fewer than the loader has.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub epoch_length: Option<u64>,
-    /// Iterations between records of losses and learning rate.
+    /// Iterations between logged losses and learning rates.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "ten")]
     pub log_interval: u64,
@@ -62,15 +62,15 @@ pub struct TrainConfig {
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub on_non_finite: OnNonFinite,
-    /// Batches whose gradients are averaged into one optimizer step.
+    /// Gradient accumulation: number of batches whose gradients are averaged into one optimizer step.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "one")]
     pub accumulate: u64,
-    /// Largest norm of all gradients together; larger ones are scaled down to it.
+    /// Gradient clipping: maximum global norm of the gradients.
     #[schemars(extend("exclusiveMinimum" = 0, "x-reload" = "hot"))]
     #[serde(default)]
     pub clip_grad_norm: Option<f64>,
-    /// Factors of single losses in their sum, by name; 1 where not given.
+    /// Weights of individual losses in the total, by name; default 1.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot", "x-tried" = true))]
     pub loss_weights: BTreeMap<String, f64>,
@@ -143,8 +143,12 @@ max_epochs = 5
 
     fn properties() -> &'static [Property] {
         &[
-            Property { name: "iterations", ty: PropertyType::Integer, doc: "Iterations in all, over all epochs." },
-            Property { name: "epoch_length", ty: PropertyType::Integer, doc: "Iterations in an epoch." },
+            Property {
+                name: "iterations",
+                ty: PropertyType::Integer,
+                doc: "Total number of iterations over all epochs.",
+            },
+            Property { name: "epoch_length", ty: PropertyType::Integer, doc: "Iterations per epoch." },
         ]
     }
 
@@ -154,7 +158,7 @@ max_epochs = 5
 
     fn check(&self, problems: &mut Problems) {
         if self.max_epochs.is_none() && self.max_iterations.is_none() {
-            problems.at("", "the engine would never end", "give `max_epochs` or `max_iterations`");
+            problems.at("", "the engine would never stop", "give `max_epochs` or `max_iterations`");
         }
         if !self.tags.losses.contains("{name}") {
             let help = "put `{name}` where the loss's name belongs, such as \"loss/{name}\"";
@@ -191,7 +195,7 @@ impl Component for TrainConfig {
 
 pipe_core::register!(TrainConfig);
 
-/// Says how long the engine will run, as far as that is known before it does.
+/// Publishes how long the engine will run, as far as that is known in advance.
 fn offer(ctx: &mut BuildContext<'_>, limits: Limits, batches: Option<u64>) {
     let epoch = match (limits.epoch_length, batches) {
         (Some(limit), Some(batches)) => Some(limit.min(batches)),
@@ -210,16 +214,16 @@ fn offer(ctx: &mut BuildContext<'_>, limits: Limits, batches: Option<u64>) {
     }
 }
 
-/// The running process.
+/// The running engine.
 struct Train {
     id: NodeId,
     config: TrainConfig,
     model: Shared<dyn Model>,
     optimizer: Shared<dyn Optimizer>,
     scaler: Option<GradScaler>,
-    /// Batches whose gradients wait for the optimizer's step.
+    /// Batches accumulated since the last optimizer step.
     pending: u64,
-    /// Batches left out because their loss was not finite.
+    /// Batches skipped because of a non-finite loss.
     skipped: u64,
 }
 
@@ -266,7 +270,7 @@ impl Process for Train {
             return Ok(Step { batch, output, values: Vec::new() });
         }
         if self.pending == 0 {
-            // Not after the step: handlers of `iteration_completed` may look at the gradients.
+            // Not after the step: handlers of `iteration_completed` may inspect the gradients.
             self.optimizer.borrow_mut().zero_grad();
         }
         run.timings.measure(&id, "backward", || self.backward(&total))?;
@@ -277,7 +281,7 @@ impl Process for Train {
         Ok(Step { batch, output, values })
     }
 
-    /// The last batches of an epoch make a step even when they are fewer than `accumulate`, averaged over their own number.
+    /// The last batches of an epoch make a step even if fewer than `accumulate`, averaged over their own number.
     fn epoch_ended(&mut self, run: &RunContext) -> Result<()> {
         if self.pending == 0 {
             return Ok(());
@@ -290,7 +294,7 @@ impl Process for Train {
         run.timings.measure(&id, "optimizer step", || self.update())
     }
 
-    /// Not while gradients wait for the optimizer's step.
+    /// Not while gradients are being accumulated.
     fn at_rest(&self) -> bool {
         self.pending == 0
     }
@@ -298,7 +302,7 @@ impl Process for Train {
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
         let batch = batch.to_device(run.device);
         let mut model = self.model.borrow_mut();
-        // Running statistics follow a forward pass in training: they are put back.
+        // A forward pass in training updates running statistics: they are restored.
         let state = model.state()?;
         let kept = State { tensors: state.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect(), ..state };
         model.set_training(true);
@@ -310,7 +314,7 @@ impl Process for Train {
 
     fn completed(&mut self, _state: &EngineState, _run: &RunContext) -> Result<()> {
         if self.skipped > 0 {
-            tracing::warn!("{}: {} batches were left out because their loss was not finite", self.id, self.skipped);
+            tracing::warn!("{}: {} batches were skipped because their loss was not finite", self.id, self.skipped);
         }
         Ok(())
     }
@@ -319,7 +323,7 @@ impl Process for Train {
 impl Train {
     /// The weighted sum of the losses, in fp32.
     fn total(&self, losses: &IndexMap<String, Tensor>) -> Result<Tensor> {
-        ensure!(!losses.is_empty(), "the model gave no loss: does the batch hold the targets that it is trained on?");
+        ensure!(!losses.is_empty(), "the model returned no loss: does the batch have the targets to train on?");
         if let Some(name) = self.config.loss_weights.keys().find(|name| !losses.contains_key(*name)) {
             let known: Vec<&str> = losses.keys().map(String::as_str).collect();
             bail!("`loss_weights` names `{name}`, but the model's losses are {}", known.join(", "));
@@ -328,7 +332,7 @@ impl Train {
             let loss = loss.to_kind(Type::Float);
             self.config.loss_weights.get(name).map_or_else(|| loss.shallow_clone(), |weight| &loss * *weight)
         });
-        weighted.reduce(|sum, loss| sum + loss).context("the model gave no loss")
+        weighted.reduce(|sum, loss| sum + loss).context("the model returned no loss")
     }
 
     fn backward(&mut self, total: &Tensor) -> Result<()> {
@@ -354,7 +358,7 @@ impl Train {
         }
         match &mut self.scaler {
             Some(scaler) => {
-                // Gradients are unscaled already: the step only has to be left out where they overflowed.
+                // Gradients are already unscaled: the step only has to be skipped where they overflowed.
                 let unscaled = Tensor::ones([], (Type::Float, scaler.found_inf().device()));
                 optimizer.step_scaled(&unscaled, scaler.found_inf())?;
                 scaler.update()?;
@@ -367,7 +371,7 @@ impl Train {
 
     fn left_out(&mut self, message: String, run: &RunContext) -> Result<()> {
         if self.config.on_non_finite == OnNonFinite::Raise {
-            bail!("{message}. `on_non_finite = \"skip\"` would leave the batch out and go on");
+            bail!("{message}. Set `on_non_finite = \"skip\"` to skip such batches and continue");
         }
         self.skipped += 1;
         tracing::warn!("{}: {message}; the batch is left out", self.id);
@@ -393,7 +397,7 @@ impl Train {
     }
 }
 
-/// The gradients that there are.
+/// The gradients that are defined.
 fn gradients(optimizer: &dyn Optimizer) -> Vec<Tensor> {
     let parameters = optimizer.groups().iter().flat_map(|group| &group.params);
     parameters.map(Tensor::grad).filter(Tensor::defined).collect()
@@ -412,7 +416,7 @@ fn read(total: &Tensor, losses: &IndexMap<String, Tensor>) -> Result<Vec<(String
 }
 
 fn non_finite(losses: &[(String, f64)], batch: &Batch) -> Option<String> {
-    let odd: Vec<String> =
+    let bad: Vec<String> =
         losses.iter().filter(|(_, loss)| !loss.is_finite()).map(|(name, loss)| format!("{name} = {loss}")).collect();
-    (!odd.is_empty()).then(|| format!("a loss is not finite ({}) on {}", odd.join(", "), batch.sources().join(", ")))
+    (!bad.is_empty()).then(|| format!("a loss is not finite ({}) on {}", bad.join(", "), batch.sources().join(", ")))
 }

@@ -1,4 +1,4 @@
-//! `handler.gradients_histogram`: how the gradients of a model's parameters are distributed.
+//! `handler.gradients_histogram`: histograms of the gradients of a model's parameters.
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -10,10 +10,10 @@ use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, RecordValue, Ref, Shared, Stateful,
 };
 
-/// Records the distribution of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
+/// Logs a histogram of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
 ///
-/// Call it on the trainer's `iteration_completed`: the gradients of an iteration stay until the next one. Parameters that got
-/// no gradient are left out.
+/// Call it on the trainer's `iteration_completed`: the gradients of an iteration stay until the next one. Parameters without
+/// a gradient are skipped.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GradientsHistogramConfig {
@@ -59,7 +59,7 @@ impl Stateful for GradientsHistogram {}
 
 impl Handler for GradientsHistogram {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
-        let parameters = self.model.try_borrow().context("the model is at work")?.parameters();
+        let parameters = self.model.try_borrow().context("the model is in use")?.parameters();
         let chosen =
             |name: &str| self.prefixes.is_empty() || self.prefixes.iter().any(|p| name.starts_with(p.as_str()));
         for (name, parameter) in parameters.into_iter().filter(|(name, _)| chosen(name)) {

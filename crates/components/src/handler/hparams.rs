@@ -1,4 +1,4 @@
-//! `handler.hparams`: the settings by which runs are compared.
+//! `handler.hparams`: hyperparameters for comparing runs.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -10,16 +10,16 @@ use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, NodeId, Problems, RecordValue, Stateful, ValueRef,
 };
 
-/// Records chosen settings with the metrics by which runs are compared, for TensorBoard's hyper-parameters.
+/// Logs hyperparameters and the metrics for comparing runs, for TensorBoard's HParams tab.
 ///
-/// Call it on the trainer's `started`. Write the settings as variables (`lr = "${lr}"`), so that each is said once.
+/// Call it on the trainer's `started`. Write the settings as variables (`lr = "${lr}"`), so that each is set in one place.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HParamsConfig {
-    /// Names and values: numbers, texts, booleans.
+    /// Names and values: numbers, strings, booleans.
     #[schemars(extend("x-reload" = "hot"))]
     pub settings: Map<String, Value>,
-    /// The values by which runs are compared, such as `metric.accuracy:accuracy`.
+    /// The metrics for comparing runs, such as `metric.accuracy:accuracy`.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub metrics: Vec<ValueRef>,
@@ -49,13 +49,13 @@ metrics = ["metric.accuracy:accuracy"]
     fn check(&self, problems: &mut Problems) {
         for (name, value) in &self.settings {
             if value.is_array() || value.is_object() || value.is_null() {
-                let help = "give a number, a text or a boolean";
-                problems.at(&format!("settings.{name}"), "a setting is one value", help);
+                let help = "give a number, a string or a boolean";
+                problems.at(&format!("settings.{name}"), "a setting must be a single value", help);
             }
         }
         for metric in self.metrics.iter().filter(|metric| metric.node.kind != Kind::Metric) {
             let help = "name a metric's value, such as `metric.accuracy:accuracy`";
-            problems.at("metrics", format!("`{metric}` is not a metric's"), help);
+            problems.at("metrics", format!("`{metric}` is not a metric"), help);
         }
     }
 }

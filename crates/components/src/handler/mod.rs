@@ -1,7 +1,7 @@
 //! Handlers: called on events.
 //!
-//! - [`pictures`]: what those that draw share
-//! - [`retention`]: which checkpoints stay
+//! - [`pictures`]: helpers of the handlers that draw images
+//! - [`retention`]: which checkpoints to keep
 
 pub mod checkpoint;
 pub mod debug_images;

@@ -1,4 +1,4 @@
-//! `handler.weights_histogram`: how a model's parameters are distributed.
+//! `handler.weights_histogram`: histograms of a model's parameters.
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, RecordValue, Ref, Shared, Stateful,
 };
 
-/// Records the distribution of each trainable parameter of a model, as `weights/<parameter>`.
+/// Logs a histogram of each trainable parameter of a model, as `weights/<parameter>`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsHistogramConfig {
@@ -56,7 +56,7 @@ impl Stateful for WeightsHistogram {}
 
 impl Handler for WeightsHistogram {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
-        let parameters = self.model.try_borrow().context("the model is at work")?.parameters();
+        let parameters = self.model.try_borrow().context("the model is in use")?.parameters();
         let chosen =
             |name: &str| self.prefixes.is_empty() || self.prefixes.iter().any(|p| name.starts_with(p.as_str()));
         for (name, parameter) in parameters.into_iter().filter(|(name, _)| chosen(name)) {

@@ -9,7 +9,7 @@ use super::group::{GroupConfig, Settings, check_groups};
 use super::stepper::{Part, Rule, Slot, Stepper};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems, Ref};
 
-/// Adam: steps along the mean gradient, scaled by its mean square.
+/// Adam: steps along a running mean of the gradient, scaled by its running mean square.
 ///
 /// With gradient `g` and weight decay `λ`, step `t` does `g ← g + λ θ`, `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
 /// `θ ← θ − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps)` (Kingma & Ba 2015; names, defaults and results of torch's
@@ -17,34 +17,34 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdamConfig {
-    /// The model whose parameters are changed.
+    /// The model whose parameters are optimized.
     pub model: Ref<dyn Model>,
     /// Learning rate.
     #[serde(default = "default_lr")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub lr: f64,
-    /// Decay rates of the two moments.
+    /// Decay rates of the first and second moment estimates.
     #[serde(default = "default_betas")]
     #[schemars(extend("x-reload" = "hot"))]
     pub betas: [f64; 2],
-    /// Added to the denominator.
+    /// Added to the denominator for numerical stability.
     #[serde(default = "default_eps")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub eps: f64,
-    /// L2 penalty, added to the gradient. See `adamw` for decay apart from it.
+    /// Weight decay (L2 penalty, added to the gradient). See `adamw` for decoupled weight decay.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub weight_decay: f64,
-    /// Divide by the largest second moment so far (Reddi et al. 2018).
+    /// AMSGrad: divide by the maximum second moment so far (Reddi et al. 2018).
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub amsgrad: bool,
-    /// Parameters with settings of their own. The first table whose `match` fits takes a parameter.
+    /// Parameter groups with their own settings. A parameter belongs to the first table whose `match` matches.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub groups: Vec<GroupConfig>,
     /// Parameters without weight decay, in every group: patterns such as `*.bias`, and `norm` for the weights and biases
-    /// of normalisation layers.
+    /// of normalization layers.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub no_weight_decay: Vec<String>,
@@ -98,10 +98,10 @@ impl Component for AdamConfig {
 
 pipe_core::register!(AdamConfig);
 
-/// Says when a decay rate is not one.
+/// Checks that decay rates are valid.
 pub(super) fn check_betas(betas: [f64; 2], problems: &mut Problems) {
     if let Some(beta) = betas.into_iter().find(|beta| !(0.0..1.0).contains(beta)) {
-        problems.at("betas", format!("{beta} is no decay rate"), "use two numbers from 0 up to, not including, 1");
+        problems.at("betas", format!("{beta} is not a valid decay rate"), "use two numbers in [0, 1)");
     }
 }
 

@@ -1,7 +1,7 @@
-//! Optimizers: change parameters from their gradients.
+//! Optimizers: update parameters from their gradients.
 //!
 //! - [`group`]: parameter groups by name patterns
-//! - [`stepper`]: what all optimizers here share: stepping group by group, state by parameter name
+//! - [`stepper`]: shared by all optimizers: stepping group by group, state by parameter name
 
 pub mod adam;
 pub mod adamw;

@@ -16,7 +16,7 @@ use pipe_tensorboard::{EventWriter, HParam, SessionStatus};
 
 use pipe_core::Sink;
 
-/// Writes event files that TensorBoard shows: scalars, images, text, histograms, hyper-parameters.
+/// Writes TensorBoard event files: scalars, images, text, histograms, hyperparameters.
 ///
 /// Where a measure is recorded both as `train/x` and as `val/x`, the page CUSTOM SCALARS shows the two on one chart.
 ///
@@ -25,7 +25,7 @@ use pipe_core::Sink;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TensorBoardConfig {
-    /// The folder; `tensorboard` in the run's folder when left out.
+    /// Log directory; default `tensorboard` in the run's folder.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub dir: Option<PathValue>,
@@ -63,11 +63,11 @@ impl Component for TensorBoardConfig {
 
 pipe_core::register!(TensorBoardConfig);
 
-/// The running sink. The file is made at the first record, when it is known whether the run goes on from a checkpoint.
+/// The running sink. The file is created at the first record, when it is known whether the run was resumed from a checkpoint.
 struct TensorBoard {
     dir: PathBuf,
     writer: Option<EventWriter>,
-    /// The last step of the records before the checkpoint that the run went on from.
+    /// The step of the checkpoint that the run was resumed from.
     resumed_at: Option<i64>,
     last_step: i64,
     hparams: bool,
@@ -96,7 +96,7 @@ impl TensorBoard {
     fn writer(&mut self) -> Result<&mut EventWriter> {
         let writer = match (self.writer.take(), self.resumed_at) {
             (Some(writer), _) => writer,
-            // Events after the checkpoint belong to the life that was given up.
+            // Events after the checkpoint belong to the abandoned continuation.
             (None, Some(step)) => EventWriter::create_resumed(&self.dir, step + 1)?,
             (None, None) => EventWriter::create(&self.dir, None)?,
         };

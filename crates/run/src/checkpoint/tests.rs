@@ -103,7 +103,7 @@ fn everything_comes_back_bit_for_bit() {
     }
     assert_eq!(state.values["seen"].as_f64().unwrap().to_bits(), (0.1f64 + 0.2).to_bits());
     let again = Vec::<f32>::try_from(Tensor::rand([5], (tch::Kind::Float, Device::Cpu))).unwrap();
-    assert_eq!(again, next, "the random generator goes on where it was");
+    assert_eq!(again, next, "the random generator continues where it was");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_failed_save_leaves_what_was_there() {
     // A type that cannot be stored fails in the middle of writing, as a full disk does.
     net.borrow_mut().0.tensors["w"] = Tensor::from_slice(&[1f32]).to_kind(tch::Kind::ComplexFloat);
     let error = format!("{:#}", save(&test.graph, "a", &[]).unwrap_err());
-    assert!(error.contains("earlier checkpoints are untouched"), "{error}");
+    assert!(error.contains("earlier checkpoints are unchanged"), "{error}");
     assert_eq!(names(&test.run.folder.checkpoints()), ["a"]);
     assert_eq!(fs::read(path.join(STATE)).unwrap(), before);
     assert_eq!(latest(test.run.folder.path()), Some(path));

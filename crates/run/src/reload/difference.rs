@@ -38,7 +38,7 @@ pub enum What {
         /// The `type` now.
         to: String,
     },
-    /// The component itself is another one under the same name: its library was built anew.
+    /// The component itself is another one under the same name: its library was rebuilt.
     Replaced {
         /// Its `type`.
         ty: String,
@@ -66,7 +66,7 @@ pub enum What {
         /// The edge in words.
         text: String,
     },
-    /// The same event edges stand in another order.
+    /// The same event edges stand order changed.
     EventsReordered,
 }
 
@@ -90,11 +90,11 @@ impl Change {
             What::Added { ty } => format!("added (type `{ty}`)"),
             What::Removed { ty } => format!("removed (type `{ty}`)"),
             What::Retyped { from, to } => format!("type `{from}` → `{to}`"),
-            What::Replaced { ty } => format!("the component `{ty}` was built anew"),
+            What::Replaced { ty } => format!("the component `{ty}` was rebuilt"),
             What::Option { from, to, .. } => format!("{} → {}", shown(from), shown(to)),
             What::EventAdded { text, .. } => format!("added: {text}"),
             What::EventRemoved { text } => format!("removed: {text}"),
-            What::EventsReordered => "in another order".into(),
+            What::EventsReordered => "order changed".into(),
         }
     }
 

@@ -85,7 +85,7 @@ pub fn prepare(
     at_work: Option<&NodeId>,
 ) -> Result<Prepared> {
     if let Some(engine) = at_work.filter(|engine| !same_component(old, new, engine)) {
-        bail!("{engine} is at work: it can be changed, but neither removed nor made another type");
+        bail!("{engine} is running: its options can change, but it cannot be removed or change its type");
     }
     refuse_lost_weights(changes, &new.pipeline.accept)?;
     let affected = Affected::of(changes, old, new, &waiting.ids());
@@ -130,13 +130,13 @@ struct Made {
     offers: Offers,
     /// What to do to the run once a node has its place.
     on_commit: Vec<(NodeId, OnCommit)>,
-    /// What became of models' tensors.
+    /// What happened to models' tensors.
     weights: Vec<Weights>,
     /// Engines at hand, each with the new one whose parts it takes.
     engines: Vec<(NodeId, Rc<Engine>, Rc<Engine>)>,
     /// New engines, those that lend their parts included.
     fresh: Vec<(NodeId, Rc<Engine>)>,
-    /// Nodes built anew that go on from the state of their predecessors.
+    /// Nodes rebuilt that continue from the state of their predecessors.
     going_on: BTreeSet<NodeId>,
 }
 
@@ -197,7 +197,7 @@ impl Builder<'_> {
                 self.made.going_on.insert(id.clone());
             }
             // Another build of a component may well keep another state.
-            Err(error) if replaced => tracing::warn!("{id} begins anew: {error:#}"),
+            Err(error) if replaced => tracing::warn!("{id} starts with a new state: {error:#}"),
             Err(error) => return Err(error),
         }
         Ok(built)
@@ -227,7 +227,7 @@ impl Builder<'_> {
                 continue;
             }
             let loader = match held(Kind::Loader) {
-                // One that is at work must not be asked for batches: another one of the same options is.
+                // One that is in use must not be asked for batches: another one of the same options is.
                 Some(loader) if !is_built(Some(loader)) => {
                     let node = self.new.nodes.get(loader).with_context(|| format!("there is no {loader}"))?;
                     let built = build_node(self.new, node, &self.site());
@@ -244,7 +244,7 @@ impl Builder<'_> {
 }
 
 impl Prepared {
-    /// What became of models' tensors.
+    /// What happened to models' tensors.
     pub fn weights(&self) -> Vec<Weights> {
         self.made.weights.clone()
     }
@@ -320,17 +320,17 @@ impl Waiting {
                 nodes.extend(former.map(|former| (id.clone(), former.clone())));
                 continue;
             };
-            // Training went on since they were built.
+            // Training continued since they were built.
             if let Some(former) = former.filter(|_| self.going_on.contains(id))
                 && let Err(error) = carry(id, former, built)
             {
-                tracing::warn!("{id} goes on from where it was when the edit was read: {error:#}");
+                tracing::warn!("{id} continues from its state when the edit was read: {error:#}");
             }
             nodes.insert(id.clone(), built.clone());
         }
         for (id, (engine, fresh)) in &self.processes {
             if let Err(error) = fresh.take_process_state(engine) {
-                tracing::warn!("{id} goes on from where it was when the edit was read: {error:#}");
+                tracing::warn!("{id} continues from its state when the edit was read: {error:#}");
             }
             engine.adopt_process(fresh);
         }

@@ -1,6 +1,7 @@
 //! `pipe plugin new|list|check`.
 
 mod check;
+mod checkout;
 mod list;
 mod new;
 mod pipeline;

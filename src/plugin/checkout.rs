@@ -51,39 +51,41 @@ impl Checkout {
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// Where cargo keeps what it builds in it.
-    fn build_dir(&self) -> PathBuf {
+    /// Where cargo keeps what it builds in it; none when this user may not write there.
+    fn build_dir(&self) -> Option<PathBuf> {
         let own = Path::new(OUT_DIR).ancestors().nth(4).filter(|_| self.own);
-        own.map_or_else(|| self.folder.join("target"), Path::to_owned)
+        let folder = own.map_or_else(|| self.folder.join("target"), Path::to_owned);
+        let existing = folder.ancestors().find(|folder| folder.is_dir())?;
+        tempfile::tempfile_in(existing).is_ok().then_some(folder)
     }
 
     /// Cargo's settings for a plugin in `folder`.
     pub(super) fn cargo_config(&self, folder: &Path) -> String {
         let settings = self.folder.join(".cargo/libtorch.toml");
         let mut text = String::new();
-        if folder.starts_with(&self.folder) {
-            // Cargo reads the checkout's settings for what lies in it; flags that are there twice are other flags.
-        } else if settings.is_file() {
+        // Cargo reads the checkout's settings for what lies in it; and flags that are there twice are other flags.
+        if settings.is_file() && !folder.starts_with(&self.folder) {
+            let include = quoted(&settings);
             let _ = writeln!(
                 text,
-                "# How that checkout of pipe finds libtorch: program and plugin must share one.\ninclude = [{}]\n",
-                quoted(&settings)
+                "# How the checkout finds libtorch: program and plugin must share one.\ninclude = [{include}]\n"
             );
         }
-        let _ = writeln!(
-            text,
-            "# What cargo built for that checkout, and for other plugins, is used here too. The library comes into this \
-             crate's own `target`.\n[build]\nbuild-dir = {}\n\n[env]\n# Tells this crate from others of its name in \
-             that folder; see build.rs.\nPLUGIN_FOLDER = {{ value = \"..\", relative = true }}",
-            quoted(&self.build_dir())
-        );
+        if let Some(shared) = self.build_dir() {
+            let shared = quoted(&shared);
+            let _ = writeln!(
+                text,
+                "# What cargo built for the checkout and for other plugins is not built again.\n[build]\nbuild-dir = {shared}\n"
+            );
+        }
+        text.push_str("[env]\n# Tells crates of one name apart in that directory; see build.rs.\n");
+        text.push_str("PLUGIN_FOLDER = { value = \".\", relative = true }\n");
         if !settings.is_file() {
             let lib = Path::new(env!("PIPE_LIBTORCH_LIB"));
             let libtorch = quoted(lib.parent().unwrap_or(lib));
             let _ = writeln!(
                 text,
-                "# The libtorch that pipe was built with: program and plugin must share one.\nLIBTORCH = {{ value = \
-                 {libtorch}, relative = false }}"
+                "# The libtorch that pipe was built with: program and plugin must share one.\nLIBTORCH = {{ value = {libtorch}, relative = false }}"
             );
         }
         text

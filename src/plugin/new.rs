@@ -175,7 +175,7 @@ const BUILD: &str = r#"//! Lets the crate's tests find libtorch.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    // Plugins share a folder of what cargo builds (.cargo/config.toml): another crate of this name there is not this one.
+    // In the build directory that plugins share (.cargo/config.toml), another crate of this name is not this one.
     println!("cargo::rerun-if-env-changed=PLUGIN_FOLDER");
     if let Ok(lib) = std::env::var("DEP_PIPE_PLUGIN_LIB") {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");

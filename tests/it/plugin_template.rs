@@ -140,20 +140,20 @@ fn a_plugin_builds_its_dependencies_as_pipe_does() {
 #[test]
 fn plugins_of_one_name_are_not_taken_for_one_another() {
     let folder = folder();
+    let name = "it_template_twice";
     let crates = ["one", "two"].map(|place| {
-        let place = folder.path().join(place);
-        std::fs::create_dir(&place).expect("a folder");
-        let (name, krate, _) = new(&place, "sink");
+        run(pipe(folder.path()).args(["plugin", "new", name, "--kind", "sink", "--dir", place]));
+        let krate = folder.path().join(place);
         let source = krate.join("src/lib.rs");
         let text = std::fs::read_to_string(&source).expect("a source");
         let mark = format!("Mark of {}.", krate.display());
         std::fs::write(&source, text.replacen("/// ", &format!("/// {mark}\n///\n/// "), 1)).expect("written");
-        (name, krate, mark)
+        (krate, mark)
     });
     // The second is older than what was built of the first.
-    for (name, krate, mark) in crates {
+    for (krate, mark) in crates {
         make(&krate, "build");
-        let loaded = plugins::load(&library(&krate, &name)).expect("loaded");
+        let loaded = plugins::load(&library(&krate, name)).expect("loaded");
         assert_eq!(loaded.components[0].summary(), mark);
     }
 }

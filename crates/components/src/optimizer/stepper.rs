@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
-use pipe_native::optim::{Amp, zero_grads};
+use pipe_native::optim::Amp;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -160,15 +160,6 @@ impl<R: Rule> Optimizer for Stepper<R> {
 
     fn groups_mut(&mut self) -> &mut [ParamGroup] {
         &mut self.groups
-    }
-
-    fn zero_grad(&mut self) {
-        for group in &self.groups {
-            // Removing gradients frees memory without touching the device: there is nothing in it that can fail.
-            if let Err(error) = zero_grads(&group.params, true) {
-                tracing::error!("gradients could not be removed: {error:#}");
-            }
-        }
     }
 
     fn step(&mut self) -> Result<()> {

@@ -47,6 +47,14 @@ pipe_core::register!(Compose);
 pub struct Steps(pub Vec<Arc<dyn Transform>>);
 
 impl Transform for Steps {
+    fn on_samples(&self) -> bool {
+        self.0.iter().any(|step| step.on_samples())
+    }
+
+    fn on_batches(&self) -> bool {
+        self.0.iter().any(|step| step.on_batches())
+    }
+
     fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         self.0.iter().try_fold(sample, |sample, step| step.apply(sample, rng))
     }

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::state::{Deferred, serve_state};
 use crate::Kind;
-use crate::boundary::{Input, Remote, no_method};
+use crate::boundary::{Input, Remote, Served, no_method};
 use crate::data::Batch;
 use crate::message::{Message, Wire};
 use crate::state::{State, Stateful};
@@ -60,16 +60,19 @@ pub trait Model: Stateful {
     fn parameters(&self) -> Vec<(String, Tensor)>;
 }
 
-pub(crate) fn serve(model: &RefCell<Box<dyn Model>>, method: u32, mut input: Input<'_>) -> Result<Message> {
-    let model = &mut **model.try_borrow_mut()?;
-    match method {
-        FORWARD => Message::of(&model.forward(&Batch::unpack(&mut input.reader)?)?),
-        SET_TRAINING => {
-            model.set_training(input.reader.get()?);
-            Ok(Message::default())
+/// In a cell, so that a model that calls itself through the program is an error and not a fault.
+impl Served for RefCell<Box<dyn Model>> {
+    fn serve(&self, method: u32, mut input: Input<'_>) -> Result<Message> {
+        let model = &mut **self.try_borrow_mut()?;
+        match method {
+            FORWARD => Message::of(&model.forward(&Batch::unpack(&mut input.reader)?)?),
+            SET_TRAINING => {
+                model.set_training(input.reader.get()?);
+                Ok(Message::default())
+            }
+            PARAMETERS => Message::of(&model.parameters()),
+            other => serve_state(model, other, input).unwrap_or_else(|| Err(no_method(Kind::Model, other))),
         }
-        PARAMETERS => Message::of(&model.parameters()),
-        other => serve_state(model, other, input).unwrap_or_else(|| Err(no_method(Kind::Model, other))),
     }
 }
 

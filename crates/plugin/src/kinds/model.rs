@@ -16,6 +16,8 @@ use crate::state::{State, Stateful};
 const FORWARD: u32 = 1;
 const SET_TRAINING: u32 = 2;
 const PARAMETERS: u32 = 3;
+const CHECK: u32 = 4;
+const BUFFERS: u32 = 5;
 
 /// What a model makes of a batch.
 #[derive(Debug, Default)]
@@ -41,6 +43,15 @@ pub trait Model: Stateful {
     /// Switches dropout, batch norm and the like between training and evaluation.
     fn set_training(&mut self, training: bool);
 
+    /// Checks the values of a batch that still lies on the CPU, where looking at them costs nothing: labels, boxes. Called
+    /// before each [`Self::forward`] of an engine, after [`Self::set_training`].
+    ///
+    /// # Errors
+    /// When a value would give senseless losses or fail deep inside a GPU kernel: which image, what is wrong, what to do.
+    fn check(&self, _batch: &Batch) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs the model on a batch that lies on the model's device.
     ///
     /// # Errors
@@ -58,6 +69,12 @@ pub trait Model: Stateful {
 
     /// Trainable parameters by name, in the order of the state dict: the same tensors as long as the model lives.
     fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// What a forward pass in training changes by itself, by name: running statistics and the like. The same tensors as long
+    /// as the model lives. A trainer that leaves a batch out puts them back as they were before it.
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
 }
 
 pub(crate) fn serve(model: &RefCell<Box<dyn Model>>, method: u32, mut input: Input<'_>) -> Result<Message> {
@@ -69,6 +86,8 @@ pub(crate) fn serve(model: &RefCell<Box<dyn Model>>, method: u32, mut input: Inp
             Ok(Message::default())
         }
         PARAMETERS => Message::of(&model.parameters()),
+        CHECK => model.check(&Batch::unpack(&mut input.reader)?).map(|()| Message::default()),
+        BUFFERS => Message::of(&model.buffers()),
         other => serve_state(model, other, input).unwrap_or_else(|| Err(no_method(Kind::Model, other))),
     }
 }
@@ -77,14 +96,14 @@ pub(crate) fn serve(model: &RefCell<Box<dyn Model>>, method: u32, mut input: Inp
 pub struct RemoteModel {
     remote: Deferred,
     parameters: Vec<(String, Tensor)>,
+    buffers: Vec<(String, Tensor)>,
 }
 
 impl RemoteModel {
     pub(crate) fn new(remote: Remote) -> Result<RemoteModel> {
-        let answer = remote.call(PARAMETERS, &Message::default())?;
-        let parameters = Vec::unpack(&mut answer.reader())?;
-        drop(answer);
-        Ok(RemoteModel { remote: Deferred::new(remote), parameters })
+        let tensors = |method| Vec::unpack(&mut remote.call(method, &Message::default())?.reader());
+        let (parameters, buffers) = (tensors(PARAMETERS)?, tensors(BUFFERS)?);
+        Ok(RemoteModel { remote: Deferred::new(remote), parameters, buffers })
     }
 }
 
@@ -103,12 +122,24 @@ impl Model for RemoteModel {
         self.remote.tell(SET_TRAINING, Message::plain(&training));
     }
 
+    fn check(&self, batch: &Batch) -> Result<()> {
+        self.remote.call(CHECK, &Message::of(batch)?).map(drop)
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
         let answer = self.remote.call(FORWARD, &Message::of(batch)?)?;
         ModelOutput::unpack(&mut answer.reader())
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+        shared(&self.parameters)
     }
+
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        shared(&self.buffers)
+    }
+}
+
+fn shared(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
 }

@@ -10,8 +10,9 @@ mod plan_fuzz;
 mod plugin_template;
 mod plugins;
 mod reload;
-mod resnet;
 mod secrets;
 mod shipped;
+#[path = "../../crates/vision/tests/it/common.rs"]
+mod torchvision;
 mod training;
 mod transforms;

@@ -1,5 +1,6 @@
 //! Handlers: called on events.
 //!
+//! - `histogram`: what those that record distributions share
 //! - [`pictures`]: what those that draw share
 //! - [`retention`]: which checkpoints stay
 
@@ -8,6 +9,7 @@ pub mod debug_images;
 pub mod early_stopping;
 pub mod ema;
 pub mod gradients_histogram;
+mod histogram;
 pub mod hparams;
 pub mod pictures;
 pub mod process;

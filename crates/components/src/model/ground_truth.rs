@@ -15,7 +15,9 @@ pub(super) const NUM_CLASSES: &str =
 /// An image of the batch, for messages: its file where that is known, and its place.
 pub(super) fn image(batch: &Batch, index: usize) -> String {
     match batch.get(fields::SOURCE) {
-        Some(BatchField::Text(texts)) if index < texts.len() => format!("{} (image {index} of the batch)", texts[index]),
+        Some(BatchField::Text(texts)) if index < texts.len() => {
+            format!("{} (image {index} of the batch)", texts[index])
+        }
         _ => format!("image {index} of the batch"),
     }
 }
@@ -36,13 +38,7 @@ fn wrong(labels: &Tensor, allowed: &RangeInclusive<i64>, ignored: Option<i64>) -
 
 /// Refuses labels `[N, …]` that a classifier of so many classes has no score for, save those that are `ignored`. Labels that
 /// are shares of classes, floats, are not looked at. `help` says what can be set.
-pub(super) fn check_classes(
-    batch: &Batch,
-    labels: &Tensor,
-    classes: i64,
-    ignored: i64,
-    help: &str,
-) -> Result<()> {
+pub(super) fn check_classes(batch: &Batch, labels: &Tensor, classes: i64, ignored: i64, help: &str) -> Result<()> {
     if matches!(labels.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
         return Ok(());
     }
@@ -51,7 +47,9 @@ pub(super) fn check_classes(
     let of_one = labels.numel() / batch.size.max(1);
     let image = image(batch, place / of_one.max(1));
     if label < 0 {
-        bail!("{image} has label {label}; labels begin at 0, and {ignored} is left out of the loss: correct the dataset");
+        bail!(
+            "{image} has label {label}; labels begin at 0, and {ignored} is left out of the loss: correct the dataset"
+        );
     }
     bail!("{image} has label {label}, but the model has {classes} classes (0 to {last}): {help}")
 }
@@ -134,7 +132,8 @@ mod tests {
         assert!(labels(&[0]).contains("0 is the background"));
         let boxes = |corners: [f32; 4]| error(check_boxes(&Tensor::from_slice2(&[[0.0, 0.0, 1.0, 1.0], corners])));
         assert_eq!(boxes([1.0, 2.0, 3.0, 4.0]), "");
-        for corners in [[1.0, 2.0, 1.0, 4.0], [1.0, 2.0, 3.0, 1.0], [f32::NAN, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, f32::INFINITY]]
+        for corners in
+            [[1.0, 2.0, 1.0, 4.0], [1.0, 2.0, 3.0, 1.0], [f32::NAN, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, f32::INFINITY]]
         {
             assert!(boxes(corners).contains("box of object 1"), "{corners:?}");
         }

@@ -143,3 +143,69 @@ impl Model for RemoteModel {
 fn shared(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::ensure;
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::{Build, Component, Config, Instance};
+
+    /// A model that takes two images at a time.
+    #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+    struct Pairs {}
+
+    impl Config for Pairs {
+        const KIND: Kind = Kind::Model;
+        const TYPE: &'static str = "pairs";
+        const EXAMPLE: &'static str = "[model.pairs]\ntype = \"pairs\"\n";
+    }
+
+    impl Component for Pairs {
+        fn build(self, _ctx: &mut Build) -> Result<Instance> {
+            Ok(Instance::model(PairsModel { mean: Tensor::from(0.5f32) }))
+        }
+    }
+
+    struct PairsModel {
+        mean: Tensor,
+    }
+
+    impl Stateful for PairsModel {}
+
+    impl Model for PairsModel {
+        fn set_training(&mut self, _training: bool) {}
+
+        fn check(&self, batch: &Batch) -> Result<()> {
+            ensure!(batch.size == 2, "{} images", batch.size);
+            Ok(())
+        }
+
+        fn forward(&mut self, _batch: &Batch) -> Result<ModelOutput> {
+            let _ = self.mean.f_fill_(2.0)?;
+            Ok(ModelOutput::default())
+        }
+
+        fn parameters(&self) -> Vec<(String, Tensor)> {
+            Vec::new()
+        }
+
+        fn buffers(&self) -> Vec<(String, Tensor)> {
+            vec![("mean".to_owned(), self.mean.shallow_clone())]
+        }
+    }
+
+    #[test]
+    fn checks_and_buffers_cross_the_border() {
+        let mut model = crate::testing::model::<Pairs>(serde_json::json!({})).unwrap();
+        model.check(&Batch::new(2)).unwrap();
+        let error = format!("{:#}", model.check(&Batch::new(3)).unwrap_err());
+        assert!(error.contains("3 images"), "{error}");
+        let buffers = model.buffers();
+        assert_eq!(buffers[0].0, "mean");
+        model.forward(&Batch::new(2)).unwrap();
+        assert_eq!(f64::try_from(&buffers[0].1).unwrap(), 2.0, "the model's own tensor, not a copy");
+    }
+}

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use pipe_vision::checkpoint::Classes;
-use pipe_vision::weights;
 use pipe_vision::nn::{NormKind, ParameterStore};
+use pipe_vision::weights;
 use pipe_vision::{BackboneOptions, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind, Target};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

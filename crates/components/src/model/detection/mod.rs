@@ -32,11 +32,8 @@ pub(super) fn contract(masks: bool) -> Contract {
 }
 
 /// What a detector offers to the rest of a pipeline.
-pub(super) const PROPERTIES: &[Property] = &[Property {
-    name: "num_classes",
-    ty: PropertyType::Integer,
-    doc: "Number of classes, the background included.",
-}];
+pub(super) const PROPERTIES: &[Property] =
+    &[Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes, the background included." }];
 
 /// Builds the node of a detector: made on the CPU so that its first weights follow from the seed alone, filled from files,
 /// then moved.
@@ -175,7 +172,8 @@ mod tests {
             };
             assert_eq!(check(true, &|_| {}), "");
             let labels = first(fields::LABELS, || Tensor::from_slice(&[4i64]));
-            let said = "ground truth of a.png (image 0 of the batch): object 0 has label 4, but the model has 4 classes";
+            let said =
+                "ground truth of a.png (image 0 of the batch): object 0 has label 4, but the model has 4 classes";
             assert!(check(true, &labels).starts_with(said), "{}", check(true, &labels));
             assert_eq!(check(false, &labels), "", "{kind}: ground truth is not read in evaluation");
             let boxes = first(fields::BOXES, || Tensor::from_slice2(&[[4f32, 4.0, 4.0, 30.0]]));

@@ -7,7 +7,7 @@ use std::process::Command;
 use pipe_vision::nn::NormKind;
 use pipe_vision::options::BoxHeadOptions;
 use pipe_vision::weights;
-use pipe_vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
+use pipe_vision::{BackboneOptions, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind};
 use serde_json::Value;
 use tch::Device;
 
@@ -100,15 +100,14 @@ fn pipe(folder: &Path, arguments: &[&str]) -> String {
 fn fresh_weights(file: &Path) {
     let backbone = BackboneOptions { returned_layers: vec![3, 4], ..BackboneOptions::scratch(ResNetKind::ResNet18) };
     assert_eq!(backbone.norm, NormKind::Batch);
-    let detector = FasterRcnnOptions {
+    let options = RcnnOptions {
         anchor_sizes: vec![vec![16.0], vec![32.0], vec![64.0]],
         aspect_ratios: vec![vec![0.5, 1.0, 2.0]; 3],
         box_head: BoxHeadOptions::TwoMlp { representation_size: 32 },
-        ..FasterRcnnOptions::v1(8, backbone.clone())
+        masks: Some(MaskOptions { layers: vec![8], hidden: 8, ..MaskOptions::v1() }),
+        ..RcnnOptions::v1(8, backbone)
     };
-    let options =
-        MaskRcnnOptions { detector, mask_layers: vec![8], mask_hidden: 8, ..MaskRcnnOptions::v1(8, backbone) };
-    let model = MaskRcnn::new(options, Device::Cpu).unwrap();
+    let model = GeneralizedRcnn::new(options, Device::Cpu).unwrap();
     weights::write(file, &model.store().state_dict(), &BTreeMap::new()).unwrap();
 }
 

@@ -13,7 +13,6 @@ mod plan_fuzz;
 mod plugin_template;
 mod plugins;
 mod reload;
-mod resnet;
 mod secrets;
 mod shipped;
 mod tags;

@@ -128,9 +128,10 @@ impl Process for Evaluate {
 
     fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
         let _no_gradients = tch::no_grad_guard();
-        let batch = run.timings.measure(&self.id, "to device", || batch.to_device(run.device));
         let mut model = self.model.borrow_mut();
         model.set_training(false);
+        model.check(&batch)?;
+        let batch = run.timings.measure(&self.id, "to device", || batch.to_device(run.device));
         let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)))??;
         for (id, metric) in &self.metrics {
             let updated = run.timings.measure(&self.id, "metrics", || metric.borrow_mut().update(&batch, &output));
@@ -140,9 +141,10 @@ impl Process for Evaluate {
     }
 
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
-        let batch = batch.to_device(run.device);
         let mut model = self.model.borrow_mut();
         model.set_training(false);
+        model.check(&batch)?;
+        let batch = batch.to_device(run.device);
         tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
         Ok(())
     }

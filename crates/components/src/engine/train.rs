@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind as Type, Tensor};
 
+use super::buffers::Buffers;
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, NodeId,
@@ -258,14 +259,20 @@ impl Process for Train {
 
     fn step(&mut self, batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step> {
         let id = self.id.clone();
-        let batch = run.timings.measure(&id, "to device", || batch.to_device(run.device));
         let mut model = self.model.borrow_mut();
         model.set_training(true);
+        model.check(&batch)?;
+        let kept = match self.config.on_non_finite {
+            OnNonFinite::Skip => Some(Buffers::keep(&*model)?),
+            OnNonFinite::Raise => None,
+        };
+        let batch = run.timings.measure(&id, "to device", || batch.to_device(run.device));
         let output = run.timings.measure(&id, "forward", || run.autocast(|| model.forward(&batch)))??;
         drop(model);
         let total = self.total(&output.losses)?;
         let losses = read(&total, &output.losses)?;
         if let Some(message) = non_finite(&losses, &batch) {
+            kept.map_or(Ok(()), Buffers::put_back)?;
             self.left_out(message, run)?;
             return Ok(Step { batch, output, values: Vec::new() });
         }
@@ -300,12 +307,10 @@ impl Process for Train {
     }
 
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
-        let batch = batch.to_device(run.device);
         let mut model = self.model.borrow_mut();
         // A forward pass in training updates running statistics: they are restored.
         let state = model.state()?;
         let kept = State { tensors: state.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect(), ..state };
-        model.set_training(true);
         let output = tch::no_grad(|| run.autocast(|| model.forward(&batch)));
         model.load_state(&kept)?;
         drop(model);
@@ -419,4 +424,68 @@ fn non_finite(losses: &[(String, f64)], batch: &Batch) -> Option<String> {
     let bad: Vec<String> =
         losses.iter().filter(|(_, loss)| !loss.is_finite()).map(|(name, loss)| format!("{name} = {loss}")).collect();
     (!bad.is_empty()).then(|| format!("a loss is not finite ({}) on {}", bad.join(", "), batch.sources().join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use pipe_data::{BatchField, fields};
+    use pipe_run::testing::{TestRun, stored};
+    use serde_json::json;
+    use tch::Device;
+
+    use super::*;
+
+    fn train(test: &TestRun, settings: serde_json::Value) -> Train {
+        let layers = json!([
+            { "type": "batch_norm2d", "num_features": 2 }, { "type": "flatten" },
+            { "type": "linear", "in_features": 8, "out_features": 3 },
+        ]);
+        let model = test.try_build("model.net", json!({ "type": "sequential", "layers": layers })).unwrap();
+        let Instance::Model(model) = model else { panic!("no model") };
+        let optimizer = test.optimizer("optimizer.sgd", json!({ "type": "sgd", "model": "model.net", "lr": 0.1 }));
+        let mut table = json!({ "model": "model.net", "optimizer": "optimizer.sgd", "loader": "loader.train" });
+        table.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let config = serde_json::from_value(table).unwrap();
+        let id = "engine.trainer".parse().unwrap();
+        Train { id, config, model, optimizer, scaler: None, pending: 0, skipped: 0 }
+    }
+
+    fn batch(pixel: f64, label: i64) -> Batch {
+        let mut batch = Batch::new(2);
+        let images = Tensor::arange(16, (Type::Float, Device::Cpu)).reshape([2, 2, 2, 2]);
+        let _ = images.get(1).get(0).get(0).get(0).fill_(pixel);
+        batch.set(fields::IMAGE, BatchField::Stacked(images));
+        batch.set(fields::LABEL, BatchField::Stacked(Tensor::from_slice(&[0, label])));
+        batch.set(fields::SOURCE, BatchField::Text(vec!["a.png".into(), "b.png".into()]));
+        batch
+    }
+
+    #[test]
+    fn a_batch_that_is_left_out_leaves_no_trace_in_the_model() {
+        let test = TestRun::new();
+        let mut train = train(&test, json!({ "on_non_finite": "skip" }));
+        let state = EngineState::default();
+        train.step(batch(1.0, 2), &state, &test.run).unwrap();
+        let before = stored(&train.model.borrow().state().unwrap());
+        assert_ne!(before.tensors["0.running_mean"].double_value(&[0]), 0.0, "running statistics follow a batch");
+        let step = train.step(batch(f64::NAN, 2), &state, &test.run).unwrap();
+        assert_eq!((step.values.len(), train.skipped), (0, 1));
+        let after = train.model.borrow().state().unwrap();
+        for (name, tensor) in &before.tensors {
+            assert_eq!(tensor, &after.tensors[name], "{name}");
+        }
+        let step = train.step(batch(1.0, 2), &state, &test.run).unwrap();
+        assert!(step.values[0].1.is_finite(), "{:?}", step.values);
+    }
+
+    #[test]
+    fn a_label_that_the_model_does_not_know_is_named_before_the_step() {
+        let test = TestRun::new();
+        let mut train = train(&test, json!({}));
+        let error = train.step(batch(1.0, 3), &EngineState::default(), &test.run).err().unwrap().to_string();
+        assert!(error.starts_with("b.png (image 1 of the batch) has label 3, but the model has 3 classes"), "{error}");
+        assert!(error.contains("out_features"), "{error}");
+        let error = train.rehearse(batch(1.0, 3), &test.run).unwrap_err().to_string();
+        assert!(error.starts_with("b.png"), "{error}");
+    }
 }

@@ -1,14 +1,12 @@
 //! `handler.gradients_histogram`: histograms of the gradients of a model's parameters.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind as Type};
+use tch::Tensor;
 
-use pipe_core::Handler;
-use pipe_core::{
-    BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, RecordValue, Ref, Shared, Stateful,
-};
+use super::histogram::Histograms;
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
 /// Logs a histogram of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
 ///
@@ -41,8 +39,7 @@ model = "model.net"
 
 impl Component for GradientsHistogramConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let model = ctx.get(&self.model)?;
-        Ok(Instance::handler(GradientsHistogram { node: ctx.node.clone(), model, prefixes: self.prefixes }))
+        Histograms::build(ctx, &self.model, self.prefixes, "gradients", Tensor::grad)
     }
 }
 

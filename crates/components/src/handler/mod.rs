@@ -8,6 +8,7 @@ pub mod debug_images;
 pub mod early_stopping;
 pub mod ema;
 pub mod gradients_histogram;
+mod histogram;
 pub mod hparams;
 pub mod pictures;
 pub mod process;

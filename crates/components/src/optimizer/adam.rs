@@ -1,12 +1,12 @@
 //! Adam.
 
 use anyhow::Result;
-use pipe_native::optim::{Adam, AdamState, Amp, adam_step, adamw_step};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::adam_rule::{self, AdamRule, adam_config, check_betas};
 use super::group::{GroupConfig, Settings, check_groups};
-use super::stepper::{Part, Rule, Slot, Stepper};
+use super::stepper::Stepper;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems, Ref};
 
 /// Adam: steps along a running mean of the gradient, scaled by its running mean square.

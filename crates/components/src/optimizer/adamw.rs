@@ -4,7 +4,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::adam::{AdamRule, check_betas};
+use super::adam_rule::{self, AdamRule, adam_config, check_betas};
 use super::group::{GroupConfig, Settings, check_groups};
 use super::stepper::Stepper;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems, Ref};
@@ -86,19 +86,3 @@ no_weight_decay = ["*.bias", "norm"]
         check_betas(self.betas, problems);
     }
 }
-
-impl Component for AdamWConfig {
-    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let settings = Settings {
-            lr: self.lr,
-            weight_decay: self.weight_decay,
-            momentum: Some(self.betas[0]),
-            groups: &self.groups,
-            no_weight_decay: &self.no_weight_decay,
-        };
-        let rule = AdamRule::<true> { beta2: self.betas[1], eps: self.eps, amsgrad: self.amsgrad };
-        Stepper::build(ctx, &self.model, &settings, rule)
-    }
-}
-
-pipe_core::register!(AdamWConfig);

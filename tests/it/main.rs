@@ -16,5 +16,7 @@ mod reload;
 mod secrets;
 mod shipped;
 mod tags;
+#[path = "../../crates/vision/tests/it/common.rs"]
+mod torchvision;
 mod training;
 mod transforms;

@@ -1,4 +1,4 @@
-//! `handler.gradients_histogram`: histograms of the gradients of a model's parameters.
+//! `handler.gradients_histogram`: how the gradients of a model's parameters are distributed.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -8,10 +8,10 @@ use tch::Tensor;
 use super::histogram::Histograms;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
-/// Logs a histogram of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
+/// Records the distribution of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
 ///
-/// Call it on the trainer's `iteration_completed`: the gradients of an iteration stay until the next one. Parameters without
-/// a gradient are skipped.
+/// Call it on the trainer's `iteration_completed`: the gradients of an iteration stay until the next one. Parameters that got
+/// no gradient are left out.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GradientsHistogramConfig {
@@ -44,33 +44,6 @@ impl Component for GradientsHistogramConfig {
 }
 
 pipe_core::register!(GradientsHistogramConfig);
-
-/// The running handler.
-struct GradientsHistogram {
-    node: NodeId,
-    model: Shared<dyn Model>,
-    prefixes: Vec<String>,
-}
-
-impl Stateful for GradientsHistogram {}
-
-impl Handler for GradientsHistogram {
-    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
-        let parameters = self.model.try_borrow().context("the model is in use")?.parameters();
-        let chosen =
-            |name: &str| self.prefixes.is_empty() || self.prefixes.iter().any(|p| name.starts_with(p.as_str()));
-        for (name, parameter) in parameters.into_iter().filter(|(name, _)| chosen(name)) {
-            let gradient = parameter.grad();
-            if !gradient.defined() {
-                continue;
-            }
-            let values = gradient.detach().to_device(Device::Cpu).to_kind(Type::Float).flatten(0, -1);
-            let values = RecordValue::Histogram(Vec::try_from(values)?);
-            ctx.run.emit(&self.node, format!("gradients/{name}"), values)?;
-        }
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

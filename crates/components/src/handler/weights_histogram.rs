@@ -1,4 +1,4 @@
-//! `handler.weights_histogram`: histograms of a model's parameters.
+//! `handler.weights_histogram`: how a model's parameters are distributed.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::histogram::Histograms;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
-/// Logs a histogram of each trainable parameter of a model, as `weights/<parameter>`.
+/// Records the distribution of each trainable parameter of a model, as `weights/<parameter>`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsHistogramConfig {
@@ -41,29 +41,6 @@ impl Component for WeightsHistogramConfig {
 }
 
 pipe_core::register!(WeightsHistogramConfig);
-
-/// The running handler.
-struct WeightsHistogram {
-    node: NodeId,
-    model: Shared<dyn Model>,
-    prefixes: Vec<String>,
-}
-
-impl Stateful for WeightsHistogram {}
-
-impl Handler for WeightsHistogram {
-    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
-        let parameters = self.model.try_borrow().context("the model is in use")?.parameters();
-        let chosen =
-            |name: &str| self.prefixes.is_empty() || self.prefixes.iter().any(|p| name.starts_with(p.as_str()));
-        for (name, parameter) in parameters.into_iter().filter(|(name, _)| chosen(name)) {
-            let values = parameter.detach().to_device(Device::Cpu).to_kind(Type::Float).flatten(0, -1);
-            let values = RecordValue::Histogram(Vec::try_from(values)?);
-            ctx.run.emit(&self.node, format!("weights/{name}"), values)?;
-        }
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! `model.sequential`: a network defined layer by layer.
+//! `model.sequential`: a network spelled out layer by layer.
 
 use std::path::PathBuf;
 
@@ -12,14 +12,14 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathV
 use pipe_vision::nn;
 use pipe_vision::nn::{BatchNorm2d, Conv2d, Conv2dOptions, Linear, ParameterStore, Scope};
 
-/// A network defined layer by layer, with the names and initialization of `torch.nn.Sequential` (`0.weight`, `3.bias`).
+/// A network spelled out layer by layer; names and first values as `torch.nn.Sequential` (`0.weight`, `3.bias`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SequentialConfig {
-    /// The layers, first to last; the last one returns one logit per class.
+    /// The layers, first to last; the last one gives a number a class.
     #[schemars(length(min = 1))]
     pub layers: Vec<LayerConfig>,
-    /// A `.pth` or `.safetensors` file. Matching names are loaded, the others are reported.
+    /// A `.pth` or `.safetensors` file. Names that fit are loaded, the others are reported.
     #[serde(default)]
     pub weights: Option<PathValue>,
     /// The loss.
@@ -27,45 +27,45 @@ pub struct SequentialConfig {
     pub loss: ClassificationLoss,
 }
 
-/// A layer, with the options of the `torch.nn` class.
+/// A layer, under the options of `torch.nn`'s class.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LayerConfig {
     /// A convolution with a square kernel.
     Conv2d {
-        /// Input channels.
+        /// Channels in.
         #[schemars(range(min = 1))]
         in_channels: i64,
-        /// Output channels.
+        /// Channels out.
         #[schemars(range(min = 1))]
         out_channels: i64,
-        /// Kernel size in pixels.
+        /// Side of the kernel in pixels.
         #[schemars(range(min = 1))]
         kernel_size: i64,
-        /// Stride in pixels.
+        /// Step in pixels.
         #[schemars(range(min = 1))]
         #[serde(default = "one")]
         stride: i64,
-        /// Zero padding on every side, in pixels.
+        /// Zeros on every side, in pixels.
         #[schemars(range(min = 0))]
         #[serde(default)]
         padding: i64,
-        /// Whether to add a bias.
+        /// Whether a bias is added.
         #[serde(default = "yes")]
         bias: bool,
     },
-    /// Batch normalization over channels.
+    /// Batch normalisation over channels.
     BatchNorm2d {
         /// Channels.
         #[schemars(range(min = 1))]
         num_features: i64,
     },
-    /// A fully connected layer.
+    /// A matrix and a bias.
     Linear {
-        /// Input features.
+        /// Numbers in.
         #[schemars(range(min = 1))]
         in_features: i64,
-        /// Output features.
+        /// Numbers out.
         #[schemars(range(min = 1))]
         out_features: i64,
     },
@@ -73,27 +73,27 @@ pub enum LayerConfig {
     Relu {},
     /// Gaussian error linear unit.
     Gelu {},
-    /// Max pooling.
+    /// The largest of each window.
     MaxPool2d {
-        /// Window size in pixels.
+        /// Side of the window in pixels.
         #[schemars(range(min = 1))]
         kernel_size: i64,
-        /// Stride in pixels; default the window size.
+        /// Step in pixels; the window's side when left out.
         #[schemars(range(min = 1))]
         #[serde(default)]
         stride: Option<i64>,
     },
-    /// Average pooling.
+    /// The mean of each window.
     AvgPool2d {
-        /// Window size in pixels.
+        /// Side of the window in pixels.
         #[schemars(range(min = 1))]
         kernel_size: i64,
     },
-    /// Global average pooling, returns `[N, C]`.
+    /// The mean over the whole picture, leaving `[N, C]`.
     GlobalAveragePool {},
-    /// Dropout in training.
+    /// Numbers left out at random in training.
     Dropout {
-        /// Dropout probability.
+        /// The share left out.
         #[schemars(range(min = 0, max = 1))]
         #[serde(default = "half")]
         p: f64,

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
+use super::checkout::{Checkout, RELEASE, library, profiles, quoted};
 use super::kind::PluginKind;
 use super::pipeline;
 use crate::output::{Status, print};
@@ -55,14 +56,22 @@ pub fn new(args: &NewArgs) -> Result<Status> {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let (folder, name) = (folder.display(), &args.name);
-    print(&format!(
-        "wrote {folder}, a plugin against {}\n\ncd {folder}\ncargo test                                  # its own test; the first \
-         build takes minutes\ncargo build                                 # makes target/debug/lib{name}.so\npipe plugin check \
-         target/debug/lib{name}.so\npipe components {}.{name} --plugin target/debug/lib{name}.so\npipe run example.toml\n",
-        api.display(),
-        args.kind.as_str(),
-    ))
+    print(&next_steps(name, kind, &folder, &checkout))
+}
+
+fn next_steps(name: &str, kind: PluginKind, folder: &Path, checkout: &Checkout) -> String {
+    let (library, kind, folder) = (library(name), kind.as_str(), folder.display());
+    let (test, build) = (format!("cargo test{RELEASE}"), format!("cargo build{RELEASE}"));
+    format!(
+        "wrote {folder}, a plugin against {}\n\n\
+         cd {folder}\n\
+         {test:<43} # its own test\n\
+         {build:<43} # makes {library}\n\
+         pipe plugin check {library}\n\
+         pipe components {kind}.{name} --plugin {library}\n\
+         pipe run example.toml\n",
+        checkout.folder.display(),
+    )
 }
 
 fn is_name(name: &str) -> bool {

@@ -37,10 +37,10 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
     }
     if args.format == Format::Text {
         let milliseconds = loaded.elapsed.as_secs_f64() * 1e3;
-        let what = if args.rehearse { "right, and its rehearsal went through" } else { "right" };
-        let (nodes, events) = (plan.nodes.len(), plan.event_edges.len());
+        let rehearsed = if args.rehearse { "; dry run passed" } else { "" };
+        let (nodes, events) = (counted(plan.nodes.len(), "node"), counted(plan.event_edges.len(), "event edge"));
         print(&format!(
-            "{} is {what}: {nodes} nodes, {events} event edges, checked in {milliseconds:.1} ms\n",
+            "{}: OK ({nodes}, {events}, checked in {milliseconds:.1} ms){rehearsed}\n",
             args.pipeline.file.display()
         ))?;
     }

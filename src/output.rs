@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::ValueEnum;
 
-/// How results are printed.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
     /// For people.
@@ -40,7 +40,7 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// An error with its causes, one a line.
+/// An error with its causes, one per line.
 pub fn error_text(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}");
     for cause in error.chain().skip(1) {
@@ -49,7 +49,7 @@ pub fn error_text(error: &anyhow::Error) -> String {
     pipe_document::diagnostic::plain(&text)
 }
 
-/// Prints to standard output; a reader that has gone away (`| head`) is no error.
+/// Prints to standard output; a closed reader (`| head`) is not an error.
 pub fn print(text: &str) -> Result<Status> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),

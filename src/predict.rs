@@ -249,7 +249,7 @@ fn class_names(plan: &Plan, partial: &Partial, model: &NodeId) -> BTreeMap<i64, 
     }
 }
 
-/// Lets the model have as many classes as its weights, so that it does not need the data set it was trained on.
+/// Lets the model have as many classes as its weights, so that it does not need the dataset it was trained on.
 fn take_classes(plan: &mut Plan, model: &NodeId, classes: i64) -> Result<()> {
     let from_dataset = |edge: &&pipe_plan::PropertyEdge| edge.to == *model && edge.property == "num_classes";
     let Some(option) = plan.property_edges.iter().find(from_dataset).map(|edge| edge.option.clone()) else {

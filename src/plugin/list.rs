@@ -15,7 +15,7 @@ use pipe_run::plugins;
 pub struct ListArgs {
     /// A pipeline whose plugins are loaded and listed too.
     file: Option<PathBuf>,
-    /// How they are printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -50,7 +50,7 @@ pub fn adjust_saturation(image: &mut Image, factor: f64) {
     }
 }
 
-/// Turns hues by `turn` of the whole circle (-0.5..0.5).
+/// Shifts hues by `turn` of the full circle (-0.5..0.5).
 pub fn adjust_hue(image: &mut Image, turn: f64) {
     if image.channels != 3 {
         return;

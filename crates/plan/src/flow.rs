@@ -105,7 +105,7 @@ fn check_engine(
             let contract = node.contract();
             let missing: Vec<&String> = contract.needs.difference(&available).collect();
             if !missing.is_empty() {
-                let giver = "the loader and the model together";
+                let giver = "the loader with the model";
                 found.push(lacks(metric, &missing, giver, &available, location));
             }
         }

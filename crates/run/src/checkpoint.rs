@@ -206,12 +206,12 @@ pub fn model_file(id: &NodeId) -> String {
 #[derive(Debug)]
 pub struct Restored {
     /// What is in the checkpoint or in the pipeline only.
-    pub said: Vec<String>,
+    pub warnings: Vec<String>,
     /// Bytes of `records.jsonl` at the checkpoint, where it is one of this very run's folder.
     pub records: Option<u64>,
 }
 
-/// Goes back to a checkpoint: every node that is in both takes its state; what is in one only is said.
+/// Restores a checkpoint: every node that is in both takes its state; nodes in only one of them are returned as warnings.
 ///
 /// Every file is read before the first node changes.
 ///
@@ -240,14 +240,14 @@ pub fn load(graph: &Graph, folder: &Path, accepted: &[String]) -> Result<Restore
             by_node.entry(node.to_owned()).or_default().tensors.insert(name.to_owned(), tensor);
         }
     }
-    let mut said = Vec::new();
+    let mut warnings = Vec::new();
     let mut states: Vec<(NodeId, Instance, State)> = Vec::new();
     for (id, instance) in graph.nodes.borrow().iter() {
         let mut state = by_node.remove(&id.to_string()).unwrap_or_default();
         if id.kind == Kind::Model {
             let path = folder.join(model_file(id));
             if !path.exists() {
-                said.push(format!("{id} is not in the checkpoint and keeps its initial weights"));
+                warnings.push(format!("{id} is not in the checkpoint and keeps its initial weights"));
                 continue;
             }
             state.tensors = read_tensors(&path)?;
@@ -262,14 +262,14 @@ pub fn load(graph: &Graph, folder: &Path, accepted: &[String]) -> Result<Restore
     for (id, instance, state) in &states {
         instance.load_state(state).with_context(|| format!("restoring {id} from {}", folder.display()))?;
     }
-    said.extend(
+    warnings.extend(
         by_node.keys().map(|node| format!("{node} is in the checkpoint but not in the pipeline; its state is ignored")),
     );
     random::restore(&random)?;
     run.set_last_checkpoint(Some(folder.to_owned()));
     let parents = folder.parent().zip(Some(run.folder.checkpoints()));
     let same_run = parents.is_some_and(|(theirs, ours)| theirs.canonicalize().ok() == ours.canonicalize().ok());
-    Ok(Restored { said, records: file.records.filter(|_| same_run) })
+    Ok(Restored { warnings, records: file.records.filter(|_| same_run) })
 }
 
 /// Reads the plain part of a checkpoint, and compares the sizes of the other files with what was written.

@@ -113,8 +113,8 @@ impl Running {
         }
         if let Some(from) = &options.resume {
             let restored = checkpoint::load(&self.graph, from, &plan.pipeline.accept)?;
-            for said in restored.said {
-                tracing::warn!("{said}");
+            for warning in restored.warnings {
+                tracing::warn!("{warning}");
             }
             // What was measured behind the checkpoint will be measured again, but for a run that is at its end.
             if let Some(length) = restored.records.filter(|_| self.anything_left()) {
@@ -256,7 +256,7 @@ pub fn wants_console(plan: &Plan) -> bool {
 /// A pipeline without a console sink still speaks to the one who started it.
 ///
 /// # Errors
-/// When the console cannot be made.
+/// When the console cannot be created.
 pub fn add_console(graph: &Graph) -> Result<()> {
     let node = NodeId::new(Kind::Sink, CONSOLE);
     if let Instance::Sink(sink) = build::build_extra(graph, &node, CONSOLE, json!({}))? {

@@ -44,7 +44,7 @@ fn val() -> String {
     "val".into()
 }
 
-/// A value and the tag under which it is recorded.
+/// A value and the tag it is recorded under.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tag {

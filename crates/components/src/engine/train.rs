@@ -273,7 +273,7 @@ impl Process for Train {
         let losses = read(&total, &output.losses)?;
         if let Some(message) = non_finite(&losses, &batch) {
             kept.map_or(Ok(()), Buffers::put_back)?;
-            self.left_out(message, run)?;
+            self.skip_or_fail(message, run)?;
             return Ok(Step { batch, output, values: Vec::new() });
         }
         if self.pending == 0 {
@@ -374,12 +374,12 @@ impl Train {
         Ok(())
     }
 
-    fn left_out(&mut self, message: String, run: &RunContext) -> Result<()> {
+    fn skip_or_fail(&mut self, message: String, run: &RunContext) -> Result<()> {
         if self.config.on_non_finite == OnNonFinite::Raise {
             bail!("{message}. Set `on_non_finite = \"skip\"` to skip such batches and continue");
         }
         self.skipped += 1;
-        tracing::warn!("{}: {message}; the batch is left out", self.id);
+        tracing::warn!("{}: {message}; the batch is skipped", self.id);
         run.emit(&self.id, "train/skipped", pipe_core::RecordValue::Text(message))
     }
 

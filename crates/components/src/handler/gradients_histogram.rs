@@ -8,10 +8,10 @@ use tch::Tensor;
 use super::histogram::Histograms;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
-/// Records the distribution of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
+/// Logs a histogram of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
 ///
-/// Call it on the trainer's `iteration_completed`: the gradients of an iteration stay until the next one. Parameters that got
-/// no gradient are left out.
+/// Call it on the trainer's `iteration_completed`: the gradients of an iteration stay until the next one. Parameters without
+/// a gradient are skipped.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GradientsHistogramConfig {

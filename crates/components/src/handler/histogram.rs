@@ -33,7 +33,7 @@ impl Stateful for Histograms {}
 
 impl Handler for Histograms {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
-        let parameters = self.model.try_borrow().context("the model is at work")?.parameters();
+        let parameters = self.model.try_borrow().context("the model is in use")?.parameters();
         let chosen =
             |name: &str| self.prefixes.is_empty() || self.prefixes.iter().any(|p| name.starts_with(p.as_str()));
         for (name, parameter) in parameters.into_iter().filter(|(name, _)| chosen(name)) {

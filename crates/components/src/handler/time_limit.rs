@@ -67,7 +67,7 @@ impl Handler for TimeLimit {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         self.started.get_or_insert_with(Instant::now);
         if self.elapsed() >= self.limit.get() {
-            tracing::info!("{}: the limit of {} is reached; {} stops", self.node, self.limit, ctx.engine);
+            tracing::info!("{}: the time limit of {} is reached; {} stops", self.node, self.limit, ctx.engine);
             // Inside another engine, such as an evaluation, the whole run ends, with a checkpoint.
             match ctx.run.depth.get() > 1 {
                 true => ctx.run.interrupt.store(true, Ordering::Relaxed),

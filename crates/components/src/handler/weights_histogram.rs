@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::histogram::Histograms;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
-/// Records the distribution of each trainable parameter of a model, as `weights/<parameter>`.
+/// Logs a histogram of each trainable parameter of a model, as `weights/<parameter>`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsHistogramConfig {

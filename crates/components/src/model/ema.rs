@@ -10,9 +10,9 @@ use pipe_core::{Model, ModelOutput};
 use pipe_data::Batch;
 use pipe_vision::nn::StateDict;
 
-/// The moving average of another model's weights, which often measures better than the weights themselves.
+/// Exponential moving average (EMA) of another model's weights, which often evaluates better than the weights themselves.
 ///
-/// It begins as a copy; `handler.ema` moves it. An evaluation of it runs the other model with the averaged weights in place of
+/// It starts as a copy; `handler.ema` updates it. Evaluating it runs the other model with the averaged weights in place of
 /// its own. Its weights are saved in checkpoints under the same names, so `pipe eval` and `pipe predict` use it like any
 /// model.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -64,10 +64,10 @@ fn copies(tensors: &StateDict) -> StateDict {
 impl Ema {
     /// The other model's tensors, sharing its memory, in the order of the averages.
     fn live(&self) -> Result<Vec<Tensor>> {
-        let state = self.model.try_borrow().context("the model that is averaged is at work")?.state()?;
+        let state = self.model.try_borrow().context("the averaged model is in use")?.state()?;
         let live = self.averages.keys().map(|name| {
             let tensor = state.tensors.get(name);
-            tensor.map(Tensor::detach).with_context(|| format!("the model that is averaged has no `{name}` any more"))
+            tensor.map(Tensor::detach).with_context(|| format!("the averaged model no longer has `{name}`"))
         });
         live.collect()
     }
@@ -117,7 +117,7 @@ impl Drop for Exchanged {
         let _no_gradients = tch::no_grad_guard();
         for (live, own) in self.live.iter().zip(&self.own) {
             if let Err(error) = live.shallow_clone().f_copy_(own) {
-                tracing::error!("the weights of a model could not be put back after its average was used: {error}");
+                tracing::error!("the weights of a model could not be restored after its average was used: {error}");
             }
         }
     }
@@ -134,9 +134,9 @@ impl Model for Ema {
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
-        ensure!(!self.training, "an average is not trained: train the model that it is made of");
+        ensure!(!self.training, "an average is not trained: train the model that it averages");
         let _exchanged = Exchanged::new(self.live()?, &self.averages)?;
-        // The weights are put back before anyone could ask for gradients.
+        // The weights are restored before anyone could request gradients.
         let _no_gradients = tch::no_grad_guard();
         self.model.borrow_mut().forward(batch)
     }

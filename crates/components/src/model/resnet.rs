@@ -13,22 +13,22 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathV
 use pipe_vision::nn::NormKind;
 use pipe_vision::{ResNet, ResNetKind};
 
-/// Residual networks for classification, torchvision's weights and names (`layer1.0.conv1.weight`).
+/// ResNet for classification, compatible with torchvision's weights and parameter names (`layer1.0.conv1.weight`).
 ///
-/// He et al., "Deep Residual Learning for Image Recognition", 2016. The images should be normalised as the weights were
-/// trained: `transform.normalize` with ImageNet's mean and standard deviation for torchvision's weights.
+/// He et al., "Deep Residual Learning for Image Recognition", 2016. Normalize the images as for the pretrained
+/// weights: `transform.normalize` with ImageNet's mean and standard deviation for torchvision's weights.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
-    /// Which network.
+    /// The architecture.
     #[serde(default)]
     pub arch: Arch,
     /// Number of classes.
     #[schemars(range(min = 1))]
     #[serde(default = "thousand")]
     pub num_classes: i64,
-    /// A `.pth` or `.safetensors` file. Names that fit are loaded, the others are reported; a last layer for another
-    /// number of classes keeps its first values.
+    /// A `.pth` or `.safetensors` file. Matching names are loaded, the others are reported; a last layer for another
+    /// number of classes keeps its initial values.
     #[serde(default)]
     pub weights: Option<PathValue>,
     /// The loss.
@@ -40,7 +40,7 @@ fn thousand() -> i64 {
     1000
 }
 
-/// Residual networks under torchvision's names.
+/// ResNets by torchvision's names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]

@@ -12,14 +12,14 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathV
 use pipe_vision::nn;
 use pipe_vision::nn::{BatchNorm2d, Conv2d, Conv2dOptions, Linear, ParameterStore, Scope};
 
-/// A network spelled out layer by layer; names and first values as `torch.nn.Sequential` (`0.weight`, `3.bias`).
+/// A network defined layer by layer, with the names and initialization of `torch.nn.Sequential` (`0.weight`, `3.bias`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SequentialConfig {
-    /// The layers, first to last; the last one gives a number a class.
+    /// The layers, first to last; the last one returns one logit per class.
     #[schemars(length(min = 1))]
     pub layers: Vec<LayerConfig>,
-    /// A `.pth` or `.safetensors` file. Names that fit are loaded, the others are reported.
+    /// A `.pth` or `.safetensors` file. Matching names are loaded, the others are reported.
     #[serde(default)]
     pub weights: Option<PathValue>,
     /// The loss.
@@ -27,45 +27,45 @@ pub struct SequentialConfig {
     pub loss: ClassificationLoss,
 }
 
-/// A layer, under the options of `torch.nn`'s class.
+/// A layer, with the options of the `torch.nn` class.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LayerConfig {
     /// A convolution with a square kernel.
     Conv2d {
-        /// Channels in.
+        /// Input channels.
         #[schemars(range(min = 1))]
         in_channels: i64,
-        /// Channels out.
+        /// Output channels.
         #[schemars(range(min = 1))]
         out_channels: i64,
-        /// Side of the kernel in pixels.
+        /// Kernel size in pixels.
         #[schemars(range(min = 1))]
         kernel_size: i64,
-        /// Step in pixels.
+        /// Stride in pixels.
         #[schemars(range(min = 1))]
         #[serde(default = "one")]
         stride: i64,
-        /// Zeros on every side, in pixels.
+        /// Zero padding on every side, in pixels.
         #[schemars(range(min = 0))]
         #[serde(default)]
         padding: i64,
-        /// Whether a bias is added.
+        /// Whether to add a bias.
         #[serde(default = "yes")]
         bias: bool,
     },
-    /// Batch normalisation over channels.
+    /// Batch normalization over channels.
     BatchNorm2d {
         /// Channels.
         #[schemars(range(min = 1))]
         num_features: i64,
     },
-    /// A matrix and a bias.
+    /// A fully connected layer.
     Linear {
         /// Numbers in.
         #[schemars(range(min = 1))]
         in_features: i64,
-        /// Numbers out.
+        /// Output features.
         #[schemars(range(min = 1))]
         out_features: i64,
     },
@@ -73,27 +73,27 @@ pub enum LayerConfig {
     Relu {},
     /// Gaussian error linear unit.
     Gelu {},
-    /// The largest of each window.
+    /// Max pooling.
     MaxPool2d {
         /// Side of the window in pixels.
         #[schemars(range(min = 1))]
         kernel_size: i64,
-        /// Step in pixels; the window's side when left out.
+        /// Stride in pixels; default the window size.
         #[schemars(range(min = 1))]
         #[serde(default)]
         stride: Option<i64>,
     },
-    /// The mean of each window.
+    /// Average pooling.
     AvgPool2d {
         /// Side of the window in pixels.
         #[schemars(range(min = 1))]
         kernel_size: i64,
     },
-    /// The mean over the whole picture, leaving `[N, C]`.
+    /// Global average pooling, returns `[N, C]`.
     GlobalAveragePool {},
-    /// Numbers left out at random in training.
+    /// Dropout in training.
     Dropout {
-        /// The share left out.
+        /// Dropout probability.
         #[schemars(range(min = 0, max = 1))]
         #[serde(default = "half")]
         p: f64,

@@ -16,51 +16,51 @@ use pipe_data::batch::to_float;
 use pipe_data::{Batch, BatchField, fields};
 use pipe_vision::nn::{LoadOptions, ParameterStore};
 
-/// A network from a TorchScript file, made in Python by `torch.jit.script(module).save(…)` or `torch.jit.trace`.
+/// A network from a TorchScript file, exported in Python with `torch.jit.script(module).save(…)` or `torch.jit.trace`.
 ///
 /// Its parameters and buffers are trained, saved and restored under the module's own names. A scripted module switches
 /// between training and evaluation; a traced one keeps the mode in which it was traced, and a frozen one
-/// (`torch.jit.freeze`) has no parameters and can only be evaluated. The file holds code, which runs: use files that you
+/// (`torch.jit.freeze`) has no parameters and can only be evaluated. The file contains code that is executed: only use files that you
 /// trust.
 ///
 /// Tasks. `classification`: the module takes images `[N, C, H, W]` and returns logits `[N, classes]`; the loss is
 /// `cross_entropy`. `segmentation`: it returns logits `[N, classes, H, W]`; the loss is `cross_entropy` over the pixels whose
 /// label is not 255. `own`: the module takes the fields `inputs` and returns a dictionary of tensors; scalars whose key
-/// begins with `loss` are its losses, and the keys named in `outputs` what metrics see.
+/// starts with `loss` are its losses, and the keys in `outputs` are available to metrics.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TorchScriptConfig {
     /// The TorchScript file.
     pub file: PathValue,
-    /// What the module computes, and so its loss.
+    /// The task of the module, which determines its loss.
     #[serde(default)]
     pub task: Task,
-    /// Where the module returns several tensors, the one with the logits: a dictionary's key (`out`), or the number in a
-    /// tuple (`0`).
+    /// If the module returns several tensors, the one with the logits: a dictionary key (`out`) or a tuple index
+    /// (`0`).
     #[serde(default)]
     pub logits: Option<String>,
     /// The loss of `classification` and `segmentation`.
     #[serde(default)]
     pub loss: ClassificationLoss,
-    /// The fields of a batch that the module of task `own` takes, in this order; each must be one tensor.
+    /// The batch fields that a module of task `own` takes, in order; each must be a single tensor.
     #[serde(default)]
     pub inputs: Vec<String>,
-    /// The outputs of the module of task `own` that metrics see.
+    /// The outputs of a module of task `own` that are available to metrics.
     #[serde(default)]
     pub outputs: Vec<String>,
-    /// A `.pth` or `.safetensors` file laid over the file's own weights; all names must fit.
+    /// A `.pth` or `.safetensors` file that replaces the file's own weights; all names must match.
     #[serde(default)]
     pub weights: Option<PathValue>,
 }
 
-/// What a TorchScript module computes.
+/// The task of a TorchScript module.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
-    /// One class an image.
+    /// One class per image.
     #[default]
     Classification,
-    /// One class a pixel.
+    /// One class per pixel.
     Segmentation,
     /// The module's own losses.
     Own,
@@ -92,15 +92,19 @@ task = "classification"
     fn check(&self, problems: &mut Problems) {
         if self.task == Task::Own {
             if self.inputs.is_empty() {
-                problems.at("task", "the module would be called without anything", "name fields: inputs = [\"image\"]");
+                problems.at(
+                    "task",
+                    "the module would be called without arguments",
+                    "name fields: inputs = [\"image\"]",
+                );
             }
             if self.logits.is_some() {
-                problems.at("logits", "`logits` belongs to the other tasks", "name it in `outputs`");
+                problems.at("logits", "`logits` is for the other tasks", "name it in `outputs`");
             }
         } else {
             for (key, list) in [("inputs", &self.inputs), ("outputs", &self.outputs)] {
                 if !list.is_empty() {
-                    problems.at(key, format!("`{key}` belongs to `task = \"own\"`"), "remove it, or set the task");
+                    problems.at(key, format!("`{key}` is for `task = \"own\"`"), "remove it, or set the task");
                 }
             }
         }
@@ -118,14 +122,16 @@ impl Component for TorchScriptConfig {
             store.load_state_dict(&weights.tensors, &LoadOptions::default())?;
         }
         let (trainable, all) = store.parameter_count();
-        tracing::info!("{}: {all} parameters of {}, {trainable} of them trainable", ctx.node, self.file.as_str());
+        let (trainable, all) =
+            (pipe_vocab::units::grouped(trainable as usize), pipe_vocab::units::grouped(all as usize));
+        tracing::info!("{}: {trainable} of {all} parameters of {} are trainable", ctx.node, self.file.as_str());
         Ok(Instance::model(TorchScript { module, store, config: self, classes: None, training: true }))
     }
 }
 
 pipe_core::register!(TorchScriptConfig);
 
-/// The module's tensors by name. A tensor that has several names (tied weights) is trained under the first.
+/// The module's tensors by name. A tensor with several names (tied weights) is trained under the first.
 fn store_of(module: &ScriptModule, device: tch::Device) -> Result<ParameterStore> {
     let store = ParameterStore::new();
     let root = store.root();
@@ -229,7 +235,7 @@ impl TorchScript {
         let chosen = match &self.config.logits {
             Some(wanted) => outputs.iter().position(|(name, _)| name == wanted),
             None if outputs.len() == 1 => Some(0),
-            None => bail!("the module returns {}; say which holds the logits: `logits = \"…\"`", names.join(", ")),
+            None => bail!("the module returns {}; set the one with the logits: `logits = \"…\"`", names.join(", ")),
         };
         let chosen = chosen.with_context(|| {
             format!("the module returns no `{}` but {}", self.config.logits.as_deref().unwrap_or(""), names.join(", "))
@@ -448,7 +454,7 @@ mod tests {
         let other = build(json!({ "type": "torchscript", "file": file("expected.json") }));
         assert!(other.contains("cannot be read as a TorchScript file"), "{other}");
         let inputs = build(json!({ "type": "torchscript", "file": file("own.pt"), "task": "own" }));
-        assert!(inputs.contains("without anything"), "{inputs}");
+        assert!(inputs.contains("without arguments"), "{inputs}");
         let net = model(&test, json!({ "file": file("net.pt") }));
         let mut batch = batch();
         batch.set(fields::IMAGE, BatchField::Stacked(wave(&[5, 2, 9, 9])));

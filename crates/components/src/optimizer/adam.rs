@@ -16,7 +16,7 @@ adam_config! {
     /// `θ ← θ − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps)` (Kingma & Ba 2015; names, defaults and results of torch's
     /// `Adam`).
     AdamConfig, decoupled: false,
-    /// L2 penalty, added to the gradient. See `adamw` for decay apart from it.
+    /// Weight decay (L2 penalty, added to the gradient). See `adamw` for decoupled weight decay.
     #[serde(default)]
     weight_decay
 }

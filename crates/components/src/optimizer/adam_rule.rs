@@ -80,10 +80,10 @@ pub(super) fn default_eps() -> f64 {
     1e-8
 }
 
-/// Says when a decay rate is not one.
+/// Checks that decay rates are valid.
 pub(super) fn check_betas(betas: [f64; 2], problems: &mut Problems) {
     if let Some(beta) = betas.into_iter().find(|beta| !(0.0..1.0).contains(beta)) {
-        problems.at("betas", format!("{beta} is no decay rate"), "use two numbers from 0 up to, not including, 1");
+        problems.at("betas", format!("{beta} is not a valid decay rate"), "use two numbers in [0, 1)");
     }
 }
 

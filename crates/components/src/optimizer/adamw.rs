@@ -15,7 +15,7 @@ adam_config! {
     /// Each step first shrinks the weights, `θ ← θ − lr · λ θ`, then does what `adam` does without weight decay
     /// (Loshchilov & Hutter 2019; names, defaults and results of torch's `AdamW`).
     AdamWConfig, decoupled: true,
-    /// Decay of the weights themselves.
+    /// Decoupled weight decay.
     #[serde(default = "default_weight_decay")]
     weight_decay
 }

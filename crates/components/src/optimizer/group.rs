@@ -67,7 +67,7 @@ pub fn make_groups(parameters: Vec<(String, Tensor)>, settings: &Settings<'_>) -
         bail!("the model has no trainable parameters: is everything frozen?");
     }
     let undecayed = undecayed(&parameters, settings.no_weight_decay)?;
-    // Key: 0 for the rest, i + 1 for table i; then whether weight decay is left out.
+    // Key: 0 for the rest, i + 1 for table i; then whether weight decay is skipped.
     let mut sorted: BTreeMap<(usize, bool), ParamGroup> = BTreeMap::new();
     let names: Vec<String> = parameters.iter().map(|(name, _)| name.clone()).collect();
     for (name, param) in parameters {
@@ -136,7 +136,7 @@ fn norm_parameters(parameters: &[(String, Tensor)]) -> Vec<&String> {
     parameters.iter().map(|(name, _)| name).filter(|name| of_norm(name)).collect()
 }
 
-/// Whether `name` fits `pattern`: `*` stands for any text, `?` for one character.
+/// Whether `name` matches `pattern`: `*` stands for any text, `?` for one character.
 fn matches(pattern: &str, name: &str) -> bool {
     WildMatch::new(pattern).matches(name)
 }

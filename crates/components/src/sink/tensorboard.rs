@@ -20,7 +20,7 @@ use pipe_core::Sink;
 ///
 /// Where a measure is recorded both as `train/x` and as `val/x`, the page CUSTOM SCALARS shows the two on one chart.
 ///
-/// A run that goes on writes a further file into the same folder, which tells TensorBoard to forget what came after the
+/// A resumed run writes another file into the same folder, which makes TensorBoard discard the events after the
 /// checkpoint.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

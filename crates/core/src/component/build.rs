@@ -44,7 +44,7 @@ pub struct Built {
 pub struct BuildContext<'a> {
     /// The node's own name.
     pub node: &'a NodeId,
-    /// Where models and batches lie.
+    /// The device of models and batches.
     pub device: Device,
     /// The type in which models compute.
     pub precision: Precision,
@@ -236,7 +236,7 @@ pub fn config_of<C: Config>(checked: &dyn Checked) -> Option<&C> {
 /// # Errors
 /// Those of the component.
 fn build_checked(checked: &dyn Checked, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-    let carried = checked.as_any().downcast_ref::<Carried>().context("a configuration of another program")?;
+    let carried = checked.as_any().downcast_ref::<Carried>().context("the configuration belongs to another program")?;
     carried.0.build(ctx)
 }
 

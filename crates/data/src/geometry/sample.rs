@@ -14,7 +14,7 @@ use crate::sample::{Field, Sample};
 /// Resizes a sample to `height` by `width`.
 ///
 /// # Errors
-/// When it has no picture, or one of zero size.
+/// When it has no image, or one of zero size.
 pub fn resize(sample: &mut Sample, height: usize, width: usize, interpolation: Interpolation) -> Result<()> {
     let (old_height, old_width) = size(sample)?;
     if (old_height, old_width) == (height, width) {
@@ -81,7 +81,7 @@ pub fn flip_vertical(sample: &mut Sample) -> Result<()> {
     Ok(())
 }
 
-/// Keeps a window of the sample. What lies outside the picture becomes `fill` (one value for all channels, or one each;
+/// Keeps a window of the sample. What lies outside the image becomes `fill` (one value for all channels, or one each;
 /// 0..255 for bytes, 0..1 for floats).
 ///
 /// # Errors
@@ -128,7 +128,7 @@ pub fn warp(sample: &mut Sample, affine: &Affine, interpolation: Interpolation, 
     Ok(())
 }
 
-/// Height and width of the sample's picture.
+/// Height and width of the sample's image.
 ///
 /// # Errors
 /// When it has none.
@@ -154,7 +154,7 @@ fn move_points(field: &mut Field, to: impl Fn(f32, f32) -> (f32, f32)) {
     }
 }
 
-/// Cuts boxes at the picture's borders; keypoints beyond them are no longer there.
+/// Clips boxes to the image borders; keypoints beyond them are no longer there.
 fn clip(sample: &mut Sample, height: usize, width: usize) {
     let (h, w) = (height as f32, width as f32);
     for (_, field) in sample.iter_mut() {
@@ -195,7 +195,7 @@ fn extents(sample: &Sample) -> Extents {
     }
 }
 
-/// Scales areas by what became of each instance, and drops those of which nothing is left.
+/// Scales areas by what happened to each instance, and drops those of which nothing is left.
 fn drop_vanished(sample: &mut Sample, before: &Extents) {
     let after = extents(sample);
     let pairs = |before: &Option<Vec<f32>>, after: &Option<Vec<f32>>| match (before, after) {

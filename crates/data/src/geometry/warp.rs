@@ -125,7 +125,7 @@ fn nearest_pixels<T: Copy>(values: &[T], image: &Image, affine: &Affine, fill: &
     out
 }
 
-/// Bilinear values; the fill shines through where the four neighbours lie outside.
+/// Bilinear values; the fill shines through where the four neighbors lie outside.
 fn blended<'a>(
     image: &'a Image,
     affine: &'a Affine,

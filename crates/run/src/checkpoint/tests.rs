@@ -93,7 +93,7 @@ fn everything_comes_back_bit_for_bit() {
 
     let (other, net) = run_with(&[]);
     other.run.clock.set(Clock::default());
-    assert_eq!(load(&other.graph, &path, &[]).unwrap().said, Vec::<String>::new());
+    assert_eq!(load(&other.graph, &path, &[]).unwrap().warnings, Vec::<String>::new());
     assert_eq!(other.run.clock.get(), Clock { step: 7, epoch: 2 });
     let state = &net.borrow().0;
     for (name, tensor) in &tensors {
@@ -183,7 +183,7 @@ fn nodes_in_one_place_only_are_said() {
     let (other, _) = one();
     other.graph.nodes.borrow_mut().clear();
     other.add("model.other", Instance::model(Net(State::default())));
-    let said = load(&other.graph, &path, &[]).unwrap().said.join("\n");
+    let said = load(&other.graph, &path, &[]).unwrap().warnings.join("\n");
     assert!(said.contains("model.other is not in the checkpoint"), "{said}");
     assert!(said.contains("handler.o is in the checkpoint but not in the pipeline"), "{said}");
 }

@@ -11,10 +11,10 @@ use pipe_vision::nn::NormKind;
 use pipe_vision::options::BoxHeadOptions;
 use pipe_vision::{BackboneOptions, ResNetKind};
 
-/// Groups of a group norm, as is customary.
+/// Groups of group norm, the usual number.
 const NORM_GROUPS: i64 = 32;
 
-/// A residual network by torchvision's name.
+/// A ResNet by torchvision's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backbone(pub ResNetKind);
 
@@ -45,22 +45,22 @@ impl JsonSchema for Backbone {
     }
 }
 
-/// Which of torchvision's two designs.
+/// Which of torchvision's two variants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Version {
     /// As in the papers.
     #[default]
     V1,
-    /// Batch norms throughout, two convolutions in the RPN, four convolutions in the box head (Li et al. 2021).
+    /// Batch norm throughout, two convolutions in the RPN, four convolutions in the box head (Li et al. 2021).
     V2,
 }
 
-/// The normalisation of a backbone.
+/// Normalization of a backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Norm {
-    /// Batch norm with fixed statistics, for small batches on trained weights.
+    /// Batch norm with frozen statistics, for small batches with pretrained weights.
     Frozen,
     /// Batch norm.
     Batch,
@@ -87,7 +87,7 @@ impl Lengths {
         }
     }
 }
-/// The backbone's options; `trained` when it starts from trained weights.
+/// The backbone's options; `trained` when it starts from pretrained weights.
 pub(in crate::model) fn backbone(
     kind: Backbone,
     trained: bool,
@@ -99,7 +99,7 @@ pub(in crate::model) fn backbone(
     BackboneOptions { returned_layers: returned.to_vec(), trainable_layers, ..preset }
 }
 
-/// The normalisation asked for, else that of the design.
+/// The requested normalization, otherwise that of the variant.
 pub(in crate::model) fn norm(asked: Option<Norm>, eps: f64, preset: NormKind) -> NormKind {
     match (asked, preset) {
         (Some(Norm::Frozen), _) | (None, NormKind::Frozen { .. }) => NormKind::Frozen { eps },
@@ -109,7 +109,7 @@ pub(in crate::model) fn norm(asked: Option<Norm>, eps: f64, preset: NormKind) ->
     }
 }
 
-/// The box head of the design, of another width.
+/// The box head of the variant, with another width.
 pub(in crate::model) fn box_head(preset: BoxHeadOptions, size: i64) -> BoxHeadOptions {
     match preset {
         BoxHeadOptions::TwoMlp { .. } => BoxHeadOptions::TwoMlp { representation_size: size },
@@ -119,25 +119,25 @@ pub(in crate::model) fn box_head(preset: BoxHeadOptions, size: i64) -> BoxHeadOp
     }
 }
 
-/// Levels of the pyramid have anchors, one for one.
+/// FPN levels and anchor sizes match one to one.
 pub(in crate::model) fn check_levels(returned: &[usize], anchors: &[Vec<f64>], problems: &mut Problems) {
     if !returned.is_sorted_by(|a, b| a < b) {
-        problems.at("returned_layers", "the layers must ascend", "such as `returned_layers = [2, 3, 4]`");
+        problems.at(
+            "returned_layers",
+            "the layers must be in ascending order",
+            "such as `returned_layers = [2, 3, 4]`",
+        );
     }
     let levels = returned.len() + 1;
     if anchors.len() != levels {
-        let message = format!("there are anchors for {} levels, but the pyramid has {levels}", anchors.len());
-        let help = "give one list for each of `returned_layers`, and one for the last level halved";
+        let message = format!("there are anchors for {} levels, but the FPN has {levels}", anchors.len());
+        let help = "give one list for each of `returned_layers`, and one for the extra pooled level";
         problems.at("anchor_sizes", message, help);
     }
     if anchors.iter().any(|sizes| sizes.len() != anchors[0].len()) {
-        problems.at(
-            "anchor_sizes",
-            "every level needs as many sides as the others",
-            "such as `[[16, 24], [32, 48], …]`",
-        );
+        problems.at("anchor_sizes", "every level needs the same number of sizes", "such as `[[16, 24], [32, 48], …]`");
     }
     if anchors.iter().any(|sizes| sizes.is_empty() || sizes.iter().any(|size| *size <= 0.0)) {
-        problems.at("anchor_sizes", "every level needs at least one side above 0", "such as `[[32], [64], …]`");
+        problems.at("anchor_sizes", "every level needs at least one size above 0", "such as `[[32], [64], …]`");
     }
 }

@@ -8,7 +8,6 @@
 //! | `writer.rs` | [`EventWriter`]: the file, its name, flushing, resuming |
 //! | `summary.rs` | the summary of each kind as a protobuf message |
 //! | `histogram.rs` | bucket counts, equal to `torch.utils.tensorboard`'s |
-//! | `pr_curve.rs` | [`PrCurve`]: confusion counts over thresholds |
 //! | `hparams.rs` | [`HParam`] and the messages of the HPARAMS page |
 //! | `record.rs` | the record framing with its masked CRC-32C |
 //! | `proto.rs` | the part of the protobuf wire format that is needed |
@@ -18,7 +17,6 @@
 
 mod histogram;
 mod hparams;
-mod pr_curve;
 mod proto;
 mod record;
 mod summary;
@@ -26,5 +24,4 @@ mod writer;
 
 pub use histogram::Histogram;
 pub use hparams::{HParam, SessionStatus};
-pub use pr_curve::PrCurve;
 pub use writer::EventWriter;

@@ -13,8 +13,6 @@ pub enum Problem {
     MissingFile,
     /// The image's file has another size than the annotations say.
     SizeMismatch,
-    /// The image has no annotations and was left out (`empty = "drop"`).
-    EmptyImage,
     /// The annotation's image is not in the file.
     DanglingImage,
     /// The annotation's category is not in the file.
@@ -45,7 +43,7 @@ impl Problem {
     /// What the ids belong to: `image` or `annotation`.
     pub fn subject(self) -> &'static str {
         match self {
-            Self::MissingFile | Self::SizeMismatch | Self::EmptyImage => "image",
+            Self::MissingFile | Self::SizeMismatch => "image",
             _ => "annotation",
         }
     }
@@ -56,7 +54,6 @@ impl Problem {
         match self {
             Self::MissingFile => ("file not found", "left out"),
             Self::SizeMismatch => ("file of another size than annotated", "left out"),
-            Self::EmptyImage => ("no annotations", "left out (empty = \"drop\")"),
             Self::DanglingImage => ("image_id that no image has", "left out"),
             Self::DanglingCategory => ("category_id that no category has", "left out"),
             Self::DuplicateAnnotation => ("id given twice", "the first one kept"),

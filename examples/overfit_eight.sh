@@ -1,9 +1,9 @@
 #!/bin/sh
-# Learns eight pictures of COCO by heart and fails unless box AP50 ends above 0.9. Takes minutes; not part of the tests.
+# Overfits eight COCO images and fails unless the final box AP50 is above 0.9. Takes minutes; not part of the tests.
 #
 #   COCO_ROOT=DIR examples/overfit_eight.sh [FOLDER OF THE RUN]
 #
-# PIPE names the program when it is not target/release/pipe.
+# PIPE sets the program if it is not target/release/pipe.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 pipe=${PIPE:-$here/../target/release/pipe}

@@ -43,7 +43,7 @@ def main():
     arguments = parser.parse_args()
 
     run, waiting, failures, last, posted = None, [], 0, 0.0, 0
-    # One JSON object a line, until pipe closes the input.
+    # One JSON object per line, until pipe closes the input.
     for line in sys.stdin:
         message = json.loads(line)
         finished = message["type"] == "finish"

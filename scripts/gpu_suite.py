@@ -203,7 +203,7 @@ class Suite:
         result = {}
         for precision in ["bf16"] + (["fp16"] if self.device.type == "cuda" else []):
             run, _ = self.train(precision=precision, log=1)
-            losses = [record["value"] for record in self.records(run, "loss/total_loss")]
+            losses = [record["value"] for record in self.records(run, "train/loss")]
             finite = all(isinstance(loss, float) and loss == loss and abs(loss) < 1e9 for loss in losses)
             third = max(1, len(losses) // 3)
             first, last = (sum(part) / third for part in (losses[:third], losses[-third:]))
@@ -269,7 +269,7 @@ class Suite:
         result = {}
         for precision in ["fp32", "bf16"]:
             run, _ = self.train(precision=precision)
-            marks = [r for r in self.records(run, "loss/total_loss") if r["step"] >= self.skip]
+            marks = [r for r in self.records(run, "train/loss") if r["step"] >= self.skip]
             ours = (marks[-1]["step"] - marks[0]["step"]) * self.batch / (marks[-1]["time"] - marks[0]["time"])
             theirs = self.torchvision_training(precision)
             result[precision] = {"pipe": ours, "torchvision": theirs, "ratio": ours / theirs}

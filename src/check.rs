@@ -12,13 +12,13 @@ use crate::source::{PipelineArgs, tell};
 pub struct CheckArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Also build everything and run one batch of every engine, one evaluation and one checkpoint.
+    /// Dry run: also build everything and run one batch of every engine, one evaluation and one checkpoint.
     #[arg(long)]
     rehearse: bool,
-    /// Where the rehearsal runs, before the pipeline's own device.
+    /// Device of the dry run, instead of the pipeline's.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// How findings are printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -26,7 +26,7 @@ pub struct CheckArgs {
 /// Finds every mistake in a pipeline.
 ///
 /// # Errors
-/// What stops a rehearsal.
+/// What stops a dry run.
 pub fn check(args: &CheckArgs) -> Result<Status> {
     let loaded = args.pipeline.load();
     tracing::debug!("read and checked in {:.2} ms", loaded.elapsed.as_secs_f64() * 1e3);
@@ -45,4 +45,10 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
         ))?;
     }
     Ok(Status::Done)
+}
+
+/// A count with its noun: `1 event edge`, `14 nodes`.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }

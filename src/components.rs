@@ -14,12 +14,12 @@ use pipe_run::plugins;
 /// Arguments of `pipe components`.
 #[derive(Debug, Args)]
 pub struct ComponentsArgs {
-    /// A kind (`dataset`) or a component (`dataset.coco`); everything when left out.
+    /// A kind (`dataset`) or a component (`dataset.coco`); default everything.
     name: Option<String>,
-    /// A plugin's library whose components are included. May be given several times.
+    /// Include the components of a plugin library. Can be repeated.
     #[arg(long = "plugin", value_name = "LIB")]
     plugins: Vec<PathBuf>,
-    /// How they are printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: ComponentsFormat,
 }

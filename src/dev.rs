@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::output::{Format, Status, error_text};
-use crate::run::{interrupt_flag_saying, seconds};
+use crate::run::seconds;
+use crate::signals;
 use crate::source::{PipelineArgs, runs_folder, shown, tell};
 use pipe_core::Reload;
 use pipe_draw::{RgbImage, Tile, Verdict, grid};
@@ -24,29 +25,29 @@ use pipe_run::reload::{Inbox, Outcome, watch};
 pub struct DevArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Iterations of each engine that runs by itself; engines that events run make one.
+    /// Iterations of each top-level engine; engines run by events make one.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     iterations: u64,
-    /// Where the picture of a batch goes; `runs/dev/<name>.png` when left out.
+    /// Path of the image of a batch; default `runs/dev/<name>.png`.
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
-    /// Where models run, before the pipeline's own: auto, cpu, cuda, cuda:N.
+    /// Device, instead of the pipeline's: auto, cpu, cuda, cuda:N.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Look at the files so often instead of waiting to be told of changes: for network folders.
+    /// Poll the files at this interval instead of using file system notifications: for network file systems.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]
     watch_poll: Option<Duration>,
-    /// One verdict, then end; exit status 2 when it is bad.
+    /// Check once, then exit; exit status 2 if something is wrong.
     #[arg(long)]
     once: bool,
 }
 
-/// Gives a verdict on the pipeline now and on each save, until Ctrl-C.
+/// Tries the pipeline now and on each save, until Ctrl-C.
 ///
 /// # Errors
 /// When files cannot be watched.
 pub fn dev(args: &DevArgs) -> Result<Status> {
-    let interrupt = interrupt_flag_saying("press Ctrl-C again to stop at once", false)?;
+    let interrupt = signals::listen("press Ctrl-C again to stop at once", false)?.flag;
     let source = args.pipeline.source();
     let mut loaded = source.load();
     let inbox = Arc::new(Inbox::default());
@@ -61,14 +62,14 @@ pub fn dev(args: &DevArgs) -> Result<Status> {
         if args.once {
             return Ok(if good { Status::Done } else { Status::Wrong });
         }
-        eprintln!("waiting for the next save of {} (Ctrl-C ends)", shown(&args.pipeline.file));
+        eprintln!("waiting for the next save of {} (Ctrl-C quits)", shown(&args.pipeline.file));
         let Some(snapshot) = next(&inbox, &interrupt) else { return Ok(Status::Done) };
         since = saved(&snapshot);
         loaded = source.load_snapshot(&snapshot);
     }
 }
 
-/// The newest edit, once there is one; `None` on Ctrl-C.
+/// The latest edit, once there is one; `None` on Ctrl-C.
 fn next(inbox: &Inbox, interrupt: &AtomicBool) -> Option<Snapshot> {
     while !interrupt.load(Ordering::Relaxed) {
         if let Some(edit) = inbox.take().pop() {
@@ -79,7 +80,7 @@ fn next(inbox: &Inbox, interrupt: &AtomicBool) -> Option<Snapshot> {
     None
 }
 
-/// When the newest file of a snapshot was saved.
+/// When the latest file of a snapshot was saved.
 fn saved(snapshot: &Snapshot) -> Instant {
     let modified = snapshot.files.keys().filter_map(|path| std::fs::metadata(path).ok()?.modified().ok()).max();
     let age = modified.and_then(|time| SystemTime::now().duration_since(time).ok());
@@ -96,20 +97,20 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Says what is to be said of a pipeline; whether it is good.
+    /// Reports on a pipeline; returns whether it is OK.
     fn verdict(&mut self, loaded: Loaded, since: Instant) -> Result<bool> {
         let name = shown(&self.args.pipeline.file);
         tell(&loaded, Format::Text)?;
         if loaded.plan.is_none() {
-            eprintln!("{name}: not a pipeline ({})", spent("", since.elapsed()));
+            eprintln!("{name}: invalid ({})", spent("", since.elapsed()));
             return Ok(false);
         }
         let iterations = self.args.iterations;
         let tried = match self.take(loaded) {
             Ok(Some(rehearsal)) => rehearsal.run(iterations),
-            // Refused: the reason has been told.
+            // Refused: the reason has been reported.
             Ok(None) => {
-                eprintln!("{name}: does not work ({})", spent("", since.elapsed()));
+                eprintln!("{name}: failed ({})", spent("", since.elapsed()));
                 return Ok(false);
             }
             Err(error) => Err(error),
@@ -123,7 +124,7 @@ impl Session<'_> {
         }
     }
 
-    /// Takes the pipeline over into what is built; anew where that cannot be; nothing where it was refused.
+    /// Applies the pipeline to what is built; rebuilds where that is not possible; `None` where it was refused.
     fn take(&mut self, loaded: Loaded) -> Result<Option<&Rehearsal>> {
         let mut loaded = Some(loaded);
         if let Some(rehearsal) = &self.rehearsal
@@ -158,18 +159,18 @@ impl Session<'_> {
             eprintln!("{metric} = {value:.4}");
         }
         if let Some(why) = &tried.no_picture {
-            eprintln!("no picture: {why}");
+            eprintln!("no image: {why}");
         } else if let Some(path) = self.draw(&tried.pictures)? {
-            eprintln!("picture: {}", shown(&path));
+            eprintln!("image: {}", shown(&path));
         }
         let total = since.elapsed();
         let own = spent(" in iterations and evaluation", tried.at_work);
-        let rest = spent(" besides", total.saturating_sub(tried.at_work));
-        eprintln!("{name}: works; {} from save to verdict: {own}, {rest}", spent("", total));
+        let rest = spent(" for the rest", total.saturating_sub(tried.at_work));
+        eprintln!("{name}: OK; {} since the save: {own}, {rest}", spent("", total));
         Ok(())
     }
 
-    /// Writes the pictures of a batch into one file.
+    /// Writes the images of a batch into one file.
     fn draw(&self, pictures: &[Picture]) -> Result<Option<PathBuf>> {
         let images = pictures.iter().map(|p| RgbImage::from_data(p.height, p.width, p.rgb.clone()));
         let images = images.collect::<Result<Vec<_>>>()?;
@@ -185,7 +186,7 @@ impl Session<'_> {
         let default = || runs_folder().join("dev").join(format!("{}.png", self.args.pipeline.stem()));
         let path = self.args.picture.clone().unwrap_or_else(default);
         if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         pipe_vocab::atomic::write(&path, &picture.encode_png()?)?;
         Ok(Some(path))

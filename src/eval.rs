@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::output::{Format, Status, print};
 use crate::partial::{Partial, choose, load_weights, port_of, read_weights};
-use crate::run::interrupt_flag;
+use crate::signals;
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_components::engine::evaluate::EvaluateConfig;
 use pipe_core::record::number;
@@ -20,21 +20,21 @@ use pipe_core::{Config, Instance, Kind};
 pub struct EvalArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Weights: a `.safetensors` or `.pth` file, a checkpoint's folder or a run's.
+    /// Weights: a `.safetensors` or `.pth` file, or the folder of a checkpoint or a run.
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
-    /// Which evaluation, where the pipeline has several.
+    /// The evaluation engine, if the pipeline has several.
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
-    /// Where the model runs, before the pipeline's own device.
+    /// Device, instead of the pipeline's.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// How the values are printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// Runs an evaluation alone; values go to standard output.
+/// Runs only an evaluation; values go to standard output.
 ///
 /// # Errors
 /// What stops the evaluation.
@@ -45,14 +45,15 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_evaluation, "engine of type `evaluate`")?;
     let model = port_of(plan, id, Kind::Model).with_context(|| format!("{id} has no model"))?;
     let tensors = read_weights(&args.weights, model)?;
-    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt_flag(false)?)?;
+    let interrupt = signals::listen("stopping; press Ctrl-C again to stop at once", false)?;
+    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.flag.clone())?;
     let Instance::Engine(engine) = partial.build(plan, id)? else { bail!("{id} is not an engine") };
     load_weights(&partial.graph, model, tensors)?;
     if args.format == Format::Text {
         add_console(&partial.graph)?;
     }
     if partial.graph.drive(&engine)?.is_break() {
-        return Ok(Status::Interrupted);
+        return Ok(Status::Signalled(interrupt.status()));
     }
     partial.context().flush()?;
     let values = partial.context().values();

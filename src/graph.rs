@@ -11,7 +11,7 @@ use crate::source::{PipelineArgs, plan_or_tell};
 pub struct GraphArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// How the graph is printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: GraphFormat,
 }

@@ -1,6 +1,6 @@
 //! The `pipe` program: the command line, one file a command; what they share is in `output.rs`, `source.rs`, `partial.rs`.
 //!
-//! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 130 interrupted.
+//! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 128 + N ended by signal N, with a checkpoint written.
 
 mod check;
 mod components;
@@ -18,6 +18,7 @@ mod run;
 mod schema;
 mod score;
 mod show;
+mod signals;
 mod source;
 
 use std::io::IsTerminal;
@@ -40,15 +41,15 @@ struct Cli {
 enum Command {
     /// Run a pipeline.
     Run(run::RunArgs),
-    /// Try a pipeline on each save: a few iterations, their losses, a batch drawn.
+    /// Try a pipeline on each save: losses of a few iterations and an image of a batch.
     Dev(dev::DevArgs),
-    /// Run the evaluation of a pipeline alone.
+    /// Run only the evaluation of a pipeline.
     Eval(eval::EvalArgs),
-    /// Find objects in pictures, with a trained model of a pipeline.
+    /// Detect objects in images with a trained model.
     Predict(predict::PredictArgs),
-    /// Score a results file against annotations, as COCO does.
+    /// Evaluate a COCO results file against annotations.
     Score(score::ScoreArgs),
-    /// Find every mistake in a pipeline without running it.
+    /// Check a pipeline without running it.
     Check(check::CheckArgs),
     /// Show the graph: nodes, data edges, event edges, order.
     Graph(graph::GraphArgs),
@@ -58,17 +59,17 @@ enum Command {
     Components(components::ComponentsArgs),
     /// Print the JSON schema of pipeline files, for editors.
     Schema(schema::SchemaArgs),
-    /// Start a pipeline of your own.
+    /// Create a new pipeline from a template.
     New(new::NewArgs),
-    /// Write, list and check plugins: components of your own.
+    /// Create, list and check plugins with your own components.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
 }
 
 /// Starts the program again with OpenMP's threads sleeping, not spinning, while they wait.
 ///
-/// libgomp reads its settings when it is loaded, before `main`. Spinning threads take the cores from the loader's workers:
-/// the demo takes more than half as long again with them. Settings of the user's own are left alone.
+/// libgomp reads its settings when it is loaded, before `main`. Spinning threads take cores from the loader's workers:
+/// with them the demo takes more than 50 % longer. Settings of the user are respected.
 fn start_with_sleeping_threads() {
     use std::os::unix::process::CommandExt;
     let decided = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().any(|name| std::env::var_os(name).is_some());
@@ -76,12 +77,12 @@ fn start_with_sleeping_threads() {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
-    // Returns only where the program cannot be started again; it then goes on as it is.
+    // Returns only if the program cannot be restarted; it then continues as is.
     let _error =
         std::process::Command::new(program).args(std::env::args_os().skip(1)).env("OMP_WAIT_POLICY", "passive").exec();
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_)) {

@@ -11,20 +11,20 @@ use crate::output::{Status, print};
 /// Arguments of `pipe new`.
 #[derive(Debug, Args)]
 pub struct NewArgs {
-    /// The folder, made if need be.
+    /// The folder, created if it does not exist.
     dir: PathBuf,
-    /// What to start from.
+    /// The template.
     #[arg(long, value_enum, default_value_t)]
     template: Template,
 }
 
-/// Starting pipelines: those that the project ships and tests.
+/// Templates: pipelines that the project ships and tests.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum Template {
-    /// A small classifier on MNIST's files or built-in digits.
+    /// A small classifier on MNIST or built-in digits.
     #[default]
     Mnist,
-    /// A residual network on a folder of images.
+    /// A ResNet classifier on a folder of images.
     ImageFolder,
 }
 
@@ -37,16 +37,16 @@ impl Template {
     }
 }
 
-/// Writes a starting pipeline; files that are there already are not touched.
+/// Writes a new pipeline; existing files are not overwritten.
 ///
 /// # Errors
 /// When the folder cannot be written.
 pub fn new(args: &NewArgs) -> Result<Status> {
     let (name, text) = args.template.file();
-    fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
+    fs::create_dir_all(&args.dir).with_context(|| format!("cannot create {}", args.dir.display()))?;
     let path = args.dir.join(name);
     if path.exists() {
-        eprintln!("error: {} is there already; choose another folder", path.display());
+        eprintln!("error: {} already exists; choose another folder", path.display());
         return Ok(Status::Wrong);
     }
     // The schema line names a file of this repository; elsewhere it would point nowhere.

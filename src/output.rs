@@ -25,8 +25,8 @@ pub enum Status {
     Failed,
     /// 2.
     Wrong,
-    /// 130.
-    Interrupted,
+    /// 128 and the number of the signal that ended it.
+    Signalled(u8),
 }
 
 impl From<Status> for ExitCode {
@@ -35,7 +35,7 @@ impl From<Status> for ExitCode {
             Status::Done => 0,
             Status::Failed => 1,
             Status::Wrong => 2,
-            Status::Interrupted => 130,
+            Status::Signalled(status) => status,
         })
     }
 }

@@ -16,7 +16,7 @@ use pipe_vision::weights;
 use pipe_vocab::Catalog;
 use tempfile::TempDir;
 
-/// Some of a pipeline's nodes. What they write goes into a folder that is removed at the end.
+/// Some of a pipeline's nodes. Their output goes into a temporary folder.
 pub struct Partial {
     /// The nodes.
     pub graph: Rc<Graph>,
@@ -24,10 +24,10 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Opens the device that is asked for, else the pipeline's own.
+    /// Opens the requested device, otherwise the pipeline's.
     ///
     /// # Errors
-    /// When the device is not there, or no temporary folder can be made.
+    /// When the device is not available, or no temporary folder can be created.
     pub fn open(
         plan: &Plan,
         catalog: Rc<Catalog>,
@@ -38,19 +38,19 @@ impl Partial {
         let (device, why) = pipe_native::choose_device(device.unwrap_or(&plan.pipeline.device))?;
         tracing::info!("{why}");
         pipe_native::generator::seed_all(plan.pipeline.seed)?;
-        let folder = tempfile::Builder::new().prefix("pipe-").tempdir().context("no folder for what nodes write")?;
+        let folder = tempfile::Builder::new().prefix("pipe-").tempdir().context("cannot create a temporary folder")?;
         let run_folder = RunFolder::open(folder.path())?;
         let context = RunContext::new(device, plan.pipeline.precision, plan.pipeline.seed, run_folder, interrupt);
         Ok(Partial { graph: Graph::new(Rc::new(context), catalog), _folder: folder })
     }
 
-    /// What the nodes share.
+    /// The context shared by the nodes.
     pub fn context(&self) -> &RunContext {
         &self.graph.run
     }
 
-    /// Builds a node and all that it needs. Models are not filled from the files that the pipeline names, which need not be
-    /// there: the weights of the command line replace them.
+    /// Builds a node and everything it depends on. The weights files of the pipeline are not loaded and need not exist: the
+    /// weights of the command line replace them.
     ///
     /// # Errors
     /// The first node that cannot be built: which, and why.
@@ -60,7 +60,8 @@ impl Partial {
             if self.graph.node(id).is_ok() {
                 continue;
             }
-            let plan_node = plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order only"))?;
+            let plan_node =
+                plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order, but not among its nodes"))?;
             build_into(plan, plan_node, &self.graph, false)?;
         }
         self.graph.node(node)
@@ -80,7 +81,7 @@ fn needed<'p>(plan: &'p Plan, node: &'p NodeId) -> BTreeSet<&'p NodeId> {
     needed
 }
 
-/// The node that a command works on: the one named, else the only one that fits.
+/// The node that a command works on: the one named, otherwise the only matching one.
 ///
 /// # Errors
 /// When there is none, or several and none is named.
@@ -97,13 +98,13 @@ pub fn choose<'p>(
     match (named, fitting.as_slice()) {
         (_, []) => bail!("the pipeline has no {what}"),
         (None, [only]) => Ok(only),
-        (None, _) => bail!("the pipeline has several of {what}: {}; name one with --{kind}", names()),
+        (None, _) => bail!("the pipeline has more than one {what}: {}; choose one with --{kind}", names()),
         (Some(name), all) => {
             let same = |id: &&&NodeId| id.name == name || id.to_string() == name;
             all.iter()
                 .find(same)
                 .copied()
-                .with_context(|| format!("`{name}` is no {what} of the pipeline; there is {}", names()))
+                .with_context(|| format!("`{name}` is not a {what} of the pipeline; available: {}", names()))
         }
     }
 }
@@ -113,7 +114,7 @@ pub fn port_of<'p>(plan: &'p Plan, node: &NodeId, kind: Kind) -> Option<&'p Node
     plan.data_edges.iter().find(|edge| edge.to == *node && edge.from.kind == kind).map(|edge| &edge.from)
 }
 
-/// Reads weights for a model: a file, a checkpoint's folder, or a run's folder, of which the newest checkpoint is taken.
+/// Reads weights for a model: a file, a checkpoint's folder, or a run's folder, whose latest checkpoint is used.
 ///
 /// # Errors
 /// When there is none for this model, or it cannot be read.
@@ -121,21 +122,21 @@ pub fn read_weights(path: &Path, model: &NodeId) -> Result<StateDict> {
     let file = if path.is_dir() {
         let name = checkpoint::model_file(model);
         let folder = if path.join(&name).exists() { Some(path.to_owned()) } else { checkpoint::latest(path) };
-        let folder = folder.with_context(|| format!("{} holds neither {name} nor checkpoints", path.display()))?;
+        let folder = folder.with_context(|| format!("{} has neither {name} nor checkpoints", path.display()))?;
         folder.join(name)
     } else {
         path.to_owned()
     };
-    tracing::info!("{model}: weights of {}", file.display());
+    tracing::info!("{model}: loading weights from {}", file.display());
     Ok(weights::read(&file)?.tensors)
 }
 
-/// Fills a model with weights, all of which must fit.
+/// Loads weights into a model; all must match.
 ///
 /// # Errors
-/// What does not fit.
+/// What does not match.
 pub fn load_weights(graph: &Graph, model: &NodeId, tensors: StateDict) -> Result<()> {
     let Instance::Model(built) = graph.node(model)? else { bail!("{model} is not a model") };
     let state = State { tensors, ..State::default() };
-    built.borrow_mut().load_state(&state).with_context(|| format!("the weights do not fit {model}"))
+    built.borrow_mut().load_state(&state).with_context(|| format!("the weights do not match {model}"))
 }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
 use crate::output::{Format, Status, print};
 use crate::partial::{Partial, choose, load_weights, port_of, read_weights};
-use crate::run::interrupt_flag;
+use crate::signals;
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_coco::eval::Detection;
 use pipe_components::detections;
@@ -28,7 +28,7 @@ use pipe_vision::checkpoint::num_classes;
 use pipe_vision::nn::StateDict;
 use pipe_vision::weights;
 
-/// Score from which detections are drawn when `--threshold` does not say.
+/// Score threshold for drawing without `--threshold`.
 const DRAWN_FROM: f64 = 0.5;
 
 /// Arguments of `pipe predict`.
@@ -36,43 +36,43 @@ const DRAWN_FROM: f64 = 0.5;
 pub struct PredictArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Weights: a `.safetensors` or `.pth` file, a checkpoint's folder or a run's.
+    /// Weights: a `.safetensors` or `.pth` file, or the folder of a checkpoint or a run.
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
-    /// Pictures, or folders of them.
+    /// Images, or folders of them.
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     images: Vec<PathBuf>,
-    /// The results file, in COCO's format.
+    /// The results file, in COCO format.
     #[arg(long, value_name = "OUT.json")]
     out: PathBuf,
-    /// Draw what was found into this folder.
+    /// Write images with the detections drawn into this folder.
     #[arg(long, value_name = "DIR")]
     draw: Option<PathBuf>,
-    /// Also write what the model said, whole: for each picture a safetensors file in this folder with `boxes` (`[N, 4]` xyxy),
-    /// `labels`, `scores` and `masks` (`[N, 1, H, W]` probabilities), in pixels of the picture as the model was given it.
+    /// Also write the raw model outputs: one safetensors file per image in this folder with `boxes` (`[N, 4]` xyxy),
+    /// `labels`, `scores` and `masks` (`[N, 1, H, W]` probabilities), in pixels of the model's input image.
     #[arg(long, value_name = "DIR")]
     raw: Option<PathBuf>,
-    /// Leave out detections with a lower score. Without it the file holds all, and those from 0.5 on are drawn.
+    /// Score threshold. By default the file has all detections, and those with a score of at least 0.5 are drawn.
     #[arg(long, value_name = "SCORE")]
     threshold: Option<f64>,
-    /// Pictures the model sees at once.
+    /// Batch size.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     batch_size: u64,
-    /// Which model, where the pipeline has several.
+    /// The model, if the pipeline has several.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Where the model runs, before the pipeline's own device.
+    /// Device, instead of the pipeline's.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// How the summary is printed.
+    /// Output format of the summary.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// Finds objects in pictures and writes them down.
+/// Detects objects in images and writes a results file.
 ///
 /// # Errors
-/// A picture, the weights or the pipeline's model is not as it should be, or a file cannot be written.
+/// When an image, the weights or the pipeline's model is unsuitable, or a file cannot be written.
 pub fn predict(args: &PredictArgs) -> Result<Status> {
     let mut loaded = args.pipeline.load();
     if plan_or_tell(&loaded)?.is_none() {
@@ -80,17 +80,17 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
     let pictures = pictures(&args.images)?;
-    let interrupt = interrupt_flag(false)?;
-    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt)?;
+    let interrupt = signals::listen("stopping; press Ctrl-C again to stop at once", false)?;
+    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.flag.clone())?;
     let predictor = Predictor::build(plan, &partial, args)?;
     for folder in [&args.draw, &args.raw].into_iter().flatten() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let start = Instant::now();
     let mut results: Vec<Value> = Vec::new();
     for (done, pictures) in pictures.chunks(args.batch_size as usize).enumerate() {
         if partial.context().interrupted() {
-            return Ok(Status::Interrupted);
+            return Ok(Status::Signalled(interrupt.status()));
         }
         let read: Vec<Image> = pictures.iter().map(|p| read_image(&p.path, false)).collect::<Result<_>>()?;
         let found = predictor.run(pictures, &read, done as u64, args.raw.as_deref())?;
@@ -102,13 +102,13 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
             }
             results.extend(kept.iter().map(|found| entry(picture, found)));
         }
-        tracing::debug!("{} pictures done", (done + 1) * args.batch_size as usize);
+        tracing::debug!("{} images done", (done + 1) * args.batch_size as usize);
     }
     pipe_vocab::atomic::write(&args.out, &serde_json::to_vec(&results)?)?;
     let seconds = start.elapsed().as_secs_f64();
     print(&match args.format {
         Format::Text => format!(
-            "{} detections in {} pictures, {:.1} pictures a second: {}\n",
+            "{} detections in {} images, {:.1} images/s: {}\n",
             results.len(),
             pictures.len(),
             pictures.len() as f64 / seconds.max(1e-9),
@@ -123,7 +123,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     })
 }
 
-/// A picture to look at.
+/// An image to look at.
 struct Picture {
     /// The number in its name, as COCO names its files (`000000000139.jpg`), else its place in the list from 1 on.
     id: i64,
@@ -140,7 +140,7 @@ impl Picture {
     }
 }
 
-/// All pictures that the paths name, those of a folder by name.
+/// All images that the paths name, those of a folder by name.
 fn pictures(paths: &[PathBuf]) -> Result<Vec<Picture>> {
     let mut files = Vec::new();
     for path in paths {
@@ -148,7 +148,7 @@ fn pictures(paths: &[PathBuf]) -> Result<Vec<Picture>> {
             let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
             let mut inside: Vec<PathBuf> =
                 entries.flatten().map(|entry| entry.path()).filter(|path| is_image_file(path)).collect();
-            ensure!(!inside.is_empty(), "{} holds no pictures", path.display());
+            ensure!(!inside.is_empty(), "{} contains no images", path.display());
             inside.sort();
             files.extend(inside);
         } else {
@@ -167,7 +167,7 @@ fn pictures(paths: &[PathBuf]) -> Result<Vec<Picture>> {
 struct Predictor {
     context: std::rc::Rc<RunContext>,
     model: Shared<dyn Model>,
-    /// What evaluation does to pictures before the model sees them.
+    /// What evaluation does to images before the model sees them.
     transform: Option<Arc<dyn Transform>>,
     names: BTreeMap<i64, String>,
 }
@@ -175,12 +175,12 @@ struct Predictor {
 impl Predictor {
     fn build(plan: &mut Plan, partial: &Partial, args: &PredictArgs) -> Result<Predictor> {
         let detects = |node: &PlanNode| node.contract().adds.contains(fields::DETECTIONS);
-        let id = choose(plan, Kind::Model, args.model.as_deref(), detects, "model that detects objects")?.clone();
+        let id = choose(plan, Kind::Model, args.model.as_deref(), detects, "detection model")?.clone();
         let tensors = read_weights(&args.weights, &id)?;
         // Names are only drawn, and may need the reading of a large file.
         let names = if args.draw.is_some() { class_names(plan, partial, &id) } else { BTreeMap::new() };
         if let Some(classes) = num_classes(&tensors) {
-            take_classes(plan, &id, classes);
+            take_classes(plan, &id, classes)?;
         }
         let Instance::Model(model) = partial.build(plan, &id)? else { bail!("{id} is not a model") };
         load_weights(&partial.graph, &id, tensors)?;
@@ -195,7 +195,7 @@ impl Predictor {
         Ok(Predictor { context: partial.graph.run.clone(), model, transform, names })
     }
 
-    /// Detections of each picture, at its own size.
+    /// Detections of each image, at its own size.
     fn run(
         &self,
         pictures: &[Picture],
@@ -221,7 +221,7 @@ impl Predictor {
         let mut model = self.model.borrow_mut();
         let output = tch::no_grad(|| self.context.autocast(|| model.forward(&batch)))??;
         let Some(BatchField::Detections(found)) = output.outputs.get(fields::DETECTIONS) else {
-            bail!("the model gave no detections");
+            bail!("the model returned no detections");
         };
         if let Some(folder) = raw {
             pictures.iter().zip(found).try_for_each(|(picture, found)| write_raw(folder, picture, found))?;
@@ -236,28 +236,27 @@ impl Predictor {
     }
 }
 
-/// What the classes are called, where the data set that the model's number of classes comes from is there.
+/// What the classes are called, where the dataset that the model's number of classes comes from is there.
 fn class_names(plan: &Plan, partial: &Partial, model: &NodeId) -> BTreeMap<i64, String> {
     let Some(edge) = plan.property_edges.iter().find(|edge| edge.to == *model) else { return BTreeMap::new() };
     match partial.build(plan, &edge.from) {
         Ok(Instance::Dataset(dataset)) => dataset.class_names().into_iter().collect(),
         Ok(_) => BTreeMap::new(),
         Err(error) => {
-            tracing::warn!("classes are shown by number: {error:#}");
+            tracing::warn!("class names are not available, showing numbers: {error:#}");
             BTreeMap::new()
         }
     }
 }
 
 /// Lets the model have as many classes as its weights, so that it does not need the data set it was trained on.
-fn take_classes(plan: &mut Plan, model: &NodeId, classes: i64) {
-    let from_dataset = |edge: &pipe_plan::PropertyEdge| edge.to == *model && edge.property == "num_classes";
-    if plan.property_edges.iter().any(from_dataset)
-        && let Some(node) = plan.nodes.get_mut(model)
-    {
-        node.config["num_classes"] = classes.into();
-        plan.property_edges.retain(|edge| !from_dataset(edge));
-    }
+fn take_classes(plan: &mut Plan, model: &NodeId, classes: i64) -> Result<()> {
+    let from_dataset = |edge: &&pipe_plan::PropertyEdge| edge.to == *model && edge.property == "num_classes";
+    let Some(option) = plan.property_edges.iter().find(from_dataset).map(|edge| edge.option.clone()) else {
+        return Ok(());
+    };
+    let set = plan.set_option(model, &option, classes.into());
+    set.map_err(|problem| anyhow!("the number of classes of these weights: {problem}"))
 }
 
 /// The transform of the loader with which the model is evaluated.
@@ -269,7 +268,7 @@ fn evaluation_transform<'p>(plan: &'p Plan, model: &NodeId) -> Option<&'p NodeId
     port_of(plan, port_of(plan, &engine.id, Kind::Loader)?, Kind::Transform)
 }
 
-/// What the model said of a picture, as tensors.
+/// The model's raw output for an image, as tensors.
 fn write_raw(folder: &Path, picture: &Picture, found: &Detections) -> Result<()> {
     let tensor = |name: &str, tensor: &Tensor| (name.to_owned(), tensor.to_device(Device::Cpu));
     let mut tensors: StateDict =
@@ -300,7 +299,7 @@ fn draw(
     threshold: f64,
     names: &BTreeMap<i64, String>,
 ) -> Result<()> {
-    let Pixels::U8(pixels) = &image.pixels else { bail!("a decoded picture has bytes") };
+    let Pixels::U8(pixels) = &image.pixels else { bail!("a decoded image has bytes") };
     let canvas = RgbImage::from_data(image.height, image.width, pixels.clone())?;
     let shown: Vec<&Detection> = found.iter().filter(|found| found.score >= threshold).collect();
     let masks: Vec<Option<Vec<u8>>> = shown.iter().map(|found| found.mask.as_ref().map(|mask| mask.decode())).collect();

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use pipe_vocab::{Descriptor, Kind, Reload};
 
-/// One line a component, by kind.
+/// One line per component, by kind.
 pub fn list(components: &[&Descriptor]) -> String {
     let mut text = String::new();
     let width = components.iter().map(|d| d.full_name().len()).max().unwrap_or(0);
@@ -31,7 +31,7 @@ pub fn page(component: &Descriptor) -> String {
     let mut text = format!("{}\n\n{}\n", component.full_name(), component.documentation());
     let options = options(component);
     if !options.is_empty() {
-        text.push_str("\noptions (type, default; what an edit means to a run under --watch)\n");
+        text.push_str("\noptions (type, default; effect of an edit under --watch)\n");
     }
     for option in &options {
         let _ = writeln!(text, "  {} ({})", option.name, option.facts());
@@ -66,12 +66,12 @@ fn indented(text: &str) -> String {
         .join("\n")
 }
 
-/// All components as one Markdown page.
+/// All components as a single Markdown page.
 pub fn markdown(components: &[&Descriptor]) -> String {
     let mut text = String::from(
         "# Components\n\nWritten by `pipe components --format markdown`; `cargo xtask generated` renews it.\n\nThe column \"edit\" says what a \
-         changed option means to a run that goes on under `--watch`: hot (from the next iteration on, the node keeps its state), rebuild (the \
-         node is built anew: a model keeps the weights that fit, data change at the next epoch), fixed (refused).\n",
+         changed option means to a run under `--watch`: hot (takes effect at the next iteration, the node keeps its state), rebuild (the \
+         node is rebuilt: a model keeps the weights that match, data change at the next epoch), fixed (refused).\n",
     );
     for kind in Kind::ALL {
         let of_kind: Vec<_> = components.iter().filter(|d| d.kind == kind).collect();

@@ -1,4 +1,4 @@
-//! The rehearsal of `pipe check --rehearse`: everything built, one batch of every engine, one checkpoint.
+//! The dry run of `pipe check --rehearse`: everything built, one batch of every engine, one checkpoint.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,16 +12,19 @@ use pipe_vocab::Catalog;
 /// Builds a plan in a temporary folder and runs one batch of every engine, with the events that belong to it.
 ///
 /// # Errors
-/// What a run would stumble over.
+/// What would make a run fail.
 pub fn rehearse(plan: &Plan, catalog: Rc<Catalog>, device: Option<&str>) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("pipe-rehearsal-").tempdir().context("no folder for the rehearsal")?;
+    let folder = tempfile::Builder::new()
+        .prefix("pipe-rehearsal-")
+        .tempdir()
+        .context("cannot create a temporary folder for the dry run")?;
     let device = device.map(str::to_owned);
     let options = RunOptions { folder: folder.path().to_owned(), device, quiet: true, ..RunOptions::default() };
     let running = Running::start(plan, catalog, &options, Arc::default())?;
     for engine in running.graph.engines() {
         engine.set_limits(Limits { max_epochs: Some(1), max_iterations: Some(1), epoch_length: Some(1) });
     }
-    running.drive().context("the rehearsal failed")?;
-    running.graph.save("rehearsal", &[]).context("the rehearsal's checkpoint")?;
+    running.drive().context("the dry run failed")?;
+    running.graph.save("rehearsal", &[]).context("the dry run's checkpoint")?;
     Ok(())
 }

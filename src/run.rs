@@ -3,19 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tokio::signal::unix::SignalKind;
 
 use crate::output::{Format, Status};
+use crate::signals;
 use crate::source::{PipelineArgs, plan_or_log, plan_or_tell, runs_folder, shown, without_secrets};
 use pipe_core::terminal;
 use pipe_document::Document;
 use pipe_plan::Plan;
-use pipe_run::load::Snapshot;
-use pipe_run::reload::watch::{Trigger, WatchOptions};
+use pipe_run::load::{Loaded, Snapshot};
+use pipe_run::reload::watch::WatchOptions;
 use pipe_run::reload::{Inbox, Reloader, resumed, watch};
 use pipe_run::{Ending, RunOptions, Running, checkpoint, folders};
 
@@ -24,25 +25,25 @@ use pipe_run::{Ending, RunOptions, Running, checkpoint, folders};
 pub struct RunArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Where models run, before the pipeline's own: auto, cpu, cuda, cuda:N.
+    /// Device, instead of the pipeline's: auto, cpu, cuda, cuda:N.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Go on from the last checkpoint of a run: its folder, a checkpoint's folder, or `latest`.
+    /// Resume from the last checkpoint of a run: its folder, a checkpoint's folder, or `latest`.
     #[arg(long, value_name = "RUN")]
     resume: Option<String>,
-    /// The run's folder; `runs/<name>/<time>` when left out.
+    /// The run's folder; default `runs/<name>/<time>`.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Take over edits of the file, and of all files that it is made of, while the run goes on. SIGHUP reads them too.
+    /// Hot reload: apply edits of the file and its parents while the run continues. SIGHUP also reads them.
     #[arg(long)]
     watch: bool,
-    /// With --watch, look at the files so often instead of waiting to be told of changes: for network folders.
+    /// With --watch, poll the files at this interval instead of using file system notifications: for network file systems.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds, requires = "watch")]
     watch_poll: Option<Duration>,
     /// Print errors only.
     #[arg(long)]
     pub quiet: bool,
-    /// How log lines are printed.
+    /// Format of log lines.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: Format,
 }
@@ -72,7 +73,7 @@ pub fn run(args: RunArgs) -> Result<Status> {
     let base = loaded.document.as_ref().map(|document| document.folder(&loaded.sources).to_owned()).unwrap_or_default();
     if resume.is_some() {
         for line in resumed::since(&folder, &loaded, &base) {
-            tracing::info!("changed since the run was left: {line}");
+            tracing::info!("changed since the last run: {line}");
         }
     }
     let options = RunOptions {
@@ -85,7 +86,9 @@ pub fn run(args: RunArgs) -> Result<Status> {
         pipeline_folder: std::env::current_dir()?.join(base),
         command: without_secrets(&loaded, std::env::args()),
     };
-    let running = Running::start(plan, loaded.catalog.clone(), &options, interrupt_flag(json)?)?;
+    let words = "finishing this step, then a checkpoint; press Ctrl-C again to stop at once";
+    let interrupt = signals::listen(words, json)?;
+    let running = Running::start(plan, loaded.catalog.clone(), &options, interrupt.flag.clone())?;
     let reloader = match loaded.plan.take().filter(|_| args.watch) {
         Some(plan) => {
             let document = loaded.document.clone();
@@ -100,22 +103,18 @@ pub fn run(args: RunArgs) -> Result<Status> {
     match ending? {
         Ending::Done => Ok(Status::Done),
         Ending::Interrupted => {
-            let profile = args.pipeline.profile.as_ref().map(|name| format!(" --profile {name}")).unwrap_or_default();
-            let sets = without_secrets(&loaded, args.pipeline.sets.iter().cloned());
-            let sets: String = sets.iter().map(|set| format!(" --set '{set}'")).collect();
-            let (file, run) = (args.pipeline.file.display(), shown(&options.folder));
-            let text = format!("interrupted; go on with: pipe run {file}{profile}{sets} --resume {run}");
+            let text = format!("interrupted; resume with: {}", hint(&args, &loaded, &options.folder));
             if json {
                 tracing::warn!("{text}")
             } else {
                 terminal::line(&text)
             }
-            Ok(Status::Interrupted)
+            Ok(Status::Signalled(interrupt.status()))
         }
     }
 }
 
-/// Takes over edits from now on.
+/// Applies edits from now on.
 fn watch(
     args: &RunArgs,
     plan: (Plan, Option<Document>),
@@ -125,29 +124,41 @@ fn watch(
     let (source, inbox) = (args.pipeline.source(), Arc::new(Inbox::default()));
     let options = WatchOptions { poll: args.watch_poll };
     let trigger = watch::start(source.clone(), snapshot, options, inbox.clone())?;
-    reload_on_hangup(trigger)?;
+    signals::on_signal(SignalKind::hangup(), move || trigger.reload())?;
     let reloader = Rc::new(Reloader::new(&running.graph, source, plan, inbox, args.quiet));
     running.graph.set_between(reloader.clone());
-    tracing::info!("edits of {} are taken over while the run goes on", args.pipeline.file.display());
+    tracing::info!("watching {}: edits are applied while the run continues", args.pipeline.file.display());
     Ok(reloader)
 }
 
-/// Reads the pipeline on SIGHUP.
-fn reload_on_hangup(trigger: Trigger) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot listen for SIGHUP")?;
-    let guard = runtime.enter();
-    let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    drop(guard);
-    std::thread::Builder::new().name("sighup".into()).spawn(move || {
-        runtime.block_on(async move {
-            while hangups.recv().await.is_some() {
-                trigger.reload();
-            }
-        });
-    })?;
-    Ok(())
+/// The command that goes on with an interrupted run.
+fn hint(args: &RunArgs, loaded: &Loaded, run: &Path) -> String {
+    let mut words = vec!["pipe".to_owned(), "run".to_owned(), args.pipeline.file.display().to_string()];
+    let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
+    if let Some(profile) = &args.pipeline.profile {
+        option("--profile", profile.clone());
+    }
+    for set in without_secrets(loaded, args.pipeline.sets.iter().cloned()) {
+        option("--set", set);
+    }
+    args.pipeline.accept.iter().for_each(|code| option("--accept", code.clone()));
+    if let Some(device) = &args.device {
+        option("--device", device.clone());
+    }
+    option("--resume", shown(run));
+    if args.watch {
+        words.push("--watch".into());
+    }
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 /// Reads a number of seconds.
@@ -163,7 +174,7 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
         let root = runs_folder();
         let run = folders::latest_folder(&root, name)
             .with_context(|| format!("there is no run of `{name}` with a checkpoint under {}", root.display()))?;
-        let checkpoint = checkpoint::latest(&run).context("the newest run has no checkpoint")?;
+        let checkpoint = checkpoint::latest(&run).context("the latest run has no checkpoint")?;
         return Ok((run, checkpoint));
     }
     let path = Path::new(from);
@@ -173,32 +184,7 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
     }
     match checkpoint::latest(path) {
         Some(checkpoint) => Ok((path.to_owned(), checkpoint)),
-        None if path.exists() => bail!("{from} holds no checkpoint: nothing was saved before the run ended"),
+        None if path.exists() => bail!("{from} has no checkpoint: nothing was saved before the run ended"),
         None => bail!("there is no run at {from}"),
     }
-}
-
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the process at once.
-pub fn interrupt_flag(json: bool) -> Result<Arc<AtomicBool>> {
-    interrupt_flag_saying("finishing this step, then a checkpoint; press Ctrl-C again to stop at once", json)
-}
-
-/// As [`interrupt_flag`], with what is said on the first Ctrl-C.
-pub fn interrupt_flag_saying(words: &'static str, json: bool) -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot listen for Ctrl-C")?;
-    std::thread::Builder::new().name("ctrl-c".into()).spawn(move || {
-        runtime.block_on(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                if set.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-                // After the `^C` that the terminal shows.
-                if json { tracing::warn!("{words}") } else { terminal::line(&format!("\n{words}")) }
-            }
-        });
-    })?;
-    Ok(flag)
 }

@@ -12,7 +12,7 @@ use pipe_run::plugins;
 /// Arguments of `pipe schema`.
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
-    /// A plugin's library whose components are included. May be given several times.
+    /// Include the components of a plugin library. Can be repeated.
     #[arg(long = "plugin", value_name = "LIB")]
     plugins: Vec<PathBuf>,
 }

@@ -19,21 +19,21 @@ pub struct ScoreArgs {
     /// The detections, a COCO results file.
     #[arg(value_name = "DT")]
     results: PathBuf,
-    /// What is compared: boxes or masks.
+    /// What to evaluate: boxes or masks.
     #[arg(long, value_enum, default_value_t)]
     iou: Iou,
-    /// Also each class's average precision and recall.
+    /// Also print average precision and recall per class.
     #[arg(long)]
     per_class: bool,
-    /// Judge only pictures that have a detection; pycocotools judges all of the annotations.
+    /// Evaluate only images that have a detection; pycocotools evaluates all images of the annotations.
     #[arg(long)]
     detected_only: bool,
-    /// How the numbers are printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// What is compared.
+/// What to evaluate.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum Iou {
     /// Boxes.
@@ -43,10 +43,10 @@ enum Iou {
     Segm,
 }
 
-/// Scores a results file as COCO does.
+/// Evaluates a results file as COCO does.
 ///
 /// # Errors
-/// A file that cannot be read or does not fit the other.
+/// When a file cannot be read or does not match the other.
 pub fn score(args: &ScoreArgs) -> Result<Status> {
     let iou = match args.iou {
         Iou::Bbox => IouType::Bbox,
@@ -72,7 +72,9 @@ fn text(summary: &Summary, per_class: bool) -> String {
     }
     if summary.unknown_categories > 0 {
         let count = summary.unknown_categories;
-        text.push_str(&format!("\n{count} detections are of categories that the annotations do not have; left out\n"));
+        text.push_str(&format!(
+            "\n{count} detections have categories that are not in the annotations; they are ignored\n"
+        ));
     }
     text
 }

@@ -13,7 +13,7 @@ pub struct ShowArgs {
     pipeline: PipelineArgs,
 }
 
-/// Prints the resolved pipeline, each value with its origin. Mistakes are told after it.
+/// Prints the resolved pipeline, each value with its origin. Diagnostics follow.
 ///
 /// # Errors
 /// When standard output is closed.

@@ -12,17 +12,26 @@ use pipe_plan::Plan;
 use pipe_run::load::{Loaded, PipelineSource};
 use pipe_run::versions::Versions;
 
-/// The pipeline and what is changed in it.
+/// The pipeline and its overrides.
 #[derive(Debug, Clone, Args)]
 pub struct PipelineArgs {
-    /// The pipeline file, or the folder of a run: the newest version of its pipeline.
+    /// The pipeline file, or the folder of a run for the latest version of its pipeline.
     pub file: PathBuf,
     /// Apply `[profile.NAME]`.
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Set a value: `--set engine.trainer.max_epochs=3`. May be given several times.
+    /// Set a value: `--set engine.trainer.max_epochs=3`. Can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+    /// Let a refusal pass, by its code. May be given several times.
+    #[arg(long, value_name = "CODE", value_parser = codes())]
+    pub accept: Vec<String>,
+}
+
+/// The codes of refusals.
+fn codes() -> clap::builder::PossibleValuesParser {
+    let codes = pipe_vocab::refusal::CODES.iter();
+    codes.map(|code| clap::builder::PossibleValue::new(code.name).help(code.about)).collect::<Vec<_>>().into()
 }
 
 impl PipelineArgs {
@@ -33,7 +42,13 @@ impl PipelineArgs {
             Some((versions.folder().join(name), pipeline_folder(&self.file)))
         });
         let (file, base) = kept.unwrap_or((self.file.clone(), None));
-        PipelineSource { file, profile: self.profile.clone(), sets: self.sets.clone(), base }
+        PipelineSource {
+            file,
+            profile: self.profile.clone(),
+            sets: self.sets.clone(),
+            base,
+            accept: self.accept.clone(),
+        }
     }
 
     /// Reads and checks the pipeline.
@@ -41,20 +56,20 @@ impl PipelineArgs {
         self.source().load()
     }
 
-    /// The pipeline's name when it does not say one.
+    /// The name of a pipeline without `name`.
     pub fn stem(&self) -> String {
         self.file.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy().into_owned())
     }
 }
 
-/// Where the paths in a run's pipeline start from.
+/// What the paths in a run's pipeline are relative to.
 fn pipeline_folder(run: &Path) -> Option<PathBuf> {
     let info = std::fs::read_to_string(run.join("run.json")).ok()?;
     let info: serde_json::Value = serde_json::from_str(&info).ok()?;
     info.get("pipeline_folder")?.as_str().map(PathBuf::from)
 }
 
-/// Tells what was found: text on standard error, JSON on standard output.
+/// Reports diagnostics: text on standard error, JSON on standard output.
 ///
 /// # Errors
 /// When standard output is closed.
@@ -72,7 +87,7 @@ pub fn tell(loaded: &Loaded, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// The plan, or `None` after a line of the log for each finding.
+/// The plan, or `None` after logging each diagnostic.
 pub fn plan_or_log(loaded: &Loaded) -> Option<&Plan> {
     for finding in loaded.diagnostics.render_json(&loaded.sources).as_array().into_iter().flatten() {
         let text = finding["message"].as_str().unwrap_or_default();
@@ -87,7 +102,7 @@ pub fn plan_or_log(loaded: &Loaded) -> Option<&Plan> {
     loaded.plan.as_ref()
 }
 
-/// Arguments of the command line, the values of secret keys in `KEY=VALUE` left out.
+/// Arguments of the command line, without the values of secret keys in `KEY=VALUE`.
 pub fn without_secrets(loaded: &Loaded, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     let masked = |argument: String| {
         let (option, set) = if argument.starts_with("--set=") { argument.split_at(6) } else { ("", &*argument) };
@@ -100,7 +115,7 @@ pub fn without_secrets(loaded: &Loaded, arguments: impl IntoIterator<Item = Stri
     arguments.into_iter().map(|argument| masked(argument.clone()).unwrap_or(argument)).collect()
 }
 
-/// The plan, or `None` after telling what is wrong.
+/// The plan, or `None` after reporting what is wrong.
 ///
 /// # Errors
 /// When standard output is closed.
@@ -109,12 +124,12 @@ pub fn plan_or_tell(loaded: &Loaded) -> Result<Option<&Plan>> {
     Ok(loaded.plan.as_ref())
 }
 
-/// The folder under which runs lie: `PIPE_RUNS`, or `runs` where the command was given.
+/// The folder of all runs: `PIPE_RUNS`, or `runs` in the working directory.
 pub fn runs_folder() -> PathBuf {
     std::env::var_os("PIPE_RUNS").map_or_else(|| PathBuf::from("runs"), PathBuf::from)
 }
 
-/// A path as people like to read it: relative where it lies below the working directory.
+/// A path for display: relative if it is below the working directory.
 pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()

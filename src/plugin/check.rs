@@ -15,6 +15,7 @@ use pipe_core::NodeId;
 use pipe_document::diagnostic::Sources;
 use pipe_document::{Document, LoadOptions};
 use pipe_plan::Plan;
+use pipe_plugin::abi::{API, BUILD, INTERFACE, LIBTORCH};
 use pipe_plugin::plugin::Plugin;
 use pipe_run::plugins;
 use pipe_vocab::{Catalog, Descriptor};
@@ -56,12 +57,7 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
     match plugins::load(&args.library) {
         Err(error) => found.wrong(&format!("{error:#}")),
         Ok(loaded) => {
-            let handshake = format!(
-                "API {}, libtorch {}, {}",
-                pipe_plugin::abi::API,
-                pipe_plugin::abi::LIBTORCH,
-                pipe_plugin::abi::BUILD
-            );
+            let handshake = format!("API {API}, interface {INTERFACE}, libtorch {LIBTORCH}, {BUILD}");
             found.right(&format!("{} {}: the handshake agrees ({handshake})", loaded.info.name, loaded.info.version));
             // What a component writes beside its pipeline goes where nothing is kept.
             let folder = tempfile::tempdir().context("no folder to build the examples in")?;

@@ -1,6 +1,7 @@
 //! `pipe plugin new|list|check`.
 
 mod check;
+mod checkout;
 mod kind;
 mod list;
 mod new;

@@ -56,10 +56,10 @@ run = ["engine.evaluator"]
 "#;
 
 /// The pipeline's text.
-pub(super) fn example(name: &str, kind: PluginKind) -> String {
+pub(super) fn example(name: &str, kind: PluginKind, library: &str) -> String {
     let head = format!(
         "# Shows the plugin at work: pipe run example.toml\n\n[pipeline]\nname = \"{name}\"\nseed = 1\n\n[plugins]\npaths = \
-         [\"target/debug/lib{name}.so\"]\n"
+         [\"{library}\"]\n"
     );
     let mut parts = [DATASET, LOADER, TEST_LOADER, MODEL, OPTIMIZER, TRAINER, METRIC, EVALUATOR].map(str::to_owned);
     let mut more = Vec::new();
@@ -71,7 +71,7 @@ pub(super) fn example(name: &str, kind: PluginKind) -> String {
         PluginKind::Metric => parts[6] = typed("metric.quality", ""),
         PluginKind::Transform => {
             parts[1].push_str("transform = \"transform.mine\"\n");
-            more.push(typed("transform.mine", "factor = 0.5\n"));
+            more.push(typed("transform.mine", "p = 0.8\nstrength = 0.3\n"));
         }
         PluginKind::Handler => {
             more.push(typed("handler.mine", ""));

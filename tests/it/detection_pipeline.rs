@@ -7,7 +7,7 @@ use std::process::Command;
 use pipe_vision::nn::NormKind;
 use pipe_vision::options::BoxHeadOptions;
 use pipe_vision::weights;
-use pipe_vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
+use pipe_vision::{BackboneOptions, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind};
 use serde_json::Value;
 use tch::Device;
 
@@ -100,15 +100,14 @@ fn pipe(folder: &Path, arguments: &[&str]) -> String {
 fn fresh_weights(file: &Path) {
     let backbone = BackboneOptions { returned_layers: vec![3, 4], ..BackboneOptions::scratch(ResNetKind::ResNet18) };
     assert_eq!(backbone.norm, NormKind::Batch);
-    let detector = FasterRcnnOptions {
+    let options = RcnnOptions {
         anchor_sizes: vec![vec![16.0], vec![32.0], vec![64.0]],
         aspect_ratios: vec![vec![0.5, 1.0, 2.0]; 3],
         box_head: BoxHeadOptions::TwoMlp { representation_size: 32 },
-        ..FasterRcnnOptions::v1(8, backbone.clone())
+        masks: Some(MaskOptions { layers: vec![8], hidden: 8, ..MaskOptions::v1() }),
+        ..RcnnOptions::v1(8, backbone)
     };
-    let options =
-        MaskRcnnOptions { detector, mask_layers: vec![8], mask_hidden: 8, ..MaskRcnnOptions::v1(8, backbone) };
-    let model = MaskRcnn::new(options, Device::Cpu).unwrap();
+    let model = GeneralizedRcnn::new(options, Device::Cpu).unwrap();
     weights::write(file, &model.store().state_dict(), &BTreeMap::new()).unwrap();
 }
 
@@ -124,13 +123,13 @@ fn a_detector_is_trained_measured_and_used() {
     std::fs::write(at.join("tiny.toml"), PIPELINE).unwrap();
     pipe(at, &["run", "tiny.toml", "--out", "run", "--quiet"]);
     let records = records(&at.join("run"));
-    let losses: Vec<&Value> = records.iter().filter(|r| r["tag"].as_str().unwrap().starts_with("loss/")).collect();
+    let losses: Vec<&Value> = records.iter().filter(|r| r["tag"].as_str().unwrap().starts_with("train/loss")).collect();
     assert_eq!(losses.len(), 12, "two iterations of five losses and their sum");
     assert!(losses.iter().all(|loss| loss["value"].as_f64().is_some_and(f64::is_finite)), "{losses:?}");
     let tagged = records.iter().find(|r| r["tag"] == "validation-segm/average precision 0_5").unwrap();
-    let own = records.iter().find(|r| r["tag"] == "coco/segm/AP50").unwrap();
+    let own = records.iter().find(|r| r["tag"] == "val/coco/segm/AP50").unwrap();
     assert_eq!((&tagged["value"], &tagged["node"]), (&own["value"], &Value::from("engine.evaluator")));
-    let text = records.iter().find(|r| r["tag"] == "coco/summary").unwrap();
+    let text = records.iter().find(|r| r["tag"] == "val/coco/summary").unwrap();
     assert!(text["value"].as_str().unwrap().contains("bbox, 3 images"), "{text}");
 
     fresh_weights(&at.join("fresh.safetensors"));
@@ -193,6 +192,6 @@ steps = [
         records
     };
     let (one, four) = (scalars("one"), scalars("four"));
-    assert!(one.iter().filter(|record| record["tag"] == "loss/loss_mask").count() == 4, "{one:?}");
+    assert!(one.iter().filter(|record| record["tag"] == "train/loss_mask").count() == 4, "{one:?}");
     assert_eq!(one, four);
 }

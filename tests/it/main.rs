@@ -1,5 +1,8 @@
 //! Integration tests: one binary, one module a topic.
 
+// Named here so that the linker keeps them: their components register themselves.
+use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
+
 mod bad_input;
 mod child_process;
 mod dataset;
@@ -10,8 +13,10 @@ mod plan_fuzz;
 mod plugin_template;
 mod plugins;
 mod reload;
-mod resnet;
 mod secrets;
 mod shipped;
+mod tags;
+#[path = "../../crates/vision/tests/it/common.rs"]
+mod torchvision;
 mod training;
 mod transforms;

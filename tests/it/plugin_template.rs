@@ -1,20 +1,14 @@
 //! Plugins from the template, as their authors get them: written, built, tested, checked, loaded, run, swapped.
 //!
-//! Compiles crates, into this workspace's own target folder, so that their dependencies are there already.
+//! Compiles crates, which find their dependencies in this workspace's target folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pipe_run::plugins;
 
 const KINDS: [&str; 8] = ["transform", "dataset", "model", "metric", "handler", "sink", "scheduler", "optimizer"];
-
-/// The target folder, and that of the profile in it.
-fn target() -> (PathBuf, PathBuf) {
-    let program = std::env::current_exe().expect("this program");
-    let profile = program.parent().and_then(Path::parent).expect("target/PROFILE/deps").to_owned();
-    (profile.parent().expect("target").to_owned(), profile)
-}
 
 fn run(command: &mut Command) -> String {
     let output = command.output().expect("it runs");
@@ -29,48 +23,44 @@ fn pipe(folder: &Path) -> Command {
     command
 }
 
-/// `cargo test` or `build` in the crate, with the dependencies of this workspace.
-fn cargo(krate: &Path, what: &str) -> String {
-    let (target, profile) = target();
+/// Cargo in a folder, without this workspace's own settings and without a network.
+fn cargo(folder: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(krate).env("CARGO_TARGET_DIR", target).args([what, "--offline"]);
-    if profile.ends_with("release") {
-        command.arg("--release");
-    }
-    run(&mut command)
+    command.current_dir(folder).env_remove("CARGO_TARGET_DIR").env("CARGO_NET_OFFLINE", "true");
+    command
 }
 
-/// A crate from the template, below the checkout so that cargo's settings are the same.
-fn new(folder: &Path, kind: &str) -> (String, PathBuf) {
+/// `cargo test` or `build` in the crate, as `pipe plugin new` says it.
+fn make(krate: &Path, what: &str) -> String {
+    let release: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
+    run(cargo(krate).arg(what).args(release))
+}
+
+/// A crate from the template, and what was said.
+fn new(folder: &Path, kind: &str) -> (String, PathBuf, String) {
     let name = format!("it_template_{kind}");
     let krate = folder.join(&name);
-    run(pipe(folder).args(["plugin", "new", &name, "--kind", kind]));
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
-    std::fs::copy(lock, krate.join("Cargo.lock")).expect("copied");
-    (name, krate)
+    let said = run(pipe(folder).args(["plugin", "new", &name, "--kind", kind]));
+    (name, krate, said)
 }
 
 fn folder() -> tempfile::TempDir {
-    std::fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder")
+    tempfile::tempdir().expect("a temporary folder")
 }
 
-/// The built library, where the crate's own target folder would have it.
+/// The library that the pipeline of the crate loads.
 fn library(krate: &Path, name: &str) -> PathBuf {
-    let file = format!("lib{name}.so");
-    let own = krate.join("target/debug");
-    std::fs::create_dir_all(&own).expect("a folder");
-    std::fs::copy(target().1.join(&file), own.join(&file)).expect("the library was built");
-    own.join(file)
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    krate.join("target").join(profile).join(format!("lib{name}.so"))
 }
 
 #[test]
 fn every_kind_is_built_tested_checked_and_run() {
     let folder = folder();
     for kind in KINDS {
-        let (name, krate) = new(folder.path(), kind);
-        assert!(cargo(&krate, "test").contains("test result: ok. 1 passed"), "{kind}");
-        cargo(&krate, "build");
+        let (name, krate, _) = new(folder.path(), kind);
+        assert!(make(&krate, "test").contains("test result: ok. 1 passed"), "{kind}");
+        make(&krate, "build");
         let library = library(&krate, &name);
         let said = run(pipe(&krate).args(["plugin", "check"]).arg(&library));
         assert!(said.contains(&format!("ok    {kind}.{name}: built from it as ")), "{said}");
@@ -97,20 +87,23 @@ fn swap(krate: &Path, name: &str, kind: &str, library: &Path) {
     };
     let before = descriptor();
     let source = krate.join("src/lib.rs");
-    let text =
-        std::fs::read_to_string(&source).expect("a source").replace("Multiplies every pixel.", "Is another one.");
+    let (old, new) = ("Makes images brighter or darker at random.", "Is another one.");
+    let text = std::fs::read_to_string(&source).expect("a source").replace(old, new);
     std::fs::write(&source, text).expect("written");
-    cargo(krate, "build");
-    self::library(krate, name);
+    make(krate, "build");
     let after = descriptor();
     assert!(!std::ptr::eq(before, after));
-    assert_eq!([before.summary(), after.summary()], ["Multiplies every pixel.", "Is another one."]);
+    assert_eq!([before.summary(), after.summary()], [old, new]);
 }
 
 #[test]
 fn what_is_there_is_not_overwritten_and_names_are_checked() {
     let folder = folder();
-    let (name, _) = new(folder.path(), "sink");
+    let (name, krate, said) = new(folder.path(), "sink");
+    let library = library(&krate, &name).strip_prefix(&krate).expect("below it").display().to_string();
+    assert!(said.contains(&format!("# makes {library}\n")), "{said}");
+    let example = std::fs::read_to_string(krate.join("example.toml")).expect("an example");
+    assert!(example.contains(&format!("paths = [\"{library}\"]")), "{example}");
     let refused = |arguments: &[&str]| {
         let output = pipe(folder.path()).args(["plugin", "new"]).args(arguments).output().expect("it runs");
         assert_eq!(output.status.code(), Some(2));
@@ -119,6 +112,50 @@ fn what_is_there_is_not_overwritten_and_names_are_checked() {
     assert!(refused(&[&name, "--kind", "sink"]).contains("has a crate already"));
     assert!(refused(&["My-Plugin", "--kind", "sink"]).contains("cannot be the name of a plugin"));
     assert!(refused(&["other", "--kind", "sink", "--pipe", "nowhere"]).contains("nowhere is no checkout of pipe"));
+}
+
+/// Dependencies of others with their versions and features, as cargo would build them.
+fn features(folder: &Path, package: &str) -> BTreeSet<String> {
+    let said = run(cargo(folder)
+        .args(["tree", "-q", "-e", "normal,build", "--prefix", "none", "-p", package])
+        .args(["-f", "{p} [{f}]"]));
+    let lines = said.lines().map(|line| line.trim_end_matches(" (*)").to_owned());
+    // Crates of one's own show their folder.
+    lines.filter(|line| !line.is_empty() && !line.contains(" (/")).collect()
+}
+
+/// Otherwise its first build takes minutes: what differs is built again, and everything that stands on it.
+#[test]
+fn a_plugin_builds_its_dependencies_as_pipe_does() {
+    let folder = folder();
+    let (name, krate, _) = new(folder.path(), "transform");
+    let plugin = features(&krate, &name);
+    let pipe = features(Path::new(env!("CARGO_MANIFEST_DIR")), "pipe");
+    assert!(plugin.iter().any(|line| line.starts_with("tch v")), "{plugin:?}");
+    let other: Vec<&String> = plugin.difference(&pipe).collect();
+    assert!(other.is_empty(), "give pipe-plugin the features that pipe asks for: {other:?}");
+}
+
+/// Crates share the folder of what cargo builds, and cargo tells crates of one name by their times alone.
+#[test]
+fn plugins_of_one_name_are_not_taken_for_one_another() {
+    let folder = folder();
+    let name = "it_template_twice";
+    let crates = ["one", "two"].map(|place| {
+        run(pipe(folder.path()).args(["plugin", "new", name, "--kind", "sink", "--dir", place]));
+        let krate = folder.path().join(place);
+        let source = krate.join("src/lib.rs");
+        let text = std::fs::read_to_string(&source).expect("a source");
+        let mark = format!("Mark of {}.", krate.display());
+        std::fs::write(&source, text.replacen("/// ", &format!("/// {mark}\n///\n/// "), 1)).expect("written");
+        (krate, mark)
+    });
+    // The second is older than what was built of the first.
+    for (krate, mark) in crates {
+        make(&krate, "build");
+        let loaded = plugins::load(&library(&krate, name)).expect("loaded");
+        assert_eq!(loaded.components[0].summary(), mark);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! COCO without tensors: masks, annotation files, evaluation, and small data sets in the same layout.
+//! COCO without tensors: masks, annotation files, evaluation, and small datasets in the same layout.
 //!
 //! | module | holds |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! A model's detections as COCO's: at the size of the picture on disk, masks as run lengths.
+//! A model's detections in COCO format: at the size of the image on disk, masks as RLE.
 
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
@@ -10,18 +10,18 @@ use pipe_vision::nn::functional::resize_bilinear;
 
 /// Probability above which a pixel belongs to an object, as in torchvision's references.
 const MASK_THRESHOLD: f64 = 0.5;
-/// Masks worked on at once are at most so many numbers: 100 masks of a large picture are half a gigabyte.
+/// Maximum number of mask values processed at once: 100 masks of a large image take half a gigabyte.
 const MASK_NUMBERS: i64 = 1 << 25;
 
-/// The detections of one picture. `given` is the picture's size (height, width) as the model saw it, `original` its size
+/// The detections of one image. `given` is the image's size (height, width) as the model saw it, `original` its size
 /// on disk, to which boxes and masks are scaled. Categories are the labels.
 ///
 /// # Errors
-/// When `masks` are asked for and there are none, or the shapes do not fit.
+/// When `masks` are requested and there are none, or the shapes do not match.
 pub fn to_coco(found: &Detections, given: [i64; 2], original: [i64; 2], masks: bool) -> Result<Vec<Detection>> {
     let count = found.scores.size1()?;
     ensure!(found.boxes.size() == [count, 4], "{count} scores for boxes {:?}", found.boxes.size());
-    // As double precision from the start: the numbers of a results file are those that are evaluated.
+    // Double precision from the start, so that a results file has the numbers that are evaluated.
     let host = |tensor: &Tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double).flatten(0, -1);
     let boxes: Vec<f64> = host(&found.boxes).try_into()?;
     let scores: Vec<f64> = host(&found.scores).try_into()?;
@@ -43,9 +43,9 @@ pub fn to_coco(found: &Detections, given: [i64; 2], original: [i64; 2], masks: b
     boxes.chunks_exact(4).zip(&scores).zip(&labels).map(one).collect()
 }
 
-/// Probabilities `[N, 1, H, W]` as run lengths at another size, interpolated before they are cut off.
+/// Probabilities `[N, 1, H, W]` as RLE at another size, interpolated before thresholding.
 fn encode(found: &Detections, [height, width]: [i64; 2]) -> Result<Vec<Rle>> {
-    let masks = found.masks.as_ref().context("the detections have no masks; does the model find any?")?;
+    let masks = found.masks.as_ref().context("the detections have no masks; does the model predict masks?")?;
     let (count, _, given_height, given_width) = masks.size4().context("masks must be [N, 1, H, W]")?;
     ensure!(count == found.scores.size()[0], "{count} masks for {} detections", found.scores.size()[0]);
     let step = (MASK_NUMBERS / (height * width).max(1)).max(1);

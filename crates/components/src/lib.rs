@@ -1,7 +1,7 @@
 //! The components, one file each, by kind. Each registers itself; a new one is one more file.
 //!
-//! - [`detections`]: a model's detections in COCO's form
-//! - [`child`]: programs that take JSON lines
+//! - [`detections`]: a model's detections in COCO format
+//! - [`child`]: child processes that read JSON lines
 
 pub mod child;
 pub mod dataset;

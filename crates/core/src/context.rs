@@ -43,7 +43,7 @@ pub struct Subscription {
 
 /// Saves and removes checkpoints of everything in the run.
 pub trait Checkpoints {
-    /// Writes a checkpoint; one of the same name is replaced once the new one is whole. `extra` holds states of nodes that are
+    /// Writes a checkpoint; one of the same name is replaced once the new one is complete. `extra` holds states of nodes that are
     /// at work just now and so cannot be asked.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ pub struct RunContext {
     pub clock_base: Cell<Clock>,
     /// How many engines are running inside each other.
     pub depth: Cell<usize>,
-    /// The newest value of every metric and engine value, and the step at which it was measured.
+    /// The latest value of every metric and engine value, and the step at which it was measured.
     values: RefCell<BTreeMap<String, (f64, u64)>>,
     /// Where records go.
     subscriptions: RefCell<Vec<Subscription>>,
@@ -90,7 +90,7 @@ pub struct RunContext {
     pub timings: Timings,
     /// Whether the console speaks JSON.
     pub json_log: Cell<bool>,
-    /// The newest checkpoint.
+    /// The latest checkpoint.
     last_checkpoint: RefCell<Option<PathBuf>>,
     last_flush: Cell<Instant>,
 }
@@ -154,7 +154,7 @@ impl RunContext {
         for subscription in self.subscriptions.borrow().iter() {
             if subscription.inputs.is_empty() || subscription.inputs.contains(&record.node) {
                 let written = subscription.sink.borrow_mut().write(record);
-                let written = written.map_err(|e| e.context(format!("{} could not take a record", subscription.node)));
+                let written = written.map_err(|e| e.context(format!("{} failed to write a record", subscription.node)));
                 first = first.or(written.err());
             }
         }
@@ -212,17 +212,17 @@ impl RunContext {
         self.values.borrow_mut().insert(format!("{node}:{name}"), (value, self.clock.get().step));
     }
 
-    /// The newest value of that name, if it has been measured yet.
+    /// The latest value of that name, if it has been measured yet.
     pub fn value(&self, name: &ValueRef) -> Option<f64> {
         self.value_with_step(name).map(|(value, _)| value)
     }
 
-    /// The newest value of that name and the step at which it was measured, if it has been measured yet.
+    /// The latest value of that name and the step at which it was measured, if it has been measured yet.
     pub fn value_with_step(&self, name: &ValueRef) -> Option<(f64, u64)> {
         self.values.borrow().get(&name.to_string()).copied()
     }
 
-    /// All newest values with the steps at which they were measured, for checkpoints: JSON knows no NaN.
+    /// All latest values with the steps at which they were measured, for checkpoints: JSON knows no NaN.
     pub fn values_with_steps(&self) -> BTreeMap<String, (Value, u64)> {
         let values = self.values.borrow();
         values.iter().map(|(name, (value, step))| (name.clone(), (record::number(*value), *step))).collect()
@@ -234,23 +234,26 @@ impl RunContext {
         *self.values.borrow_mut() = values.into_iter().filter_map(read).collect();
     }
 
-    /// Remembers a metric's values for monitors and records them as `<metric>/<value>`.
+    /// Remembers a metric's values for monitors and records them as `<prefix>/<metric>/<value>`; a value of the metric's own name
+    /// as `<prefix>/<value>`.
     ///
     /// # Errors
     /// When a sink cannot take them.
-    pub fn record_metric(&self, node: &NodeId, report: &MetricReport) -> Result<()> {
+    pub fn record_metric(&self, node: &NodeId, prefix: Option<&str>, report: &MetricReport) -> Result<()> {
+        let prefix = prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default();
         for (name, value) in &report.values {
             self.set_value(node, name, *value);
             let tag = if *name == node.name { name.clone() } else { format!("{}/{name}", node.name) };
+            let tag = prefix.clone() + &tag;
             self.scalar(node, tag, *value)?;
         }
         if let Some(text) = &report.text {
-            self.emit(node, format!("{}/summary", node.name), RecordValue::Text(text.clone()))?;
+            self.emit(node, format!("{prefix}{}/summary", node.name), RecordValue::Text(text.clone()))?;
         }
         Ok(())
     }
 
-    /// All newest values.
+    /// All latest values.
     pub fn values(&self) -> Vec<(String, f64)> {
         self.values.borrow().iter().map(|(name, (value, _))| (name.clone(), *value)).collect()
     }
@@ -266,7 +269,7 @@ impl RunContext {
     /// Where there is nothing to save: in a part of a pipeline that is built without a run.
     pub fn checkpoints(&self) -> Result<Rc<dyn Checkpoints>> {
         let checkpoints = self.checkpoints.borrow().as_ref().and_then(Weak::upgrade);
-        checkpoints.context("nothing saves checkpoints here: this is a part of a pipeline without a run")
+        checkpoints.context("checkpoints are not available: this is part of a pipeline without a run")
     }
 
     /// Asks an engine to stop at the end of its iteration.
@@ -291,12 +294,12 @@ impl RunContext {
         self.interrupt.load(Ordering::Relaxed)
     }
 
-    /// The newest checkpoint.
+    /// The latest checkpoint.
     pub fn last_checkpoint(&self) -> Option<PathBuf> {
         self.last_checkpoint.borrow().clone()
     }
 
-    /// Remembers the newest checkpoint.
+    /// Remembers the latest checkpoint.
     pub fn set_last_checkpoint(&self, path: Option<PathBuf>) {
         *self.last_checkpoint.borrow_mut() = path;
     }

@@ -24,7 +24,7 @@ pub struct Engine {
     loader: RefCell<Shared<dyn Loader>>,
     process: RefCell<Box<dyn Process>>,
     state: RefCell<EngineState>,
-    /// The event whose targets are running, where a checkpoint taken by one of them is a place to go on from.
+    /// The event whose targets are running, where a checkpoint taken by one of them is a place to continue from.
     firing: RefCell<Option<String>>,
     /// How far that event has come.
     cut: Cut,
@@ -95,10 +95,10 @@ impl Engine {
     }
 
     fn run_epochs(&self, work: Work<'_>) -> Result<ControlFlow<Interrupted>> {
-        // An inner engine belongs to one event of the outer one: its half-done run from before a resume is begun anew.
+        // An inner engine belongs to one event of the outer one: its half-done run from before a resume starts over.
         let nested = work.run.depth.get() > 1;
         self.state.borrow_mut().prepare(self.limits.get(), nested);
-        // `started` fires anew in each life of a run.
+        // `started` fires again in each life of a run.
         let firing = self.state.borrow_mut().firing.take();
         let mut resumed = firing.filter(|firing| firing.event != names::STARTED);
         self.tell_clock(work.run);
@@ -132,7 +132,7 @@ impl Engine {
         Ok(ControlFlow::Break(Interrupted))
     }
 
-    /// An epoch, from its beginning or from the event in which a resume goes on.
+    /// An epoch, from its beginning or from the event in which a resume continues.
     fn run_epoch(&self, work: Work<'_>, resumed: Option<Firing>) -> Result<EpochEnd> {
         let loader = self.loader.borrow().clone();
         let inside = self.state.borrow_mut().begin_epoch(loader.borrow().epoch_length());
@@ -163,7 +163,7 @@ impl Engine {
         if self.fire(work, names::EPOCH_COMPLETED, None, resumed.filter(|_| ending))?.is_break() {
             return Ok(EpochEnd::Interrupted);
         }
-        // Not before: an epoch whose events were cut off goes on with them when the run is resumed.
+        // Not before: an epoch whose events were cut off continues with them when the run is resumed.
         self.state.borrow_mut().end_epoch();
         self.pause(work, Boundary::Epoch)?;
         Ok(match work.run.termination(&self.id) {
@@ -220,7 +220,7 @@ impl Engine {
     /// Tries the process on the first batch of a loader, see [`Process::rehearse`].
     ///
     /// # Errors
-    /// What the first iteration would stumble over.
+    /// What the first iteration would fail on.
     pub fn rehearse(&self, loader: &Shared<dyn Loader>, run: &RunContext) -> Result<()> {
         loader.borrow_mut().start_epoch(0, 0)?;
         let batch = loader.borrow_mut().next_batch().with_context(|| format!("{}: getting a batch", self.id))?;
@@ -311,7 +311,7 @@ impl Engine {
         flow
     }
 
-    /// Fires an event that is no place to go on from: a nested engine that was interrupted leaves the flag set, and the
+    /// Fires an event that is no place to continue from: a nested engine that was interrupted leaves the flag set, and the
     /// next cut sees it.
     fn notify(&self, work: Work<'_>, event: &str) -> Result<()> {
         self.dispatch(work, event, None, &Cut::default()).map(drop)

@@ -22,7 +22,7 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be made or written.
     pub fn open(path: &Path) -> Result<RunFolder> {
-        fs::create_dir_all(path).with_context(|| format!("cannot make the run's folder {}", path.display()))?;
+        fs::create_dir_all(path).with_context(|| format!("cannot create the run's folder {}", path.display()))?;
         let name = path.join("records.jsonl");
         let file = OpenOptions::new().create(true).append(true).open(&name);
         let file = file.with_context(|| format!("cannot write {}", name.display()))?;
@@ -52,6 +52,31 @@ impl RunFolder {
         let line = record.to_json().to_string();
         let mut file = self.records.borrow_mut();
         writeln!(file, "{line}").with_context(|| format!("cannot write {}", self.records_path().display()))
+    }
+
+    /// Bytes of `records.jsonl`, all appended records on the disk.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn records_length(&self) -> Result<u64> {
+        self.flush_records()?;
+        let file = self.records.borrow();
+        let synced = file.get_ref().sync_data().and_then(|()| file.get_ref().metadata());
+        Ok(synced.with_context(|| format!("cannot write {}", self.records_path().display()))?.len())
+    }
+
+    /// Cuts off the records behind the first `length` bytes: what a run measured after the checkpoint that it goes on from.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn cut_records(&self, length: u64) -> Result<()> {
+        self.flush_records()?;
+        let file = self.records.borrow();
+        let cut = || match file.get_ref().metadata()?.len() > length {
+            true => file.get_ref().set_len(length),
+            false => Ok(()),
+        };
+        cut().with_context(|| format!("cannot write {}", self.records_path().display()))
     }
 
     /// Makes appended records visible to readers.

@@ -12,7 +12,7 @@ use pipe_vocab::NodeId;
 #[derive(Default)]
 pub struct Timings {
     enabled: Cell<bool>,
-    /// Waited for at both ends of each measurement: work on a GPU goes on after the call that began it.
+    /// Waited for at both ends of each measurement: work on a GPU continues after the call that began it.
     device: Cell<Option<Device>>,
     entries: RefCell<IndexMap<(NodeId, String), Spent>>,
 }

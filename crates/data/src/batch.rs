@@ -24,13 +24,13 @@ pub fn collate(samples: Vec<Sample>) -> Result<Batch> {
                 })
             })
             .collect::<Result<_>>()?;
-        let field = join(&column).map_err(|e| e.context(format!("joining field `{name}` of a batch")))?;
+        let field = join(&column).map_err(|e| e.context(format!("collating field `{name}` of a batch")))?;
         batch.set(name, field);
     }
     Ok(batch)
 }
 
-/// A picture as a `[C, H, W]` tensor of its own type.
+/// An image as a `[C, H, W]` tensor of its own type.
 ///
 /// # Errors
 /// When libtorch has no memory for it.
@@ -38,7 +38,7 @@ pub fn image_tensor(image: &Image) -> Result<Tensor> {
     Ok(stack_images(&[image])?.squeeze_dim(0))
 }
 
-/// Pictures of one size and type as `[N, C, H, W]`.
+/// Images of one size and type as `[N, C, H, W]`.
 fn stack_images(images: &[&Image]) -> Result<Tensor> {
     let first = images[0];
     let size = [images.len(), first.channels, first.height, first.width].map(|n| n as i64);
@@ -87,7 +87,7 @@ fn join(column: &[&Field]) -> Result<BatchField> {
     }
     let tensors = column.iter().map(|field| tensor_of(field)).collect::<Result<Vec<_>>>()?;
     let kind = tensors[0].kind();
-    ensure!(tensors.iter().all(|t| t.kind() == kind), "samples hold values of differing types");
+    ensure!(tensors.iter().all(|t| t.kind() == kind), "samples have values of different types");
     // Per-instance fields stay lists even when the counts happen to agree, so that the form never depends on luck.
     let per_instance = matches!(
         column[0],
@@ -97,7 +97,7 @@ fn join(column: &[&Field]) -> Result<BatchField> {
     Ok(if same && !per_instance { BatchField::Stacked(Tensor::stack(&tensors, 0)) } else { BatchField::List(tensors) })
 }
 
-/// The pictures of a field, when they are all of one size and type.
+/// The images of a field, when they are all of one size and type.
 fn alike_images<'a>(column: &[&'a Field]) -> Option<Vec<&'a Image>> {
     let images: Vec<&Image> = column
         .iter()
@@ -118,7 +118,7 @@ fn tensor_of(field: &Field) -> Result<Tensor> {
         Field::Keypoints(instances) => {
             let points = instances.first().map_or(0, Vec::len);
             let flat: Vec<f32> = instances.iter().flatten().flatten().copied().collect();
-            ensure!(flat.len() == instances.len() * points * 3, "instances have differing numbers of keypoints");
+            ensure!(flat.len() == instances.len() * points * 3, "instances have different numbers of keypoints");
             Tensor::from_slice(&flat).view([instances.len() as i64, points as i64, 3])
         }
         Field::Integers(values) => Tensor::from_slice(values),
@@ -129,7 +129,7 @@ fn tensor_of(field: &Field) -> Result<Tensor> {
         Field::Segmentation { height, width, classes } => {
             Tensor::from_slice(classes).view([*height as i64, *width as i64]).to_kind(Kind::Int64)
         }
-        Field::Text(_) => bail!("some samples hold a text, others do not"),
+        Field::Text(_) => bail!("some samples have a string, others do not"),
     })
 }
 
@@ -182,7 +182,7 @@ mod tests {
         other.remove(fields::AREA);
         other.set(fields::LABEL, Field::Scalar(0.5));
         let error = format!("{:#}", collate(vec![sample((2, 3), 1), other.clone()]).unwrap_err());
-        assert!(error.contains("`label`") && error.contains("differing types"), "{error}");
+        assert!(error.contains("`label`") && error.contains("different types"), "{error}");
         other.remove(fields::LABEL);
         let error = collate(vec![sample((2, 3), 1), other]).unwrap_err().to_string();
         assert!(error.contains("has no field `label`"), "{error}");

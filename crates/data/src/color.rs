@@ -15,7 +15,7 @@ pub fn adjust_brightness(image: &mut Image, factor: f64) {
     }
 }
 
-/// Moves all values away from the picture's mean gray (`factor` over 1) or towards it.
+/// Moves all values away from the image's mean gray (`factor` over 1) or towards it.
 pub fn adjust_contrast(image: &mut Image, factor: f64) {
     let gray = gray_plane(image);
     let mean = (gray.iter().map(|&v| f64::from(v)).sum::<f64>() / gray.len().max(1) as f64) as f32;
@@ -30,7 +30,7 @@ pub fn adjust_contrast(image: &mut Image, factor: f64) {
     }
 }
 
-/// Moves colours away from gray (`factor` over 1) or towards it (0: gray).
+/// Moves colors away from gray (`factor` over 1) or towards it (0: gray).
 pub fn adjust_saturation(image: &mut Image, factor: f64) {
     if image.channels != 3 {
         return;
@@ -70,7 +70,7 @@ pub fn adjust_hue(image: &mut Image, turn: f64) {
     }
 }
 
-/// Makes the picture gray, of 1 or 3 channels.
+/// Makes the image gray, of 1 or 3 channels.
 pub fn grayscale(image: &mut Image, channels: usize) {
     let gray = gray_plane(image);
     let repeated = gray.iter().flat_map(|&v| std::iter::repeat_n(v, channels));

@@ -1,4 +1,4 @@
-//! Pictures from files.
+//! Images from files.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use tch::Tensor;
 
 use super::image::Image;
 
-/// Endings of files that are taken for pictures.
+/// File extensions of images.
 pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
 
 /// Reads a JPEG, PNG, WebP or GIF (first frame) file as RGB bytes. Gray and CMYK become RGB, transparency is dropped.
 ///
-/// With `exif` the picture is turned the way its camera noted; without it pixels stay as they are stored, which is what
+/// With `exif` the image is rotated according to its EXIF orientation; without it pixels stay as stored, which is what
 /// annotations of COCO refer to.
 ///
 /// # Errors
@@ -25,10 +25,10 @@ pub fn read_image(path: &Path, exif: bool) -> Result<Image> {
 /// As [`read_image`], from the bytes of a file.
 ///
 /// # Errors
-/// When they hold no whole picture.
+/// When they are not a complete image.
 pub fn decode_image(bytes: &[u8], exif: bool) -> Result<Image> {
     let planes = pipe_native::image::decode(bytes, exif)?;
-    let [channels, height, width] = planes.size()[..] else { anyhow::bail!("not a picture: {:?}", planes.size()) };
+    let [channels, height, width] = planes.size()[..] else { anyhow::bail!("not an image: {:?}", planes.size()) };
     // The decoder lends rows of whole pixels as planes, so nothing moves here but the copy out.
     interleaved(&planes, height as usize, width as usize, channels as usize)
 }
@@ -36,13 +36,13 @@ pub fn decode_image(bytes: &[u8], exif: bool) -> Result<Image> {
 fn interleaved(planes: &Tensor, height: usize, width: usize, channels: usize) -> Result<Image> {
     let pixels = planes.f_permute([1, 2, 0])?.f_contiguous()?;
     let mut bytes = vec![0u8; height * width * channels];
-    ensure!(pixels.numel() == bytes.len(), "a picture of {:?} has {} values", planes.size(), pixels.numel());
+    ensure!(pixels.numel() == bytes.len(), "an image of {:?} has {} values", planes.size(), pixels.numel());
     let count = bytes.len();
     pixels.f_copy_data_u8(&mut bytes, count)?;
     Ok(Image::from_u8(height, width, channels, bytes))
 }
 
-/// Whether a file's name ends like a picture's.
+/// Whether a file name has an image extension.
 pub fn is_image_file(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
@@ -70,7 +70,7 @@ mod tests {
         let image = Tensor::zeros([3, 64, 64], (tch::Kind::Uint8, tch::Device::Cpu));
         let whole = pipe_native::image::encode_jpeg(&image, 90).unwrap();
         for (name, bytes) in
-            [("cut.jpg", &whole[..whole.len() / 2]), ("text.jpg", b"this is not a picture at all".as_slice())]
+            [("cut.jpg", &whole[..whole.len() / 2]), ("text.jpg", b"this is not an image at all".as_slice())]
         {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();

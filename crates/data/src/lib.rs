@@ -4,7 +4,7 @@
 //!
 //! - [`fields`]: the standard field names
 //! - [`image`]: pixels on the CPU
-//! - [`decode`]: pictures from files
+//! - [`decode`]: images from files
 //! - [`masks`]: instance masks that know where their pixels are
 //! - [`geometry`]: resizing, flipping, cropping, warping whole samples
 //! - [`color`]: brightness, contrast, saturation, hue

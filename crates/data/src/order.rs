@@ -82,14 +82,14 @@ fn grouped(indices: &[usize], groups: &[usize], batch_size: usize) -> Vec<Vec<us
     batches
 }
 
-/// The group of a picture by its shape (width / height): `2 * bins` borders evenly spaced in logarithm between 1/2 and 2, and
+/// The group of an image by its shape (width / height): `2 * bins` borders evenly spaced in logarithm between 1/2 and 2, and
 /// one at 1, as in torchvision's detection references (`create_aspect_ratio_groups` with `k = bins`).
 pub fn aspect_ratio_group(ratio: f32, bins: usize) -> usize {
     if bins == 0 {
         return usize::from(ratio >= 1.0);
     }
     let steps = 2 * bins;
-    // f32 like torch.linspace, so that pictures exactly on a border fall to the same side.
+    // f32 like torch.linspace, so that images exactly on a border fall to the same side.
     (0..=steps).filter(|&i| (-1.0f32 + 2.0 * i as f32 / steps as f32).exp2() <= ratio).count()
 }
 

@@ -115,7 +115,7 @@ impl<T: Send + 'static> Iterator for Pool<T> {
             }
             match self.results.recv() {
                 Ok((number, made)) => self.waiting.insert(number, made),
-                Err(_) => return Some(Err(anyhow!("the worker threads have ended early"))),
+                Err(_) => return Some(Err(anyhow!("the worker threads exited early"))),
             };
         }
     }

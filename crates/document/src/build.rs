@@ -245,7 +245,7 @@ fn twice(what: &str, name: &str, second: &Location, first: &Location) -> Diagnos
     Diagnostic::error("duplicate-key", format!("the {what} `{name}` is defined twice"))
         .at(second.clone())
         .label(first.clone(), "first defined here")
-        .help("keep one, or put the two together")
+        .help("keep one, or merge the two")
 }
 
 /// A kind of value with its article: `an array`.

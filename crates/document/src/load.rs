@@ -132,14 +132,14 @@ impl Loader<'_, '_> {
             let kind = article(extends.node.value.kind());
             let problem = Diagnostic::error("invalid-extends", format!("`extends` is {kind}"))
                 .at(at)
-                .help("name one file: extends = \"base.toml\"");
+                .help("give one file: extends = \"base.toml\"");
             self.found.push(problem);
             return None;
         };
         if name.contains("${") {
             let problem = Diagnostic::error("invalid-extends", "`extends` cannot use variables")
                 .at(at)
-                .help("variables are known only when all parents are");
+                .help("variables are resolved only after all parents are loaded");
             self.found.push(problem);
             return None;
         }
@@ -151,12 +151,12 @@ impl Loader<'_, '_> {
             let mut names: Vec<_> =
                 files[start..].iter().map(|file| self.sources.name(file.source).to_owned()).collect();
             names.push(names.first().cloned().unwrap_or_default());
-            let message = format!("`extends` goes round in a circle: {}", names.join(" → "));
+            let message = format!("`extends` is circular: {}", names.join(" → "));
             self.found.push(Diagnostic::error("extends-cycle", message).at(at));
             return None;
         }
         if files.len() > MAX_PARENTS {
-            let message = format!("more than {MAX_PARENTS} files extend one another");
+            let message = format!("`extends` is nested deeper than {MAX_PARENTS} files");
             self.found.push(Diagnostic::error("invalid-extends", message).at(at));
             return None;
         }
@@ -166,7 +166,7 @@ impl Loader<'_, '_> {
                 let message = format!("cannot read the parent `{}`: {}", shown(&path), reason(&error));
                 let problem = Diagnostic::error("unreadable-file", message)
                     .at(at)
-                    .help("the path counts from the folder of this file");
+                    .help("the path is relative to the folder of this file");
                 self.found.push(problem);
                 None
             }
@@ -183,7 +183,7 @@ impl Loader<'_, '_> {
             };
             let reserved = keys.first().filter(|key| key.name == "extends" || key.name == "profile");
             if let Some(key) = reserved {
-                let help = if key.name == "profile" { "use `--profile NAME`" } else { "name the parent in the file" };
+                let help = if key.name == "profile" { "use `--profile NAME`" } else { "set the parent in the file" };
                 let message = format!("`--set` cannot set `{}`", key.name);
                 let problem = Diagnostic::error("invalid-set", message);
                 self.found.push(problem.at(key.location.clone()).help(help));
@@ -256,7 +256,7 @@ impl Loader<'_, '_> {
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::InvalidData => "it is not text in UTF-8".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
         _ => error.to_string(),
     }
 }

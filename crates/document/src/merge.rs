@@ -34,11 +34,11 @@ fn merge_entry(base: &mut Table, entry: super::Entry, path: &mut Vec<String>, fo
             merge_at(inner, over, path, found);
         }
         (Value::Array(_), Value::Table(_)) => {
-            let message = format!("`{}` is an array, which is replaced whole", path.join("."));
+            let message = format!("`{}` is an array, which can only be replaced as a whole", path.join("."));
             let problem = Diagnostic::error("cannot-merge", message)
                 .at(entry.key)
                 .label(existing.key.clone(), "the array")
-                .help(format!("set all of it: {key} = [ … ]"));
+                .help(format!("set the whole array: {key} = [ … ]"));
             found.push(problem);
         }
         (Value::Table(_), value @ (Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_)))
@@ -49,7 +49,7 @@ fn merge_entry(base: &mut Table, entry: super::Entry, path: &mut Vec<String>, fo
             let problem = Diagnostic::error("cannot-merge", message)
                 .at(entry.key)
                 .label(existing.key.clone(), "the table")
-                .help("name the key inside it");
+                .help("set a key inside it");
             found.push(problem);
         }
         (old, value) => {

@@ -21,7 +21,7 @@ pub struct Node {
 pub enum Value {
     /// Text.
     String(String),
-    /// A whole number.
+    /// An integer.
     Integer(i64),
     /// A number with a fraction or exponent, `inf` or `nan`.
     Float(f64),

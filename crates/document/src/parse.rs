@@ -54,13 +54,13 @@ pub(super) fn parse_set(text: &str, source: SourceId, found: &mut Diagnostics) -
     let mut reader = Reader::new(text, source, Layer::Set);
     let keys = reader.read_key(&tokens[..equals]);
     if keys.as_ref().is_none_or(Vec::is_empty) || !reader.errors.is_empty() {
-        found.push(wrong("the key of `--set` is not a key of TOML"));
+        found.push(wrong("the key of `--set` is not a valid TOML key"));
         return None;
     }
     let start = tokens[equals].span().end();
     let value_text = text[start..].trim();
     if value_text.is_empty() {
-        found.push(wrong("`--set` has no value").help("for an empty text, write `key=''`"));
+        found.push(wrong("`--set` has no value").help("for an empty string, write `key=''`"));
         return None;
     }
     let value = reader.read_value(&tokens[equals + 1..]);

@@ -92,3 +92,16 @@ impl Node {
         location.clone()
     }
 }
+
+/// Steps as text: `dataset`, `metrics[0]`, `best.monitor`.
+pub fn path_text(path: &[PathSegment]) -> String {
+    let mut text = String::new();
+    for segment in path {
+        match segment {
+            PathSegment::Key(key) if text.is_empty() => text.push_str(key),
+            PathSegment::Key(key) => text.extend([".", key]),
+            PathSegment::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
+}

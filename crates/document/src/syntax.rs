@@ -31,7 +31,7 @@ fn explain(error: &ParseError, word: &str) -> (String, Option<String>) {
         _ if is_open_text(error) => {
             let quote = if description.contains("literal") { "'" } else { "\"" };
             let quote = quote.repeat(if description.contains("multi-line") { 3 } else { 1 });
-            ("a text is never closed".to_owned(), Some(format!("close it with {quote}")))
+            ("a string is never closed".to_owned(), Some(format!("close it with {quote}")))
         }
         "string values must be quoted" if word.contains(' ') => two_on_a_line(),
         "unexpected key or value" => two_on_a_line(),
@@ -39,23 +39,23 @@ fn explain(error: &ParseError, word: &str) -> (String, Option<String>) {
         "invalid float" | "invalid boolean" if word.starts_with(char::is_alphabetic) => unquoted(word),
         "invalid mantissa" => {
             let help = "write 0.9 for .9 and 1.0 for 1.";
-            ("a number needs digits on both sides of its point".to_owned(), Some(help.to_owned()))
+            ("a number needs digits on both sides of the decimal point".to_owned(), Some(help.to_owned()))
         }
         "missing escaped value" => {
-            let help = "write `\\\\` for a backslash, or put the text in single quotes";
-            ("the backslash before this starts an escape, and this is none".to_owned(), Some(help.to_owned()))
+            let help = "write `\\\\` for a backslash, or put the string in single quotes";
+            ("invalid escape sequence after this backslash".to_owned(), Some(help.to_owned()))
         }
         "missing value" => {
             let help = "write a value after `=`, or remove the key";
             ("the key has no value".to_owned(), Some(help.to_owned()))
         }
         "key with no value" | "missing value for key" => {
-            let help = "write `key = value`, one a line";
+            let help = "write `key = value`, one per line";
             ("the key has no `=` and no value".to_owned(), Some(help.to_owned()))
         }
         "invalid unquoted key" => {
-            let help = "keys are made of letters, digits, `_` and `-`; put quotes around any other";
-            ("this character cannot be in a key without quotes".to_owned(), Some(help.to_owned()))
+            let help = "bare keys consist of letters, digits, `_` and `-`; put quotes around any other";
+            ("this character is not allowed in a key without quotes".to_owned(), Some(help.to_owned()))
         }
         "unquoted keys cannot be empty" => ("a key is missing here".to_owned(), None),
         "cannot recurse further; max recursion depth met" => {
@@ -72,7 +72,7 @@ fn is_open_text(error: &ParseError) -> bool {
 }
 
 fn two_on_a_line() -> (String, Option<String>) {
-    let help = "write one `key = value` a line";
+    let help = "write one `key = value` per line";
     ("there is more on the line than one value".to_owned(), Some(help.to_owned()))
 }
 
@@ -92,7 +92,7 @@ fn unquoted(word: &str) -> (String, Option<String>) {
         _ if word.contains(['"', '\n', '\\']) || word.len() > 60 => "put quotes around it".to_owned(),
         _ => format!("put quotes around it: \"{word}\""),
     };
-    ("a text needs quotes around it".to_owned(), Some(help))
+    ("a string needs quotes around it".to_owned(), Some(help))
 }
 
 fn with_expected(error: &ParseError) -> String {

@@ -158,10 +158,10 @@ fn check_name(name: &str, environment: bool, at: usize) -> Result<(), Fault> {
             Some((prefix, rest)) if suggest(prefix, ["env"]).is_some() => {
                 format!("write ${{env:{rest}}}")
             }
-            _ => "names are made of letters, digits, `_` and `-`".to_owned(),
+            _ => "names consist of letters, digits, `_` and `-`".to_owned(),
         },
     };
-    Err(fault("variable-name", format!("`{name}` is not the name of a variable"), help, span))
+    Err(fault("variable-name", format!("`{name}` is not a valid variable name"), help, span))
 }
 
 #[cfg(test)]

@@ -263,7 +263,7 @@ impl Resolver<'_> {
             let start = self.chain.iter().position(|other| other == name).unwrap_or_default();
             let mut names: Vec<_> = self.chain[start..].iter().map(|name| format!("`{name}`")).collect();
             names.push(format!("`{name}`"));
-            let message = format!("the variable is made of itself: {}", names.join(" → "));
+            let message = format!("the variable is defined in terms of itself: {}", names.join(" → "));
             self.found.push(Diagnostic::error("variable-cycle", message).at(at));
             return None;
         }
@@ -321,7 +321,7 @@ impl Resolver<'_> {
 
     fn not_text(&self, place: Place<'_>, name: &str, node: &Node, span: &Range<usize>) -> Diagnostic {
         let kind = article(node.value.kind());
-        let message = format!("`{name}` is {kind}, and cannot be part of a text");
+        let message = format!("`{name}` is {kind}, and cannot be part of a string");
         Diagnostic::error("variable-type", message)
             .at(self.inside(place.node, place.text, span))
             .label(node.location.clone(), "defined here")

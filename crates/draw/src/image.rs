@@ -13,7 +13,7 @@ pub struct RgbImage {
 }
 
 impl RgbImage {
-    /// An image of one colour.
+    /// An image of one color.
     pub fn filled(height: usize, width: usize, color: Color) -> Self {
         let data = color.iter().copied().cycle().take(height * width * 3).collect();
         Self { height, width, data }
@@ -53,7 +53,7 @@ impl RgbImage {
         self.data
     }
 
-    /// The colour at row `y` and column `x`; `None` outside the image.
+    /// The color at row `y` and column `x`; `None` outside the image.
     pub fn pixel(&self, y: usize, x: usize) -> Option<Color> {
         let at = self.offset(y, x)?;
         Some([self.data[at], self.data[at + 1], self.data[at + 2]])

@@ -15,7 +15,7 @@ pub struct Instance<'a> {
     pub mask: Option<MaskRef<'a>>,
     /// The name of its class; empty for no label.
     pub label: &'a str,
-    /// Decides the colour.
+    /// Decides the color.
     pub class_id: i64,
     /// Shown behind the name with two digits.
     pub score: Option<f32>,
@@ -75,7 +75,7 @@ pub fn draw_instances(image: &RgbImage, instances: &[Instance], options: &DrawOp
         for Shown { instance, bbox, .. } in &shown {
             let Some(bbox) = *bbox else { continue };
             let dash = instance.crowd.then_some(style.line * 5.0);
-            // A dark rim keeps the line visible on a background of its own colour.
+            // A dark rim keeps the line visible on a background of its own color.
             canvas.outline(bbox, style.line + 2.0, dash, [0, 0, 0], 0.3);
             canvas.outline(bbox, style.line, dash, class_color(instance.class_id), 1.0);
         }
@@ -97,7 +97,7 @@ struct Style {
 impl Style {
     fn for_image(image: &RgbImage, instances: usize) -> Self {
         let side = image.height().max(image.width()) as f32;
-        // A crowded picture gets smaller labels: three quarters from 30 instances on.
+        // A crowded image gets smaller labels: three quarters from 30 instances on.
         let crowded = ((instances as f32 - 10.0) / 20.0).clamp(0.0, 1.0);
         Self {
             line: (side / 280.0).round().max(1.0),

@@ -1,4 +1,4 @@
-//! Several images in one picture.
+//! Several images in one image.
 
 use super::canvas::Canvas;
 use super::image::RgbImage;
@@ -30,7 +30,7 @@ pub fn side_by_side(left: &RgbImage, right: &RgbImage, titles: [&str; 2]) -> Rgb
     canvas.into_image()
 }
 
-/// Whether what a caption says is right; decides its colour.
+/// Whether what a caption says is right; decides its color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing to judge.

@@ -1,4 +1,4 @@
-//! Pictures for people: detections over images, ground truth beside predictions, grids of classified images.
+//! Images for people: detections over images, ground truth beside predictions, grids of classified images.
 //!
 //! Everything works on [`RgbImage`], 8-bit RGB in rows. Nothing here fails on odd geometry: boxes outside the image, empty,
 //! not finite or huge are clipped or left out.
@@ -8,7 +8,7 @@
 //! | `image.rs` | [`RgbImage`]: pixels, integer enlargement, PNG |
 //! | `canvas.rs` | [`Canvas`]: anti-aliased rectangles, outlines and text on an image |
 //! | `text.rs` | measuring and rasterising text in DejaVu Sans Bold |
-//! | `palette.rs` | [`class_color`]: one stable colour per class |
+//! | `palette.rs` | [`class_color`]: one stable color per class |
 //! | `mask.rs` | [`MaskRef`]: translucent masks with a contour |
 //! | `instances.rs` | [`draw_instances`]: boxes, masks and labels of one image |
 //! | `labels.rs` | placing label chips so that they do not cover each other |

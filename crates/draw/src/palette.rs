@@ -1,4 +1,4 @@
-//! Colours: one per class, and what is readable on them.
+//! Colors: one per class, and what is readable on them.
 
 /// Red, green and blue, 0 to 255.
 pub type Color = [u8; 3];
@@ -27,7 +27,7 @@ const BASE: [Color; 20] = [
     [150, 120, 70],
 ];
 
-/// The colour of a class: the same in every run, different for neighbouring ids; after 60 classes colours come again.
+/// The color of a class: the same in every run, different for neighbouring ids; after 60 classes colors come again.
 pub fn class_color(class_id: i64) -> Color {
     let count = BASE.len() as i64;
     let base = BASE[class_id.rem_euclid(count) as usize];
@@ -50,7 +50,7 @@ pub(super) fn mix(a: Color, b: Color, share: f32) -> Color {
     std::array::from_fn(|i| (f32::from(a[i]) + (f32::from(b[i]) - f32::from(a[i])) * share).round() as u8)
 }
 
-/// Relative luminance of an sRGB colour, 0 to 1 (WCAG 2.2).
+/// Relative luminance of an sRGB color, 0 to 1 (WCAG 2.2).
 fn luminance(color: Color) -> f32 {
     let [r, g, b] = color.map(|channel| {
         let value = f32::from(channel) / 255.0;

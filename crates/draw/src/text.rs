@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use ab_glyph::{Font, FontRef, Glyph, PxScale, ScaleFont, point};
 
 static FONT: LazyLock<FontRef<'static>> =
-    LazyLock::new(|| FontRef::try_from_slice(dejavu::sans::bold()).expect("the font built into the program is sound"));
+    LazyLock::new(|| FontRef::try_from_slice(dejavu::sans::bold()).expect("the built-in font is valid"));
 
 /// One line of text laid out at a size: its extent and its glyphs, relative to the top left corner.
 pub(super) struct Line {

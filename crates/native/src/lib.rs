@@ -34,6 +34,13 @@ pub mod scaler;
 pub mod script;
 pub mod stream;
 
+/// Ends the process at once: no destructors, no functions registered for the end, which would take libtorch's memory away
+/// from a step that is still at work.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` only ends the process.
+    unsafe { libc::_exit(status) }
+}
+
 pub use autocast::autocast;
 pub use device::{choose_device, to_device};
 pub use library::{init, load_torchvision, load_torchvision_image, version};

@@ -3,8 +3,9 @@
 use serde_json::Value as Json;
 
 use super::message;
+use super::schema::value_problem;
 use pipe_document::diagnostic::{Diagnostic, Location, suggest};
-use pipe_document::{PathSegment, Table};
+use pipe_document::{PathSegment, Table, path_text};
 use pipe_vocab::{Catalog, Checked, Descriptor, Kind};
 
 /// Mistakes inside a component's options: the steps to the option, what is wrong, what to do.
@@ -55,5 +56,41 @@ pub fn find_component(
         };
         let diagnostic = Diagnostic::error("unknown-component", format!("there is no {kind} of type `{name}`"));
         Box::new(entry.node.origin.annotate(diagnostic.at(at).help(help)))
+    })
+}
+
+/// The options of a node with values that became known after it was checked, under the same ranges and checks as values in the
+/// file: as JSON, and as the component's own struct.
+///
+/// # Errors
+/// The first value that the option or the component refuses: which, and why.
+pub fn with_values(
+    descriptor: &Descriptor,
+    config: &Json,
+    values: &[(&[PathSegment], Json)],
+) -> Result<(Json, Box<dyn Checked>), String> {
+    let mut config = config.clone();
+    for (path, value) in values {
+        let option = path_text(path);
+        if let Some(problem) = value_problem(descriptor.schema(), path, value) {
+            return Err(format!("option `{option}` would be {value}: {problem}"));
+        }
+        *slot(&mut config, path).ok_or_else(|| format!("there is no option `{option}`"))? = value.clone();
+    }
+    match check_component(descriptor, config.clone()) {
+        Ok(checked) => Ok((config, checked)),
+        Err(mut errors) => {
+            let (path, message, help) = errors.swap_remove(0);
+            let help = help.map(|help| format!("; {help}")).unwrap_or_default();
+            Err(format!("option `{}`: {message}{help}", path_text(&path)))
+        }
+    }
+}
+
+/// The value at the end of the steps.
+pub fn slot<'v>(value: &'v mut Json, path: &[PathSegment]) -> Option<&'v mut Json> {
+    path.iter().try_fold(value, |value, segment| match segment {
+        PathSegment::Key(key) => value.get_mut(key),
+        PathSegment::Index(index) => value.get_mut(index),
     })
 }

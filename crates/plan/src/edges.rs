@@ -10,8 +10,8 @@ use super::message;
 use super::names::exists;
 use super::nodes::PlanNode;
 use super::schema::property_fits;
-use pipe_document::PathSegment;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
+use pipe_document::{PathSegment, path_text};
 use pipe_vocab::{Kind, NodeId, ValueRef};
 
 /// A port filled with another node.
@@ -71,19 +71,6 @@ pub struct Resolved {
     pub values: Vec<ValueEdge>,
 }
 
-/// Steps as text.
-pub fn path_text(path: &[PathSegment]) -> String {
-    let mut text = String::new();
-    for segment in path {
-        match segment {
-            PathSegment::Key(key) if text.is_empty() => text.push_str(key),
-            PathSegment::Key(key) => text.extend([".", key]),
-            PathSegment::Index(index) => text.push_str(&format!("[{index}]")),
-        }
-    }
-    text
-}
-
 type Nodes = IndexMap<NodeId, PlanNode>;
 
 pub(super) fn resolve(
@@ -129,7 +116,7 @@ fn wrong_kind(node: &NodeId, kinds: &[Kind], path: &[PathSegment], nodes: &Nodes
     let fitting: Vec<String> = nodes.keys().filter(|id| kinds.contains(&id.kind)).map(|id| id.to_string()).collect();
     let help = match fitting.as_slice() {
         [] => format!("add {} to the pipeline", message::kinds(kinds)),
-        names => format!("the nodes that fit are {}", message::list(names)),
+        names => format!("the matching nodes are {}", message::list(names)),
     };
     Diagnostic::error("wrong-kind", message).at(at.clone()).help(help)
 }
@@ -179,7 +166,7 @@ pub(super) fn check_values(
         if !values.contains(value) {
             let help = match (suggest(value, values.iter().map(String::as_str)), values.as_slice()) {
                 (Some(near), _) => format!("did you mean `{node}:{near}`?"),
-                (None, []) => format!("`{node}` measures nothing"),
+                (None, []) => format!("`{node}` produces no values"),
                 (None, names) => format!("it produces {}", message::list(names)),
             };
             let message = format!("`{node}` does not produce `{value}`");
@@ -189,7 +176,7 @@ pub(super) fn check_values(
         let used = resolved.data.iter().any(|data| data.from == *node && data.to.kind == Kind::Engine)
             || events.iter().flat_map(|event| &event.targets).any(computed);
         if node.kind == Kind::Metric && !used && unreadable.is_empty() {
-            let message = format!("nothing computes `{node}`, so `{value}` is never measured");
+            let message = format!("nothing computes `{node}`, so `{value}` is never available");
             let help = format!("add it to an engine: metrics = [\"{node}\"]");
             found.push(Diagnostic::error("never-measured", message).at(edge.location.clone()).help(help));
         }

@@ -184,7 +184,7 @@ impl Reader<'_> {
         if let (Some(before), Some(after)) = (config.before, config.after)
             && before <= after + 1
         {
-            let message = format!("no count is above {after} and below {before}, so this never runs");
+            let message = format!("no count is above {after} and below {before}: this never runs");
             let at = table.get("before").map_or(&node.location, |node| &node.location);
             self.found.push(Diagnostic::error("never-runs", message).at(at.clone()));
         }
@@ -213,10 +213,10 @@ impl Reader<'_> {
         if !known.contains(&event) {
             let help = match (suggest(event, known.iter().copied()), known.as_slice()) {
                 (Some(near), _) => format!("did you mean `{id}:{near}`?"),
-                (None, []) => format!("{} fires no events; engines do", id.kind.with_article()),
+                (None, []) => format!("{} does not fire events; only engines do", id.kind.with_article()),
                 (None, names) => format!("its events are {}", message::list(names)),
             };
-            let message = format!("`{id}` fires no event `{event}`");
+            let message = format!("`{id}` has no event `{event}`");
             self.found.push(Diagnostic::error("unknown-event", message).at(at.clone()).help(help));
             return None;
         }
@@ -255,7 +255,7 @@ impl Reader<'_> {
         for (index, target) in targets.iter().enumerate() {
             let same = |other: &&EventTarget| other.node == target.node && other.action == target.action;
             if let Some(first) = targets[..index].iter().find(same) {
-                let message = format!("`{}` is run twice by the same event", target.node);
+                let message = format!("`{}` is listed twice for the same event", target.node);
                 let diagnostic = Diagnostic::error("duplicate-target", message).at(target.location.clone());
                 self.found.push(diagnostic.label(first.location.clone(), "first here").help("remove one of the two"));
             }
@@ -266,7 +266,8 @@ impl Reader<'_> {
         let update = targets.iter().find(|target| target.action == Action::Update);
         let other = events.iter().find(|(_, event, _)| event != pipe_vocab::event::names::ITERATION_COMPLETED);
         if let (Some(target), Some((node, event, _))) = (update, other) {
-            let message = format!("`{}` cannot be updated on `{node}:{event}`: there is no batch then", target.node);
+            let message =
+                format!("`{}` cannot be updated on `{node}:{event}`: there is no batch at that point", target.node);
             let help = format!("use `{node}:iteration_completed`");
             self.found.push(Diagnostic::error("wrong-event", message).at(target.location.clone()).help(help));
         }

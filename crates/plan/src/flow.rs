@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 
 use super::edges::DataEdge;
+use super::events::{Action, EventEdge};
 use super::message;
 use super::nodes::PlanNode;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -25,7 +26,7 @@ impl<'a> Ports<'a> {
     }
 }
 
-pub(super) fn check(nodes: &Nodes, edges: &[DataEdge], found: &mut Diagnostics) {
+pub(super) fn check(nodes: &Nodes, edges: &[DataEdge], events: &[EventEdge], found: &mut Diagnostics) {
     let mut loaded: BTreeMap<&NodeId, FieldSet> = BTreeMap::new();
     for id in nodes.keys().filter(|id| id.kind == Kind::Loader) {
         if let Some(fields) = loader_fields(nodes, &Ports::of(id, edges), found) {
@@ -33,8 +34,16 @@ pub(super) fn check(nodes: &Nodes, edges: &[DataEdge], found: &mut Diagnostics) 
         }
     }
     for id in nodes.keys().filter(|id| id.kind == Kind::Engine) {
-        check_engine(nodes, edges, &Ports::of(id, edges), &loaded, found);
+        let updated = updated_by(id, events);
+        check_engine(nodes, edges, &Ports::of(id, edges), &updated, &loaded, found);
     }
+}
+
+/// The metrics that events of an engine update, with the places where that is written.
+fn updated_by<'e>(engine: &NodeId, events: &'e [EventEdge]) -> Vec<(&'e NodeId, &'e Location)> {
+    let of_engine = events.iter().filter(|edge| edge.events.iter().any(|(node, ..)| node == engine));
+    let targets = of_engine.flat_map(|edge| &edge.targets).filter(|target| target.action == Action::Update);
+    targets.map(|target| (&target.node, &target.location)).collect()
 }
 
 /// Whether the component's options were right, so that its contract can be trusted.
@@ -74,6 +83,7 @@ fn check_engine(
     nodes: &Nodes,
     edges: &[DataEdge],
     ports: &Ports<'_>,
+    updated: &[(&NodeId, &Location)],
     loaded: &BTreeMap<&NodeId, FieldSet>,
     found: &mut Diagnostics,
 ) {
@@ -89,20 +99,21 @@ fn check_engine(
             }
             available.extend(contract.adds);
         }
-        for metric in ports.kind(Kind::Metric) {
-            let Some(node) = known(nodes, &metric.from) else { continue };
+        let own = ports.kind(Kind::Metric).map(|edge| (&edge.from, &edge.location));
+        for (metric, location) in own.chain(updated.iter().copied()) {
+            let Some(node) = known(nodes, metric) else { continue };
             let contract = node.contract();
             let missing: Vec<&String> = contract.needs.difference(&available).collect();
             if !missing.is_empty() {
                 let giver = "the loader and the model together";
-                found.push(lacks(&metric.from, &missing, giver, &available, &metric.location));
+                found.push(lacks(metric, &missing, giver, &available, location));
             }
         }
     }
 }
 
 fn lacks(user: &NodeId, missing: &[&String], giver: &str, given: &FieldSet, at: &Location) -> Diagnostic {
-    let message = format!("`{user}` needs {}, which {giver} does not give", message::list(missing));
+    let message = format!("`{user}` needs {}, which {giver} does not provide", message::list(missing));
     let given: Vec<&String> = given.iter().collect();
-    Diagnostic::error("missing-field", message).at(at.clone()).help(format!("it gives {}", message::list(&given)))
+    Diagnostic::error("missing-field", message).at(at.clone()).help(format!("it provides {}", message::list(&given)))
 }

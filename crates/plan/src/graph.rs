@@ -12,7 +12,7 @@ use super::edges::Resolved;
 use super::events::{Action, EventEdge};
 use super::nodes::PlanNode;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location};
-use pipe_vocab::NodeId;
+use pipe_vocab::{Kind, NodeId};
 
 /// The graph of who needs whom: nodes in the order of the file, edges from provider to user with the user's place.
 pub type Graph = DiGraph<NodeId, Location>;
@@ -35,7 +35,7 @@ pub fn build(nodes: &IndexMap<NodeId, PlanNode>, resolved: &Resolved) -> Graph {
 pub(super) fn order(nodes: &IndexMap<NodeId, PlanNode>, resolved: &Resolved, found: &mut Diagnostics) -> Vec<NodeId> {
     let graph = build(nodes, resolved);
     for chain in cycles(&graph) {
-        report(&graph, &chain, "cycle", "these nodes need each other", found);
+        report(&graph, &chain, "cycle", "these nodes depend on each other", found);
     }
     topological(&graph)
 }
@@ -104,7 +104,7 @@ fn shortest_cycle(graph: &Graph, start: NodeIndex, component: &[NodeIndex]) -> V
 fn report(graph: &Graph, chain: &[NodeIndex], code: &'static str, what: &str, found: &mut Diagnostics) {
     let names: Vec<String> = chain.iter().chain(chain.first()).map(|n| format!("`{}`", graph[*n])).collect();
     let message = if chain.len() == 1 {
-        format!("{what}: {} names itself", names[0])
+        format!("{what}: {} refers to itself", names[0])
     } else {
         format!("{what}: {}", names.join(" → "))
     };
@@ -118,13 +118,13 @@ fn report(graph: &Graph, chain: &[NodeIndex], code: &'static str, what: &str, fo
     found.push(diagnostic.help("remove one of these edges"));
 }
 
-/// Engines that run each other by events would never end.
+/// Engines that run each other by events would never end, also by way of handlers with events of their own.
 pub(super) fn check_event_cycles(events: &[EventEdge], found: &mut Diagnostics) {
     let mut graph = Graph::new();
     let mut index: IndexMap<NodeId, NodeIndex> = IndexMap::new();
     for event in events {
         for (source, _, _) in &event.events {
-            for target in event.targets.iter().filter(|target| target.action == Action::Run) {
+            for target in event.targets.iter().filter(|target| matches!(target.action, Action::Run | Action::Call)) {
                 let from = *index.entry(source.clone()).or_insert_with(|| graph.add_node(source.clone()));
                 let to = *index.entry(target.node.clone()).or_insert_with(|| graph.add_node(target.node.clone()));
                 graph.update_edge(from, to, target.location.clone());
@@ -132,9 +132,12 @@ pub(super) fn check_event_cycles(events: &[EventEdge], found: &mut Diagnostics) 
         }
     }
     for chain in cycles(&graph) {
-        let what = match chain.len() {
-            1 => "an engine cannot run itself from its own event",
-            _ => "engines run each other without end",
+        let engines = chain.iter().all(|node| graph[*node].kind == Kind::Engine);
+        let what = match (chain.len(), engines) {
+            (1, true) => "an engine cannot run itself from its own event",
+            (1, false) => "a handler cannot be called by its own event",
+            (_, true) => "engines run each other without end",
+            (_, false) => "these nodes run each other without end",
         };
         report(&graph, &chain, "event-cycle", what, found);
     }

@@ -31,6 +31,7 @@ pub mod schema_file;
 pub mod usage;
 
 use indexmap::IndexMap;
+use serde_json::Value as Json;
 
 pub use edges::{DataEdge, PropertyEdge};
 pub use events::{Action, EventEdge, EventTarget};
@@ -41,6 +42,7 @@ use pipe_document::diagnostic::{Diagnostics, Sources};
 use pipe_document::{Document, PathSegment};
 use pipe_vocab::{Catalog, NodeId};
 
+use crate::component::with_values;
 use crate::file::File;
 
 /// A pipeline as a checked graph.
@@ -70,6 +72,19 @@ impl Plan {
         (plan, found)
     }
 
+    /// Gives an option of a node a value, under the ranges and checks that hold in the file; a property that the option named
+    /// is read no more.
+    ///
+    /// # Errors
+    /// Why the value is refused.
+    pub fn set_option(&mut self, node: &NodeId, option: &[PathSegment], value: Json) -> Result<(), String> {
+        let Some(found) = self.nodes.get_mut(node) else { return Err(format!("there is no node {node}")) };
+        let (config, checked) = with_values(found.descriptor, &found.config, &[(option, value)])?;
+        (found.config, found.component) = (config, Some(checked));
+        self.property_edges.retain(|edge| edge.to != *node || edge.option != option);
+        Ok(())
+    }
+
     /// Checks a document and says, also where there are errors, which values must never be shown: steps from its root.
     pub fn with_secrets(
         document: &Document,
@@ -86,7 +101,7 @@ impl Plan {
         let event_edges = events::read(file, &read.nodes, &read.unreadable, &mut found);
         let order = graph::order(&read.nodes, &resolved, &mut found);
         graph::check_event_cycles(&event_edges, &mut found);
-        flow::check(&read.nodes, &resolved.data, &mut found);
+        flow::check(&read.nodes, &resolved.data, &event_edges, &mut found);
         edges::check_values(&read.nodes, &read.unreadable, &resolved, &event_edges, &mut found);
         // What is unused is known only where every name is: a misspelt reference would call its target unused.
         if !found.has_errors() {

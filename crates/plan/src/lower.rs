@@ -160,7 +160,7 @@ impl<'a> Lowering<'a> {
         }
         self.check_choices(node, text, schema);
         if schema.get("minLength").and_then(Json::as_u64).is_some_and(|min| (text.chars().count() as u64) < min) {
-            self.error("out-of-range", "the text must not be empty".into(), &node.location.clone(), node, None);
+            self.error("out-of-range", "the string must not be empty".into(), &node.location.clone(), node, None);
         }
         Json::String(text.to_owned())
     }
@@ -206,7 +206,7 @@ impl<'a> Lowering<'a> {
                 self.mentions.push(Mentioned { what, path: path.to_vec(), location: node.location.clone() });
             }
             Err(_) => {
-                let message = format!("`{text}` does not name a measured value");
+                let message = format!("`{text}` is not the name of a measured value");
                 let help = "write `metric.NAME:VALUE`, such as `metric.accuracy:accuracy`, or `engine.NAME:loss`";
                 self.error("bad-reference", message, &node.location.clone(), node, Some(help.into()));
             }
@@ -396,7 +396,7 @@ impl<'a> Lowering<'a> {
     fn nested(&mut self, node: &Node, kind: Kind, path: &[PathSegment]) -> Json {
         let Some(table) = node.as_table() else {
             let message = format!("expected a {kind} (a table with a `type`), found {}", message::found(&node.value));
-            let help = format!("write `{{ type = \"…\" }}`; `pipe components {kind}` lists what there is");
+            let help = format!("write `{{ type = \"…\" }}`; `pipe components {kind}` lists the available types");
             self.error("wrong-type", message, &node.location.clone(), node, Some(help));
             return node.to_json();
         };

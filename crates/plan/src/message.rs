@@ -22,13 +22,13 @@ fn join<S: AsRef<str>>(parts: &[S], word: &str) -> String {
     }
 }
 
-/// JSON types in words: "a whole number or a string".
+/// JSON types in words: "an integer or a string".
 pub fn types<S: AsRef<str>>(types: &[S]) -> String {
     let words: Vec<&str> = types
         .iter()
         .map(|ty| match ty.as_ref() {
             "string" => "a string",
-            "integer" => "a whole number",
+            "integer" => "an integer",
             "number" => "a number",
             "boolean" => "true or false",
             "array" => "an array",
@@ -50,7 +50,7 @@ pub fn found(value: &Value) -> String {
     match value {
         Value::String(text) if text.chars().count() <= 40 => format!("the string \"{text}\""),
         Value::String(_) => "a string".into(),
-        Value::Integer(number) => format!("the whole number {number}"),
+        Value::Integer(number) => format!("the integer {number}"),
         Value::Float(number) => format!("the number {number:?}"),
         Value::Boolean(flag) => format!("`{flag}`"),
         Value::Datetime(_) => "a date".into(),

@@ -32,7 +32,10 @@ pub(super) fn exists(
         (None, []) => format!("the pipeline has no {} yet: add `[{node}]`", node.kind),
         (None, names) => {
             let full: Vec<String> = names.iter().map(|name| format!("{}.{name}", node.kind)).collect();
-            format!("there is {}", message::list(&full))
+            match full.as_slice() {
+                [only] => format!("the only {} is `{only}`", node.kind),
+                several => format!("the {} nodes are {}", node.kind, message::list(several)),
+            }
         }
     };
     found.push(Diagnostic::error("unknown-node", format!("there is no node `{node}`")).at(at.clone()).help(help));

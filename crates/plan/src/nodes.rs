@@ -64,7 +64,7 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> Read {
         match (Kind::parse(section), entry.node.as_table()) {
             (None, _) => found.push(unknown_section(section, entry)),
             (Some(kind), None) => {
-                let message = format!("`{kind}` must hold tables, found {}", message::found(&entry.node.value));
+                let message = format!("`{kind}` must contain tables, found {}", message::found(&entry.node.value));
                 let help = format!("write `[{kind}.NAME]`");
                 found.push(Diagnostic::error("wrong-type", message).at(entry.node.location.clone()).help(help));
             }
@@ -132,7 +132,7 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
 
 fn node_table<'d>(id: &NodeId, entry: &'d Entry, found: &mut Diagnostics) -> Option<&'d Table> {
     if id.to_string().parse::<NodeId>().is_err() {
-        let message = format!("`{}` cannot be the name of a node", id.name);
+        let message = format!("`{}` is not a valid node name", id.name);
         let help = "use letters, digits, `_` and `-`";
         found.push(Diagnostic::error("bad-name", message).at(entry.key.clone()).help(help));
         return None;

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use super::lower::Lowering;
 use crate::file::File;
 use pipe_document::PathSegment;
-use pipe_document::diagnostic::{Diagnostic, Diagnostics};
+use pipe_document::diagnostic::{Diagnostic, Diagnostics, suggest};
+use pipe_vocab::refusal::CODES;
 use pipe_vocab::{Precision, schema_of};
 
 /// What holds for the whole run.
@@ -30,11 +31,21 @@ pub struct PipelineConfig {
     /// Refuse operations whose results depend on thread timing. CPU results never do; on CUDA this costs speed.
     #[schemars(extend("x-reload" = "fixed"))]
     pub deterministic: bool,
+    /// Refusals that are to pass, by their codes: the same as `--accept CODE`.
+    #[schemars(extend("x-reload" = "hot"))]
+    pub accept: Vec<String>,
 }
 
 impl Default for PipelineConfig {
     fn default() -> Self {
-        PipelineConfig { name: None, seed: 0, device: "auto".into(), precision: Precision::Fp32, deterministic: false }
+        PipelineConfig {
+            name: None,
+            seed: 0,
+            device: "auto".into(),
+            precision: Precision::Fp32,
+            deterministic: false,
+            accept: Vec::new(),
+        }
     }
 }
 
@@ -76,5 +87,19 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> (PipelineConfig, 
         let message = format!("`{}` is not a device", config.device);
         found.push(Diagnostic::error("unknown-choice", message).at(at.clone()).help("write auto, cpu, cuda or cuda:N"));
     }
+    for (index, name) in config.accept.iter().enumerate().filter(|(_, name)| !is_code(name)) {
+        let at = table.get("accept").and_then(|list| list.as_array()?.get(index)).unwrap_or(node);
+        let names: Vec<&str> = CODES.iter().map(|code| code.name).collect();
+        let help = match suggest(name, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the codes are {}", super::message::list(&names)),
+        };
+        let message = format!("`{name}` is not the code of a refusal");
+        found.push(Diagnostic::error("unknown-choice", message).at(at.location.clone()).help(help));
+    }
     (config, lowering.secrets)
+}
+
+fn is_code(name: &str) -> bool {
+    CODES.iter().any(|code| code.name == name)
 }

@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use serde_json::{Value as Json, json};
 
-use super::edges::path_text;
 use super::{EventEdge, Plan};
+use pipe_document::path_text;
 use pipe_vocab::Filter;
 
 impl Plan {
     /// The graph for people.
     pub fn render_text(&self) -> String {
-        let mut text = String::from("nodes, in the order in which they are built\n");
+        let mut text = String::from("nodes, in build order\n");
         let width = self.order.iter().map(|id| id.to_string().len()).max().unwrap_or(0);
         for id in &self.order {
             let Some(node) = self.nodes.get(id) else { continue };
@@ -30,7 +30,7 @@ impl Plan {
             let name = format!("{:width$}", id.to_string());
             let _ = writeln!(text, "  {name}  {:18} {}", node.descriptor.name, ports.join(", "));
         }
-        text.push_str("\nevents, each with what it runs, in this order\n");
+        text.push_str("\nevents and their targets, in order\n");
         for edge in &self.event_edges {
             let events: Vec<String> = edge.events.iter().map(|(node, event, _)| format!("{node}:{event}")).collect();
             let _ = writeln!(text, "  {}{}", events.join(" or "), filter_text(&edge.filter));

@@ -22,7 +22,7 @@ pub fn pipeline_schema(catalog: &Catalog) -> Json {
     }
     properties.insert("on".into(), json!({ "type": "array", "items": relaxed(events::schema()) }));
     properties.insert("plugins".into(), relaxed(plugins::schema()));
-    let profile = "Changes that `--profile NAME` applies, key by key.";
+    let profile = "Overrides applied by `--profile NAME`, key by key.";
     properties.insert(
         "profile".into(),
         json!({ "type": "object", "description": profile, "additionalProperties": { "type": "object" } }),

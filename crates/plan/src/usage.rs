@@ -51,7 +51,7 @@ pub(super) fn check(nodes: &Nodes, resolved: &Resolved, events: &[EventEdge], fo
                 Kind::Scheduler => {
                     (format!("no event steps `{id}`"), format!("add it to an `[[on]]`: run = [\"{id}\"]"))
                 }
-                _ => (format!("nothing uses `{id}`"), "remove it, or name it where it belongs".to_owned()),
+                _ => (format!("nothing uses `{id}`"), "remove it, or refer to it from another node".to_owned()),
             };
             found.push(Diagnostic::warning("unused-node", message).at(node.location.clone()).help(help));
         }
@@ -65,7 +65,7 @@ pub(super) fn check_sharing(nodes: &Nodes, data: &[DataEdge], events: &[EventEdg
         if let Some(first) = writers.insert(&edge.from, edge) {
             let message = format!("`{}` is used by two engines at once: `{}` and `{}`", edge.from, first.to, edge.to);
             let diagnostic = Diagnostic::error("shared-node", message).at(edge.location.clone());
-            let help = "give each engine an optimizer of its own";
+            let help = "give each engine its own optimizer";
             found.push(diagnostic.label(first.location.clone(), "first here").help(help));
         }
     }
@@ -90,7 +90,7 @@ pub(super) fn check_sharing(nodes: &Nodes, data: &[DataEdge], events: &[EventEdg
                         target.node, outer.from
                     );
                     let diagnostic = Diagnostic::error("shared-node", message).at(inner.location.clone());
-                    let help = "give the inner engine a loader of its own";
+                    let help = "give the inner engine its own loader";
                     found.push(diagnostic.label(outer.location.clone(), "first here").help(help));
                 }
             }

@@ -7,10 +7,15 @@
 use std::ffi::c_void;
 use std::fmt;
 
-/// The version of this interface: of the layout below, the methods' numbers and the bytes of their arguments.
-pub const API: u32 = 1;
+/// The version of the handshake itself: of [`Text`] and of the place of the first fields of [`PluginTable`]. What else
+/// changes at the border changes [`INTERFACE`] without anybody's doing.
+pub const API: u32 = 2;
 
-/// The version of libtorch that this crate is built against.
+/// The version of this crate, and a hash of the code that defines what crosses the border: the layout below, the methods'
+/// numbers, the types that are their arguments (see `build.rs`).
+pub const INTERFACE: &str = env!("PIPE_PLUGIN_INTERFACE");
+
+/// The build of libtorch that this crate is built against: its version with what it was built for, as in `2.11.0+cu130`.
 pub const LIBTORCH: &str = env!("PIPE_PLUGIN_LIBTORCH");
 
 /// What else must agree: the machine, and that a panic unwinds, because one that aborts would end the program.
@@ -136,13 +141,16 @@ pub struct Calls {
     pub drop: unsafe extern "C" fn(object: *mut c_void) -> u32,
 }
 
-/// What a library exports. The first two fields never change their place.
+/// What a library exports. The first two fields never change their place, in any version; the third does not within one of
+/// [`API`].
 #[repr(C)]
 pub struct PluginTable {
     /// [`API`] of the plugin.
     pub api: u32,
     /// Size of this table in bytes.
     pub size: u32,
+    /// [`INTERFACE`] of the plugin.
+    pub interface: Text,
     /// [`LIBTORCH`] of the plugin.
     pub libtorch: Text,
     /// [`BUILD`] of the plugin.
@@ -167,6 +175,7 @@ impl PluginTable {
         PluginTable {
             api: API,
             size: size_of::<PluginTable>() as u32,
+            interface: Text::of(INTERFACE),
             libtorch: Text::of(LIBTORCH),
             build: Text::of(BUILD),
             name: Text::of(name),
@@ -206,20 +215,23 @@ impl std::error::Error for Refusal {}
 /// The first field that differs.
 ///
 /// # Safety
-/// The table must be one that a plugin exports, in a library that is still open.
+/// The table must be one that a plugin exports, in a library that is still open. It may be of another version, and shorter
+/// than this side's: no reference is made to it.
 pub unsafe fn handshake(table: *const PluginTable) -> Result<(), Refusal> {
     let differs = |field, plugin: String, program: String| {
         if plugin == program { Ok(()) } else { Err(Refusal { field, plugin, program }) }
     };
-    // SAFETY: the first two fields are there in every version. No reference is made: the table of another version may be
-    // shorter than this side's.
+    // SAFETY: the first two fields are there in every version.
     let (api, size) = unsafe { ((&raw const (*table).api).read(), (&raw const (*table).size).read()) };
     differs("API version", api.to_string(), API.to_string())?;
     differs("table size", size.to_string(), size_of::<PluginTable>().to_string())?;
-    // SAFETY: API and size agree, so the table is whole and the texts lie where this side reads them; the caller vouches for
-    // the library.
-    let (libtorch, build) = unsafe { ((*table).libtorch.read(), (*table).build.read()) };
-    differs("libtorch version", libtorch, LIBTORCH.to_owned())?;
+    // SAFETY: API and size agree, so this text lies where this side reads it; the caller vouches for the library.
+    let interface = unsafe { (&raw const (*table).interface).read().read() };
+    differs("interface", interface, INTERFACE.to_owned())?;
+    // SAFETY: the interface agrees, so the whole table is laid out as here.
+    let (libtorch, build) =
+        unsafe { ((&raw const (*table).libtorch).read().read(), (&raw const (*table).build).read().read()) };
+    differs("libtorch", libtorch, LIBTORCH.to_owned())?;
     differs("build", build, BUILD.to_owned())
 }
 
@@ -246,24 +258,92 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_field_that_differs() {
+    fn a_table_of_this_build_passes() {
+        let table = table();
         // SAFETY: as above.
-        assert_eq!(unsafe { handshake(&raw const *Box::leak(Box::new(table()))) }, Ok(()));
+        assert_eq!(unsafe { handshake(&raw const table) }, Ok(()));
+        assert!(INTERFACE.starts_with(concat!(env!("CARGO_PKG_VERSION"), "-")), "{INTERFACE}");
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_that_differs() {
         let said = refusal(|t| t.api = 7);
-        assert_eq!(said, "the plugin's API version is 7, this program's is 1; build the plugin again with this pipe");
+        assert_eq!(said, "the plugin's API version is 7, this program's is 2; build the plugin again with this pipe");
         assert!(refusal(|t| t.size += 8).starts_with("the plugin's table size is "));
-        let said = refusal(|t| t.libtorch = Text::of("2.10.0"));
-        assert!(said.starts_with(&format!("the plugin's libtorch version is 2.10.0, this program's is {LIBTORCH};")));
+        let said = refusal(|t| t.interface = Text::of("0.1.0-0123456789abcdef"));
+        let expected = format!("the plugin's interface is 0.1.0-0123456789abcdef, this program's is {INTERFACE};");
+        assert!(said.starts_with(&expected), "{said}");
+        // The same version, built for something else.
+        let other = format!("{}+odd", LIBTORCH.split('+').next().unwrap_or_default()).leak();
+        let said = refusal(|t| t.libtorch = Text::of(other));
+        assert!(
+            said.starts_with(&format!("the plugin's libtorch is {other}, this program's is {LIBTORCH};")),
+            "{said}"
+        );
         let said = refusal(|t| t.build = Text::of("x86_64-unknown-linux-gnu, panic=abort"));
         assert!(said.starts_with("the plugin's build is x86_64-unknown-linux-gnu, panic=abort, this program's is "));
     }
 
+    /// A text that must not be read.
+    const UNREADABLE: Text = Text { start: std::ptr::dangling(), length: usize::MAX };
+
     #[test]
-    fn nothing_is_read_behind_an_api_that_differs() {
+    fn nothing_is_read_behind_a_field_that_differs() {
         let said = refusal(|t| {
-            t.api = 2;
-            t.libtorch = Text { start: std::ptr::dangling(), length: usize::MAX };
+            t.api = 1;
+            (t.interface, t.libtorch, t.build) = (UNREADABLE, UNREADABLE, UNREADABLE);
         });
         assert!(said.contains("API version"), "{said}");
+        let said = refusal(|t| {
+            t.interface = Text::of("another");
+            (t.libtorch, t.build) = (UNREADABLE, UNREADABLE);
+        });
+        assert!(said.contains("interface"), "{said}");
+    }
+
+    /// A table whose library made it of two fields, at the end of a page; what lies behind it cannot be read.
+    struct ShortTable {
+        pages: *mut c_void,
+        page: usize,
+    }
+
+    impl ShortTable {
+        fn new(fields: [u32; 2]) -> ShortTable {
+            // SAFETY: a plain question.
+            let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+            let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: new pages, wherever there is room.
+            let pages = unsafe { libc::mmap(std::ptr::null_mut(), 2 * page, access, kind, -1, 0) };
+            assert_ne!(pages, libc::MAP_FAILED);
+            // SAFETY: the second of the two pages.
+            assert_eq!(unsafe { libc::mprotect(pages.byte_add(page), page, libc::PROT_NONE) }, 0);
+            let short = ShortTable { pages, page };
+            // SAFETY: the last eight bytes of the first page, which nothing else uses.
+            unsafe { short.table().cast::<[u32; 2]>().cast_mut().write(fields) };
+            short
+        }
+
+        fn table(&self) -> *const PluginTable {
+            // SAFETY: inside the first page.
+            unsafe { self.pages.byte_add(self.page - size_of::<[u32; 2]>()) }.cast_const().cast()
+        }
+    }
+
+    impl Drop for ShortTable {
+        fn drop(&mut self) {
+            // SAFETY: the pages that `new` took.
+            unsafe { libc::munmap(self.pages, 2 * self.page) };
+        }
+    }
+
+    #[test]
+    fn a_shorter_table_is_refused_and_nothing_is_read_beyond_it() {
+        let short = ShortTable::new([API, 8]);
+        // SAFETY: the first two fields are there; reading on would end this program.
+        let said = unsafe { handshake(short.table()) }.unwrap_err().to_string();
+        assert!(said.starts_with("the plugin's table size is 8, this program's is "), "{said}");
+        let old = ShortTable::new([1, 8]);
+        // SAFETY: as above.
+        assert_eq!(unsafe { handshake(old.table()) }.unwrap_err().field, "API version");
     }
 }

@@ -11,7 +11,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use tch::Tensor;
 
 use crate::abi::{self, Calls, Handle, Reply, Request};
-use crate::component::Instance;
 use crate::message::{Message, Reader};
 
 /// Objects of this side that the other side holds, and replies that it has not released.
@@ -88,7 +87,7 @@ impl Drop for Remote {
             let status = unsafe { (self.calls.drop)(self.object) };
             if status != abi::OK {
                 // Nothing is left that could fail because of it.
-                eprintln!("warning: {} panicked while it was dropped", self.label);
+                tracing::warn!("{} panicked while it was dropped", self.label);
             }
         }
     }
@@ -142,6 +141,15 @@ unsafe fn tensors(start: *const *mut c_void, count: usize) -> Vec<Tensor> {
     handles.iter().map(|handle| unsafe { Tensor::clone_from_ptr(handle.cast()) }).collect()
 }
 
+/// Something of this side that the other side may call: a component, by the methods of its kind.
+pub(crate) trait Served {
+    /// Answers a call of one method.
+    ///
+    /// # Errors
+    /// Those of the method; when there is no such method, or its arguments are not what it takes.
+    fn serve(&self, method: u32, input: Input<'_>) -> Result<Message>;
+}
+
 /// What a call brings in.
 pub(crate) struct Input<'a> {
     pub(crate) reader: Reader<'a>,
@@ -151,7 +159,7 @@ pub(crate) struct Input<'a> {
 /// What a call takes out.
 pub(crate) struct Output {
     pub(crate) message: Message,
-    pub(crate) object: Option<Instance>,
+    pub(crate) object: Option<Box<dyn Served>>,
 }
 
 /// What a reply points to.
@@ -240,10 +248,11 @@ pub(crate) unsafe extern "C" fn release(reply: *mut Reply) {
 }
 
 /// Hands an object of this side to the other.
-pub(crate) fn lend(instance: Instance) -> Handle {
+pub(crate) fn lend(object: Box<dyn Served>) -> Handle {
     static CALLS: Calls = Calls { call, release, drop: drop_object };
     OBJECTS.fetch_add(1, Ordering::SeqCst);
-    Handle { calls: &CALLS, object: Box::into_raw(Box::new(instance)).cast() }
+    // Boxed again: the border carries pointers of one word.
+    Handle { calls: &CALLS, object: Box::into_raw(Box::new(object)).cast() }
 }
 
 /// Calls a method of an object.
@@ -253,9 +262,9 @@ pub(crate) fn lend(instance: Instance) -> Handle {
 unsafe extern "C" fn call(object: *mut c_void, request: *const Request, reply: *mut Reply) -> u32 {
     // SAFETY: the object came from `lend` and is not dropped before its last call. It is shared: components that change
     // are in cells.
-    let instance = unsafe { &*object.cast::<Instance>() };
+    let object = unsafe { &*object.cast::<Box<dyn Served>>() };
     // SAFETY: the caller's promise.
-    unsafe { answer(request, reply, |method, input| instance.serve(method, input).map(Output::from)) }
+    unsafe { answer(request, reply, |method, input| object.serve(method, input).map(Output::from)) }
 }
 
 /// Ends an object.
@@ -268,8 +277,8 @@ pub(crate) unsafe extern "C" fn drop_object(object: *mut c_void) -> u32 {
     }
     OBJECTS.fetch_sub(1, Ordering::SeqCst);
     // SAFETY: the caller's promise.
-    let instance = unsafe { Box::from_raw(object.cast::<Instance>()) };
-    match guarded(|| drop(instance)) {
+    let object = unsafe { Box::from_raw(object.cast::<Box<dyn Served>>()) };
+    match guarded(|| drop(object)) {
         Ok(()) => abi::OK,
         Err(_) => abi::PANICKED,
     }

@@ -9,16 +9,15 @@ use pipe_vocab::{Config, Kind, NodeId};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use crate::boundary::{Input, Remote};
-use crate::kinds::dataset::{self, Dataset, RemoteDataset};
-use crate::kinds::handler::{self, Handler};
-use crate::kinds::metric::{self, Metric};
-use crate::kinds::model::{self, Model};
-use crate::kinds::optimizer::{self, Optimizer};
-use crate::kinds::scheduler::{self, Scheduler};
-use crate::kinds::sink::{self, Sink};
-use crate::kinds::transform::{self, Transform};
-use crate::message::Message;
+use crate::boundary::{Remote, Served};
+use crate::kinds::dataset::{Dataset, RemoteDataset};
+use crate::kinds::handler::Handler;
+use crate::kinds::metric::Metric;
+use crate::kinds::model::Model;
+use crate::kinds::optimizer::Optimizer;
+use crate::kinds::scheduler::Scheduler;
+use crate::kinds::sink::Sink;
+use crate::kinds::transform::Transform;
 use crate::port::{Port, Ref};
 
 /// A component of a plugin: what is built of a [`Config`]. [`crate::config`] before the struct makes it one; its fields of
@@ -112,93 +111,65 @@ fn device_of(name: &str) -> Device {
     index.map_or(Device::Cpu, Device::Cuda)
 }
 
-/// A built component.
-pub struct Instance(pub(crate) Built);
-
-/// The component by kind. Those that change are in cells, so that a component that calls itself through the program is an
-/// error and not a fault.
-pub(crate) enum Built {
-    Dataset(Arc<dyn Dataset>),
-    Transform(Box<dyn Transform>),
-    Model(RefCell<Box<dyn Model>>),
-    Optimizer(RefCell<Box<dyn Optimizer>>),
-    Scheduler(RefCell<Box<dyn Scheduler>>),
-    Metric(RefCell<Box<dyn Metric>>),
-    Handler(RefCell<Box<dyn Handler>>),
-    Sink(RefCell<Box<dyn Sink>>),
+/// A built component, of whichever kind.
+pub struct Instance {
+    kind: Kind,
+    pub(crate) served: Box<dyn Served>,
 }
 
 impl Instance {
+    fn of(kind: Kind, served: impl Served + 'static) -> Instance {
+        Instance { kind, served: Box::new(served) }
+    }
+
     /// A dataset.
     pub fn dataset(dataset: impl Dataset + 'static) -> Instance {
-        Instance(Built::Dataset(Arc::new(dataset)))
+        Instance::of(Kind::Dataset, Arc::new(dataset) as Arc<dyn Dataset>)
     }
 
     /// A transform.
     pub fn transform(transform: impl Transform + 'static) -> Instance {
-        Instance(Built::Transform(Box::new(transform)))
+        Instance::of(Kind::Transform, Box::new(transform) as Box<dyn Transform>)
     }
 
     /// A model.
     pub fn model(model: impl Model + 'static) -> Instance {
-        Instance(Built::Model(RefCell::new(Box::new(model))))
+        Instance::of(Kind::Model, RefCell::new(Box::new(model) as Box<dyn Model>))
     }
 
     /// An optimizer.
     pub fn optimizer(optimizer: impl Optimizer + 'static) -> Instance {
-        Instance(Built::Optimizer(RefCell::new(Box::new(optimizer))))
+        Instance::of(Kind::Optimizer, RefCell::new(Box::new(optimizer) as Box<dyn Optimizer>))
     }
 
     /// A scheduler.
     pub fn scheduler(scheduler: impl Scheduler + 'static) -> Instance {
-        Instance(Built::Scheduler(RefCell::new(Box::new(scheduler))))
+        Instance::of(Kind::Scheduler, RefCell::new(Box::new(scheduler) as Box<dyn Scheduler>))
     }
 
     /// A metric.
     pub fn metric(metric: impl Metric + 'static) -> Instance {
-        Instance(Built::Metric(RefCell::new(Box::new(metric))))
+        Instance::of(Kind::Metric, RefCell::new(Box::new(metric) as Box<dyn Metric>))
     }
 
     /// A handler.
     pub fn handler(handler: impl Handler + 'static) -> Instance {
-        Instance(Built::Handler(RefCell::new(Box::new(handler))))
+        Instance::of(Kind::Handler, RefCell::new(Box::new(handler) as Box<dyn Handler>))
     }
 
     /// A sink.
     pub fn sink(sink: impl Sink + 'static) -> Instance {
-        Instance(Built::Sink(RefCell::new(Box::new(sink))))
+        Instance::of(Kind::Sink, RefCell::new(Box::new(sink) as Box<dyn Sink>))
     }
 
     /// What kind of node it is.
     pub fn kind(&self) -> Kind {
-        match &self.0 {
-            Built::Dataset(_) => Kind::Dataset,
-            Built::Transform(_) => Kind::Transform,
-            Built::Model(_) => Kind::Model,
-            Built::Optimizer(_) => Kind::Optimizer,
-            Built::Scheduler(_) => Kind::Scheduler,
-            Built::Metric(_) => Kind::Metric,
-            Built::Handler(_) => Kind::Handler,
-            Built::Sink(_) => Kind::Sink,
-        }
+        self.kind
     }
 
     /// The instance, when it is of that kind.
     pub(crate) fn of_kind(self, kind: Kind) -> Result<Instance> {
-        ensure!(self.kind() == kind, "a component of kind {kind} built {}", self.kind().with_article());
+        ensure!(self.kind == kind, "a component of kind {kind} built {}", self.kind.with_article());
         Ok(self)
-    }
-
-    pub(crate) fn serve(&self, method: u32, input: Input<'_>) -> Result<Message> {
-        match &self.0 {
-            Built::Dataset(dataset) => dataset::serve(&**dataset, method, input),
-            Built::Transform(transform) => transform::serve(&**transform, method, input),
-            Built::Model(model) => model::serve(model, method, input),
-            Built::Optimizer(optimizer) => optimizer::serve(optimizer, method, input),
-            Built::Scheduler(scheduler) => scheduler::serve(scheduler, method, input),
-            Built::Metric(metric) => metric::serve(metric, method, input),
-            Built::Handler(handler) => handler::serve(handler, method, input),
-            Built::Sink(sink) => sink::serve(sink, method, input),
-        }
     }
 }

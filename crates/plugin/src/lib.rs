@@ -85,6 +85,7 @@ pub mod prelude {
     pub use serde_json::{Value, json};
     pub use tch::{self, Device, Tensor};
 
+    pub use crate::data::random::{between, chance, normal, whole};
     pub use crate::data::{
         Batch, BatchField, Detections, Field, Image, Mask, Masks, Pixels, Sample, SampleRng, fields,
     };

@@ -152,7 +152,7 @@ fn serve(entries: &[Entry], method: u32, mut input: Input<'_>) -> Result<Output>
             let place = input.reader.get()?;
             let ports = ports(&mut input)?;
             let instance = (entry.build)(config, &mut Build { place, ports })?;
-            Ok(Output { message: Message::default(), object: Some(instance) })
+            Ok(Output { message: Message::default(), object: Some(instance.served) })
         }
         other => bail!("a plugin has no method {other}"),
     }
@@ -308,14 +308,14 @@ impl Plugin {
         for port in ports {
             message.put(&(&port.node, port.dataset.is_some()))?;
             port.parameters.pack(&mut message)?;
-            objects.extend(port.dataset.map(|dataset| lend(Instance(crate::component::Built::Dataset(dataset)))));
+            objects.extend(port.dataset.map(|dataset| lend(Box::new(dataset))));
         }
         let answer = self.remote().call_with(BUILD, &message, objects)?;
         let label = format!("{} (plugin {} {})", place.node, self.name(), self.version());
         let remote = answer.object(label)?;
         Ok(match kind {
             Kind::Dataset => BuiltComponent::Dataset(RemoteDataset::new(remote)?),
-            Kind::Transform => BuiltComponent::Transform(RemoteTransform::new(remote)),
+            Kind::Transform => BuiltComponent::Transform(RemoteTransform::new(remote)?),
             Kind::Model => BuiltComponent::Model(RemoteModel::new(remote)?),
             Kind::Optimizer => BuiltComponent::Optimizer(RemoteOptimizer::new(remote)),
             Kind::Scheduler => BuiltComponent::Scheduler(RemoteScheduler::new(remote)),

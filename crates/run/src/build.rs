@@ -4,11 +4,9 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use pipe_core::{BuildContext, Built, Instance, Kind, NodeId, Nodes, RunContext, Subscription};
-use pipe_document::PathSegment;
+use pipe_document::path_text;
 use pipe_native::fault::guarded;
-use pipe_plan::component::check_component;
-use pipe_plan::edges::path_text;
-use pipe_plan::schema::value_problem;
+use pipe_plan::component::with_values;
 use pipe_plan::{Action, EventEdge, EventTarget, Plan, PlanNode};
 use pipe_vocab::{Catalog, Checked};
 use serde_json::Value;
@@ -36,7 +34,8 @@ pub struct Site<'a> {
 /// The first node that cannot be built: which, and why.
 pub fn build(plan: &Plan, graph: &Graph) -> Result<()> {
     for id in &plan.order {
-        let node = plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order only"))?;
+        let node =
+            plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order, but not among its nodes"))?;
         build_into(plan, node, graph, true)?;
     }
     join_nodes(plan, &plan.event_edges, graph)
@@ -74,23 +73,20 @@ pub fn build_node(plan: &Plan, node: &PlanNode, site: &Site<'_>) -> Result<Built
 /// The component with the values of the properties that it names, under the same ranges and checks as values in the file;
 /// nothing where it names none.
 fn fill_properties(plan: &Plan, node: &PlanNode, site: &Site<'_>) -> Result<Option<Box<dyn Checked>>> {
-    let mut config = None;
-    for edge in plan.property_edges.iter().filter(|edge| edge.to == node.id) {
-        let config = config.get_or_insert_with(|| node.config.clone());
-        let value = property(site, &edge.from, &edge.property)?;
-        let named = format!("{}:{}", edge.from, edge.property);
-        if let Some(problem) = value_problem(node.descriptor.schema(), &edge.option, &value) {
-            bail!("option `{}` is `{named}`, which is {value}: {problem}", path_text(&edge.option));
-        }
-        *slot(config, &edge.option).with_context(|| format!("{}: no such option", node.id))? = value;
+    let edges = plan.property_edges.iter().filter(|edge| edge.to == node.id);
+    let values = edges.map(|edge| Ok((&*edge.option, property(site, &edge.from, &edge.property)?)));
+    let values = values.collect::<Result<Vec<_>>>()?;
+    if values.is_empty() {
+        return Ok(None);
     }
-    let Some(config) = config else { return Ok(None) };
-    let checked = check_component(node.descriptor, config).map_err(|mut errors| {
-        let (path, message, help) = errors.swap_remove(0);
-        let help = help.map(|help| format!("; {help}")).unwrap_or_default();
-        anyhow!("option `{}`: {message}{help}", path_text(&path))
-    })?;
-    Ok(Some(checked))
+    let named: Vec<String> = plan
+        .property_edges
+        .iter()
+        .filter(|edge| edge.to == node.id)
+        .map(|edge| format!("`{}` is `{}:{}`", path_text(&edge.option), edge.from, edge.property))
+        .collect();
+    let filled = with_values(node.descriptor, &node.config, &values);
+    filled.map(|(_, checked)| Some(checked)).map_err(|problem| anyhow!("{problem} ({})", named.join(", ")))
 }
 
 fn property(site: &Site<'_>, node: &NodeId, name: &str) -> Result<Value> {
@@ -99,16 +95,8 @@ fn property(site: &Site<'_>, node: &NodeId, name: &str) -> Result<Value> {
     }
     match site.nodes.get(node) {
         Some(Instance::Dataset(dataset)) => dataset.property(name),
-        _ => bail!("{node} cannot say its `{name}` before it runs"),
+        _ => bail!("{node} does not know its `{name}` before it runs"),
     }
-}
-
-/// The value at the end of the steps.
-pub fn slot<'v>(value: &'v mut Value, path: &[PathSegment]) -> Option<&'v mut Value> {
-    path.iter().try_fold(value, |value, segment| match segment {
-        PathSegment::Key(key) => value.get_mut(key),
-        PathSegment::Index(index) => value.get_mut(index),
-    })
 }
 
 /// Joins the built nodes of a plan: sinks to what they listen to, events to the targets that `edges` give them, engines to the
@@ -168,6 +156,6 @@ pub fn build_extra(graph: &Graph, node: &NodeId, name: &str, options: Value) -> 
     let descriptor = descriptor.with_context(|| format!("there is no {} of type `{name}`", node.kind))?;
     let checked = descriptor.parse(options).map_err(|error| anyhow!("{name}: {}", error.message))?;
     let built = pipe_core::build(&*checked, BuildContext::new(node, &graph.run, &graph.nodes.borrow(), &catalog))?;
-    ensure!(built.on_commit.is_empty(), "{name} wants to change the run, which it is no part of");
+    ensure!(built.on_commit.is_empty(), "{name} changed the run although it is not part of it");
     Ok(built.instance)
 }

@@ -1,8 +1,8 @@
-//! Checkpoints: everything needed to go on exactly, in one folder a checkpoint.
+//! Checkpoints: everything needed to continue exactly, in one folder per checkpoint.
 //!
 //! `checkpoints/<name>/` holds `model.<node>.safetensors` (the state dict under torchvision's names, readable by any tool),
 //! `state.safetensors` (all other tensors, as `node/name`), `state.json` (all other values, and what the other files are) and
-//! `pipeline.toml`. It is written and synced under a hidden name and then renamed, so a checkpoint is whole or absent.
+//! `pipeline.toml`. It is written and synced under a hidden name and then renamed, so a checkpoint is either complete or absent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +18,7 @@ use pipe_core::{Checkpoints, Clock, Instance, Kind, NodeId, State, now};
 use pipe_vision::nn::StateDict;
 use pipe_vision::weights::safetensors;
 use pipe_vocab::atomic;
+use pipe_vocab::refusal::SEED_CHANGED;
 
 use crate::graph::Graph;
 use crate::random;
@@ -35,9 +36,12 @@ struct StateFile {
     seed: u64,
     /// Values by node.
     nodes: BTreeMap<String, Map<String, Value>>,
-    /// The newest value of every metric and engine value, and the step at which it was measured.
+    /// The latest value of every metric and engine value, and the step at which it was measured.
     #[serde(default)]
     values: BTreeMap<String, (Value, u64)>,
+    /// Bytes of `records.jsonl` then.
+    #[serde(default)]
+    records: Option<u64>,
 }
 
 /// What wrote a checkpoint, and of which files it is made.
@@ -66,9 +70,9 @@ impl Checkpoints for Graph {
     }
 }
 
-/// Writes a checkpoint of everything in the run; one of the same name is replaced once the new one is whole.
+/// Writes a checkpoint of everything in the run; one of the same name is replaced once the new one is complete.
 ///
-/// `extra` holds states of nodes that are at work just now and so cannot be asked (the checkpoint handler itself).
+/// `extra` holds states of nodes that are currently in use and so cannot be asked (the checkpoint handler itself).
 ///
 /// # Errors
 /// When a state cannot be read or the disk is full; what was written is then removed and older checkpoints are untouched.
@@ -83,7 +87,7 @@ pub fn save(graph: &Graph, name: &str, extra: &[(NodeId, State)]) -> Result<Path
         // The error that matters is the first; there may be nothing to remove.
         let _ = fs::remove_dir_all(&temporary);
         return Err(error
-            .context(format!("checkpoint {} was not written; earlier checkpoints are untouched", target.display())));
+            .context(format!("checkpoint {} was not written; earlier checkpoints are unchanged", target.display())));
     }
     graph.run.set_last_checkpoint(Some(target.clone()));
     Ok(target)
@@ -115,13 +119,14 @@ fn clear_leftovers(folder: &Path) -> Result<()> {
         let Some(process) = process.and_then(|number| number.parse::<u32>().ok()) else { continue };
         let gone = Path::new("/proc/self").exists() && !Path::new("/proc").join(process.to_string()).exists();
         if process == std::process::id() || gone {
-            fs::remove_dir_all(&path).with_context(|| format!("cannot remove the leftover {}", path.display()))?;
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove the leftover folder {}", path.display()))?;
         }
     }
     Ok(())
 }
 
-/// Gives the whole checkpoint at `new` the name `target`; one that was there goes only afterwards.
+/// Gives the complete checkpoint at `new` the name `target`; one that was there goes only afterwards.
 fn replace(new: &Path, target: &Path) -> Result<()> {
     atomic::sync_folder(new)?;
     let old = aside(target, "old");
@@ -139,13 +144,13 @@ fn replace(new: &Path, target: &Path) -> Result<()> {
         atomic::sync_folder(parent)?;
     }
     if replaces && let Err(error) = fs::remove_dir_all(&old) {
-        tracing::warn!("{} is left over and cannot be removed: {error}", old.display());
+        tracing::warn!("cannot remove the leftover folder {}: {error}", old.display());
     }
     Ok(())
 }
 
 fn write_all(graph: &Graph, folder: &Path, extra: &[(NodeId, State)]) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut nodes = BTreeMap::new();
     let mut tensors = StateDict::new();
     let mut files = BTreeMap::new();
@@ -175,6 +180,7 @@ fn write_all(graph: &Graph, folder: &Path, extra: &[(NodeId, State)]) -> Result<
         let text = fs::read(&pipeline).with_context(|| format!("cannot read {}", pipeline.display()))?;
         atomic::write(&folder.join("pipeline.toml"), &text)?;
     }
+    let records = Some(run.folder.records_length()?);
     let metadata = Metadata { pipe: env!("CARGO_PKG_VERSION").into(), time: now(), files };
     let state = StateFile {
         format: FORMAT,
@@ -183,6 +189,7 @@ fn write_all(graph: &Graph, folder: &Path, extra: &[(NodeId, State)]) -> Result<
         seed: run.seed,
         nodes,
         values: run.values_with_steps(),
+        records,
     };
     atomic::write(&folder.join(STATE), &serde_json::to_vec_pretty(&state)?)
 }
@@ -195,23 +202,38 @@ pub fn model_file(id: &NodeId) -> String {
     format!("model.{}.safetensors", id.name)
 }
 
+/// What came of going back to a checkpoint.
+#[derive(Debug)]
+pub struct Restored {
+    /// What is in the checkpoint or in the pipeline only.
+    pub said: Vec<String>,
+    /// Bytes of `records.jsonl` at the checkpoint, where it is one of this very run's folder.
+    pub records: Option<u64>,
+}
+
 /// Goes back to a checkpoint: every node that is in both takes its state; what is in one only is said.
 ///
 /// Every file is read before the first node changes.
 ///
 /// # Errors
-/// When a file is missing or damaged, or a state does not fit its node.
-pub fn load(graph: &Graph, folder: &Path) -> Result<Vec<String>> {
+/// When a file is missing or damaged, or a state does not fit its node; when the seed is another one and that is not
+/// `accepted`.
+pub fn load(graph: &Graph, folder: &Path, accepted: &[String]) -> Result<Restored> {
     let run = &graph.run;
     let file = read_state(folder)?;
+    if file.seed != run.seed {
+        let message = format!("the checkpoint was made with seed {}, the pipeline has seed {}", file.seed, run.seed);
+        SEED_CHANGED.refuse(accepted, message)?;
+    }
     let mut by_node: BTreeMap<String, State> = BTreeMap::new();
     for (node, values) in file.nodes {
         by_node.entry(node).or_default().values = values;
     }
     let mut random = IndexMap::new();
     for (name, tensor) in read_tensors(&folder.join(STATE_TENSORS))? {
-        let (node, name) =
-            name.split_once('/').ok_or_else(|| anyhow!("{STATE_TENSORS} holds a tensor of no node: {name}"))?;
+        let (node, name) = name
+            .split_once('/')
+            .ok_or_else(|| anyhow!("{STATE_TENSORS} has a tensor that belongs to no node: {name}"))?;
         if node == "random" {
             random.insert(name.to_owned(), tensor);
         } else {
@@ -225,7 +247,7 @@ pub fn load(graph: &Graph, folder: &Path) -> Result<Vec<String>> {
         if id.kind == Kind::Model {
             let path = folder.join(model_file(id));
             if !path.exists() {
-                said.push(format!("{id} is not in the checkpoint and starts from its own weights"));
+                said.push(format!("{id} is not in the checkpoint and keeps its initial weights"));
                 continue;
             }
             state.tensors = read_tensors(&path)?;
@@ -241,20 +263,20 @@ pub fn load(graph: &Graph, folder: &Path) -> Result<Vec<String>> {
         instance.load_state(state).with_context(|| format!("restoring {id} from {}", folder.display()))?;
     }
     said.extend(
-        by_node
-            .keys()
-            .map(|node| format!("{node} is in the checkpoint but not in the pipeline; its state is left out")),
+        by_node.keys().map(|node| format!("{node} is in the checkpoint but not in the pipeline; its state is ignored")),
     );
     random::restore(&random)?;
     run.set_last_checkpoint(Some(folder.to_owned()));
-    Ok(said)
+    let parents = folder.parent().zip(Some(run.folder.checkpoints()));
+    let same_run = parents.is_some_and(|(theirs, ours)| theirs.canonicalize().ok() == ours.canonicalize().ok());
+    Ok(Restored { said, records: file.records.filter(|_| same_run) })
 }
 
 /// Reads the plain part of a checkpoint, and compares the sizes of the other files with what was written.
 fn read_state(folder: &Path) -> Result<StateFile> {
     let text = fs::read(folder.join(STATE))
         .with_context(|| format!("{} is not a checkpoint of pipe: it has no readable {STATE}", folder.display()))?;
-    let damaged = || format!("{}/{STATE} is damaged; go on from another checkpoint of the run", folder.display());
+    let damaged = || format!("{}/{STATE} is damaged; resume from another checkpoint of the run", folder.display());
     let value: Value = serde_json::from_slice(&text).with_context(damaged)?;
     let format = value.get("format").and_then(Value::as_u64).unwrap_or_default();
     if format > u64::from(FORMAT) {
@@ -264,11 +286,11 @@ fn read_state(folder: &Path) -> Result<StateFile> {
     for (name, bytes) in &file.metadata.files {
         let path = folder.join(name);
         let found = fs::metadata(&path).with_context(|| {
-            format!("{} is not whole: {name} is missing; go on from another checkpoint of the run", folder.display())
+            format!("{} is incomplete: {name} is missing; resume from another checkpoint of the run", folder.display())
         })?;
         ensure!(
             found.len() == *bytes,
-            "{} is damaged: it has {} bytes, {bytes} were written; go on from another checkpoint of the run",
+            "{} is damaged: it has {} bytes, {bytes} were written; resume from another checkpoint of the run",
             path.display(),
             found.len()
         );
@@ -276,7 +298,7 @@ fn read_state(folder: &Path) -> Result<StateFile> {
     Ok(file)
 }
 
-/// The newest whole checkpoint of a run's folder.
+/// The latest complete checkpoint of a run's folder.
 pub fn latest(run_folder: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(run_folder.join("checkpoints")).ok()?;
     let shown = entries.flatten().map(|entry| entry.path()).filter(|path| {
@@ -286,7 +308,7 @@ pub fn latest(run_folder: &Path) -> Option<PathBuf> {
     let whole = shown.filter_map(|path| match step_of(&path) {
         Some(step) => Some((step, path)),
         None => {
-            tracing::warn!("{} is not a whole checkpoint and is passed over", path.display());
+            tracing::warn!("{} is not a complete checkpoint and is skipped", path.display());
             None
         }
     });

@@ -144,7 +144,7 @@ fn run_target(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Int
         }
         return Ok(flow);
     }
-    // Before it runs: a checkpoint that it takes goes on with the next target.
+    // Before it runs: a checkpoint that it takes continues with the next target.
     ctx.cut.done.borrow_mut().push(target.node.clone());
     let result = act(target, ctx);
     match result {
@@ -162,7 +162,7 @@ fn run_target(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Int
 }
 
 fn act(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
-    let busy = || anyhow!("{} is already at work: an event of its own work cannot call it again", target.node);
+    let busy = || anyhow!("{} is already running: its own events cannot call it again", target.node);
     match &target.action {
         TargetAction::Call(handler) => {
             handler.try_borrow_mut().map_err(|_| busy())?.call(ctx)?;
@@ -179,7 +179,7 @@ fn act(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupte
         }
         TargetAction::Compute(metric) => {
             let report = metric.try_borrow_mut().map_err(|_| busy())?.compute()?;
-            ctx.run.record_metric(&target.node, &report)?;
+            ctx.run.record_metric(&target.node, None, &report)?;
         }
         TargetAction::Flush(sink) => sink.try_borrow_mut().map_err(|_| busy())?.flush()?,
     }

@@ -105,7 +105,7 @@ impl Graph {
         let mut first = None;
         for (id, instance) in self.nodes.borrow().iter() {
             if let Instance::Handler(handler) = instance {
-                let told = handler.borrow_mut().finish(&self.run).with_context(|| format!("ending {id}"));
+                let told = handler.borrow_mut().finish(&self.run).with_context(|| format!("finishing {id}"));
                 first = first.or(told.err());
             }
         }

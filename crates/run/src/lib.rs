@@ -1,13 +1,13 @@
-//! From a plan to a run, and what a run does besides its engines.
+//! From a plan to a run, and what a run does apart from its engines.
 //!
 //! - [`load`]: from files to a plan
 //! - [`plugins`]: components of other crates, compiled in or loaded
 //! - [`build`](mod@build): plan → built nodes, in topological order; [`graph`]: the built nodes, joined; [`events`]: which
 //!   targets run on which event
-//! - [`running`]: a run from its beginning to its end; [`folders`]: where runs lie
+//! - [`running`]: a run from its beginning to its end; [`folders`]: where runs are stored
 //! - [`checkpoint`]: writing and reading checkpoints; [`random`]: the states of the random generators
 //! - [`versions`]: every version of a run's pipeline
-//! - [`reload`]: edits of the file taken over by a run that goes on
+//! - [`reload`]: edits of the file applied to a running pipeline
 
 pub mod build;
 pub mod checkpoint;

@@ -24,6 +24,8 @@ pub struct PipelineSource {
     pub sets: Vec<String>,
     /// The folder that relative paths start from, where that is not the file's own.
     pub base: Option<PathBuf>,
+    /// The codes of `--accept`.
+    pub accept: Vec<String>,
 }
 
 /// A pipeline as far as it could be read.
@@ -83,6 +85,9 @@ impl PipelineSource {
             let (checked, found, secrets) = Plan::with_secrets(document, &sources, &catalog);
             diagnostics.merge(found);
             plan = checked.filter(|_| !diagnostics.has_errors());
+            if let Some(plan) = &mut plan {
+                plan.pipeline.accept.extend(self.accept.iter().cloned());
+            }
             for secret in secrets {
                 document.redact(&secret);
             }

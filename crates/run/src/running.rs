@@ -27,7 +27,7 @@ pub struct RunOptions {
     pub folder: PathBuf,
     /// `--device`, before the pipeline's own.
     pub device: Option<String>,
-    /// A checkpoint to go on from.
+    /// A checkpoint to continue from.
     pub resume: Option<PathBuf>,
     /// No console output but errors.
     pub quiet: bool,
@@ -60,7 +60,7 @@ struct Resumed {
 pub struct Running {
     /// The built nodes, joined.
     pub graph: Rc<Graph>,
-    /// What this life of the run goes on from.
+    /// What this life of the run continues from.
     resumed: Option<Resumed>,
     started: Instant,
     info: Map<String, Value>,
@@ -112,17 +112,29 @@ impl Running {
             add_console(&self.graph)?;
         }
         if let Some(from) = &options.resume {
-            for said in checkpoint::load(&self.graph, from)? {
+            let restored = checkpoint::load(&self.graph, from, &plan.pipeline.accept)?;
+            for said in restored.said {
                 tracing::warn!("{said}");
             }
+            // What was measured behind the checkpoint will be measured again, but for a run that is at its end.
+            if let Some(length) = restored.records.filter(|_| self.anything_left()) {
+                self.context().folder.cut_records(length)?;
+            }
             let step = self.context().clock.get().step;
-            tracing::info!("going on from step {step} of {}", from.display());
+            tracing::info!("resuming from step {step} of {}", from.display());
         }
         self.keep_version(options)?;
         for (node, report) in self.graph.dataset_reports() {
-            self.context().emit(&node, format!("{}/audit", node.name), RecordValue::Text(report))?;
+            self.context().emit(&node, format!("dataset/{}", node.name), RecordValue::Text(report))?;
         }
         Ok(())
+    }
+
+    /// Whether an engine of a resumed run has anything to do.
+    fn anything_left(&self) -> bool {
+        let roots = self.graph.roots.borrow().clone();
+        let mut engines = self.graph.engines().into_iter().filter(|engine| roots.contains(&engine.id));
+        self.resumed.as_ref().is_none_or(|former| engines.any(|engine| !nothing_left(&engine, former)))
     }
 
     /// Keeps the pipeline with which this life of the run begins.
@@ -175,7 +187,7 @@ impl Running {
     fn drive_engines(&self) -> Result<Ending> {
         let mut done = BTreeSet::new();
         let mut before: Option<Rc<Engine>> = None;
-        // Asked anew each time: an edit may have added an engine.
+        // Asked again each time: an edit may have added an engine.
         let next = |done: &BTreeSet<NodeId>| self.graph.roots.borrow().iter().find(|id| !done.contains(*id)).cloned();
         while let Some(root) = next(&done) {
             done.insert(root.clone());
@@ -187,7 +199,9 @@ impl Running {
             }
             if self.resumed.as_ref().is_some_and(|former| nothing_left(&engine, former)) {
                 let epochs = engine.current().epoch;
-                tracing::warn!("{root} had reached its end ({epochs} epochs); raise `max_epochs` to train on");
+                tracing::warn!(
+                    "{root} had already finished ({epochs} epochs); raise `max_epochs` to continue training"
+                );
                 continue;
             }
             if self.graph.drive(&engine)?.is_break() {

@@ -55,6 +55,11 @@ impl TestRun {
 
     /// Builds a node from its table (`type` included) through the catalog, and adds it.
     pub fn try_build(&self, node: &str, table: Value) -> Result<Instance> {
+        self.try_build_with(node, table, true)
+    }
+
+    /// Builds a node likewise, its model filled from the files that its options name or not.
+    pub fn try_build_with(&self, node: &str, table: Value, initial_weights: bool) -> Result<Instance> {
         let node: NodeId = node.parse().unwrap();
         let Value::Object(mut table) = table else { panic!("a node is a table") };
         let name = table.shift_remove("type").unwrap();
@@ -69,7 +74,9 @@ impl TestRun {
         }
         let built = {
             let nodes = self.graph.nodes.borrow();
-            pipe_core::build(&*checked, BuildContext::new(&node, &self.run, &nodes, &catalog))?
+            let mut ctx = BuildContext::new(&node, &self.run, &nodes, &catalog);
+            ctx.initial_weights = initial_weights;
+            pipe_core::build(&*checked, ctx)?
         };
         self.graph.nodes.borrow_mut().insert(node, built.instance.clone());
         built.on_commit.into_iter().for_each(|action| action(&self.run));
@@ -164,7 +171,7 @@ pub fn numbers(value: &Value) -> Vec<f64> {
     }
 }
 
-/// A list of whole numbers of any nesting as an i64 tensor of that shape.
+/// A list of integers of any nesting as an i64 tensor of that shape.
 pub fn tensor(value: &Value) -> Tensor {
     let mut shape = Vec::new();
     let mut inner = value;

@@ -1,7 +1,7 @@
 //! Every version of a run's pipeline, with the step at which it took effect.
 //!
 //! `pipelines/NNN_step_SSSSSS.toml` are the versions, resolved; `pipelines/index.jsonl` has a line for each edit, those that were
-//! refused included; `pipeline.toml` is the newest version.
+//! refused included; `pipeline.toml` is the latest version.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -50,7 +50,7 @@ impl Versions {
         self.run.join("pipelines")
     }
 
-    /// Keeps a version that takes effect at `step`, and makes it the newest; returns its name. A text that is the newest
+    /// Keeps a version that takes effect at `step`, and makes it the latest; returns its name. A text that is the latest
     /// version already is not kept twice.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Versions {
             return Ok(name.clone());
         }
         let folder = self.folder();
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let number = newest.map_or(0, |(name, _)| number(&name).map_or(0, |number| number + 1));
         let name = format!("{number:03}_step_{step:06}.toml");
         atomic::write(&folder.join(&name), text.as_bytes())?;
@@ -71,7 +71,7 @@ impl Versions {
         Ok(name)
     }
 
-    /// The newest version: its name and its text.
+    /// The latest version: its name and its text.
     pub fn newest(&self) -> Option<(String, String)> {
         let entries = fs::read_dir(self.folder()).ok()?;
         let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());

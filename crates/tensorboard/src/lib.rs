@@ -9,6 +9,7 @@
 //! | `summary.rs` | the summary of each kind as a protobuf message |
 //! | `histogram.rs` | bucket counts, equal to `torch.utils.tensorboard`'s |
 //! | `hparams.rs` | [`HParam`] and the messages of the HPARAMS page |
+//! | `layout.rs` | the charts of the CUSTOM SCALARS page |
 //! | `record.rs` | the record framing with its masked CRC-32C |
 //! | `proto.rs` | the part of the protobuf wire format that is needed |
 //!
@@ -17,6 +18,7 @@
 
 mod histogram;
 mod hparams;
+mod layout;
 mod proto;
 mod record;
 mod summary;

@@ -6,9 +6,9 @@ use super::histogram::Histogram;
 use super::proto::Message;
 
 /// `DataType` of `types.proto`.
-const DT_STRING: i64 = 7;
+pub(super) const DT_STRING: i64 = 7;
 /// `DataClass` of `summary.proto`.
-const DATA_CLASS_TENSOR: i64 = 2;
+pub(super) const DATA_CLASS_TENSOR: i64 = 2;
 
 /// `SummaryMetadata` that hands a value to a plugin.
 pub(super) fn plugin_metadata(plugin: &str, content: Message, data_class: Option<i64>) -> Message {
@@ -37,7 +37,7 @@ pub(super) fn image(tag: &str, height: usize, width: usize, png: &[u8]) -> Resul
     let header = PngHeader::read(png).with_context(|| format!("image `{tag}` is not a PNG file"))?;
     ensure!(
         (header.height as usize, header.width as usize) == (height, width),
-        "image `{tag}` is said to be {height} × {width} (height × width) but its PNG is {} × {}",
+        "image `{tag}` is declared as {height} × {width} (height × width) but its PNG is {} × {}",
         header.height,
         header.width
     );
@@ -72,13 +72,14 @@ impl PngHeader {
         ensure!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "the PNG signature is missing");
         ensure!(png.get(12..16) == Some(b"IHDR".as_slice()), "the IHDR chunk is missing");
         let number = |at: usize| -> Option<u32> { Some(u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?)) };
-        let (width, height) = (number(16).context("the file is cut off")?, number(20).context("the file is cut off")?);
+        let (width, height) =
+            (number(16).context("the file is truncated")?, number(20).context("the file is truncated")?);
         let channels = match png.get(25) {
             Some(0) => 1,
             Some(4) => 2,
             Some(6) => 4,
             Some(_) => 3,
-            None => anyhow::bail!("the file is cut off"),
+            None => anyhow::bail!("the file is truncated"),
         };
         Ok(Self { height, width, channels })
     }

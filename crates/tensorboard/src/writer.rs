@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::histogram::Histogram;
 use super::hparams::{self, HParam, SessionStatus};
 use super::proto::Message;
-use super::{record, summary};
+use super::{layout, record, summary};
 
 /// Pending bytes from which a record is written out without waiting for [`EventWriter::flush`].
 const FLUSH_BYTES: usize = 1 << 20;
@@ -55,7 +55,7 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Starts a further event file in the folder of a run that goes on at `purge_step`.
+    /// Starts a further event file in the folder of a run that continues at `purge_step`.
     ///
     /// What earlier files hold at steps from `purge_step` on is void: the new file begins with a `START` of a session at
     /// that step, as `SummaryWriter(purge_step=…)` writes it, and TensorBoard's Python reader then drops those points. Its
@@ -145,6 +145,14 @@ impl EventWriter {
         self.summary(0, now, &hparams::session_start(hparams, now))
     }
 
+    /// Puts series together on charts of the CUSTOM SCALARS page; a later layout takes the place of an earlier one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn layout(&mut self, category: &str, charts: &[(&str, &[&str])]) -> Result<()> {
+        self.summary(0, Self::now(), &layout::value(category, charts))
+    }
+
     /// How the run that [`hparams`](Self::hparams) began has ended.
     ///
     /// # Errors
@@ -183,10 +191,10 @@ impl EventWriter {
     fn open(dir: &Path, suffix: &str) -> Result<Self> {
         ensure!(
             !suffix.contains(['/', '\\', '\0']),
-            "the suffix {suffix:?} of an event file must be part of a file name: leave out slashes"
+            "the suffix {suffix:?} of an event file must be part of a file name: remove slashes"
         );
         fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make the folder {} for TensorBoard event files", dir.display()))?;
+            .with_context(|| format!("cannot create the folder {} for TensorBoard event files", dir.display()))?;
         let seconds = seconds_after(dir)
             .with_context(|| format!("cannot list the folder {} of TensorBoard event files", dir.display()))?;
         let (host, pid) = (host_name(), std::process::id());
@@ -198,7 +206,7 @@ impl EventWriter {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 Err(error) => {
                     return Err(error)
-                        .with_context(|| format!("cannot make the TensorBoard event file {}", path.display()));
+                        .with_context(|| format!("cannot create the TensorBoard event file {}", path.display()));
                 }
             }
         }
@@ -218,7 +226,7 @@ impl EventWriter {
 
     fn event(&mut self, event: Message) -> Result<()> {
         if self.pending.len() >= PENDING_LIMIT {
-            self.flush().context("64 MiB of TensorBoard records wait to be written and this one is dropped")?;
+            self.flush().context("64 MiB of TensorBoard records are queued and this one is dropped")?;
         }
         record::append(&mut self.pending, &event.into_bytes());
         if self.pending.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
@@ -310,7 +318,7 @@ mod tests {
     fn a_suffix_with_a_slash_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = EventWriter::create(dir.path(), Some("/../x")).unwrap_err();
-        assert!(error.to_string().contains("leave out slashes"), "{error:#}");
+        assert!(error.to_string().contains("remove slashes"), "{error:#}");
     }
 
     #[cfg(target_os = "linux")]

@@ -100,14 +100,6 @@ pub fn large_enough(boxes: &Tensor, min_size: f64) -> Result<Tensor> {
     Ok((x2 - x1).f_ge(min_size)?.f_logical_and(&(y2 - y1).f_ge(min_size)?)?)
 }
 
-/// Indices `[K]` of the boxes with both sides at least `min_size` pixels.
-///
-/// # Errors
-/// `boxes` is not `[N, 4]`.
-pub fn remove_small(boxes: &Tensor, min_size: f64) -> Result<Tensor> {
-    indices(&large_enough(boxes, min_size)?)
-}
-
 /// Boxes of an image resized from one size to another.
 ///
 /// # Errors
@@ -179,7 +171,8 @@ mod tests {
         let boxes = of(&[[-5.0, 3.0, 700.0, 9.0], [1.0, 1.0, 1.5, 8.0]]);
         let clipped = clip(&boxes, (8, 640)).unwrap();
         assert_eq!(values(&clipped), [0.0, 3.0, 640.0, 8.0, 1.0, 1.0, 1.5, 8.0]);
-        assert_eq!(Vec::<i64>::try_from(remove_small(&clipped, 1.0).unwrap()).unwrap(), [0]);
+        let large = large_enough(&clipped, 1.0).unwrap();
+        assert_eq!(Vec::<bool>::try_from(large).unwrap(), [true, false]);
         assert_eq!(values(&resize(&boxes, (10, 10), (20, 5)).unwrap())[4..], [0.5, 2.0, 0.75, 16.0]);
     }
 }

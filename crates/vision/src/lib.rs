@@ -7,7 +7,7 @@
 //! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
 //! - detection: [`transform`] (images in, detections out), [`rpn`] and [`proposals`], [`pooler`], [`box_head`],
 //!   [`mask_head`], [`roi_heads`] with its [`samples`];
-//! - models: [`detector`] (what both share), [`faster_rcnn`], [`mask_rcnn`], their [`options`], [`checkpoint`] (loading
+//! - the model: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN), its [`options`], [`checkpoint`] (loading
 //!   torchvision's files, old ones too).
 
 pub mod anchors;
@@ -17,11 +17,9 @@ pub mod boxes;
 pub mod checkpoint;
 pub mod coder;
 pub mod conv_block;
-pub mod detector;
-pub mod faster_rcnn;
 pub mod fpn;
+pub mod generalized_rcnn;
 pub mod mask_head;
-pub mod mask_rcnn;
 pub mod masks;
 pub mod matcher;
 pub mod nn;
@@ -37,10 +35,8 @@ pub mod samples;
 pub mod transform;
 pub mod weights;
 
-pub use detector::{Detections, Target};
-pub use faster_rcnn::FasterRcnn;
-pub use mask_rcnn::MaskRcnn;
-pub use options::{BackboneOptions, FasterRcnnOptions, MaskRcnnOptions};
+pub use generalized_rcnn::{Detections, GeneralizedRcnn, Target};
+pub use options::{BackboneOptions, MaskOptions, RcnnOptions};
 pub use resnet::{ResNet, ResNetKind};
 
 /// Height and width in pixels.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::conv_block::ConvBlock;
-use super::options::MaskRcnnOptions;
+use super::options::MaskOptions;
 use crate::nn::init::Fan;
 use crate::nn::{Conv2d, Conv2dOptions, ConvTranspose2d, Scope, init};
 
@@ -20,12 +20,12 @@ impl MaskHead {
     ///
     /// # Errors
     /// A size is not positive, or the names are taken.
-    pub fn new(scope: &Scope, inputs: i64, options: &MaskRcnnOptions) -> Result<Self> {
+    pub fn new(scope: &Scope, inputs: i64, options: &MaskOptions) -> Result<Self> {
         let mut convs = Vec::new();
         let mut channels = inputs;
-        for (index, next) in options.mask_layers.iter().enumerate() {
-            let kernel = (3, options.mask_dilation);
-            convs.push(ConvBlock::new(&scope.sub(index), (channels, *next), kernel, options.mask_norm, true)?);
+        for (index, next) in options.layers.iter().enumerate() {
+            let kernel = (3, options.dilation);
+            convs.push(ConvBlock::new(&scope.sub(index), (channels, *next), kernel, options.norm, true)?);
             channels = *next;
         }
         convs.iter().try_for_each(ConvBlock::init_head)?;

@@ -56,10 +56,10 @@ pub enum BoxHeadOptions {
     },
 }
 
-/// The settings of a [`super::FasterRcnn`]. Sizes in pixels, overlaps (IoU), scores and fractions from 0 to 1.
+/// The settings of a [`super::GeneralizedRcnn`]. Sizes in pixels, overlaps (IoU), scores and fractions from 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)] // Documented in groups; the names are torchvision's.
-pub struct FasterRcnnOptions {
+pub struct RcnnOptions {
     /// Classes including the background, which is class 0.
     pub num_classes: i64,
     pub backbone: BackboneOptions,
@@ -116,10 +116,13 @@ pub struct FasterRcnnOptions {
     pub box_positive_fraction: f64,
     /// Factors of the box offsets.
     pub bbox_reg_weights: [f64; 4],
+
+    /// The masks' part, in a Mask R-CNN.
+    pub masks: Option<MaskOptions>,
 }
 
-impl FasterRcnnOptions {
-    /// As `fasterrcnn_resnet50_fpn`.
+impl RcnnOptions {
+    /// As `fasterrcnn_resnet50_fpn`; with [`MaskOptions::v1`], as `maskrcnn_resnet50_fpn`.
     pub fn v1(num_classes: i64, backbone: BackboneOptions) -> Self {
         Self {
             num_classes,
@@ -155,10 +158,12 @@ impl FasterRcnnOptions {
             box_batch_size_per_image: 512,
             box_positive_fraction: 0.25,
             bbox_reg_weights: [10.0, 10.0, 5.0, 5.0],
+            masks: None,
         }
     }
 
-    /// As `fasterrcnn_resnet50_fpn_v2`: batch norms throughout, a deeper RPN, a convolutional box head.
+    /// As `fasterrcnn_resnet50_fpn_v2`: batch norms throughout, a deeper RPN, a convolutional box head. With
+    /// [`MaskOptions::v2`], as `maskrcnn_resnet50_fpn_v2`.
     pub fn v2(num_classes: i64, backbone: BackboneOptions) -> Self {
         let backbone = BackboneOptions { norm: NormKind::Batch, fpn_norm: Some(NormKind::Batch), ..backbone };
         let box_head =
@@ -167,46 +172,42 @@ impl FasterRcnnOptions {
     }
 }
 
-/// The settings of a [`super::MaskRcnn`].
+/// The settings of a Mask R-CNN's masks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MaskRcnnOptions {
-    /// All but the masks.
-    pub detector: FasterRcnnOptions,
+pub struct MaskOptions {
     /// Channels of each convolution of the mask head.
-    pub mask_layers: Vec<i64>,
+    pub layers: Vec<i64>,
     /// Their dilation.
-    pub mask_dilation: i64,
+    pub dilation: i64,
     /// Their normalisation; none in V1, batch in V2.
-    pub mask_norm: Option<NormKind>,
+    pub norm: Option<NormKind>,
     /// Channels of the mask predictor's hidden layer.
-    pub mask_hidden: i64,
+    pub hidden: i64,
     /// Bins on a side of a box's features for its mask; masks come out twice as large.
-    pub mask_pool_size: i64,
+    pub pool_size: i64,
     /// Samples in a bin on a side.
-    pub mask_sampling_ratio: i64,
+    pub sampling_ratio: i64,
     /// Whether detections carry masks of the image's size (`[N, 1, H, W]`), or as predicted within their boxes
     /// (`[N, 1, 28, 28]`), which takes far less memory; [`super::masks::paste`] turns the latter into the former.
-    pub paste_masks: bool,
+    pub paste: bool,
 }
 
-impl MaskRcnnOptions {
+impl MaskOptions {
     /// As `maskrcnn_resnet50_fpn`.
-    pub fn v1(num_classes: i64, backbone: BackboneOptions) -> Self {
+    pub fn v1() -> Self {
         Self {
-            detector: FasterRcnnOptions::v1(num_classes, backbone),
-            mask_layers: vec![256; 4],
-            mask_dilation: 1,
-            mask_norm: None,
-            mask_hidden: 256,
-            mask_pool_size: 14,
-            mask_sampling_ratio: 2,
-            paste_masks: true,
+            layers: vec![256; 4],
+            dilation: 1,
+            norm: None,
+            hidden: 256,
+            pool_size: 14,
+            sampling_ratio: 2,
+            paste: true,
         }
     }
 
     /// As `maskrcnn_resnet50_fpn_v2`.
-    pub fn v2(num_classes: i64, backbone: BackboneOptions) -> Self {
-        let detector = FasterRcnnOptions::v2(num_classes, backbone.clone());
-        Self { detector, mask_norm: Some(NormKind::Batch), ..Self::v1(num_classes, backbone) }
+    pub fn v2() -> Self {
+        Self { norm: Some(NormKind::Batch), ..Self::v1() }
     }
 }

@@ -7,10 +7,10 @@ use super::backbone::OUT_CHANNELS;
 use super::box_head::{BoxHead, BoxPredictor};
 use super::boxes::{at_least_float, clip, indices, large_enough};
 use super::coder::BoxCoder;
-use super::detector::{Detections, Target};
+use super::generalized_rcnn::{Detections, Target};
 use super::mask_head::{MaskHead, MaskPredictor};
 use super::matcher::Matcher;
-use super::options::FasterRcnnOptions;
+use super::options::RcnnOptions;
 use super::pooler::MultiScaleRoiAlign;
 use super::rpn::SMOOTH_L1_BETA;
 use super::sampler::BalancedSampler;
@@ -46,10 +46,9 @@ impl MaskBranch {
 pub struct RoiHeads {
     pooler: MultiScaleRoiAlign,
     head: BoxHead,
-    /// `box_predictor`; replaced for another number of classes.
-    pub(super) predictor: BoxPredictor,
-    /// Absent in a [`super::FasterRcnn`].
-    pub(super) mask: Option<MaskBranch>,
+    predictor: BoxPredictor,
+    /// Absent in a Faster R-CNN.
+    mask: Option<MaskBranch>,
     coder: BoxCoder,
     matcher: Matcher,
     sampler: BalancedSampler,
@@ -60,7 +59,7 @@ pub struct RoiHeads {
 
 impl RoiHeads {
     /// Puts the heads together; `head` and `predictor` were made before, in torchvision's order.
-    pub fn new(head: BoxHead, predictor: BoxPredictor, mask: Option<MaskBranch>, options: &FasterRcnnOptions) -> Self {
+    pub fn new(head: BoxHead, predictor: BoxPredictor, mask: Option<MaskBranch>, options: &RcnnOptions) -> Self {
         let o = options;
         Self {
             pooler: MultiScaleRoiAlign { output_size: o.box_pool_size, sampling_ratio: o.box_sampling_ratio },
@@ -83,7 +82,7 @@ impl RoiHeads {
     ///
     /// # Errors
     /// A size is not positive, or the names are taken.
-    pub fn box_head(scope: &Scope, options: &FasterRcnnOptions) -> Result<BoxHead> {
+    pub fn box_head(scope: &Scope, options: &RcnnOptions) -> Result<BoxHead> {
         BoxHead::new(&scope.sub("box_head"), OUT_CHANNELS, options.box_pool_size, &options.box_head)
     }
 

@@ -7,9 +7,9 @@ use super::anchors::AnchorGenerator;
 use super::boxes::{at_least_float, iou};
 use super::coder::BoxCoder;
 use super::conv_block::ConvBlock;
-use super::detector::Target;
+use super::generalized_rcnn::Target;
 use super::matcher::{BETWEEN, Matcher};
-use super::options::FasterRcnnOptions;
+use super::options::RcnnOptions;
 use super::proposals::{AnchorOutputs, ProposalFilter};
 use super::sampler::BalancedSampler;
 use super::transform::ImageBatch;
@@ -85,7 +85,7 @@ impl RegionProposals {
     ///
     /// # Errors
     /// The anchors are ill set, or the names are taken.
-    pub fn new(scope: &Scope, channels: i64, options: &FasterRcnnOptions) -> Result<Self> {
+    pub fn new(scope: &Scope, channels: i64, options: &RcnnOptions) -> Result<Self> {
         let o = options;
         let anchors = AnchorGenerator::new(&o.anchor_sizes, &o.aspect_ratios)?;
         let head = RpnHead::new(&scope.sub("head"), channels, anchors.per_place(), o.rpn_conv_depth)?;

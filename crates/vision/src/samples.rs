@@ -4,7 +4,7 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::boxes::iou;
-use super::detector::Target;
+use super::generalized_rcnn::Target;
 use super::matcher::{BELOW, BETWEEN, Matcher};
 use super::sampler::BalancedSampler;
 

@@ -1,15 +1,17 @@
 //! What happens to images before a detector and to detections after it: torchvision's `GeneralizedRCNNTransform`.
 
+use std::cell::RefCell;
+
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
-use super::detector::{Detections, Target};
-use super::options::FasterRcnnOptions;
+use super::generalized_rcnn::{Detections, Target};
+use super::options::RcnnOptions;
 use super::{ImageSize, boxes, masks};
 use crate::nn::functional::{resize_bilinear, resize_nearest};
 
 /// Normalises, resizes and batches.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Transform {
     min_size: Vec<i64>,
     max_size: i64,
@@ -18,6 +20,16 @@ pub struct Transform {
     size_divisible: i64,
     mean: [f64; 3],
     std: [f64; 3],
+    /// Mean and standard deviation where the last images were and of their type: each upload of them waits for the device.
+    statistics: RefCell<Option<Statistics>>,
+}
+
+/// Numbers of the three channels, each `[3, 1, 1]`.
+#[derive(Debug)]
+struct Statistics {
+    of: (Kind, Device),
+    mean: Tensor,
+    std: Tensor,
 }
 
 /// Images of one size, with what they were before.
@@ -36,7 +48,7 @@ impl Transform {
     ///
     /// # Errors
     /// A size is not positive, or there is none.
-    pub fn new(options: &FasterRcnnOptions) -> Result<Self> {
+    pub fn new(options: &RcnnOptions) -> Result<Self> {
         let o = options;
         ensure!(!o.min_size.is_empty(), "min_size needs at least one length");
         let lengths = o.min_size.iter().copied().chain([o.max_size, o.size_divisible]);
@@ -51,6 +63,7 @@ impl Transform {
             size_divisible: o.size_divisible,
             mean: o.image_mean,
             std: o.image_std,
+            statistics: RefCell::new(None),
         })
     }
 
@@ -60,14 +73,10 @@ impl Transform {
     /// There are no images, or one has another shape or type; the message gives its place.
     pub fn batch(&self, images: &[Tensor], train: bool, device: Device) -> Result<ImageBatch> {
         ensure!(!images.is_empty(), "the model was given no images");
-        let statistics = |values: &[f64; 3], kind: Kind| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(values)?.f_to_kind(kind)?.f_to_device(device)?.f_view([3, 1, 1])?)
-        };
         let (mut resized, mut original_sizes) = (Vec::new(), Vec::new());
         for (index, image) in images.iter().enumerate() {
             let size = check_image(image).with_context(|| format!("image {index} of the batch"))?;
-            let (mean, std) = (statistics(&self.mean, image.kind())?, statistics(&self.std, image.kind())?);
-            let normal = image.f_to_device(device)?.f_sub(&mean)?.f_div_(&std)?;
+            let normal = self.normal(image, device)?;
             let new = self.new_size(size, train)?;
             resized.push(if new == size {
                 normal
@@ -79,6 +88,25 @@ impl Transform {
         let sizes = resized.iter().map(size_of).collect::<Result<Vec<_>>>()?;
         let tensors = self.pad(&resized, &sizes)?;
         Ok(ImageBatch { tensors, sizes, original_sizes })
+    }
+
+    /// An image on `device`, less the mean, by the standard deviation.
+    fn normal(&self, image: &Tensor, device: Device) -> Result<Tensor> {
+        let of = (image.kind(), device);
+        let mut kept = self.statistics.borrow_mut();
+        let statistics = match kept.take() {
+            Some(statistics) if statistics.of == of => statistics,
+            _ => self.upload(of)?,
+        };
+        let Statistics { mean, std, .. } = kept.insert(statistics);
+        Ok(image.f_to_device(device)?.f_sub(mean)?.f_div_(std)?)
+    }
+
+    fn upload(&self, of: (Kind, Device)) -> Result<Statistics> {
+        let upload = |values: &[f64; 3]| -> Result<Tensor> {
+            Ok(Tensor::f_from_slice(values)?.f_to_kind(of.0)?.f_to_device(of.1)?.f_view([3, 1, 1])?)
+        };
+        Ok(Statistics { of, mean: upload(&self.mean)?, std: upload(&self.std)? })
     }
 
     /// The size an image gets.

@@ -1,4 +1,4 @@
-//! Files that are whole or absent.
+//! Files that are either complete or absent.
 
 use std::fs::File;
 use std::io::Write;
@@ -30,7 +30,7 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Re
         put(temporary, path)?;
         sync_folder(folder)
     };
-    write().with_context(|| format!("cannot write {}; what was there before is untouched", path.display()))
+    write().with_context(|| format!("cannot write {}; the previous version is unchanged", path.display()))
 }
 
 fn put(temporary: NamedTempFile, path: &Path) -> Result<()> {

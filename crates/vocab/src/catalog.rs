@@ -48,8 +48,8 @@ impl Catalog {
             match there.map(|there| there.plugin.as_ref().map(|owner| &owner.name)) {
                 None => {}
                 Some(Some(owner)) if owner == plugin => {}
-                Some(Some(owner)) => bail!("{} is the plugin {owner}'s already", descriptor.full_name()),
-                Some(None) => bail!("{} is one of pipe's own components; choose another name", descriptor.full_name()),
+                Some(Some(owner)) => bail!("{} is already defined by the plugin {owner}", descriptor.full_name()),
+                Some(None) => bail!("{} is a built-in component; choose another name", descriptor.full_name()),
             }
         }
         self.components.retain(|_, d| d.plugin.as_ref().is_none_or(|owner| owner.name != plugin));

@@ -61,13 +61,13 @@ impl Contract {
 /// The type of a property that other nodes may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PropertyType {
-    /// A whole number.
+    /// An integer.
     Integer,
     /// A number.
     Number,
-    /// A text.
+    /// A string.
     String,
-    /// A list of texts.
+    /// A list of strings.
     Strings,
 }
 

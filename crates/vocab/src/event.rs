@@ -8,9 +8,9 @@ pub mod names {
     pub const STARTED: &str = "started";
     /// An epoch starts.
     pub const EPOCH_STARTED: &str = "epoch_started";
-    /// Before a batch is asked for.
+    /// Before a batch is requested.
     pub const GET_BATCH_STARTED: &str = "get_batch_started";
-    /// After a batch was got.
+    /// After a batch was received.
     pub const GET_BATCH_COMPLETED: &str = "get_batch_completed";
     /// Before an iteration.
     pub const ITERATION_STARTED: &str = "iteration_started";
@@ -20,15 +20,15 @@ pub mod names {
     pub const DATALOADER_STOP_ITERATION: &str = "dataloader_stop_iteration";
     /// An error stops the engine.
     pub const EXCEPTION_RAISED: &str = "exception_raised";
-    /// A handler ended the epoch.
+    /// A handler stopped the epoch.
     pub const TERMINATE_SINGLE_EPOCH: &str = "terminate_single_epoch";
-    /// An epoch has ended.
+    /// An epoch is completed.
     pub const EPOCH_COMPLETED: &str = "epoch_completed";
-    /// A handler ended the engine.
+    /// A handler stopped the engine.
     pub const TERMINATE: &str = "terminate";
-    /// Ctrl-C ended the engine.
+    /// Ctrl-C stopped the engine.
     pub const INTERRUPT: &str = "interrupt";
-    /// The engine has ended.
+    /// The engine is completed.
     pub const COMPLETED: &str = "completed";
     /// A checkpoint handler has saved one: its own event, not an engine's.
     pub const SAVED_CHECKPOINT: &str = "saved_checkpoint";
@@ -38,17 +38,17 @@ pub mod names {
 pub const ENGINE_EVENTS: &[Event] = &[
     Event { name: names::STARTED, doc: "the engine starts" },
     Event { name: names::EPOCH_STARTED, doc: "an epoch starts" },
-    Event { name: names::GET_BATCH_STARTED, doc: "before a batch is asked for" },
-    Event { name: names::GET_BATCH_COMPLETED, doc: "after a batch was got" },
+    Event { name: names::GET_BATCH_STARTED, doc: "before a batch is requested" },
+    Event { name: names::GET_BATCH_COMPLETED, doc: "after a batch was received" },
     Event { name: names::ITERATION_STARTED, doc: "before an iteration" },
     Event { name: names::ITERATION_COMPLETED, doc: "after an iteration" },
     Event { name: names::DATALOADER_STOP_ITERATION, doc: "the loader has no more batches" },
     Event { name: names::EXCEPTION_RAISED, doc: "an error stops the engine" },
-    Event { name: names::TERMINATE_SINGLE_EPOCH, doc: "a handler ended the epoch" },
-    Event { name: names::EPOCH_COMPLETED, doc: "an epoch has ended" },
-    Event { name: names::TERMINATE, doc: "a handler ended the engine" },
-    Event { name: names::INTERRUPT, doc: "Ctrl-C ended the engine" },
-    Event { name: names::COMPLETED, doc: "the engine has ended" },
+    Event { name: names::TERMINATE_SINGLE_EPOCH, doc: "a handler stopped the epoch" },
+    Event { name: names::EPOCH_COMPLETED, doc: "an epoch is completed" },
+    Event { name: names::TERMINATE, doc: "a handler stopped the engine" },
+    Event { name: names::INTERRUPT, doc: "Ctrl-C stopped the engine" },
+    Event { name: names::COMPLETED, doc: "the engine is completed" },
 ];
 
 /// On which occurrences of an event its targets run. `count` is the engine's iteration for iteration events, its epoch

@@ -17,9 +17,9 @@ pub enum Kind {
     Loader,
     /// Losses in training, outputs in evaluation.
     Model,
-    /// Changes a model's parameters from their gradients.
+    /// Updates a model's parameters from their gradients.
     Optimizer,
-    /// Drives an optimizer's values over time.
+    /// Changes an optimizer's learning rate over time.
     Scheduler,
     /// Numbers computed over an evaluation.
     Metric,

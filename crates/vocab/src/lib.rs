@@ -3,11 +3,12 @@
 //! - [`kind`]: kinds of nodes, names of nodes; [`value_ref`]: names of measured values
 //! - [`config`], [`contract`]: what a component says of itself before anything is built
 //! - [`descriptor`], [`catalog`]: registered components, and all that there are
-//! - [`reload`]: what a changed option means to a run that goes on
+//! - [`reload`]: what a changed option means to a running pipeline
 //! - [`event`]: events of engines, and on which of their occurrences targets run
 //! - [`record`]: what is measured
+//! - [`refusal`]: what is refused unless it is accepted by name
 //! - [`path_value`], [`secret`], [`units`]: options with a syntax of their own
-//! - [`atomic`]: files that are whole or absent
+//! - [`atomic`]: files that are either complete or absent
 
 pub mod atomic;
 pub mod catalog;
@@ -19,6 +20,7 @@ pub mod kind;
 pub mod path_value;
 pub mod precision;
 pub mod record;
+pub mod refusal;
 pub mod reload;
 pub mod secret;
 pub mod units;
@@ -33,6 +35,7 @@ pub use kind::{Kind, NodeId};
 pub use path_value::PathValue;
 pub use precision::Precision;
 pub use record::{Progress, Record, RecordValue, Summary};
+pub use refusal::Refusal;
 pub use reload::Reload;
 pub use secret::Secret;
 pub use units::{Duration, Size2d};

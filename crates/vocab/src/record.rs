@@ -29,7 +29,7 @@ pub struct Record {
 pub enum RecordValue {
     /// A number.
     Scalar(f64),
-    /// A picture, RGB bytes row by row.
+    /// An image, RGB bytes row by row.
     Image {
         /// Height in pixels.
         height: usize,
@@ -68,7 +68,7 @@ impl RecordValue {
 }
 
 impl Record {
-    /// The record as one line of `records.jsonl`. Pictures and histograms are told by size and range; JSON has no NaN and
+    /// The record as one line of `records.jsonl`. Images and histograms are told by size and range; JSON has no NaN and
     /// no infinity, so those become texts.
     pub fn to_json(&self) -> Value {
         let value = match &self.value {
@@ -152,7 +152,7 @@ pub struct Summary {
     pub elapsed: Duration,
     /// The last value of every metric.
     pub values: Vec<(String, f64)>,
-    /// The newest checkpoint.
+    /// The latest checkpoint.
     pub checkpoint: Option<PathBuf>,
     /// The error, when it failed.
     pub error: Option<String>,

@@ -130,7 +130,7 @@ impl Size2dVisitor {
         u32::try_from(pixels)
             .ok()
             .filter(|pixels| *pixels > 0)
-            .ok_or_else(|| E::custom(format!("`{pixels}` is not a side in pixels: it must be at least 1")))
+            .ok_or_else(|| E::custom(format!("`{pixels}` is not a size in pixels: it must be at least 1")))
     }
 }
 
@@ -225,6 +225,19 @@ impl Serialize for Size2d {
     }
 }
 
+/// A count with thousands separators: `43,710,759`.
+pub fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use serde::de::DeserializeOwned;
@@ -234,6 +247,12 @@ mod tests {
 
     fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
         serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        let all = [0, 7, 999, 1000, 43_710_759, 100_000].map(grouped);
+        assert_eq!(all, ["0", "7", "999", "1,000", "43,710,759", "100,000"]);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 
 mod paste;
 
-use pipe_plugin::data::random::{chance, whole};
 use pipe_plugin::prelude::*;
 
 pub use paste::paste;
@@ -65,6 +64,14 @@ impl Component for CopyPaste {
 }
 
 impl Transform for CopyPaste {
+    fn on_samples(&self) -> bool {
+        false
+    }
+
+    fn on_batches(&self) -> bool {
+        true
+    }
+
     fn apply_batch(&self, mut samples: Vec<Sample>, rng: &mut SampleRng) -> Result<Vec<Sample>> {
         if samples.len() < 2 || !chance(rng, self.p) {
             return Ok(samples);

@@ -21,7 +21,7 @@ fn side() -> usize {
     28
 }
 
-impl Component for PluginName {
+impl Config for PluginName {
     const KIND: Kind = Kind::Dataset;
     const TYPE: &'static str = "plugin_name";
     const EXAMPLE: &'static str = r#"
@@ -37,7 +37,9 @@ count = 100
     fn contract(&self) -> Contract {
         Contract::default().adds([fields::IMAGE, fields::LABEL])
     }
+}
 
+impl Component for PluginName {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::dataset(self))
     }

@@ -15,7 +15,7 @@ fn ten() -> u64 {
     10
 }
 
-impl Component for PluginName {
+impl Config for PluginName {
     const KIND: Kind = Kind::Handler;
     const TYPE: &'static str = "plugin_name";
     const EXAMPLE: &'static str = r#"
@@ -23,7 +23,9 @@ impl Component for PluginName {
 type = "plugin_name"
 interval = 5
 "#;
+}
 
+impl Component for PluginName {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::handler(Mean { interval: self.interval, calls: 0, sums: Vec::new() }))
     }

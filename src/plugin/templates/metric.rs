@@ -9,7 +9,7 @@ pub struct PluginName {
     pub percent: bool,
 }
 
-impl Component for PluginName {
+impl Config for PluginName {
     const KIND: Kind = Kind::Metric;
     const TYPE: &'static str = "plugin_name";
     const EXAMPLE: &'static str = r#"
@@ -25,7 +25,9 @@ percent = true
     fn values(&self) -> Vec<String> {
         vec!["error".into()]
     }
+}
 
+impl Component for PluginName {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         let scale = if self.percent { 100.0 } else { 1.0 };
         Ok(Instance::metric(Errors { scale, wrong: 0.0, seen: 0.0 }))

@@ -24,7 +24,7 @@ fn hidden() -> i64 {
     64
 }
 
-impl Component for PluginName {
+impl Config for PluginName {
     const KIND: Kind = Kind::Model;
     const TYPE: &'static str = "plugin_name";
     const EXAMPLE: &'static str = r#"
@@ -37,7 +37,9 @@ num_classes = 10
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE, fields::LABEL]).adds([fields::LOGITS])
     }
+}
 
+impl Component for PluginName {
     fn build(self, ctx: &mut Build) -> Result<Instance> {
         let vars = VarStore::new(ctx.device());
         let first = nn::linear(vars.root() / "first", self.inputs, self.hidden, Default::default());

@@ -15,7 +15,7 @@ fn rate() -> f64 {
     1e-3
 }
 
-impl Component for PluginName {
+impl Config for PluginName {
     const KIND: Kind = Kind::Optimizer;
     const TYPE: &'static str = "plugin_name";
     const EXAMPLE: &'static str = r#"
@@ -28,7 +28,9 @@ type = "plugin_name"
 model = "model.net"
 lr = 0.001
 "#;
+}
 
+impl Component for PluginName {
     fn build(self, ctx: &mut Build) -> Result<Instance> {
         let (names, params) = ctx.parameters(&self.model)?.into_iter().unzip();
         Ok(Instance::optimizer(Signs { names, params, lr: self.lr }))

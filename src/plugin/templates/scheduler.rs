@@ -15,7 +15,7 @@ fn tenth() -> f64 {
     0.1
 }
 
-impl Component for PluginName {
+impl Config for PluginName {
     const KIND: Kind = Kind::Scheduler;
     const TYPE: &'static str = "plugin_name";
     const EXAMPLE: &'static str = r#"
@@ -32,7 +32,9 @@ type = "plugin_name"
 optimizer = "optimizer.sgd"
 decay = 0.01
 "#;
+}
 
+impl Component for PluginName {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::scheduler(Falling { decay: self.decay, step: 0 }))
     }

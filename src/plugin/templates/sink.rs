@@ -12,7 +12,7 @@ pub struct PluginName {
     pub tags: Vec<String>,
 }
 
-impl Component for PluginName {
+impl Config for PluginName {
     const KIND: Kind = Kind::Sink;
     const TYPE: &'static str = "plugin_name";
     const EXAMPLE: &'static str = r#"
@@ -20,7 +20,9 @@ impl Component for PluginName {
 type = "plugin_name"
 file = "numbers.csv"
 "#;
+}
 
+impl Component for PluginName {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         let path = self.file.path().context("`file` must be a path")?;
         let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;

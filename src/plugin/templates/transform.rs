@@ -1,43 +1,55 @@
 use pipe_plugin::prelude::*;
 
-/// Multiplies every pixel.
+/// Makes images brighter or darker at random.
 ///
-/// Bytes stay bytes: what would be above 255 becomes 255.
+/// Every pixel is multiplied by one factor, drawn for each image. Bytes stay bytes: what would be above 255 becomes 255.
 #[config]
 pub struct PluginName {
-    /// By so much.
-    #[serde(default = "one")]
-    #[schemars(range(min = 0))]
-    pub factor: f32,
+    /// The probability that an image is changed.
+    #[serde(default = "half")]
+    #[schemars(range(min = 0, max = 1))]
+    pub p: f64,
+    /// The factor lies between `1 - strength` and `1 + strength`.
+    #[serde(default = "half")]
+    #[schemars(range(min = 0, max = 1))]
+    pub strength: f64,
 }
 
-fn one() -> f32 {
-    1.0
+fn half() -> f64 {
+    0.5
 }
 
-impl Component for PluginName {
+impl Config for PluginName {
     const KIND: Kind = Kind::Transform;
     const TYPE: &'static str = "plugin_name";
     const EXAMPLE: &'static str = r#"
 [transform.mine]
 type = "plugin_name"
-factor = 1.5
+p = 0.8
+strength = 0.3
 "#;
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])
     }
+}
 
+impl Component for PluginName {
     fn build(self, _ctx: &mut Build) -> Result<Instance> {
         Ok(Instance::transform(self))
     }
 }
 
 impl Transform for PluginName {
-    fn apply(&self, mut sample: Sample, _rng: &mut SampleRng) -> Result<Sample> {
+    // All chance comes from `rng`, the sample's own stream: runs with the same seed draw the same numbers.
+    fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
+        if !chance(rng, self.p) {
+            return Ok(sample);
+        }
+        let factor = between(rng, [1.0 - self.strength, 1.0 + self.strength]) as f32;
         match &mut sample.image_mut()?.pixels {
-            Pixels::U8(bytes) => bytes.iter_mut().for_each(|b| *b = (f32::from(*b) * self.factor) as u8),
-            Pixels::F32(values) => values.iter_mut().for_each(|v| *v *= self.factor),
+            Pixels::U8(bytes) => bytes.iter_mut().for_each(|b| *b = (f32::from(*b) * factor) as u8),
+            Pixels::F32(values) => values.iter_mut().for_each(|v| *v *= factor),
         }
         Ok(sample)
     }
@@ -52,11 +64,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pixels_are_multiplied() {
-        let built = transform::<PluginName>(json!({ "factor": 2.0 })).unwrap();
-        let image = Image::from_u8(1, 3, 1, vec![1, 100, 200]);
-        let sample = Sample::new().with(fields::IMAGE, Field::Image(image));
-        let sample = built.apply(sample, &mut rng(0)).unwrap();
-        assert_eq!(sample.image().unwrap().pixels, Pixels::U8(vec![2, 200, 255]));
+    fn each_image_gets_a_factor_of_its_own_in_the_range() {
+        let pixel = |options: Value, index: u64| {
+            let built = transform::<PluginName>(options).unwrap();
+            let sample = Sample::new().with(fields::IMAGE, Field::Image(Image::from_u8(1, 1, 1, vec![100])));
+            match &built.apply(sample, &mut rng(index)).unwrap().image().unwrap().pixels {
+                Pixels::U8(bytes) => bytes[0],
+                Pixels::F32(_) => panic!("bytes stay bytes"),
+            }
+        };
+        let drawn = || (0..20).map(|index| pixel(json!({ "p": 1.0, "strength": 0.2 }), index)).collect::<Vec<u8>>();
+        assert!(drawn().iter().all(|value| (79..=120).contains(value)), "{:?}", drawn());
+        assert!(drawn().iter().any(|value| *value < 95) && drawn().iter().any(|value| *value > 105), "{:?}", drawn());
+        assert_eq!(drawn(), drawn(), "the same streams draw the same numbers");
+        assert_eq!(pixel(json!({ "p": 0.0 }), 0), 100);
     }
 }

@@ -128,15 +128,15 @@ fn every_kind_of_a_loaded_plugin_takes_part_in_a_run() {
     assert_eq!(of("calls"), [1.0, 2.0, 3.0, 4.0].map(Value::from));
     let seen = of("seen")[0].as_str().unwrap().to_owned();
     assert!(seen.starts_with("engine.trainer iteration_completed: 8 samples, loss "), "{seen}");
-    let rates: Vec<f64> = of("learning rate/lr").iter().map(|v| v.as_f64().unwrap()).collect();
+    let rates: Vec<f64> = of("train/lr").iter().map(|v| v.as_f64().unwrap()).collect();
     assert_eq!([rates[0], rates[6], rates[12], rates[18]], [0.8, 0.4, 0.8 / 3.0, 0.2]);
-    let losses: Vec<f64> = of("loss/cross_entropy").iter().map(|v| v.as_f64().unwrap()).collect();
+    let losses: Vec<f64> = of("train/cross_entropy").iter().map(|v| v.as_f64().unwrap()).collect();
     assert_eq!(losses.len(), 24);
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     assert!(mean(&losses[18..]) < mean(&losses[..6]), "{losses:?}");
     assert_eq!(of("error").len(), 4, "one an epoch, of nine that were planned");
     let lines = std::fs::read_to_string(folder.path().join("pipelines/lines.txt")).unwrap();
-    assert!(lines.contains("loss/cross_entropy scalar\n") && lines.contains("seen text\n"), "{lines}");
+    assert!(lines.contains("train/cross_entropy scalar\n") && lines.contains("seen text\n"), "{lines}");
     assert!(lines.ends_with("done\n"), "{lines}");
     let info: Value =
         serde_json::from_str(&std::fs::read_to_string(folder.path().join("run/run.json")).unwrap()).unwrap();

@@ -84,6 +84,7 @@ fn names_that_are_taken_are_refused() {
     }
     std::fs::write(&path, bytes).unwrap();
     let error = format!("{:#}", plugins::load(&path).unwrap().add_to(&mut (*catalog()).clone()).unwrap_err());
-    let expected = "plugin some-test-plugin 0.1.0: transform.test_brighten is the plugin pipe-test-plugin's already";
+    let expected =
+        "plugin some-test-plugin 0.1.0: transform.test_brighten is already defined by the plugin pipe-test-plugin";
     assert_eq!(error, expected);
 }

@@ -19,7 +19,7 @@ fn a_plugin_that_is_built_anew_is_taken_up_and_a_broken_one_is_not() {
         let line = session.next_line();
         assert_eq!(line["outcome"], "applied", "{line}");
         let changes = line["changes"].to_string();
-        assert!(changes.contains("transform.augment") && changes.contains("was built anew"), "{changes}");
+        assert!(changes.contains("transform.augment") && changes.contains("was rebuilt"), "{changes}");
         assert_eq!(session.next_line()["outcome"], "completed", "data change at the end of the epoch");
     };
     taken_up(&mut session, "version-xxx");

@@ -201,7 +201,7 @@ pub fn slip(text: &str, rng: &mut ChaCha8Rng) -> String {
 }
 
 pub fn source() -> PipelineSource {
-    PipelineSource { file: "random.toml".into(), profile: None, sets: Vec::new(), base: None }
+    PipelineSource { file: "random.toml".into(), profile: None, sets: Vec::new(), base: None, accept: Vec::new() }
 }
 
 pub fn snapshot(text: &str) -> Snapshot {

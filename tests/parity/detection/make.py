@@ -1,6 +1,6 @@
 """Makes the numbers that the detectors are tested against. Run in this folder with torchvision 0.26.
 
-Weights, images and ground truth come from an integer hash on both sides (tests/it/detection.rs has the same), so none
+Weights, images and ground truth come from an integer hash on both sides (crates/vision/tests/it/common.rs has the same), so none
 are stored: only losses, sums over gradients and detections are."""
 
 import json

@@ -1,4 +1,4 @@
-"""What torchvision's classifiers make of weights and images that come from an integer hash, for tests/it/resnet.rs.
+"""What torchvision's classifiers make of weights and images that come from an integer hash, for crates/vision/tests/it/resnet.rs.
 
     python3 tests/parity/resnet/make.py
 

@@ -49,7 +49,7 @@ fn check(detection: &Detection, iou: IouType, [height, width]: [u32; 2]) -> Resu
         let mask = detection.mask.as_ref().context("it has no mask, which `segm` needs")?;
         ensure!(
             mask.height() == height && mask.width() == width,
-            "its mask is height × width {} × {}, its image {height} × {width}; masks are given at the size of the original image",
+            "its mask is height × width {} × {}, its image {height} × {width}; masks must have the size of the original image",
             mask.height(),
             mask.width()
         );

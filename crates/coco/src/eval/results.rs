@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for ResultEntry {
         let bbox = match fields.bbox[..] {
             [] => None,
             [x, y, w, h] => Some([x, y, w, h]),
-            _ => return Err(D::Error::custom(format!("a box of {} numbers; it has 4", fields.bbox.len()))),
+            _ => return Err(D::Error::custom(format!("a box of {} numbers; expected 4", fields.bbox.len()))),
         };
         Ok(Self {
             image_id: fields.image_id.0,
@@ -169,7 +169,7 @@ fn refuse_unknown(truth: &Index, ids: impl Iterator<Item = i64>, whose: &str) ->
         let first: Vec<String> = unknown.iter().take(5).map(i64::to_string).collect();
         let more = if unknown.len() > 5 { ", …" } else { "" };
         bail!(
-            "{whose} {} image(s) that the annotations do not have (id {}{more}); is it the same split?",
+            "{whose} {} image(s) that are not in the annotations (id {}{more}); is it the same split?",
             unknown.len(),
             first.join(", ")
         );
@@ -185,7 +185,7 @@ fn detection(truth: &Index, entry: ResultEntry, iou: IouType, box_areas: bool) -
         _ if iou == IouType::Bbox && entry.bbox.is_some() => None,
         segmentation => Some(segmentation.mask(image.height, image.width)?),
     };
-    ensure!(mask.is_some() || iou == IouType::Bbox, "no segmentation; to score the boxes, ask for `bbox`");
+    ensure!(mask.is_some() || iou == IouType::Bbox, "no segmentation; to evaluate the boxes, use `bbox`");
     let around = || mask.as_ref().map(|mask| mask.bbox());
     let bbox = entry.bbox.or_else(around).context("neither a box nor a segmentation")?;
     let mask_area = || mask.as_ref().map(|mask| mask.area() as f64);

@@ -1,4 +1,4 @@
-//! What is odd about a data set, counted, with examples.
+//! The dataset summary: problems of a dataset, counted, with examples.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 /// Examples kept of each problem.
 const EXAMPLES: usize = 5;
 
-/// Something odd in a data set. The id that goes with it is the image's or the annotation's, see [`Problem::subject`].
+/// A problem in a dataset. The id that goes with it is the image's or the annotation's, see [`Problem::subject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Problem {
     /// The image's file is not there.
@@ -52,20 +52,22 @@ impl Problem {
     pub fn text(self) -> (&'static str, &'static str) {
         const NO_MASK: &str = "not used in training with masks; an empty mask in evaluation";
         match self {
-            Self::MissingFile => ("file not found", "left out"),
-            Self::SizeMismatch => ("file of another size than annotated", "left out"),
-            Self::DanglingImage => ("image_id that no image has", "left out"),
-            Self::DanglingCategory => ("category_id that no category has", "left out"),
-            Self::DuplicateAnnotation => ("id given twice", "the first one kept"),
-            Self::DegenerateBox => ("box without width or height", "not used in training; kept in evaluation"),
-            Self::BoxOutside => ("box wholly outside the image", "not used in training; kept in evaluation"),
-            Self::BoxReachesOut => ("box reaching more than a pixel outside the image", "kept; training clips it"),
-            Self::MissingArea => ("no area", "width × height of the box taken"),
-            Self::BadPolygon => ("polygon with fewer than 3 points or half a point", "that polygon ignored"),
-            Self::PolygonOutside => ("polygons wholly outside the image", NO_MASK),
-            Self::BadRuns => ("run lengths damaged or of a wrong total", NO_MASK),
-            Self::RunsSize => ("run lengths of another size than the image", NO_MASK),
-            Self::EmptyMask => ("segmentation without a pixel", NO_MASK),
+            Self::MissingFile => ("file not found", "skipped"),
+            Self::SizeMismatch => ("image size differs from the annotations", "skipped"),
+            Self::DanglingImage => ("unknown image_id", "skipped"),
+            Self::DanglingCategory => ("unknown category_id", "skipped"),
+            Self::DuplicateAnnotation => ("duplicate id", "the first one is kept"),
+            Self::DegenerateBox => ("degenerate box (no width or height)", "not used in training; kept in evaluation"),
+            Self::BoxOutside => ("box entirely outside the image", "not used in training; kept in evaluation"),
+            Self::BoxReachesOut => ("box extends more than a pixel outside the image", "kept; training clips it"),
+            Self::MissingArea => ("no area", "width × height of the box is used"),
+            Self::BadPolygon => {
+                ("polygon with fewer than 3 points or an odd number of coordinates", "that polygon is ignored")
+            }
+            Self::PolygonOutside => ("polygons entirely outside the image", NO_MASK),
+            Self::BadRuns => ("invalid RLE", NO_MASK),
+            Self::RunsSize => ("RLE size differs from the image", NO_MASK),
+            Self::EmptyMask => ("empty segmentation mask", NO_MASK),
         }
     }
 }
@@ -79,7 +81,7 @@ pub struct Finding {
     pub examples: Vec<i64>,
 }
 
-/// All that is odd in a data set.
+/// All problems of a dataset.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Audit {
     findings: BTreeMap<Problem, Finding>,
@@ -154,8 +156,8 @@ mod tests {
         assert_eq!(audit.count(Problem::DegenerateBox), 8);
         assert_eq!(
             audit.to_string(),
-            "1 image: file not found: left out (id 42)\n\
-             8 annotations: box without width or height: not used in training; kept in evaluation (id 1, 2, 3, 4, 5, …)"
+            "1 image: file not found: skipped (id 42)\n\
+             8 annotations: degenerate box (no width or height): not used in training; kept in evaluation (id 1, 2, 3, 4, 5, …)"
         );
     }
 }

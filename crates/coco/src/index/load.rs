@@ -114,14 +114,14 @@ fn sorted_images(mut images: Vec<Image>) -> Result<Vec<Image>> {
     images.sort_by_key(|image| image.id);
     if let Some(pair) = images.windows(2).find(|pair| pair[0].id == pair[1].id) {
         bail!(
-            "two images have the id {} ({} and {}); if files were joined, number them anew",
+            "two images have the id {} ({} and {}); if files were merged, renumber them",
             pair[0].id,
             pair[0].file_name,
             pair[1].file_name
         );
     }
     if let Some(image) = images.iter().find(|image| image.width == 0 || image.height == 0) {
-        bail!("image {} ({}) is of size {} × {}", image.id, image.file_name, image.width, image.height);
+        bail!("image {} ({}) has size {} × {}", image.id, image.file_name, image.width, image.height);
     }
     images.shrink_to_fit();
     Ok(images)
@@ -178,11 +178,7 @@ fn refuse(audit: &Audit) -> Result<()> {
             format!("{} with {} (id {}{more})", finding.count, problem.text().0, ids.join(", "))
         })
         .collect();
-    ensure!(
-        found.is_empty(),
-        "annotations: {}; repair the file, or read it with `strict = false`, which leaves them out",
-        found.join("; ")
-    );
+    ensure!(found.is_empty(), "annotations: {}; fix the file, or set `strict = false` to skip them", found.join("; "));
     Ok(())
 }
 

@@ -72,7 +72,7 @@ pub struct Annotation {
     slot: Slot,
 }
 
-/// A data set's annotations. Images are sorted by id, categories by id; an image's annotations keep the file's order.
+/// A dataset's annotations. Images are sorted by id, categories by id; an image's annotations keep the file's order.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     images: Vec<Image>,

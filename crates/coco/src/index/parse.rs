@@ -52,13 +52,13 @@ pub(crate) fn explain(error: &serde_json::Error, name: &str, progress: Progress)
     if error.is_eof() {
         let (line, column) = (error.line(), error.column());
         return anyhow!(
-            "{name} is cut short: it ends at line {line}, column {column}{inside}; the download or copy was not finished, fetch the file again"
+            "{name} is truncated: it ends at line {line}, column {column}{inside}; the download or copy was incomplete, fetch the file again"
         );
     }
     anyhow!("{name}{inside}: {error}")
 }
 
-/// A whole number; `7.0` is one, since some tools write ids so.
+/// An integer; `7.0` is one, since some tools write ids so.
 #[derive(Clone, Copy)]
 pub(crate) struct Whole(pub i64);
 
@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Whole {
         impl Visitor<'_> for Number {
             type Value = i64;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number")
+                f.write_str("an integer")
             }
             fn visit_i64<E: Error>(self, value: i64) -> Result<i64, E> {
                 Ok(value)
@@ -77,11 +77,11 @@ impl<'de> Deserialize<'de> for Whole {
                 i64::try_from(value).map_err(|_| E::custom(format!("{value} is too large")))
             }
             fn visit_f64<E: Error>(self, value: f64) -> Result<i64, E> {
-                // Up to 2⁵³ every whole number is exact.
+                // Up to 2⁵³ every integer is exact.
                 if value.fract() == 0.0 && value.abs() < 9e15 {
                     Ok(value as i64)
                 } else {
-                    Err(E::custom(format!("{value} is not a whole number")))
+                    Err(E::custom(format!("{value} is not an integer")))
                 }
             }
             fn visit_bool<E: Error>(self, value: bool) -> Result<i64, E> {
@@ -125,7 +125,7 @@ impl<'de> Visitor<'de> for Document<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with `images`, `annotations` and `categories` (a list is a file of results)")
+        f.write_str("an object with `images`, `annotations` and `categories` (a list is a results file)")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -140,7 +140,7 @@ impl<'de> Visitor<'de> for Document<'_> {
                 Section::Annotations => self.0.annotations.replace(Vec::new()).is_some(),
             };
             if given {
-                return Err(A::Error::custom("a section is given twice"));
+                return Err(A::Error::custom("duplicate section"));
             }
             map.next_value_seed(List { raw: self.0, section })?;
             self.0.progress = None;

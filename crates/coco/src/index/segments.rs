@@ -1,4 +1,4 @@
-//! Segmentations of a whole data set in a few large buffers.
+//! Segmentations of a whole dataset in a few large buffers.
 //!
 //! COCO writes coordinates with two decimals. Those are kept as `f32` and come back as the very `f64` the file's decimal
 //! means; an annotation with finer coordinates keeps its `f64`. Rasterising can hang on the last bit (see
@@ -49,7 +49,7 @@ impl<T> Lists<T> {
     }
 }
 
-/// The segmentations of a data set.
+/// The segmentations of a dataset.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Segments {
     hundredths: Lists<f32>,

@@ -97,7 +97,7 @@ impl fmt::Display for MaskError {
                 f,
                 "byte {byte:#04x} at position {at} of the compressed run-length string; it may contain only `0` to `o` (0x30 to 0x6f)"
             ),
-            Self::CutShort => write!(f, "the compressed run-length string ends inside a number: it was cut short"),
+            Self::CutShort => write!(f, "the compressed run-length string ends inside a number: it is truncated"),
             Self::Run { index } => {
                 write!(
                     f,
@@ -105,7 +105,7 @@ impl fmt::Display for MaskError {
                 )
             }
             Self::OddPolygon { coordinates } => {
-                write!(f, "a polygon of {coordinates} coordinates; they come in pairs x, y")
+                write!(f, "a polygon of {coordinates} coordinates; expected pairs x, y")
             }
             Self::ShortPolygon { points } => {
                 write!(f, "a polygon of {points} points; it needs at least 3")

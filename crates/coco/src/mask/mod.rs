@@ -71,21 +71,20 @@ impl Rle {
 
     /// The mask as a row-major buffer `[H, W]` of zeros and ones.
     pub fn decode(&self) -> Vec<u8> {
-        let mut pixels = vec![0; self.height as usize * self.width as usize];
-        self.paint(&mut pixels, 1);
-        pixels
-    }
-
-    /// Writes `value` at every foreground pixel of a row-major buffer `[H, W]`; other bytes stay.
-    ///
-    /// # Errors
-    /// When the buffer does not have `H · W` bytes.
-    pub fn decode_into(&self, pixels: &mut [u8], value: u8) -> Result<(), MaskError> {
-        if pixels.len() != self.height as usize * self.width as usize {
-            return Err(MaskError::Buffer { height: self.height, width: self.width, bytes: pixels.len() });
+        let (height, width) = (self.height as usize, self.width as usize);
+        let mut pixels = vec![0; height * width];
+        for (start, end) in self.foreground() {
+            let (mut at, end) = (start as usize, end as usize);
+            while at < end {
+                let (x, y) = (at / height, at % height);
+                let rows = (height - y).min(end - at);
+                for pixel in pixels[y * width + x..].iter_mut().step_by(width).take(rows) {
+                    *pixel = 1;
+                }
+                at += rows;
+            }
         }
-        self.paint(pixels, value);
-        Ok(())
+        pixels
     }
 
     /// Height in pixels.
@@ -173,21 +172,6 @@ impl Rle {
         }
         Self { height, width, counts }
     }
-
-    fn paint(&self, pixels: &mut [u8], value: u8) {
-        let (height, width) = (self.height as usize, self.width as usize);
-        for (start, end) in self.foreground() {
-            let (mut at, end) = (start as usize, end as usize);
-            while at < end {
-                let (x, y) = (at / height, at % height);
-                let rows = (height - y).min(end - at);
-                for pixel in pixels[y * width + x..].iter_mut().step_by(width).take(rows) {
-                    *pixel = value;
-                }
-                at += rows;
-            }
-        }
-    }
 }
 
 /// `height · width`, when run lengths can hold it.
@@ -266,7 +250,6 @@ mod tests {
         assert!(text.contains("5") && text.contains("4 × 4"), "{text}");
         assert!(Rle::encode(&[0; 3], 2, 2).unwrap_err().to_string().contains("3 bytes"));
         assert!(matches!(Rle::empty(1 << 16, 1 << 16), Err(MaskError::TooLarge { .. })));
-        assert!(Rle::empty(2, 2).unwrap().decode_into(&mut [0; 3], 1).is_err());
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //!
 //! The outline is walked on a grid five times finer than the pixels; where it passes from one fine column to the next at
 //! the centre of a pixel column, the mask changes below that point. Which pixels on the border count is decided by the
-//! truncations below, so each of them is part of the contract: areas and IoUs of a whole data set hang on them.
+//! truncations below, so each of them is part of the contract: areas and IoUs of a whole dataset hang on them.
 
 use super::{MaskError, Rle, pixel_count};
 

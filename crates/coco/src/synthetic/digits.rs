@@ -36,17 +36,17 @@ impl Default for DigitsSpec {
 }
 
 /// Writes the four files of MNIST into the folder `root`, unless they are there already:
-/// `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, grey pictures `[N, 28, 28]` and labels `[N]` of 0 to 9.
+/// `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, grey images `[N, 28, 28]` and labels `[N]` of 0 to 9.
 ///
 /// Digits are drawn from strokes in several styles each, bent, slanted, turned and scaled, with pens of all widths,
-/// blur, noise and stray marks. The folder appears whole or not at all, also with several processes at once.
+/// blur, noise and stray marks. The folder appears completely or not at all, also with several processes at once.
 ///
 /// # Errors
 /// A folder that holds something else, or a disk that cannot be written.
 pub fn write_digits(root: &Path, spec: &DigitsSpec) -> Result<()> {
     publish(root, &format!("digits {VERSION} {spec:?}\n"), |folder| {
         for (stream, name, count) in [(0u64, "train", spec.train), (1, "t10k", spec.test)] {
-            // Each picture has a sequence of its own, so the number of threads does not show.
+            // Each image has a sequence of its own, so the number of threads does not show.
             let indices: Vec<u64> = (0..count as u64).collect();
             let digits = parallel(&indices, |&i| {
                 let mut dice = Dice::new(spec.seed, stream << 32 | i);

@@ -1,10 +1,10 @@
-//! Small data sets the program makes itself, so that a demo runs the very code that real data runs.
+//! Small datasets the program makes itself, so that a demo runs the very code that real data runs.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `store.rs` | the cache folder; folders that appear whole or not at all |
-//! | `shapes.rs` | [`write_shapes`]: `builtin:shapes`, pictures and annotations in COCO's layout |
-//! | `scene.rs` | what is in one picture, what is visible of it, and its annotations |
+//! | `store.rs` | the cache folder; folders that appear completely or not at all |
+//! | `shapes.rs` | [`write_shapes`]: `builtin:shapes`, images and annotations in COCO's layout |
+//! | `scene.rs` | what is in one image, what is visible of it, and its annotations |
 //! | `outline.rs` | circles, squares, triangles, stars as polygons |
 //! | `trace.rs` | a mask back to polygons |
 //! | `paint.rs` | pixels: background, textured fills with soft edges |

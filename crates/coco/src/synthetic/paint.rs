@@ -6,17 +6,17 @@ use crate::dice::Dice;
 /// Rows a pixel is cut into for its coverage.
 const SUBROWS: usize = 4;
 
-/// A colour, 0 to 255 each.
+/// A color, 0 to 255 each.
 pub(super) type Color = [f64; 3];
 
-/// An RGB picture being painted.
+/// An RGB image being painted.
 pub(super) struct Canvas {
     pub width: usize,
     pub height: usize,
     pixels: Vec<Color>,
 }
 
-/// A fill: a colour that changes across the shape, with grain.
+/// A fill: a color that changes across the shape, with grain.
 pub(super) struct Fill {
     pub color: Color,
     /// Change of brightness a pixel to the right and down.
@@ -26,7 +26,7 @@ pub(super) struct Fill {
 }
 
 impl Canvas {
-    /// Two colours blended by a smooth random pattern of two scales, with grain.
+    /// Two colors blended by a smooth random pattern of two scales, with grain.
     pub fn background(width: usize, height: usize, dice: &mut Dice) -> Self {
         let (dark, light) = (color(dice), color(dice));
         let coarse = Lattice::new(width, height, 24 + dice.below(40), dice);
@@ -43,7 +43,7 @@ impl Canvas {
         Self { width, height, pixels }
     }
 
-    /// Mean colour around a point.
+    /// Mean color around a point.
     pub fn around(&self, [x, y]: Point) -> Color {
         let of = |v: f64, end: usize| (v.max(4.0) as usize).min(end.saturating_sub(5));
         let (x, y) = (of(x, self.width), of(y, self.height));
@@ -78,7 +78,7 @@ impl Canvas {
         }
     }
 
-    /// The picture as bytes `[H, W, 3]`.
+    /// The image as bytes `[H, W, 3]`.
     pub fn to_rgb(&self) -> Vec<u8> {
         self.pixels.iter().flatten().map(|v| v.round().clamp(0.0, 255.0) as u8).collect()
     }

@@ -25,7 +25,7 @@ struct Thing {
     visible: Rle,
 }
 
-/// A picture and its annotations.
+/// An image and its annotations.
 pub(super) struct Scene {
     /// `[H, W, 3]`.
     pub rgb: Vec<u8>,

@@ -1,4 +1,4 @@
-//! `builtin:shapes`: pictures of shapes in COCO's own layout.
+//! `builtin:shapes`: images of shapes in COCO's own layout.
 
 use std::fs;
 use std::path::Path;
@@ -20,13 +20,13 @@ const JPEG_QUALITY: u8 = 92;
 /// What is written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShapesSpec {
-    /// Pictures in `train2017`.
+    /// Images in `train2017`.
     pub train: usize,
-    /// Pictures in `val2017`.
+    /// Images in `val2017`.
     pub val: usize,
-    /// Width and height in pixels, at least 32; one picture in four is three quarters as high.
+    /// Width and height in pixels, at least 32; one image in four is three quarters as high.
     pub size: (u32, u32),
-    /// The most objects in a picture, crowds not counted.
+    /// The most objects in an image, crowds not counted.
     pub most_objects: usize,
     /// Everything follows from it.
     pub seed: u64,
@@ -38,12 +38,12 @@ impl Default for ShapesSpec {
     }
 }
 
-/// Writes the data set into the folder `root`, unless it is there already: pictures in `<root>/train2017` and
+/// Writes the dataset into the folder `root`, unless it is there already: images in `<root>/train2017` and
 /// `<root>/val2017`, annotations in `<root>/annotations/instances_<split>.json`.
 ///
-/// Circles, squares, triangles and stars (categories 1, 3, 4, 7) of any colour, size and turn on textured backgrounds.
+/// Circles, squares, triangles and stars (categories 1, 3, 4, 7) of any color, size and turn on textured backgrounds.
 /// They overlap; annotated is what can be seen: polygons, run lengths where a hole shows through, and one crowd in a
-/// dozen pictures. A few pictures are empty. The folder appears whole or not at all, also with several processes at once.
+/// dozen images. A few images are empty. The folder appears completely or not at all, also with several processes at once.
 ///
 /// # Errors
 /// A size out of range (32 to 4096), a folder that holds something else, or a disk that cannot be written.
@@ -51,9 +51,9 @@ pub fn write_shapes(root: &Path, spec: &ShapesSpec) -> Result<()> {
     let (width, height) = spec.size;
     ensure!(
         [width, height].iter().all(|side| (32..=4096).contains(side)),
-        "pictures of {width} × {height}: sides are 32 to 4096 pixels"
+        "images of {width} × {height}: sides are 32 to 4096 pixels"
     );
-    ensure!(spec.most_objects > 0, "pictures need at least one object");
+    ensure!(spec.most_objects > 0, "images need at least one object");
     publish(root, &format!("shapes {VERSION} {spec:?}\n"), |folder| {
         write_split(folder, "train2017", 0, spec.train, spec)?;
         write_split(folder, "val2017", 1, spec.val, spec)
@@ -85,9 +85,9 @@ fn write_split(folder: &Path, split: &str, number: u64, count: usize, spec: &Sha
     fs::write(&file, serde_json::to_vec(&document)?).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Writes one picture; returns its entry and its annotations.
+/// Writes one image; returns its entry and its annotations.
 fn write_picture(folder: &Path, split: u64, index: usize, spec: &ShapesSpec) -> Result<(Value, Vec<Value>)> {
-    // A sequence of its own: pictures do not depend on how many there are or on the number of threads.
+    // A sequence of its own: images do not depend on how many there are or on the number of threads.
     let mut dice = Dice::new(spec.seed, split << 32 | index as u64);
     let (width, full) = spec.size;
     let height = if dice.chance(0.25) { (full * 3 / 4).max(32) } else { full };

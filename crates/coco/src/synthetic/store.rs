@@ -1,4 +1,4 @@
-//! The cache folder, and folders that appear whole or not at all.
+//! The cache folder, and folders that appear completely or not at all.
 
 use std::env;
 use std::fs;
@@ -41,9 +41,9 @@ pub(super) fn publish(root: &Path, stamp: &str, write: impl FnOnce(&Path) -> Res
         return Ok(());
     }
     let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = root.file_name().with_context(|| format!("{} is not a name for a folder", root.display()))?;
+    let name = root.file_name().with_context(|| format!("{} is not a folder name", root.display()))?;
     let prefix = format!(".{}.partial-", name.to_string_lossy());
-    fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot create the folder {}", parent.display()))?;
     sweep(parent, &prefix);
 
     static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -94,7 +94,7 @@ fn swap_in(partial: &Path, root: &Path, stamp: &str) -> Result<()> {
         let _ = fs::remove_dir_all(partial);
         return Ok(());
     }
-    moved.with_context(|| format!("cannot put {} in its place", root.display()))
+    moved.with_context(|| format!("cannot move {} into place", root.display()))
 }
 
 /// Removes what killed runs left; failing to is no reason to stop.

@@ -65,7 +65,7 @@ fn a_file_cut_short_anywhere_is_an_error() {
     }
     let cut = whole.find("keypoints").unwrap();
     let error = Index::read(&whole.as_bytes()[..cut], "gt.json", &LoadOptions::default()).unwrap_err().to_string();
-    assert_says(&error, &["gt.json is cut short", "line 1, column", "annotations[0]", "fetch the file again"]);
+    assert_says(&error, &["gt.json is truncated", "line 1, column", "annotations[0]", "fetch the file again"]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn damage_is_named() {
         damaged.as_object_mut().unwrap().remove(section);
         assert_says(&refuse(&damaged), &[&format!("no `{section}` section"), "gt.json"]);
     }
-    assert_says(&refuse(&json!([])), &["file of results"]);
+    assert_says(&refuse(&json!([])), &["results file"]);
     let with = |pointer: &str, value: Value| {
         let mut damaged = file();
         *damaged.pointer_mut(pointer).unwrap() = value;
@@ -87,16 +87,16 @@ fn damage_is_named() {
         &with("/annotations/0/segmentation", json!([1, 2, 3, 4, 5, 6])),
         &["annotations[0]", "list of such lists"],
     );
-    assert_says(&with("/annotations/0/image_id", json!("nine")), &["annotations[0]", "a whole number"]);
+    assert_says(&with("/annotations/0/image_id", json!("nine")), &["annotations[0]", "an integer"]);
     assert_says(&with("/annotations/0/category_id", json!(-1)), &["category_id -1 is out of range"]);
     assert_says(&with("/annotations/0", json!({"id": 1})), &["annotations[0]", "missing field `bbox`"]);
     assert_says(&with("/images/2/width", json!(-8)), &["images[2]", "-8 is out of range"]);
     assert_says(&with("/images/2/width", json!(0)), &["image 7 (seven.jpg)", "0 × 8"]);
     assert_says(&with("/images/2/id", json!(9)), &["two images have the id 9", "nine.jpg", "seven.jpg"]);
     assert_says(&with("/categories/0/id", json!(3)), &["two categories have the id 3", "toothbrush", "car"]);
-    assert_says(&with("/images/1/id", json!(6)), &["1 with image_id that no image has (id 2)", "strict = false"]);
-    assert_says(&with("/categories/0/id", json!(4)), &["category_id that no category has (id 900100000001)"]);
-    assert_says(&with("/annotations/2/id", json!(2)), &["1 with id given twice (id 2)"]);
+    assert_says(&with("/images/1/id", json!(6)), &["1 with unknown image_id (id 2)", "strict = false"]);
+    assert_says(&with("/categories/0/id", json!(4)), &["unknown category_id (id 900100000001)"]);
+    assert_says(&with("/annotations/2/id", json!(2)), &["1 with duplicate id (id 2)"]);
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn images_without_a_file_are_left_out() {
     std::fs::write(folder.path().join("nine.jpg"), "x").unwrap();
     let index = index.with_files(folder.path()).unwrap();
     assert_eq!((index.images().len(), index.annotation_count(), index.annotations(0)[0].image_id), (1, 2, 9));
-    assert_eq!(index.audit().to_string(), "2 images: file not found: left out (id 5, 7)");
+    assert_eq!(index.audit().to_string(), "2 images: file not found: skipped (id 5, 7)");
 }
 
 /// Scores a results file against [`file`].
@@ -230,7 +230,7 @@ fn damaged_results_are_named() {
     let refuse = |results: &str, iou| format!("{:#}", try_score(results, iou, Scored::All).unwrap_err());
     let good = r#"{"image_id": 9, "category_id": 90, "score": 0.9, "bbox": [1, 2, 3.5, 4]}"#;
     let pair = |second: &str| format!("[{good}, {second}]");
-    assert_says(&refuse(&format!("[{good}, {{"), IouType::Bbox), &["cut short", "results[1]"]);
+    assert_says(&refuse(&format!("[{good}, {{"), IouType::Bbox), &["truncated", "results[1]"]);
     assert_says(&refuse(r#"{"images": []}"#, IouType::Bbox), &["annotation file"]);
     assert_says(&refuse(&pair(r#"{"image_id": 9}"#), IouType::Bbox), &["results[1]", "missing field"]);
     assert_says(&refuse(&pair(&good.replace("4]", "4, 5]")), IouType::Bbox), &["results[1]", "a box of 5 numbers"]);

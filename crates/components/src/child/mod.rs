@@ -1,12 +1,12 @@
-//! Child processes that take JSON lines: what `sink.process` and `handler.process` share. `docs/child_processes.md` has the
-//! protocol.
+//! Child processes that read JSON lines, shared by `sink.process` and `handler.process`. The protocol is in
+//! `docs/child_processes.md`.
 //!
 //! - [`config`]: the options
-//! - [`worker`]: the thread that writes to the child and starts it again
-//! - [`output`]: the threads that read what the child writes
-//! - this file: what the training thread holds
+//! - [`worker`]: the thread that writes to the child and restarts it
+//! - [`output`]: the threads that read the child's output
+//! - this file: the training thread's side
 //!
-//! The training thread never waits for the child but where the options say so, and then for a bounded time.
+//! The training thread never waits for the child unless the options say so, and then only for a bounded time.
 
 pub mod config;
 mod output;
@@ -23,32 +23,32 @@ use serde_json::{Value, json};
 pub use config::{ChildConfig, OnFailure, Policy, Restart, WhenFull};
 use worker::{Shared, Worker};
 
-/// The version of the protocol, told in the first line.
+/// The version of the protocol, sent in the first line.
 pub const PROTOCOL: u32 = 1;
 
-/// How often a wait looks whether the child is still there.
+/// How often a wait checks whether the child is still alive.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// A child process, started again when the options say so.
+/// A child process, restarted when the options say so.
 pub struct Child {
     node: String,
     config: ChildConfig,
     shared: Arc<Shared>,
-    /// `None` once it was told to end.
+    /// `None` once it was told to exit.
     queue: Option<Sender<String>>,
     answers: Receiver<Value>,
     worker: Option<std::thread::JoinHandle<()>>,
-    /// Lines that the child did not get.
+    /// Lines that were not delivered.
     lost: u64,
     told_lost: bool,
     told_end: bool,
 }
 
 impl Child {
-    /// Starts the child and greets it.
+    /// Starts the child and sends it the first line.
     ///
     /// # Errors
-    /// When there is no such program, or it may not be started.
+    /// When the program does not exist or cannot be started.
     pub fn start(node: &str, config: ChildConfig, run_folder: &Path) -> Result<Child> {
         let folder = std::path::absolute(run_folder).unwrap_or_else(|_| run_folder.to_owned());
         let hello = json!({
@@ -56,7 +56,7 @@ impl Child {
             "run": folder.display().to_string(),
         });
         let (queue, lines) = bounded(config.queue);
-        // Answers are asked for one at a time: one that nobody waits for any more makes room for the next.
+        // Answers are requested one at a time: one that nobody waits for any more makes room for the next.
         let (answer, answers) = bounded(16);
         let shared = Arc::new(Shared::default());
         let worker = Worker::start(node, &config, hello.to_string(), lines, answer, shared.clone())?;
@@ -73,10 +73,10 @@ impl Child {
         })
     }
 
-    /// Gives the child a line.
+    /// Sends the child a line.
     ///
     /// # Errors
-    /// With `on_failure = "raise"`: when the child has ended for good, with the reason.
+    /// With `on_failure = "raise"`: when the child has failed for good, with the reason.
     pub fn send(&mut self, message: &Value) -> Result<()> {
         self.put(message, self.config.when_full == WhenFull::Block)
     }
@@ -119,15 +119,15 @@ impl Child {
             self.lost += 1;
             return self.ended();
         }
-        self.shared.kill(&format!("took nothing for {}", self.config.timeout));
+        self.shared.kill(&format!("read nothing for {}", self.config.timeout));
         self.lose();
         Ok(())
     }
 
-    /// Waits for the answer to the line of this number.
+    /// Waits for the answer to the line with this number.
     ///
     /// # Errors
-    /// As [`Child::send`]. A child that does not answer in time is stopped, which its restart policy sees.
+    /// As [`Child::send`]. A child that does not answer in time is killed, which counts for its restart policy.
     pub fn answer(&mut self, id: u64) -> Result<Option<Value>> {
         let deadline = Instant::now() + self.config.timeout.get();
         loop {
@@ -147,10 +147,10 @@ impl Child {
         }
     }
 
-    /// A child that does not read is stopped once a line has waited for it too long.
+    /// A child that does not read is killed once a line has waited too long.
     fn kill_if_stuck(&self) {
         if self.shared.writing_for().is_some_and(|waited| waited > self.config.timeout.get()) {
-            self.shared.kill(&format!("took nothing for {}", self.config.timeout));
+            self.shared.kill(&format!("read nothing for {}", self.config.timeout));
         }
     }
 
@@ -158,11 +158,11 @@ impl Child {
         self.lost += 1;
         if !self.told_lost {
             self.told_lost = true;
-            tracing::warn!("{}: the child is slower than the run; lines are left out and counted", self.node);
+            tracing::warn!("{}: the child is slower than the run; lines are dropped and counted", self.node);
         }
     }
 
-    /// Says once that the child has ended for good, or raises it.
+    /// Warns once that the child has ended for good, or returns it as an error.
     fn ended(&mut self) -> Result<()> {
         let reason = self.shared.ended().unwrap_or_else(|| "ended".into());
         if self.config.on_failure == OnFailure::Raise {
@@ -170,15 +170,15 @@ impl Child {
         }
         if !self.told_end {
             self.told_end = true;
-            tracing::warn!("{}: the child process {reason}; the run goes on without it", self.node);
+            tracing::warn!("{}: the child process {reason}; the run continues without it", self.node);
         }
         Ok(())
     }
 
-    /// Gives the child its last line, closes its input and waits for it to end, for a bounded time.
+    /// Sends the child its last line, closes its input and waits for it to exit, for a bounded time.
     ///
     /// # Errors
-    /// As [`Child::send`]; and when it ended badly.
+    /// As [`Child::send`]; and when it failed.
     pub fn finish(&mut self, last: &Value) -> Result<()> {
         if self.queue.is_none() {
             return Ok(());
@@ -190,11 +190,11 @@ impl Child {
             std::thread::sleep(Duration::from_millis(2));
         }
         if !self.shared.gone() {
-            self.shared.stop(&format!("did not end for {} after it was told to", self.config.timeout));
+            self.shared.stop(&format!("did not exit within {} after it was told to", self.config.timeout));
         }
         self.join();
         if self.lost > 0 {
-            tracing::warn!("{}: the child did not get {} lines", self.node, self.lost);
+            tracing::warn!("{}: {} lines were not delivered to the child", self.node, self.lost);
         }
         sent?;
         match self.shared.ended() {

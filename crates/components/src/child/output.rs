@@ -1,4 +1,4 @@
-//! What a child writes: answers on standard output, and lines for people on both outputs, shown through the log.
+//! A child's output: answers on standard output, and lines for people on both outputs, shown in the log.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, TrySendError};
 use serde_json::Value;
 
-/// Bytes of one line; what is longer is cut and the rest passed over.
+/// Maximum bytes of one line; longer lines are truncated.
 const LINE_LIMIT: usize = 1 << 16;
-/// Characters of a line that are shown.
+/// Maximum characters of a line that are shown.
 const SHOWN: usize = 500;
-/// Lines shown a second; a child that writes without end must not bury the log.
+/// Lines shown per second; a child that writes endlessly must not flood the log.
 const LINES_A_SECOND: u32 = 50;
 
-/// Reads a child's output until it is closed. Threads of their own run this: a child that writes is never stuck for us.
+/// Reads a child's output until it is closed. Runs in its own thread, so that a child that writes never blocks on us.
 pub(super) fn read(node: &str, output: impl Read, stderr: bool, answers: Option<Sender<Value>>) {
     let mut output = BufReader::new(output);
     let mut limit = Limit::new();
@@ -61,7 +61,7 @@ fn next_line(output: &mut impl BufRead) -> Option<Vec<u8>> {
     }
 }
 
-/// Lets so many lines a second through and counts the rest.
+/// Passes a limited number of lines per second and counts the rest.
 struct Limit {
     since: Instant,
     shown: u32,
@@ -99,7 +99,7 @@ impl Limit {
     }
 }
 
-/// A line as it may go to a terminal: no control characters, not too long.
+/// A line that is safe for a terminal: no control characters, not too long.
 fn printable(text: &str) -> String {
     let mut shown: String =
         text.chars().take(SHOWN).map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();

@@ -58,7 +58,7 @@ fn a_child_that_does_not_read_is_stopped_and_never_waited_for() {
         child.send(&long).unwrap();
         child.shared.ended().is_some()
     });
-    assert_eq!(child.shared.ended().unwrap(), "took nothing for 300ms and was stopped");
+    assert_eq!(child.shared.ended().unwrap(), "read nothing for 300ms and was stopped");
     child.finish(&json!({})).unwrap();
 }
 
@@ -132,7 +132,7 @@ fn a_child_that_does_not_end_is_ended() {
     let mut child = child(folder.path(), "cat > out; exec sleep 600", json!({}));
     child.finish(&json!({})).unwrap();
     assert!(child.shared.gone());
-    assert!(child.shared.ended().unwrap().contains("did not end for 300ms"));
+    assert!(child.shared.ended().unwrap().contains("did not exit within 300ms"));
     assert_eq!(lines(folder.path(), "out").len(), 2);
 }
 

@@ -1,4 +1,4 @@
-//! The thread that writes to a child, and starts it again when it fails.
+//! The thread that writes to a child, and restarts it when it fails.
 
 use std::io::Write;
 use std::process::{ChildStdin, Command, Stdio};
@@ -16,16 +16,16 @@ use super::output;
 
 /// The longest wait before a restart.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
-/// How often the end of a process is looked for.
+/// How often to check whether the process has exited.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What the training thread and the worker both see.
+/// State shared by the training thread and the worker.
 #[derive(Default)]
 pub(super) struct Shared {
     state: Mutex<State>,
     /// The worker has ended, and the process with it.
     gone: AtomicBool,
-    /// No process is to be started any more.
+    /// No further process may be started.
     stopping: AtomicBool,
 }
 
@@ -36,7 +36,7 @@ struct State {
     writing: Option<Instant>,
     /// Why the process was killed.
     killed: Option<String>,
-    /// Why there is no process any more, for good.
+    /// Why there is no process any more, permanently.
     ended: Option<String>,
 }
 
@@ -60,17 +60,17 @@ impl Shared {
         self.lock().writing.map(|since| since.elapsed())
     }
 
-    /// Ends the process; what becomes of it then is the worker's to decide.
+    /// Kills the process; the worker decides what happens then.
     pub fn kill(&self, why: &str) {
         let mut state = self.lock();
         state.writing = None;
         let Some(process) = &mut state.process else { return };
-        // Fails only where it has just ended by itself.
+        // Fails only if it has just exited by itself.
         let _ = process.kill();
         state.killed.get_or_insert_with(|| why.to_owned());
     }
 
-    /// Ends the process for good.
+    /// Kills the process for good.
     pub fn stop(&self, why: &str) {
         self.stopping.store(true, Ordering::Release);
         self.kill(why);
@@ -85,11 +85,11 @@ impl Shared {
     }
 }
 
-/// What there is to write.
+/// What to write.
 enum Next {
     /// A line.
     Line(String),
-    /// Nothing any more: the run has ended.
+    /// Nothing more: the run has ended.
     NoMore,
     /// Nobody to write to: the process has ended.
     Ended,
@@ -135,7 +135,7 @@ impl Worker {
         if let Some(dir) = self.config.dir.as_ref().and_then(|dir| dir.path()) {
             command.current_dir(dir);
         }
-        // Ctrl-C in a terminal goes to every process of the group: the child hears of it from us, after the last line.
+        // Ctrl-C in a terminal goes to every process of the group: the child is told by us, after the last line.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut process = command.spawn().with_context(|| format!("cannot start `{program}`"))?;
@@ -154,21 +154,21 @@ impl Worker {
         stdin.context("the child process has no standard input")
     }
 
-    /// Writes lines until there are no more, over as many lives as the child has.
+    /// Writes lines until there are no more, across restarts of the child.
     fn work(&mut self, stdin: ChildStdin) {
         let mut stdin = Some(stdin);
-        // The line that the last life did not take.
+        // The line that was not delivered before the restart.
         let mut waiting: Option<String> = None;
         loop {
             let finished = stdin.take().is_some_and(|stdin| self.feed(stdin, &mut waiting));
             let why = match self.wait() {
                 Ok(()) if finished => return,
                 Ok(()) => return self.shared.end("ended by itself, with status 0"),
-                // Told to end: how it ended matters, but it is not started again.
+                // Told to exit: its status matters, but it is not restarted.
                 Err(why) if finished || self.shared.stopping() || !self.may_restart() => return self.shared.end(&why),
                 Err(why) => why,
             };
-            tracing::warn!("{}: the child process {why}; it is started again", self.node);
+            tracing::warn!("{}: the child process {why}; it is restarted", self.node);
             match self.restart() {
                 Some(new) => stdin = Some(new),
                 None => return self.shared.end(&why),
@@ -180,7 +180,7 @@ impl Worker {
         self.config.restart.policy == Policy::OnFailure && self.restarts < self.config.restart.max
     }
 
-    /// Waits and starts the child again, as often as the policy allows.
+    /// Waits and restarts the child, as often as the policy allows.
     fn restart(&mut self) -> Option<ChildStdin> {
         while self.may_restart() && !self.shared.stopping() {
             let wait = self.config.restart.backoff.get().saturating_mul(1 << self.restarts.min(16));
@@ -197,7 +197,7 @@ impl Worker {
         None
     }
 
-    /// Writes lines to one life of the child; whether all were written.
+    /// Writes lines to one process; returns whether all were written.
     fn feed(&self, mut stdin: ChildStdin, waiting: &mut Option<String>) -> bool {
         if self.write(&mut stdin, &self.hello).is_err() {
             return false;
@@ -244,8 +244,8 @@ impl Worker {
 
     /// Waits for the process to end.
     ///
-    /// Its input is closed by now. One that does not end is killed by the training thread at the end of the run; one that has
-    /// closed its input and goes on is killed here.
+    /// Its input is closed by now. One that does not exit is killed by the training thread at the end of the run; one that has
+    /// closed its input and keeps running is killed here.
     fn wait(&self) -> std::result::Result<(), String> {
         let deadline = Instant::now() + self.config.timeout.get();
         loop {
@@ -263,7 +263,7 @@ impl Worker {
                 }
                 Ok(None) if Instant::now() >= deadline => {
                     let _ = process.kill();
-                    let why = format!("did not end for {} after its input was closed", self.config.timeout);
+                    let why = format!("did not exit within {} after its input was closed", self.config.timeout);
                     state.killed.get_or_insert(why);
                 }
                 Ok(None) => {}

@@ -1,4 +1,4 @@
-//! COCO detection sets.
+//! COCO detection datasets.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -17,67 +17,67 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathV
 use pipe_data::decode::read_image;
 use pipe_data::{Field, Mask, Masks, Sample, fields};
 
-/// Pictures with boxes and masks, annotated in COCO's JSON.
+/// Images with boxes and masks, annotated in the COCO JSON format.
 ///
-/// Pictures are in `<root>/<split>`, annotations in `<root>/annotations/instances_<split>.json`; both can be set apart. Labels
-/// are the ids of the categories, 0 is the background. What cannot be trained on is left out: pictures whose file is not
-/// there, boxes without extent or outside the picture and, with `masks`, objects without a sound mask; the report at the
-/// start counts all of it. `builtin:shapes` needs no files.
+/// Images are in `<root>/<split>`, annotations in `<root>/annotations/instances_<split>.json`; both can be overridden. Labels
+/// are the category ids, 0 is the background. What cannot be trained on is skipped: images whose file is missing,
+/// degenerate boxes, boxes outside the image and, with `masks`, objects with an invalid mask; the dataset summary counts
+/// them. `builtin:shapes` needs no files.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CocoConfig {
-    /// The folder of the data set, or `builtin:shapes`.
+    /// Root folder of the dataset, or `builtin:shapes`.
     pub root: PathValue,
-    /// Which part, such as `train2017`.
+    /// The split, such as `train2017`.
     #[serde(default = "train")]
     pub split: String,
-    /// The folder of the pictures, when it is not `<root>/<split>`.
+    /// Folder of the images; default `<root>/<split>`.
     #[serde(default)]
     pub images: Option<PathValue>,
-    /// The file of the annotations, when it is not `<root>/annotations/instances_<split>.json`.
+    /// Annotation file; default `<root>/annotations/instances_<split>.json`.
     #[serde(default)]
     pub annotations: Option<PathValue>,
-    /// Only so many pictures, drawn at random.
+    /// Use only this many images, sampled at random.
     #[schemars(range(min = 1))]
     #[serde(default)]
     pub limit: Option<usize>,
-    /// The seed of that draw: the same pictures on every machine, whatever the pipeline's seed.
+    /// Seed of that sampling: the same images on every machine, independent of the pipeline's seed.
     #[serde(default)]
     pub seed: u64,
-    /// What becomes of pictures without any annotation to train on.
+    /// What to do with images without usable annotations.
     #[serde(default)]
     pub empty: Empty,
-    /// Whether samples have masks.
+    /// Whether to load masks.
     #[serde(default = "yes")]
     pub masks: bool,
-    /// What becomes of crowds (groups annotated as one): `drop` as torchvision's references do, or `keep`, marked in `iscrowd`.
+    /// What to do with crowd annotations: `drop` as torchvision's references do, or `keep`, marked in `iscrowd`.
     #[serde(default)]
     pub crowd: Crowd,
-    /// Whether annotations whose picture or category does not exist, or whose id is taken, are errors; else they are left
-    /// out and counted in the report.
+    /// Whether annotations with an unknown image or category, or a duplicate id, are errors; otherwise they are skipped
+    /// and counted in the dataset summary.
     #[serde(default = "yes")]
     pub strict: bool,
 }
 
-/// What becomes of pictures without annotations.
+/// What to do with images without annotations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Empty {
-    /// They stay: evaluation needs them, and models learn what is not there.
+    /// Keep them: evaluation needs them, and they are negative examples in training.
     #[default]
     Keep,
-    /// They are left out.
+    /// Skip them.
     Drop,
 }
 
-/// What becomes of crowds.
+/// What to do with crowd annotations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Crowd {
-    /// They are left out of samples; metrics still see them.
+    /// Drop them from samples; metrics still see them.
     #[default]
     Drop,
-    /// They stay.
+    /// Keep them.
     Keep,
 }
 
@@ -105,12 +105,12 @@ empty = "drop"
             Property {
                 name: "num_classes",
                 ty: PropertyType::Integer,
-                doc: "The largest category id and 1, with 0 the background.",
+                doc: "The largest category id plus 1; 0 is the background.",
             },
             Property {
                 name: "class_names",
                 ty: PropertyType::Strings,
-                doc: "Names by label; `background` for 0, empty for ids that are not used.",
+                doc: "Class names by label; `background` for 0, empty for unused ids.",
             },
         ]
     }
@@ -140,7 +140,7 @@ impl Component for CocoConfig {
                 write_shapes(&root, &ShapesSpec::default())?;
                 root
             }
-            Some(other) => bail!("there is no builtin set `{other}` in COCO's form; there is `builtin:shapes`"),
+            Some(other) => bail!("there is no builtin dataset `{other}` in COCO format; available: `builtin:shapes`"),
         };
         Ok(Instance::dataset(Coco::open(&self, &root)?))
     }
@@ -157,10 +157,10 @@ pub struct Coco {
 }
 
 impl Coco {
-    /// Reads the annotations of a set that lies in `root`.
+    /// Reads the annotations of a dataset in `root`.
     ///
     /// # Errors
-    /// When they cannot be read or are wrong, or the pictures are not there.
+    /// When they cannot be read or are wrong, or the images are not there.
     pub fn open(config: &CocoConfig, root: &Path) -> Result<Coco> {
         let place = |set_apart: &Option<PathValue>, usual: PathBuf| {
             set_apart.as_ref().and_then(PathValue::path).map_or(usual, Path::to_owned)
@@ -169,14 +169,14 @@ impl Coco {
         let annotations = place(&config.annotations, usual);
         let images = place(&config.images, root.join(&config.split));
         let index = Index::open(&annotations, &LoadOptions { strict: config.strict })?;
-        ensure!(!index.images().is_empty(), "{} names no pictures", annotations.display());
+        ensure!(!index.images().is_empty(), "{} lists no images", annotations.display());
         let index = index.with_files(&images).with_context(|| {
-            format!("{} needs its pictures; `images` can name another folder", annotations.display())
+            format!("the images of {} are missing; `images` can point to another folder", annotations.display())
         })?;
         let index = select(index, config)?;
         ensure!(
             !index.images().is_empty(),
-            "{} has no pictures to use: none has an annotation that can be trained on{}",
+            "{} has no usable images: none has an annotation that can be trained on{}",
             annotations.display(),
             if config.masks { "; without masks (`masks = false`) there may be" } else { "" }
         );
@@ -184,7 +184,7 @@ impl Coco {
     }
 }
 
-/// The pictures that are used: those that may be empty, then the draw.
+/// The images that are used: empty ones filtered, then the random subset.
 fn select(index: Index, config: &CocoConfig) -> Result<Index> {
     let mut positions: Vec<usize> = (0..index.images().len()).collect();
     if config.empty == Empty::Drop {
@@ -210,12 +210,12 @@ impl Dataset for Coco {
     fn get(&self, index: usize) -> Result<Sample> {
         let entry = &self.index.images()[index];
         let path = self.images.join(&*entry.file_name);
-        // Annotations are about the pixels as they are stored.
+        // Annotations refer to the pixels as stored, before any EXIF rotation.
         let image = read_image(&path, false)?;
         let (height, width) = (entry.height as usize, entry.width as usize);
         ensure!(
             (image.height, image.width) == (height, width),
-            "{} is of {} × {} pixels, but its annotations are for {height} × {width} (image {})",
+            "{} has {} × {} pixels, but its annotations are for {height} × {width} (image {})",
             path.display(),
             image.height,
             image.width,
@@ -258,7 +258,7 @@ impl Dataset for Coco {
                     |id: u32| if id == 0 { "background" } else { self.index.category_name(id).unwrap_or_default() };
                 Ok(json!((0..self.index.num_classes() as u32).map(name).collect::<Vec<_>>()))
             }
-            _ => bail!("a COCO set has no property `{name}`"),
+            _ => bail!("a COCO dataset has no property `{name}`"),
         }
     }
 
@@ -282,7 +282,7 @@ impl Dataset for Coco {
         let unmasked = |p| self.index.annotations(p).iter().filter(|a| a.box_usable && !a.mask_usable).count();
         let unmasked: usize = if self.masks { (0..images).map(unmasked).sum() } else { 0 };
         if unmasked > 0 {
-            report.push_str(&format!("; {unmasked} annotations without a sound mask are not used"));
+            report.push_str(&format!("; {unmasked} annotations with an invalid mask are skipped"));
         }
         if !self.index.audit().is_clean() {
             report.push('\n');
@@ -292,7 +292,7 @@ impl Dataset for Coco {
     }
 }
 
-/// `[x, y, width, height]` as xyxy, cut at the borders of the picture; `None` when nothing is left.
+/// `[x, y, width, height]` as xyxy, clipped to the image; `None` when nothing is left.
 fn corners([x, y, w, h]: [f64; 4], height: usize, width: usize) -> Option<[f32; 4]> {
     // In single precision, in the order of torchvision's references, so that the numbers are the same.
     let [x, y, w, h] = [x, y, w, h].map(|v| v as f32);
@@ -319,7 +319,7 @@ mod tests {
         })
     }
 
-    /// Three pictures of 4 by 6 pixels: one with an object and a crowd, one empty, one with only a damaged box.
+    /// Three images of 4 by 6 pixels: one with an object and a crowd, one empty, one with only a damaged box.
     fn folder() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for folder in ["train2017", "annotations"] {
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(set.property("num_classes").unwrap(), 4);
         assert_eq!(set.property("class_names").unwrap(), json!(["background", "cat", "", "dog"]));
         assert_eq!(set.aspect_ratio(0), Some(1.5));
-        assert!(set.report().unwrap().contains("box without width"), "{:?}", set.report());
+        assert!(set.report().unwrap().contains("degenerate box"), "{:?}", set.report());
         assert_eq!(set.extension().unwrap().downcast_ref::<Arc<Index>>().unwrap().annotation_count(), 3);
     }
 
@@ -385,7 +385,7 @@ mod tests {
         let message = error("coco", json!({ "root": root.path(), "split": "val2017" }));
         assert!(message.contains("instances_val2017.json"), "{message}");
         let message = error("coco", json!({ "root": root.path(), "images": root.path().join("else") }));
-        assert!(message.contains("else (such as 1.png)") && message.contains("`images` can name"), "{message}");
+        assert!(message.contains("else (such as 1.png)") && message.contains("`images` can point to"), "{message}");
         let set = dataset("coco", json!({ "root": root.path() })).unwrap();
         std::fs::write(root.path().join("train2017/2.png"), "cut").unwrap();
         std::fs::copy(root.path().join("train2017/1.png"), root.path().join("train2017/other.png")).unwrap();
@@ -395,6 +395,6 @@ mod tests {
         std::fs::write(root.path().join("train2017/3.png"), pipe_native::image::encode_png(&large, 1).unwrap())
             .unwrap();
         let message = format!("{:#}", set.get(2).unwrap_err());
-        assert!(message.contains("is of 5 × 6 pixels, but its annotations are for 4 × 6"), "{message}");
+        assert!(message.contains("has 5 × 6 pixels, but its annotations are for 4 × 6"), "{message}");
     }
 }

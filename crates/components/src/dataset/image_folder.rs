@@ -1,4 +1,4 @@
-//! Pictures in one folder a class.
+//! Images in one folder per class.
 
 use std::path::{Path, PathBuf};
 
@@ -13,22 +13,22 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathV
 use pipe_data::decode::{EXTENSIONS, is_image_file, read_image};
 use pipe_data::{Field, Sample, fields};
 
-/// Pictures in one folder a class: `root/cat/1.jpg`, `root/dog/deeper/2.png`.
+/// Images in one folder per class: `root/cat/1.jpg`, `root/dog/deeper/2.png`.
 ///
-/// Classes are the sorted names of the folders, labels count from 0, as torchvision's `ImageFolder` has it. Other files
-/// than JPEG, PNG, WebP and GIF are passed over.
+/// Classes are the sorted names of the folders, labels start at 0, as in torchvision's `ImageFolder`. Files
+/// other than JPEG, PNG, WebP and GIF are ignored.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageFolderConfig {
-    /// The folder of the classes' folders.
+    /// Root folder, with one subfolder per class.
     pub root: PathValue,
-    /// A folder below `root` that holds the classes, such as `train`.
+    /// A subfolder of `root` with the class folders, such as `train`.
     #[serde(default)]
     pub split: Option<String>,
-    /// Whether a class may have no pictures.
+    /// Whether a class may have no images.
     #[serde(default)]
     pub allow_empty: bool,
-    /// Whether pictures are turned the way their camera noted (EXIF). torchvision does not.
+    /// Whether to apply the EXIF orientation. torchvision does not.
     #[serde(default = "yes")]
     pub exif: bool,
 }
@@ -50,7 +50,7 @@ split = "train"
     fn properties() -> &'static [Property] {
         &[
             Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes." },
-            Property { name: "class_names", ty: PropertyType::Strings, doc: "Names of the classes by label." },
+            Property { name: "class_names", ty: PropertyType::Strings, doc: "Class names by label." },
         ]
     }
 
@@ -61,8 +61,7 @@ split = "train"
 
 impl Component for ImageFolderConfig {
     fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let root =
-            self.root.path().with_context(|| format!("there is no builtin data set {:?}", self.root.as_str()))?;
+        let root = self.root.path().with_context(|| format!("there is no builtin dataset {:?}", self.root.as_str()))?;
         let root = self.split.as_ref().map_or(root.to_owned(), |split| root.join(split));
         Ok(Instance::dataset(ImageFolder::open(&root, self.allow_empty, self.exif)?))
     }
@@ -78,10 +77,10 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Lists the pictures of all classes below `root`.
+    /// Lists the images of all classes below `root`.
     ///
     /// # Errors
-    /// When the folder cannot be read, has no classes, or a class has no pictures and `allow_empty` is not set.
+    /// When the folder cannot be read, has no classes, or a class has no images and `allow_empty` is not set.
     pub fn open(root: &Path, allow_empty: bool, exif: bool) -> Result<ImageFolder> {
         let mut classes = Vec::new();
         for entry in sorted(root).max_depth(1) {
@@ -93,7 +92,7 @@ impl ImageFolder {
                 classes.push(name.to_owned());
             }
         }
-        ensure!(!classes.is_empty(), "{} has no folders; it needs one for each class", root.display());
+        ensure!(!classes.is_empty(), "{} has no subfolders; it needs one per class", root.display());
         let mut samples = Vec::new();
         let mut empty = Vec::new();
         for (label, class) in classes.iter().enumerate() {
@@ -107,7 +106,7 @@ impl ImageFolder {
         }
         ensure!(
             empty.is_empty() || allow_empty,
-            "no pictures ({}) of the classes {} in {}; remove their folders, or set `allow_empty = true`",
+            "no images ({}) of the classes {} in {}; remove their folders, or set `allow_empty = true`",
             EXTENSIONS.join(", "),
             empty.join(", "),
             root.display()
@@ -144,7 +143,7 @@ impl Dataset for ImageFolder {
     }
 
     fn report(&self) -> Option<String> {
-        Some(format!("{} pictures of {} classes", self.samples.len(), self.classes.len()))
+        Some(format!("{} images of {} classes", self.samples.len(), self.classes.len()))
     }
 }
 
@@ -244,7 +243,7 @@ mod tests {
     fn empty_classes_are_errors_unless_allowed() {
         let root = tempfile::tempdir().unwrap();
         let config = json!({ "root": root.path() });
-        assert!(error("image_folder", config.clone()).contains("has no folders"));
+        assert!(error("image_folder", config.clone()).contains("has no subfolders"));
         write(root.path(), "cat/a.png", 0);
         std::fs::create_dir(root.path().join("dog")).unwrap();
         assert!(error("image_folder", config.clone()).contains("of the classes dog in"));

@@ -1,4 +1,4 @@
-//! Handwritten digits and other sets in MNIST's files.
+//! Handwritten digits and other datasets in MNIST's file format.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -15,35 +15,35 @@ use pipe_core::Dataset;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_data::{Field, Image, Sample, fields};
 
-/// Small gray pictures of one digit each, in the files of MNIST (also Fashion-MNIST, KMNIST, QMNIST's first files).
+/// Grayscale images of one digit each, in MNIST's file format (also Fashion-MNIST, KMNIST, QMNIST's first files).
 ///
 /// `root` holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`, each also with `.gz`, or
 /// in a folder `MNIST/raw` as torchvision leaves them. `builtin:digits` needs no files: a set of drawn digits.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MnistConfig {
-    /// The folder of the files, or `builtin:digits`.
+    /// Folder of the files, or `builtin:digits`.
     pub root: PathValue,
-    /// Which part.
+    /// The split.
     #[serde(default)]
     pub split: Split,
-    /// Only the first so many samples.
+    /// Use only the first samples, this many.
     #[schemars(range(min = 1))]
     #[serde(default)]
     pub limit: Option<usize>,
-    /// Names of the classes by label; the digits when left out.
+    /// Class names by label; the digits by default.
     #[serde(default)]
     pub class_names: Option<Vec<String>>,
 }
 
-/// A part of MNIST.
+/// A split of MNIST.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// The 60,000 for training.
+    /// The 60,000 training images.
     #[default]
     Train,
-    /// The 10,000 for testing.
+    /// The 10,000 test images.
     Test,
 }
 
@@ -60,7 +60,7 @@ split = "train"
     fn properties() -> &'static [Property] {
         &[
             Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes." },
-            Property { name: "class_names", ty: PropertyType::Strings, doc: "Names of the classes by label." },
+            Property { name: "class_names", ty: PropertyType::Strings, doc: "Class names by label." },
         ]
     }
 
@@ -78,7 +78,7 @@ impl Component for MnistConfig {
                 write_digits(&root, &DigitsSpec::default())?;
                 root
             }
-            Some(other) => bail!("there is no builtin set `{other}` in MNIST's form; there is `builtin:digits`"),
+            Some(other) => bail!("there is no builtin dataset `{other}` in MNIST format; available: `builtin:digits`"),
         };
         Ok(Instance::dataset(Mnist::open(&root, self.split, self.limit, self.class_names)?))
     }
@@ -97,10 +97,10 @@ pub struct Mnist {
 }
 
 impl Mnist {
-    /// Reads a part's two files.
+    /// Reads the two files of a split.
     ///
     /// # Errors
-    /// When they are missing, cut, or of differing lengths.
+    /// When they are missing, truncated, or differ in length.
     pub fn open(root: &Path, split: Split, limit: Option<usize>, classes: Option<Vec<String>>) -> Result<Mnist> {
         let prefix = match split {
             Split::Train => "train",
@@ -109,13 +109,13 @@ impl Mnist {
         let images_path = find(root, &format!("{prefix}-images-idx3-ubyte"))?;
         let (sizes, mut pixels) = read_idx(&images_path)?;
         let [count, height, width] = sizes[..] else {
-            bail!("{} holds values of {} dimensions; pictures have 3", images_path.display(), sizes.len());
+            bail!("{} has {} dimensions; a file of images has 3", images_path.display(), sizes.len());
         };
         let labels_path = find(root, &format!("{prefix}-labels-idx1-ubyte"))?;
         let (sizes, mut labels) = read_idx(&labels_path)?;
         ensure!(
             sizes == [count],
-            "{} holds {count} pictures, but {} {} labels",
+            "{} has {count} images, but {} has {} labels",
             images_path.display(),
             labels_path.display(),
             labels.len()
@@ -127,7 +127,7 @@ impl Mnist {
         let classes = classes.unwrap_or_else(|| (0..largest.max(9) + 1).map(|digit| digit.to_string()).collect());
         ensure!(
             largest < classes.len(),
-            "{} has the label {largest}, but `class_names` only {} names",
+            "{} has the label {largest}, but `class_names` has only {} names",
             labels_path.display(),
             classes.len()
         );
@@ -166,7 +166,7 @@ impl Dataset for Mnist {
     }
 }
 
-/// The file of that name, plain or packed, in `root` or where torchvision puts it.
+/// The file of that name, plain or gzipped, in `root` or where torchvision puts it.
 fn find(root: &Path, name: &str) -> Result<PathBuf> {
     let folders = [root.to_owned(), root.join("MNIST").join("raw"), root.join("raw")];
     let candidates = folders.iter().flat_map(|folder| [folder.join(name), folder.join(format!("{name}.gz"))]);
@@ -186,20 +186,20 @@ fn read_idx(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
         { file }.read_to_end(&mut bytes)
     };
     read.with_context(|| format!("cannot read {}", path.display()))?;
-    parse_idx(bytes).with_context(|| format!("{} is no whole IDX file of bytes", path.display()))
+    parse_idx(bytes).with_context(|| format!("{} is not a complete IDX file of bytes", path.display()))
 }
 
 fn parse_idx(mut bytes: Vec<u8>) -> Result<(Vec<usize>, Vec<u8>)> {
-    let [0, 0, kind, dimensions, ..] = bytes[..] else { bail!("it does not begin with two zeros") };
+    let [0, 0, kind, dimensions, ..] = bytes[..] else { bail!("it does not start with two zero bytes") };
     ensure!(kind == 8, "its values are of type {kind:#04x}, not bytes (0x08)");
     let header = 4 + 4 * usize::from(dimensions);
-    ensure!(bytes.len() >= header, "it ends in its header");
+    ensure!(bytes.len() >= header, "its header is truncated");
     let sizes: Vec<usize> =
         bytes[4..header].as_chunks::<4>().0.iter().map(|&size| u32::from_be_bytes(size) as usize).collect();
     let values =
-        sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size)).context("its sizes are too large")?;
+        sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size)).context("its dimensions are too large")?;
     let present = bytes.len() - header;
-    ensure!(present == values, "it should hold {values} values ({sizes:?}), and holds {present}");
+    ensure!(present == values, "it should hold {values} values ({sizes:?}), but holds {present}");
     bytes.drain(..header);
     Ok((sizes, bytes))
 }
@@ -244,10 +244,10 @@ mod tests {
         let root = folder(&idx(&[2, 3, 4], &[0; 23]), &idx(&[2], &[7, 2]));
         let config = json!({ "root": root.path(), "split": "test" });
         let message = error("mnist", config.clone());
-        assert!(message.contains("t10k-images-idx3-ubyte is no whole IDX file"), "{message}");
-        assert!(message.contains("should hold 24 values ([2, 3, 4]), and holds 23"), "{message}");
+        assert!(message.contains("t10k-images-idx3-ubyte is not a complete IDX file"), "{message}");
+        assert!(message.contains("should hold 24 values ([2, 3, 4]), but holds 23"), "{message}");
         let root = folder(&idx(&[2, 3, 4], &[0; 24]), &idx(&[3], &[7, 2, 1]));
-        assert!(error("mnist", json!({ "root": root.path(), "split": "test" })).contains("2 pictures, but"));
+        assert!(error("mnist", json!({ "root": root.path(), "split": "test" })).contains("2 images, but"));
         assert!(error("mnist", json!({ "root": root.path() })).contains("there is no train-images-idx3-ubyte"));
         for bytes in [vec![], vec![0, 0, 8], vec![0, 0, 13, 1, 0, 0, 0, 0], idx(&[u32::MAX; 9], &[])] {
             assert!(parse_idx(bytes).is_err());

@@ -1,4 +1,4 @@
-//! What the tests of components share.
+//! Helpers shared by the tests of components.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `engine.evaluate`: a model over a loader, measured.
+//! `engine.evaluate`: evaluates a model on a loader.
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -11,28 +11,37 @@ use pipe_core::{
 };
 use pipe_data::Batch;
 
-/// Runs a model over a loader once, without gradients, and computes metrics.
+/// Evaluates a model on a loader: one pass without gradients, computing metrics.
 ///
-/// The metrics are reset at the start, updated by every batch and computed before the `completed` event fires, so what runs
-/// on that event sees their values. Usually run by an event of a training engine.
+/// The metrics are reset at the start, updated with every batch and computed before the `completed` event fires, so that
+/// handlers of that event see their values. Usually run by an event of a training engine.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateConfig {
-    /// The model to measure.
+    /// The model to evaluate.
     pub model: Ref<dyn Model>,
-    /// Gives the batches.
+    /// The loader of the batches.
     pub loader: Ref<dyn Loader>,
-    /// What to compute.
+    /// The metrics to compute.
     #[serde(default)]
     pub metrics: Vec<Ref<dyn Metric>>,
-    /// Iterations, when fewer than the loader has.
+    /// Maximum number of iterations, if fewer than the loader has.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_iterations: Option<u64>,
-    /// Values recorded under tags of one's own, besides `<metric>/<value>`.
+    /// What the tags of the metrics begin with: `val/accuracy`, `val/coco/segm/AP`. TensorBoard shows `train/x` and `val/x` on one
+    /// chart.
+    #[serde(default = "val")]
+    #[schemars(extend("x-reload" = "hot"), length(min = 1))]
+    pub prefix: String,
+    /// Further tags for single values.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub tags: Vec<Tag>,
+}
+
+fn val() -> String {
+    "val".into()
 }
 
 /// A value and the tag under which it is recorded.
@@ -85,18 +94,25 @@ impl Component for EvaluateConfig {
         let metrics =
             self.metrics.iter().map(|port| Ok((port.node.clone(), ctx.get(port)?))).collect::<Result<Vec<_>>>()?;
         let loader = ctx.get(&self.loader)?;
-        let process = Evaluate { id: ctx.node.clone(), model: ctx.get(&self.model)?, metrics, tags: self.tags };
+        let process = Evaluate {
+            id: ctx.node.clone(),
+            model: ctx.get(&self.model)?,
+            metrics,
+            prefix: self.prefix,
+            tags: self.tags,
+        };
         Ok(Instance::Engine(std::rc::Rc::new(Engine::new(ctx.node.clone(), limits, loader, Box::new(process)))))
     }
 }
 
 pipe_core::register!(EvaluateConfig);
 
-/// The running process.
+/// The running engine.
 struct Evaluate {
     id: NodeId,
     model: Shared<dyn Model>,
     metrics: Vec<(NodeId, Shared<dyn Metric>)>,
+    prefix: String,
     tags: Vec<Tag>,
 }
 
@@ -112,9 +128,10 @@ impl Process for Evaluate {
 
     fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
         let _no_gradients = tch::no_grad_guard();
-        let batch = run.timings.measure(&self.id, "to device", || batch.to_device(run.device));
         let mut model = self.model.borrow_mut();
         model.set_training(false);
+        model.check(&batch)?;
+        let batch = run.timings.measure(&self.id, "to device", || batch.to_device(run.device));
         let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)))??;
         for (id, metric) in &self.metrics {
             let updated = run.timings.measure(&self.id, "metrics", || metric.borrow_mut().update(&batch, &output));
@@ -124,9 +141,10 @@ impl Process for Evaluate {
     }
 
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
-        let batch = batch.to_device(run.device);
         let mut model = self.model.borrow_mut();
         model.set_training(false);
+        model.check(&batch)?;
+        let batch = batch.to_device(run.device);
         tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
         Ok(())
     }
@@ -134,7 +152,7 @@ impl Process for Evaluate {
     fn completed(&mut self, _state: &EngineState, run: &RunContext) -> Result<()> {
         for (id, metric) in &self.metrics {
             let report = metric.borrow_mut().compute().with_context(|| format!("computing {id}"))?;
-            run.record_metric(id, &report)?;
+            run.record_metric(id, Some(&self.prefix), &report)?;
         }
         for Tag { value, tag } in &self.tags {
             if let Some(measured) = run.value(value) {

@@ -1,4 +1,5 @@
 //! Engines: what one iteration does. The loop around it is [`pipe_core`].
 
+mod buffers;
 pub mod evaluate;
 pub mod train;

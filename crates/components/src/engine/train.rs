@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind as Type, Tensor};
 
+use super::buffers::Buffers;
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, NodeId,
@@ -24,37 +25,37 @@ pub enum OnNonFinite {
     /// Stop the run with an error that names the samples.
     #[default]
     Raise,
-    /// Leave the batch out, name its samples, go on.
+    /// Skip the batch, log its samples and continue.
     Skip,
 }
 
 /// Trains a model: forward, sum of the losses, backward, optimizer step.
 ///
-/// Every `log_interval` iterations it records each loss as `loss/<name>`, their sum as `loss/total_loss` and the learning
-/// rate as `learning rate/lr`. Under `precision = "bf16"` or `"fp16"` the forward pass runs in autocast; fp16 scales the
+/// Every `log_interval` iterations it records each loss as `train/<name>`, their sum as `train/loss` and the learning rate as
+/// `train/lr`; `tags` names them otherwise. Under `precision = "bf16"` or `"fp16"` the forward pass runs in autocast; fp16 scales the
 /// loss.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// The model to train.
     pub model: Ref<dyn Model>,
-    /// Changes its parameters.
+    /// The optimizer that updates its parameters.
     pub optimizer: Ref<dyn Optimizer>,
-    /// Gives the batches.
+    /// The loader of the batches.
     pub loader: Ref<dyn Loader>,
-    /// Epochs in all.
+    /// Total number of epochs.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_epochs: Option<u64>,
-    /// Iterations in all, over all epochs.
+    /// Total number of iterations over all epochs.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_iterations: Option<u64>,
-    /// Iterations in one epoch, when fewer than the loader has.
+    /// Iterations per epoch, if fewer than the loader has.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub epoch_length: Option<u64>,
-    /// Iterations between records of losses and learning rate.
+    /// Iterations between logged losses and learning rates.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "ten")]
     pub log_interval: u64,
@@ -62,18 +63,40 @@ pub struct TrainConfig {
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub on_non_finite: OnNonFinite,
-    /// Batches whose gradients are averaged into one optimizer step.
+    /// Gradient accumulation: number of batches whose gradients are averaged into one optimizer step.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "one")]
     pub accumulate: u64,
-    /// Largest norm of all gradients together; larger ones are scaled down to it.
+    /// Gradient clipping: maximum global norm of the gradients.
     #[schemars(extend("exclusiveMinimum" = 0, "x-reload" = "hot"))]
     #[serde(default)]
     pub clip_grad_norm: Option<f64>,
-    /// Factors of single losses in their sum, by name; 1 where not given.
+    /// Weights of individual losses in the total, by name; default 1.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot", "x-tried" = true))]
+    pub loss_weights: BTreeMap<String, f64>,
+    /// The tags of what it records.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
-    pub loss_weights: BTreeMap<String, f64>,
+    pub tags: TrainTags,
+}
+
+/// The tags under which training records its values, grouped by `/`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainTags {
+    /// Each loss of the model; `{name}` stands for its name.
+    pub losses: String,
+    /// The weighted sum of the losses.
+    pub loss: String,
+    /// The learning rate of the first parameter group.
+    pub lr: String,
+}
+
+impl Default for TrainTags {
+    fn default() -> Self {
+        TrainTags { losses: "train/{name}".into(), loss: "train/loss".into(), lr: "train/lr".into() }
+    }
 }
 
 fn ten() -> u64 {
@@ -121,8 +144,12 @@ max_epochs = 5
 
     fn properties() -> &'static [Property] {
         &[
-            Property { name: "iterations", ty: PropertyType::Integer, doc: "Iterations in all, over all epochs." },
-            Property { name: "epoch_length", ty: PropertyType::Integer, doc: "Iterations in an epoch." },
+            Property {
+                name: "iterations",
+                ty: PropertyType::Integer,
+                doc: "Total number of iterations over all epochs.",
+            },
+            Property { name: "epoch_length", ty: PropertyType::Integer, doc: "Iterations per epoch." },
         ]
     }
 
@@ -132,7 +159,11 @@ max_epochs = 5
 
     fn check(&self, problems: &mut Problems) {
         if self.max_epochs.is_none() && self.max_iterations.is_none() {
-            problems.at("", "the engine would never end", "give `max_epochs` or `max_iterations`");
+            problems.at("", "the engine would never stop", "give `max_epochs` or `max_iterations`");
+        }
+        if !self.tags.losses.contains("{name}") {
+            let help = "put `{name}` where the loss's name belongs, such as \"loss/{name}\"";
+            problems.at("tags.losses", "all losses would have one tag", help);
         }
     }
 }
@@ -165,7 +196,7 @@ impl Component for TrainConfig {
 
 pipe_core::register!(TrainConfig);
 
-/// Says how long the engine will run, as far as that is known before it does.
+/// Publishes how long the engine will run, as far as that is known in advance.
 fn offer(ctx: &mut BuildContext<'_>, limits: Limits, batches: Option<u64>) {
     let epoch = match (limits.epoch_length, batches) {
         (Some(limit), Some(batches)) => Some(limit.min(batches)),
@@ -184,16 +215,16 @@ fn offer(ctx: &mut BuildContext<'_>, limits: Limits, batches: Option<u64>) {
     }
 }
 
-/// The running process.
+/// The running engine.
 struct Train {
     id: NodeId,
     config: TrainConfig,
     model: Shared<dyn Model>,
     optimizer: Shared<dyn Optimizer>,
     scaler: Option<GradScaler>,
-    /// Batches whose gradients wait for the optimizer's step.
+    /// Batches accumulated since the last optimizer step.
     pending: u64,
-    /// Batches left out because their loss was not finite.
+    /// Batches skipped because of a non-finite loss.
     skipped: u64,
 }
 
@@ -228,19 +259,25 @@ impl Process for Train {
 
     fn step(&mut self, batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step> {
         let id = self.id.clone();
-        let batch = run.timings.measure(&id, "to device", || batch.to_device(run.device));
         let mut model = self.model.borrow_mut();
         model.set_training(true);
+        model.check(&batch)?;
+        let kept = match self.config.on_non_finite {
+            OnNonFinite::Skip => Some(Buffers::keep(&*model)?),
+            OnNonFinite::Raise => None,
+        };
+        let batch = run.timings.measure(&id, "to device", || batch.to_device(run.device));
         let output = run.timings.measure(&id, "forward", || run.autocast(|| model.forward(&batch)))??;
         drop(model);
         let total = self.total(&output.losses)?;
         let losses = read(&total, &output.losses)?;
         if let Some(message) = non_finite(&losses, &batch) {
+            kept.map_or(Ok(()), Buffers::put_back)?;
             self.left_out(message, run)?;
             return Ok(Step { batch, output, values: Vec::new() });
         }
         if self.pending == 0 {
-            // Not after the step: handlers of `iteration_completed` may look at the gradients.
+            // Not after the step: handlers of `iteration_completed` may inspect the gradients.
             self.optimizer.borrow_mut().zero_grad();
         }
         run.timings.measure(&id, "backward", || self.backward(&total))?;
@@ -251,7 +288,7 @@ impl Process for Train {
         Ok(Step { batch, output, values })
     }
 
-    /// The last batches of an epoch make a step even when they are fewer than `accumulate`, averaged over their own number.
+    /// The last batches of an epoch make a step even if fewer than `accumulate`, averaged over their own number.
     fn epoch_ended(&mut self, run: &RunContext) -> Result<()> {
         if self.pending == 0 {
             return Ok(());
@@ -264,18 +301,16 @@ impl Process for Train {
         run.timings.measure(&id, "optimizer step", || self.update())
     }
 
-    /// Not while gradients wait for the optimizer's step.
+    /// Not while gradients are being accumulated.
     fn at_rest(&self) -> bool {
         self.pending == 0
     }
 
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
-        let batch = batch.to_device(run.device);
         let mut model = self.model.borrow_mut();
-        // Running statistics follow a forward pass in training: they are put back.
+        // A forward pass in training updates running statistics: they are restored.
         let state = model.state()?;
         let kept = State { tensors: state.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect(), ..state };
-        model.set_training(true);
         let output = tch::no_grad(|| run.autocast(|| model.forward(&batch)));
         model.load_state(&kept)?;
         drop(model);
@@ -284,7 +319,7 @@ impl Process for Train {
 
     fn completed(&mut self, _state: &EngineState, _run: &RunContext) -> Result<()> {
         if self.skipped > 0 {
-            tracing::warn!("{}: {} batches were left out because their loss was not finite", self.id, self.skipped);
+            tracing::warn!("{}: {} batches were skipped because their loss was not finite", self.id, self.skipped);
         }
         Ok(())
     }
@@ -293,7 +328,7 @@ impl Process for Train {
 impl Train {
     /// The weighted sum of the losses, in fp32.
     fn total(&self, losses: &IndexMap<String, Tensor>) -> Result<Tensor> {
-        ensure!(!losses.is_empty(), "the model gave no loss: does the batch hold the targets that it is trained on?");
+        ensure!(!losses.is_empty(), "the model returned no loss: does the batch have the targets to train on?");
         if let Some(name) = self.config.loss_weights.keys().find(|name| !losses.contains_key(*name)) {
             let known: Vec<&str> = losses.keys().map(String::as_str).collect();
             bail!("`loss_weights` names `{name}`, but the model's losses are {}", known.join(", "));
@@ -302,7 +337,7 @@ impl Train {
             let loss = loss.to_kind(Type::Float);
             self.config.loss_weights.get(name).map_or_else(|| loss.shallow_clone(), |weight| &loss * *weight)
         });
-        weighted.reduce(|sum, loss| sum + loss).context("the model gave no loss")
+        weighted.reduce(|sum, loss| sum + loss).context("the model returned no loss")
     }
 
     fn backward(&mut self, total: &Tensor) -> Result<()> {
@@ -328,7 +363,7 @@ impl Train {
         }
         match &mut self.scaler {
             Some(scaler) => {
-                // Gradients are unscaled already: the step only has to be left out where they overflowed.
+                // Gradients are already unscaled: the step only has to be skipped where they overflowed.
                 let unscaled = Tensor::ones([], (Type::Float, scaler.found_inf().device()));
                 optimizer.step_scaled(&unscaled, scaler.found_inf())?;
                 scaler.update()?;
@@ -341,11 +376,11 @@ impl Train {
 
     fn left_out(&mut self, message: String, run: &RunContext) -> Result<()> {
         if self.config.on_non_finite == OnNonFinite::Raise {
-            bail!("{message}. `on_non_finite = \"skip\"` would leave the batch out and go on");
+            bail!("{message}. Set `on_non_finite = \"skip\"` to skip such batches and continue");
         }
         self.skipped += 1;
         tracing::warn!("{}: {message}; the batch is left out", self.id);
-        run.emit(&self.id, "training/skipped", pipe_core::RecordValue::Text(message))
+        run.emit(&self.id, "train/skipped", pipe_core::RecordValue::Text(message))
     }
 
     fn report(&self, losses: &[(String, f64)], state: &EngineState, run: &RunContext) -> Result<Vec<(String, f64)>> {
@@ -354,32 +389,103 @@ impl Train {
         run.set_value(&self.id, "loss", total);
         run.set_value(&self.id, "lr", lr);
         if state.iteration.is_multiple_of(self.config.log_interval) || state.iteration == 1 {
-            for (name, loss) in losses {
-                run.scalar(&self.id, format!("loss/{name}"), *loss)?;
+            let tags = &self.config.tags;
+            let tag = |name: &str| tags.losses.replace("{name}", name);
+            // A model whose only loss is called `loss` has its sum under that tag already.
+            for (name, loss) in losses.iter().filter(|(name, _)| name != TOTAL && tag(name) != tags.loss) {
+                run.scalar(&self.id, tag(name), *loss)?;
             }
-            run.scalar(&self.id, "learning rate/lr", lr)?;
+            run.scalar(&self.id, tags.loss.as_str(), total)?;
+            run.scalar(&self.id, tags.lr.as_str(), lr)?;
         }
         Ok(vec![("loss".into(), total), ("lr".into(), lr)])
     }
 }
 
-/// The gradients that there are.
+/// The gradients that are defined.
 fn gradients(optimizer: &dyn Optimizer) -> Vec<Tensor> {
     let parameters = optimizer.groups().iter().flat_map(|group| &group.params);
     parameters.map(Tensor::grad).filter(Tensor::defined).collect()
 }
+
+/// The name of the sum among the losses of a step.
+const TOTAL: &str = "total_loss";
 
 /// All losses in one transfer from the device, the total last.
 fn read(total: &Tensor, losses: &IndexMap<String, Tensor>) -> Result<Vec<(String, f64)>> {
     let scalars: Vec<Tensor> =
         losses.values().chain([total]).map(|loss| loss.detach().to_kind(Type::Double).reshape([])).collect();
     let values: Vec<f64> = Vec::try_from(Tensor::f_stack(&scalars, 0)?.to_device(tch::Device::Cpu))?;
-    let names = losses.keys().map(String::as_str).chain(["total_loss"]);
+    let names = losses.keys().map(String::as_str).chain([TOTAL]);
     Ok(names.map(str::to_owned).zip(values).collect())
 }
 
 fn non_finite(losses: &[(String, f64)], batch: &Batch) -> Option<String> {
-    let odd: Vec<String> =
+    let bad: Vec<String> =
         losses.iter().filter(|(_, loss)| !loss.is_finite()).map(|(name, loss)| format!("{name} = {loss}")).collect();
-    (!odd.is_empty()).then(|| format!("a loss is not finite ({}) on {}", odd.join(", "), batch.sources().join(", ")))
+    (!bad.is_empty()).then(|| format!("a loss is not finite ({}) on {}", bad.join(", "), batch.sources().join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use pipe_data::{BatchField, fields};
+    use pipe_run::testing::{TestRun, stored};
+    use serde_json::json;
+    use tch::Device;
+
+    use super::*;
+
+    fn train(test: &TestRun, settings: serde_json::Value) -> Train {
+        let layers = json!([
+            { "type": "batch_norm2d", "num_features": 2 }, { "type": "flatten" },
+            { "type": "linear", "in_features": 8, "out_features": 3 },
+        ]);
+        let model = test.try_build("model.net", json!({ "type": "sequential", "layers": layers })).unwrap();
+        let Instance::Model(model) = model else { panic!("no model") };
+        let optimizer = test.optimizer("optimizer.sgd", json!({ "type": "sgd", "model": "model.net", "lr": 0.1 }));
+        let mut table = json!({ "model": "model.net", "optimizer": "optimizer.sgd", "loader": "loader.train" });
+        table.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let config = serde_json::from_value(table).unwrap();
+        let id = "engine.trainer".parse().unwrap();
+        Train { id, config, model, optimizer, scaler: None, pending: 0, skipped: 0 }
+    }
+
+    fn batch(pixel: f64, label: i64) -> Batch {
+        let mut batch = Batch::new(2);
+        let images = Tensor::arange(16, (Type::Float, Device::Cpu)).reshape([2, 2, 2, 2]);
+        let _ = images.get(1).get(0).get(0).get(0).fill_(pixel);
+        batch.set(fields::IMAGE, BatchField::Stacked(images));
+        batch.set(fields::LABEL, BatchField::Stacked(Tensor::from_slice(&[0, label])));
+        batch.set(fields::SOURCE, BatchField::Text(vec!["a.png".into(), "b.png".into()]));
+        batch
+    }
+
+    #[test]
+    fn a_batch_that_is_left_out_leaves_no_trace_in_the_model() {
+        let test = TestRun::new();
+        let mut train = train(&test, json!({ "on_non_finite": "skip" }));
+        let state = EngineState::default();
+        train.step(batch(1.0, 2), &state, &test.run).unwrap();
+        let before = stored(&train.model.borrow().state().unwrap());
+        assert_ne!(before.tensors["0.running_mean"].double_value(&[0]), 0.0, "running statistics follow a batch");
+        let step = train.step(batch(f64::NAN, 2), &state, &test.run).unwrap();
+        assert_eq!((step.values.len(), train.skipped), (0, 1));
+        let after = train.model.borrow().state().unwrap();
+        for (name, tensor) in &before.tensors {
+            assert_eq!(tensor, &after.tensors[name], "{name}");
+        }
+        let step = train.step(batch(1.0, 2), &state, &test.run).unwrap();
+        assert!(step.values[0].1.is_finite(), "{:?}", step.values);
+    }
+
+    #[test]
+    fn a_label_that_the_model_does_not_know_is_named_before_the_step() {
+        let test = TestRun::new();
+        let mut train = train(&test, json!({}));
+        let error = train.step(batch(1.0, 3), &EngineState::default(), &test.run).err().unwrap().to_string();
+        assert!(error.starts_with("b.png (image 1 of the batch) has label 3, but the model has 3 classes"), "{error}");
+        assert!(error.contains("out_features"), "{error}");
+        let error = train.rehearse(batch(1.0, 3), &test.run).unwrap_err().to_string();
+        assert!(error.starts_with("b.png"), "{error}");
+    }
 }

@@ -1,4 +1,4 @@
-//! `handler.checkpoint`: saves everything, keeps the newest and the best.
+//! `handler.checkpoint`: saves checkpoints, keeps the latest and the best.
 
 use std::rc::Weak;
 
@@ -17,28 +17,28 @@ use pipe_core::{
 };
 use pipe_vocab::atomic;
 
-/// Saves a checkpoint of everything in the run, and keeps the newest and the best.
+/// Saves a checkpoint of the whole run, and keeps the latest and the best.
 ///
-/// Each is a folder `checkpoints/step_000123` that is whole or absent; older ones go only after the new one is on the disk.
+/// Each is a folder `checkpoints/step_000123`, written atomically; older ones are deleted only after the new one is on disk.
 ///
-/// With `best`, a checkpoint is judged by the first value of `monitor` that is measured at its step or later, before the next
-/// one is saved. So it may stand before or after the evaluation in `run`: before it, the checkpoint is judged when the handler
-/// is called next, or when the run ends. Called on an event of an engine that runs inside another (the evaluator's `completed`)
-/// it saves nothing and only judges. The best never goes; `checkpoints/best.json` names it (`name`, `value`, `step`).
+/// With `best`, a checkpoint is scored by the first value of `monitor` that is computed at its step or later, before the next
+/// one is saved. So it may come before or after the evaluation in `run`: before it, the checkpoint is scored when the handler
+/// is called next, or when the run ends. Called on an event of a nested engine (the evaluator's `completed`) it does not save,
+/// only scores. The best checkpoint is never deleted; `checkpoints/best.json` names it (`name`, `value`, `step`).
 /// A value that is NaN or infinite is never the best.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
-    /// How many of the newest checkpoints stay.
+    /// Number of latest checkpoints to keep.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "two")]
     pub keep_last: usize,
-    /// Which checkpoints stay besides, for their quality.
+    /// Best checkpoints to keep in addition.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub best: Option<Best>,
-    /// What to do when a checkpoint cannot be written, the disk being full: `raise` stops the run, `warn` goes on with the
-    /// earlier checkpoints.
+    /// What to do when a checkpoint cannot be written, such as when the disk is full: `raise` stops the run, `warn` continues
+    /// with the earlier checkpoints.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub on_error: OnError,
@@ -48,11 +48,11 @@ pub struct CheckpointConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// The value that judges, such as `metric.coco:segm/AP`.
+    /// The monitored value, such as `metric.coco:segm/AP`.
     pub monitor: ValueRef,
-    /// Whether lower values (`min`) or higher ones (`max`) are better.
+    /// Whether lower (`min`) or higher (`max`) values are better.
     pub mode: Mode,
-    /// How many stay.
+    /// Number of best checkpoints to keep.
     #[schemars(range(min = 1))]
     #[serde(default = "one")]
     pub keep: usize,
@@ -65,7 +65,7 @@ pub enum OnError {
     /// Stop the run.
     #[default]
     Raise,
-    /// Say so and go on.
+    /// Log a warning and continue.
     Warn,
 }
 
@@ -119,13 +119,13 @@ impl CheckpointConfig {
 struct Checkpoint {
     node: NodeId,
     config: CheckpointConfig,
-    /// For the values, when another one saves and asks for the state.
+    /// For the values, when another handler saves and requests the state.
     run: Weak<RunContext>,
     ledger: Ledger,
 }
 
 impl Checkpoint {
-    /// The checkpoints, judged by what has been measured.
+    /// The checkpoints, with the scores so far.
     fn judged(&self, run: &RunContext) -> Ledger {
         let mut ledger = self.ledger.clone();
         if let Some(best) = &self.config.best
@@ -158,7 +158,7 @@ impl Checkpoint {
         Ok(path)
     }
 
-    /// Removes what need not stay. What cannot be removed is tried again after the next checkpoint.
+    /// Removes checkpoints that need not be kept. Failed removals are retried after the next checkpoint.
     fn tidy(&mut self, run: &RunContext) {
         let best = self.config.best.as_ref().map(|best| (best.mode, best.keep));
         for name in self.ledger.surplus(self.config.keep_last, best) {
@@ -390,7 +390,7 @@ mod tests {
         trainer.test.run.clock.set(Clock { step: 9, epoch: 9 });
         trainer.test.run.checkpoints().unwrap().save("step_000009", &[]).unwrap();
         let from = trainer.test.run.folder.checkpoints().join("step_000003");
-        pipe_run::checkpoint::load(&trainer.test.graph, &from).unwrap();
+        pipe_run::checkpoint::load(&trainer.test.graph, &from, &[]).unwrap();
         let state = trainer.handler.borrow().state().unwrap().to::<Ledger>().unwrap();
         let seen: Vec<_> = state.saved.iter().map(|saved| (saved.name.as_str(), saved.value)).collect();
         let expected =

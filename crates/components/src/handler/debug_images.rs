@@ -11,27 +11,27 @@ use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance
 use pipe_data::{Batch, BatchField, Detections, fields};
 use pipe_draw::{DrawOptions, MaskRef, RgbImage, draw_instances, side_by_side};
 
-/// Records pictures of a detection batch: what is there beside what the model found, with boxes, masks, class names and scores.
+/// Logs images of a detection batch: ground truth beside predictions, with boxes, masks, class names and scores.
 ///
-/// Call it on `iteration_completed`. On an evaluator ground truth and prediction stand side by side, as
-/// `evaluation/image_<iteration>_<n>`; in training, where a detector gives losses only, the ground truth alone, as
-/// `training/image_<n>`. Masks alone, in the colours of their classes, follow as `…_mask` (ground truth) and
-/// `…_predicted_mask`, where there are any. A model's input is shown after all transforms.
+/// Call it on `iteration_completed`. On an evaluator, ground truth and predictions are shown side by side, as
+/// `evaluation/image_<iteration>_<n>`; in training, where a detector returns only losses, the ground truth alone, as
+/// `training/image_<n>`. Masks alone, in the colors of their classes, are logged as `…_mask` (ground truth) and
+/// `…_predicted_mask`, where there are any. Images are shown as the model sees them, after all transforms.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DebugImagesConfig {
-    /// Knows the names of the classes; numbers are shown without it.
+    /// The dataset with the class names; without it, class numbers are shown.
     #[serde(default)]
     pub dataset: Option<Ref<dyn Dataset>>,
-    /// The score from which a detection is shown.
+    /// Score threshold for detections to be shown.
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     #[serde(default = "half")]
     pub threshold: f64,
-    /// Pictures of a batch at most.
+    /// Maximum number of images per batch.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "four")]
     pub max_images: usize,
-    /// The first part of the tags; `evaluation` or `training` when left out.
+    /// The first part of the tags; when left out, `val` for images with detections and `train` for those without.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub tag: Option<String>,
@@ -74,7 +74,7 @@ impl Component for DebugImagesConfig {
 
 pipe_core::register!(DebugImagesConfig);
 
-/// Opacity of masks drawn alone: where they overlap, both are seen.
+/// Opacity of masks drawn alone: where they overlap, both are visible.
 const MASK_ALPHA: f32 = 0.6;
 
 /// The running handler.
@@ -117,7 +117,7 @@ struct Objects {
 }
 
 impl DebugImages {
-    /// Records the pictures of image `n` of the batch.
+    /// Records the images of image `n` of the batch.
     fn record(
         &self,
         ctx: &EventContext<'_>,
@@ -126,14 +126,14 @@ impl DebugImages {
         truth: &Objects,
         found: Option<&Objects>,
     ) -> Result<()> {
-        let group = self.config.tag.as_deref().unwrap_or(if found.is_some() { "evaluation" } else { "training" });
+        let group = self.config.tag.as_deref().unwrap_or(if found.is_some() { "val" } else { "train" });
         let options = DrawOptions::default();
         let drawn = self.draw(image, truth, &options)?;
         let (drawn, tag) = match found {
             Some(found) => {
                 let predicted = self.draw(image, found, &options)?;
                 let title = match found.boxes.is_empty() {
-                    true => format!("no prediction from {} on", self.config.threshold),
+                    true => format!("no prediction with score ≥ {}", self.config.threshold),
                     false => "prediction".to_owned(),
                 };
                 let drawn = side_by_side(&drawn, &predicted, ["ground truth", &title]);
@@ -176,7 +176,7 @@ impl DebugImages {
     }
 }
 
-/// What the dataset says of sample `n`; fields that the batch has not are left out.
+/// The ground truth of sample `n`; fields missing from the batch are skipped.
 fn truth(batch: &Batch, n: usize) -> Result<Objects> {
     let field = |name: &str| -> Result<Option<Tensor>> {
         let Some(field) = batch.get(name) else { return Ok(None) };
@@ -194,7 +194,7 @@ fn truth(batch: &Batch, n: usize) -> Result<Objects> {
     })
 }
 
-/// What the model found, from `threshold` on.
+/// The detections with a score of at least `threshold`.
 fn predicted(found: &Detections, threshold: f64) -> Result<Objects> {
     let keep = found.scores.ge(threshold).nonzero().view([-1]);
     let chosen = |tensor: &Tensor| tensor.index_select(0, &keep);
@@ -269,16 +269,16 @@ mod tests {
         let records = records(&test);
         let tags: Vec<&str> = records.iter().map(|record| record["tag"].as_str().unwrap()).collect();
         let expected = [
-            "training/image_0",
-            "training/image_0_mask",
-            "training/image_1",
-            "training/image_1_mask",
-            "evaluation/image_7_0",
-            "evaluation/image_7_0_mask",
-            "evaluation/image_7_0_predicted_mask",
-            "evaluation/image_7_1",
-            "evaluation/image_7_1_mask",
-            "evaluation/image_7_1_predicted_mask",
+            "train/image_0",
+            "train/image_0_mask",
+            "train/image_1",
+            "train/image_1_mask",
+            "val/image_7_0",
+            "val/image_7_0_mask",
+            "val/image_7_0_predicted_mask",
+            "val/image_7_1",
+            "val/image_7_1_mask",
+            "val/image_7_1_predicted_mask",
         ];
         assert_eq!(tags, expected);
         let width = |i: usize| records[i]["value"]["width"].as_u64().unwrap();

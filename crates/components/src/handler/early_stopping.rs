@@ -1,4 +1,4 @@
-//! `handler.early_stopping`: ends training when a value stops improving.
+//! `handler.early_stopping`: stops training when a value stops improving.
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -11,27 +11,27 @@ use pipe_core::{
     ValueRef,
 };
 
-/// Ends an engine when a measured value has stopped improving.
+/// Stops an engine when a monitored value has stopped improving.
 ///
-/// Each call looks at the newest value of `monitor`; after `patience` calls in a row without an improvement the engine stops at
-/// the end of its iteration. A value that is NaN or infinite is no improvement. Call it after the evaluation that measures the
+/// Each call checks the latest value of `monitor`; after `patience` consecutive calls without improvement the engine stops at
+/// the end of its iteration. A value that is NaN or infinite is not an improvement. Call it after the evaluation that computes the
 /// value.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStoppingConfig {
-    /// The value that is watched, such as `metric.accuracy:accuracy`.
+    /// The monitored value, such as `metric.accuracy:accuracy`.
     pub monitor: ValueRef,
-    /// Whether the value should fall (`min`) or rise (`max`).
+    /// Whether lower (`min`) or higher (`max`) values are better.
     pub mode: Mode,
-    /// Calls without an improvement after which the engine stops.
+    /// Patience: number of calls without improvement after which the engine stops.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "five")]
     pub patience: u64,
-    /// How much better than the best a value must be, in its own unit.
+    /// Minimum improvement over the best value, absolute.
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     #[serde(default)]
     pub min_delta: f64,
-    /// The engine that stops: the trainer.
+    /// The engine to stop: the trainer.
     #[schemars(extend("x-reload" = "hot"))]
     pub engine: Ref<Engine>,
 }
@@ -96,7 +96,7 @@ struct EarlyStopping {
     seen: Seen,
 }
 
-/// What is known of the value so far.
+/// The state of the monitored value.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Seen {
     best: Option<f64>,
@@ -117,7 +117,10 @@ impl Handler for EarlyStopping {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let EarlyStoppingConfig { monitor, patience, engine, .. } = &self.config;
         let value = ctx.run.value(monitor).with_context(|| {
-            format!("`{monitor}` has not been measured yet: in `run`, put {} after what measures it", self.node)
+            format!(
+                "`{monitor}` has not been measured yet: in `run`, put {} after the evaluation that computes it",
+                self.node
+            )
         })?;
         if self.config.is_better(value, self.seen.best) {
             self.seen = Seen { best: Some(value), bad_calls: 0 };
@@ -125,7 +128,7 @@ impl Handler for EarlyStopping {
         }
         self.seen.bad_calls += 1;
         if self.seen.bad_calls >= *patience {
-            let best = self.seen.best.map_or("never measured".to_owned(), |best| best.to_string());
+            let best = self.seen.best.map_or("none".to_owned(), |best| best.to_string());
             tracing::info!(
                 "{}: {monitor} has not improved {patience} times (best: {best}); {} stops",
                 self.node,

@@ -1,4 +1,4 @@
-//! `handler.ema`: moves an average towards a model's weights.
+//! `handler.ema`: updates an exponential moving average of a model's weights.
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -9,42 +9,42 @@ use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, Model, Problems, Ref, Shared, State, Stateful,
 };
 
-/// Moves a `model.ema` towards the weights of its model: `average ← (1 − momentum) · average + momentum · weights`.
+/// Updates a `model.ema` from the weights of its model: `average ← (1 − momentum) · average + momentum · weights`.
 ///
-/// Call it on the trainer's `iteration_completed`, and evaluate the average. With `warmup_iters` the momentum goes in a straight
-/// line from `momentum_warmup` to `momentum` over so many calls. Names, defaults and numbers are those of PyTorch-Ignite's
+/// Call it on the trainer's `iteration_completed`, and evaluate the average. With `warmup_iters` the momentum changes
+/// linearly from `momentum_warmup` to `momentum` over that many calls. Names, defaults and numbers are those of PyTorch-Ignite's
 /// `EMAHandler`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmaConfig {
-    /// The average, a `model.ema`.
+    /// The averaged model, a `model.ema`.
     pub model: Ref<dyn Model>,
-    /// The weight of the newest weights.
+    /// Weight of the model's current weights in the update (1 − decay).
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0, "x-reload" = "hot"))]
     #[serde(default = "default_momentum")]
     pub momentum: f64,
-    /// The momentum to begin with.
+    /// Initial momentum of the warm-up.
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     #[serde(default)]
     pub momentum_warmup: Option<f64>,
-    /// Calls until the momentum is `momentum`.
+    /// Number of warm-up calls.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub warmup_iters: Option<u64>,
-    /// What becomes of what is not trained: buffers such as running statistics, and frozen weights.
+    /// What to do with what is not trained: buffers such as running statistics, and frozen weights.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub handle_buffers: Buffers,
 }
 
-/// What becomes of buffers.
+/// What to do with buffers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Buffers {
-    /// The average has the model's.
+    /// Copy them from the model.
     #[default]
     Copy,
-    /// They are averaged like weights; whole numbers are copied.
+    /// Average them like weights; integers are copied.
     Update,
 }
 
@@ -75,7 +75,7 @@ warmup_iters = 1000
     fn check(&self, problems: &mut Problems) {
         if self.momentum_warmup.is_some() != self.warmup_iters.is_some() {
             let key = if self.warmup_iters.is_some() { "warmup_iters" } else { "momentum_warmup" };
-            problems.at(key, "`momentum_warmup` and `warmup_iters` belong together", "give both or none");
+            problems.at(key, "`momentum_warmup` and `warmup_iters` must be set together", "give both or neither");
         }
     }
 }
@@ -116,7 +116,7 @@ impl Handler for Ema {
         self.calls += 1;
         let momentum = self.config.momentum_at(self.calls);
         let copy = self.config.handle_buffers == Buffers::Copy;
-        let averaged = self.model.try_borrow_mut().context("the average is at work")?.average(momentum, copy);
+        let averaged = self.model.try_borrow_mut().context("the averaged model is in use")?.average(momentum, copy);
         averaged.with_context(|| self.config.model.node.to_string())
     }
 }
@@ -262,6 +262,6 @@ mod tests {
         let error = format!("{:#}", test.call(&handler, "iteration_completed", None).unwrap_err());
         assert!(error.contains("model.net") && error.contains("`model.ema` is one"), "{error}");
         let half = json!({ "type": "ema", "model": "model.net", "warmup_iters": 4 });
-        assert!(test.try_build("handler.e", half).err().unwrap().to_string().contains("belong together"));
+        assert!(test.try_build("handler.e", half).err().unwrap().to_string().contains("must be set together"));
     }
 }

@@ -1,14 +1,12 @@
 //! `handler.gradients_histogram`: how the gradients of a model's parameters are distributed.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind as Type};
+use tch::Tensor;
 
-use pipe_core::Handler;
-use pipe_core::{
-    BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, RecordValue, Ref, Shared, Stateful,
-};
+use super::histogram::Histograms;
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
 /// Records the distribution of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
 ///
@@ -41,39 +39,11 @@ model = "model.net"
 
 impl Component for GradientsHistogramConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let model = ctx.get(&self.model)?;
-        Ok(Instance::handler(GradientsHistogram { node: ctx.node.clone(), model, prefixes: self.prefixes }))
+        Histograms::build(ctx, &self.model, self.prefixes, "gradients", Tensor::grad)
     }
 }
 
 pipe_core::register!(GradientsHistogramConfig);
-
-/// The running handler.
-struct GradientsHistogram {
-    node: NodeId,
-    model: Shared<dyn Model>,
-    prefixes: Vec<String>,
-}
-
-impl Stateful for GradientsHistogram {}
-
-impl Handler for GradientsHistogram {
-    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
-        let parameters = self.model.try_borrow().context("the model is at work")?.parameters();
-        let chosen =
-            |name: &str| self.prefixes.is_empty() || self.prefixes.iter().any(|p| name.starts_with(p.as_str()));
-        for (name, parameter) in parameters.into_iter().filter(|(name, _)| chosen(name)) {
-            let gradient = parameter.grad();
-            if !gradient.defined() {
-                continue;
-            }
-            let values = gradient.detach().to_device(Device::Cpu).to_kind(Type::Float).flatten(0, -1);
-            let values = RecordValue::Histogram(Vec::try_from(values)?);
-            ctx.run.emit(&self.node, format!("gradients/{name}"), values)?;
-        }
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

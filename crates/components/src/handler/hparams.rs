@@ -1,4 +1,4 @@
-//! `handler.hparams`: the settings by which runs are compared.
+//! `handler.hparams`: hyperparameters for comparing runs.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -10,19 +10,27 @@ use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, NodeId, Problems, RecordValue, Stateful, ValueRef,
 };
 
-/// Records chosen settings with the metrics by which runs are compared, for TensorBoard's hyper-parameters.
+/// Logs hyperparameters and the metrics for comparing runs, for TensorBoard's HParams tab.
 ///
-/// Call it on the trainer's `started`. Write the settings as variables (`lr = "${lr}"`), so that each is said once.
+/// Call it on the trainer's `started`. Write the settings as variables (`lr = "${lr}"`), so that each is set in one place.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HParamsConfig {
-    /// Names and values: numbers, texts, booleans.
+    /// Names and values: numbers, strings, booleans.
     #[schemars(extend("x-reload" = "hot"))]
     pub settings: Map<String, Value>,
-    /// The values by which runs are compared, such as `metric.accuracy:accuracy`.
+    /// The metrics for comparing runs, such as `metric.accuracy:accuracy`.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub metrics: Vec<ValueRef>,
+    /// The `prefix` of the engine that evaluates those metrics.
+    #[serde(default = "val")]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub prefix: String,
+}
+
+fn val() -> String {
+    "val".into()
 }
 
 impl Config for HParamsConfig {
@@ -41,13 +49,13 @@ metrics = ["metric.accuracy:accuracy"]
     fn check(&self, problems: &mut Problems) {
         for (name, value) in &self.settings {
             if value.is_array() || value.is_object() || value.is_null() {
-                let help = "give a number, a text or a boolean";
-                problems.at(&format!("settings.{name}"), "a setting is one value", help);
+                let help = "give a number, a string or a boolean";
+                problems.at(&format!("settings.{name}"), "a setting must be a single value", help);
             }
         }
         for metric in self.metrics.iter().filter(|metric| metric.node.kind != Kind::Metric) {
             let help = "name a metric's value, such as `metric.accuracy:accuracy`";
-            problems.at("metrics", format!("`{metric}` is not a metric's"), help);
+            problems.at("metrics", format!("`{metric}` is not a metric"), help);
         }
     }
 }
@@ -71,14 +79,14 @@ impl Stateful for HParams {}
 impl Handler for HParams {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let settings = self.config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let metrics = self.config.metrics.iter().map(tag).collect();
+        let metrics = self.config.metrics.iter().map(|value| tag(&self.config.prefix, value)).collect();
         ctx.run.emit(&self.node, "hparams", RecordValue::HParams { settings, metrics })
     }
 }
 
 /// The tag under which [`pipe_core::RunContext::record_metric`] records a metric's value.
-fn tag(value: &ValueRef) -> String {
-    if value.value == value.node.name { value.value.clone() } else { format!("{}/{}", value.node.name, value.value) }
+fn tag(prefix: &str, ValueRef { node, value }: &ValueRef) -> String {
+    if *value == node.name { format!("{prefix}/{value}") } else { format!("{prefix}/{}/{value}", node.name) }
 }
 
 #[cfg(test)]
@@ -97,7 +105,8 @@ mod tests {
         test.run.folder.flush_records().unwrap();
         let record: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(test.run.folder.records_path()).unwrap()).unwrap();
-        let expected = json!({ "settings": { "lr": 0.1, "net": "a" }, "metrics": ["accuracy", "coco/segm/AP"] });
+        let expected =
+            json!({ "settings": { "lr": 0.1, "net": "a" }, "metrics": ["val/accuracy", "val/coco/segm/AP"] });
         assert_eq!(record["value"], expected);
     }
 

@@ -1,13 +1,14 @@
 //! Handlers: called on events.
 //!
-//! - [`pictures`]: what those that draw share
-//! - [`retention`]: which checkpoints stay
+//! - [`pictures`]: helpers of the handlers that draw images
+//! - [`retention`]: which checkpoints to keep
 
 pub mod checkpoint;
 pub mod debug_images;
 pub mod early_stopping;
 pub mod ema;
 pub mod gradients_histogram;
+mod histogram;
 pub mod hparams;
 pub mod pictures;
 pub mod process;

@@ -1,4 +1,4 @@
-//! What handlers that draw share: pictures out of batches, names of classes.
+//! Helpers of the handlers that draw images: images from batches, class names.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,14 @@ use tch::{Device, Kind, Tensor};
 use pipe_core::{Dataset, NodeId, RecordValue, RunContext};
 use pipe_draw::RgbImage;
 
-/// A `[C, H, W]` tensor as a picture: bytes as they are, floats from 0..1. Floats of another range (normalised ones) are
-/// stretched from their smallest to their largest value.
+/// A `[C, H, W]` tensor as an image: bytes as they are, floats from 0..1. Floats of another range (normalized ones) are
+/// rescaled from their minimum and maximum.
 ///
 /// # Errors
 /// When it has neither 1 nor 3 channels.
 pub fn picture(image: &Tensor) -> Result<RgbImage> {
     let size = image.size();
-    ensure!(size.len() == 3 && matches!(size[0], 1 | 3), "a picture is [1 or 3, H, W], not {size:?}");
+    ensure!(size.len() == 3 && matches!(size[0], 1 | 3), "an image must be [1 or 3, H, W], not {size:?}");
     let image = image.detach().to_device(Device::Cpu);
     let bytes = if image.kind() == Kind::Uint8 || image.numel() == 0 {
         image.to_kind(Kind::Uint8)
@@ -29,21 +29,21 @@ pub fn picture(image: &Tensor) -> Result<RgbImage> {
     RgbImage::from_data(size[1] as usize, size[2] as usize, Vec::try_from(rows.flatten(0, -1))?)
 }
 
-/// Records a picture of `node`.
+/// Records an image of `node`.
 ///
 /// # Errors
-/// When a sink cannot take it.
+/// When a sink fails.
 pub fn emit(run: &RunContext, node: &NodeId, tag: String, image: RgbImage) -> Result<()> {
     let (height, width) = (image.height(), image.width());
     run.emit(node, tag, RecordValue::Image { height, width, rgb: image.into_data() })
 }
 
-/// Names of classes by label.
+/// Class names by label.
 #[derive(Debug, Default)]
 pub struct ClassNames(HashMap<i64, String>);
 
 impl ClassNames {
-    /// The names that a dataset knows.
+    /// The class names of a dataset.
     pub fn of(dataset: &dyn Dataset) -> ClassNames {
         ClassNames(dataset.class_names().into_iter().collect())
     }

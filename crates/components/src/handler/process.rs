@@ -1,4 +1,4 @@
-//! `handler.process`: events to a program of one's own.
+//! `handler.process`: events for an external program.
 
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
@@ -12,17 +12,17 @@ use pipe_core::{
     record::number,
 };
 
-/// Tells a child process of events, one JSON object a line, in any language; it may answer with records, or end the engine.
+/// Sends events to a child process, one JSON object per line, in any language; it may answer with records, or stop the engine.
 ///
-/// Each line has the event, where the engine stands, and the newest values that were measured. With `answer = true` the run
-/// waits for an answer to each, for `timeout` at most. `docs/child_processes.md` has the protocol.
+/// Each line has the event, the engine's state, and the latest measured values. With `answer = true` the run
+/// waits for an answer to each, for at most `timeout`. The protocol is in `docs/child_processes.md`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct ProcessHandlerConfig {
-    /// Whether each event is answered by the child, and the run waits for it.
+    /// Whether the child answers each event and the run waits for the answer.
     #[serde(default)]
     pub answer: bool,
-    /// The program and how it is treated.
+    /// The program and its limits.
     #[serde(flatten)]
     pub child: ChildConfig,
 }
@@ -90,7 +90,7 @@ fn values(run: &RunContext) -> Map<String, Value> {
 }
 
 impl ProcessHandler {
-    /// Records what the answer holds, and ends the engine if it says so. What is no answer is said, never fatal.
+    /// Records what the answer contains, and stops the engine if requested. Invalid answers are logged, never fatal.
     fn obey(&self, answer: &Value, ctx: &EventContext<'_>) -> Result<()> {
         if let Some(error) = answer.get("error").and_then(Value::as_str) {
             bail!("the child process reports: {error}");
@@ -98,7 +98,7 @@ impl ProcessHandler {
         for (tag, value) in answer.get("scalars").and_then(Value::as_object).into_iter().flatten() {
             match value.as_f64() {
                 Some(value) => ctx.run.scalar(&self.node, tag, value)?,
-                None => tracing::warn!("{}: the answer's scalar `{tag}` is {value}, which is no number", self.node),
+                None => tracing::warn!("{}: the answer's scalar `{tag}` is {value}, which is not a number", self.node),
             }
         }
         let how_far = match answer.get("terminate").filter(|value| !value.is_null()) {
@@ -111,7 +111,7 @@ impl ProcessHandler {
                 return Ok(());
             }
         };
-        tracing::info!("{}: the child process ends {}", self.node, ctx.engine);
+        tracing::info!("{}: the child process stops {}", self.node, ctx.engine);
         ctx.run.terminate(ctx.engine, how_far);
         Ok(())
     }

@@ -13,17 +13,17 @@ use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, NodeId, RecordValue, RunContext, Stateful,
 };
 
-/// Measures where the time of a run goes, and records it as a table when it is called, as PyTorch-Ignite's `HandlersTimeProfiler`
-/// prints it. Call it on the trainer's `completed`; a run that ends before it was called records the table at its end.
+/// Profiles the time of a run and records a table when it is called, as printed by PyTorch-Ignite's `HandlersTimeProfiler`.
+/// Call it on the trainer's `completed`; a run that ends before that records the table at its end.
 ///
-/// Of each engine: waiting for data, moving it to the device, forward, backward, optimizer step, metrics; and each target of
-/// its events, with the event. An engine run by an event of another appears there as a target and has rows of its own. The
-/// share is of the whole run, from the building of the node on.
+/// Per engine: waiting for data, transfer to the device, forward, backward, optimizer step, metrics; and each target of
+/// its events, with the event. An engine run by an event of another appears there as a target and has its own rows. The
+/// share is of the whole run, from the creation of the node.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProfilerConfig {
-    /// Whether each measurement waits for the GPU. Without it, time lands where the program waits next; with it, the run is
-    /// slower than it would be.
+    /// Whether to synchronize with the GPU at each measurement. Without it, GPU time is attributed to the next wait; with it,
+    /// the run is slower.
     #[serde(default = "yes")]
     #[schemars(extend("x-reload" = "hot"))]
     pub synchronize: bool,
@@ -80,7 +80,7 @@ impl Handler for Profiler {
     }
 }
 
-/// The table, as Markdown that reads well as it is.
+/// The table, as Markdown that is readable as plain text.
 fn table(entries: &[(NodeId, String, Spent)], whole: Duration) -> String {
     let share = |time: Duration| 100.0 * time.as_secs_f64() / whole.as_secs_f64().max(1e-9);
     let mut rows: Vec<[String; 7]> = Vec::new();
@@ -132,7 +132,7 @@ fn table(entries: &[(NodeId, String, Spent)], whole: Duration) -> String {
     text
 }
 
-/// A time in three digits and a fitting unit.
+/// A duration with three digits and a suitable unit.
 fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {

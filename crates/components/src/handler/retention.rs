@@ -1,4 +1,4 @@
-//! Which checkpoints stay: the newest, and the best by a value measured after they were saved.
+//! Which checkpoints to keep: the latest, and the best by a value measured after they were saved.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,26 +11,26 @@ pub struct Saved {
     pub name: String,
     /// The step at which it was made.
     pub step: u64,
-    /// The monitored value that judged it, once there is one; never NaN or infinite.
+    /// The monitored value of the checkpoint, once there is one; never NaN or infinite.
     #[serde(default)]
     pub value: Option<f64>,
-    /// Whether it has been judged; without a value when that was not finite.
+    /// Whether it has been scored; without a value when that was not finite.
     #[serde(default)]
     pub judged: bool,
 }
 
-/// The checkpoints of a run, the oldest first.
+/// The checkpoints of a run, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     /// The checkpoints.
     pub saved: Vec<Saved>,
-    /// The value that judged them, with its mode. Judgements by another value are of no use.
+    /// The monitored value that scored them, with its mode. Scores by another value are useless.
     #[serde(default)]
     pub judged_by: Option<String>,
 }
 
 impl Ledger {
-    /// Forgets all judgements when another value judges from now on.
+    /// Discards all scores when the monitored value changes.
     pub fn judge_by(&mut self, judge: Option<String>) {
         if self.judged_by.is_some() && self.judged_by != judge {
             self.saved.iter_mut().for_each(|saved| (saved.value, saved.judged) = (None, false));
@@ -38,13 +38,13 @@ impl Ledger {
         self.judged_by = judge;
     }
 
-    /// Adds the newest checkpoint, in place of one of the same name.
+    /// Adds the latest checkpoint, in place of one of the same name.
     pub fn add(&mut self, name: &str, step: u64) {
         self.saved.retain(|saved| saved.name != name);
         self.saved.push(Saved { name: name.into(), step, value: None, judged: false });
     }
 
-    /// Gives a value measured at `step` to the newest checkpoint that is not newer, unless it has been judged before: the
+    /// Gives a value measured at `step` to the latest checkpoint that is not newer, unless it has been scored before: the
     /// first measurement after saving is that of the saved weights.
     pub fn judge(&mut self, value: f64, step: u64) {
         if let Some(saved) = self.saved.iter_mut().rev().find(|saved| saved.step <= step)
@@ -55,7 +55,7 @@ impl Ledger {
         }
     }
 
-    /// The judged checkpoints, the best first; of equal ones the older.
+    /// The scored checkpoints, best first; older first among equals.
     pub fn ranked(&self, mode: Mode) -> Vec<(&Saved, f64)> {
         let mut ranked: Vec<(&Saved, f64)> =
             self.saved.iter().filter_map(|saved| saved.value.map(|value| (saved, value))).collect();
@@ -66,7 +66,7 @@ impl Ledger {
         ranked
     }
 
-    /// Names of the checkpoints that are neither among the `keep_last` newest nor among the `best`.
+    /// Names of the checkpoints that are neither among the `keep_last` latest nor among the `best`.
     pub fn surplus(&self, keep_last: usize, best: Option<(Mode, usize)>) -> Vec<String> {
         let best: Vec<&str> = best.map_or_else(Vec::new, |(mode, keep)| {
             self.ranked(mode).into_iter().take(keep).map(|(saved, _)| saved.name.as_str()).collect()
@@ -119,6 +119,6 @@ mod tests {
         assert_eq!(ledger.surplus(1, Some((Mode::Max, 1))), ["step_2", "step_3"], "of equals the older stays");
         assert_eq!(ledger.surplus(1, Some((Mode::Min, 2))), ["step_3"]);
         assert_eq!(ledger.surplus(2, None), ["step_1", "step_2"]);
-        assert_eq!(ledger.surplus(0, None).len(), 3, "the newest always stays");
+        assert_eq!(ledger.surplus(0, None).len(), 3, "the latest always stays");
     }
 }

@@ -1,4 +1,4 @@
-//! `handler.sample_images`: a grid of classified pictures.
+//! `handler.sample_images`: a grid of classified images.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -11,17 +11,17 @@ use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance
 use pipe_data::{BatchField, fields};
 use pipe_draw::{Tile, Verdict, grid};
 
-/// Records a grid of a batch's pictures with their classes: what the model says and, where that is wrong, what it is.
+/// Logs a grid of a batch's images with the predicted class and, where it is wrong, the true class.
 ///
-/// Call it on `iteration_completed`. Right answers are green, wrong ones red. Normalised pictures are stretched to the visible
+/// Call it on `iteration_completed`. Correct predictions are green, wrong ones red. Normalized images are rescaled to the visible
 /// range.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SampleImagesConfig {
-    /// Knows the names of the classes; numbers are shown without it.
+    /// The dataset with the class names; without it, class numbers are shown.
     #[serde(default)]
     pub dataset: Option<Ref<dyn Dataset>>,
-    /// Pictures of a batch at most.
+    /// Maximum number of images per batch.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "sixteen")]
     pub max_images: usize,

@@ -1,4 +1,4 @@
-//! `handler.system_stats`: what the run takes of the machine.
+//! `handler.system_stats`: CPU, memory and GPU usage.
 
 use std::time::Instant;
 
@@ -12,12 +12,12 @@ use pipe_core::{BuildContext, Component, Config, EventContext, Instance, Kind, N
 
 const MIB: f64 = (1u64 << 20) as f64;
 
-/// Records what the run takes of the machine, in percent and MiB.
+/// Logs CPU, memory and GPU usage, in percent and MiB.
 ///
-/// `system/cpu_percent` (of one core, since the last call; 200 is two cores at work), `system/memory_mib` (the process's resident
-/// set), `system/machine_memory_percent` (of the whole machine, in use). On a GPU also `system/gpu_allocated_mib` and
-/// `system/gpu_peak_mib` (given out by libtorch, now and at most), `system/gpu_reserved_mib` (held by it) and
-/// `system/gpu_memory_percent` (of the GPU, in use by anyone).
+/// `system/cpu_percent` (of one core, since the last call; 200 means two busy cores), `system/memory_mib` (the process's resident
+/// set), `system/machine_memory_percent` (used, of the whole machine). On a GPU also `system/gpu_allocated_mib` and
+/// `system/gpu_peak_mib` (allocated by libtorch, current and peak), `system/gpu_reserved_mib` (reserved by it) and
+/// `system/gpu_memory_percent` (of the GPU, used by all processes).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SystemStatsConfig {}
@@ -45,7 +45,7 @@ pipe_core::register!(SystemStatsConfig);
 /// The running handler.
 struct SystemStats {
     node: NodeId,
-    /// The processor time that the process had used, and when.
+    /// The CPU time that the process had used, and when.
     last: Option<(f64, Instant)>,
 }
 
@@ -82,7 +82,7 @@ impl SystemStats {
     }
 }
 
-/// Processor time of the process, all threads, in seconds; nothing where the system does not say (proc(5), `stat`).
+/// CPU time of the process, all threads, in seconds; `None` where the system does not report it (proc(5), `stat`).
 fn processor_seconds() -> Option<f64> {
     // Linux counts user and kernel time in hundredths of a second, on every architecture that Rust knows.
     const TICKS: f64 = 100.0;

@@ -1,4 +1,4 @@
-//! `handler.terminate_on_nan`: ends an engine whose loss or output is not finite.
+//! `handler.terminate_on_nan`: stops an engine whose loss or output is not finite.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -9,10 +9,10 @@ use pipe_core::Handler;
 use pipe_core::{BuildContext, Component, Config, EventContext, Instance, Kind, NodeId, Stateful, Termination};
 use pipe_data::BatchField;
 
-/// Ends the engine when a loss or an output of the model is NaN or infinite.
+/// Stops the engine when a loss or an output of the model is NaN or infinite.
 ///
-/// Call it on `iteration_completed`. The run then ends in good order, with its summary; `engine.train` with
-/// `on_non_finite = "raise"` ends it as failed.
+/// Call it on `iteration_completed`. The run then ends normally, with its summary; `engine.train` with
+/// `on_non_finite = "raise"` makes it fail.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TerminateOnNanConfig {}
@@ -49,15 +49,15 @@ impl Handler for TerminateOnNan {
             BatchField::Stacked(tensor) => Some((name, tensor)),
             _ => None,
         });
-        let mut odd = Vec::new();
+        let mut bad = Vec::new();
         for (name, tensor) in losses.chain(outputs) {
             if !all_finite(tensor)? {
-                odd.push(name);
+                bad.push(name);
             }
         }
-        if !odd.is_empty() {
+        if !bad.is_empty() {
             let sources = step.batch.sources().join(", ");
-            tracing::error!("{}: {} is not finite on {sources}; {} stops", self.node, odd.join(", "), ctx.engine);
+            tracing::error!("{}: {} is not finite on {sources}; {} stops", self.node, bad.join(", "), ctx.engine);
             ctx.run.terminate(ctx.engine, Termination::Run);
         }
         Ok(())

@@ -1,5 +1,6 @@
-//! `handler.time_limit`: ends an engine after some time.
+//! `handler.time_limit`: stops an engine after a time limit.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration as Span, Instant};
 
 use anyhow::Result;
@@ -11,14 +12,14 @@ use pipe_core::{
     BuildContext, Component, Config, Duration, EventContext, Instance, Kind, NodeId, State, Stateful, Termination,
 };
 
-/// Ends the engine when the run has taken so long.
+/// Stops the engine when the run reaches a time limit.
 ///
-/// Time counts from the first call to the last, over all lives of a resumed run. Call it on `iteration_completed`; the engine
-/// stops after the iteration in which the limit is reached, and the run ends in good order.
+/// Time is counted from the first call, including the time before a resume. Call it on `iteration_completed`; the engine
+/// stops after the iteration in which the limit is reached, and the run ends normally.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeLimitConfig {
-    /// The time, such as `"90s"`, `"10m"` or `"1h30m"`.
+    /// The time limit, such as `"90s"`, `"10m"` or `"1h30m"`.
     #[schemars(extend("x-reload" = "hot"))]
     pub limit: Duration,
 }
@@ -46,7 +47,7 @@ pipe_core::register!(TimeLimitConfig);
 struct TimeLimit {
     node: NodeId,
     limit: Duration,
-    /// Time of earlier lives of the run.
+    /// Time before the run was resumed.
     before: Span,
     started: Option<Instant>,
 }
@@ -67,7 +68,11 @@ impl Handler for TimeLimit {
         self.started.get_or_insert_with(Instant::now);
         if self.elapsed() >= self.limit.get() {
             tracing::info!("{}: the limit of {} is reached; {} stops", self.node, self.limit, ctx.engine);
-            ctx.run.terminate(ctx.engine, Termination::Run);
+            // Inside another engine, such as an evaluation, the whole run ends, with a checkpoint.
+            match ctx.run.depth.get() > 1 {
+                true => ctx.run.interrupt.store(true, Ordering::Relaxed),
+                false => ctx.run.terminate(ctx.engine, Termination::Run),
+            }
         }
         Ok(())
     }

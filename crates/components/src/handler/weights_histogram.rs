@@ -1,14 +1,12 @@
 //! `handler.weights_histogram`: how a model's parameters are distributed.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind as Type};
+use tch::Tensor;
 
-use pipe_core::Handler;
-use pipe_core::{
-    BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, RecordValue, Ref, Shared, Stateful,
-};
+use super::histogram::Histograms;
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
 /// Records the distribution of each trainable parameter of a model, as `weights/<parameter>`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -38,35 +36,11 @@ model = "model.net"
 
 impl Component for WeightsHistogramConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let model = ctx.get(&self.model)?;
-        Ok(Instance::handler(WeightsHistogram { node: ctx.node.clone(), model, prefixes: self.prefixes }))
+        Histograms::build(ctx, &self.model, self.prefixes, "weights", Tensor::shallow_clone)
     }
 }
 
 pipe_core::register!(WeightsHistogramConfig);
-
-/// The running handler.
-struct WeightsHistogram {
-    node: NodeId,
-    model: Shared<dyn Model>,
-    prefixes: Vec<String>,
-}
-
-impl Stateful for WeightsHistogram {}
-
-impl Handler for WeightsHistogram {
-    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
-        let parameters = self.model.try_borrow().context("the model is at work")?.parameters();
-        let chosen =
-            |name: &str| self.prefixes.is_empty() || self.prefixes.iter().any(|p| name.starts_with(p.as_str()));
-        for (name, parameter) in parameters.into_iter().filter(|(name, _)| chosen(name)) {
-            let values = parameter.detach().to_device(Device::Cpu).to_kind(Type::Float).flatten(0, -1);
-            let values = RecordValue::Histogram(Vec::try_from(values)?);
-            ctx.run.emit(&self.node, format!("weights/{name}"), values)?;
-        }
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Batches of samples, made by worker threads.
+//! Batches of samples, prepared by worker threads.
 
 use std::sync::Arc;
 
@@ -16,58 +16,58 @@ use pipe_data::random::{Purpose, stream};
 use pipe_data::{Batch, Sample, collate};
 use pipe_native::fault::guarded;
 
-/// Batches of a dataset's samples, read and transformed by worker threads.
+/// Groups a dataset's samples into batches, loaded and transformed by worker threads.
 ///
-/// The order of an epoch and the random numbers of each sample depend on the pipeline's seed, the epoch and the sample
-/// alone: the same batches come out with any number of workers, and a resumed run goes on with the very batch it stopped at.
+/// The order of an epoch and the random numbers of each sample depend only on the pipeline's seed, the epoch and the
+/// sample: any number of workers gives the same batches, and a resumed run continues with the exact batch it stopped at.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchConfig {
-    /// Where samples come from.
+    /// The dataset to load from.
     pub dataset: Ref<dyn Dataset>,
-    /// What is done to each sample.
+    /// The transform applied to each sample.
     #[serde(default)]
     pub transform: Option<Ref<dyn Transform>>,
-    /// Samples a batch.
+    /// Batch size: samples per batch.
     #[schemars(range(min = 1))]
     #[serde(default = "one")]
     pub batch_size: usize,
-    /// Whether each epoch goes through the samples in an order of its own.
+    /// Whether to shuffle the samples anew every epoch.
     #[serde(default)]
     pub shuffle: bool,
-    /// Threads that read and transform samples; 0 does it between the iterations.
+    /// Worker threads that load and transform samples; 0 loads in the training thread.
     #[schemars(range(max = 1024))]
     #[serde(default = "four")]
     pub workers: usize,
-    /// Batches that each worker may be ahead.
+    /// Batches prefetched per worker.
     #[schemars(range(min = 1, max = 1024))]
     #[serde(default = "two")]
     pub prefetch: usize,
-    /// Whether a last batch that is not full is left out.
+    /// Whether to drop the last incomplete batch.
     #[serde(default)]
     pub drop_last: bool,
-    /// At most this many batches an epoch.
+    /// Maximum number of batches per epoch.
     #[schemars(range(min = 1))]
     #[serde(default)]
     pub limit_batches: Option<usize>,
-    /// Makes batches of pictures of alike shape: this many bins of width / height between 1/2 and 1, as many between 1
-    /// and 2, and those beyond. All batches are then full.
+    /// Groups images of similar aspect ratio into batches: this many bins of width / height between 1/2 and 1, as many
+    /// between 1 and 2, and one for each end beyond. All batches are then full.
     #[schemars(range(max = 100))]
     #[serde(default)]
     pub group_by_aspect_ratio: Option<usize>,
-    /// What happens when a sample cannot be read or transformed.
+    /// What to do when a sample cannot be loaded or transformed.
     #[serde(default)]
     pub on_error: OnError,
 }
 
-/// What happens when a sample cannot be read or transformed.
+/// What to do when a sample cannot be loaded or transformed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// The run stops, naming the sample.
+    /// Stop the run with an error that names the sample.
     #[default]
     Raise,
-    /// The sample is left out of its batch; the log tells how many and which once an epoch.
+    /// Skip the sample; the log lists the skipped samples once per epoch.
     Skip,
 }
 
@@ -107,9 +107,9 @@ workers = 2
 
     fn properties() -> &'static [Property] {
         &[
-            Property { name: "batches", ty: PropertyType::Integer, doc: "Batches in an epoch." },
-            Property { name: "samples", ty: PropertyType::Integer, doc: "Samples of the dataset." },
-            Property { name: "batch_size", ty: PropertyType::Integer, doc: "Samples a batch." },
+            Property { name: "batches", ty: PropertyType::Integer, doc: "Batches per epoch." },
+            Property { name: "samples", ty: PropertyType::Integer, doc: "Samples in the dataset." },
+            Property { name: "batch_size", ty: PropertyType::Integer, doc: "Samples per batch." },
         ]
     }
 }
@@ -129,7 +129,7 @@ impl Component for BatchConfig {
 
 pipe_core::register!(BatchConfig);
 
-/// Samples left out that are told of in full, each epoch.
+/// Skipped samples that are listed individually, per epoch.
 const EXAMPLES: usize = 8;
 
 /// What workers need to make a batch.
@@ -141,7 +141,7 @@ struct Source {
     on_error: OnError,
 }
 
-/// A batch on its way, with what was left out of it. No batch when nothing of it could be read.
+/// A batch in preparation, with what was skipped. No batch when none of its samples could be loaded.
 struct Made {
     batch: Option<Batch>,
     skipped: Vec<String>,
@@ -183,7 +183,7 @@ impl Source {
     }
 }
 
-/// An epoch under way.
+/// An epoch in progress.
 enum Epoch {
     /// Batches are made when asked for: those of the numbers from `next` on.
     Inline { number: u64, batches: Vec<Vec<usize>>, next: usize },
@@ -191,8 +191,8 @@ enum Epoch {
     Threads(Pool<Made>),
 }
 
-/// Where the loader stands, for resuming: batches of which nothing could be read were not handed out, so the number of
-/// batches handed out alone would not say it.
+/// The loader's position, for resuming: batches in which no sample could be loaded are not returned, so the number of
+/// returned batches alone would not determine it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Position {
     epoch: usize,
@@ -200,7 +200,7 @@ struct Position {
     empty: usize,
 }
 
-/// Samples left out in this epoch.
+/// Samples skipped in this epoch.
 #[derive(Debug, Default)]
 struct Skipped {
     count: usize,
@@ -224,7 +224,7 @@ impl BatchLoader {
     /// A loader named `name` over `dataset`.
     ///
     /// # Errors
-    /// When there would be no batch, or shapes of pictures are needed and unknown.
+    /// When there would be no batch, or image sizes are needed and unknown.
     pub fn new(
         config: &BatchConfig,
         dataset: Arc<dyn Dataset>,
@@ -248,7 +248,7 @@ impl BatchLoader {
         };
         ensure!(
             order.epoch_length() > 0,
-            "{dataset_name} has {samples} samples, too few for one full batch of {}; lower batch_size, or leave out \
+            "{dataset_name} has {samples} samples, too few for one full batch of {}; lower batch_size, or remove \
              drop_last and group_by_aspect_ratio",
             config.batch_size
         );
@@ -272,7 +272,7 @@ impl BatchLoader {
                 let indices = batches.get(*next)?;
                 *next += 1;
                 let (number, position) = (*number, *next - 1);
-                // As in a worker: on single pictures libtorch's threads cost more than they bring.
+                // As in a worker: for single images libtorch's threads cost more than they gain.
                 let threads = tch::get_num_threads();
                 tch::set_num_threads(1);
                 let made = guarded(|| self.source.make(number, position, indices, &Stop::default()));
@@ -282,14 +282,14 @@ impl BatchLoader {
         }
     }
 
-    /// Says once an epoch what was left out.
+    /// Reports once per epoch what was skipped.
     fn report_skipped(&mut self) {
         let Skipped { count, examples } = std::mem::take(&mut self.skipped);
         if count > 0 {
             let epoch = self.position.epoch + 1;
             let more = if count > examples.len() { "\n  …" } else { "" };
             let list: String = examples.iter().map(|example| format!("\n  {example}")).collect();
-            tracing::warn!("{}: {count} sample(s) of epoch {epoch} were left out:{list}{more}", self.name);
+            tracing::warn!("{}: {count} sample(s) of epoch {epoch} were skipped:{list}{more}", self.name);
         }
     }
 }
@@ -320,7 +320,7 @@ impl Loader for BatchLoader {
     }
 
     fn next_batch(&mut self) -> Result<Option<Batch>> {
-        ensure!(self.epoch.is_some(), "{}: a batch was asked for before the epoch began", self.name);
+        ensure!(self.epoch.is_some(), "{}: a batch was requested before the epoch started", self.name);
         while let Some(made) = self.next_made() {
             let Made { batch, skipped } = made.with_context(|| self.name.clone())?;
             self.skipped.count += skipped.len();
@@ -336,7 +336,7 @@ impl Loader for BatchLoader {
         self.report_skipped();
         match first {
             Some(first) if self.position.handed_out == 0 => {
-                Err(anyhow!("{}: no sample of the epoch could be read; the first: {first}", self.name))
+                Err(anyhow!("{}: no sample of the epoch could be loaded; the first error: {first}", self.name))
             }
             _ => Ok(None),
         }
@@ -354,11 +354,11 @@ impl Stateful for BatchLoader {
     }
 }
 
-/// The group of each sample by the shape of its picture.
+/// The group of each sample by the aspect ratio of its image.
 fn shape_groups(dataset: &dyn Dataset, name: &str, bins: usize) -> Result<Vec<usize>> {
     let group = |index| {
         let ratio = dataset.aspect_ratio(index).ok_or_else(|| {
-            anyhow!("{name} does not know the shapes of its pictures beforehand; leave out group_by_aspect_ratio")
+            anyhow!("{name} does not know the sizes of its images in advance; remove group_by_aspect_ratio")
         })?;
         Ok(aspect_ratio_group(ratio, bins))
     };

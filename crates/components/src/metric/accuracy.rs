@@ -1,4 +1,4 @@
-//! How many samples are classified right.
+//! Classification accuracy.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use super::top_k_accuracy::TopK;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::fields;
 
-/// The part of the samples whose highest score is that of their label.
+/// Accuracy: the fraction of samples whose top-1 prediction is correct.
 ///
 /// Value: `accuracy`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

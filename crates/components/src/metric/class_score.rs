@@ -1,4 +1,4 @@
-//! Precision, recall and F: scores of each class from three counts, and their averages.
+//! Precision, recall and F: per-class scores from three counts, and their averages.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -9,32 +9,32 @@ use pipe_core::{Metric, MetricReport};
 use pipe_core::{ModelOutput, State, Stateful};
 use pipe_data::Batch;
 
-/// How the scores of the classes become one number.
+/// How the per-class scores are averaged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Average {
     /// The mean over the classes that occur, as a label or as a prediction.
     #[default]
     Macro,
-    /// The score of all classes' counts together.
+    /// The score of the counts summed over all classes.
     Micro,
-    /// The mean over the classes, weighted by how often each is the label.
+    /// The mean over the classes, weighted by the number of labels of each.
     Weighted,
-    /// One value a class, `<name>/<class>`.
+    /// No averaging: one value per class, `<name>/<class>`.
     None,
 }
 
-/// A score of each class, averaged.
+/// A per-class score, averaged.
 pub struct ClassScore {
     counts: Counts,
     name: &'static str,
     average: Average,
-    /// From right predictions, predictions and labels of a class to its score.
+    /// From correct predictions, predictions and labels of a class to its score.
     score: Box<dyn Fn(f64, f64, f64) -> f64>,
 }
 
 impl ClassScore {
-    /// A score called `name`. `score` is told right predictions, predictions and labels of a class; 0 / 0 counts as 0, as
+    /// A score called `name`. `score` takes correct predictions, predictions and labels of a class; 0 / 0 counts as 0, as
     /// in scikit-learn.
     pub fn new(name: &'static str, average: Average, score: impl Fn(f64, f64, f64) -> f64 + 'static) -> ClassScore {
         let score = move |right, predicted, labelled| {
@@ -44,7 +44,7 @@ impl ClassScore {
         ClassScore { counts: Counts::new(Form::PerClass), name, average, score: Box::new(score) }
     }
 
-    /// The names of the values that it gives whatever the classes.
+    /// The names of the values that do not depend on the classes.
     pub fn values(name: &str, average: Average) -> Vec<String> {
         if average == Average::None { Vec::new() } else { vec![name.to_owned()] }
     }
@@ -204,6 +204,6 @@ mod tests {
         let table = json!({ "type": "top_k_accuracy", "k": [5] });
         let (batch, output) = classified(tensor(&json!([[1.0, 0.0]])), tensor(&json!([0])));
         let error = build(table).borrow_mut().update(&batch, &output).unwrap_err().to_string();
-        assert!(error.contains("2 classes"), "{error}");
+        assert!(error.contains("the model has 2"), "{error}");
     }
 }

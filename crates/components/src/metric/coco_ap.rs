@@ -16,25 +16,25 @@ use pipe_core::{
 use pipe_core::{Metric, MetricReport};
 use pipe_data::{Batch, BatchField, fields};
 
-/// Average precision and recall of detections as COCO measures them, equal to pycocotools' numbers.
+/// COCO average precision and recall of detections, with the same numbers as pycocotools.
 ///
-/// Boxes and masks are scaled to the size of the picture on disk and compared there with the annotations as they lie in the
-/// file, crowds included. So the loader's transform may resize pictures, but must not crop, flip or pad them. Judged are
-/// the pictures that were seen since the reset.
+/// Boxes and masks are scaled to the size of the image on disk and compared there with the annotations of the
+/// file, crowds included. So the loader's transform may resize images, but must not crop, flip or pad them. Evaluated are
+/// the images seen since the reset.
 ///
 /// Values, for each of `iou_types`: `bbox/AP`, `bbox/AP50`, `bbox/AP75`, `bbox/APs`, `bbox/APm`, `bbox/APl`, `bbox/AR1`,
-/// `bbox/AR10`, `bbox/AR100`, `bbox/ARs`, `bbox/ARm`, `bbox/ARl`; −1 where there is nothing to find. The text is the
+/// `bbox/AR10`, `bbox/AR100`, `bbox/ARs`, `bbox/ARm`, `bbox/ARl`; −1 where there is no ground truth. The text is the
 /// twelve lines that pycocotools prints.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CocoApConfig {
-    /// The dataset whose annotations are the truth: the one that the evaluation's loader reads.
+    /// The dataset with the ground truth: the one that the evaluation's loader reads.
     pub dataset: Ref<dyn Dataset>,
-    /// What is compared: boxes (`bbox`), masks (`segm`) or both.
+    /// What to evaluate: boxes (`bbox`), masks (`segm`) or both.
     #[schemars(length(min = 1))]
     #[serde(default = "boxes")]
     pub iou_types: Vec<IouType>,
-    /// Also the average precision of every class: `bbox/AP/<class>`.
+    /// Also report the average precision of every class: `bbox/AP/<class>`.
     #[serde(default)]
     pub per_class: bool,
 }
@@ -43,7 +43,7 @@ fn boxes() -> Vec<IouType> {
     vec![IouType::Bbox]
 }
 
-/// What is compared.
+/// What to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IouType {
@@ -93,7 +93,7 @@ impl Component for CocoApConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let dataset = ctx.get(&self.dataset)?;
         let truth = dataset.extension().and_then(|more| more.downcast_ref::<Arc<Index>>());
-        let truth = truth.with_context(|| format!("{} has no annotations in COCO's form", self.dataset.node))?;
+        let truth = truth.with_context(|| format!("{} has no COCO annotations", self.dataset.node))?;
         Ok(Instance::metric(CocoAp::new(truth, &self)))
     }
 }
@@ -103,7 +103,7 @@ pipe_core::register!(CocoApConfig);
 struct CocoAp {
     evaluators: Vec<(eval::IouType, Evaluator)>,
     per_class: bool,
-    /// Nothing was added since the last report, so there is nothing to be kept for later.
+    /// Nothing was added since the last report, so there is nothing to save.
     reported: bool,
 }
 
@@ -171,7 +171,7 @@ impl Metric for CocoAp {
             }
             if summary.unknown_categories > 0 {
                 let count = summary.unknown_categories;
-                tracing::warn!("{count} detections are of labels that the annotations do not have; they do not count");
+                tracing::warn!("{count} detections have labels that are not in the annotations; they are ignored");
             }
             text.push_str(&format!("{name}, {} images\n{summary}\n", summary.images));
         }
@@ -181,7 +181,7 @@ impl Metric for CocoAp {
     }
 }
 
-/// A field of whole numbers, the samples' end to end.
+/// A field of integers, the samples' concatenated.
 fn whole_numbers(batch: &Batch, field: &str) -> Result<Vec<i64>> {
     let tensor = batch.stacked(field)?.to_device(tch::Device::Cpu).to_kind(tch::Kind::Int64);
     Ok(tensor.flatten(0, -1).try_into()?)
@@ -223,7 +223,7 @@ mod tests {
 
     const SIDE: i64 = 64;
 
-    /// Two pictures on disk of 64 by 64, each with a square and a disc's box in the class 1 or 2.
+    /// Two images on disk of 64 by 64, each with a square and a disc's box in the class 1 or 2.
     fn run() -> (TestRun, tempfile::TempDir) {
         let root = tempfile::tempdir().unwrap();
         let annotation = |id: i64, image: i64, class: i64, [x, y, w, h]: [i64; 4]| {
@@ -254,7 +254,7 @@ mod tests {
         }
     }
 
-    /// One picture, seen by the model at half its size, with one detection.
+    /// One image, seen by the model at half its size, with one detection.
     fn seen(id: i64, label: i64, corners: [f32; 4]) -> (Batch, ModelOutput) {
         let half = SIDE / 2;
         let mut batch = Batch::new(1);
@@ -302,7 +302,7 @@ mod tests {
         let text = report.text.unwrap();
         assert_eq!(text.lines().count(), 26, "{text}");
         assert!(text.contains("segm, 2 images\n Average Precision  (AP) @[ IoU=0.50:0.95"), "{text}");
-        assert!(second.borrow().state().unwrap().is_empty(), "what was reported is not kept");
+        assert!(second.borrow().state().unwrap().is_empty(), "reported results are not saved");
     }
 
     #[test]

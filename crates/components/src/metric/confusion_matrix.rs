@@ -1,4 +1,4 @@
-//! Which classes are taken for which.
+//! Confusion matrix.
 
 use std::fmt::Write;
 
@@ -13,15 +13,15 @@ use pipe_core::{
 use pipe_core::{Metric, MetricReport};
 use pipe_data::{Batch, fields};
 
-/// The confusion matrix of a classifier, as a text.
+/// The confusion matrix of a classifier, as text.
 ///
-/// Up to 20 classes it is a table, a row a label and a column a prediction, with recall and precision at its borders; of
+/// Up to 20 classes it is a table with a row per label and a column per prediction, recall and precision in the margins; with
 /// more classes the most frequent confusions are listed. Values: `accuracy`, and `balanced_accuracy`, the mean recall of
 /// the classes that occur as labels.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfusionMatrixConfig {
-    /// The dataset whose class names are shown; without it, classes are numbers.
+    /// The dataset whose class names are shown; without it, class numbers are shown.
     #[serde(default)]
     pub dataset: Option<Ref<dyn Dataset>>,
 }
@@ -55,7 +55,7 @@ impl Component for ConfusionMatrixConfig {
 
 pipe_core::register!(ConfusionMatrixConfig);
 
-/// Classes that still make a readable table.
+/// Maximum number of classes for a readable table.
 const MOST_CLASSES: usize = 20;
 
 struct ConfusionMatrix {

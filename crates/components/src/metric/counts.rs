@@ -20,36 +20,36 @@ pub struct Counts {
 pub enum Form {
     /// `[C, C]`: true class, predicted class.
     Matrix,
-    /// `[3, C]`: right predictions, predictions, true labels of each class.
+    /// `[3, C]`: correct predictions, predictions, true labels of each class.
     PerClass,
 }
 
 impl Counts {
-    /// Nothing counted.
+    /// No counts.
     pub fn new(form: Form) -> Counts {
         Counts { form, classes: 0, table: None }
     }
 
-    /// Forgets everything.
+    /// Resets the counts.
     pub fn reset(&mut self) {
         self.classes = 0;
         self.table = None;
     }
 
-    /// Counts predictions against labels, both i64 of one shape. Labels equal to `ignore` are left out.
+    /// Counts predictions against labels, both i64 of one shape. Labels equal to `ignore` are skipped.
     ///
     /// # Errors
-    /// When shapes differ, or `classes` is another number than before.
+    /// When shapes differ, or `classes` differs from earlier batches.
     pub fn update(&mut self, predicted: &Tensor, label: &Tensor, classes: i64, ignore: Option<i64>) -> Result<()> {
         ensure!(
             predicted.size() == label.size(),
-            "predictions are of shape {:?}, labels of shape {:?}",
+            "predictions have shape {:?}, labels have shape {:?}",
             predicted.size(),
             label.size()
         );
         ensure!(
             self.table.is_none() || self.classes == classes,
-            "the model gave {classes} classes after {} in earlier batches",
+            "the model predicted {classes} classes, but {} in earlier batches",
             self.classes
         );
         let (predicted, label) = (predicted.reshape(-1), label.reshape(-1).to_kind(Kind::Int64));
@@ -86,7 +86,7 @@ impl Counts {
         Ok(())
     }
 
-    /// The counts row by row, `None` when nothing was counted. This waits for the device.
+    /// The counts row by row, `None` when nothing was counted. This synchronizes with the device.
     ///
     /// # Errors
     /// When labels or predictions were outside the classes.
@@ -96,7 +96,7 @@ impl Counts {
         let outside = all.pop().unwrap_or(0.0);
         if outside > 0.0 {
             bail!(
-                "some labels are not in 0..{}, the model's classes: does its number of classes fit the dataset?",
+                "some labels are not in 0..{}, the model's classes: does its number of classes match the dataset?",
                 self.classes
             );
         }
@@ -113,16 +113,16 @@ impl Counts {
         state
     }
 
-    /// Goes back to saved counts.
+    /// Restores saved counts.
     ///
     /// # Errors
-    /// When the state is not of this form.
+    /// When the state is invalid.
     pub fn load_state(&mut self, state: &State) -> Result<()> {
         self.reset();
         if let Some(table) = state.tensors.get("counts") {
             let classes = state.values.get("classes").and_then(serde_json::Value::as_i64).unwrap_or(0);
             let width = if self.form == Form::Matrix { classes * classes } else { 3 * classes };
-            ensure!(table.size() == [width + 1], "the saved counts are of another metric");
+            ensure!(table.size() == [width + 1], "the saved counts belong to another metric");
             self.classes = classes;
             self.table = Some(table.copy());
         }
@@ -133,14 +133,14 @@ impl Counts {
 /// The classifier's scores `[N, C]` and the labels `[N]`.
 ///
 /// # Errors
-/// When one is missing or of another shape.
+/// When one is missing or has another shape.
 pub fn logits_and_labels<'a>(batch: &'a Batch, output: &'a ModelOutput) -> Result<(&'a Tensor, &'a Tensor)> {
     let logits = output.outputs.stacked(fields::LOGITS)?;
     let label = batch.stacked(fields::LABEL)?;
     match (logits.size().as_slice(), label.size().as_slice()) {
         ([n, _], [m]) if n == m => Ok((logits, label)),
         (logits, label) => {
-            bail!("`logits` are of shape {logits:?} and `label` of shape {label:?}; expected [N, C] and [N]")
+            bail!("`logits` has shape {logits:?} and `label` has shape {label:?}; expected [N, C] and [N]")
         }
     }
 }

@@ -8,18 +8,18 @@ use super::class_score::{Average, ClassScore};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::fields;
 
-/// F score: the harmonic mean of precision and recall, recall weighing `beta` times as much.
+/// F-beta score: the weighted harmonic mean of precision and recall, recall weighing `beta` times as much.
 ///
-/// Of each class: `(1 + β²) · right / (β² · labels + predictions)`. Values: `f_beta`, or `f_beta/<class>` with
+/// Per class: `(1 + β²) · correct / (β² · labels + predictions)`. Values: `f_beta`, or `f_beta/<class>` with
 /// `average = "none"`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FBetaConfig {
-    /// How much recall weighs against precision; 1 gives the F1 score.
+    /// Weight of recall relative to precision; 1 gives the F1 score.
     #[serde(default = "default_beta")]
     #[schemars(range(min = 0.0))]
     pub beta: f64,
-    /// How the classes' values become one.
+    /// How the per-class values are averaged.
     #[serde(default)]
     pub average: Average,
 }

@@ -12,7 +12,7 @@ use pipe_data::Batch;
 
 /// The mean of the model's losses, each batch weighted by its number of samples.
 ///
-/// Values: `loss`, the sum of all losses; and, where the model has several, each under its own name.
+/// Values: `loss`, the sum of all losses; and, if the model has several, each under its own name.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LossConfig {}
@@ -51,7 +51,7 @@ impl Metric for Losses {
     }
 
     fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()> {
-        ensure!(!output.losses.is_empty(), "the model gave no losses: does the evaluation's data have targets?");
+        ensure!(!output.losses.is_empty(), "the model returned no losses: does the evaluation data have targets?");
         for (name, loss) in &output.losses {
             let sum = loss.detach().to_kind(DType::Double).reshape([0_i64; 0]) * batch.size as f64;
             let before = self.sums.shift_remove(name);

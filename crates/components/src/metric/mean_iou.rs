@@ -1,4 +1,4 @@
-//! Overlap of predicted and true regions, class by class.
+//! Intersection over union of predicted and true regions, per class.
 
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
@@ -11,13 +11,13 @@ use pipe_data::{Batch, fields};
 
 /// Mean intersection over union of semantic segmentation, and pixel accuracy.
 ///
-/// Of each class: pixels that are both predicted and labelled so, over those that are either. Values: `mean_iou`, the
+/// Per class: pixels both predicted and labelled as the class, over pixels that are either. Values: `mean_iou`, the
 /// mean over the classes that occur as a label or a prediction; `pixel_accuracy`; and `iou/<class>`, NaN for a class that
 /// does not occur.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeanIouConfig {
-    /// Label of pixels that do not count.
+    /// Label of pixels to ignore.
     #[serde(default = "default_ignore_index")]
     pub ignore_index: i64,
 }
@@ -75,7 +75,7 @@ impl Metric for MeanIou {
                     self.counts.update(&logits.argmax(0, false), label, *classes, Some(self.ignore_index))?;
                 }
                 (logits, label) => bail!(
-                    "{}: the segmentation scores are of shape {logits:?}, the label of shape {label:?}; expected \
+                    "{}: the segmentation scores have shape {logits:?}, the label has shape {label:?}; expected \
                      [C, H, W] and [H, W]",
                     batch.sources()[i]
                 ),

@@ -1,9 +1,9 @@
 //! Metrics: numbers computed over an evaluation.
 //!
-//! Counts stay on the device until they are asked for, so that an update makes nobody wait.
+//! Counts stay on the device until they are computed, so that updates do not synchronize.
 //!
 //! - [`counts`]: counting classes on the device
-//! - [`class_score`]: precision and its kin from those counts
+//! - [`class_score`]: precision, recall and F-beta from those counts
 
 pub mod accuracy;
 pub mod class_score;

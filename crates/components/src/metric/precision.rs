@@ -1,4 +1,4 @@
-//! How many predictions of a class are right.
+//! Precision.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -8,14 +8,14 @@ use super::class_score::{Average, ClassScore};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::fields;
 
-/// Precision: the part of a class's predictions that is right.
+/// Precision: the fraction of a class's predictions that are correct.
 ///
-/// Of each class: right predictions over predictions; a class never predicted counts as 0. Values: `precision`, or
+/// Per class: correct predictions over predictions; a class that is never predicted counts as 0. Values: `precision`, or
 /// `precision/<class>` with `average = "none"`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrecisionConfig {
-    /// How the classes' values become one.
+    /// How the per-class values are averaged.
     #[serde(default)]
     pub average: Average,
 }

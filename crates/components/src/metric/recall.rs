@@ -1,4 +1,4 @@
-//! How many samples of a class are found.
+//! Recall.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -8,14 +8,14 @@ use super::class_score::{Average, ClassScore};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::fields;
 
-/// Recall: the part of a class's samples that is predicted as such.
+/// Recall: the fraction of a class's samples that are predicted as such.
 ///
-/// Of each class: right predictions over labels; a class without samples counts as 0. Values: `recall`, or
+/// Per class: correct predictions over labels; a class without samples counts as 0. Values: `recall`, or
 /// `recall/<class>` with `average = "none"`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecallConfig {
-    /// How the classes' values become one.
+    /// How the per-class values are averaged.
     #[serde(default)]
     pub average: Average,
 }

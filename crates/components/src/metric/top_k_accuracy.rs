@@ -1,4 +1,4 @@
-//! How many samples have their label among the highest scores.
+//! Top-k accuracy.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Model
 use pipe_core::{Metric, MetricReport};
 use pipe_data::{Batch, fields};
 
-/// The part of the samples whose label is among the `k` highest scores.
+/// Top-k accuracy: the fraction of samples whose label is among the `k` highest scores.
 ///
 /// Values: `top_<k>` for each `k`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TopKAccuracyConfig {
-    /// How many of the highest scores are looked at: a number, or a list for one value each.
+    /// The number of highest scores considered: a number, or a list for one value each.
     #[serde(default = "default_k", deserialize_with = "one_or_more")]
     #[schemars(schema_with = "one_or_more_schema")]
     pub k: Vec<u32>,
@@ -79,7 +79,7 @@ k = [1, 5]
 
     fn check(&self, problems: &mut Problems) {
         if self.k.is_empty() || self.k.contains(&0) {
-            problems.at("k", "every k must be 1 or more, and there must be one", "use `k = [5]` or `k = [1, 5]`");
+            problems.at("k", "`k` needs at least one value, each 1 or more", "use `k = [5]` or `k = [1, 5]`");
         }
     }
 }
@@ -92,7 +92,7 @@ impl Component for TopKAccuracyConfig {
 
 pipe_core::register!(TopKAccuracyConfig);
 
-/// Counts samples whose label is among the highest scores, on the device.
+/// Counts on the device the samples whose label is among the highest scores.
 pub(super) struct TopK {
     /// k and the value's name.
     wanted: Vec<(i64, String)>,
@@ -102,7 +102,7 @@ pub(super) struct TopK {
 }
 
 impl TopK {
-    /// A count for each k, called by its name.
+    /// A count for each k, with the name of its value.
     pub(super) fn new(wanted: Vec<(i64, String)>) -> TopK {
         TopK { wanted, right: None, samples: 0 }
     }
@@ -118,7 +118,10 @@ impl Metric for TopK {
         let (logits, label) = logits_and_labels(batch, output)?;
         let classes = logits.size()[1];
         let most = self.wanted.iter().map(|(k, _)| *k).max().unwrap_or(1);
-        ensure!(most <= classes, "top-{most} accuracy of a model with {classes} classes says nothing; lower `k`");
+        ensure!(
+            most <= classes,
+            "top-{most} accuracy needs at least {most} classes, but the model has {classes}; lower `k`"
+        );
         let (_, best) = logits.topk(most, 1, true, true);
         let hits = best.eq_tensor(&label.to_kind(DType::Int64).unsqueeze(1));
         let right = self.wanted.iter().map(|(k, _)| hits.narrow(1, 0, *k).sum(DType::Int64));
@@ -152,7 +155,7 @@ impl Stateful for TopK {
     fn load_state(&mut self, state: &State) -> anyhow::Result<()> {
         let right = state.tensors.get("right");
         let fits = right.is_none_or(|right| right.size() == [self.wanted.len() as i64]);
-        ensure!(fits, "the saved counts are of other values of `k`");
+        ensure!(fits, "the saved counts belong to other values of `k`");
         self.right = right.map(Tensor::copy);
         self.samples = state.values.get("samples").and_then(serde_json::Value::as_u64).unwrap_or(0);
         Ok(())

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind as Type, Reduction, Tensor};
 
+use super::ground_truth::check_classes;
 use pipe_core::{BuildContext, Contract, State, Stateful};
 use pipe_core::{Model, ModelOutput};
 use pipe_data::batch::to_float;
@@ -52,8 +53,17 @@ pub fn contract() -> Contract {
     Contract::default().needs([fields::IMAGE, fields::LABEL]).adds([fields::LOGITS])
 }
 
+/// The label that does not count.
+pub(super) const IGNORED: i64 = -100;
+
 /// A function from images to class scores.
 pub trait Network {
+    /// What a pipeline can set where the dataset has more classes than the network.
+    const HELP: &'static str;
+
+    /// The number of classes; `None` where only a forward pass tells.
+    fn classes(&self) -> Option<i64>;
+
     /// Images `[N, C, H, W]` to logits `[N, classes]`.
     ///
     /// # Errors
@@ -66,6 +76,8 @@ pub struct Classifier<N> {
     network: N,
     store: ParameterStore,
     loss: ClassificationLoss,
+    /// As far as they are known.
+    classes: Option<i64>,
     training: bool,
 }
 
@@ -85,7 +97,8 @@ impl<N: Network> Classifier<N> {
             load_weights(&store, path)?;
         }
         store.to(ctx.device)?;
-        Ok(Classifier { network, store, loss, training: true })
+        let classes = network.classes();
+        Ok(Classifier { network, store, loss, classes, training: true })
     }
 }
 
@@ -117,14 +130,27 @@ impl<N: Network> Model for Classifier<N> {
         self.training = training;
     }
 
+    fn check(&self, batch: &Batch) -> Result<()> {
+        match (self.classes, batch.get(fields::LABEL)) {
+            (Some(classes), Some(BatchField::Stacked(labels))) => {
+                check_classes(batch, labels, classes, IGNORED, N::HELP)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
         let images = to_float(batch.stacked(fields::IMAGE)?);
         let logits = self.network.forward(&images, self.training)?;
         let mut output = ModelOutput { losses: IndexMap::new(), outputs: Batch::new(batch.size) };
         if batch.get(fields::LABEL).is_some() {
             let labels = batch.stacked(fields::LABEL)?;
-            check_labels(&logits, labels, batch)?;
-            output.losses.insert("cross_entropy".into(), self.loss.of(&logits, labels, -100)?);
+            let classes = count_classes(&logits)?;
+            if self.classes.replace(classes) != Some(classes) {
+                // Not known before this pass: the only time that labels are looked at where they are.
+                check_classes(batch, labels, classes, IGNORED, N::HELP)?;
+            }
+            output.losses.insert("cross_entropy".into(), self.loss.of(&logits, labels, IGNORED)?);
         }
         output.outputs.set(fields::LOGITS, BatchField::Stacked(logits));
         Ok(output)
@@ -133,20 +159,14 @@ impl<N: Network> Model for Classifier<N> {
     fn parameters(&self) -> Vec<(String, Tensor)> {
         self.store.trainable()
     }
+
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        self.store.buffers()
+    }
 }
 
-/// On the CPU a label beyond the logits is an error of libtorch without a sample's name; this one has it.
-pub(super) fn check_labels(logits: &Tensor, labels: &Tensor, batch: &Batch) -> Result<()> {
-    let classes = *logits.size().last().context("the network gave a single number, not one a class")?;
-    if logits.device() != tch::Device::Cpu {
-        return Ok(());
-    }
-    let values: Vec<i64> = Vec::try_from(labels)?;
-    let wrong = values.iter().zip(batch.sources()).find(|(label, _)| !(0..classes).contains(*label));
-    match wrong {
-        Some((label, source)) => {
-            anyhow::bail!("{source} has label {label}, but the model has {classes} classes (0 to {})", classes - 1)
-        }
-        None => Ok(()),
-    }
+/// The number of classes of scores `[N, classes, …]`.
+pub(super) fn count_classes(logits: &Tensor) -> Result<i64> {
+    let size = logits.size();
+    size.get(1).copied().with_context(|| format!("the network gave {size:?}, not a score for each class of each image"))
 }

@@ -129,6 +129,10 @@ impl Model for Ema {
         self.model.borrow_mut().set_training(training);
     }
 
+    fn check(&self, batch: &Batch) -> Result<()> {
+        self.model.borrow().check(batch)
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
         ensure!(!self.training, "an average is not trained: train the model that it is made of");
         let _exchanged = Exchanged::new(self.live()?, &self.averages)?;

@@ -5,11 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::detection::{self, Backbone, Lengths, Norm, Version, detector_config};
-use pipe_core::{
-    BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, PropertyType, Size2d,
-};
+use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, Size2d};
 use pipe_vision::nn::norm::EPS;
-use pipe_vision::{BackboneOptions, FasterRcnn, FasterRcnnOptions, ResNetKind};
+use pipe_vision::{BackboneOptions, RcnnOptions, ResNetKind};
 
 detector_config! {
     /// Faster R-CNN with a residual network and a feature pyramid: boxes and classes of objects.
@@ -45,19 +43,13 @@ num_classes = "dataset.train:num_classes"
     }
 
     fn properties() -> &'static [Property] {
-        &[Property {
-            name: "num_classes",
-            ty: PropertyType::Integer,
-            doc: "Number of classes, the background included.",
-        }]
+        detection::PROPERTIES
     }
 }
 
 impl Component for FasterRcnnConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        ctx.offer("num_classes", self.num_classes);
-        let make = |device| FasterRcnn::new(self.detector(), device);
-        detection::build(make, self.weights.as_ref(), self.weights_backbone.as_ref(), ctx)
+        detection::build(self.detector(), self.weights.as_ref(), self.weights_backbone.as_ref(), ctx)
     }
 }
 

@@ -5,11 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::detection::{self, Backbone, Lengths, Norm, Version, detector_config};
-use pipe_core::{
-    BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, PropertyType, Size2d,
-};
+use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, Size2d};
 use pipe_vision::nn::norm::EPS;
-use pipe_vision::{BackboneOptions, FasterRcnnOptions, MaskRcnn, MaskRcnnOptions, ResNetKind};
+use pipe_vision::{BackboneOptions, MaskOptions, RcnnOptions, ResNetKind};
 
 detector_config! {
     /// Mask R-CNN with a residual network and a feature pyramid: boxes, classes and masks of objects.
@@ -32,20 +30,18 @@ detector_config! {
 }
 
 impl MaskRcnnConfig {
-    fn options(&self) -> MaskRcnnOptions {
-        let detector = self.detector();
-        let (classes, backbone) = (detector.num_classes, detector.backbone.clone());
+    fn options(&self) -> RcnnOptions {
         let preset = match self.version {
-            Version::V1 => MaskRcnnOptions::v1(classes, backbone),
-            Version::V2 => MaskRcnnOptions::v2(classes, backbone),
+            Version::V1 => MaskOptions::v1(),
+            Version::V2 => MaskOptions::v2(),
         };
-        MaskRcnnOptions {
-            detector,
-            mask_layers: self.mask_layers.clone(),
-            mask_dilation: self.mask_dilation,
-            mask_hidden: self.mask_hidden,
+        let masks = MaskOptions {
+            layers: self.mask_layers.clone(),
+            dilation: self.mask_dilation,
+            hidden: self.mask_hidden,
             ..preset
-        }
+        };
+        RcnnOptions { masks: Some(masks), ..self.detector() }
     }
 }
 
@@ -73,19 +69,13 @@ mask_hidden = 256
     }
 
     fn properties() -> &'static [Property] {
-        &[Property {
-            name: "num_classes",
-            ty: PropertyType::Integer,
-            doc: "Number of classes, the background included.",
-        }]
+        detection::PROPERTIES
     }
 }
 
 impl Component for MaskRcnnConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        ctx.offer("num_classes", self.num_classes);
-        let make = |device| MaskRcnn::new(self.options(), device);
-        detection::build(make, self.weights.as_ref(), self.weights_backbone.as_ref(), ctx)
+        detection::build(self.options(), self.weights.as_ref(), self.weights_backbone.as_ref(), ctx)
     }
 }
 

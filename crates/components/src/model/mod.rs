@@ -2,11 +2,13 @@
 //!
 //! - [`classification`]: what the classifiers share
 //! - [`detection`]: what the detectors share
+//! - `ground_truth`: labels and boxes checked before they go to the device
 
 pub mod classification;
 pub mod detection;
 pub mod ema;
 pub mod faster_rcnn;
+mod ground_truth;
 pub mod mask_rcnn;
 pub mod resnet;
 pub mod sequential;

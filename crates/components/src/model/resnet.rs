@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::classification::{ClassificationLoss, Classifier, Network, contract};
+use super::ground_truth::NUM_CLASSES;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_vision::nn::NormKind;
 use pipe_vision::{ResNet, ResNetKind};
@@ -108,6 +109,12 @@ impl Component for ResNetConfig {
 pipe_core::register!(ResNetConfig);
 
 impl Network for ResNet {
+    const HELP: &'static str = NUM_CLASSES;
+
+    fn classes(&self) -> Option<i64> {
+        self.store().get("fc.bias").map(|bias| bias.size()[0])
+    }
+
     fn forward(&self, images: &Tensor, training: bool) -> Result<Tensor> {
         ResNet::forward(self, images, training)
     }

@@ -212,6 +212,17 @@ impl Layer {
 }
 
 impl Network for Sequential {
+    const HELP: &'static str = "set the last layer's `out_features` to the dataset's number of classes";
+
+    fn classes(&self) -> Option<i64> {
+        let mut shaping =
+            self.layers.iter().rev().skip_while(|l| matches!(l, Layer::Relu | Layer::Gelu | Layer::Dropout(_)));
+        match shaping.next()? {
+            Layer::Linear(linear) => Some(linear.bias.size()[0]),
+            _ => None,
+        }
+    }
+
     fn forward(&self, images: &Tensor, training: bool) -> Result<Tensor> {
         self.layers.iter().enumerate().try_fold(images.shallow_clone(), |x, (index, layer)| {
             layer.forward(&x, training).with_context(|| format!("layer {index}, given {:?}", x.size()))

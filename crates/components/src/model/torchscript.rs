@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::classification::{ClassificationLoss, check_labels};
+use super::classification::{ClassificationLoss, IGNORED, count_classes};
+use super::ground_truth::check_classes;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, State, Stateful};
 use pipe_core::{Model, ModelOutput};
 use pipe_data::batch::to_float;
@@ -111,13 +112,14 @@ impl Component for TorchScriptConfig {
         let mut module = ScriptModule::load(&PathBuf::from(self.file.as_str()))?;
         module.to(ctx.device)?;
         let store = store_of(&module, ctx.device)?;
-        if let Some(path) = &self.weights {
+        // Other weights take the place of these; the module's own file is needed all the same, for its code.
+        if let Some(path) = self.weights.as_ref().filter(|_| ctx.initial_weights) {
             let weights = pipe_vision::weights::read(&PathBuf::from(path.as_str()))?;
             store.load_state_dict(&weights.tensors, &LoadOptions::default())?;
         }
         let (trainable, all) = store.parameter_count();
         tracing::info!("{}: {all} parameters of {}, {trainable} of them trainable", ctx.node, self.file.as_str());
-        Ok(Instance::model(TorchScript { module, store, config: self, training: true }))
+        Ok(Instance::model(TorchScript { module, store, config: self, classes: None, training: true }))
     }
 }
 
@@ -149,8 +151,15 @@ struct TorchScript {
     module: ScriptModule,
     store: ParameterStore,
     config: TorchScriptConfig,
+    /// Known once the module has given logits.
+    classes: Option<i64>,
     training: bool,
 }
+
+/// The label of pixels that do not count.
+const IGNORED_PIXEL: i64 = 255;
+/// What can be set where the dataset has more classes than the module.
+const HELP: &str = "use a module with a score for each class of the dataset";
 
 impl Stateful for TorchScript {
     fn state(&self) -> Result<State> {
@@ -167,6 +176,18 @@ impl Model for TorchScript {
         self.training = training;
     }
 
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let (field, ignored) = match self.config.task {
+            Task::Classification => (fields::LABEL, IGNORED),
+            Task::Segmentation => (fields::SEGMENTATION, IGNORED_PIXEL),
+            Task::Own => return Ok(()),
+        };
+        match (self.classes, batch.get(field)) {
+            (Some(classes), Some(BatchField::Stacked(labels))) => check_classes(batch, labels, classes, ignored, HELP),
+            _ => Ok(()),
+        }
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
         self.module.set_training(self.training)?;
         match self.config.task {
@@ -179,9 +200,22 @@ impl Model for TorchScript {
     fn parameters(&self) -> Vec<(String, Tensor)> {
         self.store.trainable()
     }
+
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        self.store.buffers()
+    }
 }
 
 impl TorchScript {
+    /// The loss of logits against labels. The number of classes is known from the first logits on.
+    fn loss(&mut self, logits: &Tensor, labels: &Tensor, ignored: i64, batch: &Batch) -> Result<Tensor> {
+        let classes = count_classes(logits)?;
+        if self.classes.replace(classes) != Some(classes) {
+            check_classes(batch, labels, classes, ignored, HELP)?;
+        }
+        self.config.loss.of(logits, labels, ignored)
+    }
+
     fn call(&mut self, inputs: &[Tensor]) -> Result<Vec<(String, Tensor)>> {
         let shapes = inputs.iter().map(|input| format!("{:?}", input.size())).collect::<Vec<_>>().join(" and ");
         let called = self.module.forward(inputs);
@@ -208,9 +242,8 @@ impl TorchScript {
         let mut output = ModelOutput { outputs: Batch::new(batch.size), ..ModelOutput::default() };
         if batch.get(fields::LABEL).is_some() {
             ensure!(logits.dim() == 2, "a classifier returns [N, classes], this one {:?}", logits.size());
-            let labels = batch.stacked(fields::LABEL)?;
-            check_labels(&logits, labels, batch)?;
-            output.losses.insert("cross_entropy".into(), self.config.loss.of(&logits, labels, -100)?);
+            let loss = self.loss(&logits, batch.stacked(fields::LABEL)?, IGNORED, batch)?;
+            output.losses.insert("cross_entropy".into(), loss);
         }
         output.outputs.set(fields::LOGITS, BatchField::Stacked(logits));
         Ok(output)
@@ -221,8 +254,8 @@ impl TorchScript {
         let mut output = ModelOutput { outputs: Batch::new(batch.size), ..ModelOutput::default() };
         if batch.get(fields::SEGMENTATION).is_some() {
             ensure!(logits.dim() == 4, "segmentation returns [N, classes, H, W], this one {:?}", logits.size());
-            let labels = batch.stacked(fields::SEGMENTATION)?;
-            output.losses.insert("cross_entropy".into(), self.config.loss.of(&logits, labels, 255)?);
+            let loss = self.loss(&logits, batch.stacked(fields::SEGMENTATION)?, IGNORED_PIXEL, batch)?;
+            output.losses.insert("cross_entropy".into(), loss);
         }
         output.outputs.set(fields::SEGMENTATION_LOGITS, BatchField::Stacked(logits));
         Ok(output)
@@ -380,6 +413,30 @@ mod tests {
         let state = net.borrow().state().unwrap();
         assert_eq!(state.tensors.keys().collect::<Vec<_>>(), ["first.weight", "second.weight", "calls"]);
         assert_eq!(state.tensors["calls"].int64_value(&[]), 1);
+    }
+
+    #[test]
+    fn labels_without_a_score_are_named() {
+        let net = model(&TestRun::new(), json!({ "file": file("net.pt") }));
+        let mut wrong = batch();
+        wrong.set(fields::LABEL, BatchField::Stacked(Tensor::from_slice(&[0i64, 1, 3, 0, 1])));
+        let said = "image 2 of the batch has label 3, but the model has 3 classes";
+        // How many classes there are, the first pass tells.
+        net.borrow().check(&wrong).unwrap();
+        let error = net.borrow_mut().forward(&wrong).unwrap_err().to_string();
+        assert!(error.starts_with(said), "{error}");
+        let error = net.borrow().check(&wrong).unwrap_err().to_string();
+        assert!(error.starts_with(said), "{error}");
+        net.borrow().check(&batch()).unwrap();
+    }
+
+    #[test]
+    fn weights_that_others_replace_need_not_be_there() {
+        let test = TestRun::new();
+        let table = json!({ "type": "torchscript", "file": file("net.pt"), "weights": "/nowhere/net.pth" });
+        let error = format!("{:#}", test.try_build("model.net", table.clone()).err().unwrap());
+        assert!(error.contains("/nowhere/net.pth"), "{error}");
+        assert!(test.try_build_with("model.net", table, false).is_ok());
     }
 
     #[test]

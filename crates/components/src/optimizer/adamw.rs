@@ -4,61 +4,20 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::adam::{AdamRule, check_betas};
+use super::adam_rule::{self, AdamRule, adam_config, check_betas};
 use super::group::{GroupConfig, Settings, check_groups};
 use super::stepper::Stepper;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems, Ref};
 
-/// AdamW: Adam with weight decay apart from the gradient.
-///
-/// Each step first shrinks the weights, `θ ← θ − lr · λ θ`, then does what `adam` does without weight decay
-/// (Loshchilov & Hutter 2019; names, defaults and results of torch's `AdamW`).
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AdamWConfig {
-    /// The model whose parameters are changed.
-    pub model: Ref<dyn Model>,
-    /// Learning rate.
-    #[serde(default = "default_lr")]
-    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
-    pub lr: f64,
-    /// Decay rates of the two moments.
-    #[serde(default = "default_betas")]
-    #[schemars(extend("x-reload" = "hot"))]
-    pub betas: [f64; 2],
-    /// Added to the denominator.
-    #[serde(default = "default_eps")]
-    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
-    pub eps: f64,
+adam_config! {
+    /// AdamW: Adam with weight decay apart from the gradient.
+    ///
+    /// Each step first shrinks the weights, `θ ← θ − lr · λ θ`, then does what `adam` does without weight decay
+    /// (Loshchilov & Hutter 2019; names, defaults and results of torch's `AdamW`).
+    AdamWConfig, decoupled: true,
     /// Decay of the weights themselves.
     #[serde(default = "default_weight_decay")]
-    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
-    pub weight_decay: f64,
-    /// Divide by the largest second moment so far (Reddi et al. 2018).
-    #[serde(default)]
-    #[schemars(extend("x-reload" = "hot"))]
-    pub amsgrad: bool,
-    /// Parameters with settings of their own. The first table whose `match` fits takes a parameter.
-    #[serde(default)]
-    #[schemars(extend("x-reload" = "hot"))]
-    pub groups: Vec<GroupConfig>,
-    /// Parameters without weight decay, in every group: patterns such as `*.bias`, and `norm` for the weights and biases
-    /// of normalisation layers.
-    #[serde(default)]
-    #[schemars(extend("x-reload" = "hot"))]
-    pub no_weight_decay: Vec<String>,
-}
-
-fn default_lr() -> f64 {
-    1e-3
-}
-
-fn default_betas() -> [f64; 2] {
-    [0.9, 0.999]
-}
-
-fn default_eps() -> f64 {
-    1e-8
+    weight_decay
 }
 
 fn default_weight_decay() -> f64 {
@@ -86,19 +45,3 @@ no_weight_decay = ["*.bias", "norm"]
         check_betas(self.betas, problems);
     }
 }
-
-impl Component for AdamWConfig {
-    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let settings = Settings {
-            lr: self.lr,
-            weight_decay: self.weight_decay,
-            momentum: Some(self.betas[0]),
-            groups: &self.groups,
-            no_weight_decay: &self.no_weight_decay,
-        };
-        let rule = AdamRule::<true> { beta2: self.betas[1], eps: self.eps, amsgrad: self.amsgrad };
-        Stepper::build(ctx, &self.model, &settings, rule)
-    }
-}
-
-pipe_core::register!(AdamWConfig);

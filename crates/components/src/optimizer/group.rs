@@ -11,7 +11,7 @@ use wildmatch::WildMatch;
 use pipe_core::ParamGroup;
 use pipe_core::Problems;
 
-/// Settings of the parameters whose names fit a pattern.
+/// Settings of the parameters whose names match a pattern.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupConfig {
@@ -42,14 +42,14 @@ pub fn check_groups(groups: &[GroupConfig], problems: &mut Problems) {
     }
 }
 
-/// What an optimizer says of its parameters.
+/// An optimizer's settings for its parameters.
 #[derive(Debug)]
 pub struct Settings<'a> {
-    /// Learning rate of parameters that no group takes.
+    /// Learning rate of parameters in no group.
     pub lr: f64,
-    /// Weight decay of parameters that no group takes.
+    /// Weight decay of parameters in no group.
     pub weight_decay: f64,
-    /// Momentum or first beta; `None` for an optimizer without.
+    /// Momentum or first beta; `None` for optimizers without.
     pub momentum: Option<f64>,
     /// Groups by pattern.
     pub groups: &'a [GroupConfig],
@@ -57,11 +57,11 @@ pub struct Settings<'a> {
     pub no_weight_decay: &'a [String],
 }
 
-/// Sorts parameters into groups: first those that no table of `groups` takes, then the tables in their order; each split
-/// into parameters with and without weight decay where `no_weight_decay` says so. Groups without parameters are left out.
+/// Sorts parameters into groups: first those in no table of `groups`, then the tables in order; each split
+/// into parameters with and without weight decay where `no_weight_decay` says so. Empty groups are dropped.
 ///
 /// # Errors
-/// When there are no parameters, or a pattern fits none, with the nearest names.
+/// When there are no parameters, or a pattern matches none, with the nearest names.
 pub fn make_groups(parameters: Vec<(String, Tensor)>, settings: &Settings<'_>) -> Result<Vec<ParamGroup>> {
     if parameters.is_empty() {
         bail!("the model has no trainable parameters: is everything frozen?");
@@ -92,7 +92,10 @@ pub fn make_groups(parameters: Vec<(String, Tensor)>, settings: &Settings<'_>) -
     for (i, group) in settings.groups.iter().enumerate() {
         if !sorted.keys().any(|(table, _)| *table == i + 1) {
             if names.iter().any(|name| matches(&group.pattern, name)) {
-                bail!("groups: every parameter that fits `{}` is taken by an earlier group; move it up", group.pattern);
+                bail!(
+                    "groups: every parameter that matches `{}` belongs to an earlier group; move it up",
+                    group.pattern
+                );
             }
             return Err(nothing_fits("groups", &group.pattern, &names));
         }
@@ -119,7 +122,7 @@ fn undecayed(parameters: &[(String, Tensor)], patterns: &[String]) -> Result<BTr
     Ok(found)
 }
 
-/// Weights and biases of normalisation layers. They are known by their `weight` of one dimension: those of convolutions
+/// Weights and biases of normalization layers. They are known by their `weight` of one dimension: those of convolutions
 /// and linear layers have two or more.
 fn norm_parameters(parameters: &[(String, Tensor)]) -> Vec<&String> {
     let layer = |name: &str| name.rsplit_once('.').map_or(String::new(), |(layer, _)| layer.to_owned());
@@ -150,7 +153,7 @@ fn nothing_fits(option: &str, pattern: &str, names: &[String]) -> anyhow::Error 
     let mut ranked: Vec<(f64, &String)> = names.iter().map(|name| (nearness(name), name)).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
     let nearest: Vec<String> = ranked.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
-    anyhow::anyhow!("{option}: no parameter of the model fits `{pattern}`; the nearest are {}", nearest.join(", "))
+    anyhow::anyhow!("{option}: no parameter of the model matches `{pattern}`; the nearest are {}", nearest.join(", "))
 }
 
 #[cfg(test)]

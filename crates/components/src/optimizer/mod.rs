@@ -1,9 +1,11 @@
-//! Optimizers: change parameters from their gradients.
+//! Optimizers: update parameters from their gradients.
 //!
+//! - `adam_rule`: what Adam and AdamW share
 //! - [`group`]: parameter groups by name patterns
-//! - [`stepper`]: what all optimizers here share: stepping group by group, state by parameter name
+//! - [`stepper`]: shared by all optimizers: stepping group by group, state by parameter name
 
 pub mod adam;
+mod adam_rule;
 pub mod adamw;
 pub mod group;
 pub mod sgd;

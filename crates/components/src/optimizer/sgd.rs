@@ -17,34 +17,34 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SgdConfig {
-    /// The model whose parameters are changed.
+    /// The model whose parameters are optimized.
     pub model: Ref<dyn Model>,
     /// Learning rate.
     #[serde(default = "default_lr")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub lr: f64,
-    /// Momentum; 0 is none.
+    /// Momentum factor; 0 disables momentum.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub momentum: f64,
-    /// Part of the gradient that does not enter the momentum.
+    /// Dampening of momentum.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub dampening: f64,
-    /// L2 penalty, added to the gradient.
+    /// Weight decay (L2 penalty, added to the gradient).
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub weight_decay: f64,
-    /// Nesterov's momentum; needs a momentum and no dampening.
+    /// Nesterov momentum; requires momentum and no dampening.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub nesterov: bool,
-    /// Parameters with settings of their own. The first table whose `match` fits takes a parameter.
+    /// Parameter groups with their own settings. A parameter belongs to the first table whose `match` matches.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub groups: Vec<GroupConfig>,
     /// Parameters without weight decay, in every group: patterns such as `*.bias`, and `norm` for the weights and biases
-    /// of normalisation layers.
+    /// of normalization layers.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub no_weight_decay: Vec<String>,
@@ -75,8 +75,8 @@ groups = [{ match = "backbone.*", lr_scale = 0.1 }]
     fn check(&self, problems: &mut Problems) {
         check_groups(&self.groups, problems);
         if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
-            let message = "Nesterov's momentum needs a momentum above 0 and no dampening";
-            problems.at("nesterov", message, "set `momentum = 0.9` and leave `dampening` out");
+            let message = "Nesterov momentum requires momentum above 0 and no dampening";
+            problems.at("nesterov", message, "set `momentum = 0.9` and remove `dampening`");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What all optimizers here share: stepping group by group, and state tensors saved by parameter name.
+//! Shared by all optimizers: stepping group by group, and state tensors saved by parameter name.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
-use pipe_native::optim::{Amp, zero_grads};
+use pipe_native::optim::Amp;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -15,13 +15,13 @@ use pipe_core::{Optimizer, ParamGroup};
 
 /// The arithmetic of one optimizer.
 pub trait Rule: 'static {
-    /// The component's type, kept with the state: one optimizer's state is of no use to another.
+    /// The component's type, kept with the state: optimizers cannot use each other's state.
     const TYPE: &'static str;
 
     /// The state tensors of a parameter.
     fn slots(&self) -> Vec<(&'static str, Slot)>;
 
-    /// Whether a parameter's first step is another one than a step from state of zeros.
+    /// Whether a parameter's first step differs from a step with zero state.
     fn first_step_differs(&self) -> bool {
         false
     }
@@ -29,7 +29,7 @@ pub trait Rule: 'static {
     /// Changes parameters and their state in place.
     ///
     /// # Errors
-    /// When libtorch refuses.
+    /// When libtorch fails.
     fn update(&self, part: &Part<'_>, amp: Amp<'_>) -> Result<()>;
 }
 
@@ -86,7 +86,7 @@ impl<R: Rule> Stepper<R> {
     /// # Errors
     /// As [`make_groups`].
     pub fn build(ctx: &BuildContext<'_>, model: &Ref<dyn Model>, settings: &Settings<'_>, rule: R) -> Result<Instance> {
-        let parameters = ctx.get(model)?.try_borrow().context("the model is at work")?.parameters();
+        let parameters = ctx.get(model)?.try_borrow().context("the model is in use")?.parameters();
         let groups = make_groups(parameters, settings).with_context(|| format!("parameters of {}", model.node))?;
         let states = groups.iter().map(|group| GroupState::new(&rule, group)).collect();
         Ok(Instance::Optimizer(Rc::new(RefCell::new(Stepper { rule, groups, states }))))
@@ -162,15 +162,6 @@ impl<R: Rule> Optimizer for Stepper<R> {
         &mut self.groups
     }
 
-    fn zero_grad(&mut self) {
-        for group in &self.groups {
-            // Removing gradients frees memory without touching the device: there is nothing in it that can fail.
-            if let Err(error) = zero_grads(&group.params, true) {
-                tracing::error!("gradients could not be removed: {error:#}");
-            }
-        }
-    }
-
     fn step(&mut self) -> Result<()> {
         self.step_with(Amp::default())
     }
@@ -201,7 +192,7 @@ impl<R: Rule> Stateful for Stepper<R> {
         Ok(State { values, tensors })
     }
 
-    /// Parameters whose name or shape is not in the saved state (the model was changed) start afresh, and the log says so.
+    /// Parameters whose name or shape is not in the saved state (the model was changed) start with a new state, with a warning in the log.
     fn load_state(&mut self, saved: &State) -> Result<()> {
         let Saved { r#type, idle } = saved.to().context("this is not the state of an optimizer")?;
         if r#type != R::TYPE {
@@ -233,9 +224,9 @@ impl<R: Rule> Stateful for Stepper<R> {
             let more = if afresh.len() > 3 { ", …" } else { "" };
             let some = afresh[..afresh.len().min(3)].join(", ");
             tracing::warn!(
-                "{} parameters have no saved {} state of their shape and start without: {some}{more}",
-                afresh.len(),
-                R::TYPE
+                "{} optimizer state reset for {} parameters without matching saved state: {some}{more}",
+                R::TYPE,
+                afresh.len()
             );
         }
         Ok(())

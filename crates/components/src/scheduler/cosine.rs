@@ -10,17 +10,17 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 /// Lowers the learning rate along half a cosine, down to `eta_min` after `t_max` steps.
 ///
 /// The rate after `t` steps is `eta_min + (lr − eta_min) · (1 + cos(π t / t_max)) / 2` (Loshchilov & Hutter 2017; torch's
-/// `CosineAnnealingLR`). Like torch's, it climbs again after `t_max`: let `t_max` be the length of the training, or take
+/// `CosineAnnealingLR`). As in torch, the rate rises again after `t_max`: set `t_max` to the length of the training, or use
 /// `cosine_warm_restarts`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CosineConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
-    /// Steps until the lowest rate.
+    /// Number of steps until the minimum learning rate.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub t_max: u64,
-    /// The lowest rate.
+    /// Minimum learning rate.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub eta_min: f64,

@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use super::curve::{Curve, Scheduled, half_cosine};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
 
-/// Lowers the learning rate along half a cosine, again and again.
+/// Lowers the learning rate along half a cosine, repeatedly.
 ///
 /// The first cycle takes `t_0` steps, each later one `t_mult` times as many as the one before; each starts at the full rate
 /// (SGDR, Loshchilov & Hutter 2017; torch's `CosineAnnealingWarmRestarts`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CosineWarmRestartsConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
-    /// Steps of the first cycle.
+    /// Number of steps of the first cycle.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub t_0: u64,
-    /// How many times longer each cycle is than the one before.
+    /// Factor by which each cycle is longer than the previous one.
     #[serde(default = "default_t_mult")]
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub t_mult: u64,
-    /// The lowest rate.
+    /// Minimum learning rate.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub eta_min: f64,

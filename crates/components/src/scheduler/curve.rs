@@ -1,4 +1,4 @@
-//! Learning rates in closed form: a function of the number of steps and the rate as configured.
+//! Learning rates in closed form: a function of the number of steps and the configured rate.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ pub trait Curve: 'static {
     /// The learning rate after `step` steps of a group whose configured rate is `base`.
     fn lr(&self, step: u64, base: f64) -> f64;
 
-    /// The momentum after `step` steps, for curves that drive it too.
+    /// The momentum after `step` steps, for curves that also schedule momentum.
     fn momentum(&self, _step: u64) -> Option<f64> {
         None
     }
@@ -23,7 +23,7 @@ pub trait Curve: 'static {
 /// A scheduler that follows a curve.
 ///
 /// It owns one factor in each parameter group, under its own name: the curve's value over the configured rate. So curves
-/// compose, and nothing but the number of steps has to be saved.
+/// compose, and only the number of steps has to be saved.
 pub struct Scheduled<C> {
     node: NodeId,
     optimizer: Shared<dyn Optimizer>,
@@ -40,7 +40,7 @@ impl<C: Curve> Scheduled<C> {
     /// Builds the scheduler of a curve and applies its value of step 0.
     ///
     /// # Errors
-    /// When the optimizer is not there.
+    /// When the optimizer does not exist.
     pub fn build(ctx: &BuildContext<'_>, optimizer: &Ref<dyn Optimizer>, curve: C) -> Result<Instance> {
         let optimizer = ctx.get(optimizer)?;
         let scheduled = Scheduled { node: ctx.node.clone(), optimizer, curve, step: 0 };

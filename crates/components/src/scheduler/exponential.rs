@@ -13,9 +13,9 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExponentialConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
-    /// What the rate is multiplied by each step.
+    /// Factor by which the learning rate is multiplied each step.
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub gamma: f64,
 }

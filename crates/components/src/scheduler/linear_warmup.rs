@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::curve::{Curve, Scheduled};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
 
-/// Raises the learning rate in a straight line from a small part of itself to the whole.
+/// Linearly increases the learning rate from a small fraction of itself to its full value.
 ///
 /// The rate after `t` steps is `lr · (start_factor + (1 − start_factor) · min(t, iterations) / iterations)` (torch's
 /// `LinearLR`; torchvision trains its detectors with a factor of 1/1000 over the first 1000 iterations). Step it on
@@ -15,12 +15,12 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinearWarmupConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
-    /// Steps until the full rate.
+    /// Number of warm-up steps.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub iterations: u64,
-    /// The part of the rate to start from.
+    /// Fraction of the learning rate to start from.
     #[serde(default = "default_start_factor")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub start_factor: f64,

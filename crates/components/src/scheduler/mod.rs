@@ -1,9 +1,9 @@
-//! Schedulers: drive an optimizer's values over time.
+//! Schedulers: change an optimizer's learning rate over time.
 //!
-//! Most are a [`Curve`]: the learning rate as a function of the steps counted, so that a resumed run stands exactly where
-//! it stood, and several schedulers of one optimizer multiply (warm-up and decay). [`plateau`] alone follows a value.
+//! Most are a [`Curve`]: the learning rate as a function of the number of steps, so that a resumed run continues exactly where
+//! it stopped, and several schedulers of one optimizer multiply (warm-up and decay). Only [`plateau`] follows a measured value.
 //!
-//! - [`curve`]: curves, what steps them, and their simulation before a run
+//! - [`curve`]: curves, the schedulers that step them, and their simulation before a run
 
 pub mod cosine;
 pub mod cosine_warm_restarts;

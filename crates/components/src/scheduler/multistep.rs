@@ -14,12 +14,12 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MultiStepConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
-    /// Steps at which the rate decays. A step named twice decays twice.
+    /// Steps at which the rate decays. A step listed twice decays twice.
     #[schemars(extend("x-reload" = "hot"))]
     pub milestones: Vec<u64>,
-    /// What the rate is multiplied by.
+    /// Factor by which the learning rate is multiplied.
     #[serde(default = "default_gamma")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub gamma: f64,

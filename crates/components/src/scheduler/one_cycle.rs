@@ -7,58 +7,58 @@ use serde::{Deserialize, Serialize};
 use super::curve::{Curve, Scheduled, half_cosine};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Problems, Ref};
 
-/// Raises the learning rate to its maximum and lowers it far below the start, in one cycle; the momentum moves the other way.
+/// Increases the learning rate to a maximum and then decreases it far below the start, in one cycle; momentum moves inversely.
 ///
 /// The rate goes from `max_lr / div_factor` to `max_lr` over the first `pct_start` of the steps, then down to
 /// `max_lr / div_factor / final_div_factor` (Smith & Topin 2018; torch's `OneCycleLR`). After `total_steps` it stays there.
-/// Only one scheduler of an optimizer can drive its momentum; an SGD without momentum stays without.
+/// Only one scheduler of an optimizer can schedule its momentum; SGD without momentum stays without.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OneCycleConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
-    /// Steps of the whole cycle.
+    /// Total number of steps of the cycle.
     #[schemars(extend("x-reload" = "hot"), range(min = 2))]
     pub total_steps: u64,
-    /// The highest rate, the same for all parameter groups. Left out: each group's own rate.
+    /// Maximum learning rate, the same for all parameter groups. Default: each group's own rate.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub max_lr: Option<f64>,
-    /// The part of the steps in which the rate rises.
+    /// Fraction of the steps in which the learning rate increases.
     #[serde(default = "default_pct_start")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub pct_start: f64,
-    /// The shape of the way between two rates.
+    /// Annealing strategy.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub anneal_strategy: Anneal,
-    /// Whether momentum (Adam: the first beta) falls while the rate rises and rises while it falls.
+    /// Whether to cycle momentum (Adam: the first beta) inversely to the learning rate.
     #[serde(default = "default_cycle_momentum")]
     #[schemars(extend("x-reload" = "hot"))]
     pub cycle_momentum: bool,
-    /// The lowest momentum.
+    /// Minimum momentum.
     #[serde(default = "default_base_momentum")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub base_momentum: f64,
-    /// The highest momentum.
+    /// Maximum momentum.
     #[serde(default = "default_max_momentum")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub max_momentum: f64,
-    /// The highest rate over the first one.
+    /// Ratio of the maximum learning rate to the initial one.
     #[serde(default = "default_div_factor")]
     #[schemars(extend("x-reload" = "hot"), range(min = 1.0))]
     pub div_factor: f64,
-    /// The first rate over the last one.
+    /// Ratio of the initial learning rate to the final one.
     #[serde(default = "default_final_div_factor")]
     #[schemars(extend("x-reload" = "hot"), range(min = 1.0))]
     pub final_div_factor: f64,
-    /// Whether the rate first falls back to the start, mirroring its rise, and only then to the end.
+    /// Whether to use three phases: up to the maximum, back to the initial rate in the same time, then down to the final rate.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub three_phase: bool,
 }
 
-/// The shape of the way between two values.
+/// Annealing strategy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Anneal {
@@ -70,7 +70,7 @@ pub enum Anneal {
 }
 
 impl Anneal {
-    /// The value on the way `from` → `to` after the part `part` of it.
+    /// The value between `from` and `to` at the fraction `part` of the phase.
     fn between(self, from: f64, to: f64, part: f64) -> f64 {
         match self {
             Anneal::Cos => to + (from - to) * half_cosine(part),
@@ -149,8 +149,8 @@ max_lr = 0.1
 
     fn check(&self, problems: &mut Problems) {
         if self.three_phase && self.pct_start > 0.5 {
-            let message = "with three phases the rise and the fall take twice `pct_start`, more than the whole";
-            problems.at("pct_start", message, "use 0.5 at most");
+            let message = "with three phases `pct_start` counts twice, which is more than the whole cycle";
+            problems.at("pct_start", message, "use at most 0.5");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A learning rate drawn by hand.
+//! Piecewise linear learning rate.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 use super::curve::{Curve, Scheduled};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Problems, Ref};
 
-/// Moves the learning rate in straight lines from point to point.
+/// Interpolates the learning rate linearly between given points.
 ///
 /// Before the first point and after the last one the rate stays at that point's value (Ignite's `PiecewiseLinear`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PiecewiseLinearConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
-    /// Points `[step, value]`, steps rising. Values are learning rates, the same for all parameter groups, or multiples of
+    /// Points `[step, value]`, steps ascending. Values are learning rates, the same for all parameter groups, or multiples of
     /// each group's own rate when `relative` is set.
     #[schemars(extend("x-reload" = "hot"))]
     pub points: Vec<(u64, f64)>,
-    /// Whether values are multiples of the configured rate.
+    /// Whether values are multiples of the configured learning rate.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub relative: bool,
@@ -66,7 +66,11 @@ points = [[0, 0.0001], [1000, 0.02], [60000, 0.02], [90000, 0.0]]
             problems.at("points", message, "order the points by step, each step once");
         }
         if let Some((step, value)) = self.points.iter().find(|(_, value)| *value < 0.0 || !value.is_finite()) {
-            problems.at("points", format!("the value {value} at step {step} is no learning rate"), "use 0 or more");
+            problems.at(
+                "points",
+                format!("the value {value} at step {step} is not a valid learning rate"),
+                "use 0 or more",
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Decay when a measured value stops improving.
+//! Decay when a monitored value stops improving.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,46 +13,46 @@ use pipe_core::{
     Stateful, ValueRef, writable,
 };
 
-/// Multiplies the learning rate by `factor` when a measured value has stopped improving.
+/// Multiplies the learning rate by `factor` when a monitored value has stopped improving.
 ///
-/// Each step looks at the newest value of `monitor`. After more than `patience` steps without an improvement the rate is
-/// lowered, then `cooldown` steps pass in which nothing is counted (torch's `ReduceLROnPlateau`). A value that is NaN
-/// or infinite is never an improvement: it counts as a step without one, and the log says so.
-/// Step it after the evaluation that measures the value.
+/// Each step checks the latest value of `monitor`. After more than `patience` steps without an improvement the rate is
+/// lowered, then `cooldown` steps are not counted (torch's `ReduceLROnPlateau`). A value that is NaN
+/// or infinite is never an improvement: it counts as a step without one, with a warning in the log.
+/// Step it after the evaluation that computes the value.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlateauConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
-    /// The value that is watched, such as `metric.accuracy:accuracy`.
+    /// The monitored value, such as `metric.accuracy:accuracy`.
     pub monitor: ValueRef,
-    /// Whether the value should fall (`min`) or rise (`max`).
+    /// Whether lower (`min`) or higher (`max`) values are better.
     pub mode: Mode,
-    /// What the rate is multiplied by; below 1.
+    /// Factor by which the learning rate is multiplied; below 1.
     #[serde(default = "default_factor")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub factor: f64,
-    /// Steps without an improvement that are borne.
+    /// Patience: number of steps without improvement that are tolerated before the learning rate is lowered.
     #[serde(default = "default_patience")]
     #[schemars(extend("x-reload" = "hot"))]
     pub patience: u64,
-    /// How much better than the best a value must be.
+    /// Minimum improvement over the best value.
     #[serde(default = "default_threshold")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub threshold: f64,
-    /// Whether the threshold is a part of the best value (`rel`) or a difference (`abs`).
+    /// Whether the threshold is relative to the best value (`rel`) or absolute (`abs`).
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub threshold_mode: ThresholdMode,
-    /// Steps after a decay in which nothing is counted.
+    /// Number of steps to wait after a decay before counting again.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub cooldown: u64,
-    /// The lowest rate. Other schedulers of the optimizer multiply on top of it.
+    /// Minimum learning rate. Other schedulers of the optimizer multiply on top of it.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub min_lr: f64,
-    /// A decay by less than this is left out.
+    /// Minimum decay: smaller changes of the learning rate are ignored.
     #[serde(default = "default_eps")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub eps: f64,
@@ -68,11 +68,11 @@ pub enum Mode {
     Max,
 }
 
-/// What the threshold is measured in.
+/// How the threshold is interpreted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ThresholdMode {
-    /// A part of the best value.
+    /// A fraction of the best value.
     #[default]
     Rel,
     /// A difference from the best value.
@@ -124,8 +124,8 @@ patience = 3
         if self.factor >= 1.0 {
             problems.at(
                 "factor",
-                format!("a factor of {} lowers nothing", self.factor),
-                "use one below 1, such as 0.1",
+                format!("a factor of {} does not lower the learning rate", self.factor),
+                "use a factor below 1, such as 0.1",
             );
         }
     }
@@ -149,7 +149,7 @@ struct Plateau {
     seen: Seen,
 }
 
-/// What is known of the value so far.
+/// The state of the monitored value.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Seen {
     /// `None` before the first number.
@@ -173,7 +173,7 @@ impl PlateauConfig {
         }
     }
 
-    /// The rate after so many decays.
+    /// The learning rate after this many decays.
     fn lr(&self, base: f64, reductions: u64) -> f64 {
         let mut lr = base;
         for _ in 0..reductions {
@@ -220,7 +220,10 @@ impl Scheduler for Plateau {
     fn step(&mut self, run: &RunContext) -> Result<()> {
         let monitor = &self.config.monitor;
         let value = run.value(monitor).with_context(|| {
-            format!("`{monitor}` has not been measured yet: in `run`, put {} after what measures it", self.node)
+            format!(
+                "`{monitor}` has not been measured yet: in `run`, put {} after the evaluation that computes it",
+                self.node
+            )
         })?;
         if !value.is_finite() {
             tracing::warn!("{}: {monitor} is {value}; this counts as a step without an improvement", self.node);

@@ -13,7 +13,7 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolynomialConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
     /// Steps until the rate is zero.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]

@@ -1,4 +1,4 @@
-//! Decay in equal strides.
+//! Step decay.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -13,12 +13,12 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StepConfig {
-    /// The optimizer that is driven.
+    /// The optimizer whose learning rate is scheduled.
     pub optimizer: Ref<dyn Optimizer>,
-    /// Steps between two decays.
+    /// Number of steps between decays.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub step_size: u64,
-    /// What the rate is multiplied by.
+    /// Factor by which the learning rate is multiplied.
     #[serde(default = "default_gamma")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub gamma: f64,

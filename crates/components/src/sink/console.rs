@@ -1,4 +1,4 @@
-//! `sink.console`: what a person reads while a run goes on.
+//! `sink.console`: progress of a run for people.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -17,11 +17,11 @@ use pipe_core::{
 
 use pipe_core::Sink;
 
-/// Shows progress, metrics and a summary to a person.
+/// Shows progress, metrics and a final summary.
 ///
-/// On a terminal a progress bar with loss, learning rate, images per second and the time left; where the output is piped,
-/// plain lines at sensible intervals; with `--log-format json` one JSON object a line. Every pipeline without a console sink
-/// gets one of these.
+/// On a terminal a progress bar with loss, learning rate, images per second and remaining time; when the output is piped,
+/// plain lines at intervals; with `--log-format json` one JSON object per line. Added by default to pipelines without a
+/// console sink.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleConfig {
@@ -29,7 +29,7 @@ pub struct ConsoleConfig {
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub inputs: Vec<Source>,
-    /// Seconds between plain lines where the output is not a terminal.
+    /// Seconds between plain lines when the output is not a terminal.
     #[schemars(extend("x-reload" = "hot"), range(min = 0))]
     #[serde(default = "ten")]
     pub interval: f64,
@@ -69,18 +69,18 @@ impl Component for ConsoleConfig {
 
 pipe_core::register!(ConsoleConfig);
 
-/// How the console speaks.
+/// The output style of the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Bars, and lines above them.
+    /// Progress bars, with log lines above them.
     Bars,
-    /// Lines now and then.
+    /// Periodic lines.
     Lines,
-    /// Lines of JSON now and then.
+    /// Periodic lines of JSON.
     Json,
 }
 
-/// The running sink. Lines go to standard error: standard output belongs to results.
+/// The running sink. Lines go to standard error; standard output is for results.
 struct Console {
     mode: Mode,
     interval: Duration,
@@ -88,7 +88,7 @@ struct Console {
     speeds: BTreeMap<NodeId, Speed>,
 }
 
-/// How quickly an engine goes, and when it last said so.
+/// An engine's speed, and when it was last reported.
 struct Speed {
     epoch: u64,
     started: Instant,
@@ -103,12 +103,12 @@ impl Speed {
         Speed { epoch: progress.epoch, started: Instant::now(), first_iteration, samples: 0, last_line: None }
     }
 
-    /// Samples a second since the first iteration's end; nothing before there is anything to measure.
+    /// Samples per second since the end of the first iteration; `None` before there is anything to measure.
     fn per_second(&self) -> Option<f64> {
         (self.samples > 0).then(|| self.samples as f64 / self.started.elapsed().as_secs_f64().max(1e-9))
     }
 
-    /// Time to the end of the epoch at this pace.
+    /// Time to the end of the epoch at this speed.
     fn left(&self, progress: &Progress) -> Option<Duration> {
         let remaining = progress.epoch_length?.saturating_sub(progress.epoch_iteration);
         let done = progress.epoch_iteration.saturating_sub(self.first_iteration).max(1);
@@ -173,7 +173,7 @@ impl Sink for Console {
 }
 
 impl Console {
-    /// Says something, for people or for tools.
+    /// Prints a message, for people or for tools.
     fn say(&self, text: &str, fields: impl FnOnce() -> Value) {
         if self.mode != Mode::Json {
             return terminal::line(text);
@@ -202,7 +202,7 @@ impl Console {
     }
 }
 
-/// The line of a bar: in a narrow terminal only numbers, cut at its edge.
+/// The template of a bar: in a narrow terminal numbers only, truncated at its edge.
 fn template(width: usize, length_known: bool) -> &'static str {
     match (length_known, width) {
         (false, _) => "{prefix:.bold}  {pos}  {wide_msg}",
@@ -212,7 +212,7 @@ fn template(width: usize, length_known: bool) -> &'static str {
     }
 }
 
-/// A time as on a clock: 0:07, 12:34, 1:02:03.
+/// A duration as on a clock: 0:07, 12:34, 1:02:03.
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs_f64().ceil() as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -262,7 +262,7 @@ fn values_text(progress: &Progress, per_second: Option<f64>) -> String {
     values.chain(speed).collect::<Vec<_>>().join("  ")
 }
 
-/// A number in few digits: 0.0123, 12.3, 1.2e-7.
+/// A number with few digits: 0.0123, 12.3, 1.2e-7.
 fn short(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 || !value.is_finite() {
@@ -281,16 +281,16 @@ fn summary_text(summary: &Summary) -> String {
     let metrics: Vec<&(String, f64)> = summary.values.iter().filter(|(name, _)| name.starts_with("metric.")).collect();
     let width = metrics.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     lines.extend(metrics.iter().map(|(name, value)| format!("  {name:width$}  {}", short(*value))));
-    lines.push(format!("  run         {}", summary.folder.display()));
+    lines.push(format!("  run          {}", summary.folder.display()));
     if let Some(checkpoint) = &summary.checkpoint {
-        lines.push(format!("  checkpoint  {}", checkpoint.display()));
+        lines.push(format!("  checkpoint   {}", checkpoint.display()));
     }
     let board = summary.folder.join("tensorboard");
     if board.exists() {
-        lines.push(format!("  charts      tensorboard --logdir {}", board.display()));
+        lines.push(format!("  TensorBoard  tensorboard --logdir {}", board.display()));
     }
     if summary.status == "interrupted" {
-        lines.push(format!("  go on with  --resume {}", summary.folder.display()));
+        lines.push(format!("  resume with  --resume {}", summary.folder.display()));
     }
     lines.join("\n")
 }
@@ -328,8 +328,8 @@ mod tests {
         };
         assert_eq!(
             summary_text(&summary),
-            "interrupted after 75 seconds\n  metric.accuracy:accuracy  0.9750\n  run         runs/a\n  checkpoint  \
-             runs/a/checkpoints/step_000010\n  go on with  --resume runs/a"
+            "interrupted after 75 seconds\n  metric.accuracy:accuracy  0.9750\n  run          runs/a\n  checkpoint   \
+             runs/a/checkpoints/step_000010\n  resume with  --resume runs/a"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `sink.json_lines`: one JSON object a record.
+//! `sink.json_lines`: one JSON object per record.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -12,14 +12,14 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, PathValue, Reco
 
 use pipe_core::Sink;
 
-/// Writes one JSON object a record into a file: `kind, tag, value, step, epoch, node, time`.
+/// Writes one JSON object per record to a file: `kind, tag, value, step, epoch, node, time`.
 ///
-/// The run's folder always holds such a file of all records (`records.jsonl`); this sink writes a further one, or one of
-/// chosen nodes. Records are appended to what the file holds.
+/// The run's folder always contains such a file of all records (`records.jsonl`); this sink writes an additional one, or one
+/// of selected nodes. Records are appended to an existing file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JsonLinesConfig {
-    /// The file.
+    /// Path of the file.
     #[schemars(extend("x-reload" = "hot"))]
     pub path: PathValue,
     /// Nodes whose records are written; all when empty.
@@ -42,7 +42,7 @@ impl Component for JsonLinesConfig {
     fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let path = PathBuf::from(self.path.as_str());
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = BufWriter::new(file.with_context(|| format!("cannot write {}", path.display()))?);

@@ -1,4 +1,4 @@
-//! `sink.process`: records to a program of one's own.
+//! `sink.process`: records for an external program.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -11,21 +11,21 @@ use pipe_core::{
     BuildContext, Component, Config, Instance, Kind, Problems, Record, Source, Stateful, Summary, record::number,
 };
 
-/// Gives records to a child process, one JSON object a line, in any language: to post them, to store them elsewhere.
+/// Sends records to a child process, one JSON object per line: to post them or store them elsewhere, in any language.
 ///
-/// `docs/child_processes.md` has the protocol, `examples/post_metrics.py` is such a program. The run never waits for a child
-/// that is slow, hangs or dies but where `when_full = "block"` says so. What the child writes appears in the log.
+/// The protocol is in `docs/child_processes.md`, an example in `examples/post_metrics.py`. The run never waits for a child that
+/// is slow, hangs or dies, unless `when_full = "block"`. The child's output appears in the log.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct ProcessSinkConfig {
-    /// Nodes whose records it gets; all when empty.
+    /// Nodes whose records are sent; all when empty.
     #[serde(default)]
     pub inputs: Vec<Source>,
-    /// Kinds of records it gets: `scalar`, `text`, `artifact`, `hparams`, `image`, `histogram` (of the last two, size and
+    /// Kinds of records that are sent: `scalar`, `text`, `artifact`, `hparams`, `image`, `histogram` (for the last two, size and
     /// range only); all when empty.
     #[serde(default)]
     pub kinds: Vec<RecordKind>,
-    /// The program and how it is treated.
+    /// The program and its limits.
     #[serde(flatten)]
     pub child: ChildConfig,
 }
@@ -115,7 +115,7 @@ impl Sink for ProcessSink {
     }
 }
 
-/// The line that tells a child how the run ended.
+/// The line that reports the end of the run.
 fn last_message(summary: &Summary) -> serde_json::Value {
     let values: Map<String, serde_json::Value> =
         summary.values.iter().map(|(name, value)| (name.clone(), number(*value))).collect();

@@ -1,4 +1,4 @@
-//! The middle of a picture.
+//! Center crop.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -9,13 +9,13 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Size2
 use pipe_data::geometry::Window;
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Keeps the middle of the picture; a smaller one is padded.
+/// Crops the image at its center; smaller images are padded.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CenterCrop {
     /// Height and width: `[height, width]`, or one number for a square.
     pub size: Size2d,
-    /// What padding is filled with: one value for all channels or one each, as bytes 0..255 (0..1 after `to_float`).
+    /// Fill value of the padding: one value for all channels, or one per channel, as bytes 0..255 (0..1 after `to_float`).
     #[serde(default)]
     pub fill: Vec<f32>,
 }
@@ -52,7 +52,7 @@ impl Transform for CenterCrop {
     }
 }
 
-/// Where the middle begins; halves as torchvision rounds them: to even when cropping, down when padding.
+/// Where the center crop begins; halves are rounded as in torchvision: to even when cropping, down when padding.
 fn offset(old: usize, new: usize) -> i64 {
     if old >= new { ((old - new) as f64 / 2.0).round_ties_even() as i64 } else { -(((new - old) / 2) as i64) }
 }

@@ -11,7 +11,7 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::random::between;
 use pipe_data::{Sample, SampleRng, color, fields};
 
-/// Changes brightness, contrast, saturation and hue at random, in random order.
+/// Randomly changes brightness, contrast, saturation and hue, in random order.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ColorJitter {
@@ -19,15 +19,15 @@ pub struct ColorJitter {
     #[schemars(range(min = 0))]
     #[serde(default)]
     pub brightness: f64,
-    /// The contrast likewise.
+    /// The contrast is multiplied by a factor between `1 - contrast` (at least 0) and `1 + contrast`.
     #[schemars(range(min = 0))]
     #[serde(default)]
     pub contrast: f64,
-    /// The saturation likewise.
+    /// The saturation is multiplied by a factor between `1 - saturation` (at least 0) and `1 + saturation`.
     #[schemars(range(min = 0))]
     #[serde(default)]
     pub saturation: f64,
-    /// The hue is turned by up to this fraction of the circle either way.
+    /// The hue is shifted by up to this fraction of the color circle in either direction.
     #[schemars(range(min = 0, max = 0.5))]
     #[serde(default)]
     pub hue: f64,

@@ -1,4 +1,4 @@
-//! Several transforms, one after the other.
+//! A sequence of transforms.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use pipe_core::Transform;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Nested, PortKind, TransformKind};
 use pipe_data::{Sample, SampleRng};
 
-/// Several transforms, one after the other.
+/// Applies several transforms in sequence.
 ///
-/// Steps that act on whole batches (mixup) do so when the batch is made, after all steps have acted on its samples.
+/// Steps that act on whole batches (mixup) run when the batch is assembled, after all steps have been applied to its samples.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Compose {
@@ -34,7 +34,7 @@ impl Component for Compose {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let step = |(i, nested)| {
             let built = ctx.nested(nested).with_context(|| format!("step {i} of {}", ctx.node))?;
-            <dyn Transform>::from_instance(&built).ok_or_else(|| anyhow!("step {i} of {} is no transform", ctx.node))
+            <dyn Transform>::from_instance(&built).ok_or_else(|| anyhow!("step {i} of {} is not a transform", ctx.node))
         };
         let steps = self.steps.iter().enumerate().map(step).collect::<Result<_>>()?;
         Ok(Instance::transform(Steps(steps)))
@@ -47,6 +47,14 @@ pipe_core::register!(Compose);
 pub struct Steps(pub Vec<Arc<dyn Transform>>);
 
 impl Transform for Steps {
+    fn on_samples(&self) -> bool {
+        self.0.iter().any(|step| step.on_samples())
+    }
+
+    fn on_batches(&self) -> bool {
+        self.0.iter().any(|step| step.on_batches())
+    }
+
     fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         self.0.iter().try_fold(sample, |sample, step| step.apply(sample, rng))
     }

@@ -1,4 +1,4 @@
-//! A window of fixed size, padded where needed.
+//! Random crop of a fixed size, with padding.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -11,13 +11,13 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Size2
 use pipe_data::geometry::Window;
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Keeps a random window of fixed size; pictures that are smaller are padded at the right and below.
+/// Randomly crops to a fixed size; smaller images are padded at the right and the bottom.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FixedSizeCrop {
     /// Height and width: `[height, width]`, or one number for a square.
     pub size: Size2d,
-    /// What padding is filled with: one value for all channels or one each, as bytes 0..255 (0..1 after `to_float`).
+    /// Fill value of the padding: one value for all channels, or one per channel, as bytes 0..255 (0..1 after `to_float`).
     #[serde(default)]
     pub fill: Vec<f32>,
 }
@@ -47,7 +47,7 @@ pipe_core::register!(FixedSizeCrop);
 impl Transform for FixedSizeCrop {
     fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         let (old_height, old_width) = geometry::size(&sample)?;
-        // One number places the window along its diagonal, as torchvision does.
+        // A single random number places the window along the diagonal, as in torchvision.
         let place: f64 = rng.random();
         let offset = |old: usize, new: u32| (old.saturating_sub(new as usize) as f64 * place) as i64;
         let window = Window {

@@ -1,4 +1,4 @@
-//! Noise on every value.
+//! Additive Gaussian noise.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -10,18 +10,18 @@ use pipe_data::image::Pixels;
 use pipe_data::random::{chance, normal};
 use pipe_data::{Sample, SampleRng, fields};
 
-/// Adds noise of the normal distribution to every value, with probability `p`.
+/// Adds Gaussian noise to every pixel value, with probability `p`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GaussianNoise {
-    /// Mean of the noise, for values in 0..1.
+    /// Mean of the noise, for pixel values in 0..1.
     #[serde(default)]
     pub mean: f64,
-    /// Standard deviation of the noise, for values in 0..1.
+    /// Standard deviation of the noise, for pixel values in 0..1.
     #[schemars(range(min = 0))]
     #[serde(default = "tenth")]
     pub sigma: f64,
-    /// Probability that it happens.
+    /// Probability of applying it.
     #[schemars(range(min = 0, max = 1))]
     #[serde(default = "always")]
     pub p: f64,

@@ -1,4 +1,4 @@
-//! Colours to gray.
+//! Conversion to grayscale.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -8,11 +8,11 @@ use pipe_core::Transform;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::{Sample, SampleRng, color, fields};
 
-/// Makes the picture gray.
+/// Converts the image to grayscale.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grayscale {
-    /// Channels of the result: 1, or 3 alike.
+    /// Number of output channels: 1, or 3 identical ones.
     #[schemars(range(min = 1, max = 3))]
     #[serde(default = "one")]
     pub channels: usize,

@@ -1,6 +1,6 @@
 //! Transforms: functions from sample to sample.
 //!
-//! Pictures are changed by [`pipe_data::geometry`] and [`pipe_data::color`]; what is drawn at random is drawn here.
+//! The operations on images are in [`pipe_data::geometry`] and [`pipe_data::color`]; random parameters are sampled here.
 
 pub mod center_crop;
 pub mod color_jitter;

@@ -1,4 +1,4 @@
-//! Normalising pixel values.
+//! Normalization of pixel values.
 
 use anyhow::{Result, ensure};
 use schemars::JsonSchema;
@@ -9,16 +9,16 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Probl
 use pipe_data::image::{Image, Pixels};
 use pipe_data::{Sample, SampleRng, fields};
 
-/// Makes pixels floats in 0..1, takes off the mean and divides by the standard deviation, channel by channel.
+/// Converts pixels to floats in 0..1, subtracts the mean and divides by the standard deviation, per channel.
 ///
-/// Detection models do this themselves; classifiers need it as a step.
+/// Detection models do this internally; classifiers need it as a step.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {
-    /// The mean of each channel in 0..1, or one for all.
+    /// Mean of each channel in 0..1, or one value for all channels.
     #[schemars(length(min = 1))]
     pub mean: Vec<f32>,
-    /// The standard deviation of each channel, or one for all.
+    /// Standard deviation of each channel, or one value for all channels.
     #[schemars(length(min = 1))]
     pub std: Vec<f32>,
 }
@@ -44,8 +44,8 @@ std = [0.229, 0.224, 0.225]
         if self.mean.len() != self.std.len() {
             problems.at(
                 "mean",
-                "`mean` and `std` have differing lengths",
-                "give both one value, or one for each channel",
+                "`mean` and `std` have different lengths",
+                "give both a single value, or one per channel",
             );
         }
     }
@@ -64,7 +64,7 @@ impl Transform for Normalize {
         let channels = sample.image()?.channels;
         ensure!(
             [1, channels].contains(&self.mean.len()) && self.std.len() == self.mean.len(),
-            "normalize has {} means and {} deviations, but {} has {channels} channels",
+            "normalize has {} means and {} standard deviations, but {} has {channels} channels",
             self.mean.len(),
             self.std.len(),
             sample.source()
@@ -80,7 +80,7 @@ impl Normalize {
         let channel = |i: usize| (self.mean[i % self.mean.len()], self.std[i % self.std.len()]);
         let pixels = match &image.pixels {
             Pixels::U8(bytes) => {
-                // Every byte's value beforehand: the same arithmetic as torchvision's, done 256 times a channel.
+                // A lookup table for the 256 byte values: the same arithmetic as torchvision's, done 256 times per channel.
                 let table = |(mean, std): (f32, f32)| -> [f32; 256] {
                     std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std)
                 };
@@ -131,7 +131,7 @@ mod tests {
         let transform = build("normalize", json!({ "mean": [0.5, 0.5], "std": [1.0, 1.0] }));
         let error =
             transform.apply(sample(), &mut pipe_data::random::stream(0, pipe_data::random::Purpose::Sample, 0, 0));
-        assert!(error.unwrap_err().to_string().contains("2 means and 2 deviations"));
+        assert!(error.unwrap_err().to_string().contains("2 means and 2 standard deviations"));
         assert_eq!(
             problems("normalize", json!({ "mean": [0.5], "std": [0.0] })),
             ["std: standard deviations must be above 0"]

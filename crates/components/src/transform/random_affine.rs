@@ -10,29 +10,29 @@ use pipe_data::geometry::{Affine, Interpolation};
 use pipe_data::random::between;
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Rotates, shifts, scales and shears the picture at random about its middle; the size stays.
+/// Randomly rotates, translates, scales and shears the image about its center, keeping its size.
 ///
-/// Boxes become the upright boxes around what became of them, cut at the borders.
+/// Boxes become the axis-aligned boxes around the transformed ones, clipped to the image.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomAffine {
-    /// Rotation by up to this many degrees either way.
+    /// Rotation by up to this many degrees in either direction.
     #[schemars(range(min = 0, max = 180))]
     #[serde(default)]
     pub degrees: f64,
-    /// Shift by up to these fractions of the width and the height either way: `[x, y]`.
+    /// Translation by up to these fractions of the width and the height in either direction: `[x, y]`.
     #[serde(default)]
     pub translate: [f64; 2],
-    /// Least and greatest scale.
+    /// Minimum and maximum scale.
     #[serde(default = "no_scale")]
     pub scale: [f64; 2],
-    /// Shear by up to this many degrees either way, along x and y: `[x, y]`.
+    /// Shear by up to this many degrees in either direction, along x and y: `[x, y]`.
     #[serde(default)]
     pub shear: [f64; 2],
-    /// How pixels between pixels are found: `nearest` or `bilinear`.
+    /// Interpolation mode: `nearest` or `bilinear`.
     #[serde(default)]
     pub interpolation: Interpolation,
-    /// What comes in from outside: one value for all channels or one each, as bytes 0..255 (0..1 after `to_float`).
+    /// Fill value outside the image: one value for all channels, or one per channel, as bytes 0..255 (0..1 after `to_float`).
     #[serde(default)]
     pub fill: Vec<f32>,
 }
@@ -59,16 +59,16 @@ scale = [0.9, 1.1]
     fn check(&self, problems: &mut Problems) {
         let [low, high] = self.scale;
         if !(0.0 < low && low <= high) {
-            problems.at("scale", "`scale` must rise and be above 0", "for example `[0.9, 1.1]`");
+            problems.at("scale", "`scale` must be `[min, max]` with both above 0", "for example `[0.9, 1.1]`");
         }
         if self.translate.iter().any(|t| !(0.0..=1.0).contains(t)) {
-            problems.at("translate", "shifts are fractions between 0 and 1", "for example `[0.1, 0.1]`");
+            problems.at("translate", "translations are fractions between 0 and 1", "for example `[0.1, 0.1]`");
         }
         if self.shear.iter().any(|s| !(0.0..90.0).contains(s)) {
-            problems.at("shear", "shears are degrees from 0 to below 90", "for example `[10, 0]`");
+            problems.at("shear", "shears are angles from 0 to below 90 degrees", "for example `[10, 0]`");
         }
         if self.interpolation == Interpolation::Bicubic {
-            problems.at("interpolation", "only nearest and bilinear are possible here", "use `bilinear`");
+            problems.at("interpolation", "only nearest and bilinear are supported here", "use `bilinear`");
         }
     }
 }
@@ -95,7 +95,7 @@ impl RandomAffine {
         let angle = between(rng, [-self.degrees, self.degrees]);
         let mut shift = |fraction: f64, side: usize| {
             let most = fraction * side as f64;
-            // Whole pixels, as torchvision draws them.
+            // Whole pixels, as in torchvision.
             between(rng, [-most, most]).round_ties_even()
         };
         let translate = (shift(self.translate[0], width), shift(self.translate[1], height));
@@ -141,6 +141,9 @@ mod tests {
             .unwrap();
         assert_eq!(boxes(&given), [[2.0, 1.0, 5.0, 3.0], [6.0, 4.0, 8.0, 6.0]]);
         assert_consistent(&given);
-        assert_eq!(problems("random_affine", json!({ "scale": [0, 1] })), ["scale: `scale` must rise and be above 0"]);
+        assert_eq!(
+            problems("random_affine", json!({ "scale": [0, 1] })),
+            ["scale: `scale` must be `[min, max]` with both above 0"]
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A window at a random place.
+//! Random crop.
 
 use anyhow::{Result, ensure};
 use schemars::JsonSchema;
@@ -10,19 +10,19 @@ use pipe_data::geometry::Window;
 use pipe_data::random::whole;
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Keeps a window of fixed size at a random place, after padding the picture.
+/// Crops a window of fixed size at a random location, after optional padding.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomCrop {
     /// Height and width: `[height, width]`, or one number for a square.
     pub size: Size2d,
-    /// Pixels added on every side first.
+    /// Padding on every side before cropping, in pixels.
     #[serde(default)]
     pub padding: usize,
-    /// Whether pictures smaller than the window are padded to fit; else they are an error.
+    /// Whether to pad images smaller than the window; otherwise they are an error.
     #[serde(default)]
     pub pad_if_needed: bool,
-    /// What padding is filled with: one value for all channels or one each, as bytes 0..255 (0..1 after `to_float`).
+    /// Fill value of the padding: one value for all channels, or one per channel, as bytes 0..255 (0..1 after `to_float`).
     #[serde(default)]
     pub fill: Vec<f32>,
 }
@@ -57,7 +57,7 @@ impl Transform for RandomCrop {
         let fits = old_height + 2 * self.padding >= height && old_width + 2 * self.padding >= width;
         ensure!(
             fits || self.pad_if_needed,
-            "a window of {height} × {width} does not fit into {old_height} × {old_width}; set `pad_if_needed = true`"
+            "a crop of {height} × {width} does not fit into an image of {old_height} × {old_width}; set `pad_if_needed = true`"
         );
         let top = self.offset(old_height, height, rng);
         let left = self.offset(old_width, width, rng);
@@ -67,7 +67,7 @@ impl Transform for RandomCrop {
 }
 
 impl RandomCrop {
-    /// Where the window begins. A side that is too short is padded on both ends by what it lacks.
+    /// Where the crop begins. A side that is too short is padded on both ends by the missing length.
     fn offset(&self, old: usize, new: usize, rng: &mut SampleRng) -> i64 {
         let padding = self.padding + new.saturating_sub(old + 2 * self.padding);
         whole(rng, -(padding as i64), (old + padding) as i64 - new as i64)

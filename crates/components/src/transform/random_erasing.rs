@@ -1,4 +1,4 @@
-//! Blotting out a part of a picture.
+//! Random erasing.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -11,21 +11,21 @@ use pipe_data::image::{Image, Pixels};
 use pipe_data::random::{between, chance, whole};
 use pipe_data::{Sample, SampleRng, fields};
 
-/// Fills a random rectangle of the picture with one value, with probability `p`. Boxes and masks stay.
+/// Erases a random rectangle of the image, with probability `p`. Boxes and masks are unchanged.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomErasing {
-    /// Probability that it happens.
+    /// Probability of applying it.
     #[schemars(range(min = 0, max = 1))]
     #[serde(default = "half")]
     pub p: f64,
-    /// Least and greatest area of the rectangle, as a fraction of the picture.
+    /// Minimum and maximum area of the rectangle, as a fraction of the image.
     #[serde(default = "scale")]
     pub scale: [f64; 2],
-    /// Least and greatest height / width of the rectangle.
+    /// Minimum and maximum aspect ratio (height / width) of the rectangle.
     #[serde(default = "ratio")]
     pub ratio: [f64; 2],
-    /// The value: one for all channels or one each, as bytes 0..255 (0..1 after `to_float`).
+    /// Fill value: one for all channels, or one per channel, as bytes 0..255 (0..1 after `to_float`).
     #[serde(default)]
     pub value: Vec<f32>,
 }
@@ -77,7 +77,7 @@ impl Transform for RandomErasing {
 }
 
 impl RandomErasing {
-    /// A rectangle smaller than the picture; none when ten drawn ones are too large, as in torchvision.
+    /// A rectangle smaller than the image; none after ten attempts that were too large, as in torchvision.
     fn draw(&self, height: usize, width: usize, rng: &mut SampleRng) -> Option<Window> {
         (0..10).find_map(|_| {
             let area = (height * width) as f64 * between(rng, self.scale);

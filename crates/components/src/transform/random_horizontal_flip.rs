@@ -1,4 +1,4 @@
-//! Turning left and right round by chance.
+//! Random horizontal flip.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -9,15 +9,15 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::random::chance;
 use pipe_data::{Field, Sample, SampleRng, fields, geometry};
 
-/// Turns left and right round with probability `p`.
+/// Flips the image horizontally with probability `p`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomHorizontalFlip {
-    /// Probability that it happens.
+    /// Probability of applying it.
     #[schemars(range(min = 0, max = 1))]
     #[serde(default = "half")]
     pub p: f64,
-    /// Keypoints that change places when turned, such as the left and the right eye: `[[1, 2], [3, 4]]`.
+    /// Pairs of keypoints that are swapped by a flip, such as the left and the right eye: `[[1, 2], [3, 4]]`.
     #[serde(default)]
     pub keypoint_pairs: Vec<[usize; 2]>,
 }

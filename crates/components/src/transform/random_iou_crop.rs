@@ -1,4 +1,4 @@
-//! Crops that overlap an object by at least so much.
+//! Random crop with a minimum IoU with some object.
 
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
@@ -13,29 +13,29 @@ use pipe_data::geometry::Window;
 use pipe_data::random::between;
 use pipe_data::{Field, Sample, SampleRng, fields, geometry};
 
-/// Keeps a random part that overlaps some object by at least a random IoU; objects whose middle is outside are dropped.
+/// Randomly crops with a minimum IoU with some object; objects whose center is outside the crop are dropped.
 ///
-/// As for SSD (Liu et al. 2016, section 2.2), with the procedure of torchvision's `RandomIoUCrop`. A picture without
+/// As for SSD (Liu et al. 2016, section 2.2), with the procedure of torchvision's `RandomIoUCrop`. An image without
 /// objects stays as it is.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomIouCrop {
-    /// Least side of the part, as a fraction of the picture's.
+    /// Minimum side of the crop, as a fraction of the image's side.
     #[schemars(range(min = 0, max = 1))]
     #[serde(default = "min_scale")]
     pub min_scale: f64,
-    /// Greatest side of the part, as a fraction of the picture's.
+    /// Maximum side of the crop, as a fraction of the image's side.
     #[schemars(range(min = 0, max = 1))]
     #[serde(default = "max_scale")]
     pub max_scale: f64,
-    /// Least and greatest width / height of the part.
+    /// Minimum and maximum aspect ratio (width / height) of the crop.
     #[serde(default = "aspect_ratio")]
     pub aspect_ratio: [f64; 2],
-    /// IoUs to draw from; 1 or more means the whole picture.
+    /// Minimum IoUs to choose from; 1 or more means no crop.
     #[schemars(length(min = 1))]
     #[serde(default = "options")]
     pub options: Vec<f64>,
-    /// Parts tried before another IoU is drawn.
+    /// Attempts before another IoU is chosen.
     #[schemars(range(min = 1))]
     #[serde(default = "trials")]
     pub trials: usize,
@@ -61,7 +61,7 @@ fn trials() -> usize {
     40
 }
 
-/// IoUs drawn before the whole picture is kept; without a bound, options below 1 alone might never be met.
+/// IoUs chosen before the image is left uncropped; without a bound, options that are all below 1 might never be met.
 const ROUNDS: usize = 50;
 
 impl Config for RandomIouCrop {
@@ -83,7 +83,11 @@ options = [0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
         }
         let [low, high] = self.aspect_ratio;
         if !(0.0 < low && low <= high) {
-            problems.at("aspect_ratio", "`aspect_ratio` must rise and be above 0", "for example `[0.5, 2.0]`");
+            problems.at(
+                "aspect_ratio",
+                "`aspect_ratio` must be `[min, max]` with both above 0",
+                "for example `[0.5, 2.0]`",
+            );
         }
     }
 }
@@ -111,7 +115,7 @@ impl Transform for RandomIouCrop {
 }
 
 impl RandomIouCrop {
-    /// A part, and which boxes have their middle in it; `None` for the whole picture.
+    /// A crop, and which boxes have their center in it; `None` for the whole image.
     fn draw(&self, size: (usize, usize), boxes: &[[f32; 4]], rng: &mut SampleRng) -> Option<(Window, Vec<bool>)> {
         if boxes.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! The colour changes of SSD.
+//! Photometric distortion, as for SSD.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -11,23 +11,23 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::random::{between, chance};
 use pipe_data::{Sample, SampleRng, color, fields};
 
-/// Changes brightness, contrast, saturation, hue and the order of the channels, each with probability `p`: as for SSD.
+/// Randomly distorts brightness, contrast, saturation, hue and the order of the channels, each with probability `p`, as for SSD.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomPhotometricDistort {
-    /// Least and greatest factor of the brightness.
+    /// Minimum and maximum brightness factor.
     #[serde(default = "brightness")]
     pub brightness: [f64; 2],
-    /// Least and greatest factor of the contrast.
+    /// Minimum and maximum contrast factor.
     #[serde(default = "wide")]
     pub contrast: [f64; 2],
-    /// Least and greatest factor of the saturation.
+    /// Minimum and maximum saturation factor.
     #[serde(default = "wide")]
     pub saturation: [f64; 2],
-    /// Least and greatest turn of the hue, as a fraction of the circle.
+    /// Minimum and maximum shift of the hue, as a fraction of the color circle.
     #[serde(default = "hue")]
     pub hue: [f64; 2],
-    /// Probability that it happens.
+    /// Probability of applying it.
     #[schemars(range(min = 0, max = 1))]
     #[serde(default = "half")]
     pub p: f64,

@@ -1,4 +1,4 @@
-//! A random part of a picture, resized.
+//! Random crop, resized.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -10,19 +10,19 @@ use pipe_data::geometry::{Interpolation, Window};
 use pipe_data::random::{between, whole};
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Takes a part of random area and shape, and resizes it: the usual training crop of classifiers.
+/// Crops a random area with a random aspect ratio and resizes it: the usual training crop of classifiers.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomResizedCrop {
-    /// Height and width of the result: `[height, width]`, or one number for a square.
+    /// Output size: `[height, width]`, or one number for a square.
     pub size: Size2d,
-    /// Least and greatest area of the part, as a fraction of the picture.
+    /// Minimum and maximum area of the crop, as a fraction of the image.
     #[serde(default = "scale")]
     pub scale: [f64; 2],
-    /// Least and greatest width / height of the part.
+    /// Minimum and maximum aspect ratio (width / height) of the crop.
     #[serde(default = "ratio")]
     pub ratio: [f64; 2],
-    /// How pixels between pixels are found.
+    /// Interpolation mode.
     #[serde(default)]
     pub interpolation: Interpolation,
 }
@@ -51,7 +51,11 @@ size = 224
     fn check(&self, problems: &mut Problems) {
         for (name, [low, high]) in [("scale", self.scale), ("ratio", self.ratio)] {
             if !(0.0 < low && low <= high) {
-                problems.at(name, format!("`{name}` must rise and be above 0"), "for example `[0.5, 1.0]`");
+                problems.at(
+                    name,
+                    format!("`{name}` must be `[min, max]` with both above 0"),
+                    "for example `[0.5, 1.0]`",
+                );
             }
         }
     }
@@ -76,7 +80,7 @@ impl Transform for RandomResizedCrop {
 }
 
 impl RandomResizedCrop {
-    /// A part that lies inside; after ten failures the largest one in the middle whose shape is allowed, as torchvision does.
+    /// A crop inside the image; after ten failed attempts the largest center crop with an allowed aspect ratio, as in torchvision.
     fn draw(&self, height: usize, width: usize, rng: &mut SampleRng) -> Window {
         let area = (height * width) as f64;
         for _ in 0..10 {
@@ -133,7 +137,7 @@ mod tests {
         assert_eq!(geometry::size(&sample).unwrap(), (5, 7));
         assert_eq!(
             problems("random_resized_crop", json!({ "size": 5, "scale": [0.0, 1.0] })),
-            ["scale: `scale` must rise and be above 0"]
+            ["scale: `scale` must be `[min, max]` with both above 0"]
         );
     }
 }

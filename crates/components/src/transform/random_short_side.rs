@@ -1,4 +1,4 @@
-//! Resizing by a shorter side drawn from a list.
+//! Resizing to a random shorter side.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -11,18 +11,18 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::geometry::Interpolation;
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Resizes so that the shorter side has one of `sizes` pixels, drawn at random: multi-scale training.
+/// Resizes the shorter side to one of `sizes`, chosen at random (multi-scale training).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomShortSide {
-    /// The lengths to draw from, in pixels.
+    /// Lengths of the shorter side to choose from, in pixels.
     #[schemars(length(min = 1))]
     pub sizes: Vec<usize>,
-    /// The longer side is at most this many pixels.
+    /// Maximum length of the longer side, in pixels.
     #[schemars(range(min = 1))]
     #[serde(default)]
     pub max_size: Option<usize>,
-    /// How pixels between pixels are found.
+    /// Interpolation mode.
     #[serde(default)]
     pub interpolation: Interpolation,
 }
@@ -60,7 +60,7 @@ impl Transform for RandomShortSide {
     }
 }
 
-/// Height and width, rounded down, as torchvision's `RandomShortestSize`.
+/// Height and width, rounded down, as in torchvision's `RandomShortestSize`.
 fn scaled((height, width): (usize, usize), short: usize, max: Option<usize>) -> (usize, usize) {
     let ratio = short as f64 / height.min(width).max(1) as f64;
     let ratio = max.map_or(ratio, |max| ratio.min(max as f64 / height.max(width).max(1) as f64));

@@ -1,4 +1,4 @@
-//! Turning top and bottom round by chance.
+//! Random vertical flip.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -9,11 +9,11 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::random::chance;
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Turns top and bottom round with probability `p`.
+/// Flips the image vertically with probability `p`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomVerticalFlip {
-    /// Probability that it happens.
+    /// Probability of applying it.
     #[schemars(range(min = 0, max = 1))]
     #[serde(default = "half")]
     pub p: f64,

@@ -1,4 +1,4 @@
-//! The picture on a larger canvas.
+//! The image on a larger canvas.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -12,17 +12,17 @@ use pipe_data::geometry::Window;
 use pipe_data::random::{between, chance};
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Puts the picture at a random place of a larger canvas, with probability `p`: small objects for SSD.
+/// Places the image at a random location on a larger canvas, with probability `p`: SSD's augmentation for small objects.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomZoomOut {
-    /// What the canvas is filled with: one value for all channels or one each, as bytes 0..255 (0..1 after `to_float`).
+    /// Fill value of the canvas: one value for all channels, or one per channel, as bytes 0..255 (0..1 after `to_float`).
     #[serde(default)]
     pub fill: Vec<f32>,
-    /// Least and greatest side of the canvas, in sides of the picture.
+    /// Minimum and maximum side of the canvas, as a multiple of the image's side.
     #[serde(default = "sides")]
     pub side_range: [f64; 2],
-    /// Probability that it happens.
+    /// Probability of applying it.
     #[schemars(range(min = 0, max = 1))]
     #[serde(default = "half")]
     pub p: f64,
@@ -52,7 +52,11 @@ fill = [123, 117, 104]
     fn check(&self, problems: &mut Problems) {
         let [low, high] = self.side_range;
         if !(1.0 <= low && low <= high) {
-            problems.at("side_range", "`side_range` must rise and be at least 1", "for example `[1.0, 4.0]`");
+            problems.at(
+                "side_range",
+                "`side_range` must be `[min, max]` with both at least 1",
+                "for example `[1.0, 4.0]`",
+            );
         }
     }
 }
@@ -96,6 +100,6 @@ mod tests {
             assert!(zoomed.image().unwrap().height <= 24);
         }
         let found = problems("random_zoom_out", json!({ "side_range": [0.5, 2] }));
-        assert_eq!(found, ["side_range: `side_range` must rise and be at least 1"]);
+        assert_eq!(found, ["side_range: `side_range` must be `[min, max]` with both at least 1"]);
     }
 }

@@ -9,10 +9,10 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Probl
 use pipe_data::geometry::Interpolation;
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Resizes the picture, and with it boxes, masks, keypoints and areas.
+/// Resizes the image, together with its boxes, masks, keypoints and areas.
 ///
-/// Either to a fixed `size`, or so that the shorter side has `short_side` pixels and the longer at most `max_size`, keeping
-/// the shape. Pictures are antialiased; masks and per-pixel classes take the nearest pixel.
+/// Either to a fixed `size`, or so that the shorter side is `short_side` pixels and the longer at most `max_size`, keeping
+/// the aspect ratio. Images are antialiased; masks and per-pixel classes use nearest-neighbor interpolation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resize {
@@ -23,11 +23,11 @@ pub struct Resize {
     #[schemars(range(min = 1))]
     #[serde(default)]
     pub short_side: Option<usize>,
-    /// With `short_side`: the longer side is at most this many pixels.
+    /// Maximum length of the longer side in pixels; only with `short_side`.
     #[schemars(range(min = 1))]
     #[serde(default)]
     pub max_size: Option<usize>,
-    /// How pixels between pixels are found.
+    /// Interpolation mode.
     #[serde(default)]
     pub interpolation: Interpolation,
 }
@@ -50,7 +50,7 @@ size = 512
             problems.at("", "set either `size` or `short_side`", "for example `size = 512` or `short_side = 800`");
         }
         if self.max_size.is_some() && self.short_side.is_none() {
-            problems.at("max_size", "`max_size` goes with `short_side` only", "remove it, or set `short_side`");
+            problems.at("max_size", "`max_size` can only be used with `short_side`", "remove it, or set `short_side`");
         }
     }
 }
@@ -76,7 +76,7 @@ impl Transform for Resize {
     }
 }
 
-/// Height and width with the shorter side at `short`, the longer at most `max`; as torchvision's `resize` with one number.
+/// Height and width with the shorter side at `short`, the longer at most `max`; as in torchvision's `resize` with one number.
 pub(super) fn by_short_side((height, width): (usize, usize), short: usize, max: Option<usize>) -> (usize, usize) {
     let (shorter, longer) = (height.min(width).max(1), height.max(width));
     let mut new = (short, (short * longer) / shorter);
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(problems("resize", json!({ "size": 4, "short_side": 3 })), [": set either `size` or `short_side`"]);
         assert_eq!(
             problems("resize", json!({ "size": 4, "max_size": 3 })),
-            ["max_size: `max_size` goes with `short_side` only"]
+            ["max_size: `max_size` can only be used with `short_side`"]
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Resizing by a random factor of a target size.
+//! Large-scale jitter.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -10,16 +10,16 @@ use pipe_data::geometry::Interpolation;
 use pipe_data::random::between;
 use pipe_data::{Sample, SampleRng, fields, geometry};
 
-/// Resizes so that the picture fits `size`, times a random factor: large-scale jitter, with `fixed_size_crop` after it.
+/// Resizes the image to fit `size` times a random factor (large-scale jitter); usually followed by `fixed_size_crop`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleJitter {
-    /// The size that factor 1 fits into: `[height, width]`, or one number for a square.
+    /// Target size at factor 1: `[height, width]`, or one number for a square.
     pub size: Size2d,
-    /// Least and greatest factor.
+    /// Minimum and maximum scale factor.
     #[serde(default = "scale")]
     pub scale: [f64; 2],
-    /// How pixels between pixels are found.
+    /// Interpolation mode.
     #[serde(default)]
     pub interpolation: Interpolation,
 }
@@ -45,7 +45,7 @@ scale = [0.1, 2.0]
     fn check(&self, problems: &mut Problems) {
         let [low, high] = self.scale;
         if !(0.0 < low && low <= high) {
-            problems.at("scale", "`scale` must rise and be above 0", "for example `[0.1, 2.0]`");
+            problems.at("scale", "`scale` must be `[min, max]` with both above 0", "for example `[0.1, 2.0]`");
         }
     }
 }
@@ -90,7 +90,7 @@ mod tests {
         assert!((12..=36).contains(&sample.image().unwrap().width));
         assert_eq!(
             problems("scale_jitter", json!({ "size": 24, "scale": [2, 1] })),
-            ["scale: `scale` must rise and be above 0"]
+            ["scale: `scale` must be `[min, max]` with both above 0"]
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests of the transforms share.
+//! Helpers shared by the tests of the transforms.
 
 use std::sync::Arc;
 

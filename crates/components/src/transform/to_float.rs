@@ -1,4 +1,4 @@
-//! Bytes to floats.
+//! Conversion of bytes to floats.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -9,9 +9,9 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::image::Pixels;
 use pipe_data::{Sample, SampleRng, fields};
 
-/// Makes pixels floats in 0..1: bytes are divided by 255, floats stay.
+/// Converts pixels to floats in 0..1: bytes are divided by 255, floats are unchanged.
 ///
-/// Rarely needed: models do it on their own device, and bytes are quicker to move there.
+/// Rarely needed: models convert on their own device, and bytes are faster to transfer.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToFloat {}

@@ -1,7 +1,7 @@
 //! The [`Component`] trait: what a component may use while it is built, what comes of it, and how its checked configuration
 //! carries the way to build it.
 //!
-//! Building is pure towards a run at work: a node that is built aside for an edit that is then refused leaves no trace. So a
+//! Building does not touch the current run: a node that is built aside for an edit that is then refused leaves no trace. So a
 //! component gets values and built nodes; what it wants of the run itself it leaves in the [`Built`].
 
 use std::any::Any;

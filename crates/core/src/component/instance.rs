@@ -90,10 +90,10 @@ impl Instance {
         Instance::Sink(Rc::new(RefCell::new(sink)))
     }
 
-    /// Everything needed to go on exactly from here; empty for what has no state.
+    /// Everything needed to continue exactly from here; empty for what has no state.
     ///
     /// # Errors
-    /// When the node is at work just now, or its state cannot be read.
+    /// When the node is currently in use, or its state cannot be read.
     pub fn state(&self) -> Result<State> {
         match self {
             Instance::Dataset(_) | Instance::Transform(_) => Ok(State::default()),
@@ -111,7 +111,7 @@ impl Instance {
     /// Goes back to a saved state.
     ///
     /// # Errors
-    /// When the node is at work just now, or the state is of another component or another shape.
+    /// When the node is currently in use, or the state is of another component or another shape.
     pub fn load_state(&self, state: &State) -> Result<()> {
         match self {
             Instance::Dataset(_) | Instance::Transform(_) => Ok(()),
@@ -127,7 +127,7 @@ impl Instance {
     }
 }
 
-const AT_WORK: &str = "it is at work";
+const AT_WORK: &str = "it is in use";
 
 fn state_of<T: Stateful + ?Sized>(node: &Shared<T>) -> Result<State> {
     node.try_borrow().context(AT_WORK)?.state()

@@ -24,11 +24,11 @@ pub struct EngineState {
     pub epoch: u64,
     /// Iterations begun in this epoch.
     pub epoch_iteration: u64,
-    /// Whether the epoch has begun and its events have not ended: a resume goes on inside it.
+    /// Whether the epoch has begun and its events have not ended: a resume continues inside it.
     pub in_epoch: bool,
     /// Batches in an epoch of the loader, when it knows.
     pub epoch_length: Option<u64>,
-    /// The event whose targets are running: a resume goes on with those that are left.
+    /// The event whose targets are running: a resume continues with those that are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firing: Option<Firing>,
 }
@@ -74,7 +74,7 @@ impl EngineState {
             || limits.max_iterations.is_some_and(|max| self.iteration >= max)
     }
 
-    /// Begins an epoch, or goes on inside one (then `true`).
+    /// Begins an epoch, or continues inside one (then `true`).
     pub fn begin_epoch(&mut self, epoch_length: Option<usize>) -> bool {
         self.epoch_length = epoch_length.map(|length| length as u64);
         let resumed = self.in_epoch;

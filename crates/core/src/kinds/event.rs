@@ -77,7 +77,7 @@ pub struct NoStep;
 
 impl fmt::Display for NoStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is a batch on `iteration_completed` only")
+        f.write_str("a batch is available on `iteration_completed` only")
     }
 }
 
@@ -87,7 +87,7 @@ impl<'a> EventContext<'a> {
     /// The iteration's batch and output.
     ///
     /// # Errors
-    /// [`NoStep`] on other events than `iteration_completed`, and where a resume goes on in the middle of it.
+    /// [`NoStep`] on other events than `iteration_completed`, and where a resume continues in the middle of it.
     pub fn step(&self) -> Result<&'a Step> {
         self.step.ok_or_else(|| NoStep.into())
     }

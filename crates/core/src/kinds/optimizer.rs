@@ -4,6 +4,7 @@ use std::cell::RefMut;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use pipe_native::optim::zero_grads;
 use pipe_plugin::Stateful;
 use pipe_vocab::NodeId;
 use tch::Tensor;
@@ -51,7 +52,14 @@ pub trait Optimizer: Stateful {
     fn groups_mut(&mut self) -> &mut [ParamGroup];
 
     /// Forgets all gradients.
-    fn zero_grad(&mut self);
+    fn zero_grad(&mut self) {
+        for group in self.groups() {
+            // Removing gradients frees memory without touching the device: there is nothing in it that can fail.
+            if let Err(error) = zero_grads(&group.params, true) {
+                tracing::error!("gradients could not be removed: {error:#}");
+            }
+        }
+    }
 
     /// One update from the gradients that are there.
     ///

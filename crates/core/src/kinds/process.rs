@@ -47,7 +47,7 @@ pub trait Process: Stateful {
     /// Tries a batch without changing anything, for a process that is about to take another one's place.
     ///
     /// # Errors
-    /// What the first iteration would stumble over.
+    /// What the first iteration would fail on.
     fn rehearse(&mut self, _batch: Batch, _run: &RunContext) -> Result<()> {
         Ok(())
     }

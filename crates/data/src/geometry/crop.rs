@@ -1,9 +1,9 @@
-//! A window of a picture, with padding where it reaches outside.
+//! A window of an image, with padding where it reaches outside.
 
 use super::fill::per_channel;
 use crate::image::{Image, Pixels};
 
-/// A window in pixels of a picture; it may reach outside.
+/// A window in pixels of an image; it may reach outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// First row.
@@ -16,7 +16,7 @@ pub struct Window {
     pub width: usize,
 }
 
-/// The window of a picture; see [`super::crop`](fn@super::crop).
+/// The window of an image; see [`super::crop`](fn@super::crop).
 pub fn cropped(image: &Image, window: Window, fill: &[f32]) -> Image {
     let size = (image.height, image.width);
     let pixels = match &image.pixels {

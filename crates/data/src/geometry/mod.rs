@@ -1,12 +1,12 @@
-//! Geometry of whole samples: what moves the picture moves its boxes, masks, keypoints and per-pixel classes.
+//! Geometry of whole samples: what moves the image moves its boxes, masks, keypoints and per-pixel classes.
 //!
-//! - [`resize`](mod@resize): pictures at another size
-//! - [`crop`](mod@crop): a window of a picture, with padding
+//! - [`resize`](mod@resize): images at another size
+//! - [`crop`](mod@crop): a window of an image, with padding
 //! - [`warp`](mod@warp): rotation, scale, shear, translation
 //! - [`fill`]: what comes in from outside a picture
 //! - [`sample`]: the same done to every field of a sample
 //!
-//! Pictures are resized with antialiasing, masks and classes take the nearest pixel. Areas (field `area`) follow: resizing
+//! Images are resized with antialiasing, masks and classes take the nearest pixel. Areas (field `area`) follow: resizing
 //! scales them, cropping and warping scale them by what becomes of the instance's mask, or of its box when there is none.
 //! Instances of which nothing is left are dropped from every field of instances.
 

@@ -1,4 +1,4 @@
-//! Pictures at another size.
+//! Images at another size.
 
 use anyhow::{Context, Result, bail, ensure};
 use fast_image_resize::images::{self, ImageRef, TypedImage, TypedImageRef};
@@ -15,21 +15,21 @@ use crate::image::{Image, Pixels};
 pub enum Interpolation {
     /// The nearest pixel.
     Nearest,
-    /// Linear between neighbours; over all pixels that a smaller one covers when a picture shrinks (antialiased).
+    /// Linear between neighbours; over all pixels that a smaller one covers when an image shrinks (antialiased).
     #[default]
     Bilinear,
     /// Cubic (Catmull-Rom's family, a = -0.5, as PIL's), antialiased likewise.
     Bicubic,
 }
 
-/// The picture at `height` by `width`. Bytes are interpolated as PIL and torchvision's `antialias=True` do, up to rounding
+/// The image at `height` by `width`. Bytes are interpolated as PIL and torchvision's `antialias=True` do, up to rounding
 /// (at most 1 of 255, see `tests/parity/transforms`).
 ///
 /// # Errors
 /// When a side is zero, or there are neither 1 nor 3 channels.
 pub fn resized(image: &Image, height: usize, width: usize, interpolation: Interpolation) -> Result<Image> {
-    ensure!(height > 0 && width > 0, "a picture cannot be resized to {height} × {width}");
-    ensure!(image.height > 0 && image.width > 0, "a picture of {} × {} cannot be resized", image.height, image.width);
+    ensure!(height > 0 && width > 0, "an image cannot be resized to {height} × {width}");
+    ensure!(image.height > 0 && image.width > 0, "an image of {} × {} cannot be resized", image.height, image.width);
     let algorithm = match interpolation {
         Interpolation::Nearest => ResizeAlg::Nearest,
         Interpolation::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
@@ -40,7 +40,7 @@ pub fn resized(image: &Image, height: usize, width: usize, interpolation: Interp
         (Pixels::U8(_), 1) => PixelType::U8,
         (Pixels::U8(_), 3) => PixelType::U8x3,
         (Pixels::F32(_), 1 | 3) => PixelType::F32,
-        (_, channels) => bail!("a picture of {channels} channels cannot be resized"),
+        (_, channels) => bail!("an image of {channels} channels cannot be resized"),
     };
     let options = ResizeOptions::new().resize_alg(algorithm);
     let pixels = match &image.pixels {
@@ -96,6 +96,6 @@ fn resize_floats(
 }
 
 fn sides(size: [usize; 2]) -> Result<[u32; 2]> {
-    let side = |side: usize| u32::try_from(side).context("a side of the picture is too long");
+    let side = |side: usize| u32::try_from(side).context("a side of the image is too long");
     Ok([side(size[0])?, side(size[1])?])
 }

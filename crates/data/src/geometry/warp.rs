@@ -5,12 +5,12 @@ use super::resize::Interpolation;
 use crate::image::{Image, Pixels};
 use crate::masks::{Mask, Masks};
 
-/// An affine map about the middle of a picture, built and applied as torchvision's `affine` does.
+/// An affine map about the middle of an image, built and applied as torchvision's `affine` does.
 ///
 /// Points are taken relative to the middle, x to the right and y down. [`Affine::inverse`] is what pixels are looked up by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
-    /// From the new picture to the old: `[a, b, c; d, e, f]`, `x = a·x' + b·y' + c`.
+    /// From the new image to the old: `[a, b, c; d, e, f]`, `x = a·x' + b·y' + c`.
     pub inverse: [f64; 6],
 }
 
@@ -29,7 +29,7 @@ impl Affine {
         Affine { inverse: [a, b, -a * tx - b * ty, c, d, -c * tx - d * ty] }
     }
 
-    /// Where a point of the old picture of `height` by `width` comes to lie.
+    /// Where a point of the old image of `height` by `width` comes to lie.
     pub fn forward(&self, x: f32, y: f32, height: usize, width: usize) -> (f32, f32) {
         let [a, b, c, d, e, f] = self.inverse;
         let (cx, cy) = (width as f64 / 2.0, height as f64 / 2.0);
@@ -46,7 +46,7 @@ impl Affine {
         })
     }
 
-    /// The place in the old picture, in pixels from the centre of its first one, that a new pixel shows.
+    /// The place in the old image, in pixels from the centre of its first one, that a new pixel shows.
     fn source(&self, y: usize, x: usize, height: usize, width: usize) -> (f64, f64) {
         let [a, b, c, d, e, f] = self.inverse;
         let (half_w, half_h) = (width as f64 / 2.0, height as f64 / 2.0);
@@ -64,7 +64,7 @@ impl Affine {
     }
 }
 
-/// The moved picture; see [`super::warp`](fn@super::warp).
+/// The moved image; see [`super::warp`](fn@super::warp).
 pub fn warped(image: &Image, affine: &Affine, interpolation: Interpolation, fill: &[f32]) -> Image {
     let channels = image.channels;
     let pixels = match (&image.pixels, interpolation) {

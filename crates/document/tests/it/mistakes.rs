@@ -26,7 +26,7 @@ fn a_file_that_is_not_there() {
 fn an_unclosed_string() {
     let world = World::new("[pipeline]\nname = \"demo\nseed = 1\n");
     assert_snapshot!(world.mistakes(), @r#"
-    error[syntax]: a text is never closed
+    error[syntax]: a string is never closed
      --> p.toml:2:8
       |
     2 | name = "demo
@@ -42,7 +42,7 @@ fn an_unclosed_string() {
 fn an_unclosed_multi_line_string() {
     let world = World::new("[pipeline]\nname = \"\"\"demo\nseed = 1\n");
     assert_snapshot!(world.mistakes(), @r#"
-    error[syntax]: a text is never closed
+    error[syntax]: a string is never closed
      --> p.toml:2:8
       |
     2 | name = """demo
@@ -66,7 +66,7 @@ fn an_unclosed_array_does_not_hide_what_follows() {
     3 |   { type = "x" },
       |                  ^
 
-    error[syntax]: a text needs quotes around it
+    error[syntax]: a string needs quotes around it
      --> p.toml:6:14
       |
     6 | batch_size = yes
@@ -120,7 +120,7 @@ fn an_unclosed_header() {
 fn a_text_without_quotes() {
     let world = World::new("[pipeline]\ndevice = cuda\nname = None\nwatch = True\n");
     assert_snapshot!(world.mistakes(), @r#"
-    error[syntax]: a text needs quotes around it
+    error[syntax]: a string needs quotes around it
      --> p.toml:2:10
       |
     2 | device = cuda
@@ -128,7 +128,7 @@ fn a_text_without_quotes() {
       |
       = help: put quotes around it: "cuda"
 
-    error[syntax]: a text needs quotes around it
+    error[syntax]: a string needs quotes around it
      --> p.toml:3:8
       |
     3 | name = None
@@ -136,7 +136,7 @@ fn a_text_without_quotes() {
       |
       = help: TOML has no null: remove the key to leave it at its default
 
-    error[syntax]: a text needs quotes around it
+    error[syntax]: a string needs quotes around it
      --> p.toml:4:9
       |
     4 | watch = True
@@ -152,7 +152,7 @@ fn a_text_without_quotes() {
 fn a_variable_without_quotes() {
     let world = World::new("[vars]\nn = 1\n[loader.a]\nworkers = ${n}\n");
     assert_snapshot!(world.mistakes(), @r#"
-    error[syntax]: a text needs quotes around it
+    error[syntax]: a string needs quotes around it
      --> p.toml:4:11
       |
     4 | workers = ${n}
@@ -174,7 +174,7 @@ fn a_key_without_value() {
     2 | shuffle
       |        ^
       |
-      = help: write `key = value`, one a line
+      = help: write `key = value`, one per line
 
     error[syntax]: the key has no value
      --> p.toml:3:10
@@ -198,7 +198,7 @@ fn a_key_with_a_space() {
     2 | batch size = 4
       |       ^
       |
-      = help: write `key = value`, one a line
+      = help: write `key = value`, one per line
 
     error: p.toml: 1 error
     "#);
@@ -214,7 +214,7 @@ fn two_values_on_a_line() {
     2 | workers = 4 batch_size = 2
       |           ^^^^^^^^^^^^
       |
-      = help: write one `key = value` a line
+      = help: write one `key = value` per line
 
     error: p.toml: 1 error
     "#);
@@ -231,7 +231,7 @@ fn numbers_that_are_none() {
     2 | lr = 0.0.1
       |         ^^
 
-    error[syntax]: a number needs digits on both sides of its point
+    error[syntax]: a number needs digits on both sides of the decimal point
      --> p.toml:3:12
       |
     3 | momentum = .9
@@ -279,7 +279,7 @@ fn a_missing_comma() {
 fn an_escape_that_is_none() {
     let world = World::new("[dataset.a]\nroot = \"C:\\data\"\n");
     assert_snapshot!(world.mistakes(), @r#"
-    error[syntax]: the backslash before this starts an escape, and this is none
+    error[syntax]: invalid escape sequence after this backslash
      --> p.toml:2:12
       |
     2 | root = "C:\data"
@@ -318,7 +318,7 @@ fn a_key_set_twice() {
     4 | lr = 0.2
       | ^^
       |
-      = help: keep one, or put the two together
+      = help: keep one, or merge the two
 
     error: p.toml: 1 error
     "#);
@@ -337,7 +337,7 @@ fn a_table_defined_twice() {
     7 | [model.a]
       |        ^
       |
-      = help: keep one, or put the two together
+      = help: keep one, or merge the two
 
     error[duplicate-key]: the key `type` is defined twice
      --> p.toml:8:1
@@ -348,7 +348,7 @@ fn a_table_defined_twice() {
     8 | type = "y"
       | ^^^^
       |
-      = help: keep one, or put the two together
+      = help: keep one, or merge the two
 
     error: p.toml: 2 errors
     "#);
@@ -367,7 +367,7 @@ fn a_dotted_key_into_a_table_with_a_header() {
     4 | b.y = 2
       | ^
       |
-      = help: keep one, or put the two together
+      = help: keep one, or merge the two
 
     error: p.toml: 1 error
     "#);
@@ -465,7 +465,7 @@ fn a_parent_that_is_not_there() {
     1 | extends = "bass.toml"
       |           ^^^^^^^^^^^
       |
-      = help: the path counts from the folder of this file
+      = help: the path is relative to the folder of this file
 
     error: p.toml: 1 error
     "#);
@@ -477,7 +477,7 @@ fn parents_in_a_circle() {
         .file("b.toml", "extends = \"c.toml\"\n")
         .file("c.toml", "\nextends = \"./p.toml\"\n");
     assert_snapshot!(world.mistakes(), @r#"
-    error[extends-cycle]: `extends` goes round in a circle: p.toml → b.toml → c.toml → p.toml
+    error[extends-cycle]: `extends` is circular: p.toml → b.toml → c.toml → p.toml
      --> c.toml:2:11
       |
     2 | extends = "./p.toml"
@@ -513,7 +513,7 @@ fn a_parent_named_by_a_variable() {
     1 | extends = "${base}.toml"
       |           ^^^^^^^^^^^^^^
       |
-      = help: variables are known only when all parents are
+      = help: variables are resolved only after all parents are loaded
 
     error: p.toml: 1 error
     "#);
@@ -524,7 +524,7 @@ fn a_mistake_in_a_parent() {
     let world = World::new("extends = \"base/b.toml\"\n[loader.a]\nworkers = oops\n")
         .file("base/b.toml", "[loader.a]\nbatch_size = nope\n");
     assert_snapshot!(world.mistakes(), @r#"
-    error[syntax]: a text needs quotes around it
+    error[syntax]: a string needs quotes around it
      --> p.toml:3:11
       |
     3 | workers = oops
@@ -532,7 +532,7 @@ fn a_mistake_in_a_parent() {
       |
       = help: put quotes around it: "oops"
 
-    error[syntax]: a text needs quotes around it
+    error[syntax]: a string needs quotes around it
      --> base/b.toml:2:14
       |
     2 | batch_size = nope
@@ -634,9 +634,9 @@ fn a_set_without_a_value() {
     1 | a.b=
       | ^^^^
       |
-      = help: for an empty text, write `key=''`
+      = help: for an empty string, write `key=''`
 
-    error[invalid-set]: the key of `--set` is not a key of TOML
+    error[invalid-set]: the key of `--set` is not a valid TOML key
      --> --set:1:1
       |
     1 | =3
@@ -660,7 +660,7 @@ fn a_set_with_a_wrong_value() {
       |     |
       |     opened here
 
-    error[syntax]: a text is never closed
+    error[syntax]: a string is never closed
      --> --set:1:5
       |
     1 | a.c='x
@@ -682,7 +682,7 @@ fn a_set_of_what_cannot_be_set() {
     1 | extends=a.toml
       | ^^^^^^^
       |
-      = help: name the parent in the file
+      = help: set the parent in the file
 
     error[invalid-set]: `--set` cannot set `profile`
      --> --set:1:1
@@ -692,7 +692,7 @@ fn a_set_of_what_cannot_be_set() {
       |
       = help: use `--profile NAME`
 
-    error[invalid-set]: the key of `--set` is not a key of TOML
+    error[invalid-set]: the key of `--set` is not a valid TOML key
      --> --set:1:1
       |
     1 | a..b=1
@@ -708,7 +708,7 @@ fn a_set_of_what_cannot_be_set() {
 fn a_set_into_an_array() {
     let world = World::new("[transform.a]\nsteps = [1, 2]\n").set("transform.a.steps.0=3");
     assert_snapshot!(world.mistakes(), @r#"
-    error[cannot-merge]: `transform.a.steps` is an array, which is replaced whole
+    error[cannot-merge]: `transform.a.steps` is an array, which can only be replaced as a whole
      --> --set:1:13
       |
     1 | transform.a.steps.0=3
@@ -719,7 +719,7 @@ fn a_set_into_an_array() {
     2 | steps = [1, 2]
       | ----- the array
       |
-      = help: set all of it: steps = [ … ]
+      = help: set the whole array: steps = [ … ]
 
     error: p.toml: 1 error
     "#);
@@ -740,7 +740,7 @@ fn a_set_that_makes_a_node_a_number() {
     1 | [engine.trainer]
       |         ------- the table
       |
-      = help: name the key inside it
+      = help: set a key inside it
 
     error: p.toml: 1 error
     "#);
@@ -767,13 +767,13 @@ fn a_variable_made_of_itself() {
     let world =
         World::new("[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n");
     assert_snapshot!(world.mistakes(), @r#"
-    error[variable-cycle]: the variable is made of itself: `a` → `b` → `c` → `a`
+    error[variable-cycle]: the variable is defined in terms of itself: `a` → `b` → `c` → `a`
      --> p.toml:4:6
       |
     4 | c = "${a}"
       |      ^^^^
 
-    error[variable-cycle]: the variable is made of itself: `d` → `d`
+    error[variable-cycle]: the variable is defined in terms of itself: `d` → `d`
      --> p.toml:5:6
       |
     5 | d = "${d}"
@@ -870,15 +870,15 @@ fn names_that_are_none() {
       |
       = help: write ${name}, with a name of [vars]
 
-    error[variable-name]: `a b` is not the name of a variable
+    error[variable-name]: `a b` is not a valid variable name
      --> p.toml:3:8
       |
     3 | b = "${a b}"
       |        ^^^
       |
-      = help: names are made of letters, digits, `_` and `-`
+      = help: names consist of letters, digits, `_` and `-`
 
-    error[variable-name]: `x:-3` is not the name of a variable
+    error[variable-name]: `x:-3` is not a valid variable name
      --> p.toml:4:8
       |
     4 | c = "${x:-3}"
@@ -886,7 +886,7 @@ fn names_that_are_none() {
       |
       = help: only the environment has defaults: ${env:x:-3}
 
-    error[variable-name]: `evn:HOME` is not the name of a variable
+    error[variable-name]: `evn:HOME` is not a valid variable name
      --> p.toml:5:8
       |
     5 | d = "${evn:HOME}"
@@ -926,7 +926,7 @@ fn a_date_where_a_table_should_be() {
 fn an_array_inside_a_text() {
     let world = World::new("[vars]\nsize = [1, 2]\n[dataset.a]\nroot = \"x/${size}\"\n");
     assert_snapshot!(world.mistakes(), @r#"
-    error[variable-type]: `size` is an array, and cannot be part of a text
+    error[variable-type]: `size` is an array, and cannot be part of a string
      --> p.toml:4:11
       |
     2 | size = [1, 2]

@@ -1,12 +1,13 @@
 //! Datasets: indexed samples.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::Kind;
-use crate::boundary::{Input, Remote, no_method};
+use crate::boundary::{Input, Remote, Served, no_method};
 use crate::data::Sample;
 use crate::message::{Message, Reader, Wire};
 
@@ -62,20 +63,22 @@ pub trait Dataset: Send + Sync {
     }
 }
 
-pub(crate) fn serve(dataset: &dyn Dataset, method: u32, mut input: Input<'_>) -> Result<Message> {
-    let from = &mut input.reader;
-    match method {
-        LEN => Message::plain(&dataset.len()),
-        GET => Message::of(&dataset.get(index(dataset, from)?)?),
-        PROPERTY => {
-            let mut reply = Message::default();
-            reply.json(&dataset.property(&from.get::<String>()?)?)?;
-            Ok(reply)
+impl Served for Arc<dyn Dataset> {
+    fn serve(&self, method: u32, mut input: Input<'_>) -> Result<Message> {
+        let from = &mut input.reader;
+        match method {
+            LEN => Message::plain(&self.len()),
+            GET => Message::of(&self.get(index(&**self, from)?)?),
+            PROPERTY => {
+                let mut reply = Message::default();
+                reply.json(&self.property(&from.get::<String>()?)?)?;
+                Ok(reply)
+            }
+            ASPECT_RATIO => Message::plain(&self.aspect_ratio(index(&**self, from)?)),
+            CLASS_NAMES => Message::plain(&self.class_names()),
+            REPORT => Message::plain(&self.report()),
+            other => Err(no_method(Kind::Dataset, other)),
         }
-        ASPECT_RATIO => Message::plain(&dataset.aspect_ratio(index(dataset, from)?)),
-        CLASS_NAMES => Message::plain(&dataset.class_names()),
-        REPORT => Message::plain(&dataset.report()),
-        other => Err(no_method(Kind::Dataset, other)),
     }
 }
 
@@ -102,10 +105,10 @@ impl RemoteDataset {
         Ok(RemoteDataset { remote, len })
     }
 
-    /// What a method without a way to fail says; its error on standard error, since it must not vanish.
+    /// What a method without a way to fail says; its error goes to the log of this side, since it must not vanish.
     fn or_warn<T: Default>(&self, value: Result<T>) -> T {
         value.unwrap_or_else(|error| {
-            eprintln!("warning: {error:#}");
+            tracing::warn!("{error:#}");
             T::default()
         })
     }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::model::ModelOutput;
 use super::scheduler::Values;
 use super::state::{Deferred, serve_state};
-use crate::boundary::{Input, Remote, no_method};
+use crate::boundary::{Input, Remote, Served, no_method};
 use crate::data::Batch;
 use crate::message::{Message, Reader, Wire};
 use crate::record::RecordValue;
@@ -154,19 +154,22 @@ impl Wire for Action {
     }
 }
 
-pub(crate) fn serve(handler: &RefCell<Box<dyn Handler>>, method: u32, mut input: Input<'_>) -> Result<Message> {
-    let handler = &mut **handler.try_borrow_mut()?;
-    match method {
-        CALL => {
-            let event = Event::unpack(&mut input.reader)?;
-            handler.call(&event)?;
-            Message::of(&event.asked())
+/// In a cell, so that a handler that calls itself through the program is an error and not a fault.
+impl Served for RefCell<Box<dyn Handler>> {
+    fn serve(&self, method: u32, mut input: Input<'_>) -> Result<Message> {
+        let handler = &mut **self.try_borrow_mut()?;
+        match method {
+            CALL => {
+                let event = Event::unpack(&mut input.reader)?;
+                handler.call(&event)?;
+                Message::of(&event.asked())
+            }
+            FINISH => {
+                handler.finish()?;
+                Ok(Message::default())
+            }
+            other => serve_state(handler, other, input).unwrap_or_else(|| Err(no_method(Kind::Handler, other))),
         }
-        FINISH => {
-            handler.finish()?;
-            Ok(Message::default())
-        }
-        other => serve_state(handler, other, input).unwrap_or_else(|| Err(no_method(Kind::Handler, other))),
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::model::ModelOutput;
 use super::state::{Deferred, serve_state};
 use crate::Kind;
-use crate::boundary::{Input, Remote, no_method};
+use crate::boundary::{Input, Remote, Served, no_method};
 use crate::data::Batch;
 use crate::message::{Message, Wire};
 use crate::state::{State, Stateful};
@@ -43,16 +43,19 @@ pub trait Metric: Stateful {
     fn compute(&mut self) -> Result<MetricReport>;
 }
 
-pub(crate) fn serve(metric: &RefCell<Box<dyn Metric>>, method: u32, mut input: Input<'_>) -> Result<Message> {
-    let metric = &mut **metric.try_borrow_mut()?;
-    let from = &mut input.reader;
-    match method {
-        RESET => metric.reset(),
-        UPDATE => metric.update(&Batch::unpack(from)?, &ModelOutput::unpack(from)?)?,
-        COMPUTE => return Message::of(&metric.compute()?),
-        other => return serve_state(metric, other, input).unwrap_or_else(|| Err(no_method(Kind::Metric, other))),
+/// In a cell, so that a metric that calls itself through the program is an error and not a fault.
+impl Served for RefCell<Box<dyn Metric>> {
+    fn serve(&self, method: u32, mut input: Input<'_>) -> Result<Message> {
+        let metric = &mut **self.try_borrow_mut()?;
+        let from = &mut input.reader;
+        match method {
+            RESET => metric.reset(),
+            UPDATE => metric.update(&Batch::unpack(from)?, &ModelOutput::unpack(from)?)?,
+            COMPUTE => return Message::of(&metric.compute()?),
+            other => return serve_state(metric, other, input).unwrap_or_else(|| Err(no_method(Kind::Metric, other))),
+        }
+        Ok(Message::default())
     }
-    Ok(Message::default())
 }
 
 /// A metric of the other side, as the program uses it.

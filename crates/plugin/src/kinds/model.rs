@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::state::{Deferred, serve_state};
 use crate::Kind;
-use crate::boundary::{Input, Remote, no_method};
+use crate::boundary::{Input, Remote, Served, no_method};
 use crate::data::Batch;
 use crate::message::{Message, Wire};
 use crate::state::{State, Stateful};
@@ -16,6 +16,8 @@ use crate::state::{State, Stateful};
 const FORWARD: u32 = 1;
 const SET_TRAINING: u32 = 2;
 const PARAMETERS: u32 = 3;
+const CHECK: u32 = 4;
+const BUFFERS: u32 = 5;
 
 /// What a model makes of a batch.
 #[derive(Debug, Default)]
@@ -41,6 +43,15 @@ pub trait Model: Stateful {
     /// Switches dropout, batch norm and the like between training and evaluation.
     fn set_training(&mut self, training: bool);
 
+    /// Checks the values of a batch that still lies on the CPU, where looking at them costs nothing: labels, boxes. Called
+    /// before each [`Self::forward`] of an engine, after [`Self::set_training`].
+    ///
+    /// # Errors
+    /// When a value would give senseless losses or fail deep inside a GPU kernel: which image, what is wrong, what to do.
+    fn check(&self, _batch: &Batch) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs the model on a batch that lies on the model's device.
     ///
     /// # Errors
@@ -58,18 +69,27 @@ pub trait Model: Stateful {
 
     /// Trainable parameters by name, in the order of the state dict: the same tensors as long as the model lives.
     fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// What a forward pass in training changes by itself, by name: running statistics and the like. The same tensors as long
+    /// as the model lives. A trainer that leaves a batch out puts them back as they were before it.
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
 }
 
-pub(crate) fn serve(model: &RefCell<Box<dyn Model>>, method: u32, mut input: Input<'_>) -> Result<Message> {
-    let model = &mut **model.try_borrow_mut()?;
-    match method {
-        FORWARD => Message::of(&model.forward(&Batch::unpack(&mut input.reader)?)?),
-        SET_TRAINING => {
-            model.set_training(input.reader.get()?);
-            Ok(Message::default())
+/// In a cell, so that a model that calls itself through the program is an error and not a fault.
+impl Served for RefCell<Box<dyn Model>> {
+    fn serve(&self, method: u32, mut input: Input<'_>) -> Result<Message> {
+        let model = &mut **self.try_borrow_mut()?;
+        match method {
+            FORWARD => Message::of(&model.forward(&Batch::unpack(&mut input.reader)?)?),
+            SET_TRAINING => {
+                model.set_training(input.reader.get()?);
+                Ok(Message::default())
+            }
+            PARAMETERS => Message::of(&model.parameters()),
+            other => serve_state(model, other, input).unwrap_or_else(|| Err(no_method(Kind::Model, other))),
         }
-        PARAMETERS => Message::of(&model.parameters()),
-        other => serve_state(model, other, input).unwrap_or_else(|| Err(no_method(Kind::Model, other))),
     }
 }
 
@@ -77,14 +97,14 @@ pub(crate) fn serve(model: &RefCell<Box<dyn Model>>, method: u32, mut input: Inp
 pub struct RemoteModel {
     remote: Deferred,
     parameters: Vec<(String, Tensor)>,
+    buffers: Vec<(String, Tensor)>,
 }
 
 impl RemoteModel {
     pub(crate) fn new(remote: Remote) -> Result<RemoteModel> {
-        let answer = remote.call(PARAMETERS, &Message::default())?;
-        let parameters = Vec::unpack(&mut answer.reader())?;
-        drop(answer);
-        Ok(RemoteModel { remote: Deferred::new(remote), parameters })
+        let tensors = |method| Vec::unpack(&mut remote.call(method, &Message::default())?.reader());
+        let (parameters, buffers) = (tensors(PARAMETERS)?, tensors(BUFFERS)?);
+        Ok(RemoteModel { remote: Deferred::new(remote), parameters, buffers })
     }
 }
 
@@ -103,12 +123,90 @@ impl Model for RemoteModel {
         self.remote.tell(SET_TRAINING, Message::plain(&training));
     }
 
+    fn check(&self, batch: &Batch) -> Result<()> {
+        self.remote.call(CHECK, &Message::of(batch)?).map(drop)
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
         let answer = self.remote.call(FORWARD, &Message::of(batch)?)?;
         ModelOutput::unpack(&mut answer.reader())
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+        shared(&self.parameters)
+    }
+
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        shared(&self.buffers)
+    }
+}
+
+fn shared(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::ensure;
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::{Build, Component, Config, Instance};
+
+    /// A model that takes two images at a time.
+    #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+    struct Pairs {}
+
+    impl Config for Pairs {
+        const KIND: Kind = Kind::Model;
+        const TYPE: &'static str = "pairs";
+        const EXAMPLE: &'static str = "[model.pairs]\ntype = \"pairs\"\n";
+    }
+
+    impl Component for Pairs {
+        fn build(self, _ctx: &mut Build) -> Result<Instance> {
+            Ok(Instance::model(PairsModel { mean: Tensor::from(0.5f32) }))
+        }
+    }
+
+    struct PairsModel {
+        mean: Tensor,
+    }
+
+    impl Stateful for PairsModel {}
+
+    impl Model for PairsModel {
+        fn set_training(&mut self, _training: bool) {}
+
+        fn check(&self, batch: &Batch) -> Result<()> {
+            ensure!(batch.size == 2, "{} images", batch.size);
+            Ok(())
+        }
+
+        fn forward(&mut self, _batch: &Batch) -> Result<ModelOutput> {
+            let _ = self.mean.f_fill_(2.0)?;
+            Ok(ModelOutput::default())
+        }
+
+        fn parameters(&self) -> Vec<(String, Tensor)> {
+            Vec::new()
+        }
+
+        fn buffers(&self) -> Vec<(String, Tensor)> {
+            vec![("mean".to_owned(), self.mean.shallow_clone())]
+        }
+    }
+
+    #[test]
+    fn checks_and_buffers_cross_the_border() {
+        let mut model = crate::testing::model::<Pairs>(serde_json::json!({})).unwrap();
+        model.check(&Batch::new(2)).unwrap();
+        let error = format!("{:#}", model.check(&Batch::new(3)).unwrap_err());
+        assert!(error.contains("3 images"), "{error}");
+        let buffers = model.buffers();
+        assert_eq!(buffers[0].0, "mean");
+        model.forward(&Batch::new(2)).unwrap();
+        assert_eq!(f64::try_from(&buffers[0].1).unwrap(), 2.0, "the model's own tensor, not a copy");
     }
 }

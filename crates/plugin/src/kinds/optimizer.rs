@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::state::{Deferred, serve_state};
 use crate::Kind;
-use crate::boundary::{Input, Remote, no_method};
+use crate::boundary::{Input, Remote, Served, no_method};
 use crate::message::{Message, Reader, Wire};
 use crate::state::{State, Stateful};
 
@@ -63,16 +63,19 @@ impl Wire for ParamGroup {
     }
 }
 
-pub(crate) fn serve(optimizer: &RefCell<Box<dyn Optimizer>>, method: u32, mut input: Input<'_>) -> Result<Message> {
-    let optimizer = &mut **optimizer.try_borrow_mut()?;
-    match method {
-        GROUPS => Message::of(&optimizer.groups()),
-        STEP => {
-            let settings: Vec<GroupSettings> = input.reader.get()?;
-            tch::no_grad(|| optimizer.step(&settings))?;
-            Ok(Message::default())
+/// In a cell, so that an optimizer that calls itself through the program is an error and not a fault.
+impl Served for RefCell<Box<dyn Optimizer>> {
+    fn serve(&self, method: u32, mut input: Input<'_>) -> Result<Message> {
+        let optimizer = &mut **self.try_borrow_mut()?;
+        match method {
+            GROUPS => Message::of(&optimizer.groups()),
+            STEP => {
+                let settings: Vec<GroupSettings> = input.reader.get()?;
+                tch::no_grad(|| optimizer.step(&settings))?;
+                Ok(Message::default())
+            }
+            other => serve_state(optimizer, other, input).unwrap_or_else(|| Err(no_method(Kind::Optimizer, other))),
         }
-        other => serve_state(optimizer, other, input).unwrap_or_else(|| Err(no_method(Kind::Optimizer, other))),
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::state::{Deferred, serve_state};
 use crate::Kind;
-use crate::boundary::{Input, Remote, no_method};
+use crate::boundary::{Input, Remote, Served, no_method};
 use crate::message::Message;
 use crate::state::{State, Stateful};
 use pipe_vocab::ValueRef;
@@ -58,19 +58,22 @@ pub trait Scheduler: Stateful {
     }
 }
 
-pub(crate) fn serve(scheduler: &RefCell<Box<dyn Scheduler>>, method: u32, mut input: Input<'_>) -> Result<Message> {
-    let scheduler = &mut **scheduler.try_borrow_mut()?;
-    match method {
-        STEP => {
-            scheduler.step(&Values(input.reader.get()?))?;
-            Ok(Message::default())
+/// In a cell, so that a scheduler that calls itself through the program is an error and not a fault.
+impl Served for RefCell<Box<dyn Scheduler>> {
+    fn serve(&self, method: u32, mut input: Input<'_>) -> Result<Message> {
+        let scheduler = &mut **self.try_borrow_mut()?;
+        match method {
+            STEP => {
+                scheduler.step(&Values(input.reader.get()?))?;
+                Ok(Message::default())
+            }
+            RATES => {
+                let bases: Vec<f64> = input.reader.get()?;
+                let rates: Vec<f64> = bases.into_iter().map(|base| scheduler.lr(base)).collect();
+                Message::plain(&(rates, scheduler.momentum()))
+            }
+            other => serve_state(scheduler, other, input).unwrap_or_else(|| Err(no_method(Kind::Scheduler, other))),
         }
-        RATES => {
-            let bases: Vec<f64> = input.reader.get()?;
-            let rates: Vec<f64> = bases.into_iter().map(|base| scheduler.lr(base)).collect();
-            Message::plain(&(rates, scheduler.momentum()))
-        }
-        other => serve_state(scheduler, other, input).unwrap_or_else(|| Err(no_method(Kind::Scheduler, other))),
     }
 }
 

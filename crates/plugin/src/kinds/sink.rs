@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::state::{Deferred, serve_state};
 use crate::Kind;
-use crate::boundary::{Input, Remote, no_method};
+use crate::boundary::{Input, Remote, Served, no_method};
 use crate::message::{Message, Wire};
 use crate::record::{Progress, Record, Summary};
 use crate::state::{State, Stateful};
@@ -44,17 +44,20 @@ pub trait Sink: Stateful {
     }
 }
 
-pub(crate) fn serve(sink: &RefCell<Box<dyn Sink>>, method: u32, mut input: Input<'_>) -> Result<Message> {
-    let sink = &mut **sink.try_borrow_mut()?;
-    let from = &mut input.reader;
-    match method {
-        WRITE => sink.write(&Record::unpack(from)?)?,
-        PROGRESS => sink.progress(&Progress::unpack(from)?),
-        FLUSH => sink.flush()?,
-        FINISH => sink.finish(&Summary::unpack(from)?)?,
-        other => return serve_state(sink, other, input).unwrap_or_else(|| Err(no_method(Kind::Sink, other))),
+/// In a cell, so that a sink that calls itself through the program is an error and not a fault.
+impl Served for RefCell<Box<dyn Sink>> {
+    fn serve(&self, method: u32, mut input: Input<'_>) -> Result<Message> {
+        let sink = &mut **self.try_borrow_mut()?;
+        let from = &mut input.reader;
+        match method {
+            WRITE => sink.write(&Record::unpack(from)?)?,
+            PROGRESS => sink.progress(&Progress::unpack(from)?),
+            FLUSH => sink.flush()?,
+            FINISH => sink.finish(&Summary::unpack(from)?)?,
+            other => return serve_state(sink, other, input).unwrap_or_else(|| Err(no_method(Kind::Sink, other))),
+        }
+        Ok(Message::default())
     }
-    Ok(Message::default())
 }
 
 /// A sink of the other side, as the program uses it.

@@ -1,65 +1,76 @@
 //! Transforms: functions from sample to sample.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use anyhow::Result;
 
 use crate::Kind;
-use crate::boundary::{Input, Remote, no_method};
+use crate::boundary::{Input, Remote, Served, no_method};
 use crate::data::{Sample, SampleRng};
 use crate::message::{Message, Wire};
 
 const APPLY: u32 = 1;
 const APPLY_BATCH: u32 = 2;
-
-thread_local! {
-    /// Whether one of the trait's own methods, which do nothing, was called on this thread.
-    static DEFAULT: Cell<bool> = const { Cell::new(false) };
-}
+const ACTS_ON: u32 = 3;
 
 /// A function from sample to sample, called from worker threads. It acts on fields by their type and keeps them
 /// consistent: what moves the image moves its boxes, masks and keypoints.
+///
+/// One that acts on whole batches says so in [`Transform::on_batches`]: what a transform of a plugin does not declare is not
+/// called, so that samples are not copied across the border for nothing.
 pub trait Transform: Send + Sync {
+    /// Whether [`Transform::apply`] does anything; asked once, after building.
+    fn on_samples(&self) -> bool {
+        true
+    }
+
+    /// Whether [`Transform::apply_batch`] does anything; asked once, after building. Whoever writes that method returns
+    /// `true` here.
+    fn on_batches(&self) -> bool {
+        false
+    }
+
     /// Changes one sample. All chance comes from `rng`.
     ///
     /// # Errors
     /// When the sample lacks what the transform needs.
     fn apply(&self, sample: Sample, _rng: &mut SampleRng) -> Result<Sample> {
-        DEFAULT.set(true);
         Ok(sample)
     }
 
-    /// Changes the samples of one batch together, after [`Transform::apply`] (mixup, copy-paste).
+    /// Changes the samples of one batch together, after [`Transform::apply`] (mixup, copy-paste). Needs
+    /// [`Transform::on_batches`].
     ///
     /// # Errors
     /// As [`Transform::apply`].
     fn apply_batch(&self, samples: Vec<Sample>, _rng: &mut SampleRng) -> Result<Vec<Sample>> {
-        DEFAULT.set(true);
         Ok(samples)
     }
 }
 
-pub(crate) fn serve(transform: &dyn Transform, method: u32, mut input: Input<'_>) -> Result<Message> {
-    let from = &mut input.reader;
-    let mut rng = SampleRng::unpack(from)?;
-    let mut reply = Message::default();
-    DEFAULT.set(false);
-    match method {
-        APPLY => transform.apply(Sample::unpack(from)?, &mut rng)?.pack(&mut reply)?,
-        APPLY_BATCH => transform.apply_batch(Vec::unpack(from)?, &mut rng)?.pack(&mut reply)?,
-        other => return Err(no_method(Kind::Transform, other)),
-    }
+/// What one side carries over for a method: the value, and the generator at its place in the stream.
+fn applied<T: Wire>(mut input: Input<'_>, f: impl FnOnce(T, &mut SampleRng) -> Result<T>) -> Result<Message> {
+    let mut rng = SampleRng::unpack(&mut input.reader)?;
+    let value = f(T::unpack(&mut input.reader)?, &mut rng)?;
+    let mut reply = Message::of(&value)?;
     rng.pack(&mut reply)?;
-    reply.put(&DEFAULT.get())?;
     Ok(reply)
+}
+
+impl Served for Box<dyn Transform> {
+    fn serve(&self, method: u32, input: Input<'_>) -> Result<Message> {
+        match method {
+            APPLY => applied(input, |sample, rng| self.apply(sample, rng)),
+            APPLY_BATCH => applied(input, |samples, rng| self.apply_batch(samples, rng)),
+            ACTS_ON => Message::plain(&(self.on_samples(), self.on_batches())),
+            other => Err(no_method(Kind::Transform, other)),
+        }
+    }
 }
 
 /// A transform of the other side, as the program uses it.
 pub struct RemoteTransform {
     remote: Remote,
-    /// Methods known to do nothing: samples need not be carried there and back.
-    idle: [AtomicBool; 2],
+    on_samples: bool,
+    on_batches: bool,
 }
 
 // SAFETY: the object is a `dyn Transform`, which is `Send + Sync` by its trait, and the border keeps nothing of a thread.
@@ -68,32 +79,36 @@ unsafe impl Send for RemoteTransform {}
 unsafe impl Sync for RemoteTransform {}
 
 impl RemoteTransform {
-    pub(crate) fn new(remote: Remote) -> RemoteTransform {
-        RemoteTransform { remote, idle: [AtomicBool::new(false), AtomicBool::new(false)] }
+    pub(crate) fn new(remote: Remote) -> Result<RemoteTransform> {
+        let (on_samples, on_batches) = remote.call(ACTS_ON, &Message::default())?.reader().get()?;
+        Ok(RemoteTransform { remote, on_samples, on_batches })
     }
 
     fn call<T: Wire>(&self, method: u32, value: T, rng: &mut SampleRng) -> Result<T> {
-        let idle = &self.idle[(method == APPLY_BATCH) as usize];
-        if idle.load(Ordering::Relaxed) {
-            return Ok(value);
-        }
         let mut message = Message::of(rng)?;
         value.pack(&mut message)?;
         let answer = self.remote.call(method, &message)?;
         let mut reader = answer.reader();
         let value = T::unpack(&mut reader)?;
         *rng = SampleRng::unpack(&mut reader)?;
-        idle.store(reader.get()?, Ordering::Relaxed);
         Ok(value)
     }
 }
 
 impl Transform for RemoteTransform {
+    fn on_samples(&self) -> bool {
+        self.on_samples
+    }
+
+    fn on_batches(&self) -> bool {
+        self.on_batches
+    }
+
     fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
-        self.call(APPLY, sample, rng)
+        if self.on_samples { self.call(APPLY, sample, rng) } else { Ok(sample) }
     }
 
     fn apply_batch(&self, samples: Vec<Sample>, rng: &mut SampleRng) -> Result<Vec<Sample>> {
-        self.call(APPLY_BATCH, samples, rng)
+        if self.on_batches { self.call(APPLY_BATCH, samples, rng) } else { Ok(samples) }
     }
 }

@@ -8,7 +8,7 @@ use tch::Device;
 
 use super::*;
 use crate::testing::TestRun;
-use pipe_core::{Model, ModelOutput, Shared, Stateful};
+use pipe_core::{EventContext, Handler, Model, ModelOutput, Shared, Stateful};
 use pipe_data::Batch;
 
 /// A model that is nothing but its state.
@@ -34,6 +34,17 @@ impl Model for Net {
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
         Vec::new()
+    }
+}
+
+/// A handler without state of its own.
+struct Idle;
+
+impl Stateful for Idle {}
+
+impl Handler for Idle {
+    fn call(&mut self, _ctx: &EventContext<'_>) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -82,7 +93,7 @@ fn everything_comes_back_bit_for_bit() {
 
     let (other, net) = run_with(&[]);
     other.run.clock.set(Clock::default());
-    assert_eq!(load(&other.graph, &path).unwrap(), Vec::<String>::new());
+    assert_eq!(load(&other.graph, &path, &[]).unwrap().said, Vec::<String>::new());
     assert_eq!(other.run.clock.get(), Clock { step: 7, epoch: 2 });
     let state = &net.borrow().0;
     for (name, tensor) in &tensors {
@@ -92,7 +103,7 @@ fn everything_comes_back_bit_for_bit() {
     }
     assert_eq!(state.values["seen"].as_f64().unwrap().to_bits(), (0.1f64 + 0.2).to_bits());
     let again = Vec::<f32>::try_from(Tensor::rand([5], (tch::Kind::Float, Device::Cpu))).unwrap();
-    assert_eq!(again, next, "the random generator goes on where it was");
+    assert_eq!(again, next, "the random generator continues where it was");
 }
 
 #[test]
@@ -116,20 +127,20 @@ fn damage_is_named_and_changes_nothing() {
         for damaged in [&sound[..sound.len() / 2], &[], &flipped] {
             fs::write(path.join(file), damaged).unwrap();
             net.borrow_mut().0.tensors["w"] = Tensor::from(5.0);
-            let error = format!("{:#}", load(&test.graph, &path).unwrap_err());
+            let error = format!("{:#}", load(&test.graph, &path, &[]).unwrap_err());
             assert!(error.contains(file) && error.contains("damaged"), "{error}");
             assert_eq!(net.borrow().0.tensors["w"].double_value(&[]), 5.0, "nothing was restored");
         }
         fs::remove_file(path.join(file)).unwrap();
-        let error = format!("{:#}", load(&test.graph, &path).unwrap_err());
+        let error = format!("{:#}", load(&test.graph, &path, &[]).unwrap_err());
         assert!(error.contains(file), "{error}");
         assert_eq!(latest(test.run.folder.path()), None);
         fs::write(path.join(file), sound).unwrap();
     }
-    load(&test.graph, &path).unwrap();
+    load(&test.graph, &path, &[]).unwrap();
     let newer = fs::read_to_string(path.join(STATE)).unwrap().replacen("1", "9", 1);
     fs::write(path.join(STATE), newer).unwrap();
-    assert!(load(&test.graph, &path).unwrap_err().to_string().contains("newer pipe (format 9)"));
+    assert!(load(&test.graph, &path, &[]).unwrap_err().to_string().contains("newer pipe (format 9)"));
 }
 
 #[test]
@@ -140,7 +151,7 @@ fn a_failed_save_leaves_what_was_there() {
     // A type that cannot be stored fails in the middle of writing, as a full disk does.
     net.borrow_mut().0.tensors["w"] = Tensor::from_slice(&[1f32]).to_kind(tch::Kind::ComplexFloat);
     let error = format!("{:#}", save(&test.graph, "a", &[]).unwrap_err());
-    assert!(error.contains("earlier checkpoints are untouched"), "{error}");
+    assert!(error.contains("earlier checkpoints are unchanged"), "{error}");
     assert_eq!(names(&test.run.folder.checkpoints()), ["a"]);
     assert_eq!(fs::read(path.join(STATE)).unwrap(), before);
     assert_eq!(latest(test.run.folder.path()), Some(path));
@@ -167,12 +178,12 @@ fn a_checkpoint_of_the_same_name_is_replaced_and_leftovers_go() {
 fn nodes_in_one_place_only_are_said() {
     let (test, _) = one();
     let extra = State::of(&json!({ "x": 1 })).unwrap();
-    test.handler("handler.o", json!({ "type": "time_limit", "limit": "1h" }));
+    test.add("handler.o", Instance::handler(Idle));
     let path = save(&test.graph, "a", &[("handler.o".parse().unwrap(), extra)]).unwrap();
     let (other, _) = one();
     other.graph.nodes.borrow_mut().clear();
     other.add("model.other", Instance::model(Net(State::default())));
-    let said = load(&other.graph, &path).unwrap().join("\n");
+    let said = load(&other.graph, &path, &[]).unwrap().said.join("\n");
     assert!(said.contains("model.other is not in the checkpoint"), "{said}");
     assert!(said.contains("handler.o is in the checkpoint but not in the pipeline"), "{said}");
 }

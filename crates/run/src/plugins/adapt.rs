@@ -5,7 +5,6 @@ use pipe_core::{
     EventContext, Handler, NodeId, Optimizer, ParamGroup, RecordValue, RunContext, Scheduler, Shared, State, Stateful,
     Termination, writable,
 };
-use pipe_native::optim::zero_grads;
 use pipe_plugin::plugin::{RemoteHandler, RemoteOptimizer, RemoteScheduler};
 use pipe_plugin::{Action, Event, GroupSettings, Handler as _, Values};
 use tch::Tensor;
@@ -145,14 +144,6 @@ impl Optimizer for PluggedOptimizer {
 
     fn groups_mut(&mut self) -> &mut [ParamGroup] {
         &mut self.groups
-    }
-
-    fn zero_grad(&mut self) {
-        for group in &self.groups {
-            if let Err(error) = zero_grads(&group.params, true) {
-                tracing::error!("gradients could not be removed: {error:#}");
-            }
-        }
     }
 
     fn step(&mut self) -> Result<()> {

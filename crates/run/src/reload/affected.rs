@@ -8,14 +8,14 @@ use super::difference::{Change, What};
 use pipe_core::{Kind, NodeId};
 use pipe_plan::Plan;
 
-/// Why a node is built anew.
+/// Why a node is rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// Its own table differs.
     Own,
-    /// It holds a node that is built anew.
+    /// It holds a node that is rebuilt.
     Holds(NodeId),
-    /// A scheduler of it differs: the factors of all are set anew.
+    /// A scheduler of it differs: the factors of all are reset.
     Scheduled(NodeId),
 }
 
@@ -39,7 +39,7 @@ impl Affected {
             let before = causes.len();
             for id in &new.order {
                 let held = holds.get(id).into_iter().flatten();
-                // An engine changes in place: what holds it need not be built anew. A sink holds only names.
+                // An engine changes in place: what holds it need not be rebuilt. A sink holds only names.
                 let built = held.filter(|held| causes.contains_key(*held) && !in_place(held) && id.kind != Kind::Sink);
                 if let Some(first) = built.min_by_key(|held| position.get(*held)) {
                     let cause = Cause::Holds(first.clone());
@@ -125,7 +125,7 @@ fn seeds(changes: &[Change], old: &Plan, new: &Plan) -> BTreeMap<NodeId, Cause> 
 }
 
 /// A scheduler writes into its optimizer when it is built. So that nothing at work is written to before the whole edit is
-/// known to be good, the optimizer is built anew with it.
+/// known to be good, the optimizer is rebuilt with it.
 fn schedule(causes: &mut BTreeMap<NodeId, Cause>, new: &Plan) {
     for edge in new.data_edges.iter().filter(|edge| edge.to.kind == Kind::Scheduler) {
         if causes.contains_key(&edge.to) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use pipe_core::{Instance, Kind, NodeId, State};
 
-/// What became of a model's tensors.
+/// What happened to a model's tensors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Weights {
     /// The model.
@@ -54,7 +54,7 @@ fn some(names: &[String]) -> String {
 /// When the state does not fit.
 pub fn carry(id: &NodeId, old: &Instance, new: &Instance) -> Result<Option<Weights>> {
     let state = old.state().with_context(|| format!("reading the state of {id}"))?;
-    let taking = || format!("{id} cannot go on from the state it had");
+    let taking = || format!("{id} cannot continue from its previous state");
     match new {
         Instance::Model(_) => {
             let (merged, weights) = merge(id, &state, new.state()?);
@@ -66,13 +66,13 @@ pub fn carry(id: &NodeId, old: &Instance, new: &Instance) -> Result<Option<Weigh
     }
 }
 
-/// Whether a node of this kind that is built anew goes on from where it was: those that stand for progress. `gentle` is true
+/// Whether a node of this kind that is rebuilt continues from where it was: those that stand for progress. `gentle` is true
 /// when none of its own options that changed asks for a new beginning.
 pub fn goes_on(kind: Kind, gentle: bool) -> bool {
     match kind {
         Kind::Model => true,
         Kind::Optimizer | Kind::Scheduler | Kind::Handler | Kind::Sink => gentle,
-        // An engine changes in place; data and metrics begin anew.
+        // An engine changes in place; data and metrics start over.
         Kind::Engine | Kind::Dataset | Kind::Transform | Kind::Loader | Kind::Metric => false,
     }
 }

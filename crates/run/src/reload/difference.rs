@@ -6,8 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::load::Loaded;
 use pipe_core::{Filter, NodeId, Reload};
-use pipe_document::{Document, KeyOrValue, PathSegment};
-use pipe_plan::edges::path_text;
+use pipe_document::{Document, KeyOrValue, PathSegment, path_text};
 use pipe_plan::{Action, EventEdge, Plan, PlanNode, pipeline};
 
 /// One thing that differs.
@@ -39,7 +38,7 @@ pub enum What {
         /// The `type` now.
         to: String,
     },
-    /// The component itself is another one under the same name: its library was built anew.
+    /// The component itself is another one under the same name: its library was rebuilt.
     Replaced {
         /// Its `type`.
         ty: String,
@@ -67,7 +66,7 @@ pub enum What {
         /// The edge in words.
         text: String,
     },
-    /// The same event edges stand in another order.
+    /// The same event edges stand order changed.
     EventsReordered,
 }
 
@@ -91,11 +90,11 @@ impl Change {
             What::Added { ty } => format!("added (type `{ty}`)"),
             What::Removed { ty } => format!("removed (type `{ty}`)"),
             What::Retyped { from, to } => format!("type `{from}` → `{to}`"),
-            What::Replaced { ty } => format!("the component `{ty}` was built anew"),
+            What::Replaced { ty } => format!("the component `{ty}` was rebuilt"),
             What::Option { from, to, .. } => format!("{} → {}", shown(from), shown(to)),
             What::EventAdded { text, .. } => format!("added: {text}"),
             What::EventRemoved { text } => format!("removed: {text}"),
-            What::EventsReordered => "in another order".into(),
+            What::EventsReordered => "order changed".into(),
         }
     }
 
@@ -223,7 +222,7 @@ fn options_of(plan: &Plan, node: &PlanNode) -> Map<String, Json> {
     for edge in plan.property_edges.iter().filter(|edge| edge.to == node.id) {
         let name = Json::from(format!("{}:{}", edge.from, edge.property));
         let mut options_value = Json::Object(std::mem::take(&mut options));
-        if let Some(slot) = crate::build::slot(&mut options_value, &edge.option) {
+        if let Some(slot) = pipe_plan::component::slot(&mut options_value, &edge.option) {
             *slot = name;
         }
         if let Json::Object(map) = options_value {

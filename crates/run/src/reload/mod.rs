@@ -1,4 +1,4 @@
-//! Hot reload: an edited pipeline is planned, compared with the one at work, built aside and swapped in.
+//! Hot reload: an edited pipeline is planned, compared with the running one, built aside and swapped in.
 //!
 //! | file | holds |
 //! |---|---|

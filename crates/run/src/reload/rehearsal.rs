@@ -1,4 +1,4 @@
-//! A run that is only tried: built once, edited from save to save, put back to its beginning after each try.
+//! A dry run: built once, edited from save to save, reset to its initial state after each try.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use pipe_core::{
 use pipe_data::fields;
 use pipe_plan::Plan;
 
-/// Pictures of a batch at most.
+/// Images of a batch at most.
 const PICTURES: usize = 16;
 
 /// A run that is only tried. Its folder goes with it.
@@ -50,13 +50,13 @@ pub struct Picture {
 pub struct Tried {
     /// The losses of each engine that has some, iteration by iteration.
     pub losses: Vec<(NodeId, Vec<f64>)>,
-    /// What metrics said.
+    /// The values of the metrics.
     pub values: Vec<(String, f64)>,
     /// The first batch, drawn.
     pub pictures: Vec<Picture>,
-    /// Why there is no picture.
+    /// Why there is no image.
     pub no_picture: Option<String>,
-    /// Time in which engines were at work.
+    /// Time spent in engines.
     pub at_work: Duration,
 }
 
@@ -72,7 +72,10 @@ impl Rehearsal {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Rehearsal> {
         let plan = loaded.plan.take().context("the pipeline has errors")?;
-        let folder = tempfile::Builder::new().prefix("pipe-dev-").tempdir().context("no folder for the rehearsal")?;
+        let folder = tempfile::Builder::new()
+            .prefix("pipe-dev-")
+            .tempdir()
+            .context("cannot create a temporary folder for the dry run")?;
         let options = RunOptions { folder: folder.path().to_owned(), ..options };
         let running = Running::start(&plan, loaded.catalog.clone(), &options, interrupt)?;
         let reloader = Reloader::new(&running.graph, source, (plan, loaded.document), Arc::new(Inbox::default()), true);
@@ -88,11 +91,11 @@ impl Rehearsal {
         Ok(self.reloader.apply(edited))
     }
 
-    /// Makes some iterations of every engine that runs by itself, and one of every other that its events run; checkpoints are
-    /// left out. Then everything is as it was before, so the next try begins with the same weights and the same batches.
+    /// Runs some iterations of every top-level engine, and one of every engine that its events run; checkpoints are
+    /// skipped. Then everything is reset, so the next try starts with the same weights and the same batches.
     ///
     /// # Errors
-    /// What a run would stumble over.
+    /// What a run would fail on.
     pub fn run(&self, iterations: u64) -> Result<Tried> {
         let graph = &self.running.graph;
         let run = &graph.run;
@@ -101,7 +104,7 @@ impl Rehearsal {
         let before = remember(graph)?;
         let result = try_out(graph, &plan, iterations);
         for (id, instance, state) in &before {
-            instance.load_state(state).with_context(|| format!("putting {id} back"))?;
+            instance.load_state(state).with_context(|| format!("restoring {id}"))?;
         }
         run.clock.set(Clock::default());
         result
@@ -236,7 +239,7 @@ impl Handler for Painter {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let has_boxes = ctx.step.is_some_and(|step| step.batch.get(fields::BOXES).is_some());
         let painter = if has_boxes { &self.boxes } else { &self.classes };
-        // A batch that cannot be drawn says nothing against the pipeline.
+        // A batch that cannot be drawn is not an error of the pipeline.
         let drawn = painter.borrow_mut().call(ctx);
         self.observer.borrow_mut().no_picture = drawn.err().map(|error| format!("{error:#}"));
         Ok(())

@@ -32,7 +32,7 @@ pub struct Reloader {
 }
 
 struct State {
-    /// The plan at work, but for what waits.
+    /// The running plan, but for what waits.
     plan: Rc<Plan>,
     /// The document that it was made of; knows which values must not be shown.
     document: Option<Document>,
@@ -79,7 +79,7 @@ impl Reloader {
         }
     }
 
-    /// The plan at work. Data of it may wait for the end of the epoch.
+    /// The running plan. Data of it may wait for the end of the epoch.
     pub fn plan(&self) -> Rc<Plan> {
         self.state.borrow().plan.clone()
     }
@@ -188,7 +188,7 @@ impl Reloader {
         match self.versions.keep(&text, run.clock.get().step) {
             Ok(name) => Some(name),
             Err(error) => {
-                tracing::warn!("this version of the pipeline was not kept: {error:#}");
+                tracing::warn!("this version of the pipeline was not saved: {error:#}");
                 None
             }
         }
@@ -230,7 +230,7 @@ impl Between for Reloader {
                 Err(report) => self.say(&report),
                 Ok(ready) => {
                     if run.depth.get() > 1 {
-                        tracing::info!("edit {} is read; it is applied when {engine} has ended", ready.edit);
+                        tracing::info!("edit {} was read; it is applied when {engine} has finished", ready.edit);
                     }
                     if let Some(earlier) = state.ready.replace(ready) {
                         self.say(&Report::new(earlier.edit, Outcome::Superseded, run.clock.get()));
@@ -262,8 +262,8 @@ fn fixed(changes: &[Change]) -> Option<(Vec<Change>, String)> {
     let is_option = |change: &Change| matches!(change.what, What::Option { .. });
     debug_assert!(fixed.iter().all(is_option), "only options can be fixed");
     let reason = format!(
-        "{} cannot change while the run goes on, so nothing of this edit is applied; stop the run and start it again, or put \
-         the value back",
+        "{} cannot change in a running process, so nothing of this edit is applied; restart the run, or restore the \
+         previous value",
         names.join(" and ")
     );
     (!fixed.is_empty()).then_some((fixed, reason))

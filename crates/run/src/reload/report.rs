@@ -24,7 +24,7 @@ pub enum Outcome {
     Refused,
     /// It is not a right pipeline. Nothing changed.
     Invalid,
-    /// It says the same as before.
+    /// It changes nothing.
     Unchanged,
     /// A later edit came before this one could be applied.
     Superseded,
@@ -38,7 +38,7 @@ pub enum Outcome {
 pub enum Meaning {
     /// Applied now.
     Now,
-    /// Applied now, by building the node anew.
+    /// Applied now, by rebuilding the node.
     Rebuilt,
     /// Applied at the end of the epoch.
     NextEpoch,
@@ -51,7 +51,7 @@ impl Meaning {
     fn as_str(self) -> &'static str {
         match self {
             Meaning::Now => "applied now",
-            Meaning::Rebuilt => "applied now, built anew",
+            Meaning::Rebuilt => "applied now, rebuilt",
             Meaning::NextEpoch => "at the next epoch",
             Meaning::Refused => "refused",
         }
@@ -82,11 +82,11 @@ pub struct Line {
 /// What a run says of an edit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Edits are counted from 1; 0 is the version that the run began with.
+    /// Edits are counted from 1; 0 is the version that the run started with.
     pub edit: u64,
     /// How it ended.
     pub outcome: Outcome,
-    /// The step between which and the next it happened.
+    /// The step after which it happened.
     pub step: u64,
     /// The epoch, counted from 1.
     pub epoch: u64,
@@ -96,10 +96,10 @@ pub struct Report {
     /// What differs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Line>,
-    /// Nodes that were built anew without a change of their own, each with the reason.
+    /// Nodes that were rebuilt without a change of their own, each with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rebuilt: Vec<String>,
-    /// What became of models' tensors.
+    /// What happened to the models' tensors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<Weights>,
     /// Nodes that wait for the end of the epoch, or no longer do.
@@ -142,8 +142,8 @@ impl Report {
             Outcome::Completed => format!("edit {edit}, the rest applied after {at}: {}", self.waiting.join(", ")),
             Outcome::Refused => format!("edit {edit}, refused at {at}, nothing changed: {}", self.reason_text()),
             Outcome::Invalid => format!("edit {edit} has errors, nothing changed at {at}:\n{}", self.reason_text()),
-            Outcome::Unchanged => format!("edit {edit} says the same as before"),
-            Outcome::Superseded => format!("edit {edit} was followed by another before it could be applied"),
+            Outcome::Unchanged => format!("edit {edit}: no changes"),
+            Outcome::Superseded => format!("edit {edit} was superseded by another before it could be applied"),
             Outcome::TooLate => format!("edit {edit} was not applied in full: the run ended at {at}"),
         };
         let width = self.changes.iter().map(|line| line.place.chars().count()).max().unwrap_or(0);
@@ -152,7 +152,7 @@ impl Report {
             let _ = write!(text, "\n  {place:width$}  {name}: {change}: {}", meaning.as_str());
         }
         if !self.rebuilt.is_empty() {
-            let _ = write!(text, "\n  built anew with them: {}", self.rebuilt.join(", "));
+            let _ = write!(text, "\n  rebuilt with them: {}", self.rebuilt.join(", "));
         }
         for weights in &self.weights {
             let _ = write!(text, "\n  {}: {}", weights.model, weights.describe());
@@ -205,7 +205,7 @@ fn meaning(change: &Change, affected: &Affected) -> Meaning {
     }
 }
 
-/// Nodes that are built anew only because of others, each with the reason.
+/// Nodes that are rebuilt only because of others, each with the reason.
 pub fn rebuilt(affected: &Affected) -> Vec<String> {
     let text = |(id, cause): (_, &Cause)| match cause {
         Cause::Own => None,

@@ -6,7 +6,7 @@ use super::difference::{What, difference};
 use crate::load::{Loaded, PipelineSource};
 use crate::versions::Versions;
 
-/// How a pipeline differs from the newest version that a run kept: a line a change; nothing where they are the same or the
+/// How a pipeline differs from the latest version that a run kept: one line per change; nothing where they are the same or the
 /// run kept none. `base` is the folder that relative paths start from.
 pub fn since(run: &Path, now: &Loaded, base: &Path) -> Vec<String> {
     let versions = Versions::of(run);
@@ -17,9 +17,10 @@ pub fn since(run: &Path, now: &Loaded, base: &Path) -> Vec<String> {
         return Vec::new();
     }
     let file = versions.folder().join(&name);
-    let source = PipelineSource { file, profile: None, sets: Vec::new(), base: Some(base.to_owned()) };
+    let source =
+        PipelineSource { file, profile: None, sets: Vec::new(), base: Some(base.to_owned()), accept: Vec::new() };
     let Some(former) = source.load().plan else {
-        return vec![format!("it differs from pipelines/{name}, which can no longer be read as a pipeline")];
+        return vec![format!("it differs from pipelines/{name}, which is no longer a valid pipeline")];
     };
     let secret = |what: &What| matches!(what, What::Option { to: Some(to), .. } if to == "<secret>");
     difference(&former, plan)

@@ -13,8 +13,11 @@ use super::carry::{Weights, carry, goes_on};
 use super::difference::{Change, What};
 use pipe_core::component::build::OnCommit;
 use pipe_core::{Engine, Instance, Kind, Loader, NodeId, Nodes, Reload, Shared, Sink};
+use pipe_document::PathSegment;
 use pipe_plan::{EventEdge, Plan};
-use pipe_vocab::Catalog;
+use pipe_vocab::refusal::WEIGHTS_LOST;
+use pipe_vocab::reload::is_tried;
+use pipe_vocab::{Catalog, Refusal};
 
 use crate::build::{Site, build_node, join_nodes};
 use crate::graph::{Graph, Offers};
@@ -82,8 +85,9 @@ pub fn prepare(
     at_work: Option<&NodeId>,
 ) -> Result<Prepared> {
     if let Some(engine) = at_work.filter(|engine| !same_component(old, new, engine)) {
-        bail!("{engine} is at work: it can be changed, but neither removed nor made another type");
+        bail!("{engine} is running: its options can change, but it cannot be removed or change its type");
     }
+    refuse_lost_weights(changes, &new.pipeline.accept)?;
     let affected = Affected::of(changes, old, new, &waiting.ids());
     let effective = {
         let mut nodes = graph.nodes.borrow().clone();
@@ -101,6 +105,22 @@ pub fn prepare(
     Ok(Prepared { affected, made, catalog: catalog.clone() })
 }
 
+/// A model that is removed while another one is added was most likely renamed: its weights would be gone without a word.
+fn refuse_lost_weights(changes: &[Change], accepted: &[String]) -> Result<(), Refusal> {
+    let models = |wanted: fn(&What) -> bool| {
+        let of_kind =
+            changes.iter().filter(move |change| wanted(&change.what)).filter_map(|change| change.node.as_ref());
+        of_kind.filter(|id| id.kind == Kind::Model).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let removed = models(|what| matches!(what, What::Removed { .. }));
+    let added = models(|what| matches!(what, What::Added { .. }));
+    if removed.is_empty() || added.is_empty() {
+        return Ok(());
+    }
+    let (removed, added) = (removed.join(", "), added.join(", "));
+    WEIGHTS_LOST.refuse(accepted, format!("the weights of {removed} would be lost: {added} starts with its own"))
+}
+
 /// What was built aside.
 #[derive(Default)]
 struct Made {
@@ -110,13 +130,13 @@ struct Made {
     offers: Offers,
     /// What to do to the run once a node has its place.
     on_commit: Vec<(NodeId, OnCommit)>,
-    /// What became of models' tensors.
+    /// What happened to models' tensors.
     weights: Vec<Weights>,
     /// Engines at hand, each with the new one whose parts it takes.
     engines: Vec<(NodeId, Rc<Engine>, Rc<Engine>)>,
     /// New engines, those that lend their parts included.
     fresh: Vec<(NodeId, Rc<Engine>)>,
-    /// Nodes built anew that go on from the state of their predecessors.
+    /// Nodes rebuilt that continue from the state of their predecessors.
     going_on: BTreeSet<NodeId>,
 }
 
@@ -177,10 +197,22 @@ impl Builder<'_> {
                 self.made.going_on.insert(id.clone());
             }
             // Another build of a component may well keep another state.
-            Err(error) if replaced => tracing::warn!("{id} begins anew: {error:#}"),
+            Err(error) if replaced => tracing::warn!("{id} starts with a new state: {error:#}"),
             Err(error) => return Err(error),
         }
         Ok(built)
+    }
+
+    /// Whether a batch may stumble over a change: not over an interval.
+    fn is_tried(&self, change: &Change) -> bool {
+        let node = change.node.as_ref().and_then(|id| self.new.nodes.get(id));
+        match (&change.what, node) {
+            (What::Option { path, .. }, Some(node)) => match path.first() {
+                Some(PathSegment::Key(option)) => is_tried(node.descriptor.schema(), option),
+                _ => true,
+            },
+            _ => true,
+        }
     }
 
     /// Where data, model or what is done with them are new, the first iteration must not be the first try.
@@ -190,14 +222,12 @@ impl Builder<'_> {
                 self.new.data_edges.iter().find(|edge| edge.to == *id && edge.from.kind == kind).map(|edge| &edge.from)
             };
             let is_built = |id: Option<&NodeId>| id.is_some_and(|id| self.affected.build.contains_key(id));
-            // A hot option, such as an interval, changes nothing that a batch could stumble over.
-            let own =
-                self.changes.iter().any(|change| change.node.as_ref() == Some(id) && change.class() != Reload::Hot);
+            let own = self.changes.iter().any(|change| change.node.as_ref() == Some(id) && self.is_tried(change));
             if !own && !is_built(held(Kind::Model)) && !is_built(held(Kind::Loader)) {
                 continue;
             }
             let loader = match held(Kind::Loader) {
-                // One that is at work must not be asked for batches: another one of the same options is.
+                // One that is in use must not be asked for batches: another one of the same options is.
                 Some(loader) if !is_built(Some(loader)) => {
                     let node = self.new.nodes.get(loader).with_context(|| format!("there is no {loader}"))?;
                     let built = build_node(self.new, node, &self.site());
@@ -214,7 +244,7 @@ impl Builder<'_> {
 }
 
 impl Prepared {
-    /// What became of models' tensors.
+    /// What happened to models' tensors.
     pub fn weights(&self) -> Vec<Weights> {
         self.made.weights.clone()
     }
@@ -290,17 +320,17 @@ impl Waiting {
                 nodes.extend(former.map(|former| (id.clone(), former.clone())));
                 continue;
             };
-            // Training went on since they were built.
+            // Training continued since they were built.
             if let Some(former) = former.filter(|_| self.going_on.contains(id))
                 && let Err(error) = carry(id, former, built)
             {
-                tracing::warn!("{id} goes on from where it was when the edit was read: {error:#}");
+                tracing::warn!("{id} continues from its state when the edit was read: {error:#}");
             }
             nodes.insert(id.clone(), built.clone());
         }
         for (id, (engine, fresh)) in &self.processes {
             if let Err(error) = fresh.take_process_state(engine) {
-                tracing::warn!("{id} goes on from where it was when the edit was read: {error:#}");
+                tracing::warn!("{id} continues from its state when the edit was read: {error:#}");
             }
             engine.adopt_process(fresh);
         }

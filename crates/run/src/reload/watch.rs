@@ -86,7 +86,7 @@ impl Watcher {
                 Err(error) => {
                     let seconds = ANYWAY.as_secs();
                     tracing::warn!(
-                        "the system does not tell of changes ({error}); files are looked at every {seconds} s"
+                        "file system notifications are not available ({error}); files are polled every {seconds} s"
                     );
                 }
             }

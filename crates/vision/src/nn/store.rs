@@ -92,6 +92,11 @@ impl ParameterStore {
         self.select(|entry| entry.role == Role::Parameter && entry.tensor.requires_grad())
     }
 
+    /// The buffers, in order: what a forward pass in training may change by itself.
+    pub fn buffers(&self) -> Vec<(String, Tensor)> {
+        self.select(|entry| entry.role == Role::Buffer)
+    }
+
     fn select(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<(String, Tensor)> {
         let inner = self.lock();
         let chosen = inner.entries.iter().filter(|(_, entry)| wanted(entry));
@@ -102,16 +107,6 @@ impl ParameterStore {
     pub fn parameter_count(&self) -> (usize, usize) {
         let count = |list: Vec<(String, Tensor)>| list.iter().map(|(_, tensor)| tensor.numel()).sum();
         (count(self.trainable()), count(self.parameters()))
-    }
-
-    /// Stops training the parameters whose name starts with `prefix`; returns how many changed.
-    pub fn freeze(&self, prefix: &str) -> usize {
-        self.set_trainable(|name| if name.starts_with(prefix) { Some(false) } else { None })
-    }
-
-    /// Trains the parameters whose name starts with `prefix`; returns how many changed.
-    pub fn unfreeze(&self, prefix: &str) -> usize {
-        self.set_trainable(|name| if name.starts_with(prefix) { Some(true) } else { None })
     }
 
     /// Sets for each parameter whether it is trained; `None` leaves it. Returns how many changed. Buffers are never trained.
@@ -155,14 +150,6 @@ impl ParameterStore {
             state,
             options,
         )
-    }
-
-    /// Forgets everything whose name starts with `prefix` (a layer about to be replaced); returns how many went.
-    pub fn remove(&self, prefix: &str) -> usize {
-        let mut inner = self.lock();
-        let before = inner.entries.len();
-        inner.entries.retain(|name, _| !name.starts_with(prefix));
-        before - inner.entries.len()
     }
 
     /// Orders the names by the first of `prefixes` they start with, keeping the order within each; others go last.
@@ -281,12 +268,13 @@ mod tests {
     fn freezing_takes_parameters_out_of_training() {
         let store = small();
         assert_eq!(store.trainable().len(), 3);
-        assert_eq!(store.freeze("bn1."), 2);
-        assert_eq!(store.freeze("bn1."), 0);
+        let freeze = |name: &str| name.starts_with("bn1.").then_some(false);
+        assert_eq!(store.set_trainable(freeze), 2);
+        assert_eq!(store.set_trainable(freeze), 0);
         let left: Vec<_> = store.trainable().into_iter().map(|(name, _)| name).collect();
         assert_eq!(left, ["conv1.weight"]);
         assert_eq!(store.parameter_count(), (72, 80));
-        assert_eq!(store.unfreeze(""), 2);
+        assert_eq!(store.set_trainable(|_| Some(true)), 2);
     }
 
     #[test]
@@ -297,12 +285,11 @@ mod tests {
     }
 
     #[test]
-    fn replaced_layers_return_to_their_place() {
+    fn names_are_ordered_by_their_first_parts() {
         let store = small();
-        assert_eq!(store.remove("conv1."), 1);
-        Conv2d::new(&store.root().sub("conv1"), 2, 4, Conv2dOptions::default()).unwrap();
-        store.order_by(&["conv1.", "bn1."]);
-        assert_eq!(store.names()[..3], ["conv1.weight", "conv1.bias", "bn1.weight"]);
+        store.order_by(&["bn1.", "conv1."]);
+        assert_eq!(store.names()[0], "bn1.weight");
+        assert_eq!(store.names()[5], "conv1.weight");
     }
 
     #[test]

@@ -154,7 +154,7 @@ fn an_epoch_without_any_readable_sample_is_an_error() {
     let mut loader = loader(bad, json!({ "on_error": "skip", "workers": 1 }));
     loader.start_epoch(0, 0).unwrap();
     let error = loader.next_batch().unwrap_err().to_string();
-    assert!(error.contains("no sample of the epoch could be read") && error.contains("number 0 is bad"), "{error}");
+    assert!(error.contains("no sample of the epoch could be loaded") && error.contains("number 0 is bad"), "{error}");
 }
 
 #[test]

@@ -14,15 +14,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tch::Device;
 
-pub(super) use config::detector_config;
+pub(super) use config::{default_value, define_config, detector_config, same_option};
 pub(super) use options::{Backbone, Lengths, Norm, Version, backbone, box_head, check_levels, norm};
 
-use self::node::{DetectionModel, Detector};
-use pipe_core::{BuildContext, Contract, Instance, PathValue};
+use self::node::DetectionModel;
+use pipe_core::{BuildContext, Contract, Instance, PathValue, Property, PropertyType};
 use pipe_data::fields;
 use pipe_vision::checkpoint::Classes;
 use pipe_vision::nn::LoadReport;
-use pipe_vision::weights;
+use pipe_vision::{GeneralizedRcnn, RcnnOptions, weights};
 
 /// The fields that a detector reads and writes. Ground truth is read in training only, so it is not needed to detect; but a
 /// pipeline says for both at once what its data holds.
@@ -31,15 +31,20 @@ pub(super) fn contract(masks: bool) -> Contract {
     if masks { contract.needs([fields::MASKS]).adds([fields::DETECTION_MASKS]) } else { contract }
 }
 
+/// What a detector offers to the rest of a pipeline.
+pub(super) const PROPERTIES: &[Property] =
+    &[Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes, the background included." }];
+
 /// Builds the node of a detector: made on the CPU so that its first weights follow from the seed alone, filled from files,
 /// then moved.
-pub(super) fn build<D: Detector + 'static>(
-    make: impl FnOnce(Device) -> Result<D>,
+pub(super) fn build(
+    options: RcnnOptions,
     weights: Option<&PathValue>,
     backbone: Option<&PathValue>,
-    ctx: &BuildContext<'_>,
+    ctx: &mut BuildContext<'_>,
 ) -> Result<Instance> {
-    let detector = make(Device::Cpu)?;
+    ctx.offer("num_classes", options.num_classes);
+    let detector = GeneralizedRcnn::new(options, Device::Cpu)?;
     let wanted = ctx.initial_weights;
     if let Some(path) = weights.and_then(PathValue::path).filter(|_| wanted) {
         let report = load_detector(&detector, path)?;
@@ -57,7 +62,7 @@ pub(super) fn build<D: Detector + 'static>(
     Ok(Instance::model(DetectionModel::new(detector)))
 }
 
-fn load_detector(detector: &impl Detector, path: &Path) -> Result<LoadReport> {
+fn load_detector(detector: &GeneralizedRcnn, path: &Path) -> Result<LoadReport> {
     let tensors = weights::read(path)?.tensors;
     let has = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
     if !has("roi_heads.") && has("layer1.") {
@@ -144,6 +149,38 @@ mod tests {
         without.set(fields::MASKS, BatchField::Text(vec!["a".into(), "b".into()]));
         let error = format!("{:#}", model.borrow_mut().forward(&without).unwrap_err());
         assert!(error.contains("`masks`"), "{error}");
+    }
+
+    #[test]
+    fn ground_truth_is_checked_before_it_goes_to_the_device() {
+        for kind in ["faster_rcnn", "mask_rcnn"] {
+            let model = model(table(kind, json!({}))).unwrap();
+            let check = |training, change: &dyn Fn(&mut Batch)| {
+                let mut batch = batch();
+                batch.set(fields::SOURCE, BatchField::Text(vec!["a.png".into(), "b.png".into()]));
+                change(&mut batch);
+                model.borrow_mut().set_training(training);
+                let checked = model.borrow().check(&batch);
+                checked.map_or_else(|error| format!("{error:#}"), |()| String::new())
+            };
+            let first = |name: &'static str, tensor: fn() -> Tensor| {
+                move |batch: &mut Batch| {
+                    let mut both = batch.list(name).unwrap();
+                    both[0] = tensor();
+                    batch.set(name, BatchField::List(both));
+                }
+            };
+            assert_eq!(check(true, &|_| {}), "");
+            let labels = first(fields::LABELS, || Tensor::from_slice(&[4i64]));
+            let said =
+                "ground truth of a.png (image 0 of the batch): object 0 has label 4, but the model has 4 classes";
+            assert!(check(true, &labels).starts_with(said), "{}", check(true, &labels));
+            assert_eq!(check(false, &labels), "", "{kind}: ground truth is not read in evaluation");
+            let boxes = first(fields::BOXES, || Tensor::from_slice2(&[[4f32, 4.0, 4.0, 30.0]]));
+            assert!(check(true, &boxes).contains("box of object 0"), "{}", check(true, &boxes));
+            let masks = first(fields::MASKS, || Tensor::zeros([1, 9, 9], (Kind::Uint8, Device::Cpu)));
+            assert_eq!(check(true, &masks).contains("must be [1, 64, 64]"), kind == "mask_rcnn");
+        }
     }
 
     #[test]

@@ -1,81 +1,55 @@
 //! A detector of [`pipe_vision`] as the node of a pipeline: batches in, losses or detections out.
 
 use anyhow::{Context, Result};
-use indexmap::IndexMap;
 use tch::Tensor;
 
+use crate::model::ground_truth::{self, check_boxes, check_object_classes};
 use pipe_core::{Model, ModelOutput, State, Stateful};
 use pipe_data::batch::to_float;
 use pipe_data::{Batch, BatchField, Detections, fields};
 use pipe_vision::checkpoint::Classes;
-use pipe_vision::nn::{LoadReport, ParameterStore, StateDict};
-use pipe_vision::{FasterRcnn, MaskRcnn, Target};
-
-/// A detector of [`pipe_vision`].
-pub(in crate::model) trait Detector {
-    /// Whether it finds masks.
-    const MASKS: bool;
-    fn store(&self) -> &ParameterStore;
-    fn train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>>;
-    fn detect(&self, images: &[Tensor]) -> Result<Vec<pipe_vision::Detections>>;
-    fn load(&self, state: &StateDict, classes: Classes) -> Result<LoadReport>;
-    fn load_backbone(&self, state: &StateDict) -> Result<LoadReport>;
-}
-
-macro_rules! detector {
-    ($model:ty, $masks:literal) => {
-        impl Detector for $model {
-            const MASKS: bool = $masks;
-
-            fn store(&self) -> &ParameterStore {
-                self.store()
-            }
-
-            fn train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>> {
-                self.forward_train(images, targets)
-            }
-
-            fn detect(&self, images: &[Tensor]) -> Result<Vec<pipe_vision::Detections>> {
-                self.forward_eval(images)
-            }
-
-            fn load(&self, state: &StateDict, classes: Classes) -> Result<LoadReport> {
-                self.load(state, classes)
-            }
-
-            fn load_backbone(&self, state: &StateDict) -> Result<LoadReport> {
-                self.load_backbone(state)
-            }
-        }
-    };
-}
-
-detector!(FasterRcnn, false);
-detector!(MaskRcnn, true);
+use pipe_vision::{GeneralizedRcnn, Target};
 
 /// A detector as the node of a pipeline.
-pub(super) struct DetectionModel<D> {
-    detector: D,
+pub(super) struct DetectionModel {
+    detector: GeneralizedRcnn,
     training: bool,
 }
 
-impl<D: Detector> DetectionModel<D> {
-    pub(super) fn new(detector: D) -> Self {
+impl DetectionModel {
+    pub(super) fn new(detector: GeneralizedRcnn) -> Self {
         Self { detector, training: false }
     }
 
-    fn targets(batch: &Batch) -> Result<Vec<Target>> {
+    fn targets(&self, batch: &Batch) -> Result<Vec<Target>> {
         let (boxes, labels) = (batch.list(fields::BOXES)?, batch.list(fields::LABELS)?);
-        let masks = if D::MASKS { batch.list(fields::MASKS)?.into_iter().map(Some).collect() } else { Vec::new() };
-        let masks = masks.into_iter().chain(std::iter::repeat_with(|| None));
+        let masks = self.detector.has_masks().then(|| batch.list(fields::MASKS)).transpose()?.unwrap_or_default();
+        let masks = masks.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let targets = boxes.into_iter().zip(labels).zip(masks);
         Ok(targets.map(|((boxes, labels), masks)| Target { boxes, labels, masks }).collect())
     }
 }
 
-impl<D: Detector> Model for DetectionModel<D> {
+impl Model for DetectionModel {
     fn set_training(&mut self, training: bool) {
         self.training = training;
+    }
+
+    /// Ground truth is read in training only.
+    fn check(&self, batch: &Batch) -> Result<()> {
+        if !self.training {
+            return Ok(());
+        }
+        let check = |image: &Tensor, target: &Target| {
+            self.detector.check_shapes(image, target)?;
+            check_boxes(&target.boxes)?;
+            check_object_classes(&target.labels, self.detector.num_classes())
+        };
+        let (images, targets) = (batch.list(fields::IMAGE)?, self.targets(batch)?);
+        for (index, (image, target)) in images.iter().zip(&targets).enumerate() {
+            check(image, target).with_context(|| format!("ground truth of {}", ground_truth::image(batch, index)))?;
+        }
+        Ok(())
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
@@ -83,10 +57,10 @@ impl<D: Detector> Model for DetectionModel<D> {
         let mut output = ModelOutput { outputs: Batch::new(batch.size), ..ModelOutput::default() };
         let place = || format!("the batch is {}", batch.sources().join(", "));
         if self.training {
-            output.losses = self.detector.train(&images, &Self::targets(batch)?).with_context(place)?;
+            output.losses = self.detector.forward_train(&images, &self.targets(batch)?).with_context(place)?;
             return Ok(output);
         }
-        let found = self.detector.detect(&images).with_context(place)?.into_iter().map(|found| Detections {
+        let found = self.detector.forward_eval(&images).with_context(place)?.into_iter().map(|found| Detections {
             boxes: found.boxes,
             labels: found.labels,
             scores: found.scores,
@@ -99,9 +73,13 @@ impl<D: Detector> Model for DetectionModel<D> {
     fn parameters(&self) -> Vec<(String, Tensor)> {
         self.detector.store().trainable()
     }
+
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        self.detector.store().buffers()
+    }
 }
 
-impl<D: Detector> Stateful for DetectionModel<D> {
+impl Stateful for DetectionModel {
     fn state(&self) -> Result<State> {
         Ok(State { tensors: self.detector.store().state_dict(), ..State::default() })
     }

@@ -5,7 +5,7 @@ use pipe_vision::{ResNet, ResNetKind};
 use serde_json::Value;
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
-use crate::detection::{fill, noise};
+use crate::common::{expected, fill, noise};
 
 fn numbers(value: &Value) -> Vec<f64> {
     match value {
@@ -25,9 +25,7 @@ fn assert_close(what: &str, got: &Tensor, expected: &Value, tolerance: f64) {
 }
 
 fn compare(kind: ResNetKind, name: &str) {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/resnet/expected.json"));
-    let expected: Value = serde_json::from_str(&text.expect("expected.json")).expect("JSON");
-    let expected = &expected[name];
+    let expected = &expected("resnet/expected")[name];
     let network = ResNet::new(kind, 5, NormKind::Batch, Device::Cpu).expect("a network");
     fill(network.store());
     assert_eq!(network.store().names().len() as u64, expected["names"].as_u64().expect("a count"));

@@ -1,18 +1,20 @@
-//! What [`super::FasterRcnn`] and [`super::MaskRcnn`] share: torchvision's `GeneralizedRCNN`.
+//! Detectors with a feature pyramid: torchvision's `GeneralizedRCNN`. `fasterrcnn_resnet50_fpn` and `_v2`, and with masks
+//! `maskrcnn_resnet50_fpn` and `_v2`.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::backbone::{OUT_CHANNELS, ResNetFpn};
-use super::box_head::BoxPredictor;
+use super::box_head::{BoxHead, BoxPredictor};
+use super::checkpoint::{self, Classes};
 use super::mask_head::{MaskHead, MaskPredictor};
-use super::options::{BoxHeadOptions, FasterRcnnOptions, MaskRcnnOptions};
+use super::options::{BoxHeadOptions, MaskOptions, RcnnOptions};
 use super::pooler::MultiScaleRoiAlign;
 use super::roi_heads::{MaskBranch, RoiHeads};
 use super::rpn::RegionProposals;
 use super::transform::Transform;
-use crate::nn::{ParameterStore, Scope};
+use crate::nn::{LoadReport, ParameterStore, Scope, StateDict};
 
 /// torchvision's order of a detector's parts; they are made in another.
 const ORDER: [&str; 7] = [
@@ -49,30 +51,23 @@ pub struct Detections {
     pub masks: Option<Tensor>,
 }
 
-/// A layer made anew for another number of classes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replaced {
-    /// The parameter.
-    pub name: String,
-    /// Its shape before and now.
-    pub shapes: (Vec<i64>, Vec<i64>),
-}
-
-/// A detector; its mask part is optional.
+/// Finds boxes and, where its options say so, the masks within them.
 #[derive(Debug)]
-pub(super) struct Detector {
-    pub(super) store: ParameterStore,
-    options: FasterRcnnOptions,
-    masks: Option<MaskRcnnOptions>,
+pub struct GeneralizedRcnn {
+    store: ParameterStore,
+    options: RcnnOptions,
     transform: Transform,
     backbone: ResNetFpn,
     rpn: RegionProposals,
     heads: RoiHeads,
 }
 
-impl Detector {
-    /// A detector with fresh weights, drawn in torchvision's order.
-    pub(super) fn new(options: FasterRcnnOptions, masks: Option<MaskRcnnOptions>, device: Device) -> Result<Self> {
+impl GeneralizedRcnn {
+    /// A model with fresh weights on `device`: after `tch::manual_seed`, torchvision's after `torch.manual_seed`.
+    ///
+    /// # Errors
+    /// An option is out of its range, or the device is absent or out of memory.
+    pub fn new(options: RcnnOptions, device: Device) -> Result<Self> {
         ensure!(
             options.num_classes >= 2,
             "num_classes counts the background: it must be at least 2, not {}",
@@ -86,7 +81,7 @@ impl Detector {
         // torchvision's V2 makes RPN and box head before the masks' parts, V1 after; the box predictor is always last.
         let v2 = matches!(options.box_head, BoxHeadOptions::ConvFc { .. });
         let early = v2.then(|| rpn_and_head(&root, &options)).transpose()?;
-        let mask = masks.as_ref().map(|masks| mask_branch(&scope, masks)).transpose()?;
+        let mask = options.masks.as_ref().map(|masks| mask_branch(&scope, masks, options.num_classes)).transpose()?;
         let (rpn, head) = match early {
             Some(made) => made,
             None => rpn_and_head(&root, &options)?,
@@ -101,18 +96,37 @@ impl Detector {
             options.backbone.returned_layers.len() + 1
         );
         let heads = RoiHeads::new(head, predictor, mask, &options);
-        Ok(Self { store, options, masks, transform, backbone, rpn, heads })
+        Ok(Self { store, options, transform, backbone, rpn, heads })
     }
 
-    pub(super) fn num_classes(&self) -> i64 {
+    /// The parameters and buffers, under torchvision's names.
+    pub fn store(&self) -> &ParameterStore {
+        &self.store
+    }
+
+    /// Classes, background included.
+    pub fn num_classes(&self) -> i64 {
         self.options.num_classes
     }
 
-    /// Losses by name, in torchvision's order.
-    pub(super) fn train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>> {
+    /// Whether it finds masks, and learns from them.
+    pub fn has_masks(&self) -> bool {
+        self.options.masks.is_some()
+    }
+
+    /// Scalar losses with gradients, by name, in torchvision's order: `loss_classifier`, `loss_box_reg`, `loss_mask` (with
+    /// masks), `loss_objectness`, `loss_rpn_box_reg`. `images`: `[3, H, W]`, floats from 0 to 1, of any sizes and on any
+    /// device.
+    ///
+    /// The values of the ground truth are not looked at, which on a GPU would wait for the device: what [`Target`] says of
+    /// them is up to the caller.
+    ///
+    /// # Errors
+    /// An image or its ground truth is not of the shape that [`Target`] says; the message gives its place in the batch.
+    pub fn forward_train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>> {
         ensure!(images.len() == targets.len(), "{} images but {} targets", images.len(), targets.len());
         for (index, (image, target)) in images.iter().zip(targets).enumerate() {
-            self.check(image, target).with_context(|| format!("ground truth of image {index} of the batch"))?;
+            self.check_shapes(image, target).with_context(|| format!("ground truth of image {index} of the batch"))?;
         }
         let batch = self.transform.batch(images, true, self.store.device())?;
         let targets = self.transform.targets(targets, &batch)?;
@@ -123,47 +137,42 @@ impl Detector {
         Ok(losses.into_iter().chain(rpn).map(|(name, loss)| (name.to_owned(), loss)).collect())
     }
 
-    /// Detections of each image, without gradients.
-    pub(super) fn detect(&self, images: &[Tensor]) -> Result<Vec<Detections>> {
+    /// What is found in each image, without gradients. `images`: as for [`Self::forward_train`].
+    ///
+    /// # Errors
+    /// An image is not as it should be, or memory is short.
+    pub fn forward_eval(&self, images: &[Tensor]) -> Result<Vec<Detections>> {
         no_grad(|| {
             let batch = self.transform.batch(images, false, self.store.device())?;
             let maps = self.backbone.forward(&batch.tensors, false)?;
             let proposals = self.rpn.propose(&batch, &maps)?;
             let found = self.heads.detect(&maps[..maps.len() - 1], &proposals, &batch.sizes)?;
-            let paste = self.masks.as_ref().is_some_and(|masks| masks.paste_masks);
+            let paste = self.options.masks.as_ref().is_some_and(|masks| masks.paste);
             self.transform.restore(found, &batch, paste)
         })
     }
 
-    /// Makes the layers that depend on the number of classes anew, drawn afresh.
-    pub(super) fn replace_predictors(&mut self, num_classes: i64) -> Result<Vec<Replaced>> {
-        ensure!(num_classes >= 2, "num_classes counts the background: it must be at least 2, not {num_classes}");
-        let before = self.store.state_dict();
-        let device = self.store.device();
-        self.store.to(Device::Cpu)?;
-        let scope = self.store.root().sub("roi_heads");
-        if let (Some(branch), Some(masks)) = (&mut self.heads.mask, &self.masks) {
-            self.store.remove("roi_heads.mask_predictor.");
-            let inputs = branch.head.outputs();
-            branch.predictor =
-                MaskPredictor::new(&scope.sub("mask_predictor"), inputs, masks.mask_hidden, num_classes)?;
-        }
-        let inputs = before.get("roi_heads.box_predictor.cls_score.weight").map_or(0, |weight| weight.size()[1]);
-        self.store.remove("roi_heads.box_predictor.");
-        self.heads.predictor = BoxPredictor::new(&scope.sub("box_predictor"), inputs, num_classes)?;
-        self.store.order_by(&ORDER);
-        self.store.to(device)?;
-        self.options.num_classes = num_classes;
-        let now = self.store.state_dict();
-        let replaced = now.iter().filter(|(name, _)| name.contains("_predictor."));
-        let shape = |name: &String| before.get(name).map(Tensor::size).unwrap_or_default();
-        Ok(replaced
-            .map(|(name, tensor)| Replaced { name: name.clone(), shapes: (shape(name), tensor.size()) })
-            .collect())
+    /// Loads a detector's weights, also under torchvision's first names.
+    ///
+    /// # Errors
+    /// The weights do not fit; with [`Classes::MayDiffer`] the layers that depend on their number need not.
+    pub fn load(&self, state: &StateDict, classes: Classes) -> Result<LoadReport> {
+        checkpoint::load_detector(&self.store, state, classes)
     }
 
-    /// Refuses ground truth that would give senseless losses, or fail deep inside a GPU kernel.
-    fn check(&self, image: &Tensor, target: &Target) -> Result<()> {
+    /// Loads a classifier's weights into the backbone.
+    ///
+    /// # Errors
+    /// The weights do not fit.
+    pub fn load_backbone(&self, state: &StateDict) -> Result<LoadReport> {
+        checkpoint::load_backbone(&self.store, state)
+    }
+
+    /// Whether an image's ground truth is of the shapes and types that [`Target`] says; values are not looked at.
+    ///
+    /// # Errors
+    /// It is not: what is, and what should be.
+    pub fn check_shapes(&self, image: &Tensor, target: &Target) -> Result<()> {
         let boxes = target.boxes.size();
         ensure!(boxes.len() == 2 && boxes[1] == 4, "boxes have shape {boxes:?}; they must be [N, 4]");
         let count = boxes[0];
@@ -172,7 +181,7 @@ impl Detector {
             labels == (vec![count], Kind::Int64),
             "labels are {labels:?}; they must be int64 of shape [{count}], one for each box"
         );
-        if self.masks.is_some() {
+        if self.has_masks() {
             let size = image.size();
             let wanted = [&[count], &size[size.len().saturating_sub(2)..]].concat();
             let masks = target.masks.as_ref().context("there are no masks, and this model learns from masks")?;
@@ -182,33 +191,18 @@ impl Detector {
                 masks.size()
             );
         }
-        let values: Vec<f32> = target.boxes.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.try_into()?;
-        for (index, corners) in values.chunks_exact(4).enumerate() {
-            // Written so that NaN fails as well.
-            let sound = corners.iter().all(|v| v.is_finite()) && corners[2] > corners[0] && corners[3] > corners[1];
-            ensure!(sound, "box {index} {corners:?} (x1, y1, x2, y2) must have a positive width and height");
-        }
-        let labels = Vec::<i64>::try_from(&target.labels)?;
-        let last = self.options.num_classes - 1;
-        match labels.iter().position(|label| !(1..=last).contains(label)) {
-            Some(index) => {
-                bail!("label {index} is {}; labels go from 1 to {last} (0 is the background)", labels[index])
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
-fn rpn_and_head(root: &Scope, options: &FasterRcnnOptions) -> Result<(RegionProposals, super::box_head::BoxHead)> {
+fn rpn_and_head(root: &Scope, options: &RcnnOptions) -> Result<(RegionProposals, BoxHead)> {
     let rpn = RegionProposals::new(&root.sub("rpn"), OUT_CHANNELS, options)?;
     Ok((rpn, RoiHeads::box_head(&root.sub("roi_heads"), options)?))
 }
 
-fn mask_branch(scope: &Scope, options: &MaskRcnnOptions) -> Result<MaskBranch> {
+fn mask_branch(scope: &Scope, options: &MaskOptions, num_classes: i64) -> Result<MaskBranch> {
     let head = MaskHead::new(&scope.sub("mask_head"), OUT_CHANNELS, options)?;
-    let classes = options.detector.num_classes;
-    let predictor = MaskPredictor::new(&scope.sub("mask_predictor"), head.outputs(), options.mask_hidden, classes)?;
-    let pooler =
-        MultiScaleRoiAlign { output_size: options.mask_pool_size, sampling_ratio: options.mask_sampling_ratio };
+    let predictor = MaskPredictor::new(&scope.sub("mask_predictor"), head.outputs(), options.hidden, num_classes)?;
+    let pooler = MultiScaleRoiAlign { output_size: options.pool_size, sampling_ratio: options.sampling_ratio };
     Ok(MaskBranch { pooler, head, predictor })
 }

@@ -1,0 +1,5 @@
+//! The models against torchvision's. Their own tests lie beside the code.
+
+mod common;
+mod detection;
+mod resnet;

@@ -43,4 +43,4 @@ pub use document::Document;
 pub use load::LoadOptions;
 pub use node::{Entry, Node, Table, Value};
 pub use origin::{Ingredient, Layer, Origin, PathBase};
-pub use pointer::{KeyOrValue, PathSegment, parse_pointer, path_text, pointer_of};
+pub use pointer::{KeyOrValue, PathSegment, path_text};

@@ -2,6 +2,9 @@
 //!
 //! The crate `toml_parser` turns text into events and reports errors of syntax as it goes; here the events become keys and
 //! values, and its errors become diagnostics. What tables and keys may do is in `build.rs`.
+//!
+//! Not `toml::de::DeTable::parse_recoverable`: it drops the rest of the file after a key without `=`, the value or table that
+//! a second one of its name replaces, and the places of what errors refer to (first of two keys, opening bracket).
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -33,23 +33,6 @@ pub enum KeyOrValue {
     Value,
 }
 
-/// The steps of a JSON pointer such as `/steps/0/size`; `~1` is `/` and `~0` is `~`.
-pub fn parse_pointer(pointer: &str) -> Vec<PathSegment> {
-    let steps = pointer.split('/').skip(1);
-    steps.map(|step| PathSegment::Key(step.replace("~1", "/").replace("~0", "~"))).collect()
-}
-
-/// The steps of the place where `serde_path_to_error` saw deserialization fail.
-pub fn pointer_of(path: &serde_path_to_error::Path) -> Vec<PathSegment> {
-    use serde_path_to_error::Segment;
-    let step = |segment: &Segment| match segment {
-        Segment::Seq { index } => Some(PathSegment::Index(*index)),
-        Segment::Map { key } => Some(PathSegment::Key(key.clone())),
-        Segment::Enum { .. } | Segment::Unknown => None,
-    };
-    path.iter().filter_map(step).collect()
-}
-
 /// What a step leads to: an entry of a table or an element of an array.
 enum Found<'a> {
     Entry(&'a Entry),

@@ -182,25 +182,6 @@ PN_EXPORT Error pn_memory_stats(int device, MemoryStats* out) {
   });
 }
 
-PN_EXPORT Error pn_memory_reset_peak(int device) {
-  return pn_guard([&] {
-    const auto d = pn_device(device);
-    auto* allocator = at::getDeviceAllocator(d.type());
-    if (allocator->initialized()) {
-      allocator->resetPeakStats(d.index());
-    }
-  });
-}
-
-PN_EXPORT Error pn_memory_empty_cache(int device) {
-  return pn_guard([&] {
-    auto* allocator = at::getDeviceAllocator(pn_device(device).type());
-    if (allocator->initialized()) {
-      allocator->emptyCache();
-    }
-  });
-}
-
 PN_EXPORT Error pn_memory_info(int device, uint64_t* free_bytes, uint64_t* total_bytes) {
   return pn_guard([&] {
     const auto d = pn_device(device);
@@ -223,13 +204,6 @@ PN_EXPORT void pn_set_grad_mode(bool on) {
 
 PN_EXPORT Error pn_set_benchmark(bool on) {
   return pn_guard([&] { at::globalContext().setBenchmarkCuDNN(on); });
-}
-
-PN_EXPORT Error pn_set_tf32(bool on) {
-  return pn_guard([&] {
-    at::globalContext().setAllowTF32CuBLAS(on);
-    at::globalContext().setAllowTF32CuDNN(on);
-  });
 }
 
 PN_EXPORT Error pn_set_deterministic(bool on, bool warn_only) {
@@ -257,8 +231,4 @@ PN_EXPORT Error pn_to_device(Handle tensor, int device, bool pin, bool non_block
     }
     *out = pn_new(source.to(to, source.scalar_type(), non_blocking));
   });
-}
-
-PN_EXPORT Error pn_is_pinned(Handle tensor, bool* out) {
-  return pn_guard([&] { *out = tensor->is_pinned(); });
 }

@@ -66,14 +66,6 @@ pub fn to_device(tensor: &Tensor, device: Device, non_blocking: bool) -> Result<
     ffi::new_tensor(|out| unsafe { ffi::pn_to_device(source, number, non_blocking, non_blocking, out) })
 }
 
-/// Whether the tensor lies in pinned memory, from which a GPU copies without waiting.
-pub fn is_pinned(tensor: &Tensor) -> Result<bool> {
-    let mut pinned = false;
-    // SAFETY: the handle lives as long as `tensor`, `pinned` outlives the call.
-    ffi::check(unsafe { ffi::pn_is_pinned(ffi::handle(tensor), &mut pinned) })?;
-    Ok(pinned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +87,5 @@ mod tests {
         init().unwrap();
         let t = Tensor::arange(6, (tch::Kind::Float, Device::Cpu)).view([2, 3]);
         assert_eq!(to_device(&t, Device::Cpu, true).unwrap(), t);
-        assert!(!is_pinned(&t).unwrap());
     }
 }

@@ -99,14 +99,11 @@ unsafe extern "C" {
     pub(crate) fn pn_event_elapsed(from: *const c_void, to: *const c_void, out: *mut f64) -> Error;
 
     pub(crate) fn pn_memory_stats(device: c_int, out: *mut MemoryStats) -> Error;
-    pub(crate) fn pn_memory_reset_peak(device: c_int) -> Error;
-    pub(crate) fn pn_memory_empty_cache(device: c_int) -> Error;
     pub(crate) fn pn_memory_info(device: c_int, free: *mut u64, total: *mut u64) -> Error;
 
     pub(crate) fn pn_grad_mode() -> bool;
     pub(crate) fn pn_set_grad_mode(on: bool);
     pub(crate) fn pn_set_benchmark(on: bool) -> Error;
-    pub(crate) fn pn_set_tf32(on: bool) -> Error;
     pub(crate) fn pn_set_deterministic(on: bool, warn_only: bool) -> Error;
 
     pub(crate) fn pn_script_load(path: *const c_char, out: *mut *mut c_void) -> Error;
@@ -117,7 +114,6 @@ unsafe extern "C" {
     pub(crate) fn pn_script_forward(module: *mut c_void, inputs: *const Handle, n: usize, context: *mut c_void, take: Take) -> Error;
 
     pub(crate) fn pn_to_device(tensor: Handle, device: c_int, pin: bool, non_blocking: bool, out: *mut Handle) -> Error;
-    pub(crate) fn pn_is_pinned(tensor: Handle, out: *mut bool) -> Error;
 }
 
 /// The error of a call to the shim as a `Result`; a text is taken over and freed.

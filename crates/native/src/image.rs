@@ -18,17 +18,15 @@ use crate::library::load_torchvision_image;
 /// Bytes that are no image, or a cut or damaged one; torchvision's library not found. As with every JPEG decoder,
 /// damage inside the pixels of a JPEG that libjpeg can step over gives a picture and a line on standard error.
 pub fn decode(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
-    decode_as(bytes, c"image", apply_exif)
-}
-
-/// As [`decode`], for bytes that are known to be of a JPEG.
-pub fn decode_jpeg(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
-    decode_as(bytes, c"jpeg", apply_exif)
-}
-
-/// As [`decode`], for bytes that are known to be of a PNG.
-pub fn decode_png(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
-    decode_as(bytes, c"png", apply_exif)
+    load_torchvision_image()?;
+    // The decoders look at the first bytes without asking how many there are.
+    if bytes.len() < 16 {
+        bail!("{} byte(s) are too few to be an image", bytes.len());
+    }
+    check_png(bytes).context("the image cannot be decoded")?;
+    // SAFETY: pointer and length are of one slice that outlives the call; the decoders only read it.
+    ffi::new_tensor(|out| unsafe { ffi::pn_decode(bytes.as_ptr(), bytes.len(), c"image".as_ptr(), apply_exif, out) })
+        .context("the image cannot be decoded (cut, damaged, or of another format)")
 }
 
 /// A JPEG file of the image (u8 `[3, H, W]` or `[1, H, W]`, on the CPU); `quality` is 1 (small) to 100 (good).
@@ -47,18 +45,6 @@ pub fn encode_jpeg(image: &Tensor, quality: u8) -> Result<Vec<u8>> {
 pub fn encode_png(image: &Tensor, level: u8) -> Result<Vec<u8>> {
     ensure!(level <= 9, "the compression level of a PNG is 0 to 9, got {level}");
     encode(image, c"png", i64::from(level))
-}
-
-fn decode_as(bytes: &[u8], format: &CStr, apply_exif: bool) -> Result<Tensor> {
-    load_torchvision_image()?;
-    // The decoders look at the first bytes without asking how many there are.
-    if bytes.len() < 16 {
-        bail!("{} byte(s) are too few to be an image", bytes.len());
-    }
-    check_png(bytes).context("the image cannot be decoded")?;
-    // SAFETY: pointer and length are of one slice that outlives the call; the decoders only read it.
-    ffi::new_tensor(|out| unsafe { ffi::pn_decode(bytes.as_ptr(), bytes.len(), format.as_ptr(), apply_exif, out) })
-        .context("the image cannot be decoded (cut, damaged, or of another format)")
 }
 
 /// A PNG that is cut, or whose header, palette or pixels do not have their checksum, is refused here: libpng would print

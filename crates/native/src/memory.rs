@@ -19,7 +19,7 @@ pub fn allocated(device: Device) -> Result<u64> {
     }
 }
 
-/// The most bytes in use since the start or the last [`reset_peak`].
+/// The most bytes in use since the start.
 ///
 /// # Errors
 /// As [`allocated`].
@@ -38,31 +38,6 @@ pub fn reserved(device: Device) -> Result<u64> {
     match device {
         Device::Cpu => process_status("VmRSS:"),
         _ => stats(device).map(|s| s.reserved.unsigned_abs()),
-    }
-}
-
-/// Begins a new measurement of the peak.
-///
-/// # Errors
-/// As [`allocated`].
-pub fn reset_peak(device: Device) -> Result<()> {
-    match device {
-        // 5 resets the peak of the resident set (proc(5), clear_refs).
-        Device::Cpu => fs::write("/proc/self/clear_refs", "5").context("reset the process's peak memory"),
-        // SAFETY: a plain number.
-        _ => ffi::check(unsafe { ffi::pn_memory_reset_peak(ffi::device_number(device)?) }),
-    }
-}
-
-/// Gives memory that libtorch keeps for later back to the device. On the CPU does nothing.
-///
-/// # Errors
-/// When the device does not exist.
-pub fn empty_cache(device: Device) -> Result<()> {
-    match device {
-        Device::Cpu => Ok(()),
-        // SAFETY: a plain number.
-        _ => ffi::check(unsafe { ffi::pn_memory_empty_cache(ffi::device_number(device)?) }),
     }
 }
 
@@ -112,6 +87,5 @@ mod tests {
         assert!(max_allocated(Device::Cpu).unwrap() >= before + (32 << 20));
         let (free, total) = free_and_total(Device::Cpu).unwrap();
         assert!(free <= total && total > 64 << 20);
-        empty_cache(Device::Cpu).unwrap();
     }
 }

@@ -87,14 +87,6 @@ impl GradScaler {
         &self.found_inf
     }
 
-    /// Whether a gradient of this step was not finite. Waits for the device.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn is_non_finite(&self) -> Result<bool> {
-        Ok(f64::try_from(&self.found_inf)? != 0.0)
-    }
-
     /// Ends a step: sets the scale for the next one and forgets what was found.
     ///
     /// # Errors

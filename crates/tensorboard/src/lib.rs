@@ -8,7 +8,6 @@
 //! | `writer.rs` | [`EventWriter`]: the file, its name, flushing, resuming |
 //! | `summary.rs` | the summary of each kind as a protobuf message |
 //! | `histogram.rs` | bucket counts, equal to `torch.utils.tensorboard`'s |
-//! | `pr_curve.rs` | [`PrCurve`]: confusion counts over thresholds |
 //! | `hparams.rs` | [`HParam`] and the messages of the HPARAMS page |
 //! | `layout.rs` | the charts of the CUSTOM SCALARS page |
 //! | `record.rs` | the record framing with its masked CRC-32C |
@@ -20,7 +19,6 @@
 mod histogram;
 mod hparams;
 mod layout;
-mod pr_curve;
 mod proto;
 mod record;
 mod summary;
@@ -28,5 +26,4 @@ mod writer;
 
 pub use histogram::Histogram;
 pub use hparams::{HParam, SessionStatus};
-pub use pr_curve::PrCurve;
 pub use writer::EventWriter;

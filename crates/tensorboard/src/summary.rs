@@ -3,11 +3,9 @@
 use anyhow::{Context, Result, ensure};
 
 use super::histogram::Histogram;
-use super::pr_curve::PrCurve;
 use super::proto::Message;
 
 /// `DataType` of `types.proto`.
-const DT_FLOAT: i64 = 1;
 pub(super) const DT_STRING: i64 = 7;
 /// `DataClass` of `summary.proto`.
 pub(super) const DATA_CLASS_TENSOR: i64 = 2;
@@ -59,19 +57,6 @@ pub(super) fn histogram(tag: &str, histogram: &Histogram) -> Message {
         .doubles(6, &histogram.bucket_limits)
         .doubles(7, &histogram.bucket_counts);
     Message::new().string(1, tag).message(5, &proto)
-}
-
-/// A precision-recall curve, as a float tensor `[6, T]`.
-pub(super) fn pr_curve(tag: &str, curve: &PrCurve) -> Result<Message> {
-    let thresholds = curve.thresholds().with_context(|| format!("PR curve `{tag}`"))?;
-    let content = Message::new().int(1, 0).int(2, thresholds as i64);
-    let metadata = plugin_metadata("pr_curves", content, Some(DATA_CLASS_TENSOR));
-    let rows = curve.rows();
-    let dim = |size: usize| Message::new().int(1, size as i64);
-    let shape = Message::new().message(2, &dim(rows.len())).message(2, &dim(thresholds));
-    let numbers: Vec<f32> = rows.into_iter().flatten().map(|&number| number as f32).collect();
-    let tensor = Message::new().int(1, DT_FLOAT).message(2, &shape).floats(5, numbers.into_iter());
-    Ok(Message::new().string(1, tag).message(9, &metadata).message(8, &tensor))
 }
 
 /// What the first chunk of a PNG says.

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::histogram::Histogram;
 use super::hparams::{self, HParam, SessionStatus};
-use super::pr_curve::PrCurve;
 use super::proto::Message;
 use super::{layout, record, summary};
 
@@ -133,14 +132,6 @@ impl EventWriter {
         };
         self.summary(step, wall_time, &summary::histogram(tag, &histogram))?;
         Ok(values.len() - histogram.num as usize)
-    }
-
-    /// A precision-recall curve; see [`PrCurve::from_scores`].
-    ///
-    /// # Errors
-    /// Rows of different lengths; the file cannot be written.
-    pub fn pr_curve(&mut self, tag: &str, step: i64, wall_time: f64, curve: &PrCurve) -> Result<()> {
-        self.summary(step, wall_time, &summary::pr_curve(tag, curve)?)
     }
 
     /// What this run was set to, and which of its scalar tags the HPARAMS page shows as metrics. Once a run, at its start;

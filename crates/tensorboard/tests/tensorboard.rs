@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pipe_tensorboard::{EventWriter, HParam, Histogram, PrCurve, SessionStatus};
+use pipe_tensorboard::{EventWriter, HParam, Histogram, SessionStatus};
 use serde_json::{Value, json};
 
 /// A decoded protobuf message: the raw values of each field, in order.
@@ -258,29 +258,6 @@ fn values_that_are_not_finite_are_left_out_of_histograms() {
     assert_eq!((beyond.bucket_limits, beyond.bucket_counts), (vec![f64::from(2e30f32)], vec![2.0]));
 }
 
-#[test]
-fn pr_curves_equal_torchs() {
-    for case in parity("pr_curves.json") {
-        let labels: Vec<bool> = case["labels"].as_array().unwrap().iter().map(|l| l.as_bool().unwrap()).collect();
-        let thresholds = case["thresholds"].as_u64().unwrap() as usize;
-        let ours = PrCurve::from_scores(&labels, &floats(&case["scores"]), thresholds).unwrap();
-        let rows = [
-            ours.true_positives,
-            ours.false_positives,
-            ours.true_negatives,
-            ours.false_negatives,
-            ours.precision,
-            ours.recall,
-        ];
-        for (row, expected) in rows.iter().zip(case["rows"].as_array().unwrap()) {
-            for (ours, torch) in row.iter().zip(numbers(expected)) {
-                assert!((ours - torch).abs() < 1e-12, "{ours} {torch}");
-            }
-            assert_eq!(row.len(), thresholds);
-        }
-    }
-}
-
 /// Runs the script with the Python that has the real `tensorboard`; `None`, with a printed reason, where there is none.
 fn read_with_tensorboard(dir: &Path) -> Option<Value> {
     let Some(python) = std::env::var_os("PIPE_TEST_PYTHON") else {
@@ -299,7 +276,6 @@ fn tensorboard_reads_every_kind() {
     let (pixels, png) = small_png();
     let weights: Vec<f32> = (-20..=20).map(|i| i as f32 / 8.0).collect();
     let markdown = "# Résumé\n\n| a | b |\n|---|---|\n| 1 | 2 |";
-    let curve = PrCurve::from_scores(&[true, false, true, false], &[0.9, 0.6, 0.4, 0.1], 201).unwrap();
 
     let mut writer = EventWriter::create(dir.path(), Some(".suffix")).unwrap();
     let hparams = [
@@ -317,7 +293,6 @@ fn tensorboard_reads_every_kind() {
     writer.text("pipeline", 0, 106.0, markdown).unwrap();
     assert_eq!(writer.histogram("weights", 3, 107.0, &weights).unwrap(), 0);
     assert_eq!(writer.histogram("nothing", 3, 107.0, &[f32::NAN; 2]).unwrap(), 2);
-    writer.pr_curve("val/pr", 3, 108.0, &curve).unwrap();
     writer.session_end(SessionStatus::Success).unwrap();
     writer.close().unwrap();
 
@@ -329,10 +304,6 @@ fn tensorboard_reads_every_kind() {
     assert_eq!(read["texts"], json!({ "pipeline": [[0, 106.0, markdown]] }));
     assert_eq!(read["images"], json!({ "val/debug": [[3, 2, 3, [[3, 2]], [pixels]]] }));
     check_histogram(&read, &Histogram::of(&weights).unwrap());
-    let tensor = &read["pr_curves"]["val/pr"][0][2];
-    assert_eq!(tensor.as_array().unwrap().len(), 6);
-    assert_eq!(floats(&tensor[4]), curve.precision.iter().map(|&p| p as f32).collect::<Vec<_>>());
-    assert_eq!(numbers(&tensor[0]), curve.true_positives);
     assert_eq!(
         read["hparams"],
         json!({

@@ -14,6 +14,7 @@ use super::pooler::MultiScaleRoiAlign;
 use super::roi_heads::{MaskBranch, RoiHeads};
 use super::rpn::RegionProposals;
 use super::transform::Transform;
+use super::types::{Detections, Target};
 use crate::nn::{LoadReport, ParameterStore, Scope, StateDict};
 
 /// torchvision's order of a detector's parts; they are made in another.
@@ -26,30 +27,6 @@ const ORDER: [&str; 7] = [
     "roi_heads.mask_head.",
     "roi_heads.mask_predictor.",
 ];
-
-/// The ground truth of one image with N objects; N may be 0.
-#[derive(Debug)]
-pub struct Target {
-    /// `[N, 4]`, corners in pixels, of positive width and height.
-    pub boxes: Tensor,
-    /// i64 `[N]`, from 1 to the number of classes less one.
-    pub labels: Tensor,
-    /// `[N, H, W]` of the image's size, 1 inside and 0 outside (u8 or bool).
-    pub masks: Option<Tensor>,
-}
-
-/// What was found in one image, best first.
-#[derive(Debug)]
-pub struct Detections {
-    /// `[N, 4]`, corners in pixels of the image as given.
-    pub boxes: Tensor,
-    /// i64 `[N]`.
-    pub labels: Tensor,
-    /// `[N]`, 0 to 1.
-    pub scores: Tensor,
-    /// Probabilities: `[N, 1, H, W]`, or `[N, 1, 28, 28]` within the boxes where pasting is off.
-    pub masks: Option<Tensor>,
-}
 
 /// Finds boxes and, where its options say so, the masks within them.
 #[derive(Debug)]

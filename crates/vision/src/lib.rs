@@ -5,8 +5,8 @@
 //! - [`nn`]: layers and parameters by name; [`weights`]: weight files
 //! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`ops`];
 //! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
-//! - detection: [`transform`] (images in, detections out), [`rpn`] and [`proposals`], [`pooler`], [`box_head`],
-//!   [`mask_head`], [`roi_heads`] with its [`samples`];
+//! - detection: [`types`] (ground truth and detections), [`transform`] (images in, detections out), [`rpn`] and
+//!   [`proposals`], [`pooler`], [`box_head`], [`mask_head`], [`roi_heads`] with its [`samples`];
 //! - the model: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN), its [`options`], [`checkpoint`] (loading
 //!   torchvision's files, old ones too).
 
@@ -33,11 +33,13 @@ pub mod rpn;
 pub mod sampler;
 pub mod samples;
 pub mod transform;
+pub mod types;
 pub mod weights;
 
-pub use generalized_rcnn::{Detections, GeneralizedRcnn, Target};
+pub use generalized_rcnn::GeneralizedRcnn;
 pub use options::{BackboneOptions, MaskOptions, RcnnOptions};
 pub use resnet::{ResNet, ResNetKind};
+pub use types::{Detections, Target};
 
 /// Height and width in pixels.
 pub type ImageSize = (i64, i64);

@@ -7,7 +7,6 @@ use super::backbone::OUT_CHANNELS;
 use super::box_head::{BoxHead, BoxPredictor};
 use super::boxes::{at_least_float, clip, indices, large_enough};
 use super::coder::BoxCoder;
-use super::generalized_rcnn::{Detections, Target};
 use super::mask_head::{MaskHead, MaskPredictor};
 use super::matcher::Matcher;
 use super::options::RcnnOptions;
@@ -15,6 +14,7 @@ use super::pooler::MultiScaleRoiAlign;
 use super::rpn::SMOOTH_L1_BETA;
 use super::sampler::BalancedSampler;
 use super::samples::{self, Samples};
+use super::types::{Detections, Target};
 use super::{ImageSize, masks, ops};
 use crate::nn::Scope;
 

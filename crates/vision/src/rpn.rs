@@ -7,12 +7,12 @@ use super::anchors::AnchorGenerator;
 use super::boxes::{at_least_float, iou};
 use super::coder::BoxCoder;
 use super::conv_block::ConvBlock;
-use super::generalized_rcnn::Target;
 use super::matcher::{BETWEEN, Matcher};
 use super::options::RcnnOptions;
 use super::proposals::{AnchorOutputs, ProposalFilter};
 use super::sampler::BalancedSampler;
 use super::transform::ImageBatch;
+use super::types::Target;
 use crate::nn::{Conv2d, Conv2dOptions, Scope, init};
 
 /// Where the smooth L1 loss turns from square to linear, here and in the box head.

@@ -4,9 +4,9 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::boxes::iou;
-use super::generalized_rcnn::Target;
 use super::matcher::{BELOW, BETWEEN, Matcher};
 use super::sampler::BalancedSampler;
+use super::types::Target;
 
 /// The sampled proposals of one image, K of them.
 #[derive(Debug)]

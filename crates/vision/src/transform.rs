@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
-use super::generalized_rcnn::{Detections, Target};
 use super::options::RcnnOptions;
+use super::types::{Detections, Target};
 use super::{ImageSize, boxes, masks};
 use crate::nn::functional::{resize_bilinear, resize_nearest};
 

@@ -13,8 +13,6 @@ pub enum Problem {
     MissingFile,
     /// The image's file has another size than the annotations say.
     SizeMismatch,
-    /// The image has no annotations and was skipped (`empty = "drop"`).
-    EmptyImage,
     /// The annotation's image is not in the file.
     DanglingImage,
     /// The annotation's category is not in the file.
@@ -45,7 +43,7 @@ impl Problem {
     /// What the ids belong to: `image` or `annotation`.
     pub fn subject(self) -> &'static str {
         match self {
-            Self::MissingFile | Self::SizeMismatch | Self::EmptyImage => "image",
+            Self::MissingFile | Self::SizeMismatch => "image",
             _ => "annotation",
         }
     }
@@ -56,7 +54,6 @@ impl Problem {
         match self {
             Self::MissingFile => ("file not found", "skipped"),
             Self::SizeMismatch => ("image size differs from the annotations", "skipped"),
-            Self::EmptyImage => ("no annotations", "skipped (empty = \"drop\")"),
             Self::DanglingImage => ("unknown image_id", "skipped"),
             Self::DanglingCategory => ("unknown category_id", "skipped"),
             Self::DuplicateAnnotation => ("duplicate id", "the first one is kept"),

@@ -11,18 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::parse::Raw;
 use super::segments::{Segments, Slot};
 use super::{Annotation, Audit, Category, Image, Index, Problem};
-use crate::dice::Dice;
 use crate::mask::Rle;
-
-/// What to do with images that have no annotations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Empty {
-    /// Keep them: they are background, and evaluation needs them.
-    #[default]
-    Keep,
-    /// Leave them out.
-    Drop,
-}
 
 /// How a file is read.
 #[derive(Clone, Debug)]
@@ -30,17 +19,11 @@ pub struct LoadOptions {
     /// Annotations whose image or category does not exist, or whose id is taken, are errors; else they are skipped and
     /// counted in the audit.
     pub strict: bool,
-    /// Images without annotations.
-    pub empty: Empty,
-    /// Only so many images, drawn at random, after [`LoadOptions::empty`] is applied.
-    pub limit: Option<usize>,
-    /// For that draw; the same seed draws the same images on every machine.
-    pub seed: u64,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { strict: true, empty: Empty::Keep, limit: None, seed: 0 }
+        Self { strict: true }
     }
 }
 
@@ -62,8 +45,7 @@ impl Index {
     /// As [`Index::open`].
     pub fn read(reader: impl Read, name: &str, options: &LoadOptions) -> Result<Self> {
         let raw = Raw::read(reader, name)?;
-        let index = Self::resolve(raw, options.strict).with_context(|| format!("in {name}"))?;
-        index.select(options)
+        Self::resolve(raw, options.strict).with_context(|| format!("in {name}"))
     }
 
     /// Leaves out the images whose file is not in the folder, and counts them in the audit.
@@ -125,21 +107,6 @@ impl Index {
                 inspect_mask(annotation, image, &self.segments, &mut self.audit);
             }
         }
-    }
-
-    /// Leaves out empty images and draws the subset.
-    fn select(mut self, options: &LoadOptions) -> Result<Self> {
-        let mut positions: Vec<usize> = (0..self.images.len()).collect();
-        if options.empty == Empty::Drop {
-            let (kept, empty): (Vec<_>, Vec<_>) = positions.into_iter().partition(|&p| !self.annotations(p).is_empty());
-            empty.iter().for_each(|&p| self.audit.record(Problem::EmptyImage, self.images[p].id));
-            positions = kept;
-        }
-        if let Some(limit) = options.limit {
-            let drawn = Dice::new(options.seed, 0).choose(positions.len(), limit);
-            positions = drawn.into_iter().map(|i| positions[i]).collect();
-        }
-        if positions.len() == self.images.len() { Ok(self) } else { self.subset(&positions) }
     }
 }
 

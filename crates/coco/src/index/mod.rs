@@ -15,7 +15,7 @@ mod parse;
 mod segments;
 
 pub use audit::{Audit, Finding, Problem};
-pub use load::{Empty, LoadOptions};
+pub use load::LoadOptions;
 pub(crate) use parse::{Whole, explain};
 pub use segments::Segmentation;
 

@@ -1,7 +1,6 @@
 //! COCO annotations, masks and evaluation, against pycocotools where it has a say.
 
 mod eval;
-mod idx;
 mod index;
 mod mask;
 mod synthetic;

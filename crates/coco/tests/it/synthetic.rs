@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::idx::Idx;
 use pipe_coco::{eval::Detection, eval::Evaluator, eval::IouType};
 use pipe_coco::{index::Index, index::LoadOptions, index::Segmentation};
 use pipe_coco::{synthetic::DigitsSpec, synthetic::ShapesSpec, synthetic::write_digits, synthetic::write_shapes};
@@ -119,12 +119,25 @@ fn digits_are_mnist_files_that_follow_from_the_seed() {
     let root = folder.path().join("digits");
     let small = DigitsSpec { train: 200, test: 20, seed: 0 };
     write_digits(&root, &small).unwrap();
-    let images = Idx::images(&root.join("train-images-idx3-ubyte.gz")).unwrap();
-    let labels = Idx::labels(&root.join("train-labels-idx1-ubyte.gz")).unwrap();
-    assert_eq!((&images.shape[..], &labels.shape[..]), (&[200, 28, 28][..], &[200][..]));
-    assert_eq!(Idx::images(&root.join("t10k-images-idx3-ubyte.gz")).unwrap().shape, [20, 28, 28]);
-    assert_eq!(Idx::labels(&root.join("t10k-labels-idx1-ubyte.gz")).unwrap().shape, [20]);
-    assert_eq!(labels.data.iter().collect::<BTreeSet<_>>().len(), 10);
-    assert!(images.data.chunks(784).all(|picture| picture.iter().filter(|&&p| p > 100).count() > 20));
-    assert_eq!((crc32fast::hash(&images.data), crc32fast::hash(&labels.data)), (1538392381, 662087501));
+    let file = |name: &str| idx(&root.join(name));
+    let (shape, images) = file("train-images-idx3-ubyte.gz");
+    assert_eq!(shape, [200, 28, 28]);
+    let (shape, labels) = file("train-labels-idx1-ubyte.gz");
+    assert_eq!(shape, [200]);
+    assert_eq!(file("t10k-images-idx3-ubyte.gz").0, [20, 28, 28]);
+    assert_eq!(file("t10k-labels-idx1-ubyte.gz").0, [20]);
+    assert_eq!(labels.iter().collect::<BTreeSet<_>>().len(), 10);
+    assert!(images.chunks(784).all(|picture| picture.iter().filter(|&&p| p > 100).count() > 20));
+    assert_eq!((crc32fast::hash(&images), crc32fast::hash(&labels)), (1538392381, 662087501));
+}
+
+/// Shape and bytes of a gzipped IDX file: two zeros, type 8 (bytes), the number of sides, each side, the data.
+fn idx(path: &Path) -> (Vec<u32>, Vec<u8>) {
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes[..3], [0, 0, 8]);
+    let (sides, data) = bytes[4..].split_at(4 * usize::from(bytes[3]));
+    let shape: Vec<u32> = sides.as_chunks::<4>().0.iter().map(|side| u32::from_be_bytes(*side)).collect();
+    assert_eq!(data.len(), shape.iter().product::<u32>() as usize);
+    (shape, data.to_vec())
 }

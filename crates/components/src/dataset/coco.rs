@@ -168,7 +168,7 @@ impl Coco {
         let usual = root.join("annotations").join(format!("instances_{}.json", config.split));
         let annotations = place(&config.annotations, usual);
         let images = place(&config.images, root.join(&config.split));
-        let index = Index::open(&annotations, &LoadOptions { strict: config.strict, ..LoadOptions::default() })?;
+        let index = Index::open(&annotations, &LoadOptions { strict: config.strict })?;
         ensure!(!index.images().is_empty(), "{} lists no images", annotations.display());
         let index = index.with_files(&images).with_context(|| {
             format!("the images of {} are missing; `images` can point to another folder", annotations.display())

@@ -2,10 +2,10 @@
 //!
 //! Whatever is generated goes the whole way: load, render as text and JSON, show, write, and read what was written.
 
-use pipe_document::{KeyOrValue, parse_pointer};
+use pipe_document::KeyOrValue;
 use proptest::prelude::*;
 
-use super::World;
+use super::{World, parse_pointer};
 
 const PIPELINE: &str = r#"extends = "base.toml"
 [pipeline]

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-use pipe_document::{Document, LoadOptions};
+use pipe_document::{Document, LoadOptions, PathSegment};
 use pipe_document::{diagnostic::Diagnostics, diagnostic::Sources};
 
 /// A disk, a command line and an environment in memory.
 #[derive(Default)]
-pub struct World {
+struct World {
     files: HashMap<String, String>,
     env: HashMap<String, String>,
     profile: Option<String>,
@@ -22,32 +22,32 @@ pub struct World {
 
 impl World {
     /// A world with one file, `p.toml`.
-    pub fn new(text: &str) -> Self {
+    fn new(text: &str) -> Self {
         Self::default().file("p.toml", text)
     }
 
-    pub fn file(mut self, path: &str, text: &str) -> Self {
+    fn file(mut self, path: &str, text: &str) -> Self {
         self.files.insert(path.to_owned(), text.to_owned());
         self
     }
 
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    pub fn profile(mut self, name: &str) -> Self {
+    fn profile(mut self, name: &str) -> Self {
         self.profile = Some(name.to_owned());
         self
     }
 
-    pub fn set(mut self, text: &str) -> Self {
+    fn set(mut self, text: &str) -> Self {
         self.sets.push(text.to_owned());
         self
     }
 
     /// Loads `p.toml`.
-    pub fn load(&self) -> (Option<Document>, Diagnostics, Sources) {
+    fn load(&self) -> (Option<Document>, Diagnostics, Sources) {
         let read = |path: &Path| {
             let text = self.files.get(&path.display().to_string());
             text.cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
@@ -65,16 +65,21 @@ impl World {
     }
 
     /// What the user sees of what is wrong.
-    pub fn mistakes(&self) -> String {
+    fn mistakes(&self) -> String {
         let (_, found, sources) = self.load();
         found.render_text(&sources, false)
     }
 
     /// The document, which must be without fault.
     #[track_caller]
-    pub fn document(&self) -> (Document, Sources) {
+    fn document(&self) -> (Document, Sources) {
         let (document, found, sources) = self.load();
         assert!(found.is_empty(), "{}", found.render_text(&sources, false));
         (document.expect("the file is there"), sources)
     }
+}
+
+/// The steps of a path such as `/steps/0/size`.
+fn parse_pointer(pointer: &str) -> Vec<PathSegment> {
+    pointer.split('/').skip(1).map(PathSegment::from).collect()
 }

@@ -2,10 +2,10 @@
 
 use insta::assert_snapshot;
 use pipe_document::diagnostic::Sources;
-use pipe_document::{KeyOrValue, PathSegment, Value, parse_pointer};
+use pipe_document::{KeyOrValue, PathSegment, Value};
 use serde_json::json;
 
-use super::World;
+use super::{World, parse_pointer};
 
 fn example() -> World {
     World::new(

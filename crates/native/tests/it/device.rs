@@ -1,6 +1,5 @@
 //! The same on the GPU as on the CPU. Without a GPU these run on the CPU: `scripts/gpu_suite.py` takes them to one.
 
-use pipe_native::device::is_pinned;
 use pipe_native::ops::{batched_nms, nms, roi_align};
 use pipe_native::optim::{Adam, AdamState, Amp, Sgd, adamw_step, clip_grad_norm_, ema_update, sgd_step};
 use pipe_native::scaler::{GradScaler, GradScalerState};
@@ -81,7 +80,7 @@ fn the_loss_scaler() {
     let before = scaler.state().unwrap().scale;
     let grads = [Tensor::from_slice(&[1f32, f32::INFINITY]).to_device(device)];
     scaler.unscale(&grads).unwrap();
-    assert!(scaler.is_non_finite().unwrap());
+    assert_eq!(f64::try_from(scaler.found_inf()).unwrap(), 1.0);
     scaler.update().unwrap();
     assert!(scaler.state().unwrap().scale < before, "an overflow lowers the scale");
 }
@@ -91,7 +90,6 @@ fn copies_and_streams() {
     let device = device();
     let host = Tensor::arange(1 << 20, (Kind::Float, Device::Cpu));
     let host = if device.is_cuda() { host.pin_memory(device) } else { host };
-    assert_eq!(is_pinned(&host).unwrap(), device.is_cuda());
     let side = Stream::side(device).unwrap();
     let (mut copied, mut added) = (Event::new(device).unwrap(), Event::new(device).unwrap());
     let there = side
@@ -125,7 +123,6 @@ fn memory_and_generator_of_a_gpu() {
     assert!(memory::allocated(device).unwrap() >= before + (64 << 20), "{:?}", held.size());
     assert!(memory::max_allocated(device).unwrap() >= before + (64 << 20));
     drop(held);
-    memory::empty_cache(device).unwrap();
     let (free, total) = memory::free_and_total(device).unwrap();
     assert!(free <= total && memory::reserved(device).unwrap() <= total);
 

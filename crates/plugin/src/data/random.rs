@@ -17,10 +17,6 @@ pub enum Purpose {
     Sample = 2,
     /// The transforms of one whole batch.
     Batch = 3,
-    /// A subset chosen once.
-    Subset = 4,
-    /// The first weights of a model.
-    Weights = 5,
 }
 
 /// The stream for `purpose` at `(epoch, index)` under `seed`.

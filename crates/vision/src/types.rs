@@ -1,0 +1,27 @@
+//! What detectors are taught with and what they answer, image by image.
+
+use tch::Tensor;
+
+/// The ground truth of one image with N objects; N may be 0.
+#[derive(Debug)]
+pub struct Target {
+    /// `[N, 4]`, corners in pixels, of positive width and height.
+    pub boxes: Tensor,
+    /// i64 `[N]`, from 1 to the number of classes less one.
+    pub labels: Tensor,
+    /// `[N, H, W]` of the image's size, 1 inside and 0 outside (u8 or bool).
+    pub masks: Option<Tensor>,
+}
+
+/// What was found in one image, best first.
+#[derive(Debug)]
+pub struct Detections {
+    /// `[N, 4]`, corners in pixels of the image as given.
+    pub boxes: Tensor,
+    /// i64 `[N]`.
+    pub labels: Tensor,
+    /// `[N]`, 0 to 1.
+    pub scores: Tensor,
+    /// Probabilities: `[N, 1, H, W]`, or `[N, 1, 28, 28]` within the boxes where pasting is off.
+    pub masks: Option<Tensor>,
+}

@@ -400,14 +400,12 @@ fn predictors_are_replaced_and_the_rest_is_kept() {
 /// Both ways with torchvision itself, where a Python that has it is given.
 #[test]
 fn weights_travel_to_torchvision_and_back() {
-    let Ok(python) = std::env::var("PIPE_TEST_PYTHON") else {
-        eprintln!("skipped: PIPE_TEST_PYTHON names no Python with torchvision");
-        return;
+    let Some(python) = pipe_test_support::python() else {
+        return pipe_test_support::skip!("PIPE_TEST_PYTHON names no Python with torchvision");
     };
     let has = Command::new(&python).args(["-c", "import torchvision, safetensors"]).output().unwrap();
     if !has.status.success() {
-        eprintln!("skipped: the Python of PIPE_TEST_PYTHON has no torchvision");
-        return;
+        return pipe_test_support::skip!("the Python of PIPE_TEST_PYTHON has no torchvision");
     }
     let folder = tempfile::tempdir().unwrap();
     let model = mask(MaskRcnnOptions::v1(CLASSES, BackboneOptions::pretrained(ResNetKind::ResNet18)));

@@ -107,7 +107,7 @@ impl Engine {
             return self.interrupt(work);
         }
         let ended = resumed.as_ref().is_some_and(|firing| firing.event == names::COMPLETED);
-        while !ended && (resumed.is_some() || !self.state.borrow().at_limit(self.limits.get())) {
+        while !ended && (resumed.is_some() || self.state.borrow().goes_on(self.limits.get())) {
             match self.run_epoch(work, resumed.take())? {
                 EpochEnd::Complete => {}
                 EpochEnd::Terminated => {
@@ -166,9 +166,12 @@ impl Engine {
         // Not before: an epoch whose events were cut off goes on with them when the run is resumed.
         self.state.borrow_mut().end_epoch();
         self.pause(work, Boundary::Epoch)?;
+        // After the last epoch there is nothing to interrupt: a resume would take the engine for finished, and its last events
+        // would never come.
+        let more = !self.state.borrow().at_limit(self.limits.get());
         Ok(match work.run.termination(&self.id) {
             Some(Termination::Run) => EpochEnd::Terminated,
-            _ if work.run.interrupted() => EpochEnd::Interrupted,
+            _ if more && work.run.interrupted() => EpochEnd::Interrupted,
             _ => EpochEnd::Complete,
         })
     }

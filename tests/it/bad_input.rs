@@ -2,10 +2,11 @@
 //! prints, folders and times left out. `INSTA_UPDATE=always cargo test bad_input` writes the snapshots anew; read the difference.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
+
+use super::program::{Pipe, Said};
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -58,17 +59,16 @@ run = ["handler.checkpoint"]
 
 /// A folder with a sound set of four pictures, one object in each, and the pipeline.
 struct World {
-    folder: tempfile::TempDir,
+    pipe: Pipe,
     truth: Value,
 }
 
 impl World {
     fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let pipe = Pipe::with("bad.toml", PIPELINE);
+        let at = |name: &str| pipe.path(name);
         std::fs::create_dir_all(at("set/train2017")).unwrap();
         std::fs::create_dir_all(at("set/annotations")).unwrap();
-        std::fs::write(at("bad.toml"), PIPELINE).unwrap();
         let picture = Tensor::arange(3 * 64 * 64, (Kind::Int, Device::Cpu)).remainder(251).to_kind(Kind::Uint8);
         let jpeg = pipe_native::image::encode_jpeg(&picture.view([3, 64, 64]), 90).unwrap();
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
@@ -82,13 +82,13 @@ impl World {
         }
         let categories = json!([{ "id": 1, "name": "cat" }, { "id": 2, "name": "dog" }]);
         let truth = json!({ "images": images, "annotations": annotations, "categories": categories });
-        let world = World { folder, truth };
+        let world = World { pipe, truth };
         world.write_truth();
         world
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.pipe.path(name)
     }
 
     fn annotations(&self) -> PathBuf {
@@ -108,14 +108,8 @@ impl World {
     }
 
     fn pipe(&self, before: &str, arguments: &[&str]) -> Seen {
-        // By a shell, for the limits that only it can set.
-        let script = format!("{before} exec \"$0\" \"$@\"");
-        let mut command = Command::new("sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_pipe")]).args(arguments).current_dir(self.folder.path());
-        command.env("OMP_WAIT_POLICY", "passive").env_remove("PIPE_LOG");
-        let output = command.output().unwrap();
-        let text = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
-        Seen { status: output.status.code(), text: self.plain(&text) }
+        let said = Said::of(&mut self.pipe.command_after(before, arguments));
+        Seen { status: said.status, text: self.plain(&(said.stderr + &said.stdout)) }
     }
 
     fn run(&self, more: &[&str]) -> Seen {
@@ -128,9 +122,9 @@ impl World {
 
     /// The text without what differs from run to run.
     fn plain(&self, text: &str) -> String {
-        let folder = self.folder.path().canonicalize().unwrap();
+        let folder = self.pipe.folder().canonicalize().unwrap();
         let text = text.replace(&folder.display().to_string(), "FOLDER");
-        let text = text.replace(&self.folder.path().display().to_string(), "FOLDER");
+        let text = text.replace(&self.pipe.folder().display().to_string(), "FOLDER");
         let process = |line: &str| match line.split_once(".tmp") {
             Some((before, after)) => {
                 format!("{before}.tmpN{}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
@@ -272,9 +266,5 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole() {
     let more = ["run", "bad.toml", "--resume", "run", "--set", "engine.trainer.max_epochs=2"];
     world.pipe(limit, &more).is(1, "disk_full");
     assert!(before == std::fs::read(&model).unwrap(), "the earlier checkpoint is as it was");
-    let left: Vec<String> = std::fs::read_dir(world.at("run/checkpoints"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert_eq!(left, ["step_000002"], "nothing half written stays");
+    assert_eq!(world.pipe.names("run/checkpoints"), ["step_000002"], "nothing half written stays");
 }

@@ -1,11 +1,12 @@
-//! What a user sees when data, weights or the disk are not as they should be: `tests/bad_input/NAME.txt` has what the program
-//! prints, folders and times left out. `PIPE_BLESS=1 cargo test bad_input` writes the files anew; read the difference.
+//! What a user sees when data, weights or the disk are not as they should be: `tests/bad_input/NAME.snap` has what the program
+//! prints, folders and times left out. `INSTA_UPDATE=always cargo test bad_input` writes the snapshots anew; read the difference.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
+
+use super::program::{Pipe, Said};
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -58,17 +59,16 @@ run = ["handler.checkpoint"]
 
 /// A folder with a sound set of four pictures, one object in each, and the pipeline.
 struct World {
-    folder: tempfile::TempDir,
+    pipe: Pipe,
     truth: Value,
 }
 
 impl World {
     fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let pipe = Pipe::with("bad.toml", PIPELINE);
+        let at = |name: &str| pipe.path(name);
         std::fs::create_dir_all(at("set/train2017")).unwrap();
         std::fs::create_dir_all(at("set/annotations")).unwrap();
-        std::fs::write(at("bad.toml"), PIPELINE).unwrap();
         let picture = Tensor::arange(3 * 64 * 64, (Kind::Int, Device::Cpu)).remainder(251).to_kind(Kind::Uint8);
         let jpeg = pipe_native::image::encode_jpeg(&picture.view([3, 64, 64]), 90).unwrap();
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
@@ -82,13 +82,13 @@ impl World {
         }
         let categories = json!([{ "id": 1, "name": "cat" }, { "id": 2, "name": "dog" }]);
         let truth = json!({ "images": images, "annotations": annotations, "categories": categories });
-        let world = World { folder, truth };
+        let world = World { pipe, truth };
         world.write_truth();
         world
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.pipe.path(name)
     }
 
     fn annotations(&self) -> PathBuf {
@@ -108,14 +108,8 @@ impl World {
     }
 
     fn pipe(&self, before: &str, arguments: &[&str]) -> Seen {
-        // By a shell, for the limits that only it can set.
-        let script = format!("{before} exec \"$0\" \"$@\"");
-        let mut command = Command::new("sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_pipe")]).args(arguments).current_dir(self.folder.path());
-        command.env("OMP_WAIT_POLICY", "passive").env_remove("PIPE_LOG");
-        let output = command.output().unwrap();
-        let text = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
-        Seen { status: output.status.code(), text: self.plain(&text) }
+        let said = Said::of(&mut self.pipe.command_after(before, arguments));
+        Seen { status: said.status, text: self.plain(&(said.stderr + &said.stdout)) }
     }
 
     fn run(&self, more: &[&str]) -> Seen {
@@ -128,17 +122,17 @@ impl World {
 
     /// The text without what differs from run to run.
     fn plain(&self, text: &str) -> String {
-        let folder = self.folder.path().canonicalize().unwrap();
+        let folder = self.pipe.folder().canonicalize().unwrap();
         let text = text.replace(&folder.display().to_string(), "FOLDER");
-        let text = text.replace(&self.folder.path().display().to_string(), "FOLDER");
+        let text = text.replace(&self.pipe.folder().display().to_string(), "FOLDER");
         let process = |line: &str| match line.split_once(".tmp") {
             Some((before, after)) => {
                 format!("{before}.tmpN{}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
             }
             None => line.to_owned(),
         };
-        let measured = |line: &&str| !line.starts_with("epoch ") && !line.contains(" after ");
-        text.lines().filter(measured).map(process).collect::<Vec<_>>().join("\n") + "\n"
+        let lines = text.lines().filter(|line| !is_epoch(line));
+        lines.map(|line| untimed(&process(line))).collect::<Vec<_>>().join("\n") + "\n"
     }
 
     fn has_checkpoint(&self) -> bool {
@@ -155,12 +149,25 @@ impl Seen {
     /// Compares with the recorded text.
     #[track_caller]
     fn is(&self, status: i32, name: &str) {
-        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad_input").join(format!("{name}.txt"));
-        if std::env::var_os("PIPE_BLESS").is_some() {
-            std::fs::write(&recorded, &self.text).unwrap();
-        }
         assert_eq!(self.status, Some(status), "{name}:\n{}", self.text);
-        assert_eq!(std::fs::read_to_string(&recorded).unwrap_or_default(), self.text, "{name}");
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad_input"));
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(name, self.text));
+    }
+}
+
+/// The line of an epoch, `epoch 1/1 …`, which is all measurements.
+fn is_epoch(line: &str) -> bool {
+    line.strip_prefix("epoch ").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// The summary's first line, `done after 2 seconds`, without the time; other lines as they are.
+fn untimed(line: &str) -> String {
+    match line.split_once(" after ") {
+        Some((status @ ("done" | "failed" | "interrupted"), _)) => format!("{status} after TIME"),
+        _ => line.to_owned(),
     }
 }
 
@@ -259,9 +266,5 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole() {
     let more = ["run", "bad.toml", "--resume", "run", "--set", "engine.trainer.max_epochs=2"];
     world.pipe(limit, &more).is(1, "disk_full");
     assert!(before == std::fs::read(&model).unwrap(), "the earlier checkpoint is as it was");
-    let left: Vec<String> = std::fs::read_dir(world.at("run/checkpoints"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert_eq!(left, ["step_000002"], "nothing half written stays");
+    assert_eq!(world.pipe.names("run/checkpoints"), ["step_000002"], "nothing half written stays");
 }

@@ -3,11 +3,14 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use pipe_test_support::skip;
 use serde_json::Value;
+
+use super::program::{Pipe, Said};
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -42,28 +45,15 @@ max_epochs = 3
 log_interval = 1
 "#;
 
-fn pipe(folder: &Path, more: &str, arguments: &[&str], env: &[(&str, &str)]) -> Output {
-    std::fs::write(folder.join("children.toml"), format!("{PIPELINE}{more}")).expect("written");
-    Command::new(env!("CARGO_BIN_EXE_pipe"))
-        .args(arguments)
-        .current_dir(folder)
-        .env("PIPE_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
-        .envs(env.iter().copied())
-        .output()
-        .expect("the program runs")
+/// The program in a folder with the pipeline and what is added to it.
+fn pipe(more: &str) -> Pipe {
+    Pipe::with("children.toml", &format!("{PIPELINE}{more}"))
 }
 
 const RUN: [&str; 6] = ["run", "children.toml", "--device", "cpu", "--out", "run"];
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 fn python() -> Option<PathBuf> {
     let found = Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        eprintln!("skipped: there is no python3");
-    }
     found.then(|| PathBuf::from("python3"))
 }
 
@@ -97,17 +87,19 @@ fn server() -> (String, Receiver<(String, Value)>) {
 
 #[test]
 fn the_example_posts_every_number_of_a_run() {
-    let Some(python) = python() else { return };
-    let folder = tempfile::tempdir().expect("a folder");
+    let Some(python) = python() else {
+        return skip!("there is no python3");
+    };
     let (address, posts) = server();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/post_metrics.py");
     let sink = format!(
         "[sink.post]\ntype = \"process\"\ncommand = [{python:?}, {example:?}, \"{address}\", \"--interval\", \"0\"]\n\
          kinds = [\"scalar\"]\nenv = {{ API_TOKEN = \"${{env:PIPE_TEST_VALUE}}\" }}\ntimeout = \"60s\"\n"
     );
-    let output = pipe(folder.path(), &sink, &RUN, &[("PIPE_TEST_VALUE", "s3cr3t-value")]);
-    let log = text(&output.stderr);
-    assert!(output.status.success(), "{log}");
+    let pipe = pipe(&sink);
+    let secret = |arguments: &[&str]| Said::of(pipe.command(arguments).env("PIPE_TEST_VALUE", "s3cr3t-value"));
+    let Said { status, stdout, stderr: log } = secret(&RUN);
+    assert_eq!(status, Some(0), "{log}");
     assert!(log.contains("sink.post: posting to http://127.0.0.1"), "{log}");
 
     let mut scalars = Vec::new();
@@ -115,9 +107,7 @@ fn the_example_posts_every_number_of_a_run() {
         assert!(header.to_lowercase().contains("authorization: bearer s3cr3t-value"), "{header}");
         scalars.extend(body["scalars"].as_array().expect("a list").clone());
     }
-    let records = std::fs::read_to_string(folder.path().join("run/records.jsonl")).expect("records");
-    let records = records.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let recorded: Vec<Value> = records.filter(|record| record["kind"] == "scalar").collect();
+    let recorded = pipe.scalars("run");
     assert!(recorded.len() >= 36, "{} recorded", recorded.len());
     assert_eq!(scalars.len(), recorded.len());
     for (posted, record) in scalars.iter().zip(&recorded) {
@@ -127,18 +117,17 @@ fn the_example_posts_every_number_of_a_run() {
         );
     }
 
-    let shown = pipe(folder.path(), &sink, &["show", "children.toml"], &[("PIPE_TEST_VALUE", "s3cr3t-value")]);
-    assert!(text(&shown.stdout).contains("<secret>"), "{}", text(&shown.stdout));
-    let mut everything = log + &text(&output.stdout) + &text(&shown.stdout);
+    let shown = secret(&["show", "children.toml"]).stdout;
+    assert!(shown.contains("<secret>"), "{shown}");
+    let mut everything = log + &stdout + &shown;
     for file in ["run/run.json", "run/pipeline.toml", "run/records.jsonl"] {
-        everything += &std::fs::read_to_string(folder.path().join(file)).expect(file);
+        everything += &pipe.read(file);
     }
     assert!(!everything.contains("s3cr3t-value"), "{everything}");
 }
 
 #[test]
 fn children_that_fail_neither_stop_nor_change_a_run() {
-    let folder = tempfile::tempdir().expect("a folder");
     let sinks: String = [
         ("dying", "exit 3", "restart = { max = 2, backoff = \"1ms\" }"),
         ("hanging", "exec sleep 600", "restart = { policy = \"never\" }\nqueue = 1"),
@@ -153,38 +142,29 @@ fn children_that_fail_neither_stop_nor_change_a_run() {
     .collect();
     let handler = "[handler.dead]\ntype = \"process\"\ncommand = [\"true\"]\nanswer = true\n\n[[on]]\n\
                    event = \"engine.trainer:epoch_completed\"\nrun = [\"handler.dead\"]\n";
-    let output = pipe(folder.path(), &(sinks + handler), &RUN, &[]);
-    let log = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{log}");
-    assert!(log.contains("sink.dying: the child process failed (exit status: 3); it is restarted"), "{log}");
-    assert!(
-        log.contains("sink.dying: the child process failed (exit status: 3); the run continues without it"),
-        "{log}"
-    );
+    let pipe = pipe(&(sinks + handler));
+    let log = pipe.ok(&RUN).stderr;
+    assert!(log.contains("sink.dying: the child process failed (exit status: 3); it is started again"), "{log}");
+    assert!(log.contains("sink.dying: the child process failed (exit status: 3); the run goes on without it"), "{log}");
     assert!(log.contains("sink.hanging: the child process"), "{log}");
     assert!(log.contains("handler.dead: the child process ended by itself"), "{log}");
-    let records = std::fs::read_to_string(folder.path().join("run/records.jsonl")).expect("records");
+    let records = pipe.read("run/records.jsonl");
     assert_eq!(records.lines().filter(|line| line.contains("train/loss")).count(), 12);
 }
 
 #[test]
 fn answers_are_recorded_and_can_end_the_run() {
-    let folder = tempfile::tempdir().expect("a folder");
     let script = r#"read -r hello; n=0
 while read -r line; do n=$((n+1)); case "$line" in *finish*) exit 0;; esac
 [ $n = 2 ] && end='"run"' || end=null
 echo "{\"type\":\"answer\",\"id\":$n,\"scalars\":{\"calls\":$n},\"terminate\":$end}"; done"#;
-    std::fs::write(folder.path().join("answer.sh"), script).expect("written");
     let handler = "[handler.answer]\ntype = \"process\"\ncommand = [\"sh\", \"answer.sh\"]\nanswer = true\ndir = \".\"\n\
                    timeout = \"60s\"\n\n[[on]]\nevent = \"engine.trainer:epoch_completed\"\nrun = [\"handler.answer\"]\n";
-    let output = pipe(folder.path(), handler, &RUN, &[]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let records = std::fs::read_to_string(folder.path().join("run/records.jsonl")).expect("records");
-    let calls: Vec<Value> = records
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
-        .filter(|record| record["tag"] == "calls")
-        .collect();
+    let pipe = pipe(handler);
+    pipe.write("answer.sh", script);
+    pipe.ok(&RUN);
+    let mut calls = pipe.scalars("run");
+    calls.retain(|record| record["tag"] == "calls");
     let seen: Vec<_> = calls.iter().map(|record| (record["value"].as_f64(), record["node"].as_str())).collect();
     assert_eq!(
         seen,
@@ -195,11 +175,9 @@ echo "{\"type\":\"answer\",\"id\":$n,\"scalars\":{\"calls\":$n},\"terminate\":$e
 
 #[test]
 fn with_raise_a_dead_child_ends_the_run_and_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
     let sink = "[sink.needed]\ntype = \"process\"\ncommand = [\"sh\", \"-c\", \"exit 9\"]\non_failure = \"raise\"\n\
                 restart = { policy = \"never\" }\n";
-    let output = pipe(folder.path(), sink, &RUN, &[]);
-    let log = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{log}");
+    let Said { status, stderr: log, .. } = pipe(sink).run(&RUN);
+    assert_eq!(status, Some(1), "{log}");
     assert!(log.contains("sink.needed") && log.contains("exit status: 9"), "{log}");
 }

@@ -1,22 +1,19 @@
 //! Samples of COCO beside those of torchvision's references (`tests/parity/dataset`), on real pictures where they are.
 
-use std::path::Path;
-
 use pipe_components::{dataset::coco::Coco, dataset::coco::CocoConfig};
 use pipe_core::Dataset;
 use pipe_data::{Field, Pixels, fields};
 use pipe_data::{geometry, geometry::Interpolation};
+use pipe_test_support::{shared, skip};
 use serde_json::{Value, from_value, json};
 
 #[test]
 fn real_pictures_give_the_samples_of_torchvision() {
-    let root = Path::new("../shared/data/coco_sample");
-    if !root.is_dir() {
-        println!("skipped: there is no {}", root.display());
-        return;
-    }
+    let Some(root) = shared("data/coco_sample") else {
+        return skip!("there is no shared/data/coco_sample beside the repository");
+    };
     let config: CocoConfig = from_value(json!({ "root": root, "split": "val2017" })).unwrap();
-    let set = Coco::open(&config, root).unwrap();
+    let set = Coco::open(&config, &root).unwrap();
     let text = std::fs::read_to_string("tests/parity/dataset/expected.json").unwrap();
     let expected: Vec<Value> = serde_json::from_str(&text).unwrap();
     for entry in expected {

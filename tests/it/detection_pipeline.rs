@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use pipe_vision::nn::NormKind;
 use pipe_vision::options::BoxHeadOptions;
@@ -10,6 +9,8 @@ use pipe_vision::weights;
 use pipe_vision::{BackboneOptions, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind};
 use serde_json::Value;
 use tch::Device;
+
+use super::program::{Pipe, cache};
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -88,14 +89,6 @@ event = "engine.trainer:epoch_completed"
 run = ["engine.evaluator"]
 "#;
 
-/// What the command prints.
-fn pipe(folder: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
-    let output = command.args(arguments).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// Fresh weights of the pipeline's model, as a file.
 fn fresh_weights(file: &Path) {
     let backbone = BackboneOptions { returned_layers: vec![3, 4], ..BackboneOptions::scratch(ResNetKind::ResNet18) };
@@ -111,18 +104,11 @@ fn fresh_weights(file: &Path) {
     weights::write(file, &model.store().state_dict(), &BTreeMap::new()).unwrap();
 }
 
-fn records(run: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(run.join("records.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 #[test]
 fn a_detector_is_trained_measured_and_used() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    std::fs::write(at.join("tiny.toml"), PIPELINE).unwrap();
-    pipe(at, &["run", "tiny.toml", "--out", "run", "--quiet"]);
-    let records = records(&at.join("run"));
+    let pipe = Pipe::with("tiny.toml", PIPELINE);
+    pipe.ok(&["run", "tiny.toml", "--out", "run", "--quiet"]);
+    let records = pipe.records("run");
     let losses: Vec<&Value> = records.iter().filter(|r| r["tag"].as_str().unwrap().starts_with("train/loss")).collect();
     assert_eq!(losses.len(), 12, "two iterations of five losses and their sum");
     assert!(losses.iter().all(|loss| loss["value"].as_f64().is_some_and(f64::is_finite)), "{losses:?}");
@@ -132,41 +118,23 @@ fn a_detector_is_trained_measured_and_used() {
     let text = records.iter().find(|r| r["tag"] == "val/coco/summary").unwrap();
     assert!(text["value"].as_str().unwrap().contains("bbox, 3 images"), "{text}");
 
-    fresh_weights(&at.join("fresh.safetensors"));
-    let values = pipe(at, &["eval", "tiny.toml", "--weights", "fresh.safetensors", "--format", "json"]);
-    let values: Value = serde_json::from_str(&values).unwrap();
+    fresh_weights(&pipe.path("fresh.safetensors"));
+    let values = pipe.ok(&["eval", "tiny.toml", "--weights", "fresh.safetensors", "--format", "json"]);
+    let values: Value = serde_json::from_str(&values.stdout).unwrap();
     assert!(values["metric.coco:bbox/AP"].is_number(), "{values}");
 
-    let shapes = pipe_coco::synthetic::cache_dir().unwrap().join("shapes");
+    let shapes = cache().join("shapes");
     let picture = std::fs::read_dir(shapes.join("val2017")).unwrap().next().unwrap().unwrap().path();
-    let picture = picture.to_str().unwrap();
-    pipe(
-        at,
-        &[
-            "predict",
-            "tiny.toml",
-            "--weights",
-            "fresh.safetensors",
-            "--images",
-            picture,
-            "--out",
-            "found.json",
-            "--draw",
-            "drawn",
-            "--threshold",
-            "0.0",
-        ],
-    );
-    assert_eq!(std::fs::read_dir(at.join("drawn")).unwrap().count(), 1);
+    let predict = ["predict", "tiny.toml", "--weights", "fresh.safetensors", "--images", picture.to_str().unwrap()];
+    pipe.ok(&[&predict[..], &["--out", "found.json", "--draw", "drawn", "--threshold", "0.0"]].concat());
+    assert_eq!(pipe.names("drawn").len(), 1);
     let truth = shapes.join("annotations/instances_val2017.json");
-    let lines = pipe(at, &["score", truth.to_str().unwrap(), "found.json", "--iou", "segm"]);
+    let lines = pipe.ok(&["score", truth.to_str().unwrap(), "found.json", "--iou", "segm"]).stdout;
     assert_eq!(lines.lines().filter(|line| line.contains("@[ IoU=")).count(), 12, "{lines}");
 }
 
 #[test]
 fn augmented_masks_do_not_depend_on_the_number_of_workers() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
     let steps = r#"type = "compose"
 steps = [
   { type = "random_horizontal_flip", p = 0.5 },
@@ -180,18 +148,10 @@ steps = [
             "transform = \"transform.resize\"\nbatch_size = 2\nshuffle = true\nworkers = 1\n\n[loader.val]"
         })
         .replace("limit = 4", "limit = 8");
-    std::fs::write(at.join("tiny.toml"), pipeline).unwrap();
-    pipe(at, &["run", "tiny.toml", "--out", "one", "--quiet"]);
-    pipe(at, &["run", "tiny.toml", "--out", "four", "--quiet", "--set", "loader.train.workers=4"]);
-    let scalars = |run: &str| -> Vec<Value> {
-        let mut records = records(&at.join(run));
-        records.retain(|record| record["kind"] == "scalar");
-        for record in &mut records {
-            record.as_object_mut().unwrap().remove("time");
-        }
-        records
-    };
-    let (one, four) = (scalars("one"), scalars("four"));
+    let pipe = Pipe::with("tiny.toml", &pipeline);
+    pipe.ok(&["run", "tiny.toml", "--out", "one", "--quiet"]);
+    pipe.ok(&["run", "tiny.toml", "--out", "four", "--quiet", "--set", "loader.train.workers=4"]);
+    let (one, four) = (pipe.scalars("one"), pipe.scalars("four"));
     assert!(one.iter().filter(|record| record["tag"] == "train/loss_mask").count() == 4, "{one:?}");
     assert_eq!(one, four);
 }

@@ -1,6 +1,8 @@
 //! What a user sees for each mistake: `tests/mistakes/NAME.toml` is checked by the program itself, and what it prints, as text
-//! and as JSON, must be that of `NAME.txt`. `PIPE_BLESS=1 cargo test mistakes` writes the files anew; read the difference.
+//! and as JSON, must be that of the snapshot `seen@NAME.toml.snap`. `INSTA_UPDATE=always cargo test mistakes` writes the
+//! snapshots anew; read the difference.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,25 +33,29 @@ fn seen(file: &str) -> String {
 
 #[test]
 fn every_mistake_is_told_as_recorded() {
-    let mut names: Vec<String> = std::fs::read_dir(folder())
-        .expect("tests/mistakes")
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.ends_with(".toml"))
-        .collect();
-    names.sort();
-    assert!(names.len() >= 60, "only {} mistakes are recorded", names.len());
-    let mut differing = Vec::new();
-    for name in &names {
-        let recorded = folder().join(name.replace(".toml", ".txt"));
-        let now = seen(name);
-        if std::env::var_os("PIPE_BLESS").is_some() {
-            std::fs::write(&recorded, &now).expect("written");
-        } else if std::fs::read_to_string(&recorded).unwrap_or_default() != now {
-            differing.push(format!("{name} now prints:\n{now}"));
-        }
-    }
-    assert!(differing.is_empty(), "{}", differing.join("\n----\n"));
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(folder());
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        insta::glob!("../mistakes", "*.toml", |path| {
+            let file = path.file_name().expect("a file").to_string_lossy();
+            insta::assert_snapshot!("seen", seen(&file));
+        });
+    });
+}
+
+/// A glob that matched a part of the files only would pass, too.
+#[test]
+fn every_mistake_has_its_record() {
+    let names = |end: &str| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(folder()).expect("tests/mistakes").flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter_map(|name| Some(name.strip_suffix(end)?.trim_start_matches("seen@").to_owned())).collect()
+    };
+    let mistakes = names(".toml");
+    assert!(mistakes.len() >= 60, "only {} mistakes are recorded", mistakes.len());
+    assert_eq!(mistakes, names(".toml.snap"));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Secrets are in nothing that the program prints or writes.
 
 use std::path::Path;
-use std::process::{Command, Output};
+
+use super::program::{Pipe, Said};
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -52,15 +53,8 @@ env = { PLAIN = "s3cr3t-in-the-file", TOKEN = "${token}" }
 timeout = "60s"
 "#;
 
-fn pipe(folder: &Path, arguments: &[&str]) -> Output {
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-    let program =
-        Command::new(env!("CARGO_BIN_EXE_pipe")).args(arguments).current_dir(folder).env("PIPE_CACHE", cache).output();
-    program.expect("the program runs")
-}
-
-fn printed(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+fn printed(said: &Said) -> String {
+    format!("{}{}", said.stdout, said.stderr)
 }
 
 /// The text of every file in a folder, one after another.
@@ -76,33 +70,26 @@ fn everything(folder: &Path, text: &mut String) {
 
 #[test]
 fn a_secret_is_neither_shown_nor_stored() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("secrets.toml");
-    std::fs::write(&file, PIPELINE).expect("written");
+    let pipe = Pipe::with("secrets.toml", PIPELINE);
     let set = "sink.child.env.EXTRA='s3cr3t-on-the-command-line'";
-    let shown = pipe(folder.path(), &["show", "secrets.toml", "--set", set]);
-    let text = printed(&shown);
-    assert!(shown.status.success() && text.matches("<secret>").count() == 5, "{text}");
+    let text = printed(&pipe.ok(&["show", "secrets.toml", "--set", set]));
+    assert!(text.matches("<secret>").count() == 5, "{text}");
     assert!(!text.contains("s3cr3t"), "{text}");
 
     let variable = "vars.inner='s3cr3t-on-the-command-line'";
-    let run = pipe(
-        folder.path(),
-        &["run", "secrets.toml", "--device", "cpu", "--out", "run", "--set", set, "--set", variable],
-    );
-    let mut text = printed(&run);
-    assert!(run.status.success(), "{text}");
-    everything(&folder.path().join("run"), &mut text);
+    let run = ["run", "secrets.toml", "--device", "cpu", "--out", "run", "--set", set, "--set", variable];
+    let mut text = printed(&pipe.ok(&run));
+    everything(&pipe.path("run"), &mut text);
     assert!(text.contains("sink.child.env.EXTRA=<secret>") && text.contains("vars.inner=<secret>"), "{text}");
     assert!(!text.contains("s3cr3t"), "{text}");
 
     // A mistake elsewhere must not uncover it.
     let broken = PIPELINE.replace("lr = 0.05", "lr = -1");
-    std::fs::write(&file, broken.replace("max_epochs = 1", "max_epoch = 1")).expect("written");
-    let shown = pipe(folder.path(), &["show", "secrets.toml"]);
+    pipe.write("secrets.toml", &broken.replace("max_epochs = 1", "max_epoch = 1"));
+    let shown = pipe.run(&["show", "secrets.toml"]);
     let text = printed(&shown);
-    assert_eq!(shown.status.code(), Some(2), "{text}");
+    assert_eq!(shown.status, Some(2), "{text}");
     assert!(text.contains("<secret>") && !text.contains("s3cr3t"), "{text}");
-    let checked = printed(&pipe(folder.path(), &["check", "secrets.toml", "--format", "json"]));
+    let checked = printed(&pipe.run(&["check", "secrets.toml", "--format", "json"]));
     assert!(!checked.contains("s3cr3t"), "{checked}");
 }

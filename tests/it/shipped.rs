@@ -7,6 +7,7 @@ use pipe_document::diagnostic::Sources;
 use pipe_document::{Document, LoadOptions};
 use pipe_plan::Plan;
 use pipe_run::plugins;
+use pipe_test_support::{python, skip};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -85,9 +86,8 @@ fn every_option_of_every_component_is_documented() {
 
 #[test]
 fn the_committed_schema_accepts_every_shipped_pipeline() {
-    let Some(python) = std::env::var_os("PIPE_TEST_PYTHON") else {
-        println!("skipped: PIPE_TEST_PYTHON names no Python with jsonschema");
-        return;
+    let Some(python) = python() else {
+        return skip!("PIPE_TEST_PYTHON names no Python with jsonschema");
     };
     let script = "import json, sys, tomllib, jsonschema\n\
         schema = json.load(open(sys.argv[1]))\n\
@@ -95,8 +95,7 @@ fn the_committed_schema_accepts_every_shipped_pipeline() {
         for path in sys.argv[2:]:\n    jsonschema.validate(tomllib.load(open(path, 'rb')), schema)\n    print('valid', path)\n";
     let has = Command::new(&python).args(["-c", "import jsonschema, tomllib"]).output().expect("Python runs");
     if !has.status.success() {
-        println!("skipped: that Python has no jsonschema");
-        return;
+        return skip!("the Python of PIPE_TEST_PYTHON has no jsonschema");
     }
     let output = Command::new(&python)
         .args(["-c", script])
@@ -109,10 +108,9 @@ fn the_committed_schema_accepts_every_shipped_pipeline() {
 
 #[test]
 fn taplo_accepts_every_shipped_pipeline_and_refuses_mistakes() {
-    let taplo = std::env::var_os("PIPE_TEST_PYTHON").map(|python| Path::new(&python).with_file_name("taplo"));
+    let taplo = python().map(|python| python.with_file_name("taplo"));
     let Some(taplo) = taplo.filter(|taplo| taplo.is_file()) else {
-        println!("skipped: there is no taplo beside the Python of PIPE_TEST_PYTHON");
-        return;
+        return skip!("there is no taplo beside the Python of PIPE_TEST_PYTHON");
     };
     let schema = format!("file://{}", root().join("schemas/pipeline.json").display());
     let lint = |files: &[PathBuf]| {

@@ -1,7 +1,8 @@
 //! Runs of the program on the built-in digits: the same records with any number of workers, and after a resume.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use serde_json::Value;
+
+use super::program::Pipe;
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -75,107 +76,63 @@ event = "engine.trainer:epoch_completed"
 run = ["scheduler.decay", "handler.checkpoint", "engine.evaluator"]
 "#;
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("tiny.toml"), PIPELINE).expect("written");
-        Folder(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn pipe(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_pipe"))
-            .args(arguments)
-            .current_dir(self.path())
-            .env("PIPE_CACHE", cache())
-            .env("OMP_NUM_THREADS", "2")
-            .output()
-            .expect("the program runs")
-    }
-
-    fn run(&self, out: &str, more: &[&str]) {
-        let arguments = [&["run", "tiny.toml", "--device", "cpu", "--quiet", "--out", out], more].concat();
-        let output = self.pipe(&arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// The records of a run without their times.
-    fn records(&self, out: &str) -> Vec<String> {
-        let text = std::fs::read_to_string(self.path().join(out).join("records.jsonl")).expect("records");
-        let records = text.lines().map(|line| {
-            let mut record: serde_json::Value = serde_json::from_str(line).expect("a record");
-            record.as_object_mut().expect("a table").remove("time");
-            record
-        });
-        records.filter(|record| record["kind"] == "scalar").map(|record| record.to_string()).collect()
-    }
+fn folder() -> Pipe {
+    Pipe::with("tiny.toml", PIPELINE)
 }
 
-/// One cache of the built-in digits for all tests of this file.
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+/// A run on the CPU that goes well.
+#[track_caller]
+fn run(pipe: &Pipe, out: &str, more: &[&str]) {
+    pipe.ok(&[&["run", "tiny.toml", "--device", "cpu", "--quiet", "--out", out], more].concat());
+}
+
+/// The number of a record.
+fn value(record: &Value) -> f64 {
+    record["value"].as_f64().expect("a number")
 }
 
 #[test]
 fn records_do_not_depend_on_the_number_of_workers() {
-    let folder = Folder::new();
-    folder.run("one", &[]);
-    folder.run("four", &["--set", "loader.train.workers=4"]);
-    let (one, four) = (folder.records("one"), folder.records("four"));
+    let pipe = folder();
+    run(&pipe, "one", &[]);
+    run(&pipe, "four", &["--set", "loader.train.workers=4"]);
+    let (one, four) = (pipe.scalars("one"), pipe.scalars("four"));
     assert!(one.len() > 60, "only {} records", one.len());
     assert_eq!(one, four);
 }
 
 #[test]
 fn a_resumed_run_goes_on_with_the_same_numbers() {
-    let folder = Folder::new();
-    folder.run("whole", &[]);
-    folder.run("parts", &["--set", "engine.trainer.max_epochs=2"]);
-    folder.run("parts", &["--resume", "parts"]);
-    let (whole, parts) = (folder.records("whole"), folder.records("parts"));
+    let pipe = folder();
+    run(&pipe, "whole", &[]);
+    run(&pipe, "parts", &["--set", "engine.trainer.max_epochs=2"]);
+    run(&pipe, "parts", &["--resume", "parts"]);
+    let (whole, parts) = (pipe.scalars("whole"), pipe.scalars("parts"));
     assert_eq!(whole, parts);
 }
 
 #[test]
 fn a_finished_run_is_not_begun_again() {
-    let folder = Folder::new();
-    folder.run("run", &["--set", "engine.trainer.max_epochs=1"]);
-    let before = folder.records("run");
-    let resumed = folder.pipe(&[
-        "run",
-        "tiny.toml",
-        "--device",
-        "cpu",
-        "--out",
-        "run",
-        "--resume",
-        "run",
-        "--set",
-        "engine.trainer.max_epochs=1",
-    ]);
-    assert!(resumed.status.success());
-    assert!(String::from_utf8_lossy(&resumed.stderr).contains("had already finished"), "{resumed:?}");
-    assert_eq!(folder.records("run"), before);
+    let pipe = folder();
+    run(&pipe, "run", &["--set", "engine.trainer.max_epochs=1"]);
+    let before = pipe.scalars("run");
+    let arguments = ["run", "tiny.toml", "--device", "cpu", "--out", "run", "--resume", "run"];
+    let resumed = pipe.ok(&[&arguments[..], &["--set", "engine.trainer.max_epochs=1"]].concat());
+    assert!(resumed.stderr.contains("had reached its end"), "{resumed:?}");
+    assert_eq!(pipe.scalars("run"), before);
 }
 
 #[test]
 fn the_run_folder_holds_what_is_promised() {
-    let folder = Folder::new();
-    folder.run("run", &["--set", "engine.trainer.max_epochs=1"]);
-    let run = folder.path().join("run");
-    let info: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(run.join("run.json")).expect("run.json")).expect("JSON");
+    let pipe = folder();
+    run(&pipe, "run", &["--set", "engine.trainer.max_epochs=1"]);
+    let info = pipe.json("run/run.json");
     assert_eq!(info["status"], "done");
     assert_eq!(info["seed"], 7);
     assert!(info["values"]["metric.accuracy:accuracy"].as_f64().is_some_and(|value| value > 0.5), "{info}");
-    let resolved = std::fs::read_to_string(run.join("pipeline.toml")).expect("pipeline.toml");
+    let resolved = pipe.read("run/pipeline.toml");
     assert!(resolved.contains("max_epochs = 1"), "{resolved}");
-    let checkpoint = run.join("checkpoints/step_000008");
+    let checkpoint = pipe.path("run/checkpoints/step_000008");
     for file in ["model.net.safetensors", "state.safetensors", "state.json", "pipeline.toml"] {
         assert!(checkpoint.join(file).exists(), "{file} is missing");
     }
@@ -183,21 +140,19 @@ fn the_run_folder_holds_what_is_promised() {
 
 #[test]
 fn failures_end_with_status_1_and_say_why() {
-    let folder = Folder::new();
+    let pipe = folder();
     let output =
-        folder.pipe(&["run", "tiny.toml", "--device", "cpu", "--out", "run", "--set", "dataset.train.root=nowhere"]);
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&output.stderr);
+        pipe.run(&["run", "tiny.toml", "--device", "cpu", "--out", "run", "--set", "dataset.train.root=nowhere"]);
+    assert_eq!(output.status, Some(1));
+    let text = output.stderr;
     assert!(text.contains("cannot build dataset.train") && text.contains("nowhere"), "{text}");
 }
 
 #[test]
 fn a_rehearsal_runs_every_engine_once() {
-    let folder = Folder::new();
-    let output = folder.pipe(&["check", "tiny.toml", "--rehearse", "--device", "cpu"]);
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("dry run passed"), "{text}");
+    let pipe = folder();
+    let text = pipe.ok(&["check", "tiny.toml", "--rehearse", "--device", "cpu"]).stdout;
+    assert!(text.contains("its rehearsal went through"), "{text}");
 }
 
 /// What is added to the pipeline for an average of its weights.
@@ -221,32 +176,34 @@ run = ["handler.ema"]
 
 #[test]
 fn an_average_is_evaluated_saved_and_goes_on() {
-    let folder = Folder::new();
+    let pipe = folder();
     let pipeline = PIPELINE.replace("[handler.checkpoint]", &format!("{AVERAGE}\n[handler.checkpoint]")).replace(
         "[engine.evaluator]\ntype = \"evaluate\"\nmodel = \"model.net\"",
         "[engine.evaluator]\ntype = \"evaluate\"\nmodel = \"model.average\"",
     );
-    std::fs::write(folder.path().join("tiny.toml"), pipeline).expect("written");
-    folder.run("whole", &[]);
-    folder.run("parts", &["--set", "engine.trainer.max_epochs=2"]);
-    folder.run("parts", &["--resume", "parts"]);
-    assert_eq!(folder.records("whole"), folder.records("parts"));
-    let plain = Folder::new();
-    plain.run("whole", &[]);
-    let losses = |records: Vec<String>| records.into_iter().filter(|r| r.contains("\"train/")).collect::<Vec<_>>();
-    assert_eq!(losses(folder.records("whole")), losses(plain.records("whole")), "evaluating it changes no training");
-    assert_ne!(folder.records("whole"), plain.records("whole"), "but its accuracy is its own");
-    assert!(folder.path().join("whole/checkpoints/step_000032/model.average.safetensors").exists());
+    pipe.write("tiny.toml", &pipeline);
+    run(&pipe, "whole", &[]);
+    run(&pipe, "parts", &["--set", "engine.trainer.max_epochs=2"]);
+    run(&pipe, "parts", &["--resume", "parts"]);
+    assert_eq!(pipe.scalars("whole"), pipe.scalars("parts"));
+    let plain = folder();
+    run(&plain, "whole", &[]);
+    let of = |tag: &str, mut records: Vec<Value>| {
+        records.retain(|record| record["tag"].as_str().is_some_and(|own| own.contains(tag)));
+        records
+    };
+    let losses = |records: Vec<Value>| of("loss/", records);
+    assert_eq!(losses(pipe.scalars("whole")), losses(plain.scalars("whole")), "evaluating it changes no training");
+    assert_ne!(pipe.scalars("whole"), plain.scalars("whole"), "but its accuracy is its own");
+    assert!(pipe.path("whole/checkpoints/step_000032/model.average.safetensors").exists());
 
     let weights = "whole/checkpoints/step_000032";
-    let evaluated = folder.pipe(&["eval", "tiny.toml", "--weights", weights, "--device", "cpu", "--format", "json"]);
-    let text = String::from_utf8_lossy(&evaluated.stdout);
-    let values: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let last = folder.records("whole").into_iter().rfind(|record| record.contains("\"accuracy\"")).expect("a record");
-    let last: serde_json::Value = serde_json::from_str(&last).expect("JSON");
+    let evaluated = pipe.ok(&["eval", "tiny.toml", "--weights", weights, "--device", "cpu", "--format", "json"]);
+    let values: Value = serde_json::from_str(&evaluated.stdout).expect("JSON");
+    let last = of("accuracy", pipe.scalars("whole")).pop().expect("a record");
     assert_eq!(values["metric.accuracy:accuracy"], last["value"]);
 
-    let records = std::fs::read_to_string(folder.path().join("whole/records.jsonl")).expect("records");
+    let records = pipe.read("whole/records.jsonl");
     let table = records.lines().find(|line| line.contains("\"handler.profiler\"")).expect("the profiler's table");
     for row in ["data wait", "forward", "backward", "optimizer step", "handler.ema on iteration_completed", "metrics"] {
         assert!(table.contains(row), "{row} is not in {table}");
@@ -255,7 +212,7 @@ fn an_average_is_evaluated_saved_and_goes_on() {
 
 #[test]
 fn properties_of_loaders_and_engines_are_read() {
-    let folder = Folder::new();
+    let pipe = folder();
     let scheduler = r#"[scheduler.decay]
 type = "one_cycle"
 optimizer = "optimizer.sgd"
@@ -271,15 +228,10 @@ iterations = "loader.train:batches"
     let step =
         "[[on]]\nevent = \"engine.trainer:iteration_completed\"\nrun = [\"scheduler.decay\", \"scheduler.warmup\"]\n";
     let after = after.replace("\"scheduler.decay\", ", "");
-    std::fs::write(folder.path().join("tiny.toml"), format!("{before}{scheduler}\n{after}\n{step}")).expect("written");
-    folder.run("run", &[]);
-    let rates: Vec<f64> = folder
-        .records("run")
-        .iter()
-        .map(|record| serde_json::from_str::<serde_json::Value>(record).expect("JSON"))
-        .filter(|record| record["tag"] == "train/lr")
-        .map(|record| record["value"].as_f64().expect("a number"))
-        .collect();
+    pipe.write("tiny.toml", &format!("{before}{scheduler}\n{after}\n{step}"));
+    run(&pipe, "run", &[]);
+    let rates = pipe.scalars("run");
+    let rates: Vec<f64> = rates.iter().filter(|record| record["tag"] == "train/lr").map(value).collect();
     // 256 samples in batches of 32 over 4 epochs: the warm-up ends after 8 steps, the cycle after 32 with its lowest rate.
     assert_eq!(rates.len(), 32);
     assert!(rates[0] < 0.05 / 25.0 * 0.01, "{rates:?}");
@@ -288,9 +240,9 @@ iterations = "loader.train:batches"
 
     let wrong = |value: &str| {
         let set = format!("scheduler.warmup.iterations='{value}'");
-        let output = folder.pipe(&["check", "tiny.toml", "--set", &set]);
-        assert_eq!(output.status.code(), Some(2));
-        String::from_utf8_lossy(&output.stderr).into_owned()
+        let output = pipe.run(&["check", "tiny.toml", "--set", &set]);
+        assert_eq!(output.status, Some(2));
+        output.stderr
     };
     assert!(wrong("loader.train:batchs").contains("did you mean `loader.train:batches`?"));
     assert!(wrong("model.net:num_classes").contains("has no property"));
@@ -299,30 +251,26 @@ iterations = "loader.train:batches"
 
 #[test]
 fn with_a_json_log_every_line_is_json() {
-    let folder = Folder::new();
+    let pipe = folder();
     let arguments = ["run", "tiny.toml", "--device", "cpu", "--out", "run", "--log-format", "json"];
-    let output = folder.pipe(&arguments);
-    assert!(output.status.success());
-    let text = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<serde_json::Value> =
+    let text = pipe.ok(&arguments).stderr;
+    let lines: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
     let of_kind = |kind: &str| lines.iter().filter(|line| line["fields"]["kind"] == kind).count();
     assert!(lines.iter().all(|line| line["level"].is_string() && line["timestamp"].is_string()), "{text}");
     assert!(of_kind("progress") >= 8 && of_kind("scalar") == 4 && of_kind("summary") == 1, "{text}");
 
-    let failed = folder.pipe(&[&arguments[..], &["--set", "dataset.train.root=nowhere"]].concat());
-    let text = String::from_utf8_lossy(&failed.stderr);
-    let last: serde_json::Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
-    assert_eq!((failed.status.code(), last["level"].as_str()), (Some(1), Some("ERROR")));
-    let wrong = folder.pipe(&[&arguments[..], &["--set", "optimizer.sgd.lrr=1"]].concat());
-    let text = String::from_utf8_lossy(&wrong.stderr);
-    let line: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
-    assert_eq!((wrong.status.code(), line["fields"]["code"].as_str()), (Some(2), Some("unknown-key")));
+    let failed = pipe.run(&[&arguments[..], &["--set", "dataset.train.root=nowhere"]].concat());
+    let last: Value = serde_json::from_str(failed.stderr.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((failed.status, last["level"].as_str()), (Some(1), Some("ERROR")));
+    let wrong = pipe.run(&[&arguments[..], &["--set", "optimizer.sgd.lrr=1"]].concat());
+    let line: Value = serde_json::from_str(wrong.stderr.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((wrong.status, line["fields"]["code"].as_str()), (Some(2), Some("unknown-key")));
 }
 
 #[test]
 fn engines_one_after_another_share_one_time() {
-    let folder = Folder::new();
+    let pipe = folder();
     let second = r#"
 [optimizer.fine]
 type = "sgd"
@@ -342,23 +290,14 @@ event = "engine.fine:epoch_completed"
 run = ["handler.checkpoint"]
 "#;
     let pipeline = PIPELINE.replace("max_epochs = 4", "max_epochs = 2") + second;
-    std::fs::write(folder.path().join("tiny.toml"), pipeline).expect("written");
-    folder.run("whole", &[]);
-    let mut names: Vec<String> = std::fs::read_dir(folder.path().join("whole/checkpoints"))
-        .expect("checkpoints")
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
+    pipe.write("tiny.toml", &pipeline);
+    run(&pipe, "whole", &[]);
+    let names = pipe.names("whole/checkpoints");
     assert_eq!(names, ["step_000008", "step_000016", "step_000024", "step_000032"]);
-    let steps: Vec<u64> = folder
-        .records("whole")
-        .iter()
-        .map(|record| {
-            serde_json::from_str::<serde_json::Value>(record).expect("JSON")["step"].as_u64().expect("a step")
-        })
-        .collect();
+    let steps = pipe.scalars("whole");
+    let steps: Vec<u64> = steps.iter().map(|record| record["step"].as_u64().expect("a step")).collect();
     assert!(steps.is_sorted() && steps.last() == Some(&32), "{steps:?}");
-    folder.run("parts", &["--set", "engine.fine.max_epochs=1"]);
-    folder.run("parts", &["--resume", "parts"]);
-    assert_eq!(folder.records("whole"), folder.records("parts"));
+    run(&pipe, "parts", &["--set", "engine.fine.max_epochs=1"]);
+    run(&pipe, "parts", &["--resume", "parts"]);
+    assert_eq!(pipe.scalars("whole"), pipe.scalars("parts"));
 }

@@ -95,10 +95,10 @@ impl Engine {
     }
 
     fn run_epochs(&self, work: Work<'_>) -> Result<ControlFlow<Interrupted>> {
-        // An inner engine belongs to one event of the outer one: its half-done run from before a resume starts over.
-        let nested = work.run.depth.get() > 1;
-        self.state.borrow_mut().prepare(self.limits.get(), nested);
-        // `started` fires again in each life of a run.
+        // An inner engine belongs to one event of the outer one: its half-done run from before a resume is begun anew.
+        let afresh = work.run.depth.get() > 1 || !self.process_mut()?.resumes();
+        self.state.borrow_mut().prepare(self.limits.get(), afresh);
+        // `started` fires anew in each life of a run.
         let firing = self.state.borrow_mut().firing.take();
         let mut resumed = firing.filter(|firing| firing.event != names::STARTED);
         self.tell_clock(work.run);
@@ -107,7 +107,7 @@ impl Engine {
             return self.interrupt(work);
         }
         let ended = resumed.as_ref().is_some_and(|firing| firing.event == names::COMPLETED);
-        while !ended && (resumed.is_some() || !self.state.borrow().at_limit(self.limits.get())) {
+        while !ended && (resumed.is_some() || self.state.borrow().goes_on(self.limits.get())) {
             match self.run_epoch(work, resumed.take())? {
                 EpochEnd::Complete => {}
                 EpochEnd::Terminated => {
@@ -166,9 +166,12 @@ impl Engine {
         // Not before: an epoch whose events were cut off continues with them when the run is resumed.
         self.state.borrow_mut().end_epoch();
         self.pause(work, Boundary::Epoch)?;
+        // After the last epoch there is nothing to interrupt: a resume would take the engine for finished, and its last events
+        // would never come.
+        let more = !self.state.borrow().at_limit(self.limits.get());
         Ok(match work.run.termination(&self.id) {
             Some(Termination::Run) => EpochEnd::Terminated,
-            _ if work.run.interrupted() => EpochEnd::Interrupted,
+            _ if more && work.run.interrupted() => EpochEnd::Interrupted,
             _ => EpochEnd::Complete,
         })
     }

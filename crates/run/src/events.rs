@@ -47,8 +47,11 @@ pub struct Wire {
     pub filter: Filter,
     /// What runs, in this order.
     pub targets: Vec<Target>,
-    fired_once: RefCell<BTreeSet<(NodeId, u64)>>,
+    fired_once: RefCell<BTreeSet<Fired>>,
 }
+
+/// What fired `once`, of which run of an engine: the engine, the node and its event, the count.
+type Fired = (NodeId, NodeId, String, u64);
 
 impl Wire {
     /// A wire that has not fired.
@@ -66,7 +69,7 @@ impl Wire {
 
     /// A run of an engine begins: its counts are new, so what ran `once` may run again.
     fn begin(&self, engine: &NodeId) {
-        self.fired_once.borrow_mut().retain(|(fired, _)| fired != engine);
+        self.fired_once.borrow_mut().retain(|(fired, ..)| fired != engine);
     }
 
     fn passes(&self, ctx: &EventContext<'_>) -> bool {
@@ -77,7 +80,8 @@ impl Wire {
             return false;
         }
         // The same count can come twice (an epoch ended early and begun again); `once` means once.
-        !self.filter.once.contains(&ctx.count) || self.fired_once.borrow_mut().insert((ctx.engine.clone(), ctx.count))
+        let fired = || (ctx.engine.clone(), ctx.node.clone(), ctx.event.to_owned(), ctx.count);
+        !self.filter.once.contains(&ctx.count) || self.fired_once.borrow_mut().insert(fired())
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pipe_tensorboard::{EventWriter, HParam, Histogram, SessionStatus};
+use pipe_test_support::{python, skip};
 use serde_json::{Value, json};
 
 /// A decoded protobuf message: the raw values of each field, in order.
@@ -195,7 +196,7 @@ fn a_file_that_may_not_grow_keeps_whole_records() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let test = "a_file_that_may_not_grow_keeps_whole_records";
+    let test = "tensorboard::a_file_that_may_not_grow_keeps_whole_records";
     let limited = r#"trap '' XFSZ; ulimit -f 16; exec "$0" --exact "$1""#;
     let child = Command::new("sh")
         .args(["-c", limited])
@@ -258,12 +259,12 @@ fn values_that_are_not_finite_are_left_out_of_histograms() {
     assert_eq!((beyond.bucket_limits, beyond.bucket_counts), (vec![f64::from(2e30f32)], vec![2.0]));
 }
 
-/// Runs the script with the Python that has the real `tensorboard`; `None`, with a printed reason, where there is none.
+/// Why a test is left out that reads what was written with the real `tensorboard`.
+const NO_TENSORBOARD: &str = "PIPE_TEST_PYTHON names no Python with the `tensorboard` package";
+
+/// Runs the script with the Python that has the real `tensorboard`; `None` where there is none.
 fn read_with_tensorboard(dir: &Path) -> Option<Value> {
-    let Some(python) = std::env::var_os("PIPE_TEST_PYTHON") else {
-        eprintln!("skipped: PIPE_TEST_PYTHON names no Python with the `tensorboard` package");
-        return None;
-    };
+    let python = python()?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tensorboard_read.py");
     let output = Command::new(python).arg(script).arg(dir).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -297,7 +298,7 @@ fn tensorboard_reads_every_kind() {
     writer.close().unwrap();
 
     let Some(read) = read_with_tensorboard(dir.path()) else {
-        return;
+        return skip!("{NO_TENSORBOARD}");
     };
     let loss = json!([[0, 100.25, 2.0], [1, 101.25, f64::from(0.1f32)], [2, 102.25, "nan"], [3, 103.25, "inf"]]);
     assert_eq!(read["scalars"], json!({ "train/loss": loss, "val/segm AP": [[3, 104.0, 0.5]] }));
@@ -350,7 +351,7 @@ fn tensorboard_drops_what_a_resumed_run_makes_void() {
     second.close().unwrap();
 
     let Some(read) = read_with_tensorboard(dir.path()) else {
-        return;
+        return skip!("{NO_TENSORBOARD}");
     };
     let expected = json!([[0, 0.0, 0.0], [1, 1.0, 1.0], [2, 2.0, 2.0], [3, 10.0, 30.0]]);
     assert_eq!(read["scalars"]["loss"], expected);

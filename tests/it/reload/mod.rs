@@ -1,10 +1,11 @@
 //! Hot reload: differences of plans, a thousand random edits of a training at work, what stays, the watcher, and a session of the
 //! program itself.
 
+mod edits;
 mod plugin;
 mod random;
 mod session;
-mod settings;
+pub(crate) mod settings;
 mod state;
 mod watch;
 

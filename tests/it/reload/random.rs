@@ -195,7 +195,8 @@ pub fn start(text: &str, folder: &Path) -> Running {
         pipeline_text: text.to_owned(),
         ..RunOptions::default()
     };
-    Running::start(&plan(text), Rc::new(pipe_run::plugins::catalog().clone()), &options, Arc::default()).unwrap()
+    let loaded = load(text);
+    Running::start(&plan(text), loaded.catalog, &options, Arc::default()).unwrap()
 }
 
 #[test]

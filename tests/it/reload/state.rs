@@ -5,15 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use pipe_core::Boundary;
-use pipe_core::NodeId;
-use pipe_core::{Instance, State};
+use pipe_core::{Instance, Kind, NodeId, State};
 use pipe_run::Running;
-use pipe_run::graph::{Between, Graph};
+use pipe_run::graph::{Between, Graph, Offers};
 use pipe_run::{reload::Inbox, reload::Reloader};
+use pipe_vocab::Catalog;
 use tch::Tensor;
 
 use super::random::start;
 use super::settings::{Settings, plan, snapshot, source};
+use crate::plugins::swap::rebuilt;
 
 /// Makes an edit after some steps, and looks at the run before and after each.
 struct Editor {
@@ -21,13 +22,49 @@ struct Editor {
     inbox: Arc<Inbox>,
     edits: Vec<(u64, String)>,
     seen: RefCell<Vec<Seen>>,
+    /// Called before each edit.
+    prepare: Box<dyn Fn()>,
 }
 
-/// Weights and the optimizer's tensors, before and after an edit.
+/// Weights and the optimizer's tensors, before and after an edit, and what else of the run an edit could leave a trace in.
 struct Seen {
     before: [State; 2],
     after: [State; 2],
     lr: [f64; 2],
+    traces: [Traces; 2],
+}
+
+/// What belongs to the whole run.
+struct Traces {
+    timed: bool,
+    generators: Vec<(String, Tensor)>,
+    catalog: Rc<Catalog>,
+    nodes: Vec<NodeId>,
+    offers: Offers,
+}
+
+impl Traces {
+    fn of(graph: &Graph) -> Traces {
+        Traces {
+            timed: graph.run.timings.enabled(),
+            generators: pipe_run::random::states().unwrap().into_iter().collect(),
+            catalog: graph.catalog.borrow().clone(),
+            nodes: graph.nodes.borrow().keys().cloned().collect(),
+            offers: graph.offers.borrow().clone(),
+        }
+    }
+
+    /// Fails unless nothing differs.
+    fn assert_same(&self, other: &Traces) {
+        assert_eq!(self.timed, other.timed, "timings");
+        assert_eq!(self.generators.len(), other.generators.len());
+        for ((name, a), (_, b)) in self.generators.iter().zip(&other.generators) {
+            assert!(same(a, b), "the random generator of {name}");
+        }
+        assert!(Rc::ptr_eq(&self.catalog, &other.catalog), "the catalog");
+        assert_eq!(self.nodes, other.nodes);
+        assert_eq!(self.offers, other.offers);
+    }
 }
 
 fn copy(state: State) -> State {
@@ -54,20 +91,29 @@ impl Between for Editor {
         let edit = self.edits.iter().find(|(at, _)| boundary == Boundary::Iteration && *at == step);
         let Some((_, text)) = edit else { return self.reloader.between(graph, engine, boundary) };
         let (before, old) = look(graph);
+        (self.prepare)();
+        let traces = Traces::of(graph);
         self.inbox.put(snapshot(text));
         self.reloader.between(graph, engine, boundary);
         let (after, new) = look(graph);
-        self.seen.borrow_mut().push(Seen { before, after, lr: [old, new] });
+        let traces = [traces, Traces::of(graph)];
+        self.seen.borrow_mut().push(Seen { before, after, lr: [old, new], traces });
     }
 }
 
 /// Trains with edits, each after a step; what was seen of each, and the weights at the end.
 fn train(text: &str, edits: &[(u64, String)]) -> (Vec<Seen>, State, Vec<String>) {
+    train_with(text, edits, || ())
+}
+
+/// As [`train`]; `prepare` is called before each edit.
+fn train_with(text: &str, edits: &[(u64, String)], prepare: impl Fn() + 'static) -> (Vec<Seen>, State, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let running: Running = start(text, &folder.path().join("run"));
     let inbox = Arc::new(Inbox::default());
     let reloader = Reloader::new(&running.graph, source(), (plan(text), None), inbox.clone(), true);
-    let editor = Rc::new(Editor { reloader, inbox, edits: edits.to_vec(), seen: RefCell::default() });
+    let prepare = Box::new(prepare);
+    let editor = Rc::new(Editor { reloader, inbox, edits: edits.to_vec(), seen: RefCell::default(), prepare });
     running.graph.set_between(editor.clone());
     running.drive().unwrap();
     let ([model, _], _) = look(&running.graph);
@@ -97,7 +143,7 @@ fn momentum_and_counts_stay_when_values_change() {
     // The second epoch: the scheduler has stepped once.
     let (seen, _, outcomes) = train(&first.text(), &[(5, edited.text())]);
     assert_eq!(outcomes, ["applied"]);
-    let [Seen { before, after, lr }] = &seen[..] else { panic!("one edit") };
+    let [Seen { before, after, lr, .. }] = &seen[..] else { panic!("one edit") };
     assert!(before[1].tensors.keys().any(|name| name == "momentum_buffer/1.weight"));
     assert!(all_same(&before[0], &after[0]) && all_same(&before[1], &after[1]));
     assert!((lr[0] - 0.05 * 0.9).abs() < 1e-12 && (lr[1] - 0.01 * 0.9).abs() < 1e-12, "{lr:?}");
@@ -129,7 +175,51 @@ fn a_refused_edit_leaves_no_trace() {
     let wrong = text.replace("lr = 0.05", "lr = \"quick\"");
     let (_, untouched, _) = train(&text, &[]);
     let edits = [(2, unfit.clone()), (4, lost), (5, wrong), (7, unfit)];
-    let (_, model, outcomes) = train(&text, &edits);
+    let (seen, model, outcomes) = train(&text, &edits);
     assert_eq!(outcomes, ["refused", "refused", "invalid", "refused"]);
     assert!(all_same(&untouched, &model), "the same weights to the last bit");
+    for Seen { before, after, traces: [first, second], .. } in &seen {
+        assert!(all_same(&before[0], &after[0]) && all_same(&before[1], &after[1]));
+        first.assert_same(second);
+    }
+}
+
+#[test]
+fn a_profiler_measures_only_when_its_edit_is_applied() {
+    let text = settings().text();
+    let on = "[[on]]\nevent = \"engine.trainer:completed\"\nrun = [\"handler.profiler\"]\n";
+    let profiled = format!("{text}\n[handler.profiler]\ntype = \"profiler\"\n\n{on}");
+    // The profiler is built, and then the first batch does not fit the model.
+    let unfit = profiled.replace("in_features = 784", "in_features = 783");
+    let (seen, _, outcomes) = train(&text, &[(2, unfit.clone()), (4, unfit), (5, profiled), (7, text.clone())]);
+    assert_eq!(outcomes, ["refused", "refused", "applied", "applied"]);
+    seen[..2].iter().for_each(|seen| seen.traces[0].assert_same(&seen.traces[1]));
+    let timed: Vec<[bool; 2]> = seen.iter().map(|seen| seen.traces.each_ref().map(|traces| traces.timed)).collect();
+    assert_eq!(timed, [[false, false], [false, false], [false, true], [true, false]]);
+}
+
+#[test]
+fn a_plugin_built_anew_is_not_taken_up_by_a_refused_edit() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libmine.so");
+    rebuilt(&library, "version-two");
+    let text = settings().text();
+    let (before, after) = text.split_once("type = \"compose\"").unwrap();
+    let (_, after) = after.split_once("\n\n").unwrap();
+    let text = format!("[plugins]\npaths = [{library:?}]\n\n{before}type = \"test_brighten\"\nby = 1\n\n{after}");
+    let unfit = text.replace("in_features = 784", "in_features = 783");
+    // The first edit comes with a new library and with a model that does not fit, the second with the library alone.
+    let marks = RefCell::new(vec!["version-end", "version-xxx"]);
+    let prepare = move || rebuilt(&library, marks.borrow_mut().pop().unwrap());
+    let (seen, _, outcomes) = train_with(&text, &[(2, unfit), (4, text.clone())], prepare);
+    assert_eq!(outcomes, ["refused", "applied", "completed"]);
+    let mark = |traces: &Traces| {
+        let descriptor = traces.catalog.get(Kind::Transform, "test_brighten").unwrap();
+        descriptor.documentation().split_whitespace().find(|word| word.contains("version-")).map(str::to_owned)
+    };
+    let [first, second] = &seen[..] else { panic!("two edits") };
+    first.traces[0].assert_same(&first.traces[1]);
+    let marks = [&first.traces[1], &second.traces[0], &second.traces[1]].map(|traces| mark(traces).unwrap());
+    assert!(marks[0].contains("version-two") && marks[1] == marks[0], "{marks:?}");
+    assert!(marks[2].contains("version-end"), "{marks:?}");
 }

@@ -1,25 +1,14 @@
 //! Evaluation against numbers that pycocotools computed.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pipe_coco::mask::Rle;
 use pipe_coco::{eval::Detection, eval::Evaluator, eval::IouType, eval::ScoreOptions, eval::Summary, eval::score};
 use pipe_coco::{index::Index, index::LoadOptions};
+use pipe_test_support::{shared, skip};
 use serde_json::{Value, json};
 
 const TOLERANCE: f64 = 1e-9;
-
-/// A data set of the folder shared beside the repository, where there is one.
-fn shared(name: &str) -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = root.ancestors().skip(1).map(|folder| folder.join("shared/data"));
-    let found = folders.find(|folder| folder.join(name).is_dir());
-    if found.is_none() {
-        println!("skipped: no shared/data/{name} beside the repository");
-    }
-    found
-}
 
 fn assert_stats(summary: &Summary, expected: &Value, what: &str) {
     for (name, value) in summary.named() {
@@ -30,11 +19,15 @@ fn assert_stats(summary: &Summary, expected: &Value, what: &str) {
 
 #[test]
 fn the_sample_results_of_the_coco_api() {
-    let Some(shared) = shared("eval_cocoapi_val2014_100") else { return };
-    let text = std::fs::read_to_string(shared.join("eval_cocoapi_val2014_100/expected_stats.json")).unwrap();
+    let Some(expected) = shared("data/eval_cocoapi_val2014_100/expected_stats.json") else {
+        return skip!("there is no shared/data/eval_cocoapi_val2014_100 beside the repository");
+    };
+    // The paths in the file start from the folder of its data set.
+    let data = expected.ancestors().nth(2).unwrap();
+    let text = std::fs::read_to_string(&expected).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
     for run in expected["runs"].as_array().unwrap() {
-        let path = |key: &str| shared.join(run[key].as_str().unwrap());
+        let path = |key: &str| data.join(run[key].as_str().unwrap());
         let iou: IouType = run["iouType"].as_str().unwrap().parse().unwrap();
         let summary = score(&path("gt"), &path("dt"), iou, &ScoreOptions::default()).unwrap();
         let what = format!("{} {}", run["dt"], iou.name());
@@ -50,9 +43,11 @@ fn the_sample_results_of_the_coco_api() {
 /// (`zlib.crc32` over `mask.encode(coco.annToMask(ann))["counts"]`, annotations in order of their ids).
 #[test]
 fn masks_of_the_coco_sample() {
-    let Some(shared) = shared("coco_sample") else { return };
+    let Some(sample) = shared("data/coco_sample") else {
+        return skip!("there is no shared/data/coco_sample beside the repository");
+    };
     for (split, count, expected) in [("train2017", 803, 3381292987), ("val2017", 560, 3476662954)] {
-        let path = shared.join(format!("coco_sample/annotations/instances_{split}.json"));
+        let path = sample.join(format!("annotations/instances_{split}.json"));
         let index = Index::open(&path, &LoadOptions::default()).unwrap();
         let mut all: Vec<_> = (0..index.images().len()).flat_map(|position| index.annotations(position)).collect();
         all.sort_by_key(|annotation| annotation.id);

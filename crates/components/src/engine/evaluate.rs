@@ -140,6 +140,11 @@ impl Process for Evaluate {
         Ok(Step { batch, output, values: Vec::new() })
     }
 
+    /// The metrics begin anew, so all batches must be seen again.
+    fn resumes(&self) -> bool {
+        false
+    }
+
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
         let mut model = self.model.borrow_mut();
         model.set_training(false);

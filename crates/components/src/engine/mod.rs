@@ -3,3 +3,4 @@
 mod buffers;
 pub mod evaluate;
 pub mod train;
+mod waiting;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind as Type, Tensor};
 
 use super::buffers::Buffers;
+use super::waiting::Waiting;
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, NodeId,
@@ -187,6 +188,7 @@ impl Component for TrainConfig {
             optimizer: ctx.get(&self.optimizer)?,
             scaler,
             pending: 0,
+            restored: None,
             skipped: 0,
             config: self,
         };
@@ -224,6 +226,8 @@ struct Train {
     scaler: Option<GradScaler>,
     /// Batches accumulated since the last optimizer step.
     pending: u64,
+    /// Those of the checkpoint that the run resumes from, until the first batch.
+    restored: Option<Waiting>,
     /// Batches skipped because of a non-finite loss.
     skipped: u64,
 }
@@ -232,12 +236,21 @@ struct Train {
 struct Saved {
     skipped: u64,
     scaler: Option<GradScalerState>,
+    /// Batches whose gradients are the state's tensors.
+    #[serde(default)]
+    pending: u64,
 }
 
 impl Stateful for Train {
     fn state(&self) -> Result<State> {
         let scaler = self.scaler.as_ref().map(GradScaler::state).transpose()?;
-        State::of(&Saved { skipped: self.skipped, scaler })
+        let waiting = match &self.restored {
+            Some(Waiting { batches, gradients }) => Waiting { batches: *batches, gradients: shared(gradients) },
+            None if self.pending > 0 => Waiting::of(&*self.optimizer.borrow(), self.pending),
+            None => Waiting::default(),
+        };
+        let state = State::of(&Saved { skipped: self.skipped, scaler, pending: waiting.batches })?;
+        Ok(State { tensors: waiting.gradients, ..state })
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
@@ -246,6 +259,8 @@ impl Stateful for Train {
         if let (Some(scaler), Some(state)) = (&mut self.scaler, saved.scaler) {
             scaler.load_state(state)?;
         }
+        let waiting = Waiting { batches: saved.pending, gradients: shared(&state.tensors) };
+        self.restored = (waiting.batches > 0).then_some(waiting);
         Ok(())
     }
 }
@@ -258,6 +273,11 @@ impl Process for Train {
     }
 
     fn step(&mut self, batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step> {
+        if state.epoch_iteration > 1 {
+            self.restore()?;
+        }
+        // Of an engine that begins anew they are of no use.
+        self.restored = None;
         let id = self.id.clone();
         let mut model = self.model.borrow_mut();
         model.set_training(true);
@@ -290,6 +310,7 @@ impl Process for Train {
 
     /// The last batches of an epoch make a step even if fewer than `accumulate`, averaged over their own number.
     fn epoch_ended(&mut self, run: &RunContext) -> Result<()> {
+        self.restore()?;
         if self.pending == 0 {
             return Ok(());
         }
@@ -303,7 +324,7 @@ impl Process for Train {
 
     /// Not while gradients are being accumulated.
     fn at_rest(&self) -> bool {
-        self.pending == 0
+        self.pending == 0 && self.restored.is_none()
     }
 
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
@@ -326,6 +347,15 @@ impl Process for Train {
 }
 
 impl Train {
+    /// Goes on with the group of batches in which the run was left.
+    fn restore(&mut self) -> Result<()> {
+        if let Some(waiting) = self.restored.take() {
+            waiting.give_to(&*self.optimizer.borrow())?;
+            self.pending = waiting.batches;
+        }
+        Ok(())
+    }
+
     /// The weighted sum of the losses, in fp32.
     fn total(&self, losses: &IndexMap<String, Tensor>) -> Result<Tensor> {
         ensure!(!losses.is_empty(), "the model returned no loss: does the batch have the targets to train on?");
@@ -400,6 +430,11 @@ impl Train {
         }
         Ok(vec![("loss".into(), total), ("lr".into(), lr)])
     }
+}
+
+/// The same tensors.
+fn shared(tensors: &IndexMap<String, Tensor>) -> IndexMap<String, Tensor> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
 }
 
 /// The gradients that are defined.

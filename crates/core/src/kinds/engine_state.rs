@@ -52,7 +52,12 @@ impl EngineState {
 
     /// Whether the limits have been reached, the events that belong to that included.
     pub fn finished(&self, limits: Limits) -> bool {
-        self.firing.is_none() && self.at_limit(limits)
+        self.firing.is_none() && !self.goes_on(limits)
+    }
+
+    /// Whether an epoch is left, be it only the end of one that was cut off after its last iteration.
+    pub fn goes_on(&self, limits: Limits) -> bool {
+        self.in_epoch || !self.at_limit(limits)
     }
 
     /// Whether nothing but events of the last epoch is left.

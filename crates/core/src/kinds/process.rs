@@ -44,6 +44,12 @@ pub trait Process: Stateful {
         true
     }
 
+    /// Whether a run of the engine that was cut off goes on where it was; otherwise it begins anew. Not where what the batches
+    /// so far came to is in no checkpoint.
+    fn resumes(&self) -> bool {
+        true
+    }
+
     /// Tries a batch without changing anything, for a process that is about to take another one's place.
     ///
     /// # Errors

@@ -1,0 +1,185 @@
+//! A trainer and an evaluator that only note what they do.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Result;
+use pipe_core::{
+    Engine, EngineState, EventContext, Filter, Handler, Instance, Limits, Loader, Process, RunContext, State, Stateful,
+    Step,
+};
+use pipe_data::Batch;
+use pipe_run::events::{EventTable, Target, TargetAction, Wire};
+use pipe_run::testing::{TestRun, stored};
+
+/// A loader of so many batches of nothing.
+pub struct Batches {
+    count: usize,
+    next: usize,
+}
+
+impl Stateful for Batches {}
+
+impl Loader for Batches {
+    fn epoch_length(&self) -> Option<usize> {
+        Some(self.count)
+    }
+
+    fn start_epoch(&mut self, _epoch: usize, first_batch: usize) -> Result<()> {
+        self.next = first_batch;
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
+        self.next += 1;
+        Ok((self.next <= self.count).then(|| Batch::new(1)))
+    }
+}
+
+/// What happened, in order; at one of the entries something is done.
+#[derive(Clone, Default)]
+pub struct Log {
+    entries: Rc<RefCell<Vec<String>>>,
+    /// Entries until [`Log::act`] is called.
+    left: Rc<Cell<Option<usize>>>,
+    act: Rc<RefCell<Option<Act>>>,
+}
+
+type Act = Box<dyn FnMut(&RunContext)>;
+
+impl Log {
+    fn note(&self, entry: String, run: &RunContext) {
+        self.entries.borrow_mut().push(entry);
+        if self.left.replace(self.left.get().and_then(|left| left.checked_sub(1))) == Some(0) {
+            let act = self.act.borrow_mut().take();
+            act.into_iter().for_each(|mut act| act(run));
+        }
+    }
+
+    pub fn entries(&self) -> Vec<String> {
+        self.entries.borrow().clone()
+    }
+}
+
+/// Notes each iteration, and is at rest after every `group` of them.
+struct Notes {
+    name: &'static str,
+    log: Log,
+    group: u64,
+    pending: u64,
+}
+
+impl Stateful for Notes {}
+
+impl Process for Notes {
+    fn started(&mut self, _run: &RunContext) -> Result<()> {
+        self.pending = 0;
+        Ok(())
+    }
+
+    fn step(&mut self, _batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step> {
+        self.pending = (self.pending + 1) % self.group;
+        self.log.note(format!("{} step {}", self.name, state.iteration), run);
+        Ok(Step::default())
+    }
+
+    fn completed(&mut self, _state: &EngineState, run: &RunContext) -> Result<()> {
+        self.log.note(format!("{} results", self.name), run);
+        Ok(())
+    }
+
+    fn epoch_ended(&mut self, _run: &RunContext) -> Result<()> {
+        self.pending = 0;
+        Ok(())
+    }
+
+    fn at_rest(&self) -> bool {
+        self.pending == 0
+    }
+}
+
+/// Notes the events it is called on.
+struct Called {
+    name: &'static str,
+    log: Log,
+}
+
+impl Stateful for Called {}
+
+impl Handler for Called {
+    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
+        self.log.note(format!("{} {} {}", self.name, ctx.event, ctx.count), ctx.run);
+        Ok(())
+    }
+}
+
+/// A trainer, and an evaluator that its events may run.
+pub struct World {
+    pub test: TestRun,
+    pub log: Log,
+    pub trainer: Rc<Engine>,
+    pub evaluator: Rc<Engine>,
+    wires: Vec<Wire>,
+}
+
+impl World {
+    /// The trainer has epochs of `batches`, the evaluator of two.
+    pub fn new(limits: Limits, batches: usize, group: u64) -> World {
+        let log = Log::default();
+        let engine = |name: &'static str, limits: Limits, count: usize, group: u64| {
+            let process = Notes { name, log: log.clone(), group, pending: 0 };
+            let loader = Rc::new(RefCell::new(Batches { count, next: 0 }));
+            Rc::new(Engine::new(format!("engine.{name}").parse().unwrap(), limits, loader, Box::new(process)))
+        };
+        let trainer = engine("trainer", limits, batches, group);
+        let evaluator = engine("evaluator", Limits { max_epochs: Some(1), ..Limits::default() }, 2, 1);
+        World { test: TestRun::new(), log: log.clone(), trainer, evaluator, wires: Vec::new() }
+    }
+
+    /// Adds a `[[on]]`: events as `engine.NAME:EVENT`, targets by name, where `evaluator` is the engine and others are handlers.
+    pub fn on(&mut self, events: &[&str], filter: Filter, targets: &[&'static str]) {
+        let event = |event: &&str| {
+            let (node, event) = event.split_once(':').unwrap();
+            (node.parse().unwrap(), event.to_owned())
+        };
+        let target = |name: &&'static str| match *name {
+            "evaluator" => {
+                Target { node: self.evaluator.id.clone(), action: TargetAction::Run(self.evaluator.clone()) }
+            }
+            name => {
+                let Instance::Handler(handler) = Instance::handler(Called { name, log: self.log.clone() }) else {
+                    panic!("no handler")
+                };
+                Target { node: format!("handler.{name}").parse().unwrap(), action: TargetAction::Call(handler) }
+            }
+        };
+        let targets = targets.iter().map(target).collect();
+        self.wires.push(Wire::new(events.iter().map(event).collect(), filter, targets));
+    }
+
+    /// Does something right after the entry of that number (from 0) was noted.
+    pub fn at_entry(&self, entry: usize, act: impl FnMut(&RunContext) + 'static) {
+        self.log.left.set(Some(entry));
+        *self.log.act.borrow_mut() = Some(Box::new(act));
+    }
+
+    /// Sends Ctrl-C right after that entry.
+    pub fn interrupt_at(&self, entry: usize) {
+        self.at_entry(entry, |run| run.interrupt.store(true, Ordering::SeqCst));
+    }
+
+    /// Runs the trainer; whether it was interrupted.
+    pub fn drive(&mut self) -> bool {
+        let table = EventTable { wires: std::mem::take(&mut self.wires) };
+        *self.test.graph.events.borrow_mut() = Rc::new(table);
+        let broken = self.test.graph.drive(&self.trainer).unwrap().is_break();
+        assert_eq!(self.test.run.depth.get(), 0);
+        broken
+    }
+
+    /// What a checkpoint would hold of the trainer.
+    pub fn saved(&self) -> State {
+        stored(&self.trainer.state().unwrap())
+    }
+}

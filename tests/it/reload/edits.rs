@@ -1,0 +1,205 @@
+//! Running trainings are edited, good and bad, one edit after another: what the program reported and what the records show.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::session::{Session, at, curve, place};
+
+/// Ends the training by an edit, and checks what holds for every session; its records and the step of that edit.
+fn finish(session: &mut Session) -> (Vec<Value>, u64) {
+    let (end, _) = session.applied("max_epochs = 100000", "max_epochs = 1");
+    session.end();
+    check_versions(session);
+    let records = session.records();
+    let loss = losses(&records);
+    let last = loss.iter().map(|(step, _)| *step).max().unwrap_or_default();
+    assert!(last < end + 16, "the epoch was ended, and no other begun");
+    (records, end)
+}
+
+/// Every version is kept, the newest is the one of the last edit.
+fn check_versions(session: &Session) {
+    let versions: Vec<String> = std::fs::read_dir(session.path("run/pipelines"))
+        .expect("versions")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".toml"))
+        .collect();
+    let applied = session.index().iter().filter(|line| line["outcome"] == "applied").count();
+    assert_eq!(versions.len(), applied + 1, "{versions:?}");
+    let newest = std::fs::read_to_string(session.path("run/pipeline.toml")).expect("the newest");
+    assert!(newest.contains("max_epochs = 1\n") && newest.contains("seed = 7\n"), "{newest}");
+}
+
+fn losses(records: &[Value]) -> Vec<(u64, f64)> {
+    curve(records, LOSS)
+}
+
+/// One curve, without a gap and without a new beginning, up to this step.
+fn assert_dense(loss: &[(u64, f64)], until: u64) {
+    let steps: Vec<u64> = loss.iter().map(|(step, _)| *step).take_while(|step| *step <= until).collect();
+    assert_eq!(steps, (1..=until).collect::<Vec<_>>());
+}
+
+fn at_epoch(records: &[Value], step: u64) -> i32 {
+    let record = records.iter().find(|record| record["step"] == step).expect("a record of the step");
+    record["epoch"].as_i64().expect("an epoch") as i32
+}
+
+const LOSS: &str = "train/cross_entropy";
+const TOTAL: &str = "train/loss";
+const LR: &str = "train/lr";
+
+#[test]
+fn values_of_optimizer_and_scheduler_change_at_once_and_counts_go_on() {
+    let mut session = Session::start();
+    // At its line.
+    let (lr_at, line) = session.applied("lr = 0.05", "lr = 0.02");
+    assert_eq!((&line["changes"][0]["from"], &line["changes"][0]["to"]), (&0.05.into(), &0.02.into()));
+    assert_eq!(line["changes"][0]["name"], "optimizer.sgd.lr");
+    let number = session.text.lines().position(|line| line.starts_with("lr = ")).unwrap() + 1;
+    assert_eq!(place(&line, 0), format!("edited.toml:{number}"));
+    // A misspelt key, and the text put back.
+    session.rejected("momentum = 0.9", "momentun = 0.9", "invalid", "did you mean `momentum`?");
+    // Momentum, with its buffers kept.
+    let (_, line) = session.applied("momentum = 0.9", "momentum = 0.8");
+    assert!(line["rebuilt"].to_string().contains("scheduler.decay (holds optimizer.sgd)"), "{line}");
+    // What a run cannot change, with something that it could: nothing of it is applied.
+    session.rejected("seed = 7\n", "seed = 8\nprecision = \"bf16\"\n", "refused", "`pipeline.seed`");
+    // A scheduler's value. Its count goes on.
+    let (gamma_at, _) = session.applied("gamma = 0.999", "gamma = 0.998");
+    let (records, end) = finish(&mut session);
+
+    assert_dense(&losses(&records), end);
+    let lr = curve(&records, LR);
+    assert!((at(&lr, lr_at + 1) / at(&lr, lr_at) - 0.4).abs() < 0.01, "0.05 → 0.02 right after step {lr_at}");
+    let expected = 0.02 * 0.998f64.powi(at_epoch(&records, gamma_at + 1) - 1);
+    // Between the epoch's last step and the next, the scheduler has stepped once more.
+    let ratio = at(&lr, gamma_at + 1) / expected;
+    assert!((ratio - 1.0).abs() < 1e-9 || (ratio * 0.998 - 1.0).abs() < 1e-9, "the scheduler's count went on: {ratio}");
+}
+
+#[test]
+fn sinks_and_handlers_come_change_and_go() {
+    let mut session = Session::start();
+    let (sink_at, _) = session.applied("[[on]]", "[sink.log]\ntype = \"json_lines\"\npath = \"more.jsonl\"\n\n[[on]]");
+    // A handler, with its event.
+    let handler = "[handler.samples]\ntype = \"sample_images\"\nmax_images = 4\n";
+    let event = "[[on]]\nevent = \"engine.trainer:iteration_completed\"\nevery = 2\nrun = [\"handler.samples\"]\n";
+    let (handler_at, _) = session.applied("[sink.log]", &format!("{handler}\n{event}\n[sink.log]"));
+    // It goes on under another tag.
+    let (tag_at, _) = session.applied("max_images = 4", "max_images = 4\ntag = \"other\"");
+    // It is removed, with its event.
+    let start = session.text.find("[handler.samples]").unwrap();
+    let end = session.text.find("[sink.log]").unwrap();
+    let without = format!("{}{}", &session.text[..start], &session.text[end..]);
+    let line = session.save(without);
+    assert_eq!(line["outcome"], "applied", "{line}");
+    let removed_at = line["step"].as_u64().unwrap();
+    // No more checkpoints.
+    let (checkpoint_at, _) = session.applied("\"handler.checkpoint\", ", "");
+    let (records, end) = finish(&mut session);
+
+    assert_dense(&losses(&records), end);
+    // The handler was called on even steps, under one tag and then the other, and then no more.
+    let drawn = |tag: &str| -> Vec<u64> {
+        let own = records.iter().filter(|record| record["kind"] == "image" && record["tag"] == tag);
+        own.map(|record| record["step"].as_u64().unwrap()).collect()
+    };
+    let even = |from: u64, to: u64| (from + 1..=to).filter(|step| step % 2 == 0).collect::<Vec<_>>();
+    assert_eq!(drawn("samples"), even(handler_at, tag_at));
+    assert_eq!(drawn("other"), even(tag_at, removed_at));
+
+    // The sink has what came after it was added.
+    let more = std::fs::read_to_string(session.path("more.jsonl")).expect("the new sink's file");
+    let first: Value = serde_json::from_str(more.lines().next().expect("a record")).expect("JSON");
+    assert_eq!(first["step"], sink_at + 1);
+
+    let saved: Vec<u64> = records
+        .iter()
+        .filter(|record| record["tag"] == "checkpoint")
+        .map(|record| record["step"].as_u64().unwrap())
+        .collect();
+    assert!(saved.iter().all(|step| *step <= checkpoint_at), "{saved:?} after {checkpoint_at}");
+}
+
+#[test]
+fn data_change_at_the_end_of_the_epoch() {
+    let mut session = Session::start();
+    // Batches of another size, fewer samples, a transform, and workers.
+    let batch_at = session.applied_at_epoch("batch_size = 32", "batch_size = 16");
+    let limit_at = session.applied_at_epoch("limit = 256", "limit = 128");
+    session.applied_at_epoch("degrees = 10", "degrees = 5");
+    session.applied_at_epoch("workers = 1", "workers = 2");
+    // Data that are not there.
+    session.rejected("root = \"builtin:digits\"", "root = \"nowhere\"", "refused", "cannot build dataset.train");
+    let (records, end) = finish(&mut session);
+
+    let loss = losses(&records);
+    assert_dense(&loss, end);
+    let mean = |from: u64, to: u64| {
+        let part: Vec<f64> = loss.iter().filter(|(step, _)| (from..to).contains(step)).map(|(_, loss)| *loss).collect();
+        part.iter().sum::<f64>() / part.len() as f64
+    };
+    assert!(mean(limit_at - 8, limit_at) < 0.7 * mean(1, 4), "it had learnt");
+    assert!(mean(limit_at + 1, limit_at + 9) < 0.7 * mean(1, 4), "and went on from there");
+    // Steps of an epoch: 256 / 32, then 256 / 16, then 128 / 16.
+    let length = |step: u64| {
+        let epoch = at_epoch(&records, step);
+        loss.iter().filter(|(step, _)| at_epoch(&records, *step) == epoch).count()
+    };
+    assert_eq!((length(batch_at), length(batch_at + 1), length(limit_at + 1)), (8, 16, 8));
+}
+
+#[test]
+fn models_and_losses_change_at_once_or_are_refused() {
+    let mut session = Session::start();
+    // A wider model keeps what fits.
+    let layer = "  { type = \"relu\" },\n  { type = \"linear\", in_features = 24, out_features = 10 },\n";
+    let wider =
+        format!("  {{ type = \"relu\" }},\n  {{ type = \"linear\", in_features = 24, out_features = 24 }},\n{layer}");
+    let (_, line) = session.applied(layer, &wider);
+    let weights = &line["weights"][0];
+    assert_eq!(weights["kept"].to_string(), r#"["1.weight","1.bias"]"#, "{line}");
+    assert_eq!(weights["new"].to_string(), r#"["3.weight","3.bias","5.weight","5.bias"]"#, "{line}");
+    assert_eq!(weights["dropped"].to_string(), r#"["3.weight","3.bias"]"#, "{line}");
+    // A model that can be built but not run.
+    session.rejected(
+        "in_features = 24, out_features = 10",
+        "in_features = 23, out_features = 10",
+        "refused",
+        "engine.trainer: trying a batch",
+    );
+    // A weight of a loss that the model does not have, and of one that it has.
+    session.rejected(
+        "log_interval = 1",
+        "log_interval = 1\nloss_weights = { crossentropy = 2.0 }",
+        "refused",
+        "the model's losses are cross_entropy",
+    );
+    let weight = "log_interval = 1\nloss_weights = { cross_entropy = 2.0 }";
+    let (weight_at, _) = session.applied("log_interval = 1", weight);
+    let (records, end) = finish(&mut session);
+
+    let loss = losses(&records);
+    assert_dense(&loss, end);
+    let total = curve(&records, TOTAL);
+    for (step, factor) in [(weight_at, 1.0), (weight_at + 1, 2.0)] {
+        assert!((at(&total, step) / at(&loss, step) - factor).abs() < 1e-6, "loss weight at step {step}");
+    }
+}
+
+#[test]
+fn records_become_fewer_and_a_signal_reads_the_file_too() {
+    let mut session = Session::start();
+    // There is nothing new in it.
+    let id = session.program.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().expect("kill runs").success());
+    assert_eq!(session.next_line()["outcome"], "unchanged");
+    let (interval_at, _) = session.applied("log_interval = 1", "log_interval = 5");
+    let (records, _) = finish(&mut session);
+
+    let loss = losses(&records);
+    assert_dense(&loss, interval_at);
+    assert!(loss.iter().filter(|(step, _)| *step > interval_at).all(|(step, _)| step % 5 == 0));
+}

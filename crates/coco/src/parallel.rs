@@ -8,7 +8,7 @@ pub(super) fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + S
     if threads <= 1 {
         return items.iter().map(work).collect();
     }
-    // Interleaved shares: neighbours (images of a batch, frequent categories) cost alike.
+    // Interleaved shares: neighbors (images of a batch, frequent categories) cost alike.
     let share = |first: usize| items.iter().skip(first).step_by(threads).map(&work).collect::<Vec<_>>();
     let mut shares = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|first| scope.spawn(move || share(first))).collect();

@@ -62,7 +62,7 @@ pub trait Checkpoints {
 
 /// What everything that runs shares. Lives on the training thread.
 pub struct RunContext {
-    /// Where models and batches lie.
+    /// The device of models and batches.
     pub device: Device,
     /// The type in which models compute.
     pub precision: Precision,
@@ -166,7 +166,7 @@ impl RunContext {
         first.map_or(Ok(()), Err)
     }
 
-    /// Tells sinks where an engine stands.
+    /// Passes the state of an engine to the sinks.
     pub fn progress(&self, progress: &Progress) {
         for subscription in self.subscriptions.borrow().iter() {
             subscription.sink.borrow_mut().progress(progress);

@@ -61,7 +61,7 @@ impl Engine {
         }
     }
 
-    /// Where the engine stands.
+    /// The engine's state.
     pub fn current(&self) -> EngineState {
         self.state.borrow().clone()
     }
@@ -76,7 +76,7 @@ impl Engine {
         self.limits.set(limits);
     }
 
-    /// Runs to the end of its limits, from where its state stands. An engine that had reached its end starts again:
+    /// Runs to the end of its limits, from its current state. An engine that had reached its end starts again:
     /// an evaluator runs once an epoch of the trainer. `Break` where the run was interrupted.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ impl RunFolder {
     /// Opens or makes the folder; records are appended to those of an earlier run in the same folder.
     ///
     /// # Errors
-    /// When the folder cannot be made or written.
+    /// When the folder cannot be created or written.
     pub fn open(path: &Path) -> Result<RunFolder> {
         fs::create_dir_all(path).with_context(|| format!("cannot create the run's folder {}", path.display()))?;
         let name = path.join("records.jsonl");
@@ -34,12 +34,12 @@ impl RunFolder {
         &self.path
     }
 
-    /// Where checkpoints lie.
+    /// The folder of the checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
 
-    /// Where the records lie.
+    /// The file of the records.
     pub fn records_path(&self) -> PathBuf {
         self.path.join("records.jsonl")
     }

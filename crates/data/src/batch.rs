@@ -1,4 +1,4 @@
-//! Samples joined into batches.
+//! Collating samples into batches.
 
 use anyhow::{Result, anyhow, bail, ensure};
 use tch::{Kind, Tensor};
@@ -8,10 +8,10 @@ pub use pipe_plugin::data::batch::{Batch, BatchField, Detections, to_float};
 use super::image::{Image, Pixels};
 use super::sample::{Field, Sample};
 
-/// Joins samples. Images of one size become one `[N, C, H, W]` tensor of their own type, others a list.
+/// Collates samples. Images of one size become one `[N, C, H, W]` tensor of their own type, others a list.
 ///
 /// # Errors
-/// When samples have differing fields or types.
+/// When samples have different fields or types.
 pub fn collate(samples: Vec<Sample>) -> Result<Batch> {
     let mut batch = Batch::new(samples.len());
     let Some(first) = samples.first() else { return Ok(batch) };

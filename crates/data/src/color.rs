@@ -50,7 +50,7 @@ pub fn adjust_saturation(image: &mut Image, factor: f64) {
     }
 }
 
-/// Turns hues by `turn` of the whole circle (-0.5..0.5).
+/// Shifts hues by `turn` of the full circle (-0.5..0.5).
 pub fn adjust_hue(image: &mut Image, turn: f64) {
     if image.channels != 3 {
         return;
@@ -70,7 +70,7 @@ pub fn adjust_hue(image: &mut Image, turn: f64) {
     }
 }
 
-/// Makes the image gray, of 1 or 3 channels.
+/// Converts the image to grayscale with 1 or 3 channels.
 pub fn grayscale(image: &mut Image, channels: usize) {
     let gray = gray_plane(image);
     let repeated = gray.iter().flat_map(|&v| std::iter::repeat_n(v, channels));

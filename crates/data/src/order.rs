@@ -15,7 +15,7 @@ pub struct Order {
     pub batch_size: usize,
     /// Whether each epoch has its own order.
     pub shuffle: bool,
-    /// Whether a last batch that is not full is left out.
+    /// Whether a last batch that is not full is skipped.
     pub drop_last: bool,
     /// At most this many batches.
     pub limit: Option<usize>,

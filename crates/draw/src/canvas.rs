@@ -81,7 +81,7 @@ impl Canvas {
         self.image.blend(y, x, color, alpha);
     }
 
-    /// Fills a rectangle; pixels that it covers in part are mixed in part. A rectangle that is not finite is left out.
+    /// Fills a rectangle; pixels that it covers in part are mixed in part. A rectangle that is not finite is skipped.
     pub fn fill(&mut self, rect: Rect, color: Color, alpha: f32) {
         self.fill_rounded(rect, 0.0, color, alpha);
     }

@@ -6,7 +6,7 @@ use super::labels::{self, Label};
 use super::mask::{self, MaskRef, MaskStyle};
 use super::palette::class_color;
 
-/// One object to show. What it lacks is left out.
+/// One object to show. What it lacks is skipped.
 #[derive(Clone, Copy, Debug)]
 pub struct Instance<'a> {
     /// `x1, y1, x2, y2` in pixels of the image.
@@ -55,7 +55,7 @@ impl DrawOptions {
 /// `image` with `instances` over it, enlarged where it is small (see [`DrawOptions::min_side`]).
 ///
 /// Masks lie below boxes and boxes below labels; among each, large objects lie below small ones. Boxes that are not finite
-/// and empty masks are left out.
+/// and empty masks are skipped.
 pub fn draw_instances(image: &RgbImage, instances: &[Instance], options: &DrawOptions) -> RgbImage {
     let factor = options.enlargement(image.height(), image.width());
     let mut canvas = Canvas::new(image.enlarged(factor));

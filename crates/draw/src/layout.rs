@@ -10,7 +10,7 @@ const TEXT: Color = [236, 237, 240];
 const RIGHT: Color = [96, 214, 122];
 const WRONG: Color = [255, 96, 96];
 
-/// Two images beside each other under a strip of titles, such as ground truth and prediction. The lower one is centred.
+/// Two images beside each other under a strip of titles, such as ground truth and prediction. The lower one is centered.
 pub fn side_by_side(left: &RgbImage, right: &RgbImage, titles: [&str; 2]) -> RgbImage {
     let height = left.height().max(right.height());
     let size = 11.0 + height.max(left.width()).max(right.width()) as f32 / 100.0;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `image.rs` | [`RgbImage`]: pixels, integer enlargement, PNG |
 //! | `canvas.rs` | [`Canvas`]: anti-aliased rectangles, outlines and text on an image |
-//! | `text.rs` | measuring and rasterising text in DejaVu Sans Bold |
+//! | `text.rs` | measuring and rasterizing text in DejaVu Sans Bold |
 //! | `palette.rs` | [`class_color`]: one stable color per class |
 //! | `mask.rs` | [`MaskRef`]: translucent masks with a contour |
 //! | `instances.rs` | [`draw_instances`]: boxes, masks and labels of one image |

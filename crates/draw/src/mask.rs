@@ -96,7 +96,7 @@ impl Patch {
 
     /// How many steps each pixel is inside the mask, counted up to `most + 1`; 0 outside. Beyond the patch is outside.
     ///
-    /// Steps go alternately to four and to eight neighbours, whose distance is an octagon and so nearly round.
+    /// Steps go alternately to four and to eight neighbors, whose distance is an octagon and so nearly round.
     fn depth(&self, most: usize) -> Vec<usize> {
         let mut depth: Vec<usize> = self.inside.iter().map(|&inside| usize::from(inside) * (most + 1)).collect();
         for step in 0..most {

@@ -130,7 +130,7 @@ pub fn join_nodes(plan: &Plan, edges: &[EventEdge], graph: &Graph) -> Result<()>
     Ok(())
 }
 
-/// Event edges, joined to built nodes; a target that is not in the run (yet) is left out.
+/// Event edges, joined to built nodes; a target that is not in the run (yet) is skipped.
 ///
 /// # Errors
 /// When a target is not what the plan says.

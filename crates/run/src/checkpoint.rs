@@ -196,7 +196,7 @@ pub fn model_file(id: &NodeId) -> String {
     format!("model.{}.safetensors", id.name)
 }
 
-/// Goes back to a checkpoint: every node that is in both takes its state; what is in one only is said.
+/// Restores a checkpoint: every node that is in both takes its state; nodes in only one of them are returned as warnings.
 ///
 /// Every file is read before the first node changes.
 ///
@@ -220,14 +220,14 @@ pub fn load(graph: &Graph, folder: &Path) -> Result<Vec<String>> {
             by_node.entry(node.to_owned()).or_default().tensors.insert(name.to_owned(), tensor);
         }
     }
-    let mut said = Vec::new();
+    let mut warnings = Vec::new();
     let mut states: Vec<(NodeId, Instance, State)> = Vec::new();
     for (id, instance) in graph.nodes.borrow().iter() {
         let mut state = by_node.remove(&id.to_string()).unwrap_or_default();
         if id.kind == Kind::Model {
             let path = folder.join(model_file(id));
             if !path.exists() {
-                said.push(format!("{id} is not in the checkpoint and keeps its initial weights"));
+                warnings.push(format!("{id} is not in the checkpoint and keeps its initial weights"));
                 continue;
             }
             state.tensors = read_tensors(&path)?;
@@ -242,12 +242,12 @@ pub fn load(graph: &Graph, folder: &Path) -> Result<Vec<String>> {
     for (id, instance, state) in &states {
         instance.load_state(state).with_context(|| format!("restoring {id} from {}", folder.display()))?;
     }
-    said.extend(
+    warnings.extend(
         by_node.keys().map(|node| format!("{node} is in the checkpoint but not in the pipeline; its state is ignored")),
     );
     random::restore(&random)?;
     run.set_last_checkpoint(Some(folder.to_owned()));
-    Ok(said)
+    Ok(warnings)
 }
 
 /// Reads the plain part of a checkpoint, and compares the sizes of the other files with what was written.

@@ -10,7 +10,7 @@ use crate::checkpoint;
 /// A new folder for a run of the pipeline `name` under `root`: `<root>/<name>/<date>_<time>`, counted up where it is taken.
 ///
 /// # Errors
-/// When the folder cannot be made.
+/// When the folder cannot be created.
 pub fn new_folder(root: &Path, name: &str) -> Result<PathBuf> {
     let base = root.join(name);
     std::fs::create_dir_all(&base).with_context(|| format!("cannot create {}", base.display()))?;

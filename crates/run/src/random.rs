@@ -15,7 +15,7 @@ pub fn states() -> Result<IndexMap<String, Tensor>> {
         .collect()
 }
 
-/// Sets the generators back; states of devices that this machine has not are left out.
+/// Sets the generators back; states of devices that this machine has not are skipped.
 ///
 /// # Errors
 /// When a state is not a generator's.

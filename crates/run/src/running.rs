@@ -112,8 +112,8 @@ impl Running {
             add_console(&self.graph)?;
         }
         if let Some(from) = &options.resume {
-            for said in checkpoint::load(&self.graph, from)? {
-                tracing::warn!("{said}");
+            for warning in checkpoint::load(&self.graph, from)? {
+                tracing::warn!("{warning}");
             }
             let step = self.context().clock.get().step;
             tracing::info!("resuming from step {step} of {}", from.display());
@@ -244,7 +244,7 @@ pub fn wants_console(plan: &Plan) -> bool {
 /// A pipeline without a console sink still speaks to the one who started it.
 ///
 /// # Errors
-/// When the console cannot be made.
+/// When the console cannot be created.
 pub fn add_console(graph: &Graph) -> Result<()> {
     let node = NodeId::new(Kind::Sink, CONSOLE);
     if let Instance::Sink(sink) = build::build_extra(graph, &node, CONSOLE, json!({}))? {

@@ -33,7 +33,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts `values` into the default buckets. NaN and infinite values are left out; `None` when nothing else is there.
+    /// Counts `values` into the default buckets. NaN and infinite values are skipped; `None` when nothing else is there.
     ///
     /// For finite values the result is that of `SummaryWriter.add_histogram`: a value on an edge counts to the right of it,
     /// values beyond ±1e20 are in the moments but in no bucket, and empty buckets on both ends are dropped.

@@ -48,7 +48,7 @@ impl EventWriter {
     /// is there that is no older, one more than that file's.
     ///
     /// # Errors
-    /// The folder or the file cannot be made; a suffix that is not part of a file name.
+    /// The folder or the file cannot be created; a suffix that is not part of a file name.
     pub fn create(dir: &Path, filename_suffix: Option<&str>) -> Result<Self> {
         let mut writer = Self::open(dir, filename_suffix.unwrap_or_default())?;
         writer.file_version(0)?;
@@ -113,7 +113,7 @@ impl EventWriter {
         self.summary(step, wall_time, &summary::image(tag, height, width, png)?)
     }
 
-    /// A text, shown as Markdown.
+    /// Text, shown as Markdown.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -123,7 +123,7 @@ impl EventWriter {
 
     /// A histogram of `values`, any shape flattened, in the default buckets of `SummaryWriter.add_histogram`.
     ///
-    /// Returns how many values were left out because they are NaN or infinite; when no value is left, nothing is written.
+    /// Returns how many values were skipped because they are NaN or infinite; when no value is left, nothing is written.
     ///
     /// # Errors
     /// The file cannot be written.

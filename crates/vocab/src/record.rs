@@ -116,7 +116,7 @@ pub fn read_number(value: &Value) -> Option<f64> {
     }
 }
 
-/// Where an engine stands, told to sinks after every iteration.
+/// An engine's state, passed to sinks after every iteration.
 #[derive(Debug, Clone)]
 pub struct Progress {
     /// The engine.

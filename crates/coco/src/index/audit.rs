@@ -13,7 +13,7 @@ pub enum Problem {
     MissingFile,
     /// The image's file has another size than the annotations say.
     SizeMismatch,
-    /// The image has no annotations and was left out (`empty = "drop"`).
+    /// The image has no annotations and was skipped (`empty = "drop"`).
     EmptyImage,
     /// The annotation's image is not in the file.
     DanglingImage,

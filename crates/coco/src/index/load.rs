@@ -27,7 +27,7 @@ pub enum Empty {
 /// How a file is read.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
-    /// Annotations whose image or category does not exist, or whose id is taken, are errors; else they are left out and
+    /// Annotations whose image or category does not exist, or whose id is taken, are errors; else they are skipped and
     /// counted in the audit.
     pub strict: bool,
     /// Images without annotations.

@@ -165,7 +165,7 @@ impl Segments {
 
 impl Segmentation {
     /// The mask at the size of the image, `[height, width]`: polygons drawn and joined, runs decoded. Polygons of fewer
-    /// than three points, or of half a point, are left out.
+    /// than three points, or of half a point, are skipped.
     ///
     /// # Errors
     /// A damaged segmentation, or run lengths of another size than the image.

@@ -35,7 +35,7 @@ pub struct Rle {
 impl Rle {
     /// A mask from its runs, as in the `counts` list of an uncompressed COCO segmentation.
     ///
-    /// Runs of zero length inside the list are joined with their neighbours.
+    /// Runs of zero length inside the list are joined with their neighbors.
     ///
     /// # Errors
     /// When the runs do not sum to `height · width`, or that product does not fit 32 bits.

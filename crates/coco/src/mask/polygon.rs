@@ -84,7 +84,7 @@ fn fine(coordinate: f64) -> i32 {
 /// Visits the fine points of one edge in order, both ends included.
 ///
 /// The steeper axis is stepped, the other interpolated, always from its smaller end: an edge and its reverse then
-/// visit the same points, and neighbours share a border without gap or overlap.
+/// visit the same points, and neighbors share a border without gap or overlap.
 fn walk(from: [i32; 2], to: [i32; 2], mut visit: impl FnMut([i32; 2])) {
     let (dx, dy) = ((to[0] - from[0]).abs(), (to[1] - from[1]).abs());
     let axis = usize::from(dx < dy);

@@ -20,7 +20,7 @@ pub(super) fn trace(mask: &Rle) -> Option<Vec<Vec<f64>>> {
             polygons.push(polygon);
         }
     }
-    // Exactness is the point: what a reader rasterises must be this mask.
+    // Exactness is the point: what a reader rasterizes must be this mask.
     let drawn = Rle::from_polygons(polygons.iter().map(Vec::as_slice), mask.height(), mask.width()).ok()?;
     (drawn == *mask).then_some(polygons)
 }

@@ -35,7 +35,7 @@ pub(super) fn read(node: &str, output: impl Read, stderr: bool, answers: Option<
             _ => limit.show(node, text.trim_end(), if stderr { "warn" } else { "info" }),
         }
     }
-    limit.tell(node);
+    limit.report_hidden(node);
 }
 
 /// The next line, at most [`LINE_LIMIT`] bytes of it; nothing at the end.
@@ -75,7 +75,7 @@ impl Limit {
 
     fn show(&mut self, node: &str, text: &str, level: &str) {
         if self.since.elapsed() > Duration::from_secs(1) {
-            self.tell(node);
+            self.report_hidden(node);
             *self = Limit::new();
         }
         if self.shown >= LINES_A_SECOND {
@@ -92,7 +92,7 @@ impl Limit {
         }
     }
 
-    fn tell(&self, node: &str) {
+    fn report_hidden(&self, node: &str) {
         if self.hidden > 0 {
             tracing::warn!("{node}: {} more lines of the child are not shown", self.hidden);
         }

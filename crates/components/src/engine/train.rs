@@ -240,7 +240,7 @@ impl Process for Train {
         let total = self.total(&output.losses)?;
         let losses = read(&total, &output.losses)?;
         if let Some(message) = non_finite(&losses, &batch) {
-            self.left_out(message, run)?;
+            self.skip_or_fail(message, run)?;
             return Ok(Step { batch, output, values: Vec::new() });
         }
         if self.pending == 0 {
@@ -343,7 +343,7 @@ impl Train {
         Ok(())
     }
 
-    fn left_out(&mut self, message: String, run: &RunContext) -> Result<()> {
+    fn skip_or_fail(&mut self, message: String, run: &RunContext) -> Result<()> {
         if self.config.on_non_finite == OnNonFinite::Raise {
             bail!("{message}. Set `on_non_finite = \"skip\"` to skip such batches and continue");
         }

@@ -134,8 +134,8 @@ impl Metric for CocoAp {
             _ => bail!("the model's output has no field `{}`", fields::DETECTIONS),
         };
         let images = batch.list(fields::IMAGE)?;
-        let ids: Vec<i64> = whole_numbers(batch, fields::IMAGE_ID)?;
-        let sizes: Vec<i64> = whole_numbers(batch, fields::ORIGINAL_SIZE)?;
+        let ids: Vec<i64> = integers(batch, fields::IMAGE_ID)?;
+        let sizes: Vec<i64> = integers(batch, fields::ORIGINAL_SIZE)?;
         ensure!(
             [images.len(), ids.len(), sizes.len() / 2] == [found.len(); 3],
             "{} images, {} ids and {} sizes for the detections of {}",
@@ -182,7 +182,7 @@ impl Metric for CocoAp {
 }
 
 /// A field of integers, the samples' concatenated.
-fn whole_numbers(batch: &Batch, field: &str) -> Result<Vec<i64>> {
+fn integers(batch: &Batch, field: &str) -> Result<Vec<i64>> {
     let tensor = batch.stacked(field)?.to_device(tch::Device::Cpu).to_kind(tch::Kind::Int64);
     Ok(tensor.flatten(0, -1).try_into()?)
 }

@@ -63,7 +63,7 @@ impl Metric for MeanIou {
     }
 
     fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()> {
-        // Images of differing sizes come as lists: one `[C, H, W]` and one `[H, W]` each.
+        // Images of different sizes come as lists: one `[C, H, W]` and one `[H, W]` each.
         let logits = output.outputs.list(fields::SEGMENTATION_LOGITS)?;
         let labels = batch.list(fields::SEGMENTATION)?;
         if logits.len() != labels.len() {

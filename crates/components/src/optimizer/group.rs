@@ -66,7 +66,7 @@ pub fn make_groups(parameters: Vec<(String, Tensor)>, settings: &Settings<'_>) -
         bail!("the model has no trainable parameters: is everything frozen?");
     }
     let undecayed = undecayed(&parameters, settings.no_weight_decay)?;
-    // Key: 0 for the rest, i + 1 for table i; then whether weight decay is left out.
+    // Key: 0 for the rest, i + 1 for table i; then whether weight decay is skipped.
     let mut sorted: BTreeMap<(usize, bool), ParamGroup> = BTreeMap::new();
     let names: Vec<String> = parameters.iter().map(|(name, _)| name.clone()).collect();
     for (name, param) in parameters {

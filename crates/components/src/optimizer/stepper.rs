@@ -102,12 +102,12 @@ impl<R: Rule> Stepper<R> {
             }
             let (later, first): (Vec<usize>, Vec<usize>) = ready.iter().partition(|i| state.started[**i]);
             step_part(&self.rule, group, state, &grads, &later, false, amp)?;
-            // A first step that is left out must stay to be done: worth asking the device until it has happened.
-            let left_out = match amp.found_inf {
+            // A first step that is skipped must stay to be done: worth asking the device until it has happened.
+            let skipped = match amp.found_inf {
                 Some(found) if !first.is_empty() => f64::try_from(found)? != 0.0,
                 _ => false,
             };
-            if !left_out {
+            if !skipped {
                 step_part(&self.rule, group, state, &grads, &first, true, amp)?;
             }
         }

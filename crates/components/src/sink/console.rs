@@ -128,7 +128,7 @@ impl Sink for Console {
             RecordValue::Artifact(path) => format!("wrote {}", path.display()),
             _ => return Ok(()),
         };
-        self.say(&text, || record.to_json());
+        self.print(&text, || record.to_json());
         Ok(())
     }
 
@@ -158,7 +158,7 @@ impl Sink for Console {
             }
             let ending = left.map(|left| format!(", {} left", HumanDuration(left))).unwrap_or_default();
             let text = format!("{}{values}{ending}", line_start(progress));
-            self.say(&text, || progress_json(progress, per_second, left));
+            self.print(&text, || progress_json(progress, per_second, left));
         }
     }
 
@@ -167,14 +167,14 @@ impl Sink for Console {
             bar.finish_and_clear();
             terminal::bars().remove(&bar);
         }
-        self.say(&summary_text(summary), || summary_json(summary));
+        self.print(&summary_text(summary), || summary_json(summary));
         Ok(())
     }
 }
 
 impl Console {
     /// Prints a message, for people or for tools.
-    fn say(&self, text: &str, fields: impl FnOnce() -> Value) {
+    fn print(&self, text: &str, fields: impl FnOnce() -> Value) {
         if self.mode != Mode::Json {
             return terminal::line(text);
         }

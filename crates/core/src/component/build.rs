@@ -34,7 +34,7 @@ pub struct Built {
 pub struct BuildContext<'a> {
     /// The node's own name.
     pub node: &'a NodeId,
-    /// Where models and batches lie.
+    /// The device of models and batches.
     pub device: Device,
     /// The type in which models compute.
     pub precision: Precision,

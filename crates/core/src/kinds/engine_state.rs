@@ -1,4 +1,4 @@
-//! Where an engine stands, and how far it may run.
+//! An engine's state, and how far it may run.
 
 use pipe_vocab::NodeId;
 use pipe_vocab::event::names;
@@ -15,7 +15,7 @@ pub struct Limits {
     pub epoch_length: Option<u64>,
 }
 
-/// Where an engine stands. Saved in checkpoints.
+/// An engine's state. Saved in checkpoints.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineState {
     /// Iterations begun, over all epochs.

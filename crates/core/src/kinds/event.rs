@@ -1,4 +1,4 @@
-//! What a handler is told, and how engines and handlers reach the targets of events.
+//! The context of a handler call, and how engines and handlers reach the targets of events.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -49,7 +49,7 @@ pub struct Cut {
     pub interrupted: Cell<bool>,
 }
 
-/// What a handler is told.
+/// The context of a handler call.
 pub struct EventContext<'a> {
     /// What everything running shares.
     pub run: &'a RunContext,
@@ -63,7 +63,7 @@ pub struct EventContext<'a> {
     pub event: &'a str,
     /// The count that filters see.
     pub count: u64,
-    /// Where the engine stands.
+    /// The engine's state.
     pub state: &'a EngineState,
     /// The iteration's batch and output, on `iteration_completed`; see [`EventContext::step`].
     pub step: Option<&'a Step>,

@@ -59,7 +59,7 @@ pub trait Optimizer: Stateful {
     /// When libtorch refuses.
     fn step(&mut self) -> Result<()>;
 
-    /// The update of a gradient-scaled step: gradients are multiplied by `1 / scale` and the update is left out where
+    /// The update of a gradient-scaled step: gradients are multiplied by `1 / scale` and the update is skipped where
     /// `found_inf` is 1, both on the device without a sync.
     ///
     /// # Errors

@@ -170,7 +170,7 @@ fn move_points(field: &mut Field, to: impl Fn(f32, f32) -> (f32, f32)) {
     }
 }
 
-/// Cuts boxes at the image's borders; keypoints beyond them are no longer there.
+/// Clips boxes to the image borders; keypoints beyond them are no longer there.
 fn clip(sample: &mut Sample, height: usize, width: usize) {
     let (h, w) = (height as f32, width as f32);
     for (_, field) in sample.iter_mut() {

@@ -6,7 +6,7 @@ use super::resize::Interpolation;
 use crate::image::{Image, Pixels};
 use crate::masks::{Mask, Masks};
 
-/// An affine map about the middle of an image, built and applied as torchvision's `affine` does.
+/// An affine map about the center of an image, built and applied as torchvision's `affine` does.
 ///
 /// Points are taken relative to the middle, x to the right and y down. [`Affine::inverse`] is what pixels are looked up by.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -126,7 +126,7 @@ fn nearest_pixels<T: Copy>(values: &[T], image: &Image, affine: &Affine, fill: &
     out
 }
 
-/// Bilinear values; the fill shines through where the four neighbours lie outside.
+/// Bilinear values; the fill shines through where the four neighbors lie outside.
 fn blended<'a>(
     image: &'a Image,
     affine: &'a Affine,

@@ -3,7 +3,7 @@
 /// The candidate that `name` was most likely meant to be, or `None` where none is near.
 ///
 /// Upper and lower case, `-` and `_` count as equal. A candidate is near when
-/// - it is at most two edits away (insertion, deletion, substitution, swap of neighbours; one edit for names of up to
+/// - it is at most two edits away (insertion, deletion, substitution, swap of neighbors; one edit for names of up to
 ///   four characters) and shares something with the name: for more than one edit a Jaro-Winkler similarity above 0.8; or
 /// - one is the other with whole words added, such as `workers` for `num_workers`.
 pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -68,7 +68,7 @@ pub fn carry(id: &NodeId, old: &Instance, new: &Instance) -> Result<Option<Weigh
 
 /// Whether a node of this kind that is rebuilt continues from where it was: those that stand for progress. `gentle` is true
 /// when none of its own options that changed asks for a new beginning.
-pub fn goes_on(kind: Kind, gentle: bool) -> bool {
+pub fn keeps_state(kind: Kind, gentle: bool) -> bool {
     match kind {
         Kind::Model => true,
         Kind::Optimizer | Kind::Scheduler | Kind::Handler | Kind::Sink => gentle,

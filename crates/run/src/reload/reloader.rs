@@ -104,7 +104,7 @@ impl Reloader {
                 report
             }
         };
-        self.say(&report);
+        self.report(&report);
         report
     }
 
@@ -123,7 +123,7 @@ impl Reloader {
             late.push(state.edits);
         }
         for edit in late {
-            self.say(&Report::new(edit, Outcome::TooLate, graph.run.clock.get()));
+            self.report(&Report::new(edit, Outcome::TooLate, graph.run.clock.get()));
         }
     }
 
@@ -195,7 +195,7 @@ impl Reloader {
     }
 
     /// Tells people, the index of versions and the records.
-    fn say(&self, report: &Report) {
+    fn report(&self, report: &Report) {
         let text = report.text();
         match report.outcome {
             Outcome::Refused | Outcome::Invalid => tracing::error!("{text}"),
@@ -227,13 +227,13 @@ impl Between for Reloader {
         let run = &graph.run;
         for edit in self.inbox.take() {
             match self.receive(&mut state, self.source.load_snapshot(&edit.snapshot), edit.read) {
-                Err(report) => self.say(&report),
+                Err(report) => self.report(&report),
                 Ok(ready) => {
                     if run.depth.get() > 1 {
                         tracing::info!("edit {} was read; it is applied when {engine} has finished", ready.edit);
                     }
                     if let Some(earlier) = state.ready.replace(ready) {
-                        self.say(&Report::new(earlier.edit, Outcome::Superseded, run.clock.get()));
+                        self.report(&Report::new(earlier.edit, Outcome::Superseded, run.clock.get()));
                     }
                 }
             }
@@ -243,14 +243,14 @@ impl Between for Reloader {
         }
         if let Some(ready) = state.ready.take() {
             let report = self.swap(&mut state, graph, Some(engine), ready);
-            self.say(&report);
+            self.report(&report);
         }
         if boundary == Boundary::Epoch && !state.waiting.is_empty() {
             let waiting = std::mem::take(&mut state.waiting);
             let names = waiting.names();
             waiting.finish(graph, &state.plan, self.quiet);
             let report = Report::new(state.waiting_edit, Outcome::Completed, run.clock.get());
-            self.say(&Report { waiting: names, ..report });
+            self.report(&Report { waiting: names, ..report });
         }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
 
 use super::affected::{Affected, same_component};
-use super::carry::{Weights, carry, goes_on};
+use super::carry::{Weights, carry, keeps_state};
 use super::difference::{Change, What};
 use pipe_core::component::build::OnCommit;
 use pipe_core::{Engine, Instance, Kind, Loader, NodeId, Nodes, Reload, Shared, Sink};
@@ -168,7 +168,7 @@ impl Builder<'_> {
         let own = || self.changes.iter().filter(|change| change.node.as_ref() == Some(id));
         let replaced = own().any(|change| matches!(change.what, What::Replaced { .. }));
         let gentle = own().all(|change| change.class() == Reload::Hot || matches!(change.what, What::Replaced { .. }));
-        if !goes_on(id.kind, gentle) {
+        if !keeps_state(id.kind, gentle) {
             return Ok(built);
         }
         match carry(id, &former, &built) {
@@ -274,7 +274,7 @@ impl Prepared {
         let former = waiting.events.take().unwrap_or_else(|| old.event_edges.clone());
         waiting.events = (!all_there).then_some(former);
         let edges = waiting.events.as_deref().unwrap_or(&new.event_edges);
-        part_with(&live, graph);
+        detach(&live, graph);
         join(graph, &live, new, edges, quiet);
     }
 }
@@ -309,23 +309,23 @@ impl Waiting {
         }
         *graph.nodes.borrow_mut() = nodes;
         self.on_commit.into_iter().for_each(|(_, action)| action(&graph.run));
-        part_with(&live, graph);
+        detach(&live, graph);
         join(graph, &live, plan, &plan.event_edges, quiet);
     }
 }
 
 /// What leaves the run says its last word: sinks write what they hold, handlers are told that their run has ended.
-fn part_with(former: &Nodes, graph: &Graph) {
+fn detach(former: &Nodes, graph: &Graph) {
     for (id, instance) in former {
         let now = graph.node(id).ok();
-        let parted = match (instance, &now) {
+        let finished = match (instance, &now) {
             (Instance::Sink(old), Some(Instance::Sink(new))) if Rc::ptr_eq(old, new) => Ok(()),
             (Instance::Sink(old), _) => old.borrow_mut().flush(),
             (Instance::Handler(old), None) => old.borrow_mut().finish(&graph.run),
             _ => Ok(()),
         };
-        if let Err(error) = parted {
-            tracing::warn!("{id}, which has left the run: {error:#}");
+        if let Err(error) = finished {
+            tracing::warn!("{id}, which was removed from the run: {error:#}");
         }
     }
 }

@@ -109,8 +109,8 @@ fn a_lenient_reading_leaves_out_and_counts() {
     assert_eq!(index.annotation_count(), 1);
     assert_eq!(
         index.audit().to_string(),
-        "1 annotation: image_id that no image has: left out (id 900100000001)\n\
-         1 annotation: id given twice: the first one kept (id 2)"
+        "1 annotation: unknown image_id: skipped (id 900100000001)\n\
+         1 annotation: duplicate id: the first one is kept (id 2)"
     );
 }
 

@@ -285,7 +285,7 @@ fn an_escape_that_is_none() {
     2 | root = "C:\data"
       |            ^
       |
-      = help: write `\\` for a backslash, or put the text in single quotes
+      = help: write `\\` for a backslash, or put the string in single quotes
 
     error: p.toml: 1 error
     "#);
@@ -497,7 +497,7 @@ fn a_parent_that_is_no_text() {
     1 | extends = ["a.toml", "b.toml"]
       |           ^^^^^^^^^^^^^^^^^^^^
       |
-      = help: name one file: extends = "base.toml"
+      = help: give one file: extends = "base.toml"
 
     error: p.toml: 1 error
     "#);

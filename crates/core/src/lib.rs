@@ -1,4 +1,4 @@
-//! What components are written against: the traits of the kinds, what their methods are told, the engine, the registration.
+//! What components are written against: the traits of the kinds, the contexts of their methods, the engine, the registration.
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
 //! - [`context`]: what everything that runs shares; [`folder`], [`timings`], [`terminal`]: parts of it

@@ -1,4 +1,4 @@
-//! Samples joined into batches.
+//! Collating samples into batches.
 
 use anyhow::{Result, anyhow, bail, ensure};
 use tch::{Kind, Tensor};

@@ -70,7 +70,7 @@ pub fn adjust_hue(image: &mut Image, turn: f64) {
     }
 }
 
-/// Makes the image gray, of 1 or 3 channels.
+/// Converts the image to grayscale with 1 or 3 channels.
 pub fn grayscale(image: &mut Image, channels: usize) {
     let gray = gray_plane(image);
     let repeated = gray.iter().flat_map(|&v| std::iter::repeat_n(v, channels));

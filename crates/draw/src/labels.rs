@@ -1,4 +1,4 @@
-//! Label chips: a text on a rounded patch of the class's color.
+//! Label chips: text on a rounded patch of the class's color.
 
 use super::canvas::{Canvas, Rect};
 use super::palette::{Color, text_color_on};

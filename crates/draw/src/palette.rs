@@ -27,7 +27,7 @@ const BASE: [Color; 20] = [
     [150, 120, 70],
 ];
 
-/// The color of a class: the same in every run, different for neighbouring ids; after 60 classes colors come again.
+/// The color of a class: the same in every run, different for neighboring ids; after 60 classes colors come again.
 pub fn class_color(class_id: i64) -> Color {
     let count = BASE.len() as i64;
     let base = BASE[class_id.rem_euclid(count) as usize];

@@ -8,7 +8,7 @@ use super::summary;
 pub enum HParam {
     /// A number; one that is not finite is stored as text, because the page's JSON has no such numbers.
     Number(f64),
-    /// A text.
+    /// A string.
     Text(String),
     /// A switch.
     Bool(bool),

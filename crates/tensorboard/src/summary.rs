@@ -1,4 +1,4 @@
-//! `Summary.Value` messages, one function a kind.
+//! `Summary.Value` messages, one function per kind.
 
 use anyhow::{Context, Result, ensure};
 

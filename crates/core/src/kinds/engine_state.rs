@@ -1,4 +1,4 @@
-//! Where an engine stands, and how far it may run.
+//! An engine's state, and how far it may run.
 
 use pipe_vocab::NodeId;
 use pipe_vocab::event::names;

@@ -1,4 +1,4 @@
-//! What a handler is told, and how engines and handlers reach the targets of events.
+//! The context of a handler call, and how engines and handlers reach the targets of events.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The traits of the kinds of nodes, and what their methods are told.
+//! The traits of the kinds of nodes, and the contexts of their methods.
 //!
 //! Those that plugins implement as well are of the crate `pipe-plugin`.
 

@@ -15,7 +15,7 @@ use crate::image::{Image, Pixels};
 pub enum Interpolation {
     /// The nearest pixel.
     Nearest,
-    /// Linear between neighbours; over all pixels that a smaller one covers when an image shrinks (antialiased).
+    /// Linear between neighbors; over all pixels that a smaller one covers when an image shrinks (antialiased).
     #[default]
     Bilinear,
     /// Cubic (Catmull-Rom's family, a = -0.5, as PIL's), antialiased likewise.

@@ -5,7 +5,7 @@ use super::resize::Interpolation;
 use crate::image::{Image, Pixels};
 use crate::masks::{Mask, Masks};
 
-/// An affine map about the middle of an image, built and applied as torchvision's `affine` does.
+/// An affine map about the center of an image, built and applied as torchvision's `affine` does.
 ///
 /// Points are taken relative to the middle, x to the right and y down. [`Affine::inverse`] is what pixels are looked up by.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -115,6 +115,7 @@ macro_rules! detector_config {
     };
 }
 
+/// What [`detector_config`] makes of the whole list.
 macro_rules! define_config {
     (
         $(#[$outer:meta])*
@@ -149,7 +150,8 @@ macro_rules! define_config {
                     Version::V2 => RcnnOptions::v2(self.num_classes, backbone),
                 };
                 let norm = detection::norm(self.norm, self.norm_eps, preset.backbone.norm);
-                let (config, mut options) = (self, RcnnOptions {
+                let config = self;
+                let mut options = RcnnOptions {
                     backbone: BackboneOptions { norm, ..preset.backbone },
                     min_size: self.min_size.to_vec(),
                     fixed_size: self.fixed_size.map(|size| (size.height.into(), size.width.into())),
@@ -157,7 +159,7 @@ macro_rules! define_config {
                     aspect_ratios: vec![self.aspect_ratios.clone(); self.anchor_sizes.len()],
                     box_head: detection::box_head(preset.box_head, self.box_representation_size),
                     ..preset
-                });
+                };
                 $(detection::same_option!(options, config, $field $(= $default)?);)*
                 options
             }

@@ -144,8 +144,11 @@ fn children_that_fail_neither_stop_nor_change_a_run() {
                    event = \"engine.trainer:epoch_completed\"\nrun = [\"handler.dead\"]\n";
     let pipe = pipe(&(sinks + handler));
     let log = pipe.ok(&RUN).stderr;
-    assert!(log.contains("sink.dying: the child process failed (exit status: 3); it is started again"), "{log}");
-    assert!(log.contains("sink.dying: the child process failed (exit status: 3); the run goes on without it"), "{log}");
+    assert!(log.contains("sink.dying: the child process failed (exit status: 3); it is restarted"), "{log}");
+    assert!(
+        log.contains("sink.dying: the child process failed (exit status: 3); the run continues without it"),
+        "{log}"
+    );
     assert!(log.contains("sink.hanging: the child process"), "{log}");
     assert!(log.contains("handler.dead: the child process ended by itself"), "{log}");
     let records = pipe.read("run/records.jsonl");

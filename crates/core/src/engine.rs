@@ -95,10 +95,10 @@ impl Engine {
     }
 
     fn run_epochs(&self, work: Work<'_>) -> Result<ControlFlow<Interrupted>> {
-        // An inner engine belongs to one event of the outer one: its half-done run from before a resume is begun anew.
+        // An inner engine belongs to one event of the outer one: its half-done run from before a resume starts over.
         let afresh = work.run.depth.get() > 1 || !self.process_mut()?.resumes();
         self.state.borrow_mut().prepare(self.limits.get(), afresh);
-        // `started` fires anew in each life of a run.
+        // `started` fires again in each life of a run.
         let firing = self.state.borrow_mut().firing.take();
         let mut resumed = firing.filter(|firing| firing.event != names::STARTED);
         self.tell_clock(work.run);

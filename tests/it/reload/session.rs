@@ -263,7 +263,7 @@ fn dev_gives_a_verdict() {
     assert_eq!(status, Some(0), "{text}");
     let losses = text.lines().find_map(|line| line.strip_prefix("engine.trainer: loss ")).expect("losses");
     assert_eq!(losses.split(' ').filter(|loss| loss.parse::<f64>().is_ok()).count(), 3, "{text}");
-    assert!(text.contains("edited.toml: works;") && text.contains("from save to verdict"), "{text}");
+    assert!(text.contains("edited.toml: OK;") && text.contains("since the save"), "{text}");
     let picture = std::fs::read(pipe.path("batch.png")).expect("a picture");
     assert!(picture.starts_with(b"\x89PNG"));
     assert_eq!(pipe.names("."), ["batch.png", "edited.toml"], "no run's folder is left");

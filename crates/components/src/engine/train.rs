@@ -482,7 +482,7 @@ mod tests {
         table.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         let config = serde_json::from_value(table).unwrap();
         let id = "engine.trainer".parse().unwrap();
-        Train { id, config, model, optimizer, scaler: None, pending: 0, skipped: 0 }
+        Train { id, config, model, optimizer, scaler: None, pending: 0, restored: None, skipped: 0 }
     }
 
     fn batch(pixel: f64, label: i64) -> Batch {

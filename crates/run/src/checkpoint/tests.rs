@@ -183,7 +183,7 @@ fn nodes_in_one_place_only_are_said() {
     let (other, _) = one();
     other.graph.nodes.borrow_mut().clear();
     other.add("model.other", Instance::model(Net(State::default())));
-    let said = load(&other.graph, &path, &[]).unwrap().warnings.join("\n");
-    assert!(said.contains("model.other is not in the checkpoint"), "{said}");
-    assert!(said.contains("handler.o is in the checkpoint but not in the pipeline"), "{said}");
+    let warnings = load(&other.graph, &path, &[]).unwrap().warnings.join("\n");
+    assert!(warnings.contains("model.other is not in the checkpoint"), "{warnings}");
+    assert!(warnings.contains("handler.o is in the checkpoint but not in the pipeline"), "{warnings}");
 }

@@ -142,7 +142,7 @@ fn a_run_stops_between_groups_of_iterations_only() {
                 continue;
             }
             let state = cut.trainer.current();
-            let whole_groups = state.epoch_iteration % group == 0 || state.epoch_iteration == 3;
+            let whole_groups = state.epoch_iteration.is_multiple_of(group) || state.epoch_iteration == 3;
             assert!(whole_groups, "groups of {group}, Ctrl-C at {}: {state:?}", entries[at]);
             let first = cut.log.entries();
             let ended = first.last().is_some_and(|entry| entry == "inner completed 1");

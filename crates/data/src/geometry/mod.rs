@@ -24,7 +24,7 @@ pub use crop::Window;
 pub use resize::Interpolation;
 pub use warp::Affine;
 
-/// The class of pixels that come in from outside a picture: ignored by losses and metrics.
+/// The class of pixels outside the original image: ignored by losses and metrics.
 pub const OUTSIDE: u8 = 255;
 
 /// Resizes a sample to `height` by `width`.

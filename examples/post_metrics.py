@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Posts a run's numbers to a web address, as a child process of pipe (docs/child_processes.md). Standard library only.
+"""Posts a run's metrics to a URL, as a child process of pipe (docs/child_processes.md). Standard library only.
 
     [sink.post]
     type = "process"
@@ -7,9 +7,9 @@
     kinds = ["scalar"]
     env = { API_TOKEN = "${env:API_TOKEN:-}" }
 
-Scalars are gathered and posted as a JSON list, at most every `--interval` seconds and once at the end. API_TOKEN, where it
-is set, goes along as a bearer token. A post that fails is tried again with the next one; after `--attempts` failures in a
-row the program ends with status 1, and pipe starts it again or goes on without it, as the pipeline says.
+Scalars are collected and posted as a JSON list, at most every `--interval` seconds and once at the end. API_TOKEN, where it
+is set, is sent as a bearer token. A failed post is retried with the next one; after `--attempts` failures in a
+row the program exits with status 1, and pipe restarts it or continues without it, as the pipeline says.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import urllib.request
 
 
 def log(level, message):
-    """Says something in the run's log."""
+    """Writes a message to the run's log."""
     print(json.dumps({"type": "log", "level": level, "message": message}), flush=True)
 
 

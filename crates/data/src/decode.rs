@@ -16,7 +16,7 @@ pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
 /// annotations of COCO refer to.
 ///
 /// # Errors
-/// When the file cannot be read, or holds no whole picture: its path, and why.
+/// When the file cannot be read, or is not a complete image: its path, and why.
 pub fn read_image(path: &Path, exif: bool) -> Result<Image> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()))?;
     decode_image(&bytes, exif).with_context(|| format!("cannot decode the image {}", path.display()))

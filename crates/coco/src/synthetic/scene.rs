@@ -1,4 +1,4 @@
-//! One picture: what is in it, what can be seen of that, and how COCO would annotate it.
+//! One image: what is in it, what can be seen of that, and how COCO would annotate it.
 
 use anyhow::Result;
 use serde_json::{Value, json};

@@ -108,7 +108,7 @@ pipe_core::register!(CheckpointConfig);
 const BEST: &str = "best.json";
 
 impl CheckpointConfig {
-    /// What judges, in words that tell it from others.
+    /// The monitored value and its mode, as a key.
     fn judge(&self) -> Option<String> {
         let best = self.best.as_ref()?;
         Some(format!("{} {:?}", best.monitor, best.mode))
@@ -171,7 +171,7 @@ impl Checkpoint {
         }
     }
 
-    /// Names the best and remembers all values, for a resume from a checkpoint that was saved before it was judged.
+    /// Records the best and all values, for a resume from a checkpoint that was saved before it was scored.
     fn write_best(&self, run: &RunContext) -> Result<()> {
         let Some(best) = &self.config.best else { return Ok(()) };
         let ranked = self.ledger.ranked(best.mode);
@@ -239,7 +239,7 @@ impl Stateful for Checkpoint {
 
 /// Matches a list of checkpoints with what lies in the folder: those that are gone (a resume into another folder) leave it,
 /// those of it that are unknown and not older than the one resumed from (it was saved on Ctrl-C, or they belong to what will
-/// be trained anew) join as the oldest, and values that were measured after the list was saved are taken from `best.json`, if
+/// be retrained) join as the oldest, and values that were measured after the list was saved are taken from `best.json`, if
 /// it is of the same `judge` (monitor and mode).
 fn adopt(ledger: &mut Ledger, run: &RunContext, judge: Option<&serde_json::Value>) -> Result<()> {
     let (folder, resumed, checkpoints) = (run.folder.checkpoints(), run.clock.get().step, run.checkpoints()?);

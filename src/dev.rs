@@ -47,7 +47,7 @@ pub struct DevArgs {
 /// # Errors
 /// When files cannot be watched.
 pub fn dev(args: &DevArgs) -> Result<Status> {
-    let interrupt = signals::listen("press Ctrl-C again to stop at once", false)?.flag;
+    let interrupt = signals::listen("press Ctrl-C again to stop immediately", false)?.flag;
     let source = args.pipeline.source();
     let mut loaded = source.load();
     let inbox = Arc::new(Inbox::default());
@@ -118,7 +118,7 @@ impl Session<'_> {
         match tried {
             Ok(tried) => self.tell(&name, &tried, since).map(|()| true),
             Err(error) => {
-                eprintln!("{name}: does not work ({})\n{}", spent("", since.elapsed()), error_text(&error));
+                eprintln!("{name}: failed ({})\n{}", spent("", since.elapsed()), error_text(&error));
                 Ok(false)
             }
         }

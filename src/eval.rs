@@ -45,7 +45,7 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_evaluation, "engine of type `evaluate`")?;
     let model = port_of(plan, id, Kind::Model).with_context(|| format!("{id} has no model"))?;
     let tensors = read_weights(&args.weights, model)?;
-    let interrupt = signals::listen("stopping; press Ctrl-C again to stop at once", false)?;
+    let interrupt = signals::listen("stopping; press Ctrl-C again to stop immediately", false)?;
     let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.flag.clone())?;
     let Instance::Engine(engine) = partial.build(plan, id)? else { bail!("{id} is not an engine") };
     load_weights(&partial.graph, model, tensors)?;

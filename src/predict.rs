@@ -80,7 +80,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
     let pictures = pictures(&args.images)?;
-    let interrupt = signals::listen("stopping; press Ctrl-C again to stop at once", false)?;
+    let interrupt = signals::listen("stopping; press Ctrl-C again to stop immediately", false)?;
     let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.flag.clone())?;
     let predictor = Predictor::build(plan, &partial, args)?;
     for folder in [&args.draw, &args.raw].into_iter().flatten() {

@@ -86,7 +86,7 @@ pub fn run(args: RunArgs) -> Result<Status> {
         pipeline_folder: std::env::current_dir()?.join(base),
         command: without_secrets(&loaded, std::env::args()),
     };
-    let words = "finishing this step, then a checkpoint; press Ctrl-C again to stop at once";
+    let words = "finishing this step, then saving a checkpoint; press Ctrl-C again to stop immediately";
     let interrupt = signals::listen(words, json)?;
     let running = Running::start(plan, loaded.catalog.clone(), &options, interrupt.flag.clone())?;
     let reloader = match loaded.plan.take().filter(|_| args.watch) {

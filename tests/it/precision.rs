@@ -55,7 +55,7 @@ fn trained(pipe: &Pipe, precision: &str) -> (Vec<f64>, serde_json::Value) {
     let set = format!("pipeline.precision={precision:?}");
     pipe.ok(&["run", "half.toml", "--quiet", "--out", precision, "--set", &set]);
     let scalars = pipe.scalars(precision);
-    let is_loss = |record: &&serde_json::Value| record["tag"] == "loss/total_loss";
+    let is_loss = |record: &&serde_json::Value| record["tag"] == "train/loss";
     let losses = scalars.iter().filter(is_loss);
     let losses = losses.map(|record| record["value"].as_f64().expect("a number")).collect();
     let state = pipe.json(&format!("{precision}/checkpoints/step_000016/state.json"));

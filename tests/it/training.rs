@@ -118,7 +118,7 @@ fn a_finished_run_is_not_begun_again() {
     let before = pipe.scalars("run");
     let arguments = ["run", "tiny.toml", "--device", "cpu", "--out", "run", "--resume", "run"];
     let resumed = pipe.ok(&[&arguments[..], &["--set", "engine.trainer.max_epochs=1"]].concat());
-    assert!(resumed.stderr.contains("had reached its end"), "{resumed:?}");
+    assert!(resumed.stderr.contains("had already finished"), "{resumed:?}");
     assert_eq!(pipe.scalars("run"), before);
 }
 

@@ -396,7 +396,7 @@ fn a_loss_that_is_not_finite_is_left_out_counted_and_recorded() {
     let skipped: Vec<Value> = records
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .filter(|record| record["tag"] == "training/skipped")
+        .filter(|record| record["tag"] == "train/skipped")
         .collect();
     assert_eq!(skipped.iter().map(|record| record["step"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 8]);
     assert!(skipped[0]["value"].as_str().unwrap().contains("batch_2/image_1.png"), "{skipped:?}");

@@ -136,8 +136,8 @@ pub(super) fn check_event_cycles(events: &[EventEdge], found: &mut Diagnostics) 
         let what = match (chain.len(), engines) {
             (1, true) => "an engine cannot run itself from its own event",
             (1, false) => "a handler cannot be called by its own event",
-            (_, true) => "engines run each other without end",
-            (_, false) => "these nodes run each other without end",
+            (_, true) => "engines run each other endlessly",
+            (_, false) => "these nodes run each other endlessly",
         };
         report(&graph, &chain, "event-cycle", what, found);
     }

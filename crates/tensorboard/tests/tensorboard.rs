@@ -196,7 +196,7 @@ fn a_file_that_may_not_grow_keeps_whole_records() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let test = "tensorboard::a_file_that_may_not_grow_keeps_whole_records";
+    let test = "a_file_that_may_not_grow_keeps_whole_records";
     let limited = r#"trap '' XFSZ; ulimit -f 16; exec "$0" --exact "$1""#;
     let child = Command::new("sh")
         .args(["-c", limited])

@@ -22,7 +22,7 @@ impl AnchorGenerator {
         let (levels, ratios) = (sizes.len(), aspect_ratios.len());
         ensure!(
             levels == ratios && levels > 0,
-            "anchors: sizes for {levels} levels but aspect ratios for {ratios}; give both one list a level"
+            "anchors: sizes for {levels} levels but aspect ratios for {ratios}; give both one list per level"
         );
         let positive = sizes.iter().chain(aspect_ratios).flatten().all(|number| *number > 0.0);
         ensure!(positive, "anchors: every size and aspect ratio must be positive");
@@ -31,7 +31,7 @@ impl AnchorGenerator {
         let counts: Vec<_> = cells.iter().map(|cell| cell.size()[0]).collect();
         ensure!(
             counts[0] > 0 && counts.iter().all(|count| *count == counts[0]),
-            "anchors: every level must have the same number of anchors at a place, not {counts:?}"
+            "anchors: every level must have the same number of anchors per location, not {counts:?}"
         );
         Ok(Self { cells })
     }

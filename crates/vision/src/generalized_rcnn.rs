@@ -47,7 +47,7 @@ impl GeneralizedRcnn {
     pub fn new(options: RcnnOptions, device: Device) -> Result<Self> {
         ensure!(
             options.num_classes >= 2,
-            "num_classes counts the background: it must be at least 2, not {}",
+            "num_classes includes the background: it must be at least 2, not {}",
             options.num_classes
         );
         let transform = Transform::new(&options)?;
@@ -68,7 +68,7 @@ impl GeneralizedRcnn {
         store.to(device)?;
         ensure!(
             rpn.levels() == options.backbone.returned_layers.len() + 1,
-            "anchor_sizes are given for {} levels; the pyramid has {} (one for each of returned_layers, and the halved last)",
+            "anchor_sizes are given for {} levels; the FPN has {} (one for each of returned_layers, and the extra pooled level)",
             rpn.levels(),
             options.backbone.returned_layers.len() + 1
         );
@@ -132,7 +132,7 @@ impl GeneralizedRcnn {
     /// Loads a detector's weights, also under torchvision's first names.
     ///
     /// # Errors
-    /// The weights do not fit; with [`Classes::MayDiffer`] the layers that depend on their number need not.
+    /// The weights do not match; with [`Classes::MayDiffer`] the layers that depend on their number need not.
     pub fn load(&self, state: &StateDict, classes: Classes) -> Result<LoadReport> {
         checkpoint::load_detector(&self.store, state, classes)
     }
@@ -140,7 +140,7 @@ impl GeneralizedRcnn {
     /// Loads a classifier's weights into the backbone.
     ///
     /// # Errors
-    /// The weights do not fit.
+    /// The weights do not match.
     pub fn load_backbone(&self, state: &StateDict) -> Result<LoadReport> {
         checkpoint::load_backbone(&self.store, state)
     }
@@ -161,7 +161,7 @@ impl GeneralizedRcnn {
         if self.has_masks() {
             let size = image.size();
             let wanted = [&[count], &size[size.len().saturating_sub(2)..]].concat();
-            let masks = target.masks.as_ref().context("there are no masks, and this model learns from masks")?;
+            let masks = target.masks.as_ref().context("there are no masks, but this model is trained on masks")?;
             ensure!(
                 masks.size() == wanted || count == 0,
                 "masks have shape {:?}; they must be {wanted:?}, one of the image's size for each box",

@@ -91,7 +91,7 @@ impl FromStr for ResNetKind {
         let found = Self::ALL.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind);
         found.ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|(_, name)| *name).collect();
-            anyhow!("`{text}` is not a residual network; there are {}", names.join(", "))
+            anyhow!("`{text}` is not a ResNet; available: {}", names.join(", "))
         })
     }
 }

@@ -84,7 +84,7 @@ impl RegionProposals {
     /// Makes the head's parameters under `scope`.
     ///
     /// # Errors
-    /// The anchors are ill set, or the names are taken.
+    /// Invalid anchors, or names that are already used.
     pub fn new(scope: &Scope, channels: i64, options: &RcnnOptions) -> Result<Self> {
         let o = options;
         let anchors = AnchorGenerator::new(&o.anchor_sizes, &o.aspect_ratios)?;

@@ -72,7 +72,7 @@ impl Transform {
     /// # Errors
     /// There are no images, or one has another shape or type; the message gives its place.
     pub fn batch(&self, images: &[Tensor], train: bool, device: Device) -> Result<ImageBatch> {
-        ensure!(!images.is_empty(), "the model was given no images");
+        ensure!(!images.is_empty(), "the model was called without images");
         let (mut resized, mut original_sizes) = (Vec::new(), Vec::new());
         for (index, image) in images.iter().enumerate() {
             let size = check_image(image).with_context(|| format!("image {index} of the batch"))?;

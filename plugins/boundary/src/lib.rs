@@ -1,4 +1,4 @@
-//! How well instance masks fit, inside and along their edges.
+//! Quality of instance masks, inside and along their boundaries.
 //!
 //! - [`region`]: overlaps and boundary regions of masks
 
@@ -9,28 +9,28 @@ use pipe_plugin::tch::Kind as Type;
 
 pub use region::{boundary, boundary_width, dice, iou};
 
-/// Dice, mask IoU and boundary IoU of the objects that a model finds.
+/// Dice, mask IoU and boundary IoU of detected objects.
 ///
-/// A model's detections of at least `threshold` are taken by falling score; each takes the object of its class, not taken
-/// yet, with which its mask has the greatest IoU, if that is at least `match_iou`. Of each pair are computed: the Dice
+/// A model's detections of at least `threshold` are matched in descending order of score; each is matched to the object of its class, not yet matched,
+/// with the highest mask IoU, if that is at least `match_iou`. Of each pair are computed: the Dice
 /// coefficient 2 |A ∩ B| / (|A| + |B|); the IoU |A ∩ B| / |A ∪ B|; and the boundary IoU (Cheng et al. 2021, "Boundary IoU:
 /// Improving Object-Centric Image Segmentation Evaluation"), which is the IoU of the pixels of each mask that are at most
-/// `dilation_ratio` times the picture's diagonal away from its edge. Large objects, whose inside hides a bad edge from the
-/// other two, are judged by their edge there.
+/// `dilation_ratio` times the image diagonal away from its edge. Large objects, whose inside hides a bad edge from the
+/// other two, are evaluated by their boundary there.
 ///
-/// Values: `dice`, `iou` and `boundary_iou`, means over all objects but crowds, an object that is not found counting 0; and
-/// `found`, the share of objects that are. NaN without objects. Pictures are compared at the size given to the model.
+/// Values: `dice`, `iou` and `boundary_iou`, means over all objects but crowds, an undetected object counting 0; and
+/// `found`, the fraction of detected objects. NaN without objects. Masks are compared at the size of the model's input.
 #[config]
 pub struct BoundaryIou {
-    /// Detections of a lower score are left out.
+    /// Score threshold: detections with a lower score are ignored.
     #[serde(default = "half")]
     #[schemars(range(min = 0, max = 1))]
     pub threshold: f64,
-    /// IoU from which a detection and an object belong together.
+    /// Minimum IoU for a detection to match an object.
     #[serde(default = "half")]
     #[schemars(range(min = 0, max = 1))]
     pub match_iou: f64,
-    /// Width of the boundary as a part of the picture's diagonal.
+    /// Width of the boundary as a fraction of the image diagonal.
     #[serde(default = "ratio")]
     #[schemars(range(min = 0, max = 1))]
     pub dilation_ratio: f64,

@@ -1,4 +1,4 @@
-//! Copy-paste: objects of one picture of a batch are pasted into the next.
+//! Copy-paste: objects of one image of a batch are pasted into the next.
 //!
 //! - [`paste`]: one pasting, with what is drawn at random given
 
@@ -8,23 +8,23 @@ use pipe_plugin::prelude::*;
 
 pub use paste::paste;
 
-/// Pastes objects of one picture of a batch into the next, as torchvision's detection reference does.
+/// Copy-paste augmentation: pastes objects of one image of a batch into the next, as torchvision's detection reference does.
 ///
-/// Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation". Each picture gets
-/// objects of the one before it in the batch, the first those of the last; as many are drawn as that one has, with
-/// repetitions, so about two thirds of them are pasted, where they stood. What they cover is taken out of the masks of the
-/// picture's own objects; an object that is covered wholly is dropped, and the boxes and areas of the others are computed
-/// anew from their masks. Crowd regions are never pasted.
+/// Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation". Each image gets
+/// objects of the one before it in the batch, the first those of the last; as many are sampled as that one has, with
+/// replacement, so about two thirds of them are pasted, at their original position. Covered pixels are removed from the masks of the
+/// image's own objects; fully covered objects are dropped, and the boxes and areas of the others are recomputed
+/// from their masks. Crowd regions are never pasted.
 ///
-/// Pictures may differ in size; a pasted one is then resized to the other. With large-scale jitter (`scale_jitter`,
+/// Images may differ in size; a pasted one is then resized to the other. With large-scale jitter (`scale_jitter`,
 /// `fixed_size_crop`) before it they do not, as in the paper.
 #[config]
 pub struct CopyPaste {
-    /// The probability that a batch is treated so.
+    /// Probability of applying it to a batch.
     #[serde(default = "always")]
     #[schemars(range(min = 0, max = 1))]
     pub p: f64,
-    /// Also takes along the pixels that are at most two pixels away from a pasted object, which makes its edge softer
+    /// Also paste the pixels that are at most two pixels away from an object, which softens its edge
     /// (torchvision's `blending`).
     #[serde(default = "yes")]
     pub blending: bool,

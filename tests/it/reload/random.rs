@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::settings::{Settings, load, plan, slip, snapshot, source};
+use crate::program::alone;
 
 /// Puts an edit into the inbox before each boundary at which one is taken, and looks at the run after it.
 struct Editor {
@@ -201,6 +202,7 @@ pub fn start(text: &str, folder: &Path) -> Running {
 
 #[test]
 fn a_thousand_random_edits() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings::first();
     let running = start(&settings.text(), &folder.path().join("run"));

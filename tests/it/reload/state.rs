@@ -15,6 +15,7 @@ use tch::Tensor;
 use super::random::start;
 use super::settings::{Settings, plan, snapshot, source};
 use crate::plugins::swap::rebuilt;
+use crate::program::alone;
 
 /// Makes an edit after some steps, and looks at the run before and after each.
 struct Editor {
@@ -138,6 +139,7 @@ fn all_same(a: &State, b: &State) -> bool {
 
 #[test]
 fn momentum_and_counts_stay_when_values_change() {
+    let _alone = alone();
     let first = settings();
     let edited = Settings { lr: 0.01, ..first.clone() };
     // The second epoch: the scheduler has stepped once.
@@ -151,6 +153,7 @@ fn momentum_and_counts_stay_when_values_change() {
 
 #[test]
 fn a_changed_model_keeps_what_fits() {
+    let _alone = alone();
     let first = settings();
     let wider = first.text().replace("{ type = \"relu\" }", "{ type = \"relu\" }, { type = \"dropout\" }");
     let (seen, _, outcomes) = train(&first.text(), &[(4, wider)]);
@@ -168,6 +171,7 @@ fn a_changed_model_keeps_what_fits() {
 
 #[test]
 fn a_refused_edit_leaves_no_trace() {
+    let _alone = alone();
     // Dropout shows the state of the random generator.
     let text = settings().text().replace("{ type = \"relu\" }", "{ type = \"relu\" }, { type = \"dropout\" }");
     let unfit = text.replace("in_features = 784", "in_features = 783");
@@ -186,6 +190,7 @@ fn a_refused_edit_leaves_no_trace() {
 
 #[test]
 fn a_profiler_measures_only_when_its_edit_is_applied() {
+    let _alone = alone();
     let text = settings().text();
     let on = "[[on]]\nevent = \"engine.trainer:completed\"\nrun = [\"handler.profiler\"]\n";
     let profiled = format!("{text}\n[handler.profiler]\ntype = \"profiler\"\n\n{on}");
@@ -200,6 +205,7 @@ fn a_profiler_measures_only_when_its_edit_is_applied() {
 
 #[test]
 fn a_plugin_built_anew_is_not_taken_up_by_a_refused_edit() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libmine.so");
     rebuilt(&library, "version-two");

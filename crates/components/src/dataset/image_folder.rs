@@ -152,7 +152,7 @@ fn sorted(folder: &Path) -> WalkDir {
     WalkDir::new(folder).sort_by_file_name().min_depth(1)
 }
 
-/// All pictures in a folder and below it, in order. Links to folders are followed, except back to one that they lie in. A
+/// All images in a folder and below it, in order. Links to folders are followed, except back to one that they lie in. A
 /// link that leads nowhere is a picture all the same: reading it says so.
 fn pictures(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
     let path_of = move |entry: walkdir::Result<DirEntry>| match entry {

@@ -1,4 +1,4 @@
-//! What classifiers share: images in, `logits` and a cross-entropy loss out, weights from a file.
+//! Shared parts of the classifiers: images in, `logits` and a cross-entropy loss out, weights from a file.
 
 use std::path::Path;
 
@@ -19,9 +19,9 @@ use pipe_vision::nn::{LoadOptions, ParameterStore};
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ClassificationLoss {
-    /// Cross entropy of the softmax of the logits.
+    /// Cross-entropy loss of the logits.
     CrossEntropy {
-        /// Share of the target spread evenly over all classes.
+        /// Label smoothing: fraction of the target distributed uniformly over all classes.
         #[schemars(range(min = 0, max = 1))]
         #[serde(default)]
         label_smoothing: f64,
@@ -29,10 +29,10 @@ pub enum ClassificationLoss {
 }
 
 impl ClassificationLoss {
-    /// The loss of scores `[N, classes, …]` against labels `[N, …]`; those that are `ignored` do not count.
+    /// The loss of scores `[N, classes, …]` against labels `[N, …]`; `ignored` labels do not count.
     ///
     /// # Errors
-    /// When the shapes do not fit.
+    /// When the shapes do not match.
     pub fn of(self, logits: &Tensor, labels: &Tensor, ignored: i64) -> Result<Tensor> {
         match self {
             ClassificationLoss::CrossEntropy { label_smoothing } => Ok(logits
@@ -48,17 +48,17 @@ impl Default for ClassificationLoss {
     }
 }
 
-/// What a classifier reads and writes.
+/// The fields that a classifier reads and writes.
 pub fn contract() -> Contract {
     Contract::default().needs([fields::IMAGE, fields::LABEL]).adds([fields::LOGITS])
 }
 
-/// The label that does not count.
+/// The ignored label.
 pub(super) const IGNORED: i64 = -100;
 
 /// A function from images to class scores.
 pub trait Network {
-    /// What a pipeline can set where the dataset has more classes than the network.
+    /// What to set in a pipeline whose dataset has more classes than the network.
     const HELP: &'static str;
 
     /// The number of classes; `None` where only a forward pass tells.
@@ -67,7 +67,7 @@ pub trait Network {
     /// Images `[N, C, H, W]` to logits `[N, classes]`.
     ///
     /// # Errors
-    /// When the images do not fit the first layer, or the layers each other.
+    /// When the images do not match the first layer, or layers do not match each other.
     fn forward(&self, images: &Tensor, training: bool) -> Result<Tensor>;
 }
 
@@ -82,10 +82,10 @@ pub struct Classifier<N> {
 }
 
 impl<N: Network> Classifier<N> {
-    /// A classifier whose parameters move to the run's device, filled from a file of weights if one is given.
+    /// A classifier whose parameters are moved to the run's device and loaded from a weights file if one is given.
     ///
     /// # Errors
-    /// When the weights cannot be read or nothing in them fits.
+    /// When the weights cannot be read or none of them match.
     pub fn new(
         network: N,
         store: ParameterStore,
@@ -102,15 +102,15 @@ impl<N: Network> Classifier<N> {
     }
 }
 
-/// Fills a model from a file, saying what did not fit.
+/// Loads weights from a file and reports mismatches.
 fn load_weights(store: &ParameterStore, path: &Path) -> Result<()> {
     let weights = pipe_vision::weights::read(path)?;
     let report = store.load_state_dict(&weights.tensors, &LoadOptions::lenient())?;
-    ensure!(!report.loaded.is_empty(), "nothing in {} fits this model:\n{report}", path.display());
+    ensure!(!report.loaded.is_empty(), "no weights in {} match this model:\n{report}", path.display());
     if report.is_complete() {
-        tracing::info!("weights from {}: {report}", path.display());
+        tracing::info!("loading weights from {}: {report}", path.display());
     } else {
-        tracing::warn!("weights from {}: {report}", path.display());
+        tracing::warn!("loading weights from {}: {report}", path.display());
     }
     Ok(())
 }

@@ -10,12 +10,12 @@ use pipe_vision::nn::norm::EPS;
 use pipe_vision::{BackboneOptions, RcnnOptions, ResNetKind};
 
 detector_config! {
-    /// Faster R-CNN with a residual network and a feature pyramid: boxes and classes of objects.
+    /// Faster R-CNN with a ResNet-FPN backbone: object detection (boxes and classes).
     ///
     /// Ren et al., "Faster R-CNN" (2015); names, defaults, losses and state dict of torchvision's
-    /// `fasterrcnn_resnet50_fpn` and `_v2`. Training gives the losses `loss_classifier`, `loss_box_reg`, `loss_objectness`
-    /// and `loss_rpn_box_reg`. Pictures are resized and normalised inside the model; detections are in pixels of the
-    /// pictures as the loader gives them.
+    /// `fasterrcnn_resnet50_fpn` and `_v2`. In training it returns the losses `loss_classifier`, `loss_box_reg`, `loss_objectness`
+    /// and `loss_rpn_box_reg`. Images are resized and normalized inside the model; detections are in pixels of the
+    /// images from the loader.
     FasterRcnnConfig {}
 }
 

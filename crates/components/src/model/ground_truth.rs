@@ -1,4 +1,4 @@
-//! The values of a batch's ground truth, looked at on the CPU: a wrong one would give senseless losses, or fail deep inside
+//! The values of a batch's ground truth, validated on the CPU: an invalid one would give meaningless losses, or fail deep inside
 //! a GPU kernel.
 
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use pipe_data::{Batch, BatchField, fields};
 
-/// What a pipeline can set where its dataset has more classes than its model.
+/// What to set in a pipeline whose dataset has more classes than its model.
 pub(super) const NUM_CLASSES: &str =
     "set `num_classes` to the dataset's number, as in `num_classes = \"dataset.train:num_classes\"`";
 
@@ -22,7 +22,7 @@ pub(super) fn image(batch: &Batch, index: usize) -> String {
     }
 }
 
-/// The first of whole numbers `labels` that is not `allowed` and not `ignored`: its place among all, and its value.
+/// The first of the integer `labels` that is neither `allowed` nor `ignored`: its index and its value.
 fn wrong(labels: &Tensor, allowed: &RangeInclusive<i64>, ignored: Option<i64>) -> Result<Option<(usize, i64)>> {
     let mut wrong = labels.f_lt(*allowed.start())?.f_logical_or(&labels.f_gt(*allowed.end())?)?;
     if let Some(ignored) = ignored {
@@ -36,8 +36,8 @@ fn wrong(labels: &Tensor, allowed: &RangeInclusive<i64>, ignored: Option<i64>) -
     Ok(Some((usize::try_from(place)?, labels.f_flatten(0, -1)?.f_int64_value(&[place])?)))
 }
 
-/// Refuses labels `[N, …]` that a classifier of so many classes has no score for, save those that are `ignored`. Labels that
-/// are shares of classes, floats, are not looked at. `help` says what can be set.
+/// Rejects labels `[N, …]` outside the classes of a classifier, except those that are `ignored`. Soft labels (floats) are
+/// not checked. `help` says what to set.
 pub(super) fn check_classes(batch: &Batch, labels: &Tensor, classes: i64, ignored: i64, help: &str) -> Result<()> {
     if matches!(labels.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
         return Ok(());
@@ -47,20 +47,18 @@ pub(super) fn check_classes(batch: &Batch, labels: &Tensor, classes: i64, ignore
     let of_one = labels.numel() / batch.size.max(1);
     let image = image(batch, place / of_one.max(1));
     if label < 0 {
-        bail!(
-            "{image} has label {label}; labels begin at 0, and {ignored} is left out of the loss: correct the dataset"
-        );
+        bail!("{image} has label {label}; labels start at 0, and {ignored} is ignored by the loss: fix the dataset");
     }
     bail!("{image} has label {label}, but the model has {classes} classes (0 to {last}): {help}")
 }
 
-/// Refuses labels `[N]` of one image's objects that a detector of so many classes, background included, does not know.
+/// Rejects labels `[N]` of one image's objects outside the classes of a detector.
 pub(super) fn check_object_classes(labels: &Tensor, classes: i64) -> Result<()> {
     let last = classes - 1;
     match wrong(labels, &(1..=last), None)? {
         None => Ok(()),
         Some((object, label)) if label < 1 => {
-            bail!("object {object} has label {label}; labels begin at 1, and 0 is the background: correct the dataset")
+            bail!("object {object} has label {label}; labels start at 1, and 0 is the background: fix the dataset")
         }
         Some((object, label)) => bail!(
             "object {object} has label {label}, but the model has {classes} classes (1 to {last}, and 0 for the \
@@ -69,7 +67,7 @@ pub(super) fn check_object_classes(labels: &Tensor, classes: i64) -> Result<()> 
     }
 }
 
-/// Refuses boxes `[N, 4]` of one image that are not finite or have no area.
+/// Rejects boxes `[N, 4]` of one image that are not finite or degenerate.
 pub(super) fn check_boxes(boxes: &Tensor) -> Result<()> {
     let values: Vec<f32> = boxes.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.try_into()?;
     for (object, corners) in values.chunks_exact(4).enumerate() {
@@ -77,8 +75,8 @@ pub(super) fn check_boxes(boxes: &Tensor) -> Result<()> {
         let sound = corners.iter().all(|v| v.is_finite()) && corners[2] > corners[0] && corners[3] > corners[1];
         ensure!(
             sound,
-            "the box of object {object} is {corners:?} (x1, y1, x2, y2); it must have a positive width and height: correct \
-             the annotation, or the transform that made it"
+            "the box of object {object} is {corners:?} (x1, y1, x2, y2); it must have a positive width and height: fix \
+             the annotation, or the transform that produced it"
         );
     }
     Ok(())

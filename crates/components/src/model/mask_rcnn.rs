@@ -10,20 +10,20 @@ use pipe_vision::nn::norm::EPS;
 use pipe_vision::{BackboneOptions, MaskOptions, RcnnOptions, ResNetKind};
 
 detector_config! {
-    /// Mask R-CNN with a residual network and a feature pyramid: boxes, classes and masks of objects.
+    /// Mask R-CNN with a ResNet-FPN backbone: instance segmentation (boxes, classes and masks).
     ///
     /// He et al., "Mask R-CNN" (2017); names, defaults, losses and state dict of torchvision's `maskrcnn_resnet50_fpn` and
-    /// `_v2`. Training gives the losses `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness` and
-    /// `loss_rpn_box_reg`. Pictures are resized and normalised inside the model; detections are in pixels of the pictures
-    /// as the loader gives them.
+    /// `_v2`. In training it returns the losses `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness` and
+    /// `loss_rpn_box_reg`. Images are resized and normalized inside the model; detections are in pixels of the images
+    /// from the loader.
     MaskRcnnConfig {
-        /// Channels of each convolution of the mask head.
+        /// Channels of the convolutions of the mask head.
         #[schemars(length(min = 1), inner(range(min = 1)))]
         mask_layers: Vec<i64> = vec![256; 4],
-        /// Their dilation.
+        /// Dilation of the convolutions of the mask head.
         #[schemars(range(min = 1))]
         mask_dilation: i64 = 1,
-        /// Channels of the mask predictor's hidden layer.
+        /// Channels of the hidden layer of the mask predictor.
         #[schemars(range(min = 1))]
         mask_hidden: i64 = 256,
     }

@@ -1,7 +1,7 @@
 //! Models: losses in training, outputs in evaluation.
 //!
-//! - [`classification`]: what the classifiers share
-//! - [`detection`]: what the detectors share
+//! - [`classification`]: shared parts of the classifiers
+//! - [`detection`]: shared parts of the detectors
 //! - `ground_truth`: labels and boxes checked before they go to the device
 
 pub mod classification;

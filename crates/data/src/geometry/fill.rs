@@ -1,6 +1,6 @@
 //! What comes in from outside a picture.
 
-/// The class of pixels that come in from outside a picture: ignored by losses and metrics.
+/// The class of pixels outside the original image: ignored by losses and metrics.
 pub const OUTSIDE: u8 = 255;
 
 /// One fill value a channel; zero when none is given.

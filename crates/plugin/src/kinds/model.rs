@@ -88,6 +88,8 @@ impl Served for RefCell<Box<dyn Model>> {
                 Ok(Message::default())
             }
             PARAMETERS => Message::of(&model.parameters()),
+            CHECK => model.check(&Batch::unpack(&mut input.reader)?).map(|()| Message::default()),
+            BUFFERS => Message::of(&model.buffers()),
             other => serve_state(model, other, input).unwrap_or_else(|| Err(no_method(Kind::Model, other))),
         }
     }

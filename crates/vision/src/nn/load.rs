@@ -78,7 +78,7 @@ impl fmt::Display for LoadReport {
         let total = self.loaded.len() + self.missing.len() + self.misshapen.len();
         write!(f, "{} of the model's {total} tensors loaded", self.loaded.len())?;
         if !self.misshapen.is_empty() {
-            write!(f, "\n  of another shape ({}):", self.misshapen.len())?;
+            write!(f, "\n  shape mismatch ({}):", self.misshapen.len())?;
             for (name, have, want) in self.misshapen.iter().take(SHOWN_GROUPS) {
                 write!(f, "\n    {name}: {have:?} in the file, {want:?} in the model")?;
             }
@@ -87,7 +87,7 @@ impl fmt::Display for LoadReport {
         write_groups(f, "missing from the file", &self.missing, |name| {
             self.nearest(name).map(|near| format!(", the file has `{near}`")).unwrap_or_default()
         })?;
-        write_groups(f, "unknown to the model", &self.unexpected, |_| String::new())
+        write_groups(f, "not in the model", &self.unexpected, |_| String::new())
     }
 }
 
@@ -145,7 +145,7 @@ pub(super) fn load(model: &StateDict, state: &StateDict, options: &LoadOptions) 
     report.loaded = fitting.iter().map(|(name, _, _)| name.clone()).collect();
     report.missing = missing(model, state, options, &report);
     if options.strict && !report.is_acceptable(options) {
-        bail!("the weights do not fit the model: {report}");
+        bail!("the weights do not match the model: {report}");
     }
     for (name, target, source) in fitting {
         no_grad(|| target.shallow_clone().f_copy_(source)).with_context(|| format!("copying `{name}`"))?;
@@ -229,12 +229,12 @@ mod tests {
         let text = store.load_state_dict(&state, &options).unwrap_err().to_string();
         assert_eq!(
             text,
-            "the weights do not fit the model: 4 of the model's 6 tensors loaded\
-             \n  of another shape (1):\
+            "the weights do not match the model: 4 of the model's 6 tensors loaded\
+             \n  shape mismatch (1):\
              \n    body.fc.weight: [4, 3] in the file, [2, 3] in the model\
              \n  missing from the file (1):\
              \n    body.fc.bias, the file has `body.fc.biass`\
-             \n  unknown to the model (1):\
+             \n  not in the model (1):\
              \n    body.fc.biass"
         );
         assert_eq!(store.get("body.bn.bias").unwrap(), before);

@@ -113,7 +113,7 @@ impl BatchNorm2d {
             let values: i64 = size.iter().product::<i64>() / size.get(1).copied().unwrap_or(1).max(1);
             ensure!(
                 values != 1,
-                "batch normalisation cannot train on one value per channel (input {size:?}): \
+                "batch normalization cannot train on one value per channel (input {size:?}): \
                  use a larger batch or image, or another norm"
             );
             let _ = no_grad(|| self.num_batches_tracked.shallow_clone().f_add_scalar_(1))?;
@@ -129,7 +129,7 @@ impl BatchNorm2d {
                 EPS,
                 true,
             )
-            .with_context(|| format!("normalising {:?} over {:?} channels", input.size(), self.weight.size()))
+            .with_context(|| format!("normalizing {:?} over {:?} channels", input.size(), self.weight.size()))
     }
 }
 
@@ -171,7 +171,7 @@ impl FrozenBatchNorm2d {
         input
             .f_mul(&scale.f_view(channels)?)
             .and_then(|scaled| scaled.f_add(&shift.f_view(channels)?))
-            .with_context(|| format!("normalising {:?} over {:?} channels", input.size(), self.weight.size()))
+            .with_context(|| format!("normalizing {:?} over {:?} channels", input.size(), self.weight.size()))
     }
 }
 
@@ -192,7 +192,7 @@ impl GroupNorm {
     pub fn new(scope: &Scope, groups: i64, channels: i64) -> Result<Self> {
         ensure!(
             groups > 0 && channels % groups == 0,
-            "group normalisation at `{}`: {groups} groups do not divide {channels} channels",
+            "group normalization at `{}`: {groups} groups do not divide {channels} channels",
             scope.name()
         );
         let weight = scope.parameter("weight", &[channels])?;
@@ -208,6 +208,6 @@ impl GroupNorm {
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         input
             .f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), EPS, true)
-            .with_context(|| format!("normalising {:?} over {:?} channels", input.size(), self.weight.size()))
+            .with_context(|| format!("normalizing {:?} over {:?} channels", input.size(), self.weight.size()))
     }
 }

@@ -162,7 +162,7 @@ impl ParameterStore {
     fn insert(&self, name: String, tensor: &Tensor, role: Role) -> Result<()> {
         let mut inner = self.lock();
         if inner.entries.contains_key(&name) {
-            bail!("two layers of the model both want the name `{name}`");
+            bail!("two layers of the model have the same name `{name}`");
         }
         inner.entries.insert(name, Entry { tensor: tensor.shallow_clone(), role });
         Ok(())

@@ -350,7 +350,7 @@ impl Machine<'_> {
 
     fn take(&mut self, length: usize) -> Result<&[u8]> {
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
-        let end = end.context("the pickle ends early: the file is cut short")?;
+        let end = end.context("the pickle ends early: the file is truncated")?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)

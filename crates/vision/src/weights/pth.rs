@@ -29,7 +29,7 @@ const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 
 /// The archive is damaged, was made by something else, or holds no state dict.
 pub fn read_zip(file: File) -> Result<Weights> {
     let mut archive = ZipArchive::new(BufReader::new(file))
-        .map_err(|error| anyhow!("not a sound zip archive ({error}): the file may be cut short"))?;
+        .map_err(|error| anyhow!("not a valid zip archive ({error}): the file may be truncated"))?;
     let described = archive.file_names().find(|name| name.ends_with("/data.pkl") || *name == "data.pkl");
     let described = described.map(str::to_owned).context("a zip archive, but not one that torch.save made")?;
     let root = described.trim_end_matches("data.pkl").to_owned();
@@ -81,7 +81,7 @@ fn legacy_storages(object: &Pickle, keys: &Pickle, mut rest: &[u8]) -> Result<Ha
     for key in keys {
         let key = key.context("a storage without a name")?;
         let kind = sizes.get(key).with_context(|| format!("storage {key} has no type"))?.kind;
-        let cut = "the storages are cut short: the file is incomplete";
+        let cut = "the storages are truncated: the file is incomplete";
         let (count, after) = rest.split_first_chunk::<8>().context(cut)?;
         let length = usize::try_from(u64::from_le_bytes(*count))?.checked_mul(kind.elt_size_in_bytes());
         let length = length.filter(|length| *length <= after.len()).context(cut)?;
@@ -256,7 +256,7 @@ fn span(elements: usize, offset: i64, size: &[i64], stride: &[i64]) -> Result<st
         (end <= elements && usize::try_from(count).ok()? <= length).then_some(start..end)
     });
     range.with_context(|| {
-        format!("shape {size:?} with strides {stride:?} at {offset} does not fit its storage of {elements} elements")
+        format!("shape {size:?} with strides {stride:?} at {offset} exceeds its storage of {elements} elements")
     })
 }
 

@@ -20,7 +20,7 @@ use crate::nn::StateDict;
 /// The file cannot be read, its header is malformed or does not match its length, or a type is unknown to libtorch.
 pub fn read(path: &Path) -> Result<Weights> {
     let bytes = fs::read(path)?;
-    let malformed = |error| anyhow!("not a sound safetensors file: {error}");
+    let malformed = |error| anyhow!("not a valid safetensors file: {error}");
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(malformed)?;
     let file = SafeTensors::deserialize(&bytes).map_err(malformed)?;
     let mut tensors = StateDict::new();
@@ -235,7 +235,7 @@ mod tests {
         for length in [9, 40, whole.len() - 1] {
             fs::write(&path, &whole[..length]).unwrap();
             let text = format!("{:#}", super::super::read(&path).unwrap_err());
-            assert!(text.contains("not a sound safetensors file"), "{length}: {text}");
+            assert!(text.contains("not a valid safetensors file"), "{length}: {text}");
         }
     }
 }

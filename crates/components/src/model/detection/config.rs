@@ -8,106 +8,106 @@ macro_rules! detector_config {
             $(#[$outer])*
             $name from o:
 
-            /// Classes, with class 0 the background: usually `"dataset.NAME:num_classes"`.
+            /// Number of classes including the background (class 0): usually `"dataset.NAME:num_classes"`.
             #[schemars(range(min = 2))]
             num_classes: i64 = o.num_classes,
-            /// The network that sees the picture.
+            /// The backbone network.
             backbone: Backbone = Backbone(o.backbone.kind),
-            /// Which of torchvision's two designs.
+            /// Which of torchvision's two variants.
             version: Version = Version::V1,
-            /// The backbone's normalisation. Left out: `frozen` on trained weights, `batch` otherwise and in V2.
+            /// Normalization layers of the backbone. Default: `frozen` with pretrained weights, `batch` otherwise and in V2.
             norm: Option<Norm> = None,
-            /// Added to the variance in frozen norms. torchvision's own `COCO_V1` detectors of V1 want 0.
+            /// Epsilon of frozen batch norm. torchvision's `COCO_V1` weights of V1 need 0.
             #[schemars(range(min = 0.0))]
             norm_eps: f64 = EPS,
-            /// Layers of the backbone that are trained, counted from the last. Left out: 3 on trained weights, otherwise 5, all.
+            /// Number of trainable backbone layers, counted from the last. Default: 3 with pretrained weights, otherwise all 5.
             #[schemars(range(max = 5))]
             trainable_backbone_layers: Option<usize> = None,
-            /// Layers whose maps go into the pyramid, ascending.
+            /// Backbone layers whose feature maps feed the FPN, ascending.
             #[schemars(length(min = 1), inner(range(min = 1, max = 4)))]
             returned_layers: Vec<usize> = o.backbone.returned_layers,
-            /// A detector's weights, `.pth` or `.safetensors`, torchvision's or those of a checkpoint. Layers that depend on
-            /// the number of classes start anew where that differs.
+            /// Detector weights, `.pth` or `.safetensors`, from torchvision or a checkpoint. Layers that depend on
+            /// the number of classes are reinitialized if it differs.
             weights: Option<PathValue> = None,
-            /// A classifier's weights for the backbone, `.pth` or `.safetensors`.
+            /// Pretrained classifier weights for the backbone, `.pth` or `.safetensors`.
             weights_backbone: Option<PathValue> = None,
 
-            /// The length that the picture's short side is resized to; of several, training draws one and evaluation takes
+            /// Length of the image's shorter side after resizing; of several, training picks one at random and evaluation uses
             /// the last.
             min_size: Lengths = Lengths::Many(o.min_size),
-            /// The long side is at most this many pixels.
+            /// Maximum length of the longer side after resizing, in pixels.
             #[schemars(range(min = 1))]
             max_size: i64,
-            /// Resize to exactly this size instead.
+            /// Resize to exactly this size instead: `[height, width]`.
             fixed_size: Option<Size2d> = None,
-            /// Take pictures in training as they come: the data is resized already.
+            /// Do not resize in training: the data is already resized.
             skip_resize: bool,
-            /// Mean of each channel, of pixels from 0 to 1.
+            /// Mean of each channel, for pixels in 0..1.
             image_mean: [f64; 3],
-            /// Standard deviation of each channel.
+            /// Standard deviation of each channel, for pixels in 0..1.
             image_std: [f64; 3],
 
-            /// Sides of the anchors in pixels, for each level of the pyramid, the halved last included.
+            /// Anchor sizes in pixels, per FPN level, including the extra pooled level.
             anchor_sizes: Vec<Vec<f64>> = o.anchor_sizes,
-            /// Height / width of the anchors, on every level.
+            /// Aspect ratios (height / width) of the anchors, on every level.
             #[schemars(length(min = 1))]
             aspect_ratios: Vec<f64> = o.aspect_ratios.into_iter().next().unwrap_or_default(),
-            /// Proposals kept of each level before non-maximum suppression, in training.
+            /// Proposals kept per level before NMS, in training.
             #[schemars(range(min = 1))]
             rpn_pre_nms_top_n_train: i64,
             /// The same in evaluation.
             #[schemars(range(min = 1))]
             rpn_pre_nms_top_n_test: i64,
-            /// Proposals kept of each picture after non-maximum suppression, in training.
+            /// Proposals kept per image after NMS, in training.
             #[schemars(range(min = 1))]
             rpn_post_nms_top_n_train: i64,
             /// The same in evaluation.
             #[schemars(range(min = 1))]
             rpn_post_nms_top_n_test: i64,
-            /// Overlap (IoU) above which the worse of two proposals goes.
+            /// NMS threshold (IoU) of proposals.
             #[schemars(range(min = 0.0, max = 1.0))]
             rpn_nms_thresh: f64,
-            /// Overlap with an object from which an anchor is foreground.
+            /// Minimum IoU with an object for an anchor to be foreground.
             #[schemars(range(min = 0.0, max = 1.0))]
             rpn_fg_iou_thresh: f64,
-            /// Overlap below which an anchor is background.
+            /// Maximum IoU with any object for an anchor to be background.
             #[schemars(range(min = 0.0, max = 1.0))]
             rpn_bg_iou_thresh: f64,
-            /// Anchors of a picture in the loss.
+            /// Anchors sampled per image for the loss.
             #[schemars(range(min = 1))]
             rpn_batch_size_per_image: i64,
-            /// Largest share of foreground among them.
+            /// Maximum fraction of foreground among them.
             #[schemars(range(min = 0.0, max = 1.0))]
             rpn_positive_fraction: f64,
-            /// Proposals below this are dropped.
+            /// Score threshold of proposals.
             #[schemars(range(min = 0.0, max = 1.0))]
             rpn_score_thresh: f64,
 
             /// Width of the box head's fully connected layers.
             #[schemars(range(min = 1))]
             box_representation_size: i64 = 1024,
-            /// Detections at or below this are dropped.
+            /// Score threshold of detections: only higher scores are kept.
             #[schemars(range(min = 0.0, max = 1.0))]
             box_score_thresh: f64,
-            /// Overlap above which the worse of two detections of a class goes.
+            /// NMS threshold (IoU) of detections of the same class.
             #[schemars(range(min = 0.0, max = 1.0))]
             box_nms_thresh: f64,
-            /// Detections kept of a picture.
+            /// Maximum number of detections per image.
             #[schemars(range(min = 1))]
             box_detections_per_img: i64,
-            /// Overlap with an object from which a proposal is foreground.
+            /// Minimum IoU with an object for a proposal to be foreground.
             #[schemars(range(min = 0.0, max = 1.0))]
             box_fg_iou_thresh: f64,
-            /// Overlap below which a proposal is background.
+            /// Maximum IoU with any object for a proposal to be background.
             #[schemars(range(min = 0.0, max = 1.0))]
             box_bg_iou_thresh: f64,
-            /// Proposals of a picture in the loss.
+            /// Proposals sampled per image for the loss.
             #[schemars(range(min = 1))]
             box_batch_size_per_image: i64,
-            /// Largest share of foreground among them.
+            /// Maximum fraction of foreground among them.
             #[schemars(range(min = 0.0, max = 1.0))]
             box_positive_fraction: f64,
-            /// Factors of the offsets of a box: x, y, width, height.
+            /// Weights of the box regression targets: x, y, width, height.
             bbox_reg_weights: [f64; 4],
 
             $($own)*
@@ -168,17 +168,17 @@ macro_rules! define_config {
                 detection::check_levels(&self.returned_layers, &self.anchor_sizes, problems);
                 if self.rpn_bg_iou_thresh > self.rpn_fg_iou_thresh {
                     let help = "set it to at most `rpn_fg_iou_thresh`";
-                    problems.at("rpn_bg_iou_thresh", "background would begin above foreground", help);
+                    problems.at("rpn_bg_iou_thresh", "the background threshold is above the foreground threshold", help);
                 }
                 if self.box_bg_iou_thresh > self.box_fg_iou_thresh {
                     let help = "set it to at most `box_fg_iou_thresh`";
-                    problems.at("box_bg_iou_thresh", "background would begin above foreground", help);
+                    problems.at("box_bg_iou_thresh", "the background threshold is above the foreground threshold", help);
                 }
                 if self.image_std.iter().any(|std| *std <= 0.0) {
                     problems.at("image_std", "pixels are divided by it", "use numbers above 0");
                 }
                 if self.weights.is_some() && self.weights_backbone.is_some() {
-                    let help = "keep one of them: a detector's weights hold its backbone's";
+                    let help = "keep one of them: a detector's weights include its backbone's";
                     problems.at("weights_backbone", "`weights` would overwrite these", help);
                 }
             }

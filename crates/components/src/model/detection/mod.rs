@@ -1,9 +1,9 @@
-//! What the detection models share.
+//! Shared parts of the detection models.
 //!
 //! - [`options`]: the types of their options
 //! - [`config`]: the options themselves, with torchvision's names and defaults
 //! - [`node`]: batches in, losses or detections out
-//! - here: what they need and add, weights from files
+//! - here: the fields they read and write, weights from files
 
 mod config;
 mod node;
@@ -24,8 +24,8 @@ use pipe_vision::checkpoint::Classes;
 use pipe_vision::nn::LoadReport;
 use pipe_vision::{GeneralizedRcnn, RcnnOptions, weights};
 
-/// The fields that a detector reads and writes. Ground truth is read in training only, so it is not needed to detect; but a
-/// pipeline says for both at once what its data holds.
+/// The fields that a detector reads and writes. Ground truth is only read in training, not for inference; but a
+/// pipeline declares the fields of its data for both.
 pub(super) fn contract(masks: bool) -> Contract {
     let contract = Contract::default().needs([fields::IMAGE, fields::BOXES, fields::LABELS]).adds([fields::DETECTIONS]);
     if masks { contract.needs([fields::MASKS]).adds([fields::DETECTION_MASKS]) } else { contract }
@@ -33,10 +33,10 @@ pub(super) fn contract(masks: bool) -> Contract {
 
 /// What a detector offers to the rest of a pipeline.
 pub(super) const PROPERTIES: &[Property] =
-    &[Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes, the background included." }];
+    &[Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes, including the background." }];
 
-/// Builds the node of a detector: made on the CPU so that its first weights follow from the seed alone, filled from files,
-/// then moved.
+/// Builds the node of a detector: created on the CPU so that its initial weights depend on the seed alone, loaded from files,
+/// then moved to the device.
 pub(super) fn build(
     options: RcnnOptions,
     weights: Option<&PathValue>,
@@ -48,17 +48,22 @@ pub(super) fn build(
     let wanted = ctx.initial_weights;
     if let Some(path) = weights.and_then(PathValue::path).filter(|_| wanted) {
         let report = load_detector(&detector, path)?;
-        tracing::info!("{}: {}: {report}", ctx.node, path.display());
+        tracing::info!("{}: loading weights from {}: {report}", ctx.node, path.display());
     }
     if let Some(path) = backbone.and_then(PathValue::path).filter(|_| wanted) {
         let tensors = weights::read(path)?.tensors;
         let report = detector.load_backbone(&tensors);
         let report = report.with_context(|| format!("loading {} into the backbone", path.display()))?;
-        tracing::info!("{}: {} into the backbone: {report}", ctx.node, path.display());
+        tracing::info!("{}: loading backbone weights from {}: {report}", ctx.node, path.display());
     }
     detector.store().to(ctx.device)?;
     let (trainable, all) = detector.store().parameter_count();
-    tracing::info!("{}: {trainable} of {all} parameters are trained", ctx.node);
+    tracing::info!(
+        "{}: {} of {} parameters are trainable",
+        ctx.node,
+        pipe_vocab::units::grouped(trainable),
+        pipe_vocab::units::grouped(all)
+    );
     Ok(Instance::model(DetectionModel::new(detector)))
 }
 
@@ -66,7 +71,7 @@ fn load_detector(detector: &GeneralizedRcnn, path: &Path) -> Result<LoadReport> 
     let tensors = weights::read(path)?.tensors;
     let has = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
     if !has("roi_heads.") && has("layer1.") {
-        bail!("{} holds a classifier's weights, not a detector's: give it as `weights_backbone`", path.display());
+        bail!("{} has the weights of a classifier, not of a detector: set it as `weights_backbone`", path.display());
     }
     detector.load(&tensors, Classes::MayDiffer).with_context(|| format!("loading {}", path.display()))
 }

@@ -122,8 +122,7 @@ impl Component for TorchScriptConfig {
             store.load_state_dict(&weights.tensors, &LoadOptions::default())?;
         }
         let (trainable, all) = store.parameter_count();
-        let (trainable, all) =
-            (pipe_vocab::units::grouped(trainable as usize), pipe_vocab::units::grouped(all as usize));
+        let (trainable, all) = (pipe_vocab::units::grouped(trainable), pipe_vocab::units::grouped(all));
         tracing::info!("{}: {trainable} of {all} parameters of {} are trainable", ctx.node, self.file.as_str());
         Ok(Instance::model(TorchScript { module, store, config: self, classes: None, training: true }))
     }

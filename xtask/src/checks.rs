@@ -6,6 +6,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
+use crate::circles;
+use crate::map;
 use crate::metadata::target;
 use crate::python::Python;
 use crate::setup::{Options, setup};
@@ -24,6 +26,8 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     let libtorch = setup(root, &Options::default())?;
     step("formatting");
     must(cargo(root, &libtorch).args(["fmt", "--all", "--check"]))?;
+    step("circles");
+    circles::check(root)?;
     step("clippy");
     let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
     must(cargo(root, &libtorch).args(lints))?;
@@ -39,7 +43,7 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     tally::run(&mut tests)
 }
 
-/// Writes the generated files, or with `check` says which are stale.
+/// Writes the generated files and the map, or with `check` says which are stale.
 pub(crate) fn generated(root: &Path, check: bool) -> Result<()> {
     let libtorch = setup(root, &Options::default())?;
     generated_with(root, &libtorch, check)
@@ -47,6 +51,7 @@ pub(crate) fn generated(root: &Path, check: bool) -> Result<()> {
 
 fn generated_with(root: &Path, libtorch: &Path, check: bool) -> Result<()> {
     step("generated files");
+    map::map(root, check)?;
     must(cargo(root, libtorch).args(["build", "--quiet", "--bin", "pipe"]))?;
     let pipe = target(root)?.join("debug/pipe");
     let mut stale = Vec::new();

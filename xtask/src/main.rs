@@ -26,10 +26,10 @@ cargo xtask COMMAND
         LIBTORCH in the environment, or --python (one that has torch), are used in place and only linked.
   demo [ARGUMENTS OF pipe run]
         setup, a release build, and the demonstration: pipe run pipelines/mnist.toml --profile demo
-  test  setup, formatting, clippy, generated files, all tests: what CI runs (also: ci). Ends with the number of tests
-        that passed, failed and were skipped, and why
+  test  setup, formatting, circles, clippy, generated files, all tests: what CI runs (also: ci). Ends with the number of
+        tests that passed, failed and were skipped, and why
   generated [--check]
-        writes the files that the program makes (schemas, docs/components.md), or says which are stale
+        writes the files that are made from the code (schemas, docs/components.md, the map), or says which are stale
   circles
         fails if crates, files of a crate or its top-level modules depend on each other in a circle
   map [--check]

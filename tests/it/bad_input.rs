@@ -57,7 +57,7 @@ event = "engine.trainer:epoch_completed"
 run = ["handler.checkpoint"]
 "#;
 
-/// A folder with a sound set of four pictures, one object in each, and the pipeline.
+/// A folder with a sound set of four images, one object in each, and the pipeline.
 struct World {
     pipe: Pipe,
     truth: Value,

@@ -1,4 +1,4 @@
-//! Samples of COCO beside those of torchvision's references (`tests/parity/dataset`), on real pictures where they are.
+//! Samples of COCO beside those of torchvision's references (`tests/parity/dataset`), on real images where they are.
 
 use pipe_components::{dataset::coco::Coco, dataset::coco::CocoConfig};
 use pipe_core::Dataset;

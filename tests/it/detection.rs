@@ -28,7 +28,7 @@ box_detections_per_img = 8
 mask_hidden = 32
 "#;
 
-/// By the program itself, from files to files: pictures as PNG, weights as a `.safetensors`.
+/// By the program itself, from files to files: images as PNG, weights as a `.safetensors`.
 #[test]
 fn pipe_predict_finds_what_torchvision_finds() {
     let folder = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ impl World {
             .with(fields::BOXES, Field::Boxes(boxes))
     }
 
-    /// With the picture as floats.
+    /// With the image as floats.
     fn float_sample(&self) -> Sample {
         let mut sample = self.sample();
         let image = sample.image_mut().unwrap();

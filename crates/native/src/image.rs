@@ -16,7 +16,7 @@ use crate::library::load_torchvision_image;
 ///
 /// # Errors
 /// Bytes that are no image, or a cut or damaged one; torchvision's library not found. As with every JPEG decoder,
-/// damage inside the pixels of a JPEG that libjpeg can step over gives a picture and a line on standard error.
+/// damage inside the pixels of a JPEG that libjpeg can step over gives an image and a line on standard error.
 pub fn decode(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
     load_torchvision_image()?;
     // The decoders look at the first bytes without asking how many there are.
@@ -63,7 +63,7 @@ fn check_png(bytes: &[u8]) -> Result<()> {
         let (Some(chunk), Some(&[e, f, g, h])) = (after.get(..len), after.get(len..len.saturating_add(4))) else {
             bail!("the PNG is cut: its end is missing");
         };
-        // Chunks that a picture can do without begin with a small letter.
+        // Chunks that an image can do without begin with a small letter.
         let needed = chunk[0].is_ascii_uppercase();
         if needed && crc32fast::hash(chunk) != u32::from_be_bytes([e, f, g, h]) {
             bail!("the PNG is damaged: a checksum is wrong");

@@ -101,7 +101,7 @@ pub fn rng(index: u64) -> SampleRng {
     stream(0, Purpose::Sample, 0, index)
 }
 
-/// A sample of `height` by `width` bytes with one instance in each of `boxes` (xyxy, whole numbers inside the picture).
+/// A sample of `height` by `width` bytes with one instance in each of `boxes` (xyxy, whole numbers inside the image).
 pub fn sample(height: usize, width: usize, boxes: &[[f32; 4]]) -> Sample {
     let pixels = (0..height * width * 3).map(|i| (i * 7 % 256) as u8).collect();
     let plane = |[x1, y1, x2, y2]: &[f32; 4]| {

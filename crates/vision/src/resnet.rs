@@ -283,6 +283,6 @@ mod tests {
             assert_eq!(name.parse::<ResNetKind>().unwrap(), kind);
         }
         let text = "resnet51".parse::<ResNetKind>().unwrap_err().to_string();
-        assert!(text.starts_with("`resnet51` is not a residual network; there are resnet18,"), "{text}");
+        assert!(text.starts_with("`resnet51` is not a ResNet; available: resnet18,"), "{text}");
     }
 }

@@ -79,7 +79,7 @@ struct Boundary {
     objects: u64,
 }
 
-/// The objects of one picture, or what was found in it.
+/// The objects of one image, or what was found in it.
 struct Masks01 {
     /// `[N]` i64, on the CPU.
     labels: Vec<i64>,
@@ -128,7 +128,7 @@ fn numbers(tensor: &Tensor) -> Result<Vec<i64>> {
     Ok(tensor.to_device(Device::Cpu).to_kind(Type::Int64).try_into()?)
 }
 
-/// The objects of a picture that are no crowds.
+/// The objects of an image that are no crowds.
 fn objects(labels: &Tensor, masks: &Tensor, crowd: Option<&Tensor>) -> Result<Masks01> {
     let masks = masks.f_gt(0)?;
     let Some(crowd) = crowd else { return Ok(Masks01 { labels: numbers(labels)?, masks }) };

@@ -25,14 +25,14 @@ pub fn dice(a: &Tensor, b: &Tensor) -> Result<f64> {
     Ok(if sum == 0.0 { 0.0 } else { 2.0 * both / sum })
 }
 
-/// How many pixels from the edge inwards are the boundary: a part of the picture's diagonal, at least one.
+/// How many pixels from the edge inwards are the boundary: a part of the image's diagonal, at least one.
 pub fn boundary_width(height: i64, width: i64, ratio: f64) -> i64 {
     let diagonal = ((height * height + width * width) as f64).sqrt();
     ((ratio * diagonal).round() as i64).max(1)
 }
 
 /// The pixels of a mask that are at most `reach` steps (to the eight neighbours) away from what is not the mask; beyond the
-/// picture is not the mask.
+/// image is not the mask.
 ///
 /// # Errors
 /// When it is no `[H, W]`.
@@ -47,7 +47,7 @@ pub fn boundary(mask: &Tensor, reach: i64) -> Result<Tensor> {
     Ok(mask.f_logical_and(&grown.f_squeeze()?.f_reshape(mask.size())?.f_gt(0.5)?)?)
 }
 
-/// −1 in the margin of `reach` pixels around the picture and 0 inside it: subtracted, it makes the margin outside.
+/// −1 in the margin of `reach` pixels around the image and 0 inside it: subtracted, it makes the margin outside.
 fn padding(mask: &Tensor, reach: i64) -> Result<Tensor> {
     let inside = mask.f_ones_like()?.f_to_kind(Kind::Float)?;
     Ok(inside.f_constant_pad_nd([reach; 4])?.f_sub_scalar(1.0)?)

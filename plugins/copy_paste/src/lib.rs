@@ -76,7 +76,7 @@ impl Transform for CopyPaste {
         if samples.len() < 2 || !chance(rng, self.p) {
             return Ok(samples);
         }
-        // Pasted is always what a picture was before anything was pasted into it.
+        // Pasted is always what an image was before anything was pasted into it.
         let sources = samples.clone();
         for (i, sample) in samples.iter_mut().enumerate() {
             let source = &sources[(i + sources.len() - 1) % sources.len()];

@@ -8,7 +8,7 @@ const MARGIN: usize = 2;
 /// Pastes the objects `chosen` (indices, rising) of `source` into `sample`; see [`crate::CopyPaste`].
 ///
 /// # Errors
-/// When a sample has no picture or no masks, the pictures are of differing types, or a field of objects is in one only.
+/// When a sample has no image or no masks, the images are of differing types, or a field of objects is in one only.
 pub fn paste(sample: &mut Sample, source: &Sample, chosen: &[usize], blending: bool) -> Result<()> {
     let (height, width) = (sample.image()?.height, sample.image()?.width);
     let mut pasted = source.clone();
@@ -35,7 +35,7 @@ fn masks(sample: &Sample) -> Result<&Masks> {
     }
 }
 
-/// Resizes picture (bilinearly, without smoothing before), masks and boxes.
+/// Resizes image (bilinearly, without smoothing before), masks and boxes.
 fn resize(sample: &mut Sample, height: usize, width: usize) -> Result<()> {
     let image = sample.image()?;
     let (old_height, old_width) = (image.height, image.width);
@@ -91,7 +91,7 @@ fn resize_image(image: &Image, height: usize, width: usize) -> Image {
     Image { height, width, channels, pixels }
 }
 
-/// 1 where the pasted objects cover the picture, row by row.
+/// 1 where the pasted objects cover the image, row by row.
 ///
 /// torchvision blurs this mask and makes it a yes-or-no mask again, by which every pixel that a 5 by 5 kernel reaches
 /// counts: the objects grow by two pixels on all sides.

@@ -1,9 +1,9 @@
 use pipe_plugin::prelude::*;
 
-/// Pictures of bars that stand or lie, made as they are asked for.
+/// Images of bars that stand or lie, made as they are asked for.
 #[config]
 pub struct PluginName {
-    /// Number of pictures.
+    /// Number of images.
     #[serde(default = "thousand")]
     #[schemars(range(min = 1))]
     pub count: usize,

@@ -8,7 +8,7 @@ use pipe_plugin::tch::nn::{ModuleT, VarStore};
 /// Outputs are the logits `[N, num_classes]`; the loss is their cross entropy.
 #[config]
 pub struct PluginName {
-    /// Pixels of a picture, over all channels.
+    /// Pixels of an image, over all channels.
     #[schemars(range(min = 1))]
     pub inputs: i64,
     /// Numbers between the layers.

@@ -59,10 +59,10 @@ impl Transform for Brighten {
     }
 }
 
-/// Pictures of one gray each, from 0 upwards.
+/// Images of one gray each, from 0 upwards.
 #[config]
 pub struct Ramp {
-    /// Number of pictures.
+    /// Number of images.
     #[serde(default = "eight")]
     pub count: usize,
 }

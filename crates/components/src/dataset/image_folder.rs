@@ -153,7 +153,7 @@ fn sorted(folder: &Path) -> WalkDir {
 }
 
 /// All images in a folder and below it, in order. Links to folders are followed, except back to one that they lie in. A
-/// link that leads nowhere is a picture all the same: reading it says so.
+/// link that leads nowhere is an image all the same: reading it says so.
 fn pictures(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
     let path_of = move |entry: walkdir::Result<DirEntry>| match entry {
         Ok(entry) if entry.file_type().is_dir() => None,

@@ -329,6 +329,9 @@ impl Process for Train {
 
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
         let mut model = self.model.borrow_mut();
+        model.set_training(true);
+        model.check(&batch)?;
+        let batch = batch.to_device(run.device);
         // A forward pass in training updates running statistics: they are restored.
         let state = model.state()?;
         let kept = State { tensors: state.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect(), ..state };

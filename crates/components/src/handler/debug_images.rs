@@ -31,7 +31,7 @@ pub struct DebugImagesConfig {
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "four")]
     pub max_images: usize,
-    /// The first part of the tags; when left out, `val` for images with detections and `train` for those without.
+    /// Prefix of the tags; default `val` for images with detections and `train` for those without.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub tag: Option<String>,

@@ -1,4 +1,4 @@
-//! What comes in from outside a picture.
+//! What comes in from outside an image.
 
 /// The class of pixels outside the original image: ignored by losses and metrics.
 pub const OUTSIDE: u8 = 255;

@@ -3,7 +3,7 @@
 //! - [`resize`](mod@resize): images at another size
 //! - [`crop`](mod@crop): a window of an image, with padding
 //! - [`warp`](mod@warp): rotation, scale, shear, translation
-//! - [`fill`]: what comes in from outside a picture
+//! - [`fill`]: what comes in from outside an image
 //! - [`sample`]: the same done to every field of a sample
 //!
 //! Images are resized with antialiasing, masks and classes take the nearest pixel. Areas (field `area`) follow: resizing

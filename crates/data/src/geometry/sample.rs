@@ -44,7 +44,7 @@ pub fn resize(sample: &mut Sample, height: usize, width: usize, interpolation: I
 /// Turns left and right round.
 ///
 /// # Errors
-/// When the sample has no picture.
+/// When the sample has no image.
 pub fn flip_horizontal(sample: &mut Sample) -> Result<()> {
     let width = size(sample)?.1;
     for (_, field) in sample.iter_mut() {
@@ -61,7 +61,7 @@ pub fn flip_horizontal(sample: &mut Sample) -> Result<()> {
 /// Turns top and bottom round.
 ///
 /// # Errors
-/// When the sample has no picture.
+/// When the sample has no image.
 pub fn flip_vertical(sample: &mut Sample) -> Result<()> {
     let height = size(sample)?.0;
     for (_, field) in sample.iter_mut() {
@@ -85,7 +85,7 @@ pub fn flip_vertical(sample: &mut Sample) -> Result<()> {
 /// 0..255 for bytes, 0..1 for floats).
 ///
 /// # Errors
-/// When the sample has no picture.
+/// When the sample has no image.
 pub fn crop(sample: &mut Sample, window: Window, fill: &[f32]) -> Result<()> {
     size(sample)?;
     let before = extents(sample);
@@ -108,7 +108,7 @@ pub fn crop(sample: &mut Sample, window: Window, fill: &[f32]) -> Result<()> {
 /// Moves the sample by an affine map about its middle; the size stays. `fill` as in [`crop`](fn@crop).
 ///
 /// # Errors
-/// When the sample has no picture.
+/// When the sample has no image.
 pub fn warp(sample: &mut Sample, affine: &Affine, interpolation: Interpolation, fill: &[f32]) -> Result<()> {
     let (height, width) = size(sample)?;
     let before = extents(sample);

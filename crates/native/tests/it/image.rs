@@ -42,14 +42,14 @@ fn cut_and_damaged_files_are_errors_at_every_length() {
         let whole = file(&parity, name);
         for len in (0..whole.len().saturating_sub(40)).step_by(7) {
             let got = decode(&whole[..len], true);
-            // A progressive JPEG or a GIF may be cut where a coarse picture is complete.
+            // A progressive JPEG or a GIF may be cut where a coarse image is complete.
             if name != "gif" && name != "jpeg_progressive" {
                 assert!(got.is_err(), "{name} cut to {len} of {} bytes", whole.len());
             }
         }
         let error = format!("{:#}", decode(&whole[..whole.len() / 3], true).unwrap_err());
         assert!(error.contains("cut") || error.contains("too few"), "{name}: {error}");
-        // Whatever one byte becomes, the answer is a picture or an error.
+        // Whatever one byte becomes, the answer is an image or an error.
         for at in (1..whole.len()).step_by(10) {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x5a;

@@ -1,8 +1,8 @@
 //! Names of the standard fields of samples, batches and model outputs.
 
-/// The picture: an [`super::Image`] in a sample, `[N, C, H, W]` or a list of `[C, H, W]` in a batch.
+/// The image: an [`super::Image`] in a sample, `[N, C, H, W]` or a list of `[C, H, W]` in a batch.
 pub const IMAGE: &str = "image";
-/// The class of the whole picture: an integer; `[N]` i64 in a batch.
+/// The class of the whole image: an integer; `[N]` i64 in a batch.
 pub const LABEL: &str = "label";
 /// Boxes `[N, 4]`, xyxy in pixels.
 pub const BOXES: &str = "boxes";

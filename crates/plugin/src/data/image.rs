@@ -1,8 +1,8 @@
-//! Pictures on the CPU, as workers handle them before batches are made.
+//! Images on the CPU, as workers handle them before batches are made.
 
 use serde::{Deserialize, Serialize};
 
-/// A picture, rows first, channels interleaved (HWC).
+/// An image, rows first, channels interleaved (HWC).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Image {
     /// Height in pixels.

@@ -1,6 +1,6 @@
 //! Instance masks that know where their pixels are.
 //!
-//! An object covers a small part of its picture. A mask therefore keeps the pixels of a window around it; flips, crops,
+//! An object covers a small part of its image. A mask therefore keeps the pixels of a window around it; flips, crops,
 //! nearest-neighbour resizing and warps of the window give exactly the pixels that they would give of the whole plane, and
 //! cost as much as the object is large. The whole planes `[N, H, W]` are painted once, when a batch is made.
 

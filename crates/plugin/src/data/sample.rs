@@ -11,7 +11,7 @@ use super::masks::Masks;
 /// The value of one field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Field {
-    /// A picture.
+    /// An image.
     Image(Image),
     /// Boxes, xyxy in pixels.
     Boxes(Vec<[f32; 4]>),
@@ -23,7 +23,7 @@ pub enum Field {
     Integers(Vec<i64>),
     /// Numbers, one an instance.
     Numbers(Vec<f32>),
-    /// Height and width of a picture.
+    /// Height and width of an image.
     Size([usize; 2]),
     /// One whole number.
     Integer(i64),
@@ -152,7 +152,7 @@ impl Sample {
         self.fields.iter_mut().map(|(name, field)| (name.as_str(), field))
     }
 
-    /// The picture.
+    /// The image.
     ///
     /// # Errors
     /// When the sample has none.
@@ -163,7 +163,7 @@ impl Sample {
         }
     }
 
-    /// The picture, to be changed.
+    /// The image, to be changed.
     ///
     /// # Errors
     /// When the sample has none.
@@ -192,7 +192,7 @@ impl Sample {
         }
     }
 
-    /// Whether the fields are whole: pictures with as many values as pixels, masks inside them.
+    /// Whether the fields are whole: images with as many values as pixels, masks inside them.
     ///
     /// # Errors
     /// The first field that is not.

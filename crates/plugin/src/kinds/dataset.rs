@@ -42,7 +42,7 @@ pub trait Dataset: Send + Sync {
         bail!("the dataset has no property `{name}`")
     }
 
-    /// Width / height of the picture at `index` when known without decoding it, for batches of alike shapes.
+    /// Width / height of the image at `index` when known without decoding it, for batches of alike shapes.
     fn aspect_ratio(&self, _index: usize) -> Option<f32> {
         None
     }

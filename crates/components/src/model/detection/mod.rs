@@ -230,7 +230,7 @@ mod tests {
         let error = |more| model(table("mask_rcnn", more)).err().unwrap().to_string();
         assert!(error(json!({ "anchor_sizes": [[16], [32]] })).contains("anchors for 2 levels"));
         assert!(error(json!({ "anchor_sizes": [[16], [32], [64, 128]] })).contains("same number of sizes"));
-        assert!(error(json!({ "rpn_bg_iou_thresh": 0.9 })).contains("background would begin above"));
+        assert!(error(json!({ "rpn_bg_iou_thresh": 0.9 })).contains("background threshold is above"));
         assert!(error(json!({ "backbone": "vgg" })).contains("vgg"));
         assert!(error(json!({ "weights": "a", "weights_backbone": "b" })).contains("would overwrite"));
         assert_eq!(contract(true).adds.len(), 2);

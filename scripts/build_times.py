@@ -88,7 +88,9 @@ def timed(root, step, command, variables):
 
 def run(root, command, variables):
     libtorch = root / ".libtorch/torch"
-    environment = {"LIBTORCH": str(libtorch.resolve()), "LD_LIBRARY_PATH": str(libtorch / "lib")}
+    environment = {"LD_LIBRARY_PATH": str(libtorch / "lib")}
+    if not (root / ".cargo/libtorch.toml").exists():
+        environment["LIBTORCH"] = str(libtorch.resolve())
     start = time.monotonic()
     done = subprocess.run(
         ["cargo", *command, "--quiet"], cwd=root, env=os.environ | environment | variables, capture_output=True, text=True

@@ -4,7 +4,8 @@
     python3 scripts/compare_records.py OLD_PIPE OLD_CHECKOUT NEW_PIPE NEW_CHECKOUT
 
 Each build runs the pipelines of its own checkout on the CPU: the demo of digits, the first hundred steps of the demo of shapes,
-and a run of digits that is left after two epochs and resumed. The scalars of the two builds must be equal as (step, value) under
+a run of digits that is left after two epochs and resumed, and one whose file is edited twice under --watch: the edits are of
+the kind that waits for the next epoch, so that the clock has no say in where they take effect. The scalars of the two builds must be equal as (step, value) under
 the table of tags below, bit for bit. Libraries are found by the caller's LD_LIBRARY_PATH.
 """
 
@@ -14,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 # How tags were called before they began with train/ and val/; maskrcnn_coco.toml keeps those of losses and learning rate.
 TAGS = [
@@ -47,6 +49,12 @@ def main(old, old_checkout, new, new_checkout):
                     run(program, checkout, [str(out) if word == "RUN" else word for word in arguments], out)
                 runs.append(scalars(out, renamed=which == "old"))
             wrong += compare(name, *runs)
+        runs = []
+        for which, program, checkout in (("old", old, old_checkout), ("new", new, new_checkout)):
+            out = pathlib.Path(folder) / f"{which}-edited"
+            edited(program, checkout, out)
+            runs.append(scalars(out, renamed=which == "old"))
+        wrong += compare("digits, edited in epochs 1 and 2", *runs)
     return 1 if wrong else 0
 
 
@@ -55,6 +63,43 @@ def run(program, checkout, arguments, out):
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+
+
+# (epoch in which the file is saved, text, what it becomes)
+EDITS = [
+    (1, "batch_size = 8\n", "batch_size = 16\n"),
+    (2, 'split = "train"\n', 'split = "train"\nlimit = 3000\n'),
+]
+
+
+def edited(program, checkout, out):
+    """A run whose file is edited in the middle of epochs."""
+    text = (pathlib.Path(checkout) / "pipelines/mnist.toml").read_text().replace("batch_size = 64\n", "batch_size = 8\n")
+    text = text.replace("log_interval = 50", "log_interval = 10")
+    file = out.with_suffix(".toml")
+    file.write_text(text)
+    command = [program, "run", str(file), "--profile", "demo", "--watch", "--device", "cpu", "--quiet", "--out", str(out)]
+    running = subprocess.Popen(command, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for epoch, before, after in EDITS:
+        while running.poll() is None and epochs(out) < epoch:
+            time.sleep(0.05)
+        text = text.replace(before, after, 1)
+        file.write_text(text)
+    if running.wait() != 0:
+        sys.exit(f"{' '.join(command)}\n{running.stderr.read()[-3000:]}")
+    lines = [json.loads(line) for line in (out / "pipelines/index.jsonl").read_text().splitlines()]
+    seen = [line["epoch"] for line in lines if line["outcome"] == "applied"]
+    if seen != [epoch for epoch, _, _ in EDITS]:
+        sys.exit(f"the edits came in epochs {seen}: the machine is too slow or too fast for this comparison")
+
+
+def epochs(out):
+    """The epoch of the last whole record."""
+    try:
+        lines = (out / "records.jsonl").read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return 0
+    return max((json.loads(line).get("epoch", 0) for line in lines if line.endswith("\n")), default=0)
 
 
 def scalars(out, renamed):

@@ -169,7 +169,7 @@ class Suite:
         results = {}
         for binary in self.args.tests:
             # The numbers to compare with lie in the checkout: tests run in their crate's folder.
-            crate = ROOT / "crates/pipe-native"
+            crate = ROOT / "crates/native"
             env = {**self.env, "CARGO_MANIFEST_DIR": str(crate)}
             done = subprocess.run([str(pathlib.Path(binary).resolve())], capture_output=True, text=True, env=env, cwd=crate)
             lines = [line for line in done.stdout.splitlines() if line.startswith("test result")]

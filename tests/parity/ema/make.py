@@ -1,4 +1,4 @@
-"""Averages of weights by PyTorch-Ignite's EMAHandler, for src/components/handler/ema.rs.
+"""Averages of weights by PyTorch-Ignite's EMAHandler, for crates/components/src/handler/ema.rs.
 
     python3 tests/parity/ema/make.py
 

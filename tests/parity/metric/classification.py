@@ -1,4 +1,4 @@
-"""Numbers of Ignite's metrics on a small fixed problem, for src/components/metric.
+"""Numbers of Ignite's metrics on a small fixed problem, for crates/components/src/metric.
 
     python3 tests/parity/metric/classification.py
 

@@ -1,4 +1,4 @@
-"""Parameters under torch's optimizers and schedulers, for src/components/optimizer.
+"""Parameters under torch's optimizers and schedulers, for crates/components/src/optimizer.
 
     python3 tests/parity/optim/optimizers.py
 

@@ -1,4 +1,4 @@
-"""Learning rates of torch's and Ignite's schedulers over 100 steps, for src/components/scheduler.
+"""Learning rates of torch's and Ignite's schedulers over 100 steps, for crates/components/src/scheduler.
 
     python3 tests/parity/optim/schedulers.py
 

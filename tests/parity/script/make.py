@@ -1,4 +1,4 @@
-"""Small TorchScript files and what torch makes of them, for src/components/model/torchscript.rs.
+"""Small TorchScript files and what torch makes of them, for crates/components/src/model/torchscript.rs.
 
     python3 tests/parity/script/make.py
 

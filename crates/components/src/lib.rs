@@ -2,6 +2,7 @@
 //!
 //! - [`detections`]: a model's detections in COCO format
 //! - [`child`]: child processes that read JSON lines
+//! - [`monitor`]: which values of a monitored one are better
 
 pub mod child;
 pub mod dataset;
@@ -11,6 +12,7 @@ pub mod handler;
 pub mod loader;
 pub mod metric;
 pub mod model;
+pub mod monitor;
 pub mod optimizer;
 pub mod scheduler;
 pub mod sink;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::retention::{Ledger, Saved};
-use crate::scheduler::plateau::Mode;
+use crate::monitor::Mode;
 use pipe_core::Handler;
 use pipe_core::event::names;
 use pipe_core::{

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::scheduler::plateau::Mode;
+use crate::monitor::Mode;
 use pipe_core::Handler;
 use pipe_core::{
     BuildContext, Component, Config, Engine, EventContext, Instance, Kind, NodeId, Ref, State, Stateful, Termination,
@@ -105,11 +105,7 @@ struct Seen {
 
 impl EarlyStoppingConfig {
     fn is_better(&self, value: f64, best: Option<f64>) -> bool {
-        let better = best.is_none_or(|best| match self.mode {
-            Mode::Min => value < best - self.min_delta,
-            Mode::Max => value > best + self.min_delta,
-        });
-        value.is_finite() && better
+        self.mode.improves(value, best, |best| best + self.mode.towards_better(self.min_delta))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::scheduler::plateau::Mode;
+use crate::monitor::Mode;
 
 /// A checkpoint in the run's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

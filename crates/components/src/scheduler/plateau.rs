@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::monitor::Mode;
 use pipe_core::Scheduler;
 use pipe_core::{
     BuildContext, Component, Config, Instance, Kind, NodeId, Optimizer, Problems, Ref, RunContext, Shared, State,
@@ -56,16 +57,6 @@ pub struct PlateauConfig {
     #[serde(default = "default_eps")]
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub eps: f64,
-}
-
-/// Which values are better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Lower ones.
-    Min,
-    /// Higher ones.
-    Max,
 }
 
 /// How the threshold is interpreted.
@@ -161,16 +152,11 @@ struct Seen {
 
 impl PlateauConfig {
     fn is_better(&self, value: f64, best: Option<f64>) -> bool {
-        if !value.is_finite() {
-            return false;
-        }
-        let Some(best) = best else { return true };
-        match (self.mode, self.threshold_mode) {
-            (Mode::Min, ThresholdMode::Rel) => value < best * (1.0 - self.threshold),
-            (Mode::Min, ThresholdMode::Abs) => value < best - self.threshold,
-            (Mode::Max, ThresholdMode::Rel) => value > best * (1.0 + self.threshold),
-            (Mode::Max, ThresholdMode::Abs) => value > best + self.threshold,
-        }
+        let step = self.mode.towards_better(self.threshold);
+        self.mode.improves(value, best, |best| match self.threshold_mode {
+            ThresholdMode::Rel => best * (1.0 + step),
+            ThresholdMode::Abs => best + step,
+        })
     }
 
     /// The learning rate after this many decays.

@@ -30,17 +30,15 @@ const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 
 pub fn read_zip(file: File) -> Result<Weights> {
     let mut archive = ZipArchive::new(BufReader::new(file))
         .map_err(|error| anyhow!("not a valid zip archive ({error}): the file may be truncated"))?;
-    // A name that is no UTF-8 is none that torch.save writes.
-    let names: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
-    let described = names.iter().find(|name| name.ends_with("/data.pkl") || *name == "data.pkl");
-    let described = described.context("a zip archive, but not one that torch.save made")?;
-    let root = described.trim_end_matches("data.pkl");
-    if names.iter().any(|name| name.starts_with(&format!("{root}code/"))) {
+    let described = archive.file_names().find(|name| name.ends_with("/data.pkl") || *name == "data.pkl");
+    let described = described.map(str::to_owned).context("a zip archive, but not one that torch.save made")?;
+    let root = described.trim_end_matches("data.pkl").to_owned();
+    if archive.file_names().any(|name| name.starts_with(&format!("{root}code/"))) {
         bail!("a TorchScript program, not weights; save `module.state_dict()` with torch.save instead");
     }
     let order = entry(&mut archive, &format!("{root}byteorder")).unwrap_or_default();
     ensure!(order != b"big", "written on a big-endian machine; save it again on a little-endian one");
-    let (pickle, _) = pickle::read(&entry(&mut archive, described)?)?;
+    let (pickle, _) = pickle::read(&entry(&mut archive, &described)?)?;
     state_dict(&pickle, |storage| entry(&mut archive, &format!("{root}data/{}", storage.key)))
 }
 

@@ -13,41 +13,19 @@ use serde_json::Value;
 use super::program::{Pipe, Said};
 
 const PIPELINE: &str = r#"
-[pipeline]
-name = "children"
-
 [dataset.train]
-type = "mnist"
-root = "builtin:digits"
 limit = 128
 
 [loader.train]
-type = "batch"
-dataset = "dataset.train"
 batch_size = 32
-workers = 0
-
-[model.net]
-type = "sequential"
-layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_features = 10 }]
-
-[optimizer.sgd]
-type = "sgd"
-model = "model.net"
-lr = 0.05
 
 [engine.trainer]
-type = "train"
-model = "model.net"
-optimizer = "optimizer.sgd"
-loader = "loader.train"
 max_epochs = 3
-log_interval = 1
 "#;
 
 /// The program in a folder with the pipeline and what is added to it.
 fn pipe(more: &str) -> Pipe {
-    Pipe::with("children.toml", &format!("{PIPELINE}{more}"))
+    Pipe::digits("children.toml", &format!("{PIPELINE}{more}"))
 }
 
 const RUN: [&str; 6] = ["run", "children.toml", "--device", "cpu", "--out", "run"];

@@ -4,60 +4,6 @@
 use super::program::{Pipe, Said};
 
 const PIPELINE: &str = r#"
-[pipeline]
-name = "digits"
-device = "cpu"
-seed = 7
-
-[dataset.train]
-type = "mnist"
-root = "builtin:digits"
-limit = 64
-
-[loader.train]
-type = "batch"
-dataset = "dataset.train"
-batch_size = 16
-shuffle = true
-workers = 0
-
-[loader.test]
-type = "batch"
-dataset = "dataset.train"
-batch_size = 1
-workers = 0
-
-[model.net]
-type = "sequential"
-layers = [
-  { type = "flatten" },
-  { type = "dropout", p = 0.2 },
-  { type = "linear", in_features = 784, out_features = 10 },
-]
-
-[optimizer.sgd]
-type = "sgd"
-model = "model.net"
-lr = 0.05
-momentum = 0.9
-
-[engine.trainer]
-type = "train"
-model = "model.net"
-optimizer = "optimizer.sgd"
-loader = "loader.train"
-max_epochs = 4
-log_interval = 1
-
-[metric.accuracy]
-type = "accuracy"
-
-[engine.evaluator]
-type = "evaluate"
-model = "model.net"
-loader = "loader.test"
-metrics = ["metric.accuracy"]
-
 [scheduler.plateau]
 type = "plateau"
 optimizer = "optimizer.sgd"
@@ -118,13 +64,13 @@ done
 /// A run that is interrupted in the evaluation of that number; none for 0.
 fn run(pipe: &Pipe, out: &str, evaluation: u32, more: &[&str]) -> Said {
     let set = format!("vars.evaluation='{evaluation}'");
-    let arguments = [&["run", "digits.toml", "--quiet", "--out", out, "--set", &set], more].concat();
+    let arguments = [&["run", "cut.toml", "--quiet", "--out", out, "--set", &set], more].concat();
     pipe.run(&arguments)
 }
 
 #[test]
 fn an_evaluation_that_is_interrupted_is_done_again_and_the_run_ends_with_the_same_numbers() {
-    let pipe = Pipe::with("digits.toml", PIPELINE);
+    let pipe = Pipe::digits("cut.toml", PIPELINE);
     pipe.write("ctrl_c.sh", CTRL_C);
     let whole = run(&pipe, "whole", 0, &[]);
     assert_eq!(whole.status, Some(0), "{}", whole.stderr);

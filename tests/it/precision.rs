@@ -4,23 +4,16 @@ use super::program::Pipe;
 
 const PIPELINE: &str = r#"
 [pipeline]
-name = "half"
-device = "cpu"
 seed = 3
 
 [dataset.train]
-type = "mnist"
-root = "builtin:digits"
 limit = 128
 
 [loader.train]
-type = "batch"
-dataset = "dataset.train"
 batch_size = 32
-workers = 0
+shuffle = false
 
 [model.net]
-type = "sequential"
 layers = [
   { type = "flatten" },
   { type = "linear", in_features = 784, out_features = 32 },
@@ -29,17 +22,10 @@ layers = [
 ]
 
 [optimizer.sgd]
-type = "sgd"
-model = "model.net"
 lr = 0.4
+momentum = 0.0
 
 [engine.trainer]
-type = "train"
-model = "model.net"
-optimizer = "optimizer.sgd"
-loader = "loader.train"
-max_epochs = 4
-log_interval = 1
 clip_grad_norm = 5.0
 
 [handler.checkpoint]
@@ -64,7 +50,7 @@ fn trained(pipe: &Pipe, precision: &str) -> (Vec<f64>, serde_json::Value) {
 
 #[test]
 fn half_precision_trains_and_fp16_saves_its_scaler() {
-    let pipe = Pipe::with("half.toml", PIPELINE);
+    let pipe = Pipe::digits("half.toml", PIPELINE);
     let (full, process) = trained(&pipe, "fp32");
     assert!(process["scaler"].is_null(), "{process}");
     for precision in ["bf16", "fp16"] {

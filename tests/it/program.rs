@@ -38,6 +38,13 @@ impl Pipe {
         pipe
     }
 
+    /// A folder with a pipeline that extends that of the digits, `digits.toml`.
+    pub fn digits(name: &str, more: &str) -> Pipe {
+        let pipe = Pipe::with("digits.toml", include_str!("digits.toml"));
+        pipe.write(name, &format!("extends = \"digits.toml\"\n{more}"));
+        pipe
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()

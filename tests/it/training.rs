@@ -5,13 +5,7 @@ use serde_json::Value;
 use super::program::Pipe;
 
 const PIPELINE: &str = r#"
-[pipeline]
-name = "tiny"
-seed = 7
-
 [dataset.train]
-type = "mnist"
-root = "builtin:digits"
 limit = 256
 
 [transform.augment]
@@ -19,57 +13,24 @@ type = "compose"
 steps = [{ type = "random_affine", degrees = 10 }, { type = "normalize", mean = [0.13], std = [0.3] }]
 
 [loader.train]
-type = "batch"
-dataset = "dataset.train"
 transform = "transform.augment"
 batch_size = 32
-shuffle = true
 workers = 1
 
 [loader.test]
-type = "batch"
-dataset = "dataset.train"
 batch_size = 64
-
-[model.net]
-type = "sequential"
-layers = [
-  { type = "flatten" },
-  { type = "dropout", p = 0.2 },
-  { type = "linear", in_features = 784, out_features = 10 },
-]
-
-[optimizer.sgd]
-type = "sgd"
-model = "model.net"
-lr = 0.05
-momentum = 0.9
-
-[scheduler.decay]
-type = "exponential"
-optimizer = "optimizer.sgd"
-gamma = 0.9
-
-[engine.trainer]
-type = "train"
-model = "model.net"
-optimizer = "optimizer.sgd"
-loader = "loader.train"
-max_epochs = 4
-log_interval = 1
-
-[metric.accuracy]
-type = "accuracy"
-
-[engine.evaluator]
-type = "evaluate"
-model = "model.net"
-loader = "loader.test"
-metrics = ["metric.accuracy"]
 
 [handler.checkpoint]
 type = "checkpoint"
 keep_last = 10
+"#;
+
+/// What each epoch ends with.
+const DECAY: &str = r#"
+[scheduler.decay]
+type = "exponential"
+optimizer = "optimizer.sgd"
+gamma = 0.9
 
 [[on]]
 event = "engine.trainer:epoch_completed"
@@ -77,7 +38,12 @@ run = ["scheduler.decay", "handler.checkpoint", "engine.evaluator"]
 "#;
 
 fn folder() -> Pipe {
-    Pipe::with("tiny.toml", PIPELINE)
+    with("")
+}
+
+/// The pipeline with more to it.
+fn with(more: &str) -> Pipe {
+    Pipe::digits("tiny.toml", &format!("{PIPELINE}{DECAY}{more}"))
 }
 
 /// A run on the CPU that goes well.
@@ -166,6 +132,9 @@ type = "ema"
 model = "model.average"
 momentum = 0.2
 
+[engine.evaluator]
+model = "model.average"
+
 [handler.profiler]
 type = "profiler"
 
@@ -176,12 +145,7 @@ run = ["handler.ema"]
 
 #[test]
 fn an_average_is_evaluated_saved_and_goes_on() {
-    let pipe = folder();
-    let pipeline = PIPELINE.replace("[handler.checkpoint]", &format!("{AVERAGE}\n[handler.checkpoint]")).replace(
-        "[engine.evaluator]\ntype = \"evaluate\"\nmodel = \"model.net\"",
-        "[engine.evaluator]\ntype = \"evaluate\"\nmodel = \"model.average\"",
-    );
-    pipe.write("tiny.toml", &pipeline);
+    let pipe = with(AVERAGE);
     run(&pipe, "whole", &[]);
     run(&pipe, "parts", &["--set", "engine.trainer.max_epochs=2"]);
     run(&pipe, "parts", &["--resume", "parts"]);
@@ -212,8 +176,8 @@ fn an_average_is_evaluated_saved_and_goes_on() {
 
 #[test]
 fn properties_of_loaders_and_engines_are_read() {
-    let pipe = folder();
-    let scheduler = r#"[scheduler.decay]
+    let schedulers = r#"
+[scheduler.decay]
 type = "one_cycle"
 optimizer = "optimizer.sgd"
 total_steps = "engine.trainer:iterations"
@@ -222,13 +186,12 @@ total_steps = "engine.trainer:iterations"
 type = "linear_warmup"
 optimizer = "optimizer.sgd"
 iterations = "loader.train:batches"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["scheduler.decay", "scheduler.warmup"]
 "#;
-    let (before, after) = PIPELINE.split_once("[scheduler.decay]").expect("a scheduler");
-    let (_, after) = after.split_once("\n\n").expect("an end");
-    let step =
-        "[[on]]\nevent = \"engine.trainer:iteration_completed\"\nrun = [\"scheduler.decay\", \"scheduler.warmup\"]\n";
-    let after = after.replace("\"scheduler.decay\", ", "");
-    pipe.write("tiny.toml", &format!("{before}{scheduler}\n{after}\n{step}"));
+    let pipe = Pipe::digits("tiny.toml", &format!("{PIPELINE}{schedulers}"));
     run(&pipe, "run", &[]);
     let rates = pipe.scalars("run");
     let rates: Vec<f64> = rates.iter().filter(|record| record["tag"] == "train/lr").map(value).collect();
@@ -270,8 +233,10 @@ fn with_a_json_log_every_line_is_json() {
 
 #[test]
 fn engines_one_after_another_share_one_time() {
-    let pipe = folder();
     let second = r#"
+[engine.trainer]
+max_epochs = 2
+
 [optimizer.fine]
 type = "sgd"
 model = "model.net"
@@ -289,8 +254,7 @@ log_interval = 1
 event = "engine.fine:epoch_completed"
 run = ["handler.checkpoint"]
 "#;
-    let pipeline = PIPELINE.replace("max_epochs = 4", "max_epochs = 2") + second;
-    pipe.write("tiny.toml", &pipeline);
+    let pipe = with(second);
     run(&pipe, "whole", &[]);
     let names = pipe.names("whole/checkpoints");
     assert_eq!(names, ["step_000008", "step_000016", "step_000024", "step_000032"]);

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use pipe_components as _;
-use pipe_core::{Engine, EventContext, Filter, Handler, Instance, Loader, Model, Shared, State, Stateful, names};
+use pipe_core::{Engine, EngineEvent, EventContext, Filter, Handler, Instance, Loader, Model, Shared, State, Stateful};
 use pipe_data::{Batch, BatchField, fields};
 use pipe_run::events::{EventTable, Target, TargetAction, Wire};
 use pipe_run::testing::{TestRun, assert_close, stored};
@@ -173,7 +173,7 @@ impl Training {
                 ctx.run.interrupt.store(true, Ordering::SeqCst);
             }
         };
-        wire(engine, names::ITERATION_COMPLETED, vec![call("handler.ctrl_c", act)])
+        wire(engine, EngineEvent::IterationCompleted.name(), vec![call("handler.ctrl_c", act)])
     }
 
     fn drive(&self) -> ControlFlow<pipe_core::Interrupted> {
@@ -307,8 +307,8 @@ fn a_resume_inside_a_group_has_its_gradients() {
             }
         });
         cut.on(vec![
-            wire("engine.trainer", names::ITERATION_COMPLETED, vec![run]),
-            wire("engine.evaluator", names::STARTED, vec![ctrl_c]),
+            wire("engine.trainer", EngineEvent::IterationCompleted.name(), vec![run]),
+            wire("engine.evaluator", EngineEvent::Started.name(), vec![ctrl_c]),
         ]);
         assert!(cut.drive().is_break());
         let resumed = Training::new(options.clone(), batches());
@@ -328,7 +328,7 @@ fn a_resume_inside_a_group_has_its_gradients() {
                 *into.borrow_mut() = states.collect();
             }
         });
-        run.on(vec![wire("engine.trainer", names::ITERATION_COMPLETED, vec![save])]);
+        run.on(vec![wire("engine.trainer", EngineEvent::IterationCompleted.name(), vec![save])]);
         assert!(run.drive().is_continue());
         let resumed = Training::new(options.clone(), batches());
         resumed.resume(&taken.borrow());
@@ -420,7 +420,7 @@ fn an_engine_ends_at_the_first_of_its_limits() {
         let steps = Rc::new(RefCell::new(0));
         let into = steps.clone();
         let count = call("handler.count", move |_| *into.borrow_mut() += 1);
-        training.on(vec![wire("engine.trainer", names::ITERATION_COMPLETED, vec![count])]);
+        training.on(vec![wire("engine.trainer", EngineEvent::IterationCompleted.name(), vec![count])]);
         assert!(training.drive().is_continue());
         let state = training.engine.current();
         assert_eq!((state.iteration, state.epoch, *steps.borrow()), (iterations, epochs, iterations), "{options}");

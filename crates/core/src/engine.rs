@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use anyhow::{Context, Result, anyhow};
 use pipe_native::fault::guarded;
 use pipe_plugin::State;
-use pipe_vocab::event::names;
+use pipe_vocab::event::{EngineEvent, EventName};
 use pipe_vocab::{NodeId, Progress};
 
 use crate::Shared;
@@ -25,7 +25,7 @@ pub struct Engine {
     process: RefCell<Box<dyn Process>>,
     state: RefCell<EngineState>,
     /// The event whose targets are running, where a checkpoint taken by one of them is a place to continue from.
-    firing: RefCell<Option<String>>,
+    firing: Cell<Option<EngineEvent>>,
     /// How far that event has come.
     cut: Cut,
 }
@@ -56,7 +56,7 @@ impl Engine {
             loader: RefCell::new(loader),
             process: RefCell::new(process),
             state: RefCell::default(),
-            firing: RefCell::default(),
+            firing: Cell::default(),
             cut: Cut::default(),
         }
     }
@@ -88,7 +88,7 @@ impl Engine {
         run.depth.set(run.depth.get() + 1);
         let result = guarded(|| self.run_epochs(work));
         run.depth.set(run.depth.get() - 1);
-        result.map_err(|error| match self.notify(work, names::EXCEPTION_RAISED) {
+        result.map_err(|error| match self.notify(work, EngineEvent::ExceptionRaised) {
             Ok(()) => error,
             Err(second) => error.context(format!("and while handling it: {second:#}")),
         })
@@ -100,18 +100,18 @@ impl Engine {
         self.state.borrow_mut().prepare(self.limits.get(), afresh);
         // `started` fires again in each life of a run.
         let firing = self.state.borrow_mut().firing.take();
-        let mut resumed = firing.filter(|firing| firing.event != names::STARTED);
+        let mut resumed = firing.filter(|firing| firing.event != EngineEvent::Started);
         self.tell_clock(work.run);
         self.process_mut()?.started(work.run)?;
-        if self.fire(work, names::STARTED, None, None)?.is_break() {
+        if self.fire(work, EngineEvent::Started, None, None)?.is_break() {
             return self.interrupt(work);
         }
-        let ended = resumed.as_ref().is_some_and(|firing| firing.event == names::COMPLETED);
+        let ended = resumed.as_ref().is_some_and(|firing| firing.event == EngineEvent::Completed);
         while !ended && (resumed.is_some() || self.state.borrow().goes_on(self.limits.get())) {
             match self.run_epoch(work, resumed.take())? {
                 EpochEnd::Complete => {}
                 EpochEnd::Terminated => {
-                    self.notify(work, names::TERMINATE)?;
+                    self.notify(work, EngineEvent::Terminate)?;
                     break;
                 }
                 EpochEnd::Interrupted => return self.interrupt(work),
@@ -121,14 +121,14 @@ impl Engine {
             let state = self.current();
             self.process_mut()?.completed(&state, work.run)?;
         }
-        match self.fire(work, names::COMPLETED, None, resumed)? {
+        match self.fire(work, EngineEvent::Completed, None, resumed)? {
             ControlFlow::Break(Interrupted) => self.interrupt(work),
             ControlFlow::Continue(()) => Ok(ControlFlow::Continue(())),
         }
     }
 
     fn interrupt(&self, work: Work<'_>) -> Result<ControlFlow<Interrupted>> {
-        self.notify(work, names::INTERRUPT)?;
+        self.notify(work, EngineEvent::Interrupt)?;
         Ok(ControlFlow::Break(Interrupted))
     }
 
@@ -137,16 +137,16 @@ impl Engine {
         let loader = self.loader.borrow().clone();
         let inside = self.state.borrow_mut().begin_epoch(loader.borrow().epoch_length());
         self.tell_clock(work.run);
-        let is = |event: &str| resumed.as_ref().is_some_and(|firing| firing.event == event);
+        let is = |event: EngineEvent| resumed.as_ref().is_some_and(|firing| firing.event == event);
         let (starting, stepped, ending) =
-            (is(names::EPOCH_STARTED), is(names::ITERATION_COMPLETED), is(names::EPOCH_COMPLETED));
+            (is(EngineEvent::EpochStarted), is(EngineEvent::IterationCompleted), is(EngineEvent::EpochCompleted));
         if !inside || starting {
             let resumed = resumed.clone().filter(|_| starting);
-            if self.fire(work, names::EPOCH_STARTED, None, resumed)?.is_break() {
+            if self.fire(work, EngineEvent::EpochStarted, None, resumed)?.is_break() {
                 return Ok(EpochEnd::Interrupted);
             }
         }
-        if stepped && self.fire(work, names::ITERATION_COMPLETED, None, resumed.clone())?.is_break() {
+        if stepped && self.fire(work, EngineEvent::IterationCompleted, None, resumed.clone())?.is_break() {
             return Ok(EpochEnd::Interrupted);
         }
         if !ending {
@@ -160,7 +160,7 @@ impl Engine {
             }
             self.process_mut()?.epoch_ended(work.run)?;
         }
-        if self.fire(work, names::EPOCH_COMPLETED, None, resumed.filter(|_| ending))?.is_break() {
+        if self.fire(work, EngineEvent::EpochCompleted, None, resumed.filter(|_| ending))?.is_break() {
             return Ok(EpochEnd::Interrupted);
         }
         // Not before: an epoch whose events were cut off continues with them when the run is resumed.
@@ -192,7 +192,7 @@ impl Engine {
                 None => self.pause(work, Boundary::Iteration)?,
                 Some(Termination::Epoch) => {
                     work.run.clear_termination(&self.id);
-                    self.notify(work, names::TERMINATE_SINGLE_EPOCH)?;
+                    self.notify(work, EngineEvent::TerminateSingleEpoch)?;
                     break;
                 }
                 Some(Termination::Run) => break,
@@ -248,23 +248,23 @@ impl Engine {
     /// One iteration; `false` when the data has ended.
     fn iterate(&self, work: Work<'_>, loader: &Shared<dyn Loader>) -> Result<ControlFlow<Interrupted, bool>> {
         let run = work.run;
-        self.notify(work, names::GET_BATCH_STARTED)?;
+        self.notify(work, EngineEvent::GetBatchStarted)?;
         let batch = run.timings.measure(&self.id, "data wait", || loader.borrow_mut().next_batch());
         let batch = batch.with_context(|| format!("{}: getting a batch", self.id))?;
         let Some(batch) = batch else {
-            self.notify(work, names::DATALOADER_STOP_ITERATION)?;
+            self.notify(work, EngineEvent::DataloaderStopIteration)?;
             return Ok(ControlFlow::Continue(false));
         };
-        self.notify(work, names::GET_BATCH_COMPLETED)?;
+        self.notify(work, EngineEvent::GetBatchCompleted)?;
         self.state.borrow_mut().begin_iteration();
         self.tell_clock(run);
-        self.notify(work, names::ITERATION_STARTED)?;
+        self.notify(work, EngineEvent::IterationStarted)?;
         let state = self.current();
         let samples = batch.size as u64;
         let step = guarded(|| self.process_mut()?.step(batch, &state, run))
             .with_context(|| format!("{}: iteration {} of epoch {}", self.id, state.iteration, state.epoch))?;
         run.progress(&self.progress(&state, samples, &step, run));
-        Ok(match self.fire(work, names::ITERATION_COMPLETED, Some(&step), None)? {
+        Ok(match self.fire(work, EngineEvent::IterationCompleted, Some(&step), None)? {
             ControlFlow::Break(interrupted) => ControlFlow::Break(interrupted),
             ControlFlow::Continue(()) => ControlFlow::Continue(true),
         })
@@ -300,48 +300,43 @@ impl Engine {
     fn fire(
         &self,
         work: Work<'_>,
-        event: &str,
+        event: EngineEvent,
         step: Option<&Step>,
         resumed: Option<Firing>,
     ) -> Result<ControlFlow<Interrupted>> {
         *self.cut.done.borrow_mut() = resumed.map(|firing| firing.done).unwrap_or_default();
-        *self.firing.borrow_mut() = Some(event.to_owned());
+        self.firing.set(Some(event));
         let flow = self.dispatch(work, event, step, &self.cut);
         if let Ok(ControlFlow::Break(_)) = flow {
             self.state.borrow_mut().firing = self.firing_now();
         }
-        *self.firing.borrow_mut() = None;
+        self.firing.set(None);
         flow
     }
 
     /// Fires an event that is no place to continue from: a nested engine that was interrupted leaves the flag set, and the
     /// next cut sees it.
-    fn notify(&self, work: Work<'_>, event: &str) -> Result<()> {
+    fn notify(&self, work: Work<'_>, event: EngineEvent) -> Result<()> {
         self.dispatch(work, event, None, &Cut::default()).map(drop)
     }
 
     fn dispatch(
         &self,
         Work { run, dispatch }: Work<'_>,
-        event: &str,
+        event: EngineEvent,
         step: Option<&Step>,
         cut: &Cut,
     ) -> Result<ControlFlow<Interrupted>> {
         let state = self.current();
-        let count = match event {
-            names::ITERATION_STARTED
-            | names::ITERATION_COMPLETED
-            | names::GET_BATCH_STARTED
-            | names::GET_BATCH_COMPLETED => state.iteration,
-            _ => state.epoch,
-        };
+        let count = if event.counts_iterations() { state.iteration } else { state.epoch };
+        let event = EventName::Engine(event);
         let (engine, node) = (&self.id, &self.id);
         dispatch.fire(&EventContext { run, dispatch, engine, node, event, count, state: &state, step, cut })
     }
 
     /// The event whose targets are running, and those of them that have run.
     fn firing_now(&self) -> Option<Firing> {
-        let event = self.firing.borrow().clone()?;
+        let event = self.firing.get()?;
         Some(Firing { event, done: self.cut.done.borrow().clone() })
     }
 

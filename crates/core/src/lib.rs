@@ -33,7 +33,7 @@ pub use kinds::optimizer::{Optimizer, ParamGroup, writable};
 pub use kinds::process::{Process, Step};
 pub use kinds::scheduler::Scheduler;
 pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform};
-pub use pipe_vocab::event::{self, names};
+pub use pipe_vocab::event::{self, EngineEvent, EventName};
 pub use pipe_vocab::{
     Checked, Config, ConfigError, Contract, Duration, Event, FieldSet, Filter, Kind, NodeId, PathValue, Precision,
     Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, ValueRef, record,

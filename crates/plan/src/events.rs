@@ -264,7 +264,8 @@ impl Reader<'_> {
 
     fn check_updates(&mut self, events: &[(NodeId, String, Location)], targets: &[EventTarget]) {
         let update = targets.iter().find(|target| target.action == Action::Update);
-        let other = events.iter().find(|(_, event, _)| event != pipe_vocab::event::names::ITERATION_COMPLETED);
+        let other =
+            events.iter().find(|(_, event, _)| event != pipe_vocab::event::EngineEvent::IterationCompleted.name());
         if let (Some(target), Some((node, event, _))) = (update, other) {
             let message =
                 format!("`{}` cannot be updated on `{node}:{event}`: there is no batch at that point", target.node);

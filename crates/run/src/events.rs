@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow};
 use pipe_core::{
-    Engine, EventContext, Filter, Handler, Interrupted, Metric, NoStep, NodeId, Scheduler, Shared, Sink, names,
+    Engine, EngineEvent, EventContext, Filter, Handler, Interrupted, Metric, NoStep, NodeId, Scheduler, Shared, Sink,
 };
 use pipe_native::fault::guarded;
 
@@ -73,14 +73,14 @@ impl Wire {
     }
 
     fn passes(&self, ctx: &EventContext<'_>) -> bool {
-        if !self.events.iter().any(|(node, event)| node == ctx.node && event == ctx.event) {
+        if !self.events.iter().any(|(node, event)| node == ctx.node && event == ctx.event.as_str()) {
             return false;
         }
         if !self.filter.passes(ctx.count) {
             return false;
         }
         // The same count can come twice (an epoch ended early and begun again); `once` means once.
-        let fired = || (ctx.engine.clone(), ctx.node.clone(), ctx.event.to_owned(), ctx.count);
+        let fired = || (ctx.engine.clone(), ctx.node.clone(), ctx.event.as_str().to_owned(), ctx.count);
         !self.filter.once.contains(&ctx.count) || self.fired_once.borrow_mut().insert(fired())
     }
 }
@@ -99,7 +99,7 @@ impl EventTable {
     /// # Errors
     /// All errors of the targets, the first as the cause.
     pub fn fire(&self, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
-        if ctx.event == names::STARTED && ctx.node == ctx.engine {
+        if ctx.event == EngineEvent::Started && ctx.node == ctx.engine {
             self.wires.iter().for_each(|wire| wire.begin(ctx.engine));
         }
         let mut left = ctx.cut.done.borrow().clone();
@@ -153,7 +153,7 @@ fn run_target(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Int
     let result = act(target, ctx);
     match result {
         // A resume in the middle of an event has no batch any more.
-        Err(error) if ctx.step.is_none() && ctx.event == names::ITERATION_COMPLETED && error.is::<NoStep>() => {
+        Err(error) if ctx.step.is_none() && ctx.event == EngineEvent::IterationCompleted && error.is::<NoStep>() => {
             tracing::warn!(
                 "{}: the run was resumed between two targets of this event, so its batch is gone",
                 target.node

@@ -123,7 +123,7 @@ impl TestRun {
         step: Option<&Step>,
     ) -> Result<()> {
         let (run, dispatch, engine) = (&*self.run, &*self.graph, "engine.trainer".parse().unwrap());
-        let cut = Cut::default();
+        let (cut, event) = (Cut::default(), event.into());
         let (engine, node) = (&engine, &engine);
         handler.borrow_mut().call(&EventContext { run, dispatch, engine, node, event, count, state, step, cut: &cut })
     }

@@ -1,55 +1,101 @@
 //! Events of engines, and on which of their occurrences targets run.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use crate::contract::Event;
 
-/// Names of the events that every engine fires; those of PyTorch-Ignite.
-pub mod names {
-    /// The engine starts.
-    pub const STARTED: &str = "started";
-    /// An epoch starts.
-    pub const EPOCH_STARTED: &str = "epoch_started";
-    /// Before a batch is requested.
-    pub const GET_BATCH_STARTED: &str = "get_batch_started";
-    /// After a batch was received.
-    pub const GET_BATCH_COMPLETED: &str = "get_batch_completed";
-    /// Before an iteration.
-    pub const ITERATION_STARTED: &str = "iteration_started";
-    /// After an iteration.
-    pub const ITERATION_COMPLETED: &str = "iteration_completed";
-    /// The loader has no more batches.
-    pub const DATALOADER_STOP_ITERATION: &str = "dataloader_stop_iteration";
-    /// An error stops the engine.
-    pub const EXCEPTION_RAISED: &str = "exception_raised";
-    /// A handler stopped the epoch.
-    pub const TERMINATE_SINGLE_EPOCH: &str = "terminate_single_epoch";
-    /// An epoch is completed.
-    pub const EPOCH_COMPLETED: &str = "epoch_completed";
-    /// A handler stopped the engine.
-    pub const TERMINATE: &str = "terminate";
-    /// Ctrl-C stopped the engine.
-    pub const INTERRUPT: &str = "interrupt";
-    /// The engine is completed.
-    pub const COMPLETED: &str = "completed";
-    /// A checkpoint handler has saved one: its own event, not an engine's.
-    pub const SAVED_CHECKPOINT: &str = "saved_checkpoint";
+/// One list of the events, for the type, their names and what is said of them.
+macro_rules! engine_events {
+    ($($event:ident, $name:literal, $doc:literal;)*) => {
+        /// The events that every engine fires, under PyTorch-Ignite's names.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum EngineEvent {
+            $(#[doc = $doc] #[serde(rename = $name)] $event,)*
+        }
+
+        impl EngineEvent {
+            /// All of them.
+            pub const ALL: &[EngineEvent] = &[$(EngineEvent::$event,)*];
+
+            /// Its name in a pipeline.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$event => $name,)*
+                }
+            }
+        }
+
+        /// What `pipe components` says of the events of engines.
+        pub const ENGINE_EVENTS: &[Event] = &[$(Event { name: $name, doc: $doc },)*];
+    };
 }
 
-/// What `pipe components` says of the events of engines.
-pub const ENGINE_EVENTS: &[Event] = &[
-    Event { name: names::STARTED, doc: "the engine starts" },
-    Event { name: names::EPOCH_STARTED, doc: "an epoch starts" },
-    Event { name: names::GET_BATCH_STARTED, doc: "before a batch is requested" },
-    Event { name: names::GET_BATCH_COMPLETED, doc: "after a batch was received" },
-    Event { name: names::ITERATION_STARTED, doc: "before an iteration" },
-    Event { name: names::ITERATION_COMPLETED, doc: "after an iteration" },
-    Event { name: names::DATALOADER_STOP_ITERATION, doc: "the loader has no more batches" },
-    Event { name: names::EXCEPTION_RAISED, doc: "an error stops the engine" },
-    Event { name: names::TERMINATE_SINGLE_EPOCH, doc: "a handler stopped the epoch" },
-    Event { name: names::EPOCH_COMPLETED, doc: "an epoch is completed" },
-    Event { name: names::TERMINATE, doc: "a handler stopped the engine" },
-    Event { name: names::INTERRUPT, doc: "Ctrl-C stopped the engine" },
-    Event { name: names::COMPLETED, doc: "the engine is completed" },
-];
+engine_events! {
+    Started, "started", "the engine starts";
+    EpochStarted, "epoch_started", "an epoch starts";
+    GetBatchStarted, "get_batch_started", "before a batch is requested";
+    GetBatchCompleted, "get_batch_completed", "after a batch was received";
+    IterationStarted, "iteration_started", "before an iteration";
+    IterationCompleted, "iteration_completed", "after an iteration";
+    DataloaderStopIteration, "dataloader_stop_iteration", "the loader has no more batches";
+    ExceptionRaised, "exception_raised", "an error stops the engine";
+    TerminateSingleEpoch, "terminate_single_epoch", "a handler stopped the epoch";
+    EpochCompleted, "epoch_completed", "an epoch is completed";
+    Terminate, "terminate", "a handler stopped the engine";
+    Interrupt, "interrupt", "Ctrl-C stopped the engine";
+    Completed, "completed", "the engine is completed";
+}
+
+impl EngineEvent {
+    /// Whether filters count iterations at this event; otherwise epochs.
+    pub const fn counts_iterations(self) -> bool {
+        use EngineEvent::{GetBatchCompleted, GetBatchStarted, IterationCompleted, IterationStarted};
+        matches!(self, IterationStarted | IterationCompleted | GetBatchStarted | GetBatchCompleted)
+    }
+}
+
+/// The event of a checkpoint handler: it has saved one.
+pub const SAVED_CHECKPOINT: &str = "saved_checkpoint";
+
+/// An event: one of an engine, or a handler's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventName<'a> {
+    /// One that every engine fires.
+    Engine(EngineEvent),
+    /// One that a handler declares.
+    Own(&'a str),
+}
+
+impl<'a> EventName<'a> {
+    /// Its name in a pipeline.
+    pub fn as_str(self) -> &'a str {
+        match self {
+            EventName::Engine(event) => event.name(),
+            EventName::Own(name) => name,
+        }
+    }
+}
+
+impl<'a> From<&'a str> for EventName<'a> {
+    fn from(name: &'a str) -> Self {
+        let of_engines = EngineEvent::ALL.iter().find(|event| event.name() == name);
+        of_engines.map_or(EventName::Own(name), |event| EventName::Engine(*event))
+    }
+}
+
+impl fmt::Display for EventName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq<EngineEvent> for EventName<'_> {
+    fn eq(&self, other: &EngineEvent) -> bool {
+        *self == EventName::Engine(*other)
+    }
+}
 
 /// On which occurrences of an event its targets run. `count` is the engine's iteration for iteration events, its epoch
 /// for the others.

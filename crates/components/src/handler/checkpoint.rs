@@ -5,15 +5,14 @@ use std::rc::Weak;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use super::retention::{Ledger, Saved};
+use super::retention::{Judge, Ledger, Saved};
 use crate::monitor::Mode;
 use pipe_core::Handler;
-use pipe_core::event::names;
+use pipe_core::event::SAVED_CHECKPOINT;
 use pipe_core::{
-    BuildContext, Component, Config, Event, EventContext, Instance, Kind, NodeId, RecordValue, RunContext, State,
-    Stateful, ValueRef,
+    BuildContext, Component, Config, EngineEvent, Event, EventContext, Instance, Kind, NodeId, RecordValue, RunContext,
+    State, Stateful, ValueRef,
 };
 use pipe_vocab::atomic;
 
@@ -91,7 +90,7 @@ best = { monitor = "metric.accuracy:accuracy", mode = "max" }
 "#;
 
     fn events() -> &'static [Event] {
-        &[Event { name: names::SAVED_CHECKPOINT, doc: "a checkpoint has been saved" }]
+        &[Event { name: SAVED_CHECKPOINT, doc: "a checkpoint has been saved" }]
     }
 }
 
@@ -108,11 +107,20 @@ pipe_core::register!(CheckpointConfig);
 const BEST: &str = "best.json";
 
 impl CheckpointConfig {
-    /// The monitored value and its mode, as a key.
-    fn judge(&self) -> Option<String> {
-        let best = self.best.as_ref()?;
-        Some(format!("{} {:?}", best.monitor, best.mode))
+    fn judge(&self) -> Option<Judge> {
+        self.best.as_ref().map(|best| Judge { monitor: best.monitor.clone(), mode: best.mode })
     }
+}
+
+/// `best.json`: the best checkpoint, and all that have been scored, best first.
+#[derive(Serialize, Deserialize)]
+struct BestFile {
+    name: String,
+    value: f64,
+    step: u64,
+    #[serde(flatten)]
+    judge: Judge,
+    judged: Vec<Saved>,
 }
 
 /// The running handler.
@@ -173,14 +181,12 @@ impl Checkpoint {
 
     /// Records the best and all values, for a resume from a checkpoint that was saved before it was scored.
     fn write_best(&self, run: &RunContext) -> Result<()> {
-        let Some(best) = &self.config.best else { return Ok(()) };
-        let ranked = self.ledger.ranked(best.mode);
+        let Some(judge) = self.config.judge() else { return Ok(()) };
+        let ranked = self.ledger.ranked(judge.mode);
         let Some((first, value)) = ranked.first() else { return Ok(()) };
-        let text = json!({
-            "name": first.name, "value": value, "step": first.step, "monitor": best.monitor, "mode": best.mode,
-            "judged": ranked.iter().map(|(saved, _)| saved).collect::<Vec<_>>(),
-        });
-        atomic::write(&run.folder.checkpoints().join(BEST), &serde_json::to_vec_pretty(&text)?)
+        let judged = ranked.iter().map(|(saved, _)| (*saved).clone()).collect();
+        let file = BestFile { name: first.name.clone(), value: *value, step: first.step, judge, judged };
+        atomic::write(&run.folder.checkpoints().join(BEST), &serde_json::to_vec_pretty(&file)?)
     }
 
     fn tolerate<T>(&self, result: Result<T>) -> Result<Option<T>> {
@@ -199,7 +205,7 @@ impl Handler for Checkpoint {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let run = ctx.run;
         let step = run.clock.get().step;
-        let at_end = matches!(ctx.event, names::COMPLETED | names::TERMINATE);
+        let at_end = ctx.event == EngineEvent::Completed || ctx.event == EngineEvent::Terminate;
         let saved_already = self.ledger.saved.last().is_some_and(|saved| saved.step == step);
         if run.depth.get() > 1 || (at_end && saved_already) {
             let judged = self.judge(run);
@@ -209,7 +215,7 @@ impl Handler for Checkpoint {
         let Some(path) = self.tolerate(saved)? else { return Ok(()) };
         let recorded = run.emit(&self.node, "checkpoint", RecordValue::Artifact(path));
         self.tolerate(recorded)?;
-        ctx.fire(&self.node, names::SAVED_CHECKPOINT)
+        ctx.fire(&self.node, SAVED_CHECKPOINT)
     }
 
     fn finish(&mut self, run: &RunContext) -> Result<()> {
@@ -230,8 +236,7 @@ impl Stateful for Checkpoint {
         self.ledger = state.to().context("the checkpoint handler's list of checkpoints")?;
         self.ledger.judge_by(self.config.judge());
         if let Some(run) = self.run.upgrade() {
-            let monitor = self.config.best.as_ref().map(|best| json!([best.monitor, best.mode]));
-            adopt(&mut self.ledger, &run, monitor.as_ref())?;
+            adopt(&mut self.ledger, &run)?;
         }
         Ok(())
     }
@@ -240,8 +245,8 @@ impl Stateful for Checkpoint {
 /// Matches a list of checkpoints with what lies in the folder: those that are gone (a resume into another folder) leave it,
 /// those of it that are unknown and not older than the one resumed from (it was saved on Ctrl-C, or they belong to what will
 /// be retrained) join as the oldest, and values that were measured after the list was saved are taken from `best.json`, if
-/// it is of the same `judge` (monitor and mode).
-fn adopt(ledger: &mut Ledger, run: &RunContext, judge: Option<&serde_json::Value>) -> Result<()> {
+/// it is of the same judge.
+fn adopt(ledger: &mut Ledger, run: &RunContext) -> Result<()> {
     let (folder, resumed, checkpoints) = (run.folder.checkpoints(), run.clock.get().step, run.checkpoints()?);
     ledger.saved.retain(|saved| folder.join(&saved.name).exists());
     let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -261,13 +266,12 @@ fn adopt(ledger: &mut Ledger, run: &RunContext, judge: Option<&serde_json::Value
     unknown.sort_by_key(|saved| saved.step);
     ledger.saved.splice(0..0, unknown);
     let text = std::fs::read_to_string(folder.join(BEST)).unwrap_or_default();
-    let file: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    if judge != Some(&json!([file["monitor"], file["mode"]])) {
+    let Ok(file) = serde_json::from_str::<BestFile>(&text) else { return Ok(()) };
+    if ledger.judged_by.as_ref() != Some(&file.judge) {
         return Ok(());
     }
-    let judged: Vec<Saved> = serde_json::from_value(file["judged"].clone()).unwrap_or_default();
     for saved in ledger.saved.iter_mut().filter(|saved| !saved.judged) {
-        if let Some(known) = judged.iter().find(|known| known.name == saved.name && known.step == saved.step) {
+        if let Some(known) = file.judged.iter().find(|known| known.name == saved.name && known.step == saved.step) {
             *saved = known.clone();
         }
     }
@@ -282,6 +286,7 @@ mod tests {
     use pipe_core::EngineState;
     use pipe_core::{Clock, Shared};
     use pipe_run::testing::TestRun;
+    use serde_json::json;
 
     struct Trainer {
         test: TestRun,

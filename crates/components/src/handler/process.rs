@@ -67,7 +67,7 @@ impl Handler for ProcessHandler {
         let (state, clock) = (ctx.state, ctx.run.clock.get());
         self.child.send(&json!({
             "type": "event", "id": self.sent, "answer": self.answer, "engine": ctx.engine.to_string(),
-            "node": ctx.node.to_string(), "event": ctx.event, "step": clock.step, "iteration": state.iteration,
+            "node": ctx.node.to_string(), "event": ctx.event.as_str(), "step": clock.step, "iteration": state.iteration,
             "epoch": state.epoch, "epoch_iteration": state.epoch_iteration, "epoch_length": state.epoch_length,
             "values": values(ctx.run), "time": pipe_core::now(),
         }))?;

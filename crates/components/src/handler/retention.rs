@@ -3,6 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::monitor::Mode;
+use pipe_core::ValueRef;
+
+/// What scores checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judge {
+    /// The monitored value.
+    pub monitor: ValueRef,
+    /// Which of its values are better.
+    pub mode: Mode,
+}
 
 /// A checkpoint in the run's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,14 +34,14 @@ pub struct Saved {
 pub struct Ledger {
     /// The checkpoints.
     pub saved: Vec<Saved>,
-    /// The monitored value that scored them, with its mode. Scores by another value are useless.
+    /// What scored them. Scores by another value are useless.
     #[serde(default)]
-    pub judged_by: Option<String>,
+    pub judged_by: Option<Judge>,
 }
 
 impl Ledger {
     /// Discards all scores when the monitored value changes.
-    pub fn judge_by(&mut self, judge: Option<String>) {
+    pub fn judge_by(&mut self, judge: Option<Judge>) {
         if self.judged_by.is_some() && self.judged_by != judge {
             self.saved.iter_mut().for_each(|saved| (saved.value, saved.judged) = (None, false));
         }

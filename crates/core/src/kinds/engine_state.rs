@@ -1,7 +1,7 @@
 //! An engine's state, and how far it may run.
 
 use pipe_vocab::NodeId;
-use pipe_vocab::event::names;
+use pipe_vocab::event::EngineEvent;
 use serde::{Deserialize, Serialize};
 
 /// How far an engine may run.
@@ -34,10 +34,10 @@ pub struct EngineState {
 }
 
 /// An event in the middle of its targets.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firing {
     /// The event.
-    pub event: String,
+    pub event: EngineEvent,
     /// The targets that a resume need not run again, in the order in which they ran.
     pub done: Vec<NodeId>,
 }
@@ -64,7 +64,7 @@ impl EngineState {
     pub fn last_epoch_done(&self, limits: Limits) -> bool {
         let Some(firing) = &self.firing else { return false };
         let last = limits.max_epochs.is_some_and(|max| self.epoch >= max);
-        last && firing.event == names::EPOCH_COMPLETED || self.at_limit(limits)
+        last && firing.event == EngineEvent::EpochCompleted || self.at_limit(limits)
     }
 
     /// Whether no further iteration may begin.

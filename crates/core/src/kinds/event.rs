@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
-use pipe_vocab::NodeId;
+use pipe_vocab::{NodeId, event::EventName};
 
 use super::engine_state::EngineState;
 use super::process::Step;
@@ -59,8 +59,8 @@ pub struct EventContext<'a> {
     pub engine: &'a NodeId,
     /// The node that fired it: the engine, or a handler with events of its own.
     pub node: &'a NodeId,
-    /// The event's name.
-    pub event: &'a str,
+    /// The event.
+    pub event: EventName<'a>,
     /// The count that filters see.
     pub count: u64,
     /// The engine's state.
@@ -97,7 +97,8 @@ impl<'a> EventContext<'a> {
     /// # Errors
     /// Those of its targets.
     pub fn fire(&self, node: &NodeId, event: &str) -> Result<()> {
-        let flow = self.dispatch.fire(&EventContext { node, event, cut: &Cut::default(), ..*self })?;
+        let flow =
+            self.dispatch.fire(&EventContext { node, event: EventName::Own(event), cut: &Cut::default(), ..*self })?;
         if flow.is_break() {
             self.cut.interrupted.set(true);
         }

@@ -33,7 +33,7 @@ impl Stateful for PluggedHandler {
 
 impl Handler for PluggedHandler {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
-        let mut event = Event::new(ctx.engine.clone(), ctx.event);
+        let mut event = Event::new(ctx.engine.clone(), ctx.event.as_str());
         event.node = ctx.node.clone();
         event.count = ctx.count;
         event.epoch = ctx.state.epoch;

@@ -18,8 +18,8 @@ use crate::graph::Graph;
 use crate::load::{Loaded, PipelineSource};
 use crate::running::{RunOptions, Running};
 use pipe_core::{
-    Clock, EventContext, Filter, Handler, Instance, Kind, Limits, NodeId, Progress, Record, RecordValue, Shared, Sink,
-    State, Stateful, Subscription, names,
+    Clock, EngineEvent, EventContext, Filter, Handler, Instance, Kind, Limits, NodeId, Progress, Record, RecordValue,
+    Shared, Sink, State, Stateful, Subscription, event,
 };
 use pipe_data::fields;
 use pipe_plan::Plan;
@@ -161,7 +161,7 @@ fn observe(graph: &Graph, plan: &Plan, observer: &Shared<Observer>) -> Result<()
     let mut events = event_table(&plan.event_edges, graph)?;
     let saves = |id: &NodeId| {
         let node = plan.nodes.get(id);
-        node.is_some_and(|node| node.descriptor.events.iter().any(|event| event.name == names::SAVED_CHECKPOINT))
+        node.is_some_and(|node| node.descriptor.events.iter().any(|event| event.name == event::SAVED_CHECKPOINT))
     };
     events.wires.iter_mut().for_each(|wire| wire.targets.retain(|target| !saves(&target.node)));
     if let Some(root) = plan.roots.first() {
@@ -169,7 +169,11 @@ fn observe(graph: &Graph, plan: &Plan, observer: &Shared<Observer>) -> Result<()
         let handler: Shared<dyn Handler> = Rc::new(RefCell::new(painter));
         let filter = Filter { once: vec![1], ..Filter::default() };
         let target = Target { node: picture_node(), action: TargetAction::Call(handler) };
-        events.wires.push(Wire::new(vec![(root.clone(), names::ITERATION_COMPLETED.into())], filter, vec![target]));
+        events.wires.push(Wire::new(
+            vec![(root.clone(), EngineEvent::IterationCompleted.name().into())],
+            filter,
+            vec![target],
+        ));
     }
     *graph.events.borrow_mut() = Rc::new(events);
     Ok(())

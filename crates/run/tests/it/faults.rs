@@ -7,8 +7,8 @@ use tch::{Device, Kind, Tensor};
 
 use anyhow::Result;
 use pipe_core::{
-    Engine, EngineState, EventContext, Filter, Handler, Instance, Limits, Loader, Process, RunContext, Stateful, Step,
-    names,
+    Engine, EngineEvent, EngineState, EventContext, Filter, Handler, Instance, Limits, Loader, Process, RunContext,
+    Stateful, Step,
 };
 use pipe_data::Batch;
 use pipe_run::events::{EventTable, Target, TargetAction, Wire};
@@ -61,7 +61,7 @@ impl Stateful for Notes {}
 impl Handler for Notes {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         self.seen.borrow_mut().push(format!("{} {}", ctx.event, ctx.count));
-        if self.panics_on == Some(ctx.event) {
+        if self.panics_on == Some(ctx.event.as_str()) {
             panic!("the handler is broken");
         }
         Ok(())
@@ -71,7 +71,7 @@ impl Handler for Notes {
 fn run(fails: bool, panics_on: Option<&'static str>) -> (String, Vec<String>) {
     let test = TestRun::new();
     let seen = Rc::new(RefCell::new(Vec::new()));
-    let events = [names::ITERATION_COMPLETED, names::EXCEPTION_RAISED];
+    let events = [EngineEvent::IterationCompleted.name(), EngineEvent::ExceptionRaised.name()];
     let wires = [panics_on, None].map(|panics_on| {
         let Instance::Handler(handler) = Instance::handler(Notes { seen: seen.clone(), panics_on }) else {
             panic!("no handler")
@@ -101,10 +101,10 @@ fn a_panic_of_a_step_is_an_error_with_its_place() {
 
 #[test]
 fn a_panic_of_a_handler_lets_the_others_run() {
-    let (error, seen) = run(false, Some(names::ITERATION_COMPLETED));
+    let (error, seen) = run(false, Some(EngineEvent::IterationCompleted.name()));
     let expected = "handler.h on engine.e:iteration_completed: a fault of the program: the handler is broken (at crates/run/tests/";
     assert!(error.starts_with(expected), "{error}");
     assert_eq!(seen.iter().filter(|event| *event == "iteration_completed 1").count(), 2);
-    let (error, _) = run(true, Some(names::EXCEPTION_RAISED));
+    let (error, _) = run(true, Some(EngineEvent::ExceptionRaised.name()));
     assert!(error.contains("while handling it") && error.contains("tensor a (2)"), "{error}");
 }

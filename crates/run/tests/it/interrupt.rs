@@ -80,7 +80,7 @@ fn an_interruption_in_a_nested_engine_stops_the_remaining_targets() {
     assert!((state.epoch, state.iteration, state.in_epoch) == (1, 3, true), "{state:?}");
     let firing = state.firing.unwrap();
     let done: Vec<String> = firing.done.iter().map(ToString::to_string).collect();
-    assert_eq!((firing.event.as_str(), &done[..]), ("epoch_completed", &["handler.before".to_owned()][..]));
+    assert_eq!((firing.event.name(), &done[..]), ("epoch_completed", &["handler.before".to_owned()][..]));
     let second = resumed(limits, 3, &cut.saved());
     assert_eq!(second[..2], ["begin started 1", "inner epoch_started 1"], "it goes on with the evaluation");
 }

@@ -1,0 +1,157 @@
+//! Variables: `[vars]`, the environment, and their use.
+
+use insta::assert_snapshot;
+
+use crate::World;
+
+/// Ten variables, each an array of ten of the one before.
+fn explosion() -> String {
+    let lines = (1..10).map(|n| {
+        let item = format!("\"${{v{}}}\", ", n - 1);
+        format!("v{n} = [{}]\n", item.repeat(10))
+    });
+    format!("[vars]\nv0 = \"lol\"\n{}[a.b]\nc = \"${{v9}}\"\n", lines.collect::<String>())
+}
+
+#[test]
+fn a_variable_made_of_itself() {
+    let world =
+        World::new("[vars]\na = \"${b}\"\nb = \"x/${c}\"\nc = \"${a}\"\nd = \"${d}\"\n[x.y]\nz = \"${a}${d}\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-cycle]: the variable is defined in terms of itself: `a` → `b` → `c` → `a`
+     --> p.toml:4:6
+      |
+    4 | c = "${a}"
+      |      ^^^^
+
+    error[variable-cycle]: the variable is defined in terms of itself: `d` → `d`
+     --> p.toml:5:6
+      |
+    5 | d = "${d}"
+      |      ^^^^
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn a_variable_that_is_misspelt() {
+    let world =
+        World::new("[vars]\nimage_size = 512\n[transform.a]\nsize = \"${image_szie}\"\nother = \"${image_size}\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-unknown]: there is no variable `image_szie`
+     --> p.toml:4:9
+      |
+    4 | size = "${image_szie}"
+      |         ^^^^^^^^^^^^^
+      |
+      = help: did you mean `${image_size}`?
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_variable_that_nobody_defined() {
+    let world = World::new("[dataset.a]\nroot = 'data/${split}/${HOME}'\n").env("HOME", "/home/me");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-unknown]: there is no variable `split`
+     --> p.toml:2:14
+      |
+    2 | root = 'data/${split}/${HOME}'
+      |              ^^^^^^^^
+      |
+      = help: define it: `split = …` under [vars]
+
+    error[variable-unknown]: there is no variable `HOME`
+     --> p.toml:2:23
+      |
+    2 | root = 'data/${split}/${HOME}'
+      |                       ^^^^^^^
+      |
+      = help: for the environment, write ${env:HOME}
+
+    error: p.toml: 2 errors
+    "#);
+}
+
+#[test]
+fn an_environment_variable_that_is_not_set() {
+    let world = World::new("[dataset.a]\nroot = \"\\u00e9\\t${env:COCO_ROOT}/x\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-environment]: the environment variable `COCO_ROOT` is not set
+     --> p.toml:2:17
+      |
+    2 | root = "\u00e9\t${env:COCO_ROOT}/x"
+      |                 ^^^^^^^^^^^^^^^^
+      |
+      = help: set it, or give a default: ${env:COCO_ROOT:-default}
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_variable_that_is_never_closed() {
+    let world = World::new("[vars]\na = 1\n[dataset.a]\nroot = \"\"\"\ndata/\\\n  ${a}/${a\"\"\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-unclosed]: this `${` is never closed
+     --> p.toml:6:8
+      |
+    6 |   ${a}/${a"""
+      |        ^^
+      |
+      = help: close it with `}`; for the characters themselves, write `$${`
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn an_array_inside_a_text() {
+    let world = World::new("[vars]\nsize = [1, 2]\n[dataset.a]\nroot = \"x/${size}\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-type]: `size` is an array, and cannot be part of a string
+     --> p.toml:4:11
+      |
+    2 | size = [1, 2]
+      |        ------ defined here
+    3 | [dataset.a]
+    4 | root = "x/${size}"
+      |           ^^^^^^^
+      |
+      = help: only a string that is exactly "${size}" can take it
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_variable_that_nothing_uses() {
+    let world = World::new("[vars]\ncoco = \"data\"\nunused = 3\n[dataset.a]\nroot = \"${coco}\"\n");
+    assert_snapshot!(world.mistakes(), @r#"
+    warning[variable-unused]: the variable `unused` is never used
+     --> p.toml:3:1
+      |
+    3 | unused = 3
+      | ^^^^^^
+      |
+      = help: use it as "${unused}", or remove it
+
+    warning: p.toml: 1 warning
+    "#);
+}
+
+#[test]
+fn variables_that_explode() {
+    let world = World::new(&explosion());
+    assert_snapshot!(world.mistakes(), @r#"
+    error[variable-size]: variables expand to more than 8 MiB
+     --> p.toml:8:7
+      |
+    8 | v6 = ["${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", "${v5}", ]
+      |       ^^^^^^^
+
+    error: p.toml: 1 error
+    "#);
+}

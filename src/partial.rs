@@ -121,7 +121,7 @@ pub fn port_of<'p>(plan: &'p Plan, node: &NodeId, kind: Kind) -> Option<&'p Node
 pub fn read_weights(path: &Path, model: &NodeId) -> Result<StateDict> {
     let file = if path.is_dir() {
         let name = checkpoint::model_file(model);
-        let folder = if path.join(&name).exists() { Some(path.to_owned()) } else { checkpoint::latest(path) };
+        let folder = if path.join(&name).exists() { Some(path.to_owned()) } else { checkpoint::newest(path) };
         let folder = folder.with_context(|| format!("{} has neither {name} nor checkpoints", path.display()))?;
         folder.join(name)
     } else {

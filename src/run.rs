@@ -174,7 +174,7 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
         let root = runs_folder();
         let run = folders::latest_folder(&root, name)
             .with_context(|| format!("there is no run of `{name}` with a checkpoint under {}", root.display()))?;
-        let checkpoint = checkpoint::latest(&run).context("the latest run has no checkpoint")?;
+        let checkpoint = checkpoint::newest(&run).context("the latest run has no checkpoint")?;
         return Ok((run, checkpoint));
     }
     let path = Path::new(from);
@@ -182,7 +182,7 @@ fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
         let run = path.parent().and_then(Path::parent).unwrap_or(path);
         return Ok((run.to_owned(), path.to_owned()));
     }
-    match checkpoint::latest(path) {
+    match checkpoint::newest(path) {
         Some(checkpoint) => Ok((path.to_owned(), checkpoint)),
         None if path.exists() => bail!("{from} has no checkpoint: nothing was saved before the run ended"),
         None => bail!("there is no run at {from}"),

@@ -17,6 +17,7 @@ use tch::Device;
 
 use crate::Shared;
 use crate::folder::RunFolder;
+use crate::place::{Moment, Place};
 use crate::timings::Timings;
 
 /// What is recorded becomes visible to readers at least so often, as long as records come.
@@ -50,6 +51,12 @@ pub trait Checkpoints {
     /// When a state cannot be read or the disk is full; earlier checkpoints are then untouched.
     fn save(&self, name: &str, extra: &[(NodeId, State)]) -> Result<PathBuf>;
 
+    /// All that changes in the run but its models and optimizers, as it is now.
+    ///
+    /// # Errors
+    /// When a state cannot be read.
+    fn moment(&self) -> Result<Moment>;
+
     /// Removes a checkpoint.
     ///
     /// # Errors
@@ -72,6 +79,12 @@ pub struct RunContext {
     pub folder: RunFolder,
     /// Set by Ctrl-C: finish the step, checkpoint, stop.
     pub interrupt: Arc<AtomicBool>,
+    /// Set by SIGUSR2: save a checkpoint between two iterations and go on.
+    pub checkpoint_wanted: Arc<AtomicBool>,
+    /// Where the run stands in its events.
+    pub place: Place,
+    /// Changes whenever a model's weights may have changed.
+    pub weights_version: Cell<u64>,
     /// The outermost engine's time.
     pub clock: Cell<Clock>,
     /// The time at which the outermost engine began to count: what the engines that ran before it took.
@@ -96,7 +109,8 @@ pub struct RunContext {
 }
 
 /// How far an engine is asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Termination {
     /// The epoch only.
     Epoch,
@@ -113,6 +127,9 @@ impl RunContext {
             seed,
             folder,
             interrupt,
+            checkpoint_wanted: Arc::default(),
+            place: Place::default(),
+            weights_version: Cell::default(),
             clock: Cell::default(),
             clock_base: Cell::default(),
             depth: Cell::default(),
@@ -270,6 +287,45 @@ impl RunContext {
     pub fn checkpoints(&self) -> Result<Rc<dyn Checkpoints>> {
         let checkpoints = self.checkpoints.borrow().as_ref().and_then(Weak::upgrade);
         checkpoints.context("checkpoints are not available: this is part of a pipeline without a run")
+    }
+
+    /// Keeps the point before an engine whose half-done work is in no checkpoint, unless it runs inside another such.
+    ///
+    /// # Errors
+    /// When a state cannot be read.
+    pub fn mark(&self, engine: &NodeId) -> Result<()> {
+        let checkpoints = self.checkpoints.borrow().as_ref().and_then(Weak::upgrade);
+        if let Some(checkpoints) = checkpoints.filter(|_| !self.place.is_marked()) {
+            self.place.mark(engine, checkpoints.moment()?);
+        }
+        Ok(())
+    }
+
+    /// Saves a checkpoint if one was asked for from outside. What goes wrong is said; the run goes on.
+    pub fn save_if_asked(&self) {
+        if !self.checkpoint_wanted.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let name = format!("step_{:06}", self.clock.get().step);
+        match self.checkpoints().and_then(|checkpoints| checkpoints.save(&name, &[])) {
+            Ok(path) => tracing::info!("checkpoint {} was saved", path.display()),
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+    }
+
+    /// What engines were asked, for checkpoints.
+    pub fn terminations(&self) -> BTreeMap<NodeId, Termination> {
+        self.terminations.borrow().clone()
+    }
+
+    /// Goes back to what engines had been asked at a checkpoint.
+    pub fn restore_terminations(&self, terminations: BTreeMap<NodeId, Termination>) {
+        *self.terminations.borrow_mut() = terminations;
+    }
+
+    /// Says that a model's weights may have changed.
+    pub fn weights_changed(&self) {
+        self.weights_version.set(self.weights_version.get() + 1);
     }
 
     /// Asks an engine to stop at the end of its iteration.

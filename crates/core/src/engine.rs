@@ -2,19 +2,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use pipe_native::fault::guarded;
 use pipe_plugin::State;
-use pipe_vocab::event::{EngineEvent, EventName};
-use pipe_vocab::{NodeId, Progress};
+use pipe_vocab::NodeId;
+use pipe_vocab::event::EngineEvent;
 
 use crate::Shared;
-use crate::context::{Clock, RunContext, Termination};
-use crate::kinds::engine_state::{EngineState, Firing, Limits};
-use crate::kinds::event::{Boundary, Cut, Dispatch, EventContext, Interrupted};
+use crate::context::{RunContext, Termination};
+use crate::kinds::engine_state::{EngineState, Limits};
+use crate::kinds::event::{Boundary, Dispatch, Interrupted};
 use crate::kinds::loader::Loader;
-use crate::kinds::process::{Process, Step};
+use crate::kinds::process::Process;
+use crate::kinds::step::Step;
+use crate::place::Frame;
+
+mod fire;
+mod iteration;
 
 /// A loop over a loader's batches.
 pub struct Engine {
@@ -22,22 +28,36 @@ pub struct Engine {
     pub id: NodeId,
     limits: Cell<Limits>,
     loader: RefCell<Shared<dyn Loader>>,
+    /// Whether the loader is in the pass and at the batch that the state names.
+    opened: Cell<bool>,
     process: RefCell<Box<dyn Process>>,
     state: RefCell<EngineState>,
-    /// The event whose targets are running, where a checkpoint taken by one of them is a place to continue from.
-    firing: Cell<Option<EngineEvent>>,
-    /// How far that event has come.
-    cut: Cut,
+    /// Whether it runs now.
+    active: Cell<bool>,
+    /// The iteration whose handlers are running, for a checkpoint that one of them takes.
+    at_work: RefCell<Option<Rc<Step>>>,
+    /// That of the checkpoint from which the run goes on.
+    restored: RefCell<Option<State>>,
+    /// The gradients then.
+    gradients: RefCell<Option<State>>,
 }
 
-/// How an epoch ended.
-enum EpochEnd {
-    /// As it should.
-    Complete,
-    /// A handler ended the engine.
-    Terminated,
+/// Why the loop is left before its end.
+enum Halt {
     /// The run was interrupted.
     Interrupted,
+    /// A handler ended the engine's run.
+    Run,
+    /// A handler ended the epoch.
+    Epoch,
+    /// Something failed.
+    Error(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Halt {
+    fn from(error: anyhow::Error) -> Halt {
+        Halt::Error(error)
+    }
 }
 
 /// What an engine works with while it runs.
@@ -54,10 +74,13 @@ impl Engine {
             id,
             limits: Cell::new(limits),
             loader: RefCell::new(loader),
+            opened: Cell::default(),
             process: RefCell::new(process),
             state: RefCell::default(),
-            firing: Cell::default(),
-            cut: Cut::default(),
+            active: Cell::default(),
+            at_work: RefCell::default(),
+            restored: RefCell::default(),
+            gradients: RefCell::default(),
         }
     }
 
@@ -76,129 +99,154 @@ impl Engine {
         self.limits.set(limits);
     }
 
-    /// Runs to the end of its limits, from its current state. An engine that had reached its end starts again:
-    /// an evaluator runs once an epoch of the trainer. `Break` where the run was interrupted.
+    /// Runs to the end of its limits: from where a resume left it, otherwise from the beginning, so that an evaluator runs
+    /// once an epoch of the trainer. `Break` where the run was interrupted.
     ///
     /// # Errors
     /// The first error of the process or of a handler, after the `exception_raised` event and after the event's other
     /// handlers ran.
     pub fn run(&self, run: &RunContext, dispatch: &dyn Dispatch) -> Result<ControlFlow<Interrupted>> {
+        ensure!(!self.active.replace(true), "{} was started from inside its own run", self.id);
         let work = Work { run, dispatch };
-        run.clear_termination(&self.id);
         run.depth.set(run.depth.get() + 1);
-        let result = guarded(|| self.run_epochs(work));
+        let result = guarded(|| self.run_whole(work));
         run.depth.set(run.depth.get() - 1);
-        result.map_err(|error| match self.notify(work, EngineEvent::ExceptionRaised) {
+        self.active.set(false);
+        let result = result.map_err(|error| match self.tell_frozen(work, EngineEvent::ExceptionRaised) {
             Ok(()) => error,
             Err(second) => error.context(format!("and while handling it: {second:#}")),
-        })
+        });
+        if !matches!(result, Ok(ControlFlow::Break(_))) {
+            run.place.unmark(&self.id);
+        }
+        result
     }
 
-    fn run_epochs(&self, work: Work<'_>) -> Result<ControlFlow<Interrupted>> {
-        // An inner engine belongs to one event of the outer one: its half-done run from before a resume starts over.
-        let afresh = work.run.depth.get() > 1 || !self.process_mut()?.resumes();
-        self.state.borrow_mut().prepare(self.limits.get(), afresh);
-        // `started` fires again in each life of a run.
-        let firing = self.state.borrow_mut().firing.take();
-        let mut resumed = firing.filter(|firing| firing.event != EngineEvent::Started);
-        self.tell_clock(work.run);
-        self.process_mut()?.started(work.run)?;
-        if self.fire(work, EngineEvent::Started, None, None)?.is_break() {
-            return self.interrupt(work);
-        }
-        let ended = resumed.as_ref().is_some_and(|firing| firing.event == EngineEvent::Completed);
-        while !ended && (resumed.is_some() || self.state.borrow().goes_on(self.limits.get())) {
-            match self.run_epoch(work, resumed.take())? {
-                EpochEnd::Complete => {}
-                EpochEnd::Terminated => {
-                    self.notify(work, EngineEvent::Terminate)?;
-                    break;
-                }
-                EpochEnd::Interrupted => return self.interrupt(work),
+    fn run_whole(&self, work: Work<'_>) -> Result<ControlFlow<Interrupted>> {
+        let frame = work.run.place.take_resumed(&self.id);
+        let halted = self.begin(work, frame.is_some()).map_err(Halt::Error).and_then(|goes_on| {
+            let ended = self.run_epochs(work, frame.as_ref(), goes_on)?;
+            self.end(work, frame.as_ref(), ended)
+        });
+        match halted {
+            Ok(()) => Ok(ControlFlow::Continue(())),
+            Err(Halt::Error(error)) => Err(error),
+            Err(Halt::Interrupted | Halt::Run | Halt::Epoch) => {
+                self.tell_frozen(work, EngineEvent::Interrupt)?;
+                work.run.place.freeze(true);
+                Ok(ControlFlow::Break(Interrupted))
             }
         }
-        if !ended {
+    }
+
+    /// Makes the state that of a beginning, unless the run goes on that was cut off: then `true`.
+    fn begin(&self, work: Work<'_>, in_event: bool) -> Result<bool> {
+        let resumes = self.process_mut()?.resumes();
+        let goes_on = in_event || resumes && self.state.borrow().running;
+        self.opened.set(false);
+        if goes_on {
+            if self.state.borrow().in_epoch {
+                self.process_mut()?.goes_on()?;
+            }
+            if let Some(gradients) = self.gradients.borrow_mut().take() {
+                self.process_mut()?.put_gradients(&gradients)?;
+            }
+        } else {
+            work.run.clear_termination(&self.id);
+            work.dispatch.begin(&self.id);
+            *self.state.borrow_mut() = EngineState { running: true, ..EngineState::default() };
+            (*self.restored.borrow_mut(), *self.gradients.borrow_mut()) = (None, None);
+            if !resumes {
+                work.run.mark(&self.id)?;
+            }
+            self.process_mut()?.started(work.run)?;
+        }
+        self.tell_clock(work.run);
+        Ok(goes_on)
+    }
+
+    /// The epochs that are left; `true` where a handler ended the run.
+    fn run_epochs(&self, work: Work<'_>, frame: Option<&Frame>, goes_on: bool) -> Result<bool, Halt> {
+        use EngineEvent::{Completed, Started, Terminate};
+        let at = frame.and_then(Frame::of_engine);
+        let terminated = || work.run.termination(&self.id) == Some(Termination::Run);
+        // Limits that were raised since give it new work.
+        let over = matches!(at, Some(Completed | Terminate)) && (terminated() || self.at_limit());
+        if over {
+            return Ok(terminated());
+        }
+        let begun = if !goes_on || at == Some(Started) { self.fire(work, Started, None, frame) } else { Ok(()) };
+        let mut frame = frame.filter(|_| !matches!(at, Some(Started | Completed | Terminate)));
+        let mut flow = begun;
+        while flow.is_ok() && (frame.is_some() || self.state.borrow().goes_on(self.limits.get())) {
+            flow = self.run_epoch(work, frame.take());
+        }
+        match flow {
+            Ok(()) => Ok(false),
+            Err(Halt::Run) => Ok(true),
+            Err(halt) => Err(halt),
+        }
+    }
+
+    fn end(&self, work: Work<'_>, frame: Option<&Frame>, terminated: bool) -> Result<(), Halt> {
+        use EngineEvent::{Completed, Terminate};
+        let at_completed = frame.and_then(Frame::of_engine) == Some(Completed);
+        if terminated && !at_completed {
+            self.tell(work, Terminate, None, frame)?;
+        }
+        if !at_completed {
             let state = self.current();
             self.process_mut()?.completed(&state, work.run)?;
         }
-        match self.fire(work, EngineEvent::Completed, None, resumed)? {
-            ControlFlow::Break(Interrupted) => self.interrupt(work),
-            ControlFlow::Continue(()) => Ok(ControlFlow::Continue(())),
-        }
-    }
-
-    fn interrupt(&self, work: Work<'_>) -> Result<ControlFlow<Interrupted>> {
-        self.notify(work, EngineEvent::Interrupt)?;
-        Ok(ControlFlow::Break(Interrupted))
+        self.tell(work, Completed, None, frame)?;
+        self.state.borrow_mut().running = false;
+        Ok(())
     }
 
     /// An epoch, from its beginning or from the event in which a resume continues.
-    fn run_epoch(&self, work: Work<'_>, resumed: Option<Firing>) -> Result<EpochEnd> {
-        let loader = self.loader.borrow().clone();
-        let inside = self.state.borrow_mut().begin_epoch(loader.borrow().epoch_length());
+    fn run_epoch(&self, work: Work<'_>, frame: Option<&Frame>) -> Result<(), Halt> {
+        use EngineEvent::{EpochCompleted, EpochStarted, OptimizerStepCompleted, TerminateSingleEpoch};
+        let at = frame.and_then(Frame::of_engine);
+        let length = self.loader.borrow().borrow().epoch_length();
+        let inside = self.state.borrow_mut().begin_epoch(length);
         self.tell_clock(work.run);
-        let is = |event: EngineEvent| resumed.as_ref().is_some_and(|firing| firing.event == event);
-        let (starting, stepped, ending) =
-            (is(EngineEvent::EpochStarted), is(EngineEvent::IterationCompleted), is(EngineEvent::EpochCompleted));
-        if !inside || starting {
-            let resumed = resumed.clone().filter(|_| starting);
-            if self.fire(work, EngineEvent::EpochStarted, None, resumed)?.is_break() {
-                return Ok(EpochEnd::Interrupted);
-            }
+        let mut flow = Ok(());
+        if !inside || at == Some(EpochStarted) {
+            flow = self.fire(work, EpochStarted, None, frame);
         }
-        if stepped && self.fire(work, EngineEvent::IterationCompleted, None, resumed.clone())?.is_break() {
-            return Ok(EpochEnd::Interrupted);
+        // Outside of an iteration, the optimizer's step is that of the last, incomplete group of batches.
+        let stepped = at == Some(OptimizerStepCompleted) && self.restored.borrow().is_none();
+        if flow.is_ok() && !stepped && !matches!(at, Some(EpochCompleted | TerminateSingleEpoch)) {
+            flow = self.iterations(work, frame.filter(|_| at != Some(EpochStarted)));
         }
-        if !ending {
-            let (epoch, first) = {
-                let state = self.state.borrow();
-                (state.epoch - 1, state.epoch_iteration)
-            };
-            loader.borrow_mut().start_epoch(epoch as usize, first as usize)?;
-            if self.iterations(work, &loader)?.is_break() {
-                return Ok(EpochEnd::Interrupted);
-            }
-            self.process_mut()?.epoch_ended(work.run)?;
+        match flow {
+            Ok(()) | Err(Halt::Run | Halt::Epoch) => {}
+            Err(halt) => return Err(halt),
         }
-        if self.fire(work, EngineEvent::EpochCompleted, None, resumed.filter(|_| ending))?.is_break() {
-            return Ok(EpochEnd::Interrupted);
+        if matches!(flow, Err(Halt::Epoch)) || at == Some(TerminateSingleEpoch) {
+            work.run.clear_termination(&self.id);
+            self.tell(work, TerminateSingleEpoch, None, frame)?;
+            self.state.borrow_mut().begin_pass();
+            self.opened.set(false);
         }
+        work.run.place.unmark(&self.id);
+        if at != Some(EpochCompleted) && (stepped || self.process_mut()?.epoch_ended(work.run)?) {
+            self.tell(work, OptimizerStepCompleted, None, frame)?;
+        }
+        self.tell(work, EpochCompleted, None, frame)?;
         // Not before: an epoch whose events were cut off continues with them when the run is resumed.
-        self.state.borrow_mut().end_epoch();
+        self.state.borrow_mut().in_epoch = false;
         self.pause(work, Boundary::Epoch)?;
+        if work.run.termination(&self.id) == Some(Termination::Run) {
+            return Err(Halt::Run);
+        }
         // After the last epoch there is nothing to interrupt: a resume would take the engine for finished, and its last events
         // would never come.
-        let more = !self.state.borrow().at_limit(self.limits.get());
-        Ok(match work.run.termination(&self.id) {
-            Some(Termination::Run) => EpochEnd::Terminated,
-            _ if more && work.run.interrupted() => EpochEnd::Interrupted,
-            _ => EpochEnd::Complete,
-        })
+        if !self.at_limit() && work.run.interrupted() { Err(Halt::Interrupted) } else { Ok(()) }
     }
 
-    /// The iterations of an epoch that are left.
-    fn iterations(&self, work: Work<'_>, loader: &Shared<dyn Loader>) -> Result<ControlFlow<Interrupted>> {
-        while !self.state.borrow().epoch_full(self.limits.get()) {
-            match self.iterate(work, loader)? {
-                ControlFlow::Break(interrupted) => return Ok(ControlFlow::Break(interrupted)),
-                ControlFlow::Continue(false) => break,
-                ControlFlow::Continue(true) => {}
-            }
-            // Not while several iterations make one piece of work: a checkpoint could not hold the first half of it.
-            if work.run.interrupted() && self.process_mut()?.at_rest() {
-                return Ok(ControlFlow::Break(Interrupted));
-            }
-            match work.run.termination(&self.id) {
-                None => self.pause(work, Boundary::Iteration)?,
-                Some(Termination::Epoch) => {
-                    work.run.clear_termination(&self.id);
-                    self.notify(work, EngineEvent::TerminateSingleEpoch)?;
-                    break;
-                }
-                Some(Termination::Run) => break,
-            }
-        }
-        Ok(ControlFlow::Continue(()))
+    fn at_limit(&self) -> bool {
+        self.state.borrow().at_limit(self.limits.get())
     }
 
     /// Lets edits act.
@@ -218,6 +266,12 @@ impl Engine {
     /// Takes another loader, from the next epoch on.
     pub fn adopt_loader(&self, loader: Shared<dyn Loader>) {
         *self.loader.borrow_mut() = loader;
+        // What is left of a pass over the old one's data is no part of one over the new one's.
+        self.opened.set(false);
+        let mut state = self.state.borrow_mut();
+        if state.pass_used > 0 && !state.in_epoch {
+            state.begin_pass();
+        }
     }
 
     /// Tries the process on the first batch of a loader, see [`Process::rehearse`].
@@ -245,117 +299,36 @@ impl Engine {
         self.process_mut()?.load_state(&state)
     }
 
-    /// One iteration; `false` when the data has ended.
-    fn iterate(&self, work: Work<'_>, loader: &Shared<dyn Loader>) -> Result<ControlFlow<Interrupted, bool>> {
-        let run = work.run;
-        self.notify(work, EngineEvent::GetBatchStarted)?;
-        let batch = run.timings.measure(&self.id, "data wait", || loader.borrow_mut().next_batch());
-        let batch = batch.with_context(|| format!("{}: getting a batch", self.id))?;
-        let Some(batch) = batch else {
-            self.notify(work, EngineEvent::DataloaderStopIteration)?;
-            return Ok(ControlFlow::Continue(false));
-        };
-        self.notify(work, EngineEvent::GetBatchCompleted)?;
-        self.state.borrow_mut().begin_iteration();
-        self.tell_clock(run);
-        self.notify(work, EngineEvent::IterationStarted)?;
-        let state = self.current();
-        let samples = batch.size as u64;
-        let step = guarded(|| self.process_mut()?.step(batch, &state, run))
-            .with_context(|| format!("{}: iteration {} of epoch {}", self.id, state.iteration, state.epoch))?;
-        run.progress(&self.progress(&state, samples, &step, run));
-        Ok(match self.fire(work, EngineEvent::IterationCompleted, Some(&step), None)? {
-            ControlFlow::Break(interrupted) => ControlFlow::Break(interrupted),
-            ControlFlow::Continue(()) => ControlFlow::Continue(true),
-        })
-    }
-
-    fn progress(&self, state: &EngineState, samples: u64, step: &Step, run: &RunContext) -> Progress {
-        let limits = self.limits.get();
-        Progress {
-            engine: self.id.clone(),
-            outermost: run.depth.get() == 1,
-            epoch: state.epoch,
-            max_epochs: limits.max_epochs,
-            epoch_iteration: state.epoch_iteration,
-            epoch_length: limits.epoch_length.or(state.epoch_length),
-            iteration: state.iteration,
-            max_iterations: limits.max_iterations,
-            samples,
-            values: step.values.clone(),
-        }
-    }
-
-    /// The outermost engine's iterations and epochs are the run's time, after those of the engines that ran before it.
-    fn tell_clock(&self, run: &RunContext) {
-        if run.depth.get() == 1 {
-            let state = self.state.borrow();
-            let base = run.clock_base.get();
-            run.clock.set(Clock { step: base.step + state.iteration, epoch: base.epoch + state.epoch });
-        }
-    }
-
-    /// Fires an event after which the run can be cut: what is left of its targets runs after a resume. `resumed` is such an
-    /// event of the run's former life.
-    fn fire(
-        &self,
-        work: Work<'_>,
-        event: EngineEvent,
-        step: Option<&Step>,
-        resumed: Option<Firing>,
-    ) -> Result<ControlFlow<Interrupted>> {
-        *self.cut.done.borrow_mut() = resumed.map(|firing| firing.done).unwrap_or_default();
-        self.firing.set(Some(event));
-        let flow = self.dispatch(work, event, step, &self.cut);
-        if let Ok(ControlFlow::Break(_)) = flow {
-            self.state.borrow_mut().firing = self.firing_now();
-        }
-        self.firing.set(None);
-        flow
-    }
-
-    /// Fires an event that is no place to continue from: a nested engine that was interrupted leaves the flag set, and the
-    /// next cut sees it.
-    fn notify(&self, work: Work<'_>, event: EngineEvent) -> Result<()> {
-        self.dispatch(work, event, None, &Cut::default()).map(drop)
-    }
-
-    fn dispatch(
-        &self,
-        Work { run, dispatch }: Work<'_>,
-        event: EngineEvent,
-        step: Option<&Step>,
-        cut: &Cut,
-    ) -> Result<ControlFlow<Interrupted>> {
-        let state = self.current();
-        let count = if event.counts_iterations() { state.iteration } else { state.epoch };
-        let event = EventName::Engine(event);
-        let (engine, node) = (&self.id, &self.id);
-        dispatch.fire(&EventContext { run, dispatch, engine, node, event, count, state: &state, step, cut })
-    }
-
-    /// The event whose targets are running, and those of them that have run.
-    fn firing_now(&self) -> Option<Firing> {
-        let event = self.firing.get()?;
-        Some(Firing { event, done: self.cut.done.borrow().clone() })
-    }
-
     fn process_mut(&self) -> Result<std::cell::RefMut<'_, Box<dyn Process>>> {
-        self.process.try_borrow_mut().map_err(|_| anyhow!("{} was started from inside its own iteration", self.id))
+        self.process.try_borrow_mut().map_err(|_| anyhow!("{} was asked in the middle of its own work", self.id))
     }
 
-    /// The engine's state and its process's, for a checkpoint.
+    /// Metrics whose state is of no use outside of a run of this engine.
+    ///
+    /// # Errors
+    /// When the process is at work.
+    pub fn owned(&self) -> Result<Vec<NodeId>> {
+        Ok(self.process_mut()?.owned())
+    }
+
+    /// The engine's state and its process's, for a checkpoint: with the output of an iteration whose handlers are running, and
+    /// with the `gradients`, where a handler will look at them.
     ///
     /// # Errors
     /// When the process's state cannot be read.
-    pub fn state(&self) -> Result<State> {
-        let mut saved = self.current();
-        saved.firing = self.firing_now().or(saved.firing);
-        let mut state = State::of(&saved)?;
-        if let Ok(process) = self.process.try_borrow() {
-            let inner = process.state()?;
-            state.values.insert("process".into(), inner.values.into());
-            state.tensors = inner.tensors;
+    pub fn state(&self, gradients: bool) -> Result<State> {
+        let mut state = State::of(&self.current())?;
+        let process = self.process_mut()?;
+        let mut add = |name: &str, part: State| {
+            state.values.insert(name.into(), part.values.into());
+            state.tensors.extend(part.tensors.into_iter().map(|(tensor, value)| (format!("{name}/{tensor}"), value)));
+        };
+        add(PROCESS, process.state()?);
+        if let Some(step) = &*self.at_work.borrow() {
+            add(STEP, step.state()?);
+        }
+        if gradients {
+            add(GRADIENTS, process.gradients());
         }
         Ok(state)
     }
@@ -366,10 +339,21 @@ impl Engine {
     /// When it is not an engine's.
     pub fn load_state(&self, state: &State) -> Result<()> {
         let mut values = state.values.clone();
-        let inner = values.remove("process").unwrap_or_default();
+        let mut take = |name: &str| -> Option<State> {
+            let values = values.remove(name)?.as_object().cloned()?;
+            let prefix = format!("{name}/");
+            let own = |(name, tensor): (&String, &tch::Tensor)| {
+                Some((name.strip_prefix(&prefix)?.to_owned(), tensor.shallow_clone()))
+            };
+            Some(State { values, tensors: state.tensors.iter().filter_map(own).collect() })
+        };
+        let (process, step, gradients) = (take(PROCESS), take(STEP), take(GRADIENTS));
         *self.state.borrow_mut() = serde_json::from_value(values.into())?;
-        let values = inner.as_object().cloned().unwrap_or_default();
-        let tensors = state.tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
-        self.process_mut()?.load_state(&State { values, tensors })
+        (*self.restored.borrow_mut(), *self.gradients.borrow_mut()) = (step, gradients);
+        self.process_mut()?.load_state(&process.unwrap_or_default())
     }
 }
+
+const PROCESS: &str = "process";
+const STEP: &str = "step";
+const GRADIENTS: &str = "gradients";

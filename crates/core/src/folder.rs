@@ -54,7 +54,17 @@ impl RunFolder {
         writeln!(file, "{line}").with_context(|| format!("cannot write {}", self.records_path().display()))
     }
 
-    /// Bytes of `records.jsonl`, all appended records on the disk.
+    /// Bytes of `records.jsonl`, all appended records included.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn records_position(&self) -> Result<u64> {
+        self.flush_records()?;
+        let length = self.records.borrow().get_ref().metadata();
+        Ok(length.with_context(|| format!("cannot read {}", self.records_path().display()))?.len())
+    }
+
+    /// As [`RunFolder::records_position`], and all of them are on the disk.
     ///
     /// # Errors
     /// When the file cannot be written.

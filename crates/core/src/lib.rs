@@ -2,7 +2,7 @@
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
 //! - [`context`]: what everything that runs shares; [`folder`], [`timings`], [`terminal`]: parts of it
-//! - [`engine`]: the loop over data that fires events
+//! - [`engine`]: the loop over data that fires events; [`place`]: where a run stands in them
 //! - [`component`]: from a configuration to a built node
 //!
 //! Words of `pipe-vocab` and `pipe-plugin` that every component needs are named here again.
@@ -12,6 +12,7 @@ pub mod context;
 pub mod engine;
 pub mod folder;
 pub mod kinds;
+pub mod place;
 pub mod terminal;
 pub mod timings;
 
@@ -25,13 +26,15 @@ pub use component::registry::{Registration, builtin};
 pub use context::{Checkpoints, Clock, RunContext, Subscription, Termination, now};
 pub use engine::Engine;
 pub use folder::RunFolder;
-pub use kinds::engine_state::{EngineState, Firing, Limits};
-pub use kinds::event::{Boundary, Cut, Dispatch, EventContext, Interrupted, NoStep};
+pub use kinds::engine_state::{EngineState, Limits};
+pub use kinds::event::{Boundary, Dispatch, EventContext, Interrupted};
 pub use kinds::handler::Handler;
 pub use kinds::loader::Loader;
 pub use kinds::optimizer::{Optimizer, ParamGroup, writable};
-pub use kinds::process::{Process, Step};
+pub use kinds::process::Process;
 pub use kinds::scheduler::Scheduler;
+pub use kinds::step::Step;
+pub use place::{Frame, Moment, Place};
 pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform};
 pub use pipe_vocab::event::{self, EngineEvent, EventName};
 pub use pipe_vocab::{

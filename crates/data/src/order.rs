@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
 use super::random::{Purpose, stream};
 
@@ -33,18 +34,83 @@ impl Order {
         self.limit.map_or(batches, |limit| limit.min(batches))
     }
 
-    /// The batches of an epoch as lists of samples. Depends on `seed` and `epoch` alone.
-    pub fn batches(&self, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+    /// The samples of an epoch in its order. Depends on `seed` and `epoch` alone.
+    pub fn indices(&self, seed: u64, epoch: u64) -> Vec<usize> {
         let mut indices: Vec<usize> = (0..self.samples).collect();
         if self.shuffle {
             indices.shuffle(&mut stream(seed, Purpose::Shuffle, epoch, 0));
         }
-        let mut batches: Vec<Vec<usize>> = match &self.groups {
-            Some(groups) => grouped(&indices, groups, self.batch_size),
-            None => indices.chunks(self.batch_size).map(<[usize]>::to_vec).collect(),
+        indices
+    }
+
+    /// The batches of an epoch, less the places of its order that are `used` in so many batches.
+    pub fn batches(&self, seed: u64, epoch: u64, used: &Used) -> Vec<Vec<Entry>> {
+        let indices = self.indices(seed, epoch);
+        let places = (0..self.samples).filter(|place| !used.contains(*place));
+        let rest: Vec<Entry> = places.map(|place| Entry { place, index: indices[place], repetition: 0 }).collect();
+        let mut batches: Vec<Vec<Entry>> = match &self.groups {
+            Some(groups) => grouped(&rest, groups, self.batch_size),
+            None => rest.chunks(self.batch_size).map(<[Entry]>::to_vec).collect(),
         };
-        batches.truncate(self.epoch_length());
+        let left = Order { samples: rest.len(), limit: None, ..self.clone() }.epoch_length();
+        let limit = self.limit.map_or(left, |limit| limit.saturating_sub(used.batches).min(left));
+        batches.truncate(limit);
         batches
+    }
+
+    /// How many samples an epoch of these batches leaves out, and how many it uses again.
+    pub fn left_out_and_repeated(&self, batches: &[Vec<Entry>]) -> (usize, usize) {
+        let entries = batches.iter().flatten();
+        let repeated = entries.clone().filter(|entry| entry.repetition > 0).count();
+        (self.samples + repeated - entries.count(), repeated)
+    }
+}
+
+/// A use of a sample in an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place in the epoch's order.
+    pub place: usize,
+    /// The sample.
+    pub index: usize,
+    /// How often the epoch has used it before: batches of one group may be filled up with earlier samples.
+    pub repetition: usize,
+}
+
+/// The places of an epoch's order that batches have used, as ranges.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// In how many batches.
+    pub batches: usize,
+    /// Begins and ends (exclusive), rising.
+    ranges: Vec<(usize, usize)>,
+}
+
+impl Used {
+    fn contains(&self, place: usize) -> bool {
+        let at = self.ranges.partition_point(|(_, end)| *end <= place);
+        self.ranges.get(at).is_some_and(|(start, _)| *start <= place)
+    }
+
+    /// How many places.
+    pub fn count(&self) -> usize {
+        self.ranges.iter().map(|(start, end)| end - start).sum()
+    }
+
+    /// With these batches, `handed_out` of which were not empty.
+    pub fn and(&self, batches: &[Vec<Entry>], handed_out: usize) -> Used {
+        let own = self.ranges.iter().flat_map(|(start, end)| *start..*end);
+        let mut places: Vec<usize> = own.chain(batches.iter().flatten().map(|entry| entry.place)).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut ranges: Vec<(usize, usize)> = Vec::new();
+        for place in places {
+            match ranges.last_mut() {
+                Some((_, end)) if *end == place => *end += 1,
+                _ => ranges.push((place, place + 1)),
+            }
+        }
+        Used { batches: self.batches + handed_out, ranges }
     }
 }
 
@@ -52,31 +118,33 @@ impl Order {
 ///
 /// Samples left over make batches too, the groups with most of them first, filled with earlier samples of the same group,
 /// until there are as many batches as without groups: the rule of torchvision's `GroupedBatchSampler`.
-fn grouped(indices: &[usize], groups: &[usize], batch_size: usize) -> Vec<Vec<usize>> {
-    let mut open: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let mut seen: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let mut batches = Vec::with_capacity(indices.len() / batch_size);
+fn grouped(entries: &[Entry], groups: &[usize], batch_size: usize) -> Vec<Vec<Entry>> {
+    let mut open: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
+    let mut seen: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
+    let mut batches = Vec::with_capacity(entries.len() / batch_size);
     // Groups in the order in which their open batches began, for ties below.
     let mut begun: Vec<usize> = Vec::new();
-    for &index in indices {
-        let group = groups[index];
-        seen.entry(group).or_default().push(index);
+    for entry in entries {
+        let group = groups[entry.index];
+        seen.entry(group).or_default().push(*entry);
         let batch = open.entry(group).or_default();
         if batch.is_empty() {
             begun.push(group);
         }
-        batch.push(index);
+        batch.push(*entry);
         if batch.len() == batch_size {
             batches.push(std::mem::take(batch));
             begun.retain(|&g| g != group);
         }
     }
-    let missing = indices.len() / batch_size - batches.len();
+    let missing = entries.len() / batch_size - batches.len();
     begun.sort_by_key(|group| std::cmp::Reverse(open[group].len()));
     for group in begun.into_iter().take(missing) {
         let mut batch = open.remove(&group).unwrap_or_default();
         let fill = batch_size - batch.len();
-        batch.extend(seen[&group].iter().cycle().take(fill));
+        let known = &seen[&group];
+        let again = (0..fill).map(|i| Entry { repetition: 1 + i / known.len(), ..known[i % known.len()] });
+        batch.extend(again);
         batches.push(batch);
     }
     batches
@@ -97,6 +165,12 @@ pub fn aspect_ratio_group(ratio: f32, bins: usize) -> usize {
 mod tests {
     use super::*;
 
+    /// The samples of each batch of an epoch.
+    fn samples(order: &Order, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+        let batches = order.batches(seed, epoch, &Used::default());
+        batches.iter().map(|batch| batch.iter().map(|entry| entry.index).collect()).collect()
+    }
+
     fn order(samples: usize, batch_size: usize) -> Order {
         Order { samples, batch_size, shuffle: false, drop_last: false, limit: None, groups: None }
     }
@@ -104,24 +178,57 @@ mod tests {
     #[test]
     fn plain_batches_cover_everything_once() {
         let order = order(10, 4);
-        assert_eq!(order.batches(0, 0), [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]]);
+        assert_eq!(samples(&order, 0, 0), [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]]);
         assert_eq!(order.epoch_length(), 3);
         let dropped = Order { drop_last: true, ..order.clone() };
-        assert_eq!(dropped.batches(0, 0).len(), 2);
+        assert_eq!(samples(&dropped, 0, 0).len(), 2);
         assert_eq!(dropped.epoch_length(), 2);
         let limited = Order { limit: Some(1), ..order };
-        assert_eq!(limited.batches(0, 0), [vec![0, 1, 2, 3]]);
+        assert_eq!(samples(&limited, 0, 0), [vec![0, 1, 2, 3]]);
     }
 
     #[test]
     fn each_epoch_has_its_own_order_and_keeps_it() {
         let order = Order { shuffle: true, ..order(50, 7) };
-        assert_eq!(order.batches(3, 1), order.batches(3, 1));
-        assert_ne!(order.batches(3, 1), order.batches(3, 2));
-        assert_ne!(order.batches(3, 1), order.batches(4, 1));
-        let mut all: Vec<usize> = order.batches(3, 1).concat();
+        assert_eq!(samples(&order, 3, 1), samples(&order, 3, 1));
+        assert_ne!(samples(&order, 3, 1), samples(&order, 3, 2));
+        assert_ne!(samples(&order, 3, 1), samples(&order, 4, 1));
+        let mut all: Vec<usize> = samples(&order, 3, 1).concat();
         all.sort_unstable();
         assert_eq!(all, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn with_another_batch_size_the_rest_of_an_epoch_is_neither_lost_nor_used_again() {
+        let groups: Vec<usize> = (0..50).map(|i| usize::from(i % 3 == 0)).collect();
+        for groups in [None, Some(groups)] {
+            let fours = Order { shuffle: true, groups, ..order(50, 4) };
+            let threes = Order { batch_size: 3, ..fours.clone() };
+            let first = fours.batches(3, 1, &Used::default());
+            let used = Used::default().and(&first[..5], 5);
+            assert_eq!((used.count(), used.batches), (20, 5));
+            let second = threes.batches(3, 1, &used);
+            let again = used.and(&second[..4], 4);
+            let third = fours.batches(3, 1, &again);
+            let all = first[..5].iter().chain(&second[..4]).chain(&third).flatten();
+            let mut places: Vec<usize> = all.filter(|entry| entry.repetition == 0).map(|entry| entry.place).collect();
+            places.sort_unstable();
+            assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "{places:?}");
+            // Groups leave out what makes no full batch.
+            assert!(places.len() == 50 || fours.groups.is_some() && places.len() >= 46, "{places:?}");
+        }
+    }
+
+    #[test]
+    fn what_groups_leave_out_and_repeat_is_counted() {
+        let groups = vec![0, 0, 1, 1, 0, 0, 2, 1, 0, 2, 1];
+        let order = Order { groups: Some(groups), ..order(11, 3) };
+        let batches = order.batches(0, 0, &Used::default());
+        assert_eq!(order.left_out_and_repeated(&batches), (3, 1));
+        let order = Order { groups: Some(vec![0, 1, 2, 3]), samples: 4, batch_size: 2, ..order };
+        let batches = order.batches(0, 0, &Used::default());
+        assert_eq!(order.left_out_and_repeated(&batches), (2, 2));
+        assert_eq!((batches[0][1].index, batches[0][1].repetition), (0, 1));
     }
 
     /// Batches that the `GroupedBatchSampler` of torchvision's references makes of the same order and groups.
@@ -129,12 +236,12 @@ mod tests {
     fn groups_fill_up_as_in_torchvision() {
         let groups = vec![0, 0, 1, 1, 0, 0, 2, 1, 0, 2, 1];
         let order = Order { groups: Some(groups), ..order(11, 3) };
-        assert_eq!(order.batches(0, 0), [vec![0, 1, 4], vec![2, 3, 7], vec![5, 8, 0]]);
+        assert_eq!(samples(&order, 0, 0), [vec![0, 1, 4], vec![2, 3, 7], vec![5, 8, 0]]);
         let groups = vec![0, 1, 2, 1, 0, 2, 2];
         let order = Order { groups: Some(groups), samples: 7, batch_size: 2, ..order };
-        assert_eq!(order.batches(0, 0), [vec![1, 3], vec![0, 4], vec![2, 5]]);
+        assert_eq!(samples(&order, 0, 0), [vec![1, 3], vec![0, 4], vec![2, 5]]);
         let order = Order { groups: Some(vec![0, 1, 2, 3]), samples: 4, batch_size: 2, ..order };
-        assert_eq!(order.batches(0, 0), [vec![0, 0], vec![1, 1]]);
+        assert_eq!(samples(&order, 0, 0), [vec![0, 0], vec![1, 1]]);
     }
 
     /// `bisect_right` over `2 ** torch.linspace(-1, 1, 7)`.

@@ -7,9 +7,10 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow};
 use pipe_core::{
-    Engine, EngineEvent, EventContext, Filter, Handler, Interrupted, Metric, NoStep, NodeId, Scheduler, Shared, Sink,
+    Engine, EventContext, EventName, Filter, Frame, Handler, Interrupted, Metric, NodeId, Scheduler, Shared, Sink,
 };
 use pipe_native::fault::guarded;
+use serde_json::Value;
 
 /// What a target does.
 #[derive(Clone)]
@@ -67,22 +68,37 @@ impl Wire {
         }
     }
 
+    /// The targets of an event that may have to run yet.
+    pub fn left<'a>(&'a self, frame: &'a Frame) -> impl Iterator<Item = &'a Target> {
+        let of_event = |wire: &&Wire| {
+            wire.events.iter().any(|(node, event)| *node == frame.node && *event == frame.event)
+        };
+        let targets = self.wires.iter().filter(of_event).flat_map(|wire| &wire.targets);
+        targets.filter(|target| !frame.done.contains(&target.node))
+    }
+
     /// A run of an engine begins: its counts are new, so what ran `once` may run again.
     fn begin(&self, engine: &NodeId) {
         self.fired_once.borrow_mut().retain(|(fired, ..)| fired != engine);
     }
 
     fn passes(&self, ctx: &EventContext<'_>) -> bool {
-        if !self.events.iter().any(|(node, event)| node == ctx.node && event == ctx.event.as_str()) {
-            return false;
-        }
-        if !self.filter.passes(ctx.count) {
-            return false;
-        }
-        // The same count can come twice (an epoch ended early and begun again); `once` means once.
-        let fired = || (ctx.engine.clone(), ctx.node.clone(), ctx.event.as_str().to_owned(), ctx.count);
-        !self.filter.once.contains(&ctx.count) || self.fired_once.borrow_mut().insert(fired())
+        self.events.iter().any(|(node, event)| node == ctx.node && event == ctx.event.as_str())
+            && self.filter.passes(ctx.count)
+            // The same count can come twice (an epoch ended early and begun again); `once` means once.
+            && !(self.filter.once.contains(&ctx.count) && self.fired_once.borrow().contains(&fired(ctx)))
     }
+
+    /// All its targets have run: not before, so that a resume among them finds it as it was.
+    fn has_run(&self, ctx: &EventContext<'_>) {
+        if self.filter.once.contains(&ctx.count) {
+            self.fired_once.borrow_mut().insert(fired(ctx));
+        }
+    }
+}
+
+fn fired(ctx: &EventContext<'_>) -> Fired {
+    (ctx.engine.clone(), ctx.node.clone(), ctx.event.as_str().to_owned(), ctx.count)
 }
 
 /// Every `[[on]]` table, in the order of the file.
@@ -93,36 +109,87 @@ pub struct EventTable {
 }
 
 impl EventTable {
+    /// A run of an engine begins: its counts are new, so what ran `once` may run again.
+    pub fn begin(&self, engine: &NodeId) {
+        self.wires.iter().for_each(|wire| wire.begin(engine));
+    }
+
+    /// What has run `once`, for checkpoints: by place in the table, with the events that tell whether it is still that wire.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn fired(&self) -> Result<Value> {
+        let wires = self.wires.iter().filter(|wire| !wire.fired_once.borrow().is_empty());
+        Ok(serde_json::to_value(wires.map(|wire| (&wire.events, &wire.filter.once, &wire.fired_once)).collect::<Vec<_>>())?)
+    }
+
+    /// Goes back to what had run `once` at a checkpoint.
+    ///
+    /// # Errors
+    /// When it is not what [`EventTable::fired`] wrote.
+    pub fn restore_fired(&self, fired: &Value) -> Result<()> {
+        type Saved = (Vec<(NodeId, String)>, Vec<u64>, BTreeSet<Fired>);
+        let saved: Vec<Saved> = serde_json::from_value(fired.clone()).context("what ran once")?;
+        for (events, once, fired) in saved {
+            let same = self.wires.iter().find(|wire| wire.events == events && wire.filter.once == once);
+            if let Some(wire) = same {
+                *wire.fired_once.borrow_mut() = fired;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the targets of an event, in the order of the file. An error of one does not keep the others from running; an
     /// interruption does, and is passed on.
     ///
     /// # Errors
     /// All errors of the targets, the first as the cause.
     pub fn fire(&self, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
-        if ctx.event == EngineEvent::Started && ctx.node == ctx.engine {
-            self.wires.iter().for_each(|wire| wire.begin(ctx.engine));
+        let wires: Vec<&Wire> = self.wires.iter().filter(|wire| wire.passes(ctx)).collect();
+        if wires.is_empty() {
+            return Ok(ControlFlow::Continue(()));
         }
-        let mut left = ctx.cut.done.borrow().clone();
+        let done = ctx.resumed.map(|frame| frame.done.clone()).unwrap_or_default();
+        let (engine, node, event) = (ctx.engine.clone(), ctx.node.clone(), ctx.event.as_str().to_owned());
+        let place = &ctx.run.place;
+        place.enter(Frame { engine, node, event, done });
+        let flow = self.run_targets(&wires, ctx);
+        // Where the run is interrupted, it stands here until it has ended.
+        if !matches!(flow, Ok(ControlFlow::Break(_))) {
+            place.leave();
+        }
+        flow
+    }
+
+    fn run_targets(&self, wires: &[&Wire], ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
+        let mut left = ctx.resumed.map(|frame| frame.done.clone()).unwrap_or_default();
         let mut errors = Vec::new();
-        let mut flow = ControlFlow::Continue(());
-        'targets: for wire in self.wires.iter().filter(|wire| wire.passes(ctx)) {
+        if ctx.resumed.is_some()
+            && let Some(own) = ctx.run.place.take_resumed_own(ctx.engine)
+        {
+            let event = EventName::from(own.event.as_str());
+            match self.fire(&EventContext { node: &own.node, event, resumed: Some(&own), ..*ctx }) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(broken) => return Ok(broken),
+                Err(error) => errors.push(error),
+            }
+        }
+        for wire in wires {
             for target in &wire.targets {
                 if let Some(at) = left.iter().position(|done| *done == target.node) {
                     left.remove(at);
                     continue;
                 }
-                let result = run_timed(target, ctx);
+                let result = run_timed(self, target, ctx);
                 match result.with_context(|| format!("{} on {}:{}", target.node, ctx.node, ctx.event)) {
                     Ok(ControlFlow::Continue(())) => {}
-                    Ok(broken) => {
-                        flow = broken;
-                        break 'targets;
-                    }
+                    Ok(broken) => return Ok(broken),
                     Err(error) => errors.push(error),
                 }
             }
+            wire.has_run(ctx);
         }
-        let Some(first) = errors.first() else { return Ok(flow) };
+        let Some(first) = errors.first() else { return Ok(ControlFlow::Continue(())) };
         if errors.len() == 1 {
             return Err(errors.remove(0));
         }
@@ -131,51 +198,43 @@ impl EventTable {
     }
 }
 
-fn run_timed(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
+impl Target {
+    /// Whether it looks at the gradients on a model's parameters.
+    pub fn reads_gradients(&self) -> bool {
+        matches!(&self.action, TargetAction::Call(handler) if handler.try_borrow().is_ok_and(|h| h.reads_gradients()))
+    }
+}
+
+fn run_timed(table: &EventTable, target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
     if !ctx.run.timings.enabled() {
-        return guarded(|| run_target(target, ctx));
+        return guarded(|| run_target(table, target, ctx));
     }
     let what = format!("{} on {}", target.node, ctx.event);
-    ctx.run.timings.measure(ctx.engine, &what, || guarded(|| run_target(target, ctx)))
+    ctx.run.timings.measure(ctx.engine, &what, || guarded(|| run_target(table, target, ctx)))
 }
 
-fn run_target(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
-    if let TargetAction::Run(engine) = &target.action {
-        let flow = engine.run(ctx.run, ctx.dispatch)?;
-        // An engine that was cut off runs again from its beginning when the run is resumed.
-        if flow.is_continue() {
-            ctx.cut.done.borrow_mut().push(target.node.clone());
-        }
-        return Ok(flow);
+fn run_target(table: &EventTable, target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
+    let place = &ctx.run.place;
+    // Before it runs: a checkpoint that it takes continues with the next target. An engine that was cut off goes on, or runs
+    // again from its beginning, when the run is resumed.
+    if !matches!(target.action, TargetAction::Run(_)) {
+        place.done(&target.node);
     }
-    // Before it runs: a checkpoint that it takes continues with the next target.
-    ctx.cut.done.borrow_mut().push(target.node.clone());
-    let result = act(target, ctx);
-    match result {
-        // A resume in the middle of an event has no batch any more.
-        Err(error) if ctx.step.is_none() && ctx.event == EngineEvent::IterationCompleted && error.is::<NoStep>() => {
-            tracing::warn!(
-                "{}: the run was resumed between two targets of this event, so its batch is gone",
-                target.node
-            );
-            Ok(ControlFlow::Continue(()))
-        }
-        Err(error) => Err(error),
-        Ok(flow) => Ok(flow),
-    }
-}
-
-fn act(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
     let busy = || anyhow!("{} is already running: its own events cannot call it again", target.node);
     match &target.action {
         TargetAction::Call(handler) => {
-            handler.try_borrow_mut().map_err(|_| busy())?.call(ctx)?;
-            if ctx.cut.interrupted.take() {
-                return Ok(ControlFlow::Break(Interrupted));
+            let own = RefCell::default();
+            let called = EventContext { own: &own, ..*ctx };
+            handler.try_borrow_mut().map_err(|_| busy())?.call(&called)?;
+            for event in own.into_inner() {
+                let event = EventName::Own(&event);
+                let flow = table.fire(&EventContext { node: &target.node, event, resumed: None, ..*ctx })?;
+                if flow.is_break() {
+                    return Ok(flow);
+                }
             }
         }
         TargetAction::Step(scheduler) => scheduler.try_borrow_mut().map_err(|_| busy())?.step(ctx.run)?,
-        TargetAction::Run(engine) => return engine.run(ctx.run, ctx.dispatch),
         TargetAction::Reset(metric) => metric.try_borrow_mut().map_err(|_| busy())?.reset(),
         TargetAction::Update(metric) => {
             let step = ctx.step()?;
@@ -186,6 +245,13 @@ fn act(target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupte
             ctx.run.record_metric(&target.node, None, &report)?;
         }
         TargetAction::Flush(sink) => sink.try_borrow_mut().map_err(|_| busy())?.flush()?,
+        TargetAction::Run(engine) => {
+            let flow = engine.run(ctx.run, ctx.dispatch)?;
+            if flow.is_break() {
+                return Ok(flow);
+            }
+            place.done(&target.node);
+        }
     }
     Ok(ControlFlow::Continue(()))
 }

@@ -34,5 +34,5 @@ fn stamp(time: Timestamp) -> String {
 /// The latest run's folder under `root` for the pipeline `name`.
 pub fn latest_folder(root: &Path, name: &str) -> Option<PathBuf> {
     let runs = std::fs::read_dir(root.join(name)).ok()?;
-    runs.flatten().map(|entry| entry.path()).filter(|path| checkpoint::latest(path).is_some()).max()
+    runs.flatten().map(|entry| entry.path()).filter(|path| checkpoint::newest(path).is_some()).max()
 }

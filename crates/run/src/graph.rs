@@ -119,6 +119,10 @@ impl Dispatch for Graph {
         table.fire(ctx)
     }
 
+    fn begin(&self, engine: &NodeId) {
+        self.events.borrow().begin(engine);
+    }
+
     fn pause(&self, engine: &NodeId, boundary: Boundary) {
         let between = self.between.borrow().clone();
         if let Some(between) = between {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use pipe_core::{
-    Clock, Engine, Instance, Kind, NodeId, RecordValue, RunContext, RunFolder, Subscription, Summary, now, record,
+    Clock, Engine, EngineEvent, Frame, Instance, Kind, NodeId, RecordValue, RunContext, RunFolder, Subscription, Summary, now, record,
 };
 use pipe_plan::{Plan, PlanNode};
 use pipe_vocab::Catalog;
@@ -54,6 +54,8 @@ pub enum Ending {
 struct Resumed {
     /// Whether its former life had reached its end.
     done: bool,
+    /// Whether the pipeline is what it was then.
+    same_pipeline: bool,
 }
 
 /// A built run.
@@ -88,8 +90,11 @@ impl Running {
             pipe_native::numeric::set_deterministic(true, false)?;
         }
         let folder = RunFolder::open(&options.folder)?;
-        let resumed =
-            options.resume.as_ref().map(|_| Resumed { done: folder.read_info().get("status") == Some(&json!("done")) });
+        let resumed = options.resume.as_ref().map(|_| Resumed {
+            done: folder.read_info().get("status") == Some(&json!("done")),
+            same_pipeline: std::fs::read_to_string(folder.path().join("pipeline.toml"))
+                .is_ok_and(|text| text == options.pipeline_text),
+        });
         let info = start_info(&folder, plan, &catalog, options, &why);
         folder.write_info(&info)?;
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
@@ -124,8 +129,11 @@ impl Running {
             tracing::info!("resuming from step {step} of {}", from.display());
         }
         self.keep_version(options)?;
-        for (node, report) in self.graph.dataset_reports() {
-            self.context().emit(&node, format!("dataset/{}", node.name), RecordValue::Text(report))?;
+        // A run that goes on has them among its records already.
+        if self.resumed.is_none() {
+            for (node, report) in self.graph.dataset_reports() {
+                self.context().emit(&node, format!("dataset/{}", node.name), RecordValue::Text(report))?;
+            }
         }
         Ok(())
     }
@@ -134,7 +142,18 @@ impl Running {
     fn anything_left(&self) -> bool {
         let roots = self.graph.roots.borrow().clone();
         let mut engines = self.graph.engines().into_iter().filter(|engine| roots.contains(&engine.id));
-        self.resumed.as_ref().is_none_or(|former| engines.any(|engine| !nothing_left(&engine, former)))
+        self.resumed.as_ref().is_none_or(|former| engines.any(|engine| !self.nothing_left(&engine, former)))
+    }
+
+    /// Whether a resumed engine has nothing to do: no iteration is left, nor an event that was cut off.
+    fn nothing_left(&self, engine: &Engine, former: &Resumed) -> bool {
+        let (state, limits) = (engine.current(), engine.limits());
+        let frame = self.context().place.resumed(&engine.id);
+        // What the last events did after the checkpoint was done when the run ended.
+        let at = frame.as_ref().and_then(Frame::of_engine);
+        let last = at == Some(EngineEvent::EpochCompleted) && limits.max_epochs.is_some_and(|max| state.epoch >= max);
+        frame.is_none() && !state.goes_on(limits)
+            || former.done && (former.same_pipeline || last || state.at_limit(limits))
     }
 
     /// Keeps the pipeline with which this life of the run begins.
@@ -197,7 +216,7 @@ impl Running {
                 let (base, ran) = (self.context().clock_base.get(), before.current());
                 self.context().clock_base.set(Clock { step: base.step + ran.iteration, epoch: base.epoch + ran.epoch });
             }
-            if self.resumed.as_ref().is_some_and(|former| nothing_left(&engine, former)) {
+            if self.resumed.as_ref().is_some_and(|former| self.nothing_left(&engine, former)) {
                 let epochs = engine.current().epoch;
                 tracing::warn!(
                     "{root} had already finished ({epochs} epochs); raise `max_epochs` to continue training"
@@ -239,12 +258,6 @@ fn status_of(result: &Result<Ending>, problem: Option<&anyhow::Error>) -> (&'sta
         (Ok(Ending::Done), None) => ("done", None),
         (Ok(Ending::Interrupted), None) => ("interrupted", None),
     }
-}
-
-/// Whether a resumed engine has nothing to do: no iteration is left, nor an event of its last one that was cut off.
-fn nothing_left(engine: &Engine, former: &Resumed) -> bool {
-    let (state, limits) = (engine.current(), engine.limits());
-    state.finished(limits) || former.done && state.last_epoch_done(limits)
 }
 
 /// Whether a pipeline has no console sink of its own.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
 use pipe_core::{
-    BuildContext, Cut, EngineState, EventContext, Handler, Instance, Model, ModelOutput, NodeId, Optimizer, Precision,
+    BuildContext, EngineState, EventContext, Handler, Instance, Model, ModelOutput, NodeId, Optimizer, Precision,
     Problems, RunContext, RunFolder, Scheduler, Shared, State, Stateful, Step,
 };
 use pipe_data::Batch;
@@ -123,9 +123,11 @@ impl TestRun {
         step: Option<&Step>,
     ) -> Result<()> {
         let (run, dispatch, engine) = (&*self.run, &*self.graph, "engine.trainer".parse().unwrap());
-        let (cut, event) = (Cut::default(), event.into());
+        let (own, event) = (Default::default(), event.into());
         let (engine, node) = (&engine, &engine);
-        handler.borrow_mut().call(&EventContext { run, dispatch, engine, node, event, count, state, step, cut: &cut })
+        let resumed = None;
+        let ctx = EventContext { run, dispatch, engine, node, event, count, state, step, resumed, own: &own };
+        handler.borrow_mut().call(&ctx)
     }
 }
 

@@ -83,6 +83,16 @@ impl EventWriter {
         &self.path
     }
 
+    /// Bytes of whole records in the file, all of them on the disk; what is pending is not counted.
+    ///
+    /// # Errors
+    /// The file cannot be synced.
+    pub fn synced_length(&self) -> Result<u64> {
+        let synced = self.file.sync_data();
+        synced.with_context(|| format!("cannot write the TensorBoard event file {}", self.path.display()))?;
+        Ok(self.written)
+    }
+
     /// Seconds since 1970.
     pub fn now() -> f64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())

@@ -32,18 +32,21 @@ macro_rules! engine_events {
     };
 }
 
+// In the order in which a run fires them.
 engine_events! {
     Started, "started", "the engine starts";
     EpochStarted, "epoch_started", "an epoch starts";
     GetBatchStarted, "get_batch_started", "before a batch is requested";
+    DataloaderStopIteration, "dataloader_stop_iteration", "a pass over the loader's data has ended; the next begins";
     GetBatchCompleted, "get_batch_completed", "after a batch was received";
     IterationStarted, "iteration_started", "before an iteration";
+    BackwardCompleted, "backward_completed", "in training, after the gradients of a batch were computed";
+    OptimizerStepCompleted, "optimizer_step_completed", "in training, after the optimizer's step";
     IterationCompleted, "iteration_completed", "after an iteration";
-    DataloaderStopIteration, "dataloader_stop_iteration", "the loader has no more batches";
-    ExceptionRaised, "exception_raised", "an error stops the engine";
     TerminateSingleEpoch, "terminate_single_epoch", "a handler stopped the epoch";
     EpochCompleted, "epoch_completed", "an epoch is completed";
     Terminate, "terminate", "a handler stopped the engine";
+    ExceptionRaised, "exception_raised", "an error stops the engine";
     Interrupt, "interrupt", "Ctrl-C stopped the engine";
     Completed, "completed", "the engine is completed";
 }
@@ -51,8 +54,10 @@ engine_events! {
 impl EngineEvent {
     /// Whether filters count iterations at this event; otherwise epochs.
     pub const fn counts_iterations(self) -> bool {
-        use EngineEvent::{GetBatchCompleted, GetBatchStarted, IterationCompleted, IterationStarted};
-        matches!(self, IterationStarted | IterationCompleted | GetBatchStarted | GetBatchCompleted)
+        use EngineEvent::{BackwardCompleted, GetBatchCompleted, GetBatchStarted, IterationCompleted, IterationStarted};
+        use EngineEvent::OptimizerStepCompleted;
+        matches!(self, GetBatchStarted | GetBatchCompleted | IterationStarted | IterationCompleted)
+            || matches!(self, BackwardCompleted | OptimizerStepCompleted)
     }
 }
 

@@ -137,7 +137,11 @@ impl Process for Evaluate {
             let updated = run.timings.measure(&self.id, "metrics", || metric.borrow_mut().update(&batch, &output));
             updated.with_context(|| format!("updating {id}"))?;
         }
-        Ok(Step { batch, output, values: Vec::new() })
+        Ok(Step { batch, output, ..Step::default() })
+    }
+
+    fn owned(&self) -> Vec<NodeId> {
+        self.metrics.iter().map(|(id, _)| id.clone()).collect()
     }
 
     /// The metrics begin anew, so all batches must be seen again.

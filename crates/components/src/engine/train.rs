@@ -16,6 +16,7 @@ use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, NodeId,
     Optimizer, Precision, Problems, Process, Property, PropertyType, Ref, RunContext, Shared, State, Stateful, Step,
+    record,
 };
 use pipe_data::Batch;
 
@@ -189,6 +190,7 @@ impl Component for TrainConfig {
             scaler,
             pending: 0,
             restored: None,
+            losses: Vec::new(),
             skipped: 0,
             config: self,
         };
@@ -226,8 +228,10 @@ struct Train {
     scaler: Option<GradScaler>,
     /// Batches accumulated since the last optimizer step.
     pending: u64,
-    /// Those of the checkpoint that the run resumes from, until the first batch.
+    /// Those of the checkpoint that the run resumes from, until it goes on.
     restored: Option<Waiting>,
+    /// The losses of the batch at work, the total last.
+    losses: Vec<(String, f64)>,
     /// Batches skipped because of a non-finite loss.
     skipped: u64,
 }
@@ -239,6 +243,9 @@ struct Saved {
     /// Batches whose gradients are the state's tensors.
     #[serde(default)]
     pending: u64,
+    /// The losses of the batch at work.
+    #[serde(default)]
+    losses: Vec<(String, serde_json::Value)>,
 }
 
 impl Stateful for Train {
@@ -249,7 +256,8 @@ impl Stateful for Train {
             None if self.pending > 0 => Waiting::of(&*self.optimizer.borrow(), self.pending),
             None => Waiting::default(),
         };
-        let state = State::of(&Saved { skipped: self.skipped, scaler, pending: waiting.batches })?;
+        let losses = self.losses.iter().map(|(name, loss)| (name.clone(), record::number(*loss))).collect();
+        let state = State::of(&Saved { skipped: self.skipped, scaler, pending: waiting.batches, losses })?;
         Ok(State { tensors: waiting.gradients, ..state })
     }
 
@@ -259,6 +267,8 @@ impl Stateful for Train {
         if let (Some(scaler), Some(state)) = (&mut self.scaler, saved.scaler) {
             scaler.load_state(state)?;
         }
+        let read = |(name, loss): (String, serde_json::Value)| Some((name, record::read_number(&loss)?));
+        self.losses = saved.losses.into_iter().filter_map(read).collect();
         let waiting = Waiting { batches: saved.pending, gradients: shared(&state.tensors) };
         self.restored = (waiting.batches > 0).then_some(waiting);
         Ok(())
@@ -272,12 +282,16 @@ impl Process for Train {
         Ok(())
     }
 
-    fn step(&mut self, batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step> {
-        if state.epoch_iteration > 1 {
-            self.restore()?;
+    /// Goes on with the group of batches in which the run was left.
+    fn goes_on(&mut self) -> Result<()> {
+        if let Some(waiting) = self.restored.take() {
+            waiting.give_to(&*self.optimizer.borrow())?;
+            self.pending = waiting.batches;
         }
-        // Of an engine that begins anew they are of no use.
-        self.restored = None;
+        Ok(())
+    }
+
+    fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
         let id = self.id.clone();
         let mut model = self.model.borrow_mut();
         model.set_training(true);
@@ -294,37 +308,59 @@ impl Process for Train {
         if let Some(message) = non_finite(&losses, &batch) {
             kept.map_or(Ok(()), Buffers::put_back)?;
             self.skip_or_fail(message, run)?;
-            return Ok(Step { batch, output, values: Vec::new() });
+            self.losses.clear();
+            return Ok(Step { batch, output, ..Step::default() });
         }
+        self.losses = losses;
         if self.pending == 0 {
             // Not after the step: handlers of `iteration_completed` may inspect the gradients.
             self.optimizer.borrow_mut().zero_grad();
         }
         run.timings.measure(&id, "backward", || self.backward(&total))?;
-        if self.pending >= self.config.accumulate {
-            run.timings.measure(&id, "optimizer step", || self.update())?;
+        Ok(Step { batch, output, values: Vec::new(), backward: true })
+    }
+
+    fn update(&mut self, run: &RunContext) -> Result<bool> {
+        let due = self.pending >= self.config.accumulate;
+        if due {
+            self.step_optimizer(run)?;
         }
-        let values = self.report(&losses, state, run)?;
-        Ok(Step { batch, output, values })
+        Ok(due)
+    }
+
+    fn report(&mut self, step: &mut Step, state: &EngineState, run: &RunContext) -> Result<()> {
+        if step.backward {
+            step.values = self.record(state, run)?;
+        }
+        Ok(())
     }
 
     /// The last batches of an epoch make a step even if fewer than `accumulate`, averaged over their own number.
-    fn epoch_ended(&mut self, run: &RunContext) -> Result<()> {
-        self.restore()?;
+    fn epoch_ended(&mut self, run: &RunContext) -> Result<bool> {
         if self.pending == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let share = self.config.accumulate as f64 / self.pending as f64;
         for mut gradient in gradients(&*self.optimizer.borrow()) {
             let _ = gradient.f_mul_scalar_(share)?;
         }
-        let id = self.id.clone();
-        run.timings.measure(&id, "optimizer step", || self.update())
+        self.step_optimizer(run)?;
+        Ok(true)
     }
 
     /// Not while gradients are being accumulated.
     fn at_rest(&self) -> bool {
         self.pending == 0 && self.restored.is_none()
+    }
+
+    fn gradients(&self) -> State {
+        State { tensors: Waiting::of(&*self.optimizer.borrow(), self.pending).gradients, ..State::default() }
+    }
+
+    fn put_gradients(&mut self, gradients: &State) -> Result<()> {
+        let waiting = Waiting { batches: self.pending, gradients: shared(&gradients.tensors) };
+        self.optimizer.borrow_mut().zero_grad();
+        waiting.give_to(&*self.optimizer.borrow())
     }
 
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
@@ -350,15 +386,6 @@ impl Process for Train {
 }
 
 impl Train {
-    /// Goes on with the group of batches in which the run was left.
-    fn restore(&mut self) -> Result<()> {
-        if let Some(waiting) = self.restored.take() {
-            waiting.give_to(&*self.optimizer.borrow())?;
-            self.pending = waiting.batches;
-        }
-        Ok(())
-    }
-
     /// The weighted sum of the losses, in fp32.
     fn total(&self, losses: &IndexMap<String, Tensor>) -> Result<Tensor> {
         ensure!(!losses.is_empty(), "the model returned no loss: does the batch have the targets to train on?");
@@ -385,7 +412,14 @@ impl Train {
         Ok(())
     }
 
-    fn update(&mut self) -> Result<()> {
+    fn step_optimizer(&mut self, run: &RunContext) -> Result<()> {
+        let id = self.id.clone();
+        run.timings.measure(&id, "optimizer step", || self.apply_gradients())?;
+        run.weights_changed();
+        Ok(())
+    }
+
+    fn apply_gradients(&mut self) -> Result<()> {
         let mut optimizer = self.optimizer.borrow_mut();
         let gradients = gradients(&*optimizer);
         if let Some(scaler) = &mut self.scaler {
@@ -416,7 +450,8 @@ impl Train {
         run.emit(&self.id, "train/skipped", pipe_core::RecordValue::Text(message))
     }
 
-    fn report(&self, losses: &[(String, f64)], state: &EngineState, run: &RunContext) -> Result<Vec<(String, f64)>> {
+    fn record(&self, state: &EngineState, run: &RunContext) -> Result<Vec<(String, f64)>> {
+        let losses = &self.losses;
         let lr = self.optimizer.borrow().groups().first().map_or(0.0, |group| group.lr());
         let total = losses.last().map_or(f64::NAN, |(_, loss)| *loss);
         run.set_value(&self.id, "loss", total);
@@ -485,7 +520,7 @@ mod tests {
         table.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         let config = serde_json::from_value(table).unwrap();
         let id = "engine.trainer".parse().unwrap();
-        Train { id, config, model, optimizer, scaler: None, pending: 0, restored: None, skipped: 0 }
+        Train { id, config, model, optimizer, scaler: None, pending: 0, restored: None, losses: Vec::new(), skipped: 0 }
     }
 
     fn batch(pixel: f64, label: i64) -> Batch {
@@ -507,13 +542,13 @@ mod tests {
         let before = stored(&train.model.borrow().state().unwrap());
         assert_ne!(before.tensors["0.running_mean"].double_value(&[0]), 0.0, "running statistics follow a batch");
         let step = train.step(batch(f64::NAN, 2), &state, &test.run).unwrap();
-        assert_eq!((step.values.len(), train.skipped), (0, 1));
+        assert_eq!((step.backward, train.skipped), (false, 1));
         let after = train.model.borrow().state().unwrap();
         for (name, tensor) in &before.tensors {
             assert_eq!(tensor, &after.tensors[name], "{name}");
         }
         let step = train.step(batch(1.0, 2), &state, &test.run).unwrap();
-        assert!(step.values[0].1.is_finite(), "{:?}", step.values);
+        assert!(step.backward && train.losses[0].1.is_finite(), "{:?}", train.losses);
     }
 
     #[test]

@@ -112,8 +112,9 @@ impl EmaConfig {
 }
 
 impl Handler for Ema {
-    fn call(&mut self, _ctx: &EventContext<'_>) -> Result<()> {
+    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         self.calls += 1;
+        ctx.run.weights_changed();
         let momentum = self.config.momentum_at(self.calls);
         let copy = self.config.handle_buffers == Buffers::Copy;
         let averaged = self.model.try_borrow_mut().context("the averaged model is in use")?.average(momentum, copy);

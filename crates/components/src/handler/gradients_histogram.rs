@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::histogram::Histograms;
+use super::histogram::{GRADIENTS, Histograms};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
 /// Logs a histogram of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
@@ -39,7 +39,7 @@ model = "model.net"
 
 impl Component for GradientsHistogramConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        Histograms::build(ctx, &self.model, self.prefixes, "gradients", Tensor::grad)
+        Histograms::build(ctx, &self.model, self.prefixes, GRADIENTS, Tensor::grad)
     }
 }
 

@@ -5,6 +5,9 @@ use tch::{Device, Kind as Type, Tensor};
 
 use pipe_core::{BuildContext, EventContext, Handler, Instance, Model, NodeId, RecordValue, Ref, Shared, Stateful};
 
+/// The group of the gradients' histograms.
+pub(super) const GRADIENTS: &str = "gradients";
+
 /// Records the distribution of a tensor of each parameter, as `<group>/<parameter>`.
 pub(super) struct Histograms {
     node: NodeId,
@@ -12,6 +15,7 @@ pub(super) struct Histograms {
     prefixes: Vec<String>,
     group: &'static str,
     of: fn(&Tensor) -> Tensor,
+    gradients: bool,
 }
 
 impl Histograms {
@@ -25,7 +29,8 @@ impl Histograms {
         of: fn(&Tensor) -> Tensor,
     ) -> Result<Instance> {
         let model = ctx.get(model)?;
-        Ok(Instance::handler(Histograms { node: ctx.node.clone(), model, prefixes, group, of }))
+        let (node, gradients) = (ctx.node.clone(), group == GRADIENTS);
+        Ok(Instance::handler(Histograms { node, model, prefixes, group, of, gradients }))
     }
 }
 
@@ -46,5 +51,9 @@ impl Handler for Histograms {
             ctx.run.emit(&self.node, format!("{}/{name}", self.group), values)?;
         }
         Ok(())
+    }
+
+    fn reads_gradients(&self) -> bool {
+        self.gradients
     }
 }

@@ -10,11 +10,15 @@ use pipe_core::Loader;
 use pipe_core::{
     BuildContext, Component, Config, Dataset, Instance, Kind, Property, PropertyType, Ref, State, Stateful, Transform,
 };
-use pipe_data::order::{Order, aspect_ratio_group};
+use pipe_data::order::{Entry, Order, aspect_ratio_group};
 use pipe_data::pool::{Pool, Stop};
 use pipe_data::random::{Purpose, stream};
 use pipe_data::{Batch, Sample, collate};
 use pipe_native::fault::guarded;
+
+mod position;
+
+use position::{Position, Rule};
 
 /// Groups a dataset's samples into batches, loaded and transformed by worker threads.
 ///
@@ -148,25 +152,28 @@ struct Made {
 }
 
 impl Source {
-    fn sample(&self, epoch: u64, index: usize) -> Result<Sample> {
+    fn sample(&self, epoch: u64, entry: Entry) -> Result<Sample> {
+        let index = entry.index;
         guarded(|| {
             let sample = self.dataset.get(index)?;
             let Some(transform) = &self.transform else { return Ok(sample) };
             let source = sample.source().to_owned();
-            let mut rng = stream(self.seed, Purpose::Sample, epoch, index as u64);
+            // A sample that is used again is augmented anew.
+            let key = index as u64 | (entry.repetition as u64) << 40;
+            let mut rng = stream(self.seed, Purpose::Sample, epoch, key);
             guarded(|| transform.apply(sample, &mut rng)).with_context(|| format!("transforming {source}"))
         })
         .with_context(|| format!("sample {index} of {}", self.dataset_name))
     }
 
-    fn make(&self, epoch: u64, position: usize, indices: &[usize], stop: &Stop) -> Result<Made> {
-        let mut samples = Vec::with_capacity(indices.len());
+    fn make(&self, epoch: u64, number: usize, entries: &[Entry], stop: &Stop) -> Result<Made> {
+        let mut samples = Vec::with_capacity(entries.len());
         let mut skipped = Vec::new();
-        for &index in indices {
+        for entry in entries {
             if stop.asked() {
                 bail!("the loader was stopped");
             }
-            match self.sample(epoch, index) {
+            match self.sample(epoch, *entry) {
                 Ok(sample) => samples.push(sample),
                 Err(error) if self.on_error == OnError::Skip => skipped.push(format!("{error:#}")),
                 Err(error) => return Err(error),
@@ -176,7 +183,7 @@ impl Source {
             return Ok(Made { batch: None, skipped });
         }
         if let Some(transform) = &self.transform {
-            let mut rng = stream(self.seed, Purpose::Batch, epoch, position as u64);
+            let mut rng = stream(self.seed, Purpose::Batch, epoch, number as u64);
             samples = transform.apply_batch(samples, &mut rng).context("transforming a batch")?;
         }
         Ok(Made { batch: Some(collate(samples)?), skipped })
@@ -186,18 +193,9 @@ impl Source {
 /// An epoch in progress.
 enum Epoch {
     /// Batches are made when asked for: those of the numbers from `next` on.
-    Inline { number: u64, batches: Vec<Vec<usize>>, next: usize },
+    Inline { epoch: u64, batches: Vec<Vec<Entry>>, next: usize },
     /// Batches are made ahead.
     Threads(Pool<Made>),
-}
-
-/// The loader's position, for resuming: batches in which no sample could be loaded are not returned, so the number of
-/// returned batches alone would not determine it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Position {
-    epoch: usize,
-    handed_out: usize,
-    empty: usize,
 }
 
 /// Samples skipped in this epoch.
@@ -216,8 +214,11 @@ pub struct BatchLoader {
     workers: usize,
     prefetch: usize,
     epoch: Option<Epoch>,
+    rule: Rule,
     position: Position,
     skipped: Skipped,
+    /// Whether it has been said what grouping leaves out.
+    said: bool,
 }
 
 impl BatchLoader {
@@ -252,6 +253,12 @@ impl BatchLoader {
              drop_last and group_by_aspect_ratio",
             config.batch_size
         );
+        let rule = Rule {
+            batch_size: config.batch_size,
+            drop_last: config.drop_last,
+            limit_batches: config.limit_batches,
+            group_by_aspect_ratio: bins,
+        };
         let source = Source { dataset, dataset_name, transform, seed, on_error: config.on_error };
         Ok(BatchLoader {
             name,
@@ -260,25 +267,78 @@ impl BatchLoader {
             workers: config.workers,
             prefetch: config.prefetch,
             epoch: None,
+            rule,
             position: Position::default(),
             skipped: Skipped::default(),
+            said: false,
         })
     }
 
     fn next_made(&mut self) -> Option<Result<Made>> {
         match self.epoch.as_mut()? {
             Epoch::Threads(pool) => pool.next(),
-            Epoch::Inline { number, batches, next } => {
-                let indices = batches.get(*next)?;
+            Epoch::Inline { epoch, batches, next } => {
+                let entries = batches.get(*next)?;
                 *next += 1;
-                let (number, position) = (*number, *next - 1);
+                let (epoch, number) = (*epoch, self.position.used.batches + *next - 1);
                 // As in a worker: for single images libtorch's threads cost more than they gain.
                 let threads = tch::get_num_threads();
                 tch::set_num_threads(1);
-                let made = guarded(|| self.source.make(number, position, indices, &Stop::default()));
+                let made = guarded(|| self.source.make(epoch, number, entries, &Stop::default()));
                 tch::set_num_threads(threads);
                 Some(made)
             }
+        }
+    }
+
+    /// The position at a batch of an epoch: where a resume goes on, with what the run before it used of the epoch.
+    fn enter(&self, epoch: usize, first_batch: usize) -> Position {
+        let Some(position) = self.position.entered_at(epoch, first_batch).filter(|_| first_batch > 0) else {
+            return Position::at(epoch, first_batch, self.rule.clone());
+        };
+        if position.rule == self.rule {
+            return position;
+        }
+        let Some(order) = self.order_of(&position.rule) else {
+            tracing::warn!("{}: the images' sizes are unknown, so epoch {} begins again", self.name, epoch + 1);
+            return Position::at(epoch, 0, self.rule.clone());
+        };
+        let under = position.under(self.rule.clone(), &order, self.source.seed);
+        let (used, samples) = (under.used.count(), self.order.samples);
+        let batches = self.order.batches(self.source.seed, epoch as u64, &under.used).len();
+        tracing::info!(
+            "{}: {used} of {samples} samples of epoch {} were used before, in batches of {}; the others make {batches} \
+             batches of {}, of which transforms of whole batches see others than without the change",
+            self.name,
+            epoch + 1,
+            position.rule.batch_size,
+            self.rule.batch_size
+        );
+        under
+    }
+
+    /// The order of an epoch under another rule.
+    fn order_of(&self, rule: &Rule) -> Option<Order> {
+        let groups = match rule.group_by_aspect_ratio {
+            Some(bins) => Some(shape_groups(&*self.source.dataset, &self.source.dataset_name, bins).ok()?),
+            None => None,
+        };
+        let Rule { batch_size, drop_last, limit_batches: limit, .. } = *rule;
+        Some(Order { batch_size, drop_last, limit, groups, ..self.order.clone() })
+    }
+
+    /// Says once what grouping leaves out of an epoch and what it uses again.
+    fn say_left_out(&mut self, batches: &[Vec<Entry>]) {
+        if self.order.groups.is_none() || self.position.used.count() > 0 || std::mem::replace(&mut self.said, true) {
+            return;
+        }
+        let (left_out, repeated) = self.order.left_out_and_repeated(batches);
+        if left_out + repeated > 0 && self.order.limit.is_none() {
+            tracing::info!(
+                "{}: to fill batches of like images, this epoch leaves out {left_out} of {} images and uses {repeated} again",
+                self.name,
+                self.order.samples
+            );
         }
     }
 
@@ -302,17 +362,16 @@ impl Loader for BatchLoader {
     fn start_epoch(&mut self, epoch: usize, first_batch: usize) -> Result<()> {
         self.report_skipped();
         self.epoch = None;
-        let resumed = self.position.epoch == epoch && self.position.handed_out == first_batch;
-        let empty = if resumed { self.position.empty } else { 0 };
-        self.position = Position { epoch, handed_out: first_batch, empty };
-        let number = epoch as u64;
-        let batches = self.order.batches(self.source.seed, number);
-        let first = (first_batch + empty).min(batches.len());
+        self.position = self.enter(epoch, first_batch);
+        let epoch = epoch as u64;
+        let batches = self.order.batches(self.source.seed, epoch, &self.position.used);
+        self.say_left_out(&batches);
+        let (first, before) = (self.position.next().min(batches.len()), self.position.used.batches);
         self.epoch = Some(if self.workers == 0 {
-            Epoch::Inline { number, batches, next: first }
+            Epoch::Inline { epoch, batches, next: first }
         } else {
             let (source, range) = (self.source.clone(), first..batches.len());
-            let make = move |position: usize, stop: &Stop| source.make(number, position, &batches[position], stop);
+            let make = move |at: usize, stop: &Stop| source.make(epoch, before + at, &batches[at], stop);
             let workers = self.workers.min(range.len()).max(1);
             Epoch::Threads(Pool::start(&self.name, workers, workers * self.prefetch, range, Arc::new(make))?)
         });
@@ -321,6 +380,7 @@ impl Loader for BatchLoader {
 
     fn next_batch(&mut self) -> Result<Option<Batch>> {
         ensure!(self.epoch.is_some(), "{}: a batch was requested before the epoch started", self.name);
+        let empty = self.position.empty;
         while let Some(made) = self.next_made() {
             let Made { batch, skipped } = made.with_context(|| self.name.clone())?;
             self.skipped.count += skipped.len();
@@ -328,6 +388,7 @@ impl Loader for BatchLoader {
             self.skipped.examples.extend(skipped.into_iter().take(room));
             if batch.is_some() {
                 self.position.handed_out += 1;
+                self.position.empty_before = empty;
                 return Ok(batch);
             }
             self.position.empty += 1;
@@ -349,7 +410,7 @@ impl Stateful for BatchLoader {
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.position = state.to().with_context(|| format!("{}: the saved state is not a loader's", self.name))?;
+        self.position = state.to().with_context(|| format!("{}: the saved state is not this loader's", self.name))?;
         Ok(())
     }
 }

@@ -8,14 +8,15 @@ use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, PathValue, Record, Source, Stateful};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, PathValue, Record, Source, State, Stateful};
 
 use pipe_core::Sink;
 
 /// Writes one JSON object per record to a file: `kind, tag, value, step, epoch, node, time`.
 ///
 /// The run's folder always contains such a file of all records (`records.jsonl`); this sink writes an additional one, or one
-/// of selected nodes. Records are appended to an existing file.
+/// of selected nodes. Records are appended to an existing file; of a file in the run's
+/// own folder, a resumed run first cuts off what is behind the checkpoint.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JsonLinesConfig {
@@ -39,14 +40,14 @@ path = "training.jsonl"
 }
 
 impl Component for JsonLinesConfig {
-    fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let path = PathBuf::from(self.path.as_str());
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = BufWriter::new(file.with_context(|| format!("cannot write {}", path.display()))?);
-        Ok(Instance::sink(JsonLines { path, file }))
+        Ok(Instance::sink(JsonLines { own: path.starts_with(ctx.folder()), path, file, behind: None }))
     }
 }
 
@@ -56,12 +57,41 @@ pipe_core::register!(JsonLinesConfig);
 struct JsonLines {
     path: PathBuf,
     file: BufWriter<File>,
+    /// Whether it is in the run's folder, so that no other run writes it.
+    own: bool,
+    /// Where the checkpoint ended from which the run goes on, until something is written.
+    behind: Option<u64>,
 }
 
-impl Stateful for JsonLines {}
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Stateful for JsonLines {
+    fn state(&self) -> Result<State> {
+        let file = self.file.get_ref();
+        let bytes = file.sync_data().and_then(|()| file.metadata());
+        let bytes = bytes.with_context(|| format!("cannot write {}", self.path.display()))?.len();
+        State::of(&Saved { path: self.path.clone(), bytes })
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        let saved: Saved = state.to().context("the saved length of the file")?;
+        self.behind = Some(saved.bytes).filter(|_| self.own && saved.path == self.path);
+        Ok(())
+    }
+}
 
 impl Sink for JsonLines {
     fn write(&mut self, record: &Record) -> Result<()> {
+        if let Some(length) = self.behind.take() {
+            let file = self.file.get_ref();
+            let longer = |data: std::fs::Metadata| if data.len() > length { file.set_len(length) } else { Ok(()) };
+            let cut = file.metadata().and_then(longer);
+            cut.with_context(|| format!("cannot cut off what is behind the checkpoint in {}", self.path.display()))?;
+        }
         writeln!(self.file, "{}", record.to_json()).with_context(|| format!("cannot write {}", self.path.display()))
     }
 

@@ -1,9 +1,10 @@
 //! `sink.tensorboard`: event files for TensorBoard.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,8 +21,8 @@ use pipe_core::Sink;
 ///
 /// Where a measure is recorded both as `train/x` and as `val/x`, the page CUSTOM SCALARS shows the two on one chart.
 ///
-/// A resumed run writes another file into the same folder, which makes TensorBoard discard the events after the
-/// checkpoint.
+/// A resumed run cuts off the events behind the checkpoint, and writes another file into the same folder, which makes a
+/// TensorBoard that has read them drop them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TensorBoardConfig {
@@ -50,14 +51,8 @@ impl Component for TensorBoardConfig {
             Some(dir) => PathBuf::from(dir.as_str()),
             None => ctx.folder().join("tensorboard"),
         };
-        Ok(Instance::sink(TensorBoard {
-            dir,
-            writer: None,
-            resumed_at: None,
-            last_step: 0,
-            hparams: false,
-            seen: BTreeMap::new(),
-        }))
+        let own = dir.starts_with(ctx.folder());
+        Ok(Instance::sink(TensorBoard { dir, own, writer: None, resumed: false, saved: Saved::default() }))
     }
 }
 
@@ -66,41 +61,70 @@ pipe_core::register!(TensorBoardConfig);
 /// The running sink. The file is created at the first record, when it is known whether the run was resumed from a checkpoint.
 struct TensorBoard {
     dir: PathBuf,
+    /// Whether the folder is the run's own, so that no other run writes there.
+    own: bool,
     writer: Option<EventWriter>,
-    /// The step of the checkpoint that the run was resumed from.
-    resumed_at: Option<i64>,
-    last_step: i64,
+    /// Whether the run goes on from a checkpoint, and nothing has been written since.
+    resumed: bool,
+    saved: Saved,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Saved {
+    step: i64,
+    /// Bytes of each event file of the run.
+    files: BTreeMap<String, u64>,
+    /// Whether hyperparameters were written.
     hparams: bool,
     /// Measures, and whether they were seen in training and in validation.
     seen: BTreeMap<String, [bool; 2]>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    step: i64,
-}
-
 impl Stateful for TensorBoard {
     fn state(&self) -> Result<State> {
-        State::of(&Saved { step: self.last_step })
+        let mut saved = self.saved.clone();
+        if let Some(writer) = &self.writer {
+            let name = writer.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+            saved.files.insert(name, writer.synced_length()?);
+        }
+        State::of(&saved)
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        let Saved { step } = state.to()?;
-        (self.resumed_at, self.last_step) = (Some(step), step);
+        self.saved = state.to().context("the saved state of the event files")?;
+        self.resumed = true;
         Ok(())
     }
 }
 
 impl TensorBoard {
     fn writer(&mut self) -> Result<&mut EventWriter> {
-        let writer = match (self.writer.take(), self.resumed_at) {
-            (Some(writer), _) => writer,
-            // Events after the checkpoint belong to the abandoned continuation.
-            (None, Some(step)) => EventWriter::create_resumed(&self.dir, step + 1)?,
-            (None, None) => EventWriter::create(&self.dir, None)?,
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None if std::mem::take(&mut self.resumed) => {
+                self.cut_files()?;
+                EventWriter::create_resumed(&self.dir, self.saved.step + 1)?
+            }
+            None => EventWriter::create(&self.dir, None)?,
         };
         Ok(self.writer.insert(writer))
+    }
+
+    /// Cuts off the events behind the checkpoint: they belong to the abandoned continuation. Not before something is written, so
+    /// that a run that has nothing left to do keeps all of its events.
+    fn cut_files(&self) -> Result<()> {
+        for path in std::fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let cut = match self.saved.files.get(&name) {
+                Some(length) if path.metadata().is_ok_and(|data| data.len() > *length) => {
+                    OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(*length))
+                }
+                None if self.own && name.starts_with("events.out.tfevents.") => std::fs::remove_file(&path),
+                _ => Ok(()),
+            };
+            cut.with_context(|| format!("cannot cut off the events behind the checkpoint in {}", path.display()))?;
+        }
+        Ok(())
     }
 }
 
@@ -109,11 +133,11 @@ impl TensorBoard {
     fn pair(&mut self, tag: &str) -> Result<()> {
         let Some((part, measure)) = tag.split_once('/') else { return Ok(()) };
         let Some(which) = PARTS.iter().position(|name| *name == part) else { return Ok(()) };
-        let seen = self.seen.entry(measure.to_owned()).or_default();
+        let seen = self.saved.seen.entry(measure.to_owned()).or_default();
         if std::mem::replace(&mut seen[which], true) || *seen != [true, true] {
             return Ok(());
         }
-        let paired = self.seen.iter().filter(|(_, seen)| **seen == [true, true]).map(|(measure, _)| measure);
+        let paired = self.saved.seen.iter().filter(|(_, seen)| **seen == [true, true]).map(|(measure, _)| measure);
         let charts: Vec<(String, [String; 2])> =
             paired.map(|measure| (measure.clone(), PARTS.map(|part| format!("{part}/{measure}")))).collect();
         let tags: Vec<[&str; 2]> = charts.iter().map(|(_, [a, b])| [a.as_str(), b.as_str()]).collect();
@@ -129,7 +153,7 @@ const PARTS: [&str; 2] = ["train", "val"];
 impl Sink for TensorBoard {
     fn write(&mut self, record: &Record) -> Result<()> {
         let (tag, step, time) = (record.tag.as_str(), record.step as i64, record.time);
-        self.last_step = self.last_step.max(step);
+        self.saved.step = self.saved.step.max(step);
         if let RecordValue::Scalar(_) = record.value {
             self.pair(tag)?;
         }
@@ -147,7 +171,7 @@ impl Sink for TensorBoard {
                     settings.iter().map(|(name, value)| (name.as_str(), hparam(value))).collect();
                 let metrics: Vec<&str> = metrics.iter().map(String::as_str).collect();
                 writer.hparams(&settings, &metrics)?;
-                self.hparams = true;
+                self.saved.hparams = true;
                 Ok(())
             }
             RecordValue::Artifact(_) => Ok(()),
@@ -160,7 +184,7 @@ impl Sink for TensorBoard {
 
     fn finish(&mut self, summary: &Summary) -> Result<()> {
         let status = if summary.status == "failed" { SessionStatus::Failure } else { SessionStatus::Success };
-        if self.hparams
+        if self.saved.hparams
             && let Some(writer) = &mut self.writer
         {
             writer.session_end(status)?;

@@ -97,7 +97,7 @@ impl Instance {
     pub fn state(&self) -> Result<State> {
         match self {
             Instance::Dataset(_) | Instance::Transform(_) => Ok(State::default()),
-            Instance::Engine(engine) => engine.state(),
+            Instance::Engine(engine) => engine.state(false),
             Instance::Loader(node) => state_of(node),
             Instance::Model(node) => state_of(node),
             Instance::Optimizer(node) => state_of(node),

@@ -1,7 +1,5 @@
 //! An engine's state, and how far it may run.
 
-use pipe_vocab::NodeId;
-use pipe_vocab::event::EngineEvent;
 use serde::{Deserialize, Serialize};
 
 /// How far an engine may run.
@@ -11,7 +9,7 @@ pub struct Limits {
     pub max_epochs: Option<u64>,
     /// Iterations in all.
     pub max_iterations: Option<u64>,
-    /// Iterations in one epoch, when fewer than the loader has.
+    /// Iterations in one epoch, where an epoch is not one pass over the loader's data.
     pub epoch_length: Option<u64>,
 }
 
@@ -24,47 +22,24 @@ pub struct EngineState {
     pub epoch: u64,
     /// Iterations begun in this epoch.
     pub epoch_iteration: u64,
+    /// Whether a run of the engine has begun and not ended.
+    pub running: bool,
     /// Whether the epoch has begun and its events have not ended: a resume continues inside it.
     pub in_epoch: bool,
-    /// Batches in an epoch of the loader, when it knows.
+    /// Whether the iteration has begun and its batch has not been processed yet.
+    pub begun: bool,
+    /// Batches in a pass over the loader's data, when it is known.
     pub epoch_length: Option<u64>,
-    /// The event whose targets are running: a resume continues with those that are left.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub firing: Option<Firing>,
-}
-
-/// An event in the middle of its targets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Firing {
-    /// The event.
-    pub event: EngineEvent,
-    /// The targets that a resume need not run again, in the order in which they ran.
-    pub done: Vec<NodeId>,
+    /// The pass over the loader's data, counted from 0.
+    pub pass: u64,
+    /// Batches taken of this pass.
+    pub pass_used: u64,
 }
 
 impl EngineState {
-    /// Starts again from nothing when the limits had been reached, or when `afresh`.
-    pub fn prepare(&mut self, limits: Limits, afresh: bool) {
-        if afresh || self.finished(limits) {
-            *self = EngineState::default();
-        }
-    }
-
-    /// Whether the limits have been reached, the events that belong to that included.
-    pub fn finished(&self, limits: Limits) -> bool {
-        self.firing.is_none() && !self.goes_on(limits)
-    }
-
     /// Whether an epoch is left, be it only the end of one that was cut off after its last iteration.
     pub fn goes_on(&self, limits: Limits) -> bool {
         self.in_epoch || !self.at_limit(limits)
-    }
-
-    /// Whether nothing but events of the last epoch is left.
-    pub fn last_epoch_done(&self, limits: Limits) -> bool {
-        let Some(firing) = &self.firing else { return false };
-        let last = limits.max_epochs.is_some_and(|max| self.epoch >= max);
-        last && firing.event == EngineEvent::EpochCompleted || self.at_limit(limits)
     }
 
     /// Whether no further iteration may begin.
@@ -75,7 +50,7 @@ impl EngineState {
 
     /// Whether no further iteration belongs to this epoch.
     pub fn epoch_full(&self, limits: Limits) -> bool {
-        limits.epoch_length.is_some_and(|length| self.epoch_iteration >= length)
+        limits.epoch_length.or(self.epoch_length).is_some_and(|length| self.epoch_iteration >= length)
             || limits.max_iterations.is_some_and(|max| self.iteration >= max)
     }
 
@@ -95,10 +70,12 @@ impl EngineState {
     pub fn begin_iteration(&mut self) {
         self.iteration += 1;
         self.epoch_iteration += 1;
+        self.begun = true;
     }
 
-    /// Ends the epoch.
-    pub fn end_epoch(&mut self) {
-        self.in_epoch = false;
+    /// Begins the next pass over the data.
+    pub fn begin_pass(&mut self) {
+        self.pass += 1;
+        self.pass_used = 0;
     }
 }

@@ -1,15 +1,15 @@
 //! The context of a handler call, and how engines and handlers reach the targets of events.
 
-use std::cell::{Cell, RefCell};
-use std::fmt;
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use pipe_vocab::{NodeId, event::EventName};
 
 use super::engine_state::EngineState;
-use super::process::Step;
+use super::step::Step;
 use crate::context::RunContext;
+use crate::place::Frame;
 
 /// Why the control flow breaks: the run was interrupted and is to end with a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,24 +29,18 @@ pub enum Boundary {
 
 /// What lies behind an engine's events: the joined nodes of the run.
 pub trait Dispatch {
-    /// Runs the targets of an event, in the order of the file, less those that are done by [`EventContext::cut`]. An error of one
-    /// does not keep the others from running; an interruption does.
+    /// Runs the targets of an event, in the order of the file, less those that were done where a resume goes on in it. An error
+    /// of one does not keep the others from running; an interruption does.
     ///
     /// # Errors
     /// All errors of the targets, the first as the cause.
     fn fire(&self, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>>;
 
+    /// A run of an engine begins: its counts are new, so what ran `once` may run again.
+    fn begin(&self, engine: &NodeId);
+
     /// Called by `engine` between its iterations and after its epochs; it holds nothing borrowed meanwhile.
     fn pause(&self, engine: &NodeId, boundary: Boundary);
-}
-
-/// How far an event has come, for a checkpoint that is taken in the middle of it.
-#[derive(Debug, Default)]
-pub struct Cut {
-    /// Targets that have run and will not run again, were the run resumed from here.
-    pub done: RefCell<Vec<NodeId>>,
-    /// Whether an event of a handler's own was cut off by an interruption.
-    pub interrupted: Cell<bool>,
 }
 
 /// The context of a handler call.
@@ -65,43 +59,27 @@ pub struct EventContext<'a> {
     pub count: u64,
     /// The engine's state.
     pub state: &'a EngineState,
-    /// The iteration's batch and output, on `iteration_completed`; see [`EventContext::step`].
+    /// The iteration's batch and output, from `backward_completed` to `iteration_completed`; see [`EventContext::step`].
     pub step: Option<&'a Step>,
-    /// How far this event has come.
-    pub cut: &'a Cut,
+    /// Where a resume goes on in the middle of this event.
+    pub resumed: Option<&'a Frame>,
+    /// Events of the handler's own that are to fire once it has returned.
+    pub own: &'a RefCell<Vec<String>>,
 }
-
-/// There is no batch at hand: not on this event, or because the run was resumed between two targets of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoStep;
-
-impl fmt::Display for NoStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a batch is available on `iteration_completed` only")
-    }
-}
-
-impl std::error::Error for NoStep {}
 
 impl<'a> EventContext<'a> {
     /// The iteration's batch and output.
     ///
     /// # Errors
-    /// [`NoStep`] on other events than `iteration_completed`, and where a resume continues in the middle of it.
+    /// On other events than those of an iteration's work.
     pub fn step(&self) -> Result<&'a Step> {
-        self.step.ok_or_else(|| NoStep.into())
+        self.step.with_context(|| {
+            format!("a batch is available on `iteration_completed` and the like, not on `{}`", self.event)
+        })
     }
 
-    /// Fires an event of a handler's own, such as `saved_checkpoint`.
-    ///
-    /// # Errors
-    /// Those of its targets.
-    pub fn fire(&self, node: &NodeId, event: &str) -> Result<()> {
-        let flow =
-            self.dispatch.fire(&EventContext { node, event: EventName::Own(event), cut: &Cut::default(), ..*self })?;
-        if flow.is_break() {
-            self.cut.interrupted.set(true);
-        }
-        Ok(())
+    /// Fires an event of a handler's own, such as `saved_checkpoint`, once the handler has returned.
+    pub fn fire(&self, event: &str) {
+        self.own.borrow_mut().push(event.to_owned());
     }
 }

@@ -14,6 +14,11 @@ pub trait Handler: Stateful {
     /// They never vanish: the other targets of the event run, then the engine stops with the error.
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()>;
 
+    /// Whether it looks at the gradients on the model's parameters: a checkpoint taken before it in the same event keeps them.
+    fn reads_gradients(&self) -> bool {
+        false
+    }
+
     /// Told once when the run has ended, however it did.
     ///
     /// # Errors

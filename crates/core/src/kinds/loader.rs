@@ -10,7 +10,8 @@ pub trait Loader: Stateful {
     /// Number of batches in an epoch, when it is known.
     fn epoch_length(&self) -> Option<usize>;
 
-    /// Starts an epoch (counted from 0) at batch `first_batch`.
+    /// Starts a pass over the data (an epoch, counted from 0) at batch `first_batch`: of the pass it is in, that may be the batch
+    /// it would give next, or the one before.
     ///
     /// # Errors
     /// When the data cannot be opened.

@@ -9,3 +9,4 @@ pub mod loader;
 pub mod optimizer;
 pub mod process;
 pub mod scheduler;
+pub mod step;

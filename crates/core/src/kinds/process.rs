@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 use pipe_data::Batch;
-use pipe_plugin::{ModelOutput, Stateful};
+use pipe_plugin::{State, Stateful};
+use pipe_vocab::NodeId;
 
 use super::engine_state::EngineState;
+use super::step::Step;
 use crate::context::RunContext;
 
-/// What one iteration does.
+/// What one iteration does. Its own state is in checkpoints wherever one is taken.
 pub trait Process: Stateful {
-    /// Before the first batch of a run of the engine.
+    /// Before the first batch of a run of the engine; not where a run goes on that was cut off.
     ///
     /// # Errors
     /// When the engine cannot start.
@@ -17,11 +19,35 @@ pub trait Process: Stateful {
         Ok(())
     }
 
-    /// Before each iteration's batch is used; the batch lies on the CPU.
+    /// A run of the engine goes on inside an epoch.
+    ///
+    /// # Errors
+    /// When the state it was given does not fit.
+    fn goes_on(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Processes a batch, which lies on the CPU: the forward pass and, in training, the backward pass.
     ///
     /// # Errors
     /// When the batch cannot be processed.
     fn step(&mut self, batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step>;
+
+    /// After a step with gradients: the optimizer's step, where one is due. Returns whether it was made.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    fn update(&mut self, _run: &RunContext) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// After the iteration's work, before `iteration_completed` fires: what there is to record.
+    ///
+    /// # Errors
+    /// When a record cannot be written.
+    fn report(&mut self, _step: &mut Step, _state: &EngineState, _run: &RunContext) -> Result<()> {
+        Ok(())
+    }
 
     /// After the last batch of a run of the engine, before `completed` fires.
     ///
@@ -31,12 +57,13 @@ pub trait Process: Stateful {
         Ok(())
     }
 
-    /// After the last batch of an epoch, before `epoch_completed` fires: nothing that waits may cross an epoch's end.
+    /// After the last batch of an epoch, before `epoch_completed` fires: nothing that waits may cross an epoch's end. Returns
+    /// whether the optimizer made a step.
     ///
     /// # Errors
     /// When what waits cannot be done.
-    fn epoch_ended(&mut self, _run: &RunContext) -> Result<()> {
-        Ok(())
+    fn epoch_ended(&mut self, _run: &RunContext) -> Result<bool> {
+        Ok(false)
     }
 
     /// Whether the process can be exchanged now: not while several iterations make one piece of work.
@@ -44,10 +71,28 @@ pub trait Process: Stateful {
         true
     }
 
-    /// Whether a run of the engine that was cut off goes on where it was; otherwise it begins anew. Not where what the batches
-    /// so far came to is in no checkpoint.
+    /// Whether a run of the engine that was cut off among its batches goes on where it was; otherwise it begins anew. Not
+    /// where what the batches so far came to is in no checkpoint.
     fn resumes(&self) -> bool {
         true
+    }
+
+    /// Metrics that begin anew with each run of the engine: a checkpoint taken outside of one leaves their state out.
+    fn owned(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
+
+    /// The gradients that lie on the model's parameters, for handlers that look at them after a resume.
+    fn gradients(&self) -> State {
+        State::default()
+    }
+
+    /// Puts saved gradients back.
+    ///
+    /// # Errors
+    /// When they are of another model.
+    fn put_gradients(&mut self, _gradients: &State) -> Result<()> {
+        Ok(())
     }
 
     /// Tries a batch without changing anything, for a process that is about to take another one's place.
@@ -57,15 +102,4 @@ pub trait Process: Stateful {
     fn rehearse(&mut self, _batch: Batch, _run: &RunContext) -> Result<()> {
         Ok(())
     }
-}
-
-/// What came of one iteration.
-#[derive(Debug, Default)]
-pub struct Step {
-    /// The batch, on the device.
-    pub batch: Batch,
-    /// What the model made of it.
-    pub output: ModelOutput,
-    /// Values worth showing beside a progress bar.
-    pub values: Vec<(String, f64)>,
 }

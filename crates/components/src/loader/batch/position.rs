@@ -1,0 +1,68 @@
+//! Where a loader stands in an epoch, and how an epoch goes on that another loader began: one of another batch size, say.
+
+use pipe_data::order::{Entry, Order, Used};
+use serde::{Deserialize, Serialize};
+
+/// What decides which samples share a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rule {
+    pub batch_size: usize,
+    pub drop_last: bool,
+    pub limit_batches: Option<usize>,
+    pub group_by_aspect_ratio: Option<usize>,
+}
+
+/// The loader's position in an epoch. Batches in which no sample could be loaded are not returned, so the number of returned
+/// batches alone would not determine it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Position {
+    pub epoch: usize,
+    /// Batches returned in this epoch.
+    pub handed_out: usize,
+    /// Batches that were not, among those of this rule.
+    pub empty: usize,
+    /// As `empty`, before the batch that was returned last.
+    pub empty_before: usize,
+    pub rule: Rule,
+    /// What batches of other rules used of the epoch before.
+    pub used: Used,
+    /// How many of those were returned.
+    pub handed_out_before: usize,
+}
+
+impl Position {
+    /// The position at the beginning of an epoch, or at a later batch of it that nothing else is known of.
+    pub fn at(epoch: usize, first_batch: usize, rule: Rule) -> Position {
+        Position { epoch, handed_out: first_batch, rule, ..Position::default() }
+    }
+
+    /// This position at the batch that comes next or, once more, at the one before; `None` where `first_batch` is neither.
+    pub fn entered_at(&self, epoch: usize, first_batch: usize) -> Option<Position> {
+        if self.epoch != epoch {
+            return None;
+        }
+        match self.handed_out.checked_sub(first_batch)? {
+            0 => Some(self.clone()),
+            1 if first_batch >= self.handed_out_before => {
+                Some(Position { handed_out: first_batch, empty: self.empty_before, ..self.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// The next batch's number among those of this rule.
+    pub fn next(&self) -> usize {
+        self.handed_out - self.handed_out_before + self.empty
+    }
+
+    /// The position of a loader of another rule in the same epoch. `order` is that of this one's rule.
+    pub fn under(&self, rule: Rule, order: &Order, seed: u64) -> Position {
+        let batches: Vec<Vec<Entry>> = order.batches(seed, self.epoch as u64, &self.used);
+        let used = self.used.and(&batches[..self.next().min(batches.len())], self.next());
+        Position {
+            used,
+            handed_out_before: self.handed_out,
+            ..Position::at(self.epoch, self.handed_out, rule)
+        }
+    }
+}

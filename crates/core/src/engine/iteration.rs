@@ -1,0 +1,148 @@
+//! The iterations of an epoch.
+
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use pipe_data::Batch;
+use pipe_native::fault::guarded;
+use pipe_vocab::event::EngineEvent;
+
+use super::{Engine, Halt, Work};
+use crate::Shared;
+use crate::kinds::event::Boundary;
+use crate::kinds::loader::Loader;
+use crate::kinds::step::Step;
+use crate::place::Frame;
+
+impl Engine {
+    /// The iterations of an epoch that are left.
+    pub(super) fn iterations(&self, work: Work<'_>, mut frame: Option<&Frame>) -> Result<(), Halt> {
+        let loader = self.loader();
+        self.open(&loader, frame)?;
+        loop {
+            let inside = frame.is_some() || self.state.borrow().begun;
+            if !inside {
+                if work.run.interrupted() {
+                    return Err(Halt::Interrupted);
+                }
+                if self.state.borrow().epoch_full(self.limits.get()) {
+                    return Ok(());
+                }
+                work.run.save_if_asked();
+            }
+            if !self.iterate(work, &loader, frame.take())? {
+                return Ok(());
+            }
+            self.pause(work, Boundary::Iteration)?;
+        }
+    }
+
+    /// Brings the loader to where the state says; one batch before, where the run goes on inside an iteration.
+    fn open(&self, loader: &Shared<dyn Loader>, frame: Option<&Frame>) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        let at = frame.and_then(Frame::of_engine);
+        if state.begun || at.is_some_and(|event| event >= EngineEvent::GetBatchCompleted) {
+            state.pass_used = state.pass_used.saturating_sub(1);
+            self.opened.set(false);
+        }
+        if !self.opened.replace(true) {
+            loader.borrow_mut().start_epoch(state.pass as usize, state.pass_used as usize)?;
+        }
+        Ok(())
+    }
+
+    /// One iteration, from its beginning or from where a resume continues; `false` when the epoch's data has ended.
+    fn iterate(&self, work: Work<'_>, loader: &Shared<dyn Loader>, frame: Option<&Frame>) -> Result<bool, Halt> {
+        use EngineEvent::{GetBatchCompleted, GetBatchStarted, IterationStarted};
+        // Cut off in the middle of its work, it begins that work again.
+        let again = frame.is_none() && self.state.borrow().begun;
+        let at = frame.and_then(Frame::of_engine).or(again.then_some(IterationStarted));
+        let due = |event: EngineEvent| at.is_none_or(|at| at <= event);
+        if due(GetBatchStarted) {
+            self.fire(work, GetBatchStarted, None, frame)?;
+        }
+        let Some(batch) = self.next_batch(work, loader, frame)? else { return Ok(false) };
+        if due(GetBatchCompleted) {
+            self.fire(work, GetBatchCompleted, None, frame)?;
+            self.state.borrow_mut().begin_iteration();
+            self.tell_clock(work.run);
+        }
+        if due(IterationStarted) && !again {
+            self.fire(work, IterationStarted, None, frame)?;
+        }
+        self.process_batch(work, batch, frame)?;
+        Ok(true)
+    }
+
+    /// The next batch. Where an epoch is not a pass over the data, the passes follow each other.
+    fn next_batch(
+        &self,
+        work: Work<'_>,
+        loader: &Shared<dyn Loader>,
+        frame: Option<&Frame>,
+    ) -> Result<Option<Batch>, Halt> {
+        use EngineEvent::DataloaderStopIteration;
+        let mut restarted = false;
+        let mut stopped = frame.and_then(Frame::of_engine) == Some(DataloaderStopIteration);
+        loop {
+            if !stopped {
+                let batch = work.run.timings.measure(&self.id, "data wait", || loader.borrow_mut().next_batch());
+                let batch = batch.with_context(|| format!("{}: getting a batch", self.id))?;
+                if batch.is_some() {
+                    self.state.borrow_mut().pass_used += 1;
+                    return Ok(batch);
+                }
+                let own_length = self.limits.get().epoch_length.is_some();
+                if restarted || !own_length && self.state.borrow().epoch_iteration > 0 {
+                    return Ok(None);
+                }
+            }
+            stopped = false;
+            self.fire(work, DataloaderStopIteration, None, frame)?;
+            let mut state = self.state.borrow_mut();
+            state.begin_pass();
+            loader.borrow_mut().start_epoch(state.pass as usize, 0)?;
+            restarted = true;
+        }
+    }
+
+    fn process_batch(&self, work: Work<'_>, batch: Batch, frame: Option<&Frame>) -> Result<(), Halt> {
+        use EngineEvent::{BackwardCompleted, IterationCompleted, OptimizerStepCompleted};
+        let Work { run, .. } = work;
+        let (state, samples) = (self.current(), batch.size as u64);
+        let at = frame.and_then(Frame::of_engine).filter(|event| *event >= BackwardCompleted);
+        let due = |event: EngineEvent| at.is_none_or(|at| at <= event);
+        let place = || format!("{}: iteration {} of epoch {}", self.id, state.iteration, state.epoch);
+        let mut step = match at {
+            None => guarded(|| self.process_mut()?.step(batch, &state, run)).with_context(place)?,
+            Some(_) => self.restored_step(batch.to_device(run.device), run.device)?,
+        };
+        self.state.borrow_mut().begun = false;
+        if step.backward {
+            let shared = Rc::new(step);
+            if due(BackwardCompleted) {
+                self.fire(work, BackwardCompleted, Some(&shared), frame)?;
+            }
+            let updated = match due(BackwardCompleted) {
+                true => guarded(|| self.process_mut()?.update(run)).with_context(place)?,
+                false => at == Some(OptimizerStepCompleted),
+            };
+            if updated {
+                self.fire(work, OptimizerStepCompleted, Some(&shared), frame)?;
+            }
+            step = Rc::into_inner(shared).context("the iteration's output is kept elsewhere")?;
+        }
+        if at != Some(IterationCompleted) {
+            self.process_mut()?.report(&mut step, &state, run)?;
+            run.progress(&self.progress(&state, samples, &step, run));
+        }
+        self.fire(work, IterationCompleted, Some(&Rc::new(step)), frame)
+    }
+
+    /// What the iteration came to before the checkpoint.
+    fn restored_step(&self, batch: Batch, device: tch::Device) -> Result<Step> {
+        let restored = self.restored.borrow_mut().take();
+        let step = restored.context("the checkpoint lacks the output of the iteration it was taken in")?;
+        Step::restore(&step, batch, device)
+    }
+}

@@ -1,0 +1,157 @@
+//! Where a run stands: the events whose targets are running. A checkpoint keeps it, and a resume goes on from it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+
+use indexmap::IndexMap;
+use pipe_plugin::State;
+use pipe_vocab::NodeId;
+use pipe_vocab::event::{EngineEvent, EventName};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::Tensor;
+
+use crate::context::{Clock, Termination};
+
+/// An event in the middle of its targets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The engine inside which it fired.
+    pub engine: NodeId,
+    /// The node that fired it: the engine, or a handler with events of its own.
+    pub node: NodeId,
+    /// Its name.
+    pub event: String,
+    /// The targets that a resume need not run again, in the order in which they ran.
+    pub done: Vec<NodeId>,
+}
+
+impl Frame {
+    /// The event, where it is an engine's.
+    pub fn of_engine(&self) -> Option<EngineEvent> {
+        match EventName::from(self.event.as_str()) {
+            EventName::Engine(event) if self.node == self.engine => Some(event),
+            _ => None,
+        }
+    }
+}
+
+/// All that changes in a run but its models and optimizers, at one point of it.
+#[derive(Debug, Default)]
+pub struct Moment {
+    /// The time.
+    pub clock: Clock,
+    /// The events whose targets are running, outermost first.
+    pub frames: Vec<Frame>,
+    /// Bytes of `records.jsonl`.
+    pub records: u64,
+    /// The latest values, see [`crate::RunContext::values_with_steps`].
+    pub values: BTreeMap<String, (Value, u64)>,
+    /// Engines asked to stop.
+    pub terminations: BTreeMap<NodeId, Termination>,
+    /// What events have run `once`, as the table of events writes it.
+    pub fired: Value,
+    /// libtorch's random generators by device.
+    pub random: IndexMap<String, Tensor>,
+    /// States by node.
+    pub nodes: Vec<(NodeId, State)>,
+}
+
+/// Where a run stands, as a stack of events, each inside a target of the one before.
+#[derive(Default)]
+pub struct Place {
+    frames: RefCell<Vec<Frame>>,
+    /// What a resume has yet to enter.
+    resumed: RefCell<VecDeque<Frame>>,
+    /// While it is set, the stack stays as it is: of a run that is interrupted, and of one whose error is being handled.
+    frozen: Cell<bool>,
+    /// The point before an engine whose half-done work is in no checkpoint: what is saved meanwhile goes on from there.
+    mark: RefCell<Option<(NodeId, Moment)>>,
+}
+
+impl Place {
+    /// An event begins to run its targets.
+    pub fn enter(&self, frame: Frame) {
+        if !self.frozen.get() {
+            self.frames.borrow_mut().push(frame);
+        }
+    }
+
+    /// A target of the innermost event has run, as far as a resume is concerned.
+    pub fn done(&self, target: &NodeId) {
+        if !self.frozen.get()
+            && let Some(frame) = self.frames.borrow_mut().last_mut()
+        {
+            frame.done.push(target.clone());
+        }
+    }
+
+    /// The innermost event has run its targets.
+    pub fn leave(&self) {
+        if !self.frozen.get() {
+            self.frames.borrow_mut().pop();
+        }
+    }
+
+    /// Keeps the stack as it is from now on, or no longer; returns what was before.
+    pub fn freeze(&self, frozen: bool) -> bool {
+        self.frozen.replace(frozen)
+    }
+
+    /// The events whose targets are running, outermost first.
+    pub fn frames(&self) -> Vec<Frame> {
+        self.frames.borrow().clone()
+    }
+
+    /// Lets a run go on from here: engines and events take their frames as they come to them.
+    pub fn resume(&self, frames: Vec<Frame>) {
+        *self.resumed.borrow_mut() = frames.into();
+    }
+
+    /// The event in which this engine is to go on, if it is next; not a handler's own.
+    pub fn resumed(&self, engine: &NodeId) -> Option<Frame> {
+        self.resumed.borrow().front().filter(|frame| frame.engine == *engine && frame.node == *engine).cloned()
+    }
+
+    /// As [`Place::resumed`], which is then no longer to be entered.
+    pub fn take_resumed(&self, engine: &NodeId) -> Option<Frame> {
+        let frame = self.resumed(engine)?;
+        self.resumed.borrow_mut().pop_front();
+        Some(frame)
+    }
+
+    /// The event of a handler's own, inside one of this engine's, in which the run is to go on.
+    pub fn take_resumed_own(&self, engine: &NodeId) -> Option<Frame> {
+        let mut resumed = self.resumed.borrow_mut();
+        let own = resumed.front().is_some_and(|frame| frame.engine == *engine && frame.node != *engine);
+        if own { resumed.pop_front() } else { None }
+    }
+
+    /// Forgets what a resume has not entered: the pipeline no longer leads there.
+    pub fn forget_resumed(&self) {
+        self.resumed.borrow_mut().clear();
+    }
+
+    /// Whether the point before an engine is kept already.
+    pub fn is_marked(&self) -> bool {
+        self.mark.borrow().is_some()
+    }
+
+    /// Keeps the point before `engine` until [`Place::unmark`].
+    pub fn mark(&self, engine: &NodeId, moment: Moment) {
+        *self.mark.borrow_mut() = Some((engine.clone(), moment));
+    }
+
+    /// Drops the point before `engine`, if it is that engine's.
+    pub fn unmark(&self, engine: &NodeId) {
+        let own = self.mark.borrow().as_ref().is_some_and(|(marked, _)| marked == engine);
+        if own {
+            *self.mark.borrow_mut() = None;
+        }
+    }
+
+    /// Calls `f` with the point that is kept, if there is one.
+    pub fn with_mark<T>(&self, f: impl FnOnce(&Moment) -> T) -> Option<T> {
+        self.mark.borrow().as_ref().map(|(_, moment)| f(moment))
+    }
+}

@@ -1,0 +1,93 @@
+//! The way back to a checkpoint.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use indexmap::IndexMap;
+use pipe_core::{Instance, Kind, NodeId, State};
+use pipe_vision::weights::safetensors;
+use pipe_vocab::refusal::SEED_CHANGED;
+use tch::Tensor;
+
+use super::files::{STATE_TENSORS, model_file, read_state};
+use crate::graph::Graph;
+use crate::random;
+
+/// What came of going back to a checkpoint.
+#[derive(Debug)]
+pub struct Restored {
+    /// What is in the checkpoint or in the pipeline only.
+    pub warnings: Vec<String>,
+    /// Bytes of `records.jsonl` at the checkpoint, where it is one of this very run's folder.
+    pub records: Option<u64>,
+}
+
+/// Restores a checkpoint: every node that is in both takes its state; nodes in only one of them are returned as warnings.
+///
+/// Every file is read before the first node changes.
+///
+/// # Errors
+/// When a file is missing or damaged, or a state does not fit its node; when the seed is another one and that is not
+/// `accepted`.
+pub fn load(graph: &Graph, folder: &Path, accepted: &[String]) -> Result<Restored> {
+    let run = &graph.run;
+    let file = read_state(folder).context("resume from another checkpoint of the run")?;
+    if file.seed != run.seed {
+        let message = format!("the checkpoint was made with seed {}, the pipeline has seed {}", file.seed, run.seed);
+        SEED_CHANGED.refuse(accepted, message)?;
+    }
+    let mut by_node: BTreeMap<String, State> = BTreeMap::new();
+    for (node, values) in file.nodes {
+        by_node.entry(node).or_default().values = values;
+    }
+    let mut random = IndexMap::new();
+    for (name, tensor) in read_tensors(&folder.join(STATE_TENSORS))? {
+        let (node, name) = name
+            .split_once('/')
+            .ok_or_else(|| anyhow!("{STATE_TENSORS} has a tensor that belongs to no node: {name}"))?;
+        if node == "random" {
+            random.insert(name.to_owned(), tensor);
+        } else {
+            by_node.entry(node.to_owned()).or_default().tensors.insert(name.to_owned(), tensor);
+        }
+    }
+    let mut warnings = Vec::new();
+    let mut states: Vec<(NodeId, Instance, State)> = Vec::new();
+    for (id, instance) in graph.nodes.borrow().iter() {
+        let mut state = by_node.remove(&id.to_string()).unwrap_or_default();
+        if id.kind == Kind::Model {
+            let path = folder.join(model_file(id));
+            if !path.exists() {
+                warnings.push(format!("{id} is not in the checkpoint and keeps its initial weights"));
+                continue;
+            }
+            state.tensors = read_tensors(&path)?;
+        }
+        if !state.is_empty() {
+            states.push((id.clone(), instance.clone(), state));
+        }
+    }
+    // Before the nodes, some of which look at the time.
+    run.clock.set(file.clock);
+    run.restore_values(file.values);
+    run.restore_terminations(file.terminations);
+    graph.events.borrow().restore_fired(&file.fired)?;
+    for (id, instance, state) in &states {
+        instance.load_state(state).with_context(|| format!("restoring {id} from {}", folder.display()))?;
+    }
+    run.place.resume(file.frames);
+    warnings.extend(
+        by_node.keys().map(|node| format!("{node} is in the checkpoint but not in the pipeline; its state is ignored")),
+    );
+    random::restore(&random)?;
+    run.set_last_checkpoint(Some(folder.to_owned()));
+    let parents = folder.parent().zip(Some(run.folder.checkpoints()));
+    let same_run = parents.is_some_and(|(theirs, ours)| theirs.canonicalize().ok() == ours.canonicalize().ok());
+    Ok(Restored { warnings, records: same_run.then_some(file.records) })
+}
+
+fn read_tensors(path: &Path) -> Result<IndexMap<String, Tensor>> {
+    let read = safetensors::read(path);
+    Ok(read.with_context(|| format!("{} is missing or damaged", path.display()))?.tensors)
+}

@@ -51,6 +51,12 @@ pub trait Checkpoints {
     /// When a state cannot be read or the disk is full; earlier checkpoints are then untouched.
     fn save(&self, name: &str, extra: &[(NodeId, State)]) -> Result<PathBuf>;
 
+    /// Writes the weights of the models into a folder of their own: nothing that a run could go on from.
+    ///
+    /// # Errors
+    /// As [`Checkpoints::save`].
+    fn save_weights(&self, folder: &Path) -> Result<()>;
+
     /// All that changes in the run but its models and optimizers, as it is now.
     ///
     /// # Errors
@@ -103,6 +109,8 @@ pub struct RunContext {
     pub timings: Timings,
     /// Whether the console speaks JSON.
     pub json_log: Cell<bool>,
+    /// Which handler saved a checkpoint, by name.
+    checkpoint_owners: RefCell<BTreeMap<String, NodeId>>,
     /// The latest checkpoint.
     last_checkpoint: RefCell<Option<PathBuf>>,
     last_flush: Cell<Instant>,
@@ -139,6 +147,7 @@ impl RunContext {
             checkpoints: RefCell::default(),
             timings: Timings::default(),
             json_log: Cell::default(),
+            checkpoint_owners: RefCell::default(),
             last_checkpoint: RefCell::default(),
             last_flush: Cell::new(Instant::now()),
         }
@@ -348,6 +357,12 @@ impl RunContext {
     /// Whether Ctrl-C was pressed.
     pub fn interrupted(&self) -> bool {
         self.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// Makes a checkpoint a handler's own; `false` where it is another's.
+    pub fn own_checkpoint(&self, name: &str, handler: &NodeId) -> bool {
+        let mut owners = self.checkpoint_owners.borrow_mut();
+        owners.entry(name.to_owned()).or_insert_with(|| handler.clone()) == handler
     }
 
     /// The latest checkpoint.

@@ -214,18 +214,17 @@ fn run_timed(table: &EventTable, target: &Target, ctx: &EventContext<'_>) -> Res
 }
 
 fn run_target(table: &EventTable, target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
+    // A target is done once it has run: a checkpoint handler that was cut off behind its checkpoint has the rest to do, an engine
+    // goes on or runs again.
     let place = &ctx.run.place;
-    // Before it runs: a checkpoint that it takes continues with the next target. An engine that was cut off goes on, or runs
-    // again from its beginning, when the run is resumed.
-    if !matches!(target.action, TargetAction::Run(_)) {
-        place.done(&target.node);
-    }
     let busy = || anyhow!("{} is already running: its own events cannot call it again", target.node);
     match &target.action {
         TargetAction::Call(handler) => {
             let own = RefCell::default();
             let called = EventContext { own: &own, ..*ctx };
-            handler.try_borrow_mut().map_err(|_| busy())?.call(&called)?;
+            let called = handler.try_borrow_mut().map_err(|_| busy())?.call(&called);
+            place.done(&target.node);
+            called?;
             for event in own.into_inner() {
                 let event = EventName::Own(&event);
                 let flow = table.fire(&EventContext { node: &target.node, event, resumed: None, ..*ctx })?;
@@ -250,8 +249,10 @@ fn run_target(table: &EventTable, target: &Target, ctx: &EventContext<'_>) -> Re
             if flow.is_break() {
                 return Ok(flow);
             }
-            place.done(&target.node);
         }
+    }
+    if !matches!(target.action, TargetAction::Call(_)) {
+        place.done(&target.node);
     }
     Ok(ControlFlow::Continue(()))
 }

@@ -1,6 +1,8 @@
 //! `handler.checkpoint`: saves checkpoints, keeps the latest and the best.
 
+use std::path::PathBuf;
 use std::rc::Weak;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -8,23 +10,23 @@ use serde::{Deserialize, Serialize};
 
 use super::retention::{Judge, Ledger, Saved};
 use crate::monitor::Mode;
-use pipe_core::Handler;
 use pipe_core::event::SAVED_CHECKPOINT;
 use pipe_core::{
-    BuildContext, Component, Config, EngineEvent, Event, EventContext, Instance, Kind, NodeId, RecordValue, RunContext,
-    State, Stateful, ValueRef,
+    BuildContext, Component, Config, Duration, EngineEvent, Event, EventContext, Handler, Instance, Kind, NodeId,
+    RecordValue, RunContext, State, Stateful, ValueRef,
 };
 use pipe_vocab::atomic;
 
 /// Saves a checkpoint of the whole run, and keeps the latest and the best.
 ///
-/// Each is a folder `checkpoints/step_000123`, written atomically; older ones are deleted only after the new one is on disk.
+/// Each is a folder `checkpoints/step_000123`, written atomically; older ones are deleted only after the new one is on disk. Where
+/// another handler has saved one at the same step, it is `step_000123.NAME`.
 ///
 /// With `best`, a checkpoint is scored by the first value of `monitor` that is computed at its step or later, before the next
 /// one is saved. So it may come before or after the evaluation in `run`: before it, the checkpoint is scored when the handler
-/// is called next, or when the run ends. Called on an event of a nested engine (the evaluator's `completed`) it does not save,
-/// only scores. The best checkpoint is never deleted; `checkpoints/best.json` names it (`name`, `value`, `step`).
-/// A value that is NaN or infinite is never the best.
+/// is called next, or when the run ends. Called again before the weights have changed, such as on the evaluator's `completed`,
+/// it does not save but only scores. The best checkpoint is never deleted; `checkpoints/best.json` names it (`name`, `value`,
+/// `step` of each `monitor`). A value that is NaN or infinite is never the best.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
@@ -32,15 +34,52 @@ pub struct CheckpointConfig {
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "two")]
     pub keep_last: usize,
-    /// Best checkpoints to keep in addition.
+    /// Anchors: the first checkpoint in each stretch of so many steps is kept for ever.
+    #[schemars(extend("x-reload" = "hot"), range(min = 1))]
+    #[serde(default)]
+    pub keep_every: Option<u64>,
+    /// Best checkpoints to keep in addition: by one value, or by each of several.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
-    pub best: Option<Best>,
+    pub best: Bests,
+    /// Minimum time between two checkpoints: a call before that does not save. For checkpoints by the clock, on
+    /// `iteration_completed`.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub min_interval: Option<Duration>,
+    /// Whether to save the models' weights only, as `weights/step_000123`: small, but nothing can be resumed from it.
+    #[serde(default)]
+    pub weights_only: bool,
     /// What to do when a checkpoint cannot be written, such as when the disk is full: `raise` stops the run, `warn` continues
     /// with the earlier checkpoints.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub on_error: OnError,
+}
+
+/// One rule or several.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Bests {
+    /// One.
+    One(Best),
+    /// Several.
+    Many(Vec<Best>),
+}
+
+impl Default for Bests {
+    fn default() -> Bests {
+        Bests::Many(Vec::new())
+    }
+}
+
+impl Bests {
+    fn iter(&self) -> impl Iterator<Item = &Best> {
+        match self {
+            Bests::One(best) => std::slice::from_ref(best).iter(),
+            Bests::Many(all) => all.iter(),
+        }
+    }
 }
 
 /// Which checkpoints are the best.
@@ -96,9 +135,16 @@ best = { monitor = "metric.accuracy:accuracy", mode = "max" }
 
 impl Component for CheckpointConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let run = ctx.run();
-        let ledger = Ledger { judged_by: self.judge(), ..Ledger::default() };
-        Ok(Instance::handler(Checkpoint { node: ctx.node.clone(), config: self, run, ledger }))
+        Ok(Instance::handler(Checkpoint {
+            node: ctx.node.clone(),
+            config: self,
+            run: ctx.run(),
+            ledger: Ledger::default(),
+            resumed: None,
+            saved: None,
+            unfinished: None,
+            since: Instant::now(),
+        }))
     }
 }
 
@@ -106,21 +152,20 @@ pipe_core::register!(CheckpointConfig);
 
 const BEST: &str = "best.json";
 
-impl CheckpointConfig {
-    fn judge(&self) -> Option<Judge> {
-        self.best.as_ref().map(|best| Judge { monitor: best.monitor.clone(), mode: best.mode })
-    }
-}
-
-/// `best.json`: the best checkpoint, and all that have been scored, best first.
+/// `best.json`: the best checkpoints, and the scores of all.
 #[derive(Serialize, Deserialize)]
 struct BestFile {
+    best: Vec<BestEntry>,
+    scores: Vec<Saved>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BestEntry {
+    monitor: ValueRef,
+    mode: Mode,
     name: String,
     value: f64,
     step: u64,
-    #[serde(flatten)]
-    judge: Judge,
-    judged: Vec<Saved>,
 }
 
 /// The running handler.
@@ -130,47 +175,84 @@ struct Checkpoint {
     /// For the values, when another handler saves and requests the state.
     run: Weak<RunContext>,
     ledger: Ledger,
+    /// The step that the run goes on from, until what else lies in the folder has been looked at.
+    resumed: Option<u64>,
+    /// The step and the version of the weights at the latest checkpoint.
+    saved: Option<(u64, u64)>,
+    /// The checkpoint that the run goes on from, if this handler was in the middle of its work when it was taken.
+    unfinished: Option<String>,
+    /// The time of the latest checkpoint, or of the run's beginning.
+    since: Instant,
+}
+
+/// The state: the checkpoints, and what is the same about the latest one.
+#[derive(Serialize, Deserialize)]
+struct SavedState {
+    #[serde(flatten)]
+    ledger: Ledger,
+    /// Whether the weights are those of the latest.
+    unchanged: bool,
+    /// The checkpoint that this state is part of, when this handler takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unfinished: Option<String>,
 }
 
 impl Checkpoint {
-    /// The checkpoints, with the scores so far.
-    fn judged(&self, run: &RunContext) -> Ledger {
+    fn judges(&self) -> Vec<Judge> {
+        let judge = |best: &Best| Judge { monitor: best.monitor.to_string(), mode: best.mode, keep: best.keep };
+        self.config.best.iter().map(judge).collect()
+    }
+
+    /// The checkpoints, with the scores so far: of values measured before `before`, if that is given.
+    fn judged(&self, run: &RunContext, before: Option<u64>) -> Ledger {
         let mut ledger = self.ledger.clone();
-        if let Some(best) = &self.config.best
-            && let Some((value, step)) = run.value_with_step(&best.monitor)
-        {
-            ledger.judge(value, step);
+        for best in self.config.best.iter() {
+            if let Some((value, step)) = run.value_with_step(&best.monitor).filter(|(_, at)| before.is_none_or(|b| *at < b)) {
+                ledger.judge(&best.monitor.to_string(), value, step);
+            }
         }
         ledger
     }
 
     fn judge(&mut self, run: &RunContext) -> Result<()> {
-        self.ledger = self.judged(run);
+        self.ledger = self.judged(run, None);
         self.write_best(run)
     }
 
-    fn save(&mut self, run: &RunContext) -> Result<std::path::PathBuf> {
+    fn folder(&self, run: &RunContext) -> PathBuf {
+        if self.config.weights_only { run.folder.path().join("weights") } else { run.folder.checkpoints() }
+    }
+
+    fn save(&mut self, run: &RunContext) -> Result<String> {
+        self.adopt(run)?;
         let step = run.clock.get().step;
-        let name = format!("step_{step:06}");
+        let plain = format!("step_{step:06}");
+        let own = self.config.weights_only || run.own_checkpoint(&plain, &self.node);
+        let name = if own { plain } else { format!("{plain}.{}", self.node.name) };
         // A value of this very step belongs to the weights that are saved now, not to those saved before.
-        let measured = self.config.best.as_ref().and_then(|best| run.value_with_step(&best.monitor));
-        let mut ledger = if measured.is_some_and(|(_, at)| at < step) { self.judged(run) } else { self.ledger.clone() };
-        ledger.add(&name, step);
-        if let Some((value, at)) = measured.filter(|(_, at)| *at == step) {
-            ledger.judge(value, at);
+        let mut ledger = self.judged(run, Some(step));
+        ledger.add(&name, step, self.config.keep_every);
+        for best in self.config.best.iter() {
+            if let Some((value, at)) = run.value_with_step(&best.monitor).filter(|(_, at)| *at == step) {
+                ledger.judge(&best.monitor.to_string(), value, at);
+            }
         }
-        let path = run.checkpoints()?.save(&name, &[(self.node.clone(), State::of(&ledger)?)])?;
+        let checkpoints = run.checkpoints()?;
+        if self.config.weights_only {
+            checkpoints.save_weights(&self.folder(run).join(&name))?;
+        } else {
+            let state = SavedState { ledger: ledger.clone(), unchanged: true, unfinished: Some(name.clone()) };
+            checkpoints.save(&name, &[(self.node.clone(), State::of(&state)?)])?;
+        }
         self.ledger = ledger;
-        self.write_best(run)?;
-        self.tidy(run);
-        Ok(path)
+        (self.saved, self.since) = (Some((step, run.weights_version.get())), Instant::now());
+        Ok(name)
     }
 
     /// Removes checkpoints that need not be kept. Failed removals are retried after the next checkpoint.
     fn tidy(&mut self, run: &RunContext) {
-        let best = self.config.best.as_ref().map(|best| (best.mode, best.keep));
-        for name in self.ledger.surplus(self.config.keep_last, best) {
-            let path = run.folder.checkpoints().join(&name);
+        for name in self.ledger.surplus(self.config.keep_last, &self.judges()) {
+            let path = self.folder(run).join(&name);
             let removed = || if path.exists() { run.checkpoints()?.remove(&path) } else { Ok(()) };
             match removed() {
                 Ok(()) => self.ledger.saved.retain(|saved| saved.name != name),
@@ -181,12 +263,40 @@ impl Checkpoint {
 
     /// Records the best and all values, for a resume from a checkpoint that was saved before it was scored.
     fn write_best(&self, run: &RunContext) -> Result<()> {
-        let Some(judge) = self.config.judge() else { return Ok(()) };
-        let ranked = self.ledger.ranked(judge.mode);
-        let Some((first, value)) = ranked.first() else { return Ok(()) };
-        let judged = ranked.iter().map(|(saved, _)| (*saved).clone()).collect();
-        let file = BestFile { name: first.name.clone(), value: *value, step: first.step, judge, judged };
-        atomic::write(&run.folder.checkpoints().join(BEST), &serde_json::to_vec_pretty(&file)?)
+        let first = |best: &Best| {
+            let judge = Judge { monitor: best.monitor.to_string(), mode: best.mode, keep: best.keep };
+            let (saved, value) = self.ledger.ranked(&judge).into_iter().next()?;
+            let (monitor, mode) = (best.monitor.clone(), best.mode);
+            Some(BestEntry { monitor, mode, name: saved.name.clone(), value, step: saved.step })
+        };
+        let best: Vec<BestEntry> = self.config.best.iter().filter_map(first).collect();
+        if best.is_empty() {
+            return Ok(());
+        }
+        let file = BestFile { best, scores: self.ledger.saved.clone() };
+        atomic::write(&self.folder(run).join(BEST), &serde_json::to_vec_pretty(&file)?)
+    }
+
+    /// Matches the list of checkpoints with what lies in the folder, once a run goes on: those of it that are no other handler's
+    /// and not older than the one resumed from (it was saved on Ctrl-C, or they belong to what will be retrained) join as the
+    /// oldest.
+    fn adopt(&mut self, run: &RunContext) -> Result<()> {
+        let Some(resumed) = self.resumed.take().filter(|_| !self.config.weights_only) else { return Ok(()) };
+        let checkpoints = run.checkpoints()?;
+        let mut unknown = Vec::new();
+        for entry in std::fs::read_dir(run.folder.checkpoints()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !is_ours(&name, &self.node.name) || self.ledger.saved.iter().any(|saved| saved.name == name) {
+                continue;
+            }
+            let Some(step) = checkpoints.step_of(&entry.path()).filter(|step| *step >= resumed) else { continue };
+            if run.own_checkpoint(&name, &self.node) {
+                unknown.push(Saved { name, step, scores: Default::default(), anchor: false });
+            }
+        }
+        unknown.sort_by_key(|saved| saved.step);
+        self.ledger.saved.splice(0..0, unknown);
+        Ok(())
     }
 
     fn tolerate<T>(&self, result: Result<T>) -> Result<Option<T>> {
@@ -201,21 +311,41 @@ impl Checkpoint {
     }
 }
 
+/// Whether a name in the folder of checkpoints is one that a handler of this name gives, or that of a checkpoint by a signal.
+fn is_ours(name: &str, handler: &str) -> bool {
+    let plain = name.strip_suffix(&format!(".{handler}")).unwrap_or(name);
+    let number = plain.strip_prefix("step_").unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+}
+
 impl Handler for Checkpoint {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let run = ctx.run;
         let step = run.clock.get().step;
-        let at_end = ctx.event == EngineEvent::Completed || ctx.event == EngineEvent::Terminate;
-        let saved_already = self.ledger.saved.last().is_some_and(|saved| saved.step == step);
-        if run.depth.get() > 1 || (at_end && saved_already) {
-            let judged = self.judge(run);
-            return self.tolerate(judged).map(|_| ());
-        }
-        let saved = self.save(run);
-        let Some(path) = self.tolerate(saved)? else { return Ok(()) };
+        let name = match self.unfinished.take() {
+            // The run goes on from this handler's own checkpoint.
+            Some(name) => name,
+            None => {
+                let at_end = ctx.event == EngineEvent::Completed || ctx.event == EngineEvent::Terminate;
+                let unchanged = self.saved == Some((step, run.weights_version.get()));
+                let early = self.config.min_interval.is_some_and(|least| self.since.elapsed() < least.0);
+                if unchanged && (at_end || run.depth.get() > 1) || early {
+                    let judged = self.judge(run);
+                    return self.tolerate(judged).map(|_| ());
+                }
+                let saved = self.save(run);
+                let Some(name) = self.tolerate(saved)? else { return Ok(()) };
+                name
+            }
+        };
+        let written = self.write_best(run);
+        self.tolerate(written)?;
+        self.tidy(run);
+        let path = self.folder(run).join(&name);
         let recorded = run.emit(&self.node, "checkpoint", RecordValue::Artifact(path));
         self.tolerate(recorded)?;
-        ctx.fire(&self.node, SAVED_CHECKPOINT)
+        ctx.fire(SAVED_CHECKPOINT);
+        Ok(())
     }
 
     fn finish(&mut self, run: &RunContext) -> Result<()> {
@@ -226,56 +356,38 @@ impl Handler for Checkpoint {
 
 impl Stateful for Checkpoint {
     fn state(&self) -> Result<State> {
-        match self.run.upgrade() {
-            Some(run) => State::of(&self.judged(&run)),
-            None => State::of(&self.ledger),
-        }
+        let run = self.run.upgrade();
+        let ledger = run.as_ref().map_or_else(|| self.ledger.clone(), |run| self.judged(run, None));
+        let now = run.map(|run| (run.clock.get().step, run.weights_version.get()));
+        State::of(&SavedState { ledger, unchanged: self.saved.is_some() && self.saved == now, unfinished: None })
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.ledger = state.to().context("the checkpoint handler's list of checkpoints")?;
-        self.ledger.judge_by(self.config.judge());
-        if let Some(run) = self.run.upgrade() {
-            adopt(&mut self.ledger, &run)?;
+        let saved: SavedState = state.to().context("the checkpoint handler's list of checkpoints")?;
+        (self.ledger, self.unfinished) = (saved.ledger, saved.unfinished);
+        let own = self.node.name.clone();
+        self.ledger.saved.retain(|saved| is_ours(&saved.name, &own));
+        let Some(run) = self.run.upgrade() else { return Ok(()) };
+        self.resumed = Some(run.clock.get().step);
+        if saved.unchanged {
+            self.saved = Some((run.clock.get().step, run.weights_version.get()));
+        }
+        let folder = self.folder(&run);
+        self.ledger.saved.retain(|saved| folder.join(&saved.name).exists());
+        for saved in &self.ledger.saved {
+            run.own_checkpoint(&saved.name, &self.node);
+        }
+        // Measured after the list was saved.
+        let text = std::fs::read_to_string(folder.join(BEST)).unwrap_or_default();
+        let Ok(file) = serde_json::from_str::<BestFile>(&text) else { return Ok(()) };
+        for saved in &mut self.ledger.saved {
+            let known = file.scores.iter().find(|known| known.name == saved.name && known.step == saved.step);
+            for (monitor, score) in known.iter().flat_map(|known| &known.scores) {
+                saved.scores.entry(monitor.clone()).or_insert(*score);
+            }
         }
         Ok(())
     }
-}
-
-/// Matches a list of checkpoints with what lies in the folder: those that are gone (a resume into another folder) leave it,
-/// those of it that are unknown and not older than the one resumed from (it was saved on Ctrl-C, or they belong to what will
-/// be retrained) join as the oldest, and values that were measured after the list was saved are taken from `best.json`, if
-/// it is of the same judge.
-fn adopt(ledger: &mut Ledger, run: &RunContext) -> Result<()> {
-    let (folder, resumed, checkpoints) = (run.folder.checkpoints(), run.clock.get().step, run.checkpoints()?);
-    ledger.saved.retain(|saved| folder.join(&saved.name).exists());
-    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    let mut unknown: Vec<Saved> = entries
-        .filter_map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let number = name.strip_prefix("step_")?;
-            let known = ledger.saved.iter().any(|saved| saved.name == name);
-            let ours = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()) && !known;
-            let step = if ours { checkpoints.step_of(&entry.path())? } else { return None };
-            if step < resumed {
-                return None;
-            }
-            Some(Saved { name, step, value: None, judged: false })
-        })
-        .collect();
-    unknown.sort_by_key(|saved| saved.step);
-    ledger.saved.splice(0..0, unknown);
-    let text = std::fs::read_to_string(folder.join(BEST)).unwrap_or_default();
-    let Ok(file) = serde_json::from_str::<BestFile>(&text) else { return Ok(()) };
-    if ledger.judged_by.as_ref() != Some(&file.judge) {
-        return Ok(());
-    }
-    for saved in ledger.saved.iter_mut().filter(|saved| !saved.judged) {
-        if let Some(known) = file.judged.iter().find(|known| known.name == saved.name && known.step == saved.step) {
-            *saved = known.clone();
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -327,7 +439,8 @@ mod tests {
         fn best_json(&self) -> (String, f64) {
             let text = fs::read_to_string(self.test.run.folder.checkpoints().join(BEST)).unwrap();
             let file: serde_json::Value = serde_json::from_str(&text).unwrap();
-            (file["name"].as_str().unwrap().into(), file["value"].as_f64().unwrap())
+            let best = &file["best"][0];
+            (best["name"].as_str().unwrap().into(), best["value"].as_f64().unwrap())
         }
     }
 
@@ -362,26 +475,77 @@ mod tests {
         trainer.call(2, "epoch_completed").unwrap();
         trainer.measure(0.8);
         let state = trainer.handler.borrow().state().unwrap();
-        assert_eq!(state.values["saved"][1]["value"], 0.8, "also in what another one saves");
+        let scores = &state.values["saved"][1]["scores"];
+        assert_eq!(scores["metric.m:v"], 0.8, "also in what another one saves");
         assert_eq!(trainer.best_json().1, 0.5);
         trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
         assert_eq!(trainer.best_json(), ("step_000002".into(), 0.8));
     }
 
     #[test]
-    fn inside_another_engine_and_at_the_end_it_only_judges() {
+    fn weights_that_have_not_changed_are_only_judged() {
         let trainer = Trainer::best(1);
         trainer.call(1, "epoch_completed").unwrap();
         trainer.measure(0.5);
         trainer.test.run.depth.set(2);
         trainer.call(1, "completed").unwrap();
         assert_eq!(trainer.best_json(), ("step_000001".into(), 0.5));
-        trainer.call(2, "completed").unwrap();
         trainer.test.run.depth.set(1);
         trainer.call(1, "completed").unwrap();
         assert_eq!(trainer.names(), ["step_000001"]);
         trainer.call(2, "completed").unwrap();
         assert_eq!(trainer.names(), ["step_000001", "step_000002"]);
+    }
+
+    #[test]
+    fn wired_to_an_evaluator_alone_it_saves() {
+        let trainer = Trainer::best(1);
+        trainer.test.run.depth.set(2);
+        for (step, value) in [(1, 0.9), (2, 0.5), (3, 0.6)] {
+            trainer.test.run.clock.set(Clock { step, epoch: step });
+            trainer.test.run.weights_changed();
+            trainer.measure(value);
+            trainer.call(step, "completed").unwrap();
+        }
+        assert_eq!(trainer.names(), ["step_000001", "step_000003"]);
+        assert_eq!(trainer.best_json(), ("step_000001".into(), 0.9));
+    }
+
+    #[test]
+    fn two_handlers_at_one_step_have_each_their_own() {
+        let trainer = Trainer::new(json!({ "keep_last": 1 }));
+        let second = trainer.test.handler("handler.anchors", json!({ "type": "checkpoint", "keep_every": 2 }));
+        for step in 1..=4 {
+            trainer.call(step, "epoch_completed").unwrap();
+            trainer.test.call_at(&second, "epoch_completed", &EngineState::default(), step, None).unwrap();
+        }
+        let names = ["step_000001.anchors", "step_000002.anchors", "step_000003.anchors", "step_000004", "step_000004.anchors"];
+        assert_eq!(trainer.names(), names);
+    }
+
+    #[test]
+    fn names_from_a_file_lead_nowhere_else() {
+        let trainer = Trainer::new(json!({ "keep_last": 1 }));
+        let outside = trainer.test.run.folder.path().join("victim");
+        fs::create_dir_all(&outside).unwrap();
+        let saved = ["../victim", "step_1/../../victim", "step_", "step_9"].map(|name| json!({ "name": name, "step": 1 }));
+        let values = json!({ "saved": saved, "unchanged": false }).as_object().cloned().unwrap();
+        trainer.handler.borrow_mut().load_state(&State { values, ..State::default() }).unwrap();
+        for step in 2..5 {
+            trainer.call(step, "epoch_completed").unwrap();
+        }
+        assert!(outside.exists());
+    }
+
+    #[test]
+    fn weights_alone_are_saved_beside_the_checkpoints() {
+        let trainer = Trainer::new(json!({ "keep_last": 1, "weights_only": true }));
+        trainer.call(1, "epoch_completed").unwrap();
+        trainer.call(2, "epoch_completed").unwrap();
+        let weights = fs::read_dir(trainer.test.run.folder.path().join("weights")).unwrap();
+        let names: Vec<_> = weights.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["step_000002"]);
+        assert!(!trainer.test.run.folder.checkpoints().exists());
     }
 
     #[test]
@@ -397,10 +561,9 @@ mod tests {
         let from = trainer.test.run.folder.checkpoints().join("step_000003");
         pipe_run::checkpoint::load(&trainer.test.graph, &from, &[]).unwrap();
         let state = trainer.handler.borrow().state().unwrap().to::<Ledger>().unwrap();
-        let seen: Vec<_> = state.saved.iter().map(|saved| (saved.name.as_str(), saved.value)).collect();
-        let expected =
-            [("step_000004", Some(0.1)), ("step_000009", None), ("step_000002", Some(0.9)), ("step_000003", Some(0.6))];
-        assert_eq!(seen, expected);
+        let score = |saved: &Saved| saved.scores.get("metric.m:v").copied().flatten();
+        let seen: Vec<_> = state.saved.iter().map(|saved| (saved.name.as_str(), score(saved))).collect();
+        assert_eq!(seen, [("step_000002", Some(0.9)), ("step_000003", Some(0.6))]);
         trainer.call(5, "epoch_completed").unwrap();
         assert_eq!(trainer.names(), ["step_000002", "step_000003", "step_000005"]);
     }

@@ -41,10 +41,25 @@ pub fn model_file(id: &NodeId) -> String {
 
 /// Writes a checkpoint; one that is there is replaced once the new one is complete.
 pub(super) fn write(snapshot: &Snapshot, target: &Path) -> Result<()> {
+    write_folder(target, |folder| write_all(snapshot, folder))
+}
+
+/// Writes models only, in the same way.
+pub(super) fn write_weights(models: &[(NodeId, StateDict)], step: u64, target: &Path) -> Result<()> {
+    let each = |folder: &Path| {
+        models.iter().try_for_each(|(id, tensors)| write_tensors(&folder.join(model_file(id)), tensors, step))
+    };
+    write_folder(target, |folder| {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        each(folder)
+    })
+}
+
+fn write_folder(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = target.parent().context("a checkpoint lies in a folder")?;
     let temporary = aside(target, "tmp");
     let written = clear_leftovers(folder)
-        .and_then(|()| write_all(snapshot, &temporary))
+        .and_then(|()| fill(&temporary))
         .and_then(|()| replace(&temporary, target));
     written.map_err(|error| {
         // The error that matters is the first; there may be nothing to remove.

@@ -30,6 +30,10 @@ impl Checkpoints for Graph {
         save(self, name, extra)
     }
 
+    fn save_weights(&self, folder: &Path) -> Result<()> {
+        files::write_weights(&snapshot::models(self)?, self.run.clock.get().step, folder)
+    }
+
     fn moment(&self) -> Result<Moment> {
         snapshot::moment(self, &[])
     }

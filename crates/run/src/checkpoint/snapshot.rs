@@ -83,6 +83,13 @@ impl Snapshot {
     }
 }
 
+/// The tensors of each model.
+pub(super) fn models(graph: &Graph) -> Result<Vec<(NodeId, StateDict)>> {
+    let nodes = graph.nodes.borrow();
+    let models = nodes.iter().filter(|(id, _)| id.kind == Kind::Model);
+    models.map(|(id, instance)| Ok((id.clone(), state_of(graph, id, instance, &[])?.tensors))).collect()
+}
+
 /// The plain and the other part of a moment, with `extra` in place of what it says of those nodes.
 fn parts(moment: &Moment, extra: &[(NodeId, State)]) -> (StateFile, StateDict) {
     let mut tensors = StateDict::new();

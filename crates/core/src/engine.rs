@@ -125,8 +125,17 @@ impl Engine {
     fn run_whole(&self, work: Work<'_>) -> Result<ControlFlow<Interrupted>> {
         let frame = work.run.place.take_resumed(&self.id);
         let halted = self.begin(work, frame.is_some()).map_err(Halt::Error).and_then(|goes_on| {
-            let ended = self.run_epochs(work, frame.as_ref(), goes_on)?;
-            self.end(work, frame.as_ref(), ended)
+            let terminated = || work.run.termination(&self.id) == Some(Termination::Run);
+            let at_end = matches!(
+                frame.as_ref().and_then(Frame::of_engine),
+                Some(EngineEvent::Completed | EngineEvent::Terminate)
+            );
+            // Limits that were raised since give it new work.
+            if at_end && (terminated() || self.at_limit()) {
+                return self.end(work, frame.as_ref(), terminated());
+            }
+            let terminated = self.run_epochs(work, frame.as_ref().filter(|_| !at_end), goes_on)?;
+            self.end(work, None, terminated)
         });
         match halted {
             Ok(()) => Ok(ControlFlow::Continue(())),
@@ -167,17 +176,10 @@ impl Engine {
 
     /// The epochs that are left; `true` where a handler ended the run.
     fn run_epochs(&self, work: Work<'_>, frame: Option<&Frame>, goes_on: bool) -> Result<bool, Halt> {
-        use EngineEvent::{Completed, Started, Terminate};
-        let at = frame.and_then(Frame::of_engine);
-        let terminated = || work.run.termination(&self.id) == Some(Termination::Run);
-        // Limits that were raised since give it new work.
-        let over = matches!(at, Some(Completed | Terminate)) && (terminated() || self.at_limit());
-        if over {
-            return Ok(terminated());
-        }
-        let begun = if !goes_on || at == Some(Started) { self.fire(work, Started, None, frame) } else { Ok(()) };
-        let mut frame = frame.filter(|_| !matches!(at, Some(Started | Completed | Terminate)));
-        let mut flow = begun;
+        use EngineEvent::Started;
+        let at_start = frame.and_then(Frame::of_engine) == Some(Started);
+        let mut flow = if !goes_on || at_start { self.fire(work, Started, None, frame) } else { Ok(()) };
+        let mut frame = frame.filter(|_| !at_start);
         while flow.is_ok() && (frame.is_some() || self.state.borrow().goes_on(self.limits.get())) {
             flow = self.run_epoch(work, frame.take());
         }
@@ -231,7 +233,7 @@ impl Engine {
         }
         work.run.place.unmark(&self.id);
         if at != Some(EpochCompleted) && (stepped || self.process_mut()?.epoch_ended(work.run)?) {
-            self.tell(work, OptimizerStepCompleted, None, frame)?;
+            self.tell(work, OptimizerStepCompleted, None, frame.filter(|_| stepped))?;
         }
         self.tell(work, EpochCompleted, None, frame)?;
         // Not before: an epoch whose events were cut off continues with them when the run is resumed.

@@ -34,13 +34,13 @@ pub use kinds::optimizer::{Optimizer, ParamGroup, writable};
 pub use kinds::process::Process;
 pub use kinds::scheduler::Scheduler;
 pub use kinds::step::Step;
-pub use place::{Frame, Moment, Place};
 pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform};
 pub use pipe_vocab::event::{self, EngineEvent, EventName};
 pub use pipe_vocab::{
     Checked, Config, ConfigError, Contract, Duration, Event, FieldSet, Filter, Kind, NodeId, PathValue, Precision,
     Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, ValueRef, record,
 };
+pub use place::{Frame, Moment, Place};
 
 #[doc(hidden)]
 pub use inventory;

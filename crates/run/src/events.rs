@@ -68,15 +68,6 @@ impl Wire {
         }
     }
 
-    /// The targets of an event that may have to run yet.
-    pub fn left<'a>(&'a self, frame: &'a Frame) -> impl Iterator<Item = &'a Target> {
-        let of_event = |wire: &&Wire| {
-            wire.events.iter().any(|(node, event)| *node == frame.node && *event == frame.event)
-        };
-        let targets = self.wires.iter().filter(of_event).flat_map(|wire| &wire.targets);
-        targets.filter(|target| !frame.done.contains(&target.node))
-    }
-
     /// A run of an engine begins: its counts are new, so what ran `once` may run again.
     fn begin(&self, engine: &NodeId) {
         self.fired_once.borrow_mut().retain(|(fired, ..)| fired != engine);
@@ -114,13 +105,23 @@ impl EventTable {
         self.wires.iter().for_each(|wire| wire.begin(engine));
     }
 
+    /// The targets of an event that may have to run yet.
+    pub fn left<'a>(&'a self, frame: &'a Frame) -> impl Iterator<Item = &'a Target> {
+        let of_event =
+            |wire: &&Wire| wire.events.iter().any(|(node, event)| *node == frame.node && *event == frame.event);
+        let targets = self.wires.iter().filter(of_event).flat_map(|wire| &wire.targets);
+        targets.filter(|target| !frame.done.contains(&target.node))
+    }
+
     /// What has run `once`, for checkpoints: by place in the table, with the events that tell whether it is still that wire.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn fired(&self) -> Result<Value> {
         let wires = self.wires.iter().filter(|wire| !wire.fired_once.borrow().is_empty());
-        Ok(serde_json::to_value(wires.map(|wire| (&wire.events, &wire.filter.once, &wire.fired_once)).collect::<Vec<_>>())?)
+        Ok(serde_json::to_value(
+            wires.map(|wire| (&wire.events, &wire.filter.once, &wire.fired_once)).collect::<Vec<_>>(),
+        )?)
     }
 
     /// Goes back to what had run `once` at a checkpoint.

@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use pipe_core::{
-    Clock, Engine, EngineEvent, Frame, Instance, Kind, NodeId, RecordValue, RunContext, RunFolder, Subscription, Summary, now, record,
+    Clock, Engine, EngineEvent, Frame, Instance, Kind, NodeId, RecordValue, RunContext, RunFolder, Subscription,
+    Summary, now, record,
 };
 use pipe_plan::{Plan, PlanNode};
 use pipe_vocab::Catalog;

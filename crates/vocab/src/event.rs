@@ -54,8 +54,10 @@ engine_events! {
 impl EngineEvent {
     /// Whether filters count iterations at this event; otherwise epochs.
     pub const fn counts_iterations(self) -> bool {
-        use EngineEvent::{BackwardCompleted, GetBatchCompleted, GetBatchStarted, IterationCompleted, IterationStarted};
         use EngineEvent::OptimizerStepCompleted;
+        use EngineEvent::{
+            BackwardCompleted, GetBatchCompleted, GetBatchStarted, IterationCompleted, IterationStarted,
+        };
         matches!(self, GetBatchStarted | GetBatchCompleted | IterationStarted | IterationCompleted)
             || matches!(self, BackwardCompleted | OptimizerStepCompleted)
     }

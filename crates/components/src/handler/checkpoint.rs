@@ -207,7 +207,9 @@ impl Checkpoint {
     fn judged(&self, run: &RunContext, before: Option<u64>) -> Ledger {
         let mut ledger = self.ledger.clone();
         for best in self.config.best.iter() {
-            if let Some((value, step)) = run.value_with_step(&best.monitor).filter(|(_, at)| before.is_none_or(|b| *at < b)) {
+            if let Some((value, step)) =
+                run.value_with_step(&best.monitor).filter(|(_, at)| before.is_none_or(|b| *at < b))
+            {
                 ledger.judge(&best.monitor.to_string(), value, step);
             }
         }
@@ -328,7 +330,7 @@ impl Handler for Checkpoint {
             None => {
                 let at_end = ctx.event == EngineEvent::Completed || ctx.event == EngineEvent::Terminate;
                 let unchanged = self.saved == Some((step, run.weights_version.get()));
-                let early = self.config.min_interval.is_some_and(|least| self.since.elapsed() < least.0);
+                let early = self.config.min_interval.is_some_and(|least| self.since.elapsed() < least.get());
                 if unchanged && (at_end || run.depth.get() > 1) || early {
                     let judged = self.judge(run);
                     return self.tolerate(judged).map(|_| ());
@@ -519,7 +521,8 @@ mod tests {
             trainer.call(step, "epoch_completed").unwrap();
             trainer.test.call_at(&second, "epoch_completed", &EngineState::default(), step, None).unwrap();
         }
-        let names = ["step_000001.anchors", "step_000002.anchors", "step_000003.anchors", "step_000004", "step_000004.anchors"];
+        let names =
+            ["step_000001.anchors", "step_000002.anchors", "step_000003.anchors", "step_000004", "step_000004.anchors"];
         assert_eq!(trainer.names(), names);
     }
 
@@ -528,7 +531,8 @@ mod tests {
         let trainer = Trainer::new(json!({ "keep_last": 1 }));
         let outside = trainer.test.run.folder.path().join("victim");
         fs::create_dir_all(&outside).unwrap();
-        let saved = ["../victim", "step_1/../../victim", "step_", "step_9"].map(|name| json!({ "name": name, "step": 1 }));
+        let saved =
+            ["../victim", "step_1/../../victim", "step_", "step_9"].map(|name| json!({ "name": name, "step": 1 }));
         let values = json!({ "saved": saved, "unchanged": false }).as_object().cloned().unwrap();
         trainer.handler.borrow_mut().load_state(&State { values, ..State::default() }).unwrap();
         for step in 2..5 {

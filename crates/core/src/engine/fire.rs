@@ -72,7 +72,18 @@ impl Engine {
         let count = if event.counts_iterations() { state.iteration } else { state.epoch };
         let (engine, node, event, step) = (&self.id, &self.id, EventName::Engine(event), step.map(|step| &**step));
         let own = Default::default();
-        dispatch.fire(&EventContext { run, dispatch, engine, node, event, count, state: &state, step, resumed, own: &own })
+        dispatch.fire(&EventContext {
+            run,
+            dispatch,
+            engine,
+            node,
+            event,
+            count,
+            state: &state,
+            step,
+            resumed,
+            own: &own,
+        })
     }
 
     /// The outermost engine's iterations and epochs are the run's time, after those of the engines that ran before it.

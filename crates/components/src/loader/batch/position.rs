@@ -59,10 +59,6 @@ impl Position {
     pub fn under(&self, rule: Rule, order: &Order, seed: u64) -> Position {
         let batches: Vec<Vec<Entry>> = order.batches(seed, self.epoch as u64, &self.used);
         let used = self.used.and(&batches[..self.next().min(batches.len())], self.next());
-        Position {
-            used,
-            handed_out_before: self.handed_out,
-            ..Position::at(self.epoch, self.handed_out, rule)
-        }
+        Position { used, handed_out_before: self.handed_out, ..Position::at(self.epoch, self.handed_out, rule) }
     }
 }

@@ -151,7 +151,9 @@ impl Engine {
     /// Makes the state that of a beginning, unless the run goes on that was cut off: then `true`.
     fn begin(&self, work: Work<'_>, in_event: bool) -> Result<bool> {
         let resumes = self.process_mut()?.resumes();
-        let goes_on = in_event || resumes && self.state.borrow().running;
+        let (running, begun) = (self.state.borrow().running, self.state.borrow().epoch > 0);
+        // The outermost engine that had come to its end goes on where its limits were raised since.
+        let goes_on = in_event || resumes && (running || work.run.depth.get() == 1 && begun && !self.at_limit());
         self.opened.set(false);
         if goes_on {
             if self.state.borrow().in_epoch {

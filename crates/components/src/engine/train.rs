@@ -53,7 +53,8 @@ pub struct TrainConfig {
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub max_iterations: Option<u64>,
-    /// Iterations per epoch, if fewer than the loader has.
+    /// Iterations per epoch, where an epoch is not one pass over the loader's data: the next epoch goes on where this one ended,
+    /// and a pass that has ended begins anew.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default)]
     pub epoch_length: Option<u64>,
@@ -202,10 +203,7 @@ pipe_core::register!(TrainConfig);
 
 /// Publishes how long the engine will run, as far as that is known in advance.
 fn offer(ctx: &mut BuildContext<'_>, limits: Limits, batches: Option<u64>) {
-    let epoch = match (limits.epoch_length, batches) {
-        (Some(limit), Some(batches)) => Some(limit.min(batches)),
-        (limit, batches) => limit.or(batches),
-    };
+    let epoch = limits.epoch_length.or(batches);
     let epochs = limits.max_epochs.zip(epoch).map(|(epochs, length)| epochs.saturating_mul(length));
     let iterations = match (epochs, limits.max_iterations) {
         (Some(epochs), Some(limit)) => Some(epochs.min(limit)),

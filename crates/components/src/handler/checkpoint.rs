@@ -568,6 +568,9 @@ mod tests {
         let score = |saved: &Saved| saved.scores.get("metric.m:v").copied().flatten();
         let seen: Vec<_> = state.saved.iter().map(|saved| (saved.name.as_str(), score(saved))).collect();
         assert_eq!(seen, [("step_000002", Some(0.9)), ("step_000003", Some(0.6))]);
+        // The call in which that checkpoint was saved comes to its end.
+        trainer.call(3, "epoch_completed").unwrap();
+        assert_eq!(trainer.names(), ["step_000002", "step_000003", "step_000004", "step_000009"]);
         trainer.call(5, "epoch_completed").unwrap();
         assert_eq!(trainer.names(), ["step_000002", "step_000003", "step_000005"]);
     }

@@ -216,6 +216,8 @@ pub struct BatchLoader {
     epoch: Option<Epoch>,
     rule: Rule,
     position: Position,
+    /// Batches in the epoch, less those of other rules.
+    batches: usize,
     skipped: Skipped,
     /// Whether it has been said what grouping leaves out.
     said: bool,
@@ -269,6 +271,7 @@ impl BatchLoader {
             epoch: None,
             rule,
             position: Position::default(),
+            batches: 0,
             skipped: Skipped::default(),
             said: false,
         })
@@ -366,6 +369,7 @@ impl Loader for BatchLoader {
         let epoch = epoch as u64;
         let batches = self.order.batches(self.source.seed, epoch, &self.position.used);
         self.say_left_out(&batches);
+        self.batches = batches.len();
         let (first, before) = (self.position.next().min(batches.len()), self.position.used.batches);
         self.epoch = Some(if self.workers == 0 {
             Epoch::Inline { epoch, batches, next: first }
@@ -389,6 +393,9 @@ impl Loader for BatchLoader {
             if batch.is_some() {
                 self.position.handed_out += 1;
                 self.position.empty_before = empty;
+                if self.position.next() >= self.batches {
+                    self.report_skipped();
+                }
                 return Ok(batch);
             }
             self.position.empty += 1;

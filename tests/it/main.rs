@@ -9,6 +9,7 @@ mod dataset;
 mod detection;
 mod detection_pipeline;
 mod interrupt;
+mod kills;
 mod mistakes;
 mod plan_fuzz;
 mod plugin_template;

@@ -30,6 +30,7 @@ pub mod memory;
 pub mod numeric;
 pub mod ops;
 pub mod optim;
+pub mod moments;
 pub mod scaler;
 pub mod script;
 pub mod stream;

@@ -10,6 +10,7 @@ use pipe_core::{
     Engine, EventContext, EventName, Filter, Frame, Handler, Interrupted, Metric, NodeId, Scheduler, Shared, Sink,
 };
 use pipe_native::fault::guarded;
+use pipe_native::moments::{Moment, pass};
 use serde_json::Value;
 
 /// What a target does.
@@ -175,8 +176,12 @@ impl EventTable {
                 Err(error) => errors.push(error),
             }
         }
+        let mut between = false;
         for wire in wires {
             for target in &wire.targets {
+                if std::mem::replace(&mut between, true) {
+                    pass(Moment::Target);
+                }
                 if let Some(at) = left.iter().position(|done| *done == target.node) {
                     left.remove(at);
                     continue;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use pipe_data::Batch;
 use pipe_native::fault::guarded;
+use pipe_native::moments::{Moment, pass};
 use pipe_vocab::event::EngineEvent;
 
 use super::{Engine, Halt, Work};
@@ -118,6 +119,7 @@ impl Engine {
             Some(_) => self.restored_step(batch.to_device(run.device), run.device)?,
         };
         self.state.borrow_mut().begun = false;
+        pass(if run.depth.get() > 1 { Moment::Nested } else { Moment::Step });
         if step.backward {
             let shared = Rc::new(step);
             if due(BackwardCompleted) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use pipe_core::NodeId;
+use pipe_native::moments::{Moment, pass};
 use pipe_vision::nn::StateDict;
 use pipe_vision::weights::safetensors;
 use pipe_vocab::atomic;
@@ -68,18 +69,22 @@ fn write_folder(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result
 
 fn write_all(snapshot: &Snapshot, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    pass(Moment::Write);
     let step = snapshot.state.clock.step;
     let mut names = vec![STATE.to_owned(), STATE_TENSORS.to_owned()];
     for (id, tensors) in &snapshot.models {
         write_tensors(&folder.join(model_file(id)), tensors, step)?;
         names.push(model_file(id));
     }
+    pass(Moment::Write);
     write_tensors(&folder.join(STATE_TENSORS), &snapshot.tensors, step)?;
+    pass(Moment::Write);
     if let Some(text) = &snapshot.pipeline {
         atomic::write(&folder.join("pipeline.toml"), text)?;
         names.push("pipeline.toml".into());
     }
     atomic::write(&folder.join(STATE), &serde_json::to_vec_pretty(&snapshot.state)?)?;
+    pass(Moment::Write);
     let files = names.into_iter().map(|name| Ok((name.clone(), sum(&folder.join(name))?)));
     let complete = Complete { format: FORMAT, step, files: files.collect::<Result<_>>()? };
     atomic::write(&folder.join(COMPLETE), &serde_json::to_vec_pretty(&complete)?)
@@ -116,10 +121,12 @@ fn sum(path: &Path) -> Result<Sum> {
 /// Gives the complete checkpoint at `new` the name `target`; one that was there goes only afterwards.
 fn replace(new: &Path, target: &Path) -> Result<()> {
     atomic::sync_folder(new)?;
+    pass(Moment::Write);
     let old = aside(target, "old");
     let replaces = target.exists();
     if replaces {
         fs::rename(target, &old)?;
+        pass(Moment::Write);
     }
     if let Err(error) = fs::rename(new, target) {
         if replaces {
@@ -130,6 +137,7 @@ fn replace(new: &Path, target: &Path) -> Result<()> {
     if let Some(parent) = target.parent() {
         atomic::sync_folder(parent)?;
     }
+    pass(Moment::Write);
     if replaces && let Err(error) = fs::remove_dir_all(&old) {
         tracing::warn!("cannot remove the leftover folder {}: {error}", old.display());
     }
@@ -142,7 +150,10 @@ fn replace(new: &Path, target: &Path) -> Result<()> {
 /// When the folder may not be changed.
 pub fn remove(checkpoint: &Path) -> Result<()> {
     let old = aside(checkpoint, "old");
-    let removed = fs::rename(checkpoint, &old).and_then(|()| fs::remove_dir_all(&old));
+    let removed = fs::rename(checkpoint, &old).and_then(|()| {
+        pass(Moment::Write);
+        fs::remove_dir_all(&old)
+    });
     removed.with_context(|| format!("cannot remove checkpoint {}", checkpoint.display()))
 }
 

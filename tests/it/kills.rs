@@ -1,0 +1,212 @@
+//! Runs that are killed and go on: in the end everything is as if nothing had happened. A few here; many with
+//! `cargo xtask soak kills`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Map, Value};
+
+use super::program::{Pipe, Said};
+
+/// A pipeline of `tests/kills`, or one that is shipped, with the arguments that make it small.
+struct Case {
+    name: &'static str,
+    file: PathBuf,
+    arguments: &'static [&'static str],
+}
+
+/// The kinds of moments at which a run is killed; the last is any time.
+const KINDS: [&str; 4] = ["write", "target", "nested", "time"];
+
+fn cases() -> Vec<Case> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = ["sgd", "evaluator", "accumulate", "augment", "average", "sequence", "nested"];
+    let mut cases: Vec<Case> = own
+        .into_iter()
+        .map(|name| Case { name, file: root.join(format!("tests/kills/{name}.toml")), arguments: &[] })
+        .collect();
+    let arguments: &[&str] = &[
+        "--profile=demo",
+        "--set=vars.image_size=64",
+        "--set=dataset.train.limit=12",
+        "--set=dataset.val.limit=6",
+        "--set=engine.trainer.max_epochs=2",
+        "--set=engine.trainer.log_interval=1",
+        "--set=loader.train.group_by_aspect_ratio=3",
+    ];
+    cases.push(Case { name: "detection", file: root.join("pipelines/maskrcnn_coco.toml"), arguments });
+    cases
+}
+
+impl Case {
+    /// A folder with the pipeline.
+    fn folder(&self) -> Pipe {
+        let text = std::fs::read_to_string(&self.file).expect("the pipeline");
+        let pipe = Pipe::with("digits.toml", include_str!("digits.toml"));
+        pipe.write("case.toml", &text);
+        pipe
+    }
+
+    /// The command that begins the run or goes on with it.
+    fn command(&self, pipe: &Pipe) -> std::process::Command {
+        let arguments = ["run", "case.toml", "--device", "cpu", "--quiet", "--out", "run", "--resume", "auto"];
+        let mut command = pipe.command(&[&arguments[..], self.arguments].concat());
+        command.env_remove("PIPE_TEST_KILL").env_remove("PIPE_TEST_MOMENTS");
+        command
+    }
+
+    fn ends(&self, pipe: &Pipe, what: &str) {
+        let said = Said::of(&mut self.command(pipe));
+        assert_eq!(said.status, Some(0), "{}, {what}: {}", self.name, said.stderr);
+    }
+
+    /// Kills a run at a moment of a kind, or at any time; `false` where it had ended before.
+    fn kill(&self, pipe: &Pipe, kind: &str, whole: &Whole, rng: &mut ChaCha8Rng) -> (bool, String) {
+        let mut command = self.command(pipe);
+        if let Some(count) = whole.moments.get(kind) {
+            let number = rng.random_range(1..=*count);
+            let moment = format!("{kind}:{number}");
+            let said = Said::of(command.env("PIPE_TEST_KILL", &moment));
+            return (said.status.is_none(), moment);
+        }
+        let after = whole.time.mul_f64(rng.random_range(0.0..1.0));
+        let mut child = command.stderr(Stdio::null()).spawn().expect("the program runs");
+        std::thread::sleep(after);
+        child.kill().expect("it can be killed");
+        let status = child.wait().expect("it ends");
+        (status.code().is_none(), format!("after {} ms", after.as_millis()))
+    }
+}
+
+/// A run that nothing happened to.
+struct Whole {
+    end: BTreeMap<String, Vec<u8>>,
+    moments: BTreeMap<String, u64>,
+    time: Duration,
+}
+
+impl Whole {
+    fn of(case: &Case) -> Whole {
+        let pipe = case.folder();
+        let began = Instant::now();
+        let said = Said::of(case.command(&pipe).env("PIPE_TEST_MOMENTS", "moments"));
+        assert_eq!(said.status, Some(0), "{}: {}", case.name, said.stderr);
+        let time = began.elapsed();
+        let text = pipe.read("moments");
+        let counts = text.lines().filter_map(|line| line.split_once(' '));
+        let moments = counts.map(|(kind, count)| (kind.to_owned(), count.parse().expect("a number")));
+        let moments = moments.filter(|(kind, count)| *count > 0 && KINDS.contains(&kind.as_str())).collect();
+        Whole { end: end(&pipe), moments, time }
+    }
+}
+
+/// All that a run leaves, less what differs between two runs that are the same: times, and the length of times in files.
+fn end(pipe: &Pipe) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let run = pipe.path("run");
+    files(&run, &run, &mut all);
+    all.into_iter().filter_map(|(name, bytes)| Some((name.clone(), without_times(&name, bytes)?))).collect()
+}
+
+fn files(root: &Path, folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files(root, &path, into);
+        } else {
+            let name = path.strip_prefix(root).expect("inside").display().to_string();
+            into.insert(name, std::fs::read(&path).expect("a file"));
+        }
+    }
+}
+
+fn without_times(name: &str, bytes: Vec<u8>) -> Option<Vec<u8>> {
+    if name.ends_with(".safetensors") {
+        return Some(bytes);
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    if name.ends_with(".jsonl") && !name.starts_with("versions") && !name.contains("edits") {
+        let lines = text.lines().map(|line| {
+            let mut record: Map<String, Value> = serde_json::from_str(line).unwrap_or_else(|e| panic!("{name}: {e}: {line}"));
+            record.remove("time");
+            Value::Object(record).to_string() + "\n"
+        });
+        return Some(lines.collect::<String>().into_bytes());
+    }
+    if name.ends_with("state.json") {
+        let mut state: Value = serde_json::from_str(&text).expect("JSON");
+        let table = state.as_object_mut().expect("a table");
+        table.remove("time");
+        table.remove("records");
+        // The files that they count have times in them.
+        let nodes = table["nodes"].as_object_mut().expect("nodes");
+        nodes.retain(|node, _| !node.starts_with("sink."));
+        return Some(state.to_string().into_bytes());
+    }
+    if name.ends_with("best.json") {
+        return Some(bytes);
+    }
+    None
+}
+
+/// How many kills of each pipeline, and of which.
+fn wanted() -> (usize, Vec<Case>) {
+    let set = |name: &str| std::env::var(name).ok();
+    let chosen = set("PIPE_SOAK_CASES").unwrap_or_else(|| "sgd,evaluator".into());
+    let cases = cases().into_iter().filter(|case| chosen == "all" || chosen.split(',').any(|name| name == case.name));
+    (set("PIPE_SOAK_KILLS").and_then(|text| text.parse().ok()).unwrap_or(4), cases.collect())
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_as_if_nothing_had_happened() {
+    let (kills, cases) = wanted();
+    assert!(!cases.is_empty(), "PIPE_SOAK_CASES names no pipeline");
+    let mut wrong = Vec::new();
+    println!("| pipeline | kills | in a write | between targets | in a nested engine | at any time | differences |");
+    println!("|---|---:|---:|---:|---:|---:|---:|");
+    for case in cases {
+        let whole = Whole::of(&case);
+        let mut rng = ChaCha8Rng::seed_from_u64(kills as u64);
+        let (mut counts, mut differences) = (BTreeMap::new(), 0);
+        for number in 0..kills {
+            let kind = KINDS[number % KINDS.len()];
+            let pipe = case.folder();
+            let (killed, moment) = case.kill(&pipe, kind, &whole, &mut rng);
+            let kind = if whole.moments.contains_key(kind) { kind } else { "time" };
+            *counts.entry(kind).or_insert(0) += usize::from(killed);
+            case.ends(&pipe, &moment);
+            let difference = difference(&whole.end, &end(&pipe));
+            if let Some(difference) = difference {
+                differences += 1;
+                wrong.push(format!("{}, killed at {moment}: {difference}", case.name));
+                eprintln!("{}", wrong.last().expect("one"));
+            }
+        }
+        let count = |kind: &str| counts.get(kind).copied().unwrap_or_default();
+        let [write, target, nested, time] = KINDS.map(count);
+        let all = write + target + nested + time;
+        println!("| {} | {all} | {write} | {target} | {nested} | {time} | {differences} |", case.name);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The first difference of two ends, if there is one.
+fn difference(expected: &BTreeMap<String, Vec<u8>>, found: &BTreeMap<String, Vec<u8>>) -> Option<String> {
+    if let Some(name) = expected.keys().find(|name| !found.contains_key(*name)) {
+        return Some(format!("{name} is missing"));
+    }
+    if let Some(name) = found.keys().find(|name| !expected.contains_key(*name)) {
+        return Some(format!("{name} is too many"));
+    }
+    let (name, bytes) = expected.iter().find(|(name, bytes)| found[*name] != **bytes)?;
+    let [a, b] = [bytes, &found[name]].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let at = a.lines().zip(b.lines()).position(|(a, b)| a != b);
+    let line = |text: &str| at.and_then(|at| text.lines().nth(at)).unwrap_or_default().chars().take(600).collect::<String>();
+    let (first, second) = (line(&a), line(&b));
+    let (m, n) = (a.lines().count(), b.lines().count());
+    Some(format!("{name} differs ({m} lines, {n} lines), line {at:?}: {first}\n    {second}"))
+}

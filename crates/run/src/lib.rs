@@ -4,7 +4,7 @@
 //! - [`plugins`]: components of other crates, compiled in or loaded
 //! - [`build`](mod@build): plan → built nodes, in topological order; [`graph`]: the built nodes, joined; [`events`]: which
 //!   targets run on which event
-//! - [`running`]: a run from its beginning to its end; [`folders`]: where runs are stored
+//! - [`running`]: a run from its beginning to its end; [`folders`]: where runs are stored; [`info`]: `run.json`
 //! - [`checkpoint`]: writing and reading checkpoints; [`random`]: the states of the random generators
 //! - [`versions`]: every version of a run's pipeline
 //! - [`reload`]: edits of the file applied to a running pipeline
@@ -14,7 +14,9 @@ pub mod checkpoint;
 pub mod events;
 pub mod folders;
 pub mod graph;
+pub mod info;
 pub mod load;
+pub mod options;
 pub mod plugins;
 pub mod random;
 pub mod reload;
@@ -24,4 +26,5 @@ pub mod testing;
 pub mod versions;
 
 pub use graph::Graph;
-pub use running::{Ending, RunOptions, Running};
+pub use options::RunOptions;
+pub use running::{Ending, Running};

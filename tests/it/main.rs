@@ -10,6 +10,7 @@ mod detection;
 mod detection_pipeline;
 mod interrupt;
 mod mistakes;
+mod outlets;
 mod plan_fuzz;
 mod plugin_template;
 mod plugins;
@@ -17,8 +18,10 @@ mod precision;
 mod program;
 mod properties;
 mod reload;
+mod run_folder;
 mod secrets;
 mod shipped;
+mod signals;
 mod tags;
 #[path = "../../crates/vision/tests/it/common.rs"]
 mod torchvision;

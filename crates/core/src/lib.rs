@@ -1,7 +1,7 @@
 //! What components are written against: the traits of the kinds, the contexts of their methods, the engine, the registration.
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
-//! - [`context`]: what everything that runs shares; [`folder`], [`timings`], [`terminal`]: parts of it
+//! - [`context`]: what everything that runs shares; [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
 //! - [`engine`]: the loop over data that fires events
 //! - [`component`]: from a configuration to a built node
 //!
@@ -12,6 +12,7 @@ pub mod context;
 pub mod engine;
 pub mod folder;
 pub mod kinds;
+pub mod requests;
 pub mod terminal;
 pub mod timings;
 
@@ -38,6 +39,7 @@ pub use pipe_vocab::{
     Checked, Config, ConfigError, Contract, Duration, Event, FieldSet, Filter, Kind, NodeId, PathValue, Precision,
     Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, ValueRef, record,
 };
+pub use requests::Requests;
 
 #[doc(hidden)]
 pub use inventory;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use pipe_core::{Clock, Engine, Instance, Kind, NodeId, RecordValue, RunContext, RunFolder, Subscription, Summary};
+use pipe_core::{
+    Clock, Engine, Instance, Kind, NodeId, RecordValue, Requests, RunContext, RunFolder, Subscription, Summary,
+};
 use pipe_plan::{Plan, PlanNode};
 use pipe_vocab::Catalog;
 
@@ -40,6 +40,8 @@ pub struct Running {
     pub graph: Rc<Graph>,
     /// What this life of the run continues from.
     resumed: Option<Resumed>,
+    /// What this life is asked from outside.
+    pub requests: Requests,
     started: Instant,
     info: Info,
 }
@@ -49,12 +51,7 @@ impl Running {
     ///
     /// # Errors
     /// When the device is not there, a node cannot be built, or the checkpoint cannot be read.
-    pub fn start(
-        plan: &Plan,
-        catalog: Rc<Catalog>,
-        options: &RunOptions,
-        interrupt: Arc<AtomicBool>,
-    ) -> Result<Running> {
+    pub fn start(plan: &Plan, catalog: Rc<Catalog>, options: &RunOptions, requests: Requests) -> Result<Running> {
         pipe_native::init()?;
         let wanted = options.device.as_deref().unwrap_or(&plan.pipeline.device);
         let (device, why) = pipe_native::choose_device(wanted)?;
@@ -68,12 +65,16 @@ impl Running {
         let folder = RunFolder::open(&options.folder)?;
         let resumed =
             options.resume.as_ref().map(|_| Resumed { done: folder.read_info().get("status") == Some(&json!("done")) });
+        if options.resume.is_none() {
+            // Of a life that left nothing to go on from.
+            folder.cut_records(0)?;
+        }
         let info = Info::start(&folder, plan, &catalog, options, &why)?;
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
-        let context = Rc::new(RunContext::new(device, precision, seed, folder, interrupt));
+        let context = Rc::new(RunContext::new(device, precision, seed, folder, requests.interrupt.clone()));
         context.json_log.set(options.json_log);
         let graph = Graph::new(context, catalog);
-        let running = Running { graph, resumed, started: Instant::now(), info };
+        let running = Running { graph, resumed, requests, started: Instant::now(), info };
         running.assemble(plan, options).inspect_err(|error| running.note("failed", Some(format!("{error:#}"))))?;
         Ok(running)
     }
@@ -85,6 +86,7 @@ impl Running {
 
     fn assemble(&self, plan: &Plan, options: &RunOptions) -> Result<()> {
         build::build(plan, &self.graph)?;
+        self.info.data(&self.graph, plan)?;
         if !options.quiet && wants_console(plan) {
             add_console(&self.graph)?;
         }
@@ -131,7 +133,7 @@ impl Running {
     /// The first engine's error, after sinks were told of it.
     pub fn drive(&self) -> Result<Ending> {
         let result = self.drive_engines();
-        let ended = self.graph.finish_handlers();
+        let ended = self.graph.finish_handlers().and_then(|()| self.context().folder.flush_records());
         let (status, error) = status_of(&result, ended.as_ref().err());
         let summary = Summary {
             status: status.into(),
@@ -193,7 +195,7 @@ impl Running {
 
     /// Writes how the run ended into `run.json`.
     fn note(&self, status: &str, error: Option<String>) {
-        self.info.note(self.context(), status, error);
+        self.info.note(&self.graph, status, error);
     }
 }
 

@@ -213,7 +213,7 @@ fn a_folder_that_is_removed_under_a_run_ends_it_with_an_error() {
     let pipe = disturbed("mv run gone; sleep 0.1");
     let said = run(&pipe, &["--out", "run"]);
     assert_eq!(said.status, Some(1), "{}", said.stderr);
-    assert!(said.stderr.contains("run was removed or replaced while the run was at work"), "{}", said.stderr);
+    assert!(said.stderr.contains("run, or records.jsonl in it, was removed or replaced"), "{}", said.stderr);
     assert!(!said.stderr.contains("done after"), "{}", said.stderr);
 }
 

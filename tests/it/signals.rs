@@ -4,6 +4,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pipe_test_support::skip;
+
 use super::program::{Pipe, Said};
 
 /// A run of 16 iterations that a script may disturb after the fifth.
@@ -132,8 +134,7 @@ fn a_step_that_takes_long_is_said_to() {
 fn as_the_first_process_of_a_container_too() {
     let allowed = Command::new("unshare").args(["-Urfp", "--mount-proc", "true"]).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no namespace of processes can be made here");
-        return;
+        return skip!("no namespace of processes can be made here");
     }
     let pipe = disturbed("echo $PPID > parent; kill -TERM $PPID; sleep 0.5");
     let mut command = Command::new("unshare");

@@ -99,8 +99,10 @@ impl RunFolder {
         if named.is_some_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino())) {
             return Ok(());
         }
-        let gone = if self.path.exists() { path } else { self.path.clone() };
-        bail!("{} was removed or replaced while the run was at work; what the run wrote since is lost", gone.display())
+        bail!(
+            "{}, or records.jsonl in it, was removed or replaced while the run was at work; what the run wrote since is lost",
+            self.path.display()
+        )
     }
 
     /// Writes a file of the run so that a reader sees the old one or the new one, never half of it.

@@ -104,8 +104,8 @@ fn stamp(time: f64) -> String {
 /// # Errors
 /// [`Refused`] when it holds a run or other files, or is another process's; others when it cannot be written.
 pub fn take_new(folder: &Path) -> Result<Lock> {
-    let locked = Lock::is_in(folder);
-    if !locked {
+    // One that is at work refuses by its lock.
+    if info::status(folder) != Some(Status::Running) {
         free(folder)?;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot create the run's folder {}", folder.display()))?;

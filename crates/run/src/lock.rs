@@ -88,11 +88,6 @@ impl Lock {
     /// The files in a run's folder that belong to its lock.
     pub const FILES: [&str; 2] = [NAME, heartbeat::NAME];
 
-    /// Whether a folder has ever been taken.
-    pub fn is_in(folder: &Path) -> bool {
-        folder.join(NAME).exists()
-    }
-
     /// Takes a folder that exists. A lock whose process has ended is taken over; where this cannot be seen (it ran on another
     /// machine), the lock is, once its heartbeat has stood still for some time.
     ///

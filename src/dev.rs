@@ -10,9 +10,9 @@ use clap::Args;
 
 use crate::output::{Format, Status, error_text};
 use crate::run::seconds;
-use crate::signals;
+use crate::signals::{Signals, Words};
 use crate::source::{PipelineArgs, runs_folder, shown, tell};
-use pipe_core::Reload;
+use pipe_core::{Reload, Requests, terminal};
 use pipe_draw::{RgbImage, Tile, Verdict, grid};
 use pipe_run::RunOptions;
 use pipe_run::load::{Loaded, Snapshot};
@@ -47,7 +47,10 @@ pub struct DevArgs {
 /// # Errors
 /// When files cannot be watched.
 pub fn dev(args: &DevArgs) -> Result<Status> {
-    let interrupt = signals::listen("press Ctrl-C again to stop immediately", false)?.flag;
+    let words =
+        Words { first: "press Ctrl-C again to stop immediately", still: "the try is still running", json: false };
+    let requests = Signals::listen(words)?.requests;
+    let interrupt = requests.interrupt.clone();
     let source = args.pipeline.source();
     let mut loaded = source.load();
     let inbox = Arc::new(Inbox::default());
@@ -55,14 +58,14 @@ pub fn dev(args: &DevArgs) -> Result<Status> {
         let options = WatchOptions { poll: args.watch_poll };
         watch::start(source.clone(), loaded.snapshot.clone(), options, inbox.clone())?;
     }
-    let mut session = Session { args, interrupt: interrupt.clone(), rehearsal: None };
+    let mut session = Session { args, requests, rehearsal: None };
     let mut since = Instant::now();
     loop {
         let good = session.verdict(loaded, since)?;
         if args.once {
             return Ok(if good { Status::Done } else { Status::Wrong });
         }
-        eprintln!("waiting for the next save of {} (Ctrl-C quits)", shown(&args.pipeline.file));
+        terminal::line(&format!("waiting for the next save of {} (Ctrl-C quits)", shown(&args.pipeline.file)));
         let Some(snapshot) = next(&inbox, &interrupt) else { return Ok(Status::Done) };
         since = saved(&snapshot);
         loaded = source.load_snapshot(&snapshot);
@@ -91,7 +94,7 @@ fn saved(snapshot: &Snapshot) -> Instant {
 
 struct Session<'a> {
     args: &'a DevArgs,
-    interrupt: Arc<AtomicBool>,
+    requests: Requests,
     /// What is built, kept from save to save.
     rehearsal: Option<Rehearsal>,
 }
@@ -102,7 +105,7 @@ impl Session<'_> {
         let name = shown(&self.args.pipeline.file);
         tell(&loaded, Format::Text)?;
         if loaded.plan.is_none() {
-            eprintln!("{name}: invalid ({})", spent("", since.elapsed()));
+            terminal::line(&format!("{name}: invalid ({})", spent("", since.elapsed())));
             return Ok(false);
         }
         let iterations = self.args.iterations;
@@ -110,7 +113,7 @@ impl Session<'_> {
             Ok(Some(rehearsal)) => rehearsal.run(iterations),
             // Refused: the reason has been reported.
             Ok(None) => {
-                eprintln!("{name}: failed ({})", spent("", since.elapsed()));
+                terminal::line(&format!("{name}: failed ({})", spent("", since.elapsed())));
                 return Ok(false);
             }
             Err(error) => Err(error),
@@ -118,7 +121,7 @@ impl Session<'_> {
         match tried {
             Ok(tried) => self.tell(&name, &tried, since).map(|()| true),
             Err(error) => {
-                eprintln!("{name}: failed ({})\n{}", spent("", since.elapsed()), error_text(&error));
+                terminal::line(&format!("{name}: failed ({})\n{}", spent("", since.elapsed()), error_text(&error)));
                 Ok(false)
             }
         }
@@ -145,7 +148,7 @@ impl Session<'_> {
             self.rehearsal = None;
             let options = RunOptions { device: self.args.device.clone(), quiet: true, ..RunOptions::default() };
             let source = self.args.pipeline.source();
-            self.rehearsal = Some(Rehearsal::start(loaded, source, options, self.interrupt.clone())?);
+            self.rehearsal = Some(Rehearsal::start(loaded, source, options, self.requests.clone())?);
         }
         Ok(self.rehearsal.as_ref())
     }
@@ -153,20 +156,20 @@ impl Session<'_> {
     fn tell(&self, name: &str, tried: &Tried, since: Instant) -> Result<()> {
         for (engine, values) in &tried.losses {
             let shown: Vec<String> = values.iter().map(|loss| format!("{loss:.4}")).collect();
-            eprintln!("{engine}: loss {}", shown.join(" "));
+            terminal::line(&format!("{engine}: loss {}", shown.join(" ")));
         }
         for (metric, value) in &tried.values {
-            eprintln!("{metric} = {value:.4}");
+            terminal::line(&format!("{metric} = {value:.4}"));
         }
         if let Some(why) = &tried.no_picture {
-            eprintln!("no image: {why}");
+            terminal::line(&format!("no image: {why}"));
         } else if let Some(path) = self.draw(&tried.pictures)? {
-            eprintln!("image: {}", shown(&path));
+            terminal::line(&format!("image: {}", shown(&path)));
         }
         let total = since.elapsed();
         let own = spent(" in iterations and evaluation", tried.at_work);
         let rest = spent(" for the rest", total.saturating_sub(tried.at_work));
-        eprintln!("{name}: OK; {} since the save: {own}, {rest}", spent("", total));
+        terminal::line(&format!("{name}: OK; {} since the save: {own}, {rest}", spent("", total)));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::output::{Format, Status, print};
 use crate::partial::{Partial, choose, load_weights, port_of, read_weights};
-use crate::signals;
+use crate::signals::{STOPPING, Signals};
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_components::engine::evaluate::EvaluateConfig;
 use pipe_core::record::number;
@@ -45,8 +45,9 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_evaluation, "engine of type `evaluate`")?;
     let model = port_of(plan, id, Kind::Model).with_context(|| format!("{id} has no model"))?;
     let tensors = read_weights(&args.weights, model)?;
-    let interrupt = signals::listen("stopping; press Ctrl-C again to stop immediately", false)?;
-    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.flag.clone())?;
+    let interrupt = Signals::listen(STOPPING)?;
+    let partial =
+        Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
     let Instance::Engine(engine) = partial.build(plan, id)? else { bail!("{id} is not an engine") };
     load_weights(&partial.graph, model, tensors)?;
     if args.format == Format::Text {

@@ -21,11 +21,13 @@ mod show;
 mod signals;
 mod source;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use output::{Format, Status, error_text};
+use pipe_core::terminal;
+use pipe_run::lock::Refused;
 // Named here so that the linker keeps them: their components register themselves.
 use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
 
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
     if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_)) {
         start_with_sleeping_threads();
     }
+    let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
     start_log(&cli);
     let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);
     let result = match cli.command {
@@ -104,31 +107,39 @@ fn main() -> ExitCode {
         Command::New(args) => new::new(&args),
         Command::Plugin(command) => plugin::plugin(&command),
     };
-    match result {
-        Ok(status) => status.into(),
+    let status = match result {
+        Ok(status) => status,
         Err(error) => {
             match json {
                 true => tracing::error!("{}", pipe_document::diagnostic::plain(&format!("{error:#}"))),
-                false => eprintln!("{}", error_text(&error)),
+                false => terminal::line(&error_text(&error)),
             }
-            Status::Failed.into()
+            if error.is::<Refused>() { Status::Wrong } else { Status::Failed }
         }
+    };
+    if started {
+        // Not by way of libtorch's own ending: a worker that could not be stopped may still use what it takes away.
+        let _ = std::io::stdout().flush();
+        pipe_native::exit_now(status.code().into());
     }
+    status.code().into()
 }
 
 fn start_log(cli: &Cli) {
-    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::fmt::layer;
+    use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
     let (quiet, json) = match &cli.command {
         Command::Run(args) => (args.quiet, args.log_format == Format::Json),
         _ => (false, false),
     };
-    let default = if quiet { "error" } else { "info" };
-    let filter = EnvFilter::try_from_env("PIPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(pipe_core::terminal::Log).with_target(false);
-    if json {
-        builder.json().init();
-    } else {
-        builder.without_time().with_ansi(std::io::stderr().is_terminal()).init();
-    }
+    let filter = |default| EnvFilter::try_from_env("PIPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let (shown, kept) = (filter(if quiet { "error" } else { "info" }), filter("info"));
+    let log = layer().with_writer(terminal::Log).with_target(false);
+    let log = match json {
+        true => log.json().boxed(),
+        false => log.without_time().with_ansi(std::io::stderr().is_terminal()).boxed(),
+    };
+    let file = layer().with_writer(terminal::Console).with_target(false).with_ansi(false);
+    let file = if json { file.json().boxed() } else { file.boxed() };
+    tracing_subscriber::registry().with(log.with_filter(shown)).with(file.with_filter(kept)).init();
 }

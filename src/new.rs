@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::output::{Status, print};
+use pipe_core::terminal;
 
 /// Arguments of `pipe new`.
 #[derive(Debug, Args)]
@@ -46,7 +47,7 @@ pub fn new(args: &NewArgs) -> Result<Status> {
     fs::create_dir_all(&args.dir).with_context(|| format!("cannot create {}", args.dir.display()))?;
     let path = args.dir.join(name);
     if path.exists() {
-        eprintln!("error: {} already exists; choose another folder", path.display());
+        terminal::line(&format!("error: {} already exists; choose another folder", path.display()));
         return Ok(Status::Wrong);
     }
     // The schema line names a file of this repository; elsewhere it would point nowhere.

@@ -1,7 +1,6 @@
 //! How commands answer: the format of their output, the exit status, errors as text.
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -29,14 +28,15 @@ pub enum Status {
     Signalled(u8),
 }
 
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> ExitCode {
-        ExitCode::from(match status {
+impl Status {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
             Status::Done => 0,
             Status::Failed => 1,
             Status::Wrong => 2,
             Status::Signalled(status) => status,
-        })
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tch::{Device, Tensor};
 
 use crate::output::{Format, Status, print};
 use crate::partial::{Partial, choose, load_weights, port_of, read_weights};
-use crate::signals;
+use crate::signals::{STOPPING, Signals};
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_coco::eval::Detection;
 use pipe_components::detections;
@@ -80,8 +80,9 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
     let pictures = pictures(&args.images)?;
-    let interrupt = signals::listen("stopping; press Ctrl-C again to stop immediately", false)?;
-    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.flag.clone())?;
+    let interrupt = Signals::listen(STOPPING)?;
+    let partial =
+        Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
     let predictor = Predictor::build(plan, &partial, args)?;
     for folder in [&args.draw, &args.raw].into_iter().flatten() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;

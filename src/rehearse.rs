@@ -1,10 +1,9 @@
 //! The dry run of `pipe check --rehearse`: everything built, one batch of every engine, one checkpoint.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use pipe_core::{Checkpoints, Limits};
+use pipe_core::{Checkpoints, Limits, Requests};
 use pipe_plan::Plan;
 use pipe_run::{RunOptions, Running};
 use pipe_vocab::Catalog;
@@ -20,7 +19,7 @@ pub fn rehearse(plan: &Plan, catalog: Rc<Catalog>, device: Option<&str>) -> Resu
         .context("cannot create a temporary folder for the dry run")?;
     let device = device.map(str::to_owned);
     let options = RunOptions { folder: folder.path().to_owned(), device, quiet: true, ..RunOptions::default() };
-    let running = Running::start(plan, catalog, &options, Arc::default())?;
+    let running = Running::start(plan, catalog, &options, Requests::default())?;
     for engine in running.graph.engines() {
         engine.set_limits(Limits { max_epochs: Some(1), max_iterations: Some(1), epoch_length: Some(1) });
     }

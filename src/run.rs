@@ -5,20 +5,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use tokio::signal::unix::SignalKind;
 
 use crate::output::{Format, Status};
-use crate::signals;
+use crate::signals::{self, Signals, Words};
 use crate::source::{PipelineArgs, plan_or_log, plan_or_tell, runs_folder, shown, without_secrets};
 use pipe_core::terminal;
 use pipe_document::Document;
 use pipe_plan::Plan;
 use pipe_run::load::{Loaded, Snapshot};
+use pipe_run::options::run_of;
 use pipe_run::reload::watch::WatchOptions;
 use pipe_run::reload::{Inbox, Reloader, resumed, watch};
-use pipe_run::{Ending, RunOptions, Running, checkpoint, folders};
+use pipe_run::resume::{Start, Wish};
+use pipe_run::{Ending, RunOptions, Running, folders, info};
 
 /// Arguments of `pipe run`.
 #[derive(Debug, Args)]
@@ -28,9 +30,13 @@ pub struct RunArgs {
     /// Device, instead of the pipeline's: auto, cpu, cuda, cuda:N.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Resume from the last checkpoint of a run: its folder, a checkpoint's folder, or `latest`.
-    #[arg(long, value_name = "RUN")]
+    /// Go on from a checkpoint: `auto` starts where there is nothing to go on from, else goes on; `latest` is the newest run;
+    /// a run's folder is its last checkpoint; a checkpoint's folder begins a new run there.
+    #[arg(long, value_name = "auto|latest|RUN")]
     resume: Option<String>,
+    /// With a checkpoint's folder, take its own run back to it, in place of a new run.
+    #[arg(long, requires = "resume")]
+    in_place: bool,
     /// The run's folder; default `runs/<name>/<time>`.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -48,47 +54,58 @@ pub struct RunArgs {
     pub log_format: Format,
 }
 
+/// What is said when a signal has come.
+const WORDS: Words = Words {
+    first: "finishing this step, then saving a checkpoint; press Ctrl-C again to stop immediately",
+    still: "the step is still running, or its checkpoint being written",
+    json: false,
+};
+
 /// Runs a pipeline.
 ///
 /// # Errors
 /// What stops the run.
 pub fn run(args: RunArgs) -> Result<Status> {
-    let mut loaded = args.pipeline.load();
     let json = args.log_format == Format::Json;
+    let signals = Signals::listen_for_run(Words { json, ..WORDS }, args.watch)?;
+    let mut loaded = args.pipeline.load();
     let plan = if json { plan_or_log(&loaded) } else { plan_or_tell(&loaded)? };
     let Some(plan) = plan else { return Ok(Status::Wrong) };
     if let Some(device) = &args.device
         && !pipe_plan::pipeline::is_device(device)
     {
-        eprintln!("error: `{device}` is not a device; write auto, cpu, cuda or cuda:N");
+        terminal::line(&format!("error: `{device}` is not a device; write auto, cpu, cuda or cuda:N"));
         return Ok(Status::Wrong);
     }
-    let name = plan.pipeline.name.clone().unwrap_or_else(|| args.pipeline.stem());
-    let resume = args.resume.as_deref().map(|from| resume_point(from, &name)).transpose()?;
-    let folder = match (&args.out, &resume) {
-        (Some(out), _) => out.clone(),
-        (None, Some((run, _))) => run.clone(),
-        (None, None) => folders::new_folder(&runs_folder(), &name)?,
-    };
+    let (name, start) = beginning(&args, plan)?;
+    let folder = start.folder.clone();
+    let _lock = start.take()?;
+    signals.before_it_begins({
+        let folder = folder.clone();
+        move || info::broken_off(&folder)
+    });
+    terminal::keep_in(&folder.join("console.log"))?;
     let base = loaded.document.as_ref().map(|document| document.folder(&loaded.sources).to_owned()).unwrap_or_default();
-    if resume.is_some() {
-        for line in resumed::since(&folder, &loaded, &base) {
+    if let Some(checkpoint) = &start.checkpoint {
+        for line in resumed::since(run_of(checkpoint), &loaded, &base) {
             tracing::info!("changed since the last run: {line}");
         }
     }
     let options = RunOptions {
+        name: Some(name),
+        created: Some(folders::creation(folder.parent().unwrap_or(Path::new(".")))),
         folder,
         device: args.device.clone(),
-        resume: resume.map(|(_, checkpoint)| checkpoint),
+        fork: start.fork(),
+        resume: start.checkpoint,
         quiet: args.quiet,
         json_log: json,
         pipeline_text: loaded.document.as_ref().map(|d| d.to_toml()).unwrap_or_default(),
         pipeline_folder: std::env::current_dir()?.join(base),
         command: without_secrets(&loaded, std::env::args()),
     };
-    let words = "finishing this step, then saving a checkpoint; press Ctrl-C again to stop immediately";
-    let interrupt = signals::listen(words, json)?;
-    let running = Running::start(plan, loaded.catalog.clone(), &options, interrupt.flag.clone())?;
+    let running = Running::start(plan, loaded.catalog.clone(), &options, signals.requests.clone())?;
+    signals.begun();
     let reloader = match loaded.plan.take().filter(|_| args.watch) {
         Some(plan) => {
             let document = loaded.document.clone();
@@ -109,9 +126,20 @@ pub fn run(args: RunArgs) -> Result<Status> {
             } else {
                 terminal::line(&text)
             }
-            Ok(Status::Signalled(interrupt.status()))
+            Ok(Status::Signalled(signals.status()))
         }
     }
+}
+
+/// The run's name, and where it begins.
+fn beginning(args: &RunArgs, plan: &Plan) -> Result<(String, Start)> {
+    let file = &args.pipeline.file;
+    let run = file.is_dir().then_some(file.as_path());
+    let of_run = || Some(info::read(run?).get("name")?.as_str()?.to_owned());
+    let name = plan.pipeline.name.clone().or_else(of_run).unwrap_or_else(|| args.pipeline.stem());
+    let (resume, out, root) = (args.resume.as_deref(), args.out.as_deref(), runs_folder());
+    let start = Start::of(&Wish { resume, out, in_place: args.in_place, root: &root, name: &name, run })?;
+    Ok((name, start))
 }
 
 /// Applies edits from now on.
@@ -166,25 +194,4 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "write a number of seconds".to_owned())?;
     let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration >= Duration::from_millis(10));
     duration.ok_or_else(|| "write a number of seconds, 0.01 or more".to_owned())
-}
-
-/// The run's folder and the checkpoint that `--resume` means.
-fn resume_point(from: &str, name: &str) -> Result<(PathBuf, PathBuf)> {
-    if from == "latest" {
-        let root = runs_folder();
-        let run = folders::latest_folder(&root, name)
-            .with_context(|| format!("there is no run of `{name}` with a checkpoint under {}", root.display()))?;
-        let checkpoint = checkpoint::newest(&run).context("the latest run has no checkpoint")?;
-        return Ok((run, checkpoint));
-    }
-    let path = Path::new(from);
-    if path.join("state.json").exists() {
-        let run = path.parent().and_then(Path::parent).unwrap_or(path);
-        return Ok((run.to_owned(), path.to_owned()));
-    }
-    match checkpoint::newest(path) {
-        Some(checkpoint) => Ok((path.to_owned(), checkpoint)),
-        None if path.exists() => bail!("{from} has no checkpoint: nothing was saved before the run ended"),
-        None => bail!("there is no run at {from}"),
-    }
 }

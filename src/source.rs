@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::output::{Format, print};
+use pipe_core::terminal;
 use pipe_document::PathSegment;
 use pipe_plan::Plan;
 use pipe_run::load::{Loaded, PipelineSource};
@@ -77,7 +78,10 @@ pub fn tell(loaded: &Loaded, format: Format) -> Result<()> {
     match format {
         Format::Text => {
             let color = std::io::stderr().is_terminal();
-            eprint!("{}", loaded.diagnostics.render_text(&loaded.sources, color));
+            let text = loaded.diagnostics.render_text(&loaded.sources, color);
+            if let Some(text) = text.strip_suffix('\n') {
+                terminal::line(text);
+            }
         }
         Format::Json => {
             let text = serde_json::to_string_pretty(&loaded.diagnostics.render_json(&loaded.sources))?;

@@ -11,6 +11,7 @@ mod detection_pipeline;
 mod interrupt;
 mod kills;
 mod mistakes;
+mod outlets;
 mod plan_fuzz;
 mod plugin_template;
 mod plugins;
@@ -18,8 +19,10 @@ mod precision;
 mod program;
 mod properties;
 mod reload;
+mod run_folder;
 mod secrets;
 mod shipped;
+mod signals;
 mod tags;
 #[path = "../../crates/vision/tests/it/common.rs"]
 mod torchvision;

@@ -1,7 +1,6 @@
 //! Options that take a property of another node: its value is under the same ranges and checks as one in the file.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use pipe_run::{RunOptions, Running, plugins};
 
@@ -19,7 +18,7 @@ fn start(text: &str) -> Option<String> {
     };
     // What the plan can know is right: the value is there only when the node that has it is built.
     let plan = plan(text);
-    let started = Running::start(&plan, Rc::new(plugins::catalog().clone()), &options, Arc::default());
+    let started = Running::start(&plan, Rc::new(plugins::catalog().clone()), &options, Default::default());
     let info = std::fs::read_to_string(folder.path().join("run/run.json")).unwrap();
     assert_eq!(info.contains("\"failed\""), started.is_err(), "{info}");
     started.err().map(|error| format!("{error:#}"))

@@ -215,18 +215,18 @@ run = ["scheduler.decay", "scheduler.warmup"]
 #[test]
 fn with_a_json_log_every_line_is_json() {
     let pipe = folder();
-    let arguments = ["run", "tiny.toml", "--device", "cpu", "--out", "run", "--log-format", "json"];
-    let text = pipe.ok(&arguments).stderr;
+    let arguments = |out| ["run", "tiny.toml", "--device", "cpu", "--out", out, "--log-format", "json"];
+    let text = pipe.ok(&arguments("run")).stderr;
     let lines: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
     let of_kind = |kind: &str| lines.iter().filter(|line| line["fields"]["kind"] == kind).count();
     assert!(lines.iter().all(|line| line["level"].is_string() && line["timestamp"].is_string()), "{text}");
     assert!(of_kind("progress") >= 8 && of_kind("scalar") == 4 && of_kind("summary") == 1, "{text}");
 
-    let failed = pipe.run(&[&arguments[..], &["--set", "dataset.train.root=nowhere"]].concat());
+    let failed = pipe.run(&[&arguments("failed")[..], &["--set", "dataset.train.root=nowhere"]].concat());
     let last: Value = serde_json::from_str(failed.stderr.lines().last().expect("a line")).expect("JSON");
     assert_eq!((failed.status, last["level"].as_str()), (Some(1), Some("ERROR")));
-    let wrong = pipe.run(&[&arguments[..], &["--set", "optimizer.sgd.lrr=1"]].concat());
+    let wrong = pipe.run(&[&arguments("wrong")[..], &["--set", "optimizer.sgd.lrr=1"]].concat());
     let line: Value = serde_json::from_str(wrong.stderr.lines().next().expect("a line")).expect("JSON");
     assert_eq!((wrong.status, line["fields"]["code"].as_str()), (Some(2), Some("unknown-key")));
 }

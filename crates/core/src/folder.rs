@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use pipe_vocab::{Record, atomic};
@@ -92,10 +93,26 @@ impl RunFolder {
     /// Makes appended records visible to readers.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written, or no longer lies where readers look for it.
     pub fn flush_records(&self) -> Result<()> {
         let flushed = self.records.borrow_mut().flush();
-        flushed.with_context(|| format!("cannot write {}", self.records_path().display()))
+        flushed.with_context(|| format!("cannot write {}", self.records_path().display()))?;
+        self.still_there()
+    }
+
+    /// A file without a name takes everything that is written, and nobody ever reads it.
+    fn still_there(&self) -> Result<()> {
+        let path = self.records_path();
+        let file = self.records.borrow();
+        let open = file.get_ref().metadata().with_context(|| format!("cannot read {}", path.display()))?;
+        let named = fs::metadata(&path).ok();
+        if named.is_some_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino())) {
+            return Ok(());
+        }
+        bail!(
+            "{}, or records.jsonl in it, was removed or replaced while the run was at work; what the run wrote since is lost",
+            self.path.display()
+        )
     }
 
     /// Writes a file of the run so that a reader sees the old one or the new one, never half of it.

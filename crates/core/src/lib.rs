@@ -1,7 +1,7 @@
 //! What components are written against: the traits of the kinds, the contexts of their methods, the engine, the registration.
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
-//! - [`context`]: what everything that runs shares; [`folder`], [`timings`], [`terminal`]: parts of it
+//! - [`context`]: what everything that runs shares; [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
 //! - [`engine`]: the loop over data that fires events; [`place`]: where a run stands in them
 //! - [`component`]: from a configuration to a built node
 //!
@@ -13,6 +13,7 @@ pub mod engine;
 pub mod folder;
 pub mod kinds;
 pub mod place;
+pub mod requests;
 pub mod terminal;
 pub mod timings;
 
@@ -41,6 +42,7 @@ pub use pipe_vocab::{
     Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, ValueRef, record,
 };
 pub use place::{Frame, Moment, Place};
+pub use requests::Requests;
 
 #[doc(hidden)]
 pub use inventory;

@@ -1,9 +1,18 @@
-//! Standard error, shared by progress bars and everything else that is said there.
+//! Standard error, shared by progress bars and everything else that is said there; what is said is also kept in the run's
+//! `console.log`.
+//!
+//! Nobody may listen: the reader of a pipe is gone, the terminal was closed, the disk under a redirection is full. None of
+//! this is a fault of the run, so it ends nothing.
 
-use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use indicatif::MultiProgress;
+use anyhow::{Context, Result};
+use console::Term;
+use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -11,12 +20,21 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 /// The bars of this process. Lines go above them.
 pub fn bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
-    BARS.get_or_init(MultiProgress::new)
+    BARS.get_or_init(|| {
+        if !io::stderr().is_terminal() {
+            return MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        }
+        // Bars ask for the colours of standard output where the target is not indicatif's own.
+        console::set_colors_enabled(console::colors_enabled_stderr());
+        MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::new(Deaf::new(Term::buffered_stderr()))))
+    })
 }
 
-/// Prints a line on standard error, above the bars.
+/// Prints a line on standard error, above the bars, and keeps it.
 pub fn line(text: &str) {
-    bars().suspend(|| eprintln!("{text}"));
+    let line = format!("{text}\n");
+    say(line.as_bytes());
+    keep(line.as_bytes());
 }
 
 /// Prints a line of JSON as the log's are: `timestamp`, `level`, `fields`.
@@ -29,12 +47,58 @@ pub fn json_line(level: &str, fields: serde_json::Value) {
 
 /// Columns of the terminal.
 pub fn width() -> usize {
-    console::Term::stderr().size().1.into()
+    Term::stderr().size().1.into()
+}
+
+/// Keeps what is said from now on in a file, after what was said before.
+///
+/// # Errors
+/// When the file cannot be opened for writing.
+pub fn keep_in(path: &Path) -> Result<()> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Kept::Early(said) = &*kept {
+        let _ = file.write_all(said);
+    }
+    *kept = Kept::File(file);
+    Ok(())
 }
 
 /// Where the log goes: standard error, above the bars.
 #[derive(Debug, Clone, Copy)]
 pub struct Log;
+
+/// Where the log is kept: the run's `console.log`, see [`keep_in`].
+#[derive(Debug, Clone, Copy)]
+pub struct Console;
+
+/// What was said: in memory while there is no file yet.
+enum Kept {
+    Early(Vec<u8>),
+    File(File),
+}
+
+/// So much is remembered until there is a file.
+const EARLY: usize = 1 << 16;
+
+static KEPT: Mutex<Kept> = Mutex::new(Kept::Early(Vec::new()));
+
+fn say(bytes: &[u8]) {
+    bars().suspend(|| {
+        let _ = io::stderr().write_all(bytes);
+    });
+}
+
+fn keep(bytes: &[u8]) {
+    match &mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner) {
+        Kept::Early(said) if said.len() + bytes.len() > EARLY => {}
+        Kept::Early(said) => said.extend(bytes),
+        Kept::File(file) => {
+            let _ = file.write_all(bytes);
+        }
+    }
+}
 
 impl<'a> MakeWriter<'a> for Log {
     type Writer = Log;
@@ -46,11 +110,149 @@ impl<'a> MakeWriter<'a> for Log {
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        bars().suspend(|| io::stderr().write_all(bytes))?;
+        say(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Console {
+    type Writer = Console;
+
+    fn make_writer(&'a self) -> Console {
+        Console
+    }
+}
+
+impl Write for Console {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        keep(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A terminal whose errors nobody hears: indicatif panics on some of them. After the first it is left alone.
+#[derive(Debug)]
+struct Deaf<T> {
+    terminal: T,
+    gone: AtomicBool,
+}
+
+impl<T: TermLike> Deaf<T> {
+    fn new(terminal: T) -> Deaf<T> {
+        Deaf { terminal, gone: AtomicBool::new(false) }
+    }
+
+    fn tell(&self, tell: impl FnOnce(&T) -> io::Result<()>) -> io::Result<()> {
+        if !self.gone.load(Ordering::Relaxed) && tell(&self.terminal).is_err() {
+            self.gone.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl<T: TermLike> TermLike for Deaf<T> {
+    fn width(&self) -> u16 {
+        self.terminal.width()
+    }
+
+    fn height(&self) -> u16 {
+        self.terminal.height()
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.tell(|terminal| terminal.move_cursor_up(n))
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.tell(|terminal| terminal.move_cursor_down(n))
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.tell(|terminal| terminal.move_cursor_right(n))
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.tell(|terminal| terminal.move_cursor_left(n))
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.tell(|terminal| terminal.write_line(text))
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.tell(|terminal| terminal.write_str(text))
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.tell(TermLike::clear_line)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.tell(TermLike::flush)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indicatif::ProgressBar;
+
+    /// A terminal that was closed.
+    #[derive(Debug)]
+    struct Closed;
+
+    fn closed() -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    impl TermLike for Closed {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            closed()
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            closed()
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            closed()
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            closed()
+        }
+        fn write_line(&self, _: &str) -> io::Result<()> {
+            closed()
+        }
+        fn write_str(&self, _: &str) -> io::Result<()> {
+            closed()
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            closed()
+        }
+        fn flush(&self) -> io::Result<()> {
+            closed()
+        }
+    }
+
+    #[test]
+    fn bars_on_a_terminal_that_was_closed_end_nothing() {
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(Deaf::new(Closed)), 255);
+        let bars = MultiProgress::with_draw_target(target);
+        let bar = bars.add(ProgressBar::new(10));
+        for position in 0..10 {
+            bar.set_position(position);
+            bar.tick();
+            bars.suspend(|| {});
+        }
+        bar.finish_and_clear();
     }
 }

@@ -12,16 +12,19 @@
 //! - [`batch`]: samples joined into tensors
 //! - [`random`]: random streams that depend on seed, epoch and index alone
 //! - [`order`]: which samples make which batch
+//! - [`fingerprint`]: a short text by which data are known again
 //! - [`pool`]: worker threads that hand things over in order
 
 pub mod batch;
 pub mod color;
 pub mod decode;
+pub mod fingerprint;
 pub mod geometry;
 pub mod order;
 pub mod pool;
 
 pub use batch::{Batch, BatchField, Detections, collate};
+pub use fingerprint::Fingerprint;
 pub use image::{Image, Pixels};
 pub use masks::{Mask, Masks};
 pub use pipe_plugin::data::{fields, image, masks, random, sample};

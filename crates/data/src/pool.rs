@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use pipe_native::fault::guarded;
 
@@ -32,7 +33,7 @@ pub type Make<T> = dyn Fn(usize, &Stop) -> Result<T> + Send + Sync;
 /// Threads that make the things of a range of numbers; as an iterator it hands them over in order.
 ///
 /// No more than `ahead` things exist or are being made beyond the one asked for last. An error comes out at its place in
-/// order. Dropping the pool stops the threads and waits for them.
+/// order. Dropping the pool stops the threads and waits for them, but not long for one that does not stop.
 pub struct Pool<T> {
     tasks: Option<Sender<usize>>,
     results: Receiver<(usize, Result<T>)>,
@@ -125,11 +126,23 @@ impl<T> Drop for Pool<T> {
     fn drop(&mut self) {
         self.stop.ask();
         self.tasks = None;
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
+        self.waiting.clear();
+        // The channel closes when the last thread lets go of it. One that reads a file which does not come is left to itself.
+        let asked = Instant::now();
+        while let Some(left) = PATIENCE.checked_sub(asked.elapsed()) {
+            match self.results.recv_timeout(left) {
+                Ok(unwanted) => drop(unwanted),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return self.threads.drain(..).for_each(|thread| drop(thread.join()));
+                }
+                Err(RecvTimeoutError::Timeout) => break,
+            }
         }
     }
 }
+
+/// How long a thread that was asked to stop is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn work<T>(inbox: &Receiver<usize>, outbox: &Sender<(usize, Result<T>)>, make: &Make<T>, stop: &Stop) {
     for number in inbox {
@@ -155,7 +168,6 @@ fn single_threaded_torch() {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     fn pool<T: Send + 'static>(
         workers: usize,
@@ -225,6 +237,19 @@ mod tests {
         drop(pool);
         // Both threads were joined; what was only queued was never begun.
         assert!((1..=2).contains(&stopped.load(Ordering::SeqCst)), "{stopped:?}");
+    }
+
+    #[test]
+    fn a_thread_that_does_not_stop_is_not_waited_for() {
+        let (release, held) = unbounded::<()>();
+        let pool = pool(1, 0..4, move |n, _| {
+            // Until the sender is gone.
+            let _ = held.recv();
+            Ok(n)
+        });
+        // Were it waited for, this would never return.
+        drop(pool);
+        drop(release);
     }
 
     #[test]

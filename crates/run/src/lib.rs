@@ -4,24 +4,33 @@
 //! - [`plugins`]: components of other crates, compiled in or loaded
 //! - [`build`](mod@build): plan → built nodes, in topological order; [`graph`]: the built nodes, joined; [`events`]: which
 //!   targets run on which event
-//! - [`running`]: a run from its beginning to its end; [`folders`]: where runs are stored
+//! - [`running`]: a run from its beginning to its end; [`options`]: what the command line says of it; [`info`]: `run.json`;
+//!   [`differences`]: what is another than in the life before
+//! - [`resume`]: where a run begins or goes on; [`folders`]: where runs are stored; [`lock`], [`heartbeat`]: one writer a folder
 //! - [`checkpoint`]: writing and reading checkpoints; [`random`]: the states of the random generators
 //! - [`versions`]: every version of a run's pipeline
 //! - [`reload`]: edits of the file applied to a running pipeline
 
 pub mod build;
 pub mod checkpoint;
+pub mod differences;
 pub mod events;
 pub mod folders;
 pub mod graph;
+pub mod heartbeat;
+pub mod info;
 pub mod load;
+pub mod lock;
+pub mod options;
 pub mod plugins;
 pub mod random;
 pub mod reload;
+pub mod resume;
 pub mod running;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod versions;
 
 pub use graph::Graph;
-pub use running::{Ending, RunOptions, Running};
+pub use options::RunOptions;
+pub use running::{Ending, Running};

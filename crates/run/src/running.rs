@@ -1,46 +1,24 @@
 //! A run from its beginning to its end: build, resume, drive the engines, say how it ended.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use pipe_core::{
-    Clock, Engine, EngineEvent, Frame, Instance, Kind, NodeId, RecordValue, RunContext, RunFolder, Subscription,
-    Summary, now, record,
+    Clock, Engine, EngineEvent, Frame, Instance, Kind, NodeId, RecordValue, Requests, RunContext, RunFolder,
+    Subscription, Summary,
 };
 use pipe_plan::{Plan, PlanNode};
 use pipe_vocab::Catalog;
 
 use crate::graph::Graph;
+use crate::info::Info;
+use crate::options::RunOptions;
 use crate::versions::{Entry, Versions};
-use crate::{build, checkpoint, plugins};
-
-/// What the command line says of a run, beyond the pipeline.
-#[derive(Debug, Clone, Default)]
-pub struct RunOptions {
-    /// The run's folder.
-    pub folder: PathBuf,
-    /// `--device`, before the pipeline's own.
-    pub device: Option<String>,
-    /// A checkpoint to continue from.
-    pub resume: Option<PathBuf>,
-    /// No console output but errors.
-    pub quiet: bool,
-    /// The console speaks JSON.
-    pub json_log: bool,
-    /// The resolved pipeline, kept in the run's folder.
-    pub pipeline_text: String,
-    /// The folder that its relative paths start from.
-    pub pipeline_folder: PathBuf,
-    /// The command line, kept in `run.json`.
-    pub command: Vec<String>,
-}
+use crate::{build, checkpoint};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +43,10 @@ pub struct Running {
     pub graph: Rc<Graph>,
     /// What this life of the run continues from.
     resumed: Option<Resumed>,
+    /// What this life is asked from outside.
+    pub requests: Requests,
     started: Instant,
-    info: Map<String, Value>,
+    info: Info,
 }
 
 impl Running {
@@ -74,12 +54,7 @@ impl Running {
     ///
     /// # Errors
     /// When the device is not there, a node cannot be built, or the checkpoint cannot be read.
-    pub fn start(
-        plan: &Plan,
-        catalog: Rc<Catalog>,
-        options: &RunOptions,
-        interrupt: Arc<AtomicBool>,
-    ) -> Result<Running> {
+    pub fn start(plan: &Plan, catalog: Rc<Catalog>, options: &RunOptions, requests: Requests) -> Result<Running> {
         pipe_native::init()?;
         let wanted = options.device.as_deref().unwrap_or(&plan.pipeline.device);
         let (device, why) = pipe_native::choose_device(wanted)?;
@@ -96,13 +71,18 @@ impl Running {
             same_pipeline: std::fs::read_to_string(folder.path().join("pipeline.toml"))
                 .is_ok_and(|text| text == options.pipeline_text),
         });
-        let info = start_info(&folder, plan, &catalog, options, &why);
-        folder.write_info(&info)?;
+        if options.resume.is_none() {
+            // Of a life that left nothing to go on from.
+            folder.cut_records(0)?;
+        }
+        let info = Info::start(&folder, plan, &catalog, options, &why)?;
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
-        let context = Rc::new(RunContext::new(device, precision, seed, folder, interrupt));
+        let mut context = RunContext::new(device, precision, seed, folder, requests.interrupt.clone());
+        context.checkpoint_wanted = requests.checkpoint.clone();
+        let context = Rc::new(context);
         context.json_log.set(options.json_log);
         let graph = Graph::new(context, catalog);
-        let running = Running { graph, resumed, started: Instant::now(), info };
+        let running = Running { graph, resumed, requests, started: Instant::now(), info };
         running.assemble(plan, options).inspect_err(|error| running.note("failed", Some(format!("{error:#}"))))?;
         Ok(running)
     }
@@ -114,6 +94,7 @@ impl Running {
 
     fn assemble(&self, plan: &Plan, options: &RunOptions) -> Result<()> {
         build::build(plan, &self.graph)?;
+        self.info.data(&self.graph, plan)?;
         if !options.quiet && wants_console(plan) {
             add_console(&self.graph)?;
         }
@@ -174,7 +155,7 @@ impl Running {
     /// The first engine's error, after sinks were told of it.
     pub fn drive(&self) -> Result<Ending> {
         let result = self.drive_engines();
-        let ended = self.graph.finish_handlers();
+        let ended = self.graph.finish_handlers().and_then(|()| self.context().folder.flush_records());
         let (status, error) = status_of(&result, ended.as_ref().err());
         let summary = Summary {
             status: status.into(),
@@ -234,20 +215,9 @@ impl Running {
         Ok(Ending::Done)
     }
 
-    /// Writes how the run ended into `run.json`; a disk that is full must not hide the error itself.
+    /// Writes how the run ended into `run.json`.
     fn note(&self, status: &str, error: Option<String>) {
-        let mut info = self.info.clone();
-        info.insert("status".into(), json!(status));
-        info.insert("ended".into(), json!(now()));
-        info.insert("seconds".into(), json!(self.started.elapsed().as_secs_f64()));
-        info.insert("error".into(), json!(error));
-        info.insert(
-            "values".into(),
-            self.context().values().into_iter().map(|(k, v)| (k, record::number(v))).collect(),
-        );
-        if let Err(problem) = self.context().folder.write_info(&info) {
-            tracing::error!("run.json: {problem:#}");
-        }
+        self.info.note(&self.graph, status, error);
     }
 }
 
@@ -281,63 +251,3 @@ pub fn add_console(graph: &Graph) -> Result<()> {
 
 /// The sink of pipelines that have no console of their own.
 const CONSOLE: &str = "console";
-
-fn start_info(
-    folder: &RunFolder,
-    plan: &Plan,
-    catalog: &Catalog,
-    options: &RunOptions,
-    device: &str,
-) -> Map<String, Value> {
-    let former = folder.read_info();
-    let mut info = Map::new();
-    let versions = pipe_native::version();
-    info.insert("format".into(), json!(1));
-    info.insert("status".into(), json!("running"));
-    info.insert("name".into(), json!(plan.pipeline.name));
-    info.insert("started".into(), json!(now()));
-    info.insert("device".into(), json!(device));
-    info.insert("seed".into(), json!(plan.pipeline.seed));
-    info.insert("command".into(), json!(options.command));
-    info.insert("resumed_from".into(), json!(options.resume.as_ref().map(|path| path.display().to_string())));
-    info.insert("pipeline_folder".into(), json!(options.pipeline_folder));
-    info.insert("process".into(), json!(std::process::id()));
-    let pipe = env!("CARGO_PKG_VERSION");
-    info.insert(
-        "versions".into(),
-        json!({
-            "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision,
-            "plugins": plugins::versions(catalog),
-        }),
-    );
-    info.insert("git".into(), git());
-    info.insert("machine".into(), machine());
-    if !former.is_empty() {
-        let mut earlier = former.get("earlier").and_then(Value::as_array).cloned().unwrap_or_default();
-        let mut last = former.clone();
-        last.shift_remove("earlier");
-        earlier.push(Value::Object(last));
-        info.insert("earlier".into(), Value::Array(earlier));
-    }
-    info
-}
-
-fn git() -> Value {
-    let ask = |arguments: &[&str]| {
-        let output = std::process::Command::new("git").args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(commit) = ask(&["rev-parse", "HEAD"]) else { return Value::Null };
-    let dirty = ask(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
-    json!({ "commit": commit, "branch": ask(&["rev-parse", "--abbrev-ref", "HEAD"]), "dirty": dirty })
-}
-
-fn machine() -> Value {
-    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    let processor = read("/proc/cpuinfo").and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    json!({ "host": read("/proc/sys/kernel/hostname"), "cores": cores, "processor": processor, "os": std::env::consts::OS })
-}

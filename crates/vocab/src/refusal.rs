@@ -18,8 +18,12 @@ pub const WEIGHTS_LOST: Code =
 /// A resume with another seed than the checkpoint's: the data would come in another order.
 pub const SEED_CHANGED: Code = Code { name: "seed-changed", about: "a resume with another seed than the checkpoint's" };
 
+/// A resume with other data than the run's: samples of an epoch at work would be left out or come twice.
+pub const DATA_CHANGED: Code =
+    Code { name: "data-changed", about: "a resume with other data than those that the run was trained on" };
+
 /// Every code.
-pub const CODES: [Code; 2] = [WEIGHTS_LOST, SEED_CHANGED];
+pub const CODES: [Code; 3] = [WEIGHTS_LOST, SEED_CHANGED, DATA_CHANGED];
 
 /// Why something is not done until it is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -197,7 +197,7 @@ pub fn start(text: &str, folder: &Path) -> Running {
         ..RunOptions::default()
     };
     let loaded = load(text);
-    Running::start(&plan(text), loaded.catalog, &options, Arc::default()).unwrap()
+    Running::start(&plan(text), loaded.catalog, &options, Default::default()).unwrap()
 }
 
 #[test]

@@ -15,7 +15,7 @@ use pipe_coco::synthetic::{ShapesSpec, cache_dir, write_shapes};
 use pipe_core::Dataset;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_data::decode::read_image;
-use pipe_data::{Field, Mask, Masks, Sample, fields};
+use pipe_data::{Field, Fingerprint, Mask, Masks, Sample, fields};
 
 /// Images with boxes and masks, annotated in the COCO JSON format.
 ///
@@ -151,6 +151,7 @@ pipe_core::register!(CocoConfig);
 /// See [`CocoConfig`].
 pub struct Coco {
     index: Arc<Index>,
+    annotations: PathBuf,
     images: PathBuf,
     masks: bool,
     crowd: Crowd,
@@ -180,7 +181,7 @@ impl Coco {
             annotations.display(),
             if config.masks { "; without masks (`masks = false`) there may be" } else { "" }
         );
-        Ok(Coco { index: Arc::new(index), images, masks: config.masks, crowd: config.crowd })
+        Ok(Coco { index: Arc::new(index), annotations, images, masks: config.masks, crowd: config.crowd })
     }
 }
 
@@ -268,6 +269,14 @@ impl Dataset for Coco {
 
     fn class_names(&self) -> Vec<(i64, String)> {
         self.index.categories().iter().map(|category| (i64::from(category.id), category.name.clone())).collect()
+    }
+
+    /// Of the annotations, and of which images are used.
+    fn fingerprint(&self) -> Option<String> {
+        let sum = Fingerprint::default().with_file(&self.annotations);
+        let sum = sum.map_err(|error| tracing::warn!("{error:#}")).ok()?;
+        let add = |sum: Fingerprint, image: &pipe_coco::index::Image| sum.with(&image.id.to_le_bytes());
+        Some(self.index.images().iter().fold(sum, add).text())
     }
 
     /// The annotations, an `Arc<Index>`.

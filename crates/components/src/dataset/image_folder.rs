@@ -11,7 +11,7 @@ use walkdir::{DirEntry, WalkDir};
 use pipe_core::Dataset;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_data::decode::{EXTENSIONS, is_image_file, read_image};
-use pipe_data::{Field, Sample, fields};
+use pipe_data::{Field, Fingerprint, Sample, fields};
 
 /// Images in one folder per class: `root/cat/1.jpg`, `root/dog/deeper/2.png`.
 ///
@@ -71,6 +71,7 @@ pipe_core::register!(ImageFolderConfig);
 
 /// See [`ImageFolderConfig`].
 pub struct ImageFolder {
+    root: PathBuf,
     classes: Vec<String>,
     samples: Vec<(PathBuf, usize)>,
     exif: bool,
@@ -111,7 +112,7 @@ impl ImageFolder {
             empty.join(", "),
             root.display()
         );
-        Ok(ImageFolder { classes, samples, exif })
+        Ok(ImageFolder { root: root.to_owned(), classes, samples, exif })
     }
 }
 
@@ -136,6 +137,14 @@ impl Dataset for ImageFolder {
             "class_names" => Ok(json!(self.classes)),
             _ => bail!("an image folder has no property `{name}`"),
         }
+    }
+
+    /// Of the listing.
+    fn fingerprint(&self) -> Option<String> {
+        let name =
+            |path: &Path| path.strip_prefix(&self.root).unwrap_or(path).as_os_str().as_encoded_bytes().to_owned();
+        let add = |sum: Fingerprint, (path, label): &(PathBuf, usize)| sum.with(&name(path)).with(&label.to_le_bytes());
+        Some(self.samples.iter().fold(Fingerprint::default(), add).text())
     }
 
     fn class_names(&self) -> Vec<(i64, String)> {
@@ -206,6 +215,14 @@ mod tests {
         assert_eq!(set.property("num_classes").unwrap(), 2);
         assert_eq!(set.property("class_names").unwrap(), json!(["cat", "dog"]));
         assert!(set.property("colour").is_err());
+        let moved = tempfile::tempdir().unwrap();
+        for (i, name) in ["dog/b.png", "dog/a.PNG", "cat/deeper/z.png", "cat/a.png"].into_iter().enumerate() {
+            write(moved.path(), name, i as i64 * 10);
+        }
+        let again = |root: &Path| dataset("image_folder", json!({ "root": root })).unwrap().fingerprint();
+        assert_eq!(again(moved.path()), set.fingerprint(), "wherever the folder lies");
+        std::fs::rename(moved.path().join("dog/b.png"), moved.path().join("dog/c.png")).unwrap();
+        assert_ne!(again(moved.path()), set.fingerprint());
         assert_eq!(set.get(3).unwrap().image().unwrap().to_f32()[0], 0.0);
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use pipe_coco::synthetic::{DigitsSpec, cache_dir, write_digits};
 use pipe_core::Dataset;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
-use pipe_data::{Field, Image, Sample, fields};
+use pipe_data::{Field, Fingerprint, Image, Sample, fields};
 
 /// Grayscale images of one digit each, in MNIST's file format (also Fashion-MNIST, KMNIST, QMNIST's first files).
 ///
@@ -159,6 +159,10 @@ impl Dataset for Mnist {
 
     fn aspect_ratio(&self, _index: usize) -> Option<f32> {
         Some(self.width as f32 / self.height as f32)
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        Some(Fingerprint::of(&self.labels).with(&self.pixels).text())
     }
 
     fn class_names(&self) -> Vec<(i64, String)> {

@@ -57,6 +57,12 @@ pub trait Dataset: Send + Sync {
         None
     }
 
+    /// A short text by which the samples are known again when a run is resumed: of the annotations, or of the listing; for
+    /// datasets of the program.
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
+
     /// Something said once when the run starts, such as an audit of annotations.
     fn report(&self) -> Option<String> {
         None

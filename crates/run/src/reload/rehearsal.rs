@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -16,10 +15,11 @@ use crate::build::{build_extra, event_table};
 use crate::events::{Target, TargetAction, Wire};
 use crate::graph::Graph;
 use crate::load::{Loaded, PipelineSource};
-use crate::running::{RunOptions, Running};
+use crate::options::RunOptions;
+use crate::running::Running;
 use pipe_core::{
     Clock, EngineEvent, EventContext, Filter, Handler, Instance, Kind, Limits, NodeId, Progress, Record, RecordValue,
-    Shared, Sink, State, Stateful, Subscription, event,
+    Requests, Shared, Sink, State, Stateful, Subscription, event,
 };
 use pipe_data::fields;
 use pipe_plan::Plan;
@@ -69,7 +69,7 @@ impl Rehearsal {
         mut loaded: Loaded,
         source: PipelineSource,
         options: RunOptions,
-        interrupt: Arc<AtomicBool>,
+        requests: Requests,
     ) -> Result<Rehearsal> {
         let plan = loaded.plan.take().context("the pipeline has errors")?;
         let folder = tempfile::Builder::new()
@@ -77,7 +77,7 @@ impl Rehearsal {
             .tempdir()
             .context("cannot create a temporary folder for the dry run")?;
         let options = RunOptions { folder: folder.path().to_owned(), ..options };
-        let running = Running::start(&plan, loaded.catalog.clone(), &options, interrupt)?;
+        let running = Running::start(&plan, loaded.catalog.clone(), &options, requests)?;
         let reloader = Reloader::new(&running.graph, source, (plan, loaded.document), Arc::new(Inbox::default()), true);
         Ok(Rehearsal { running, reloader, _folder: folder })
     }

@@ -1,0 +1,256 @@
+//! `run.json`: what a run is, and how it stands.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use pipe_core::{Instance, NodeId, RunFolder, now, record};
+use pipe_plan::Plan;
+use pipe_vocab::Catalog;
+use pipe_vocab::refusal::DATA_CHANGED;
+
+use crate::differences::{changed_data, differences};
+use crate::graph::Graph;
+use crate::options::{RunOptions, run_of};
+use crate::{lock, plugins};
+
+/// How a run stands, as its folder tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Its process is at work.
+    Running,
+    /// Its process is gone and did not say how it ended: killed, or the machine went down.
+    Lost,
+    /// It reached its end.
+    Done,
+    /// It was asked to end, and left a checkpoint if it had begun.
+    Interrupted,
+    /// It ended with an error.
+    Failed,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Running => "running",
+            Status::Lost => "lost",
+            Status::Done => "done",
+            Status::Interrupted => "interrupted",
+            Status::Failed => "failed",
+        })
+    }
+}
+
+/// What `run.json` in a folder says; nothing where there is none.
+pub fn read(folder: &Path) -> Map<String, Value> {
+    let text = fs::read_to_string(folder.join("run.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// How the run in a folder stands, from `run.json`, the lock and the heartbeat; `None` where there is no run.
+pub fn status(folder: &Path) -> Option<Status> {
+    Some(match read(folder).get("status")?.as_str()? {
+        "done" => Status::Done,
+        "interrupted" => Status::Interrupted,
+        "failed" => Status::Failed,
+        _ if lock::alive(folder) => Status::Running,
+        _ => Status::Lost,
+    })
+}
+
+/// When a run was created, in seconds since 1970: its first life, if it was resumed.
+pub fn created(info: &Map<String, Value>) -> f64 {
+    let first = info.get("earlier").and_then(|earlier| earlier.get(0)?.get("started")?.as_f64());
+    let own = |name: &str| info.get(name).and_then(Value::as_f64);
+    own("created").or(first).or(own("started")).unwrap_or_default()
+}
+
+/// Held while `run.json` is written.
+fn writing() -> MutexGuard<'static, ()> {
+    static WRITING: Mutex<()> = Mutex::new(());
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says, from another thread, that this process ends before its run has begun. Nothing is written into `run.json` any more; a
+/// folder in which nothing has been done yet is taken away.
+pub fn broken_off(folder: &Path) {
+    std::mem::forget(writing());
+    let mut info = read(folder);
+    if info.is_empty() {
+        let _ = ["records.jsonl", "console.log", "heartbeat", "lock"].map(|name| fs::remove_file(folder.join(name)));
+        let _ = fs::remove_dir(folder);
+    } else if info.get("process") == Some(&json!(std::process::id())) && info.get("status") == Some(&json!("running")) {
+        info.insert("status".into(), json!("interrupted"));
+        info.insert("ended".into(), json!(now()));
+        if let Ok(text) = serde_json::to_string_pretty(&info) {
+            let _ = pipe_vocab::atomic::write(&folder.join("run.json"), (text + "\n").as_bytes());
+        }
+    }
+}
+
+/// `run.json` of a run at work.
+pub struct Info {
+    values: RefCell<Map<String, Value>>,
+    /// That of the run as it was at its last life, or of the run that it is a fork of.
+    former: Map<String, Value>,
+    started: Instant,
+}
+
+impl Info {
+    /// Writes that the run has begun, and says what is another than when it ended last.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn start(
+        folder: &RunFolder,
+        plan: &Plan,
+        catalog: &Catalog,
+        options: &RunOptions,
+        device: &str,
+    ) -> Result<Info> {
+        let values = start_info(folder, plan, catalog, options, device);
+        let former = options.resume.as_deref().map(|from| read(run_of(from))).unwrap_or_default();
+        for line in differences(&former, &values) {
+            tracing::info!("changed since the last run: {line}");
+        }
+        let info = Info { values: RefCell::new(values), former, started: Instant::now() };
+        info.write(folder)?;
+        Ok(info)
+    }
+
+    fn write(&self, folder: &RunFolder) -> Result<()> {
+        let _writing = writing();
+        folder.write_info(&self.values.borrow())
+    }
+
+    /// Writes of which data the run learns, and compares them with those of its last life.
+    ///
+    /// # Errors
+    /// When they are others and that is not accepted, or `run.json` cannot be written.
+    pub fn data(&self, graph: &Graph, plan: &Plan) -> Result<()> {
+        let data = data_of(graph, &|id| json!(plan.nodes.get(id).map(|node| node.descriptor.name)));
+        let changed = changed_data(&self.former, &data);
+        if !changed.is_empty() {
+            let message = format!(
+                "the data are not those of the checkpoint: {}; samples of an epoch at work would be left out or come twice, \
+                 and values before and after cannot be compared",
+                changed.join("; ")
+            );
+            DATA_CHANGED.refuse(&plan.pipeline.accept, message)?;
+        }
+        self.values.borrow_mut().insert("data".into(), data.into());
+        self.write(&graph.run.folder)
+    }
+
+    /// Writes how the run ended; a disk that is full must not hide the error itself.
+    pub fn note(&self, graph: &Graph, status: &str, error: Option<String>) {
+        let run = &graph.run;
+        let mut info = self.values.borrow_mut();
+        // They may have been exchanged while the run was at work.
+        if let Some(former) = info.get("data").cloned() {
+            info.insert("data".into(), data_of(graph, &|id| former[id.to_string()]["type"].clone()).into());
+        }
+        info.insert("status".into(), json!(status));
+        info.insert("ended".into(), json!(now()));
+        info.insert("seconds".into(), json!(self.started.elapsed().as_secs_f64()));
+        info.insert("error".into(), json!(error));
+        info.insert("values".into(), run.values().into_iter().map(|(k, v)| (k, record::number(v))).collect());
+        info.insert("checkpoints".into(), json!(checkpoints(&run.folder.checkpoints())));
+        drop(info);
+        if let Err(problem) = self.write(&run.folder) {
+            tracing::error!("run.json: {problem:#}");
+        }
+    }
+}
+
+/// What the datasets of a run are: their component, number of samples, fingerprint.
+fn data_of(graph: &Graph, component: &dyn Fn(&NodeId) -> Value) -> Map<String, Value> {
+    let nodes = graph.nodes.borrow();
+    let datasets = nodes.iter().filter_map(|(id, instance)| match instance {
+        Instance::Dataset(set) => {
+            let is = json!({ "type": component(id), "samples": set.len(), "fingerprint": set.fingerprint() });
+            Some((id.to_string(), is))
+        }
+        _ => None,
+    });
+    datasets.collect()
+}
+
+/// The names of what lies in a folder of checkpoints, whole or not, in order.
+pub fn checkpoints(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name().to_string_lossy().into());
+    let mut names: Vec<String> = names.filter(|name: &String| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+fn start_info(
+    folder: &RunFolder,
+    plan: &Plan,
+    catalog: &Catalog,
+    options: &RunOptions,
+    device: &str,
+) -> Map<String, Value> {
+    let former = folder.read_info();
+    let mut info = Map::new();
+    let versions = pipe_native::version();
+    info.insert("format".into(), json!(1));
+    info.insert("status".into(), json!("running"));
+    info.insert("name".into(), json!(options.name.as_ref().or(plan.pipeline.name.as_ref())));
+    let started = now();
+    let created = if former.is_empty() { options.created.unwrap_or(started) } else { created(&former) };
+    info.insert("created".into(), json!(created));
+    info.insert("started".into(), json!(started));
+    info.insert("device".into(), json!(device));
+    info.insert("seed".into(), json!(plan.pipeline.seed));
+    info.insert("command".into(), json!(options.command));
+    info.insert("resumed_from".into(), json!(options.resume.as_ref().map(|path| path.display().to_string())));
+    info.insert("forked_from".into(), former.get("forked_from").cloned().unwrap_or_else(|| json!(options.fork)));
+    info.insert("pipeline_folder".into(), json!(options.pipeline_folder));
+    info.insert("process".into(), json!(std::process::id()));
+    let pipe = env!("CARGO_PKG_VERSION");
+    info.insert(
+        "versions".into(),
+        json!({
+            "pipe": pipe, "libtorch": versions.libtorch, "torchvision": versions.torchvision,
+            "plugins": plugins::versions(catalog),
+        }),
+    );
+    info.insert("git".into(), git());
+    info.insert("machine".into(), machine());
+    if !former.is_empty() {
+        let mut earlier = former.get("earlier").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut last = former.clone();
+        last.shift_remove("earlier");
+        earlier.push(Value::Object(last));
+        info.insert("earlier".into(), Value::Array(earlier));
+    }
+    info
+}
+
+fn git() -> Value {
+    let ask = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = ask(&["rev-parse", "HEAD"]) else { return Value::Null };
+    let dirty = ask(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    json!({ "commit": commit, "branch": ask(&["rev-parse", "--abbrev-ref", "HEAD"]), "dirty": dirty })
+}
+
+fn machine() -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let processor = read("/proc/cpuinfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    json!({ "host": read("/proc/sys/kernel/hostname"), "cores": cores, "processor": processor, "os": std::env::consts::OS })
+}

@@ -1,0 +1,217 @@
+//! What `--resume` and `--out` mean: in which folder a run begins or goes on, and from which checkpoint.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::checkpoint;
+use crate::folders::{self, Found};
+use crate::info::{self, Status};
+use crate::lock::{Lock, Refused};
+use crate::options::{Fork, run_of};
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// `--resume`: `auto`, `latest`, a run's folder, a checkpoint's.
+    pub resume: Option<&'a str>,
+    /// `--out`.
+    pub out: Option<&'a Path>,
+    /// `--in-place`.
+    pub in_place: bool,
+    /// The folder of all runs.
+    pub root: &'a Path,
+    /// The pipeline's name.
+    pub name: &'a str,
+    /// The run whose pipeline is run, where a run was given in place of a file.
+    pub run: Option<&'a Path>,
+}
+
+/// Where a run begins or goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The checkpoint that it goes on from.
+    pub checkpoint: Option<PathBuf>,
+    /// Whether the folder holds this very run already.
+    goes_on: bool,
+}
+
+impl Start {
+    /// Decides. Makes no folder but a new one under the folder of all runs.
+    ///
+    /// # Errors
+    /// [`Refused`] when there is nothing to go on from, or not what one would expect; others when no folder can be made.
+    pub fn of(wish: &Wish<'_>) -> Result<Start> {
+        match wish.resume {
+            None => wish.new_run(),
+            Some("auto") => wish.auto(),
+            Some("latest") => wish.latest(),
+            Some(path) => wish.named(Path::new(path)),
+        }
+    }
+
+    /// Takes the folder, and fills that of a fork with what the other run had recorded.
+    ///
+    /// # Errors
+    /// [`Refused`] when it is another's; others when it cannot be written.
+    pub fn take(&self) -> Result<Lock> {
+        if self.goes_on {
+            return Lock::take(&self.folder);
+        }
+        let lock = folders::take_new(&self.folder)?;
+        if let Some(checkpoint) = &self.checkpoint {
+            copy_records(checkpoint, &self.folder)?;
+        }
+        Ok(lock)
+    }
+
+    /// The run that a new one goes on from.
+    pub fn fork(&self) -> Option<Fork> {
+        let checkpoint = self.checkpoint.as_deref().filter(|_| !self.goes_on)?;
+        let name = checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Some(Fork { run: run_of(checkpoint).to_owned(), checkpoint: name, step: checkpoint::step_of(checkpoint) })
+    }
+}
+
+/// Copies what a run had recorded when a checkpoint was made, so that the charts of its fork are whole.
+fn copy_records(checkpoint: &Path, folder: &Path) -> Result<()> {
+    let state: Value =
+        fs::read(checkpoint.join(STATE)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let from = run_of(checkpoint).join("records.jsonl");
+    let (Some(length), true) = (state["records"].as_u64(), from.exists()) else {
+        tracing::warn!("{} has no records of its run; the new run's begin here", checkpoint.display());
+        return Ok(());
+    };
+    let to = folder.join("records.jsonl");
+    let copy = || std::io::copy(&mut File::open(&from)?.take(length), &mut File::create(&to)?);
+    copy().map(drop).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+const STATE: &str = "state.json";
+
+fn refused<T>(message: String) -> Result<T> {
+    Err(Refused(message).into())
+}
+
+/// Why a run has nothing to go on from.
+fn nothing_in(run: &Path) -> String {
+    let damaged = info::checkpoints(&run.join("checkpoints"));
+    match damaged.is_empty() {
+        true => "it ended before one was saved".into(),
+        false => format!("none of {} is whole", damaged.join(", ")),
+    }
+}
+
+fn described(run: &Found) -> String {
+    format!("{} ({})", run.folder.display(), run.status)
+}
+
+impl Wish<'_> {
+    fn new_run(&self) -> Result<Start> {
+        self.new_from(None)
+    }
+
+    fn new_from(&self, checkpoint: Option<PathBuf>) -> Result<Start> {
+        let folder = match self.out {
+            Some(out) => out.to_owned(),
+            None => folders::new_folder(self.root, self.name)?,
+        };
+        Ok(Start { folder, checkpoint, goes_on: false })
+    }
+
+    /// Goes on with a run, in its folder, or in that of `--out` as a fork.
+    fn from(&self, run: &Path, checkpoint: PathBuf) -> Result<Start> {
+        match self.out {
+            Some(out) if !same(out, run) => self.new_from(Some(checkpoint)),
+            _ => Ok(Start { folder: run.to_owned(), checkpoint: Some(checkpoint), goes_on: true }),
+        }
+    }
+
+    /// The runs that are meant where none is named, the newest first.
+    fn candidates(&self) -> Result<Vec<Found>> {
+        match self.run {
+            Some(run) => Ok(folders::find(run).into_iter().collect()),
+            None => folders::runs(self.root, self.name),
+        }
+    }
+
+    /// One command for every life of a job: starts where there is nothing to go on from, else goes on.
+    fn auto(&self) -> Result<Start> {
+        let run = match self.out {
+            Some(out) => folders::find(out),
+            None => self.candidates()?.into_iter().find(|run| run.status != Status::Done),
+        };
+        let Some(run) = run else {
+            tracing::info!("there is no run to go on with: a new one begins");
+            return self.new_run();
+        };
+        let checkpoint = checkpoint::newest(&run.folder);
+        if checkpoint.is_none() && !info::checkpoints(&run.folder.join("checkpoints")).is_empty() {
+            return refused(format!("{} has no checkpoint: {}", described(&run), nothing_in(&run.folder)));
+        }
+        match &checkpoint {
+            Some(_) => tracing::info!("going on with {}", described(&run)),
+            None => tracing::info!("{} has no checkpoint: it begins again", described(&run)),
+        }
+        Ok(Start { folder: run.folder, checkpoint, goes_on: true })
+    }
+
+    /// The newest run, and no other.
+    fn latest(&self) -> Result<Start> {
+        let runs = self.candidates()?;
+        let Some((newest, older)) = runs.split_first() else {
+            return refused(format!("there is no run of `{}` under {}", self.name, self.root.display()));
+        };
+        if let Some(checkpoint) = checkpoint::newest(&newest.folder) {
+            return self.from(&newest.folder, checkpoint);
+        }
+        let older = older.iter().find_map(|run| Some((run, checkpoint::step_of(&checkpoint::newest(&run.folder)?)?)));
+        let way = match older {
+            Some((run, step)) => format!(
+                "the next older one is {} at step {step}; `--resume {}` goes on with it",
+                described(run),
+                run.folder.display()
+            ),
+            None => "no older one has any; leave `--resume` out to begin".into(),
+        };
+        refused(format!(
+            "the newest run, {}, has no checkpoint: {}; {way}",
+            described(newest),
+            nothing_in(&newest.folder)
+        ))
+    }
+
+    /// A run's folder, or a checkpoint's.
+    fn named(&self, path: &Path) -> Result<Start> {
+        if !path.join(STATE).exists() {
+            return match checkpoint::newest(path) {
+                Some(checkpoint) => self.from(path, checkpoint),
+                None if path.exists() => refused(format!("{} has no checkpoint: {}", path.display(), nothing_in(path))),
+                None => refused(format!("there is no run at {}", path.display())),
+            };
+        }
+        let run = run_of(path);
+        let checkpoint = path.to_owned();
+        match (self.in_place, self.out) {
+            (true, None) if info::status(run).is_some() => {
+                Ok(Start { folder: run.to_owned(), checkpoint: Some(checkpoint), goes_on: true })
+            }
+            (true, None) => refused(format!("{} lies in no run that could go back to it", path.display())),
+            (true, Some(_)) => refused("`--in-place` goes back in the run's own folder: leave `--out` out".into()),
+            (false, Some(out)) if same(out, run) => {
+                refused(format!("`--in-place` in place of `--out` takes the run back to {}", path.display()))
+            }
+            (false, _) => self.new_from(Some(checkpoint)),
+        }
+    }
+}
+
+/// Whether two paths lead to one folder.
+fn same(a: &Path, b: &Path) -> bool {
+    a == b || fs::canonicalize(a).ok().zip(fs::canonicalize(b).ok()).is_some_and(|(a, b)| a == b)
+}

@@ -114,6 +114,7 @@ pub fn run(args: RunArgs) -> Result<Status> {
         None => None,
     };
     let ending = running.drive();
+    pipe_native::moments::write_counts();
     if let Some(reloader) = reloader {
         reloader.end();
     }

@@ -45,9 +45,10 @@ impl Component for JsonLinesConfig {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
+        let own = ctx.is_own(&path);
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = BufWriter::new(file.with_context(|| format!("cannot write {}", path.display()))?);
-        Ok(Instance::sink(JsonLines { own: path.starts_with(ctx.folder()), path, file, behind: None }))
+        Ok(Instance::sink(JsonLines { own, path, file, behind: (own && ctx.begins()).then_some(0) }))
     }
 }
 
@@ -59,7 +60,7 @@ struct JsonLines {
     file: BufWriter<File>,
     /// Whether it is in the run's folder, so that no other run writes it.
     own: bool,
-    /// Where the checkpoint ended from which the run goes on, until something is written.
+    /// How much of the file belongs to this run so far, until something is written: up to the checkpoint from which it goes on.
     behind: Option<u64>,
 }
 

@@ -51,8 +51,15 @@ impl Component for TensorBoardConfig {
             Some(dir) => PathBuf::from(dir.as_str()),
             None => ctx.folder().join("tensorboard"),
         };
-        let own = dir.starts_with(ctx.folder());
-        Ok(Instance::sink(TensorBoard { dir, own, writer: None, resumed: false, saved: Saved::default() }))
+        let own = ctx.is_own(&dir);
+        Ok(Instance::sink(TensorBoard {
+            dir,
+            own,
+            writer: None,
+            resumed: false,
+            cut: own && ctx.begins(),
+            saved: Saved::default(),
+        }))
     }
 }
 
@@ -66,6 +73,8 @@ struct TensorBoard {
     writer: Option<EventWriter>,
     /// Whether the run goes on from a checkpoint, and nothing has been written since.
     resumed: bool,
+    /// Whether events of a former life are to be cut off before anything is written.
+    cut: bool,
     saved: Saved,
 }
 
@@ -92,7 +101,7 @@ impl Stateful for TensorBoard {
 
     fn load_state(&mut self, state: &State) -> Result<()> {
         self.saved = state.to().context("the saved state of the event files")?;
-        self.resumed = true;
+        (self.resumed, self.cut) = (true, true);
         Ok(())
     }
 }
@@ -101,11 +110,15 @@ impl TensorBoard {
     fn writer(&mut self) -> Result<&mut EventWriter> {
         let writer = match self.writer.take() {
             Some(writer) => writer,
-            None if std::mem::take(&mut self.resumed) => {
-                self.cut_files()?;
-                EventWriter::create_resumed(&self.dir, self.saved.step + 1)?
+            None => {
+                if std::mem::take(&mut self.cut) {
+                    self.cut_files()?;
+                }
+                match std::mem::take(&mut self.resumed) {
+                    true => EventWriter::create_resumed(&self.dir, self.saved.step + 1)?,
+                    false => EventWriter::create(&self.dir, None)?,
+                }
             }
-            None => EventWriter::create(&self.dir, None)?,
         };
         Ok(self.writer.insert(writer))
     }

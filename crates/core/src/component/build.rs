@@ -16,7 +16,7 @@ use tch::Device;
 
 use super::instance::{Instance, Nodes};
 use super::port::{Nested, NestedKind, PortKind};
-use crate::context::RunContext;
+use crate::context::{Clock, RunContext};
 
 /// A component of the program: what is built of a [`Config`].
 pub trait Component: Config {
@@ -118,6 +118,18 @@ impl<'a> BuildContext<'a> {
     /// The folder in which a component may keep files of this run.
     pub fn folder(&self) -> &Path {
         self.run.folder.path()
+    }
+
+    /// Whether a path lies in the run's folder, so that no other run writes there.
+    pub fn is_own(&self, path: &Path) -> bool {
+        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        whole(path).starts_with(whole(self.folder()))
+    }
+
+    /// Whether the run has not made a step: what is in its folder is of a life that left nothing to go on from, unless it is
+    /// resumed.
+    pub fn begins(&self) -> bool {
+        self.run.clock.get() == Clock::default()
     }
 
     /// Whether the console speaks JSON.

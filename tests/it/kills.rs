@@ -101,7 +101,8 @@ impl Whole {
         let moments = counts.map(|(kind, count)| (kind.to_owned(), count.parse().expect("a number")));
         let moments = moments.filter(|(kind, count)| *count > 0 && KINDS.contains(&kind.as_str())).collect();
         let end = end(&pipe);
-        let weights = end.keys().filter(|name| name.starts_with("checkpoints/") && name.ends_with(".safetensors")).count();
+        let weights =
+            end.keys().filter(|name| name.starts_with("checkpoints/") && name.ends_with(".safetensors")).count();
         assert!(end.contains_key("records.jsonl") && weights >= 2, "{:?}", end.keys());
         Whole { end, moments, time }
     }

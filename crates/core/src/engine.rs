@@ -151,11 +151,13 @@ impl Engine {
     /// Makes the state that of a beginning, unless the run goes on that was cut off: then `true`.
     fn begin(&self, work: Work<'_>, in_event: bool) -> Result<bool> {
         let resumes = self.process_mut()?.resumes();
-        let (running, begun) = (self.state.borrow().running, self.state.borrow().epoch > 0);
+        let state = self.current();
         // The outermost engine that had come to its end goes on where its limits were raised since.
-        let goes_on = in_event || resumes && (running || work.run.depth.get() == 1 && begun && !self.at_limit());
+        let raised = work.run.depth.get() == 1 && state.ended.is_some() && !state.at_limit(self.limits.get());
+        let goes_on = in_event || resumes && (state.running || raised);
         self.opened.set(false);
         if goes_on {
+            self.state.borrow_mut().running = true;
             if self.state.borrow().in_epoch {
                 self.process_mut()?.goes_on()?;
             }
@@ -203,7 +205,8 @@ impl Engine {
             self.process_mut()?.completed(&state, work.run)?;
         }
         self.tell(work, Completed, None, frame)?;
-        self.state.borrow_mut().running = false;
+        let mut state = self.state.borrow_mut();
+        (state.running, state.ended) = (false, Some(self.limits.get()));
         Ok(())
     }
 
@@ -212,6 +215,7 @@ impl Engine {
         use EngineEvent::{EpochCompleted, EpochStarted, OptimizerStepCompleted, TerminateSingleEpoch};
         let at = frame.and_then(Frame::of_engine);
         let length = self.loader.borrow().borrow().epoch_length();
+        let length = length.map(|length| length as u64).or(self.state.borrow().epoch_length);
         let inside = self.state.borrow_mut().begin_epoch(length);
         self.tell_clock(work.run);
         let mut flow = Ok(());
@@ -223,8 +227,19 @@ impl Engine {
         if flow.is_ok() && !stepped && !matches!(at, Some(EpochCompleted | TerminateSingleEpoch)) {
             flow = self.iterations(work, frame.filter(|_| at != Some(EpochStarted)));
         }
+        if matches!(flow, Err(Halt::Run | Halt::Epoch)) {
+            // The batch of an iteration that had begun is left out.
+            self.state.borrow_mut().begun = false;
+        }
         match flow {
-            Ok(()) | Err(Halt::Run | Halt::Epoch) => {}
+            Ok(()) | Err(Halt::Epoch) => {}
+            // As in Ignite, an epoch that is left with the whole run is not completed.
+            Err(Halt::Run) => {
+                if self.process_mut()?.epoch_ended(work.run)? {
+                    self.tell(work, OptimizerStepCompleted, None, None)?;
+                }
+                return Err(Halt::Run);
+            }
             Err(halt) => return Err(halt),
         }
         if matches!(flow, Err(Halt::Epoch)) || at == Some(TerminateSingleEpoch) {

@@ -134,7 +134,7 @@ impl Running {
         // What the last events did after the checkpoint was done when the run ended.
         let at = frame.as_ref().and_then(Frame::of_engine);
         let last = at == Some(EngineEvent::EpochCompleted) && limits.max_epochs.is_some_and(|max| state.epoch >= max);
-        frame.is_none() && !state.goes_on(limits)
+        frame.is_none() && (state.ended == Some(limits) || !state.goes_on(limits))
             || former.done && (former.same_pipeline || last || state.at_limit(limits))
     }
 

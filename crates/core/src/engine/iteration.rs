@@ -29,6 +29,10 @@ impl Engine {
                 if self.state.borrow().epoch_full(self.limits.get()) {
                     return Ok(());
                 }
+                // As in Ignite, the last of all iterations ends the run there, unless it ends an epoch too.
+                if self.at_limit() {
+                    return Err(Halt::Run);
+                }
                 work.run.save_if_asked();
             }
             if !self.iterate(work, &loader, frame.take())? {
@@ -94,7 +98,11 @@ impl Engine {
                     return Ok(batch);
                 }
                 let own_length = self.limits.get().epoch_length.is_some();
-                if restarted || !own_length && self.state.borrow().epoch_iteration > 0 {
+                let taken = self.state.borrow().epoch_iteration;
+                if restarted || !own_length && taken > 0 {
+                    let mut state = self.state.borrow_mut();
+                    // Of data of unknown length it is known from now on.
+                    state.epoch_length = state.epoch_length.or(Some(taken));
                     return Ok(None);
                 }
             }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How far an engine may run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Epochs in all.
     pub max_epochs: Option<u64>,
@@ -24,6 +24,9 @@ pub struct EngineState {
     pub epoch_iteration: u64,
     /// Whether a run of the engine has begun and not ended.
     pub running: bool,
+    /// The limits under which the latest run of the engine came to its end: at them, or because a handler ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Limits>,
     /// Whether the epoch has begun and its events have not ended: a resume continues inside it.
     pub in_epoch: bool,
     /// Whether the iteration has begun and its batch has not been processed yet.
@@ -51,12 +54,11 @@ impl EngineState {
     /// Whether no further iteration belongs to this epoch.
     pub fn epoch_full(&self, limits: Limits) -> bool {
         limits.epoch_length.or(self.epoch_length).is_some_and(|length| self.epoch_iteration >= length)
-            || limits.max_iterations.is_some_and(|max| self.iteration >= max)
     }
 
     /// Begins an epoch, or continues inside one (then `true`).
-    pub fn begin_epoch(&mut self, epoch_length: Option<usize>) -> bool {
-        self.epoch_length = epoch_length.map(|length| length as u64);
+    pub fn begin_epoch(&mut self, epoch_length: Option<u64>) -> bool {
+        self.epoch_length = epoch_length;
         let resumed = self.in_epoch;
         if !resumed {
             self.epoch += 1;

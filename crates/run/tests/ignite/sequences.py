@@ -5,12 +5,14 @@ Each run has a trainer over `batches` batches; `act` is what a handler does at a
 """
 
 import json
+import logging
 import warnings
 
 import ignite
 from ignite.engine import Engine, Events
 
 warnings.simplefilter("ignore")
+logging.disable(logging.CRITICAL)
 
 NAMES = {
     "started": Events.STARTED,
@@ -70,7 +72,7 @@ def sequence(run):
 
     def listen(engine, prefix):
         for name, event in NAMES.items():
-            def note(engine, *_, name=name):
+            def note(engine, *_, name=name, **__):
                 log.append(f"{prefix}{name} {engine.state.epoch} {engine.state.iteration}")
                 if not prefix:
                     act(engine, name)

@@ -2,5 +2,6 @@
 
 mod faults;
 mod filters;
+mod ignite;
 mod interrupt;
 mod world;

@@ -77,6 +77,11 @@ impl Start {
         Ok(lock)
     }
 
+    /// Whether a new run begins in a folder of its own.
+    pub fn is_new(&self) -> bool {
+        !self.goes_on
+    }
+
     /// The run that a new one goes on from.
     pub fn fork(&self) -> Option<Fork> {
         let checkpoint = self.checkpoint.as_deref().filter(|_| !self.goes_on)?;

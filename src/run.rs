@@ -81,29 +81,11 @@ pub fn run(args: RunArgs) -> Result<Status> {
     let folder = start.folder.clone();
     let _lock = start.take()?;
     signals.before_it_begins({
-        let folder = folder.clone();
-        move || info::broken_off(&folder)
+        let (folder, new) = (folder.clone(), start.is_new());
+        move || info::broken_off(&folder, new)
     });
     terminal::keep_in(&folder.join("console.log"))?;
-    let base = loaded.document.as_ref().map(|document| document.folder(&loaded.sources).to_owned()).unwrap_or_default();
-    if let Some(checkpoint) = &start.checkpoint {
-        for line in resumed::since(run_of(checkpoint), &loaded, &base) {
-            tracing::info!("changed since the last run: {line}");
-        }
-    }
-    let options = RunOptions {
-        name: Some(name),
-        created: Some(folders::creation(folder.parent().unwrap_or(Path::new(".")))),
-        folder,
-        device: args.device.clone(),
-        fork: start.fork(),
-        resume: start.checkpoint,
-        quiet: args.quiet,
-        json_log: json,
-        pipeline_text: loaded.document.as_ref().map(|d| d.to_toml()).unwrap_or_default(),
-        pipeline_folder: std::env::current_dir()?.join(base),
-        command: without_secrets(&loaded, std::env::args()),
-    };
+    let options = options(&args, &loaded, name, start)?;
     let running = Running::start(plan, loaded.catalog.clone(), &options, signals.requests.clone())?;
     signals.begun();
     let reloader = match loaded.plan.take().filter(|_| args.watch) {
@@ -130,6 +112,29 @@ pub fn run(args: RunArgs) -> Result<Status> {
             Ok(Status::Signalled(signals.status()))
         }
     }
+}
+
+/// What the command line says of the run; what is another than in its last life is said.
+fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start) -> Result<RunOptions> {
+    let base = loaded.document.as_ref().map(|document| document.folder(&loaded.sources).to_owned()).unwrap_or_default();
+    if let Some(checkpoint) = &start.checkpoint {
+        for line in resumed::since(run_of(checkpoint), loaded, &base) {
+            tracing::info!("changed since the last run: {line}");
+        }
+    }
+    Ok(RunOptions {
+        name: Some(name),
+        created: Some(folders::creation(start.folder.parent().unwrap_or(Path::new(".")))),
+        device: args.device.clone(),
+        fork: start.fork(),
+        folder: start.folder,
+        resume: start.checkpoint,
+        quiet: args.quiet,
+        json_log: args.log_format == Format::Json,
+        pipeline_text: loaded.document.as_ref().map(|d| d.to_toml()).unwrap_or_default(),
+        pipeline_folder: std::env::current_dir()?.join(base),
+        command: without_secrets(loaded, std::env::args()),
+    })
 }
 
 /// The run's name, and where it begins.

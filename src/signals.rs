@@ -30,6 +30,8 @@ pub const STOPPING: Words = Words {
 /// How often it is said that the end takes long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+type Undo = Box<dyn FnOnce() + Send>;
+
 /// What a command is asked by signals.
 #[derive(Clone, Default)]
 pub struct Signals {
@@ -38,7 +40,7 @@ pub struct Signals {
     /// The first signal that asked for the end; 0 while there was none.
     number: Arc<AtomicI32>,
     /// What is done before the process ends, where a signal comes before there is anything to save; none once there is.
-    before: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    before: Arc<Mutex<Option<Undo>>>,
 }
 
 impl Signals {
@@ -105,15 +107,10 @@ impl Signals {
     fn end(&self, kind: SignalKind, words: Words) {
         let number = kind.as_raw_value();
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        let undo = before.take();
         let first = self.number.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if let Some(undo) = undo {
-            undo();
-            // Not by way of libtorch's own ending, which takes away what is at work still uses. The lock is held: the run
-            // does not begin any more.
-            pipe_native::exit_now(128 + number);
-        }
-        if !first {
+        if before.take().map(|undo| undo()).is_some() || !first {
+            // Not by way of libtorch's own ending, which takes away what is at work still uses. The lock is held: a run that
+            // had not begun does not begin any more.
             pipe_native::exit_now(128 + number);
         }
         drop(before);

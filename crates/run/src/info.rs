@@ -1,6 +1,6 @@
 //! `run.json`: what a run is, and how it stands.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -78,11 +78,11 @@ fn writing() -> MutexGuard<'static, ()> {
 }
 
 /// Says, from another thread, that this process ends before its run has begun. Nothing is written into `run.json` any more; a
-/// folder in which nothing has been done yet is taken away.
-pub fn broken_off(folder: &Path) {
+/// `new` folder in which nothing has been done yet is taken away.
+pub fn broken_off(folder: &Path, new: bool) {
     std::mem::forget(writing());
     let mut info = read(folder);
-    if info.is_empty() {
+    if info.is_empty() && new {
         let _ = ["records.jsonl", "console.log", "heartbeat", "lock"].map(|name| fs::remove_file(folder.join(name)));
         let _ = fs::remove_dir(folder);
     } else if info.get("process") == Some(&json!(std::process::id())) && info.get("status") == Some(&json!("running")) {
@@ -99,6 +99,8 @@ pub struct Info {
     values: RefCell<Map<String, Value>>,
     /// That of the run as it was at its last life, or of the run that it is a fork of.
     former: Map<String, Value>,
+    /// Whether its data were found to be those of `former`, or accepted.
+    compared: Cell<bool>,
     started: Instant,
 }
 
@@ -114,12 +116,14 @@ impl Info {
         options: &RunOptions,
         device: &str,
     ) -> Result<Info> {
-        let values = start_info(folder, plan, catalog, options, device);
+        let mut values = start_info(folder, plan, catalog, options, device);
         let former = options.resume.as_deref().map(|from| read(run_of(from))).unwrap_or_default();
         for line in differences(&former, &values) {
             tracing::info!("changed since the last run: {line}");
         }
-        let info = Info { values: RefCell::new(values), former, started: Instant::now() };
+        // Until it is known that they are the same: a second try compares with them, too.
+        values.insert("data".into(), former.get("data").cloned().unwrap_or_default());
+        let info = Info { values: RefCell::new(values), former, compared: Cell::new(false), started: Instant::now() };
         info.write(folder)?;
         Ok(info)
     }
@@ -144,6 +148,7 @@ impl Info {
             );
             DATA_CHANGED.refuse(&plan.pipeline.accept, message)?;
         }
+        self.compared.set(true);
         self.values.borrow_mut().insert("data".into(), data.into());
         self.write(&graph.run.folder)
     }
@@ -153,7 +158,7 @@ impl Info {
         let run = &graph.run;
         let mut info = self.values.borrow_mut();
         // They may have been exchanged while the run was at work.
-        if let Some(former) = info.get("data").cloned() {
+        if let Some(former) = info.get("data").filter(|_| self.compared.get()).cloned() {
             info.insert("data".into(), data_of(graph, &|id| former[id.to_string()]["type"].clone()).into());
         }
         info.insert("status".into(), json!(status));

@@ -39,6 +39,8 @@ pub struct Start {
     pub checkpoint: Option<PathBuf>,
     /// Whether the folder holds this very run already.
     goes_on: bool,
+    /// Whether the checkpoint is the run's newest, or there is none.
+    newest: bool,
 }
 
 impl Start {
@@ -61,13 +63,23 @@ impl Start {
     /// [`Refused`] when it is another's; others when it cannot be written.
     pub fn take(&self) -> Result<Lock> {
         if self.goes_on {
-            return Lock::take(&self.folder);
+            let lock = Lock::take(&self.folder)?;
+            // Another process may have gone on with it and ended since this was decided.
+            if self.newest && checkpoint::latest(&self.folder) != self.checkpoint {
+                return refused(format!("{} has gone on meanwhile: start again", self.folder.display()));
+            }
+            return Ok(lock);
         }
         let lock = folders::take_new(&self.folder)?;
         if let Some(checkpoint) = &self.checkpoint {
             copy_records(checkpoint, &self.folder)?;
         }
         Ok(lock)
+    }
+
+    /// Whether a new run begins in a folder of its own.
+    pub fn is_new(&self) -> bool {
+        !self.goes_on
     }
 
     /// The run that a new one goes on from.
@@ -102,6 +114,7 @@ fn refused<T>(message: String) -> Result<T> {
 fn nothing_in(run: &Path) -> String {
     let damaged = info::checkpoints(&run.join("checkpoints"));
     match damaged.is_empty() {
+        true if info::status(run) == Some(Status::Running) => "none was saved yet".into(),
         true => "it ended before one was saved".into(),
         false => format!("none of {} is whole", damaged.join(", ")),
     }
@@ -121,14 +134,14 @@ impl Wish<'_> {
             Some(out) => out.to_owned(),
             None => folders::new_folder(self.root, self.name)?,
         };
-        Ok(Start { folder, checkpoint, goes_on: false })
+        Ok(Start { folder, checkpoint, goes_on: false, newest: false })
     }
 
     /// Goes on with a run, in its folder, or in that of `--out` as a fork.
     fn from(&self, run: &Path, checkpoint: PathBuf) -> Result<Start> {
         match self.out {
             Some(out) if !same(out, run) => self.new_from(Some(checkpoint)),
-            _ => Ok(Start { folder: run.to_owned(), checkpoint: Some(checkpoint), goes_on: true }),
+            _ => Ok(Start { folder: run.to_owned(), checkpoint: Some(checkpoint), goes_on: true, newest: true }),
         }
     }
 
@@ -155,10 +168,12 @@ impl Wish<'_> {
             return refused(format!("{} has no checkpoint: {}", described(&run), nothing_in(&run.folder)));
         }
         match &checkpoint {
+            // Its lock will say so.
+            _ if run.status == Status::Running => {}
             Some(_) => tracing::info!("going on with {}", described(&run)),
             None => tracing::info!("{} has no checkpoint: it begins again", described(&run)),
         }
-        Ok(Start { folder: run.folder, checkpoint, goes_on: true })
+        Ok(Start { folder: run.folder, checkpoint, goes_on: true, newest: true })
     }
 
     /// The newest run, and no other.
@@ -199,7 +214,7 @@ impl Wish<'_> {
         let checkpoint = path.to_owned();
         match (self.in_place, self.out) {
             (true, None) if info::status(run).is_some() => {
-                Ok(Start { folder: run.to_owned(), checkpoint: Some(checkpoint), goes_on: true })
+                Ok(Start { folder: run.to_owned(), checkpoint: Some(checkpoint), goes_on: true, newest: false })
             }
             (true, None) => refused(format!("{} lies in no run that could go back to it", path.display())),
             (true, Some(_)) => refused("`--in-place` goes back in the run's own folder: leave `--out` out".into()),

@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 pub use component::build::{BuildContext, Built, Component, build, config_of};
 pub use component::instance::{Instance, Nodes};
-pub use component::port::{Nested, NestedKind, PortKind, Source, TransformKind};
+pub use component::port::{Nested, NestedKind, PortKind, SchedulerKind, Source, TransformKind};
 pub use component::registry::{Registration, builtin};
 pub use context::{Checkpoints, Clock, RunContext, Subscription, Termination, now};
 pub use engine::Engine;
@@ -29,14 +29,15 @@ pub use kinds::engine_state::{EngineState, Firing, Limits};
 pub use kinds::event::{Boundary, Cut, Dispatch, EventContext, Interrupted, NoStep};
 pub use kinds::handler::Handler;
 pub use kinds::loader::Loader;
-pub use kinds::optimizer::{Optimizer, ParamGroup, writable};
+pub use kinds::optimizer::{LR, Optimizer, ParamGroup, writable};
 pub use kinds::process::{Process, Step};
 pub use kinds::scheduler::Scheduler;
 pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform};
 pub use pipe_vocab::event::{self, EngineEvent, EventName};
 pub use pipe_vocab::{
     Checked, Config, ConfigError, Contract, Duration, Event, FieldSet, Filter, Kind, NodeId, PathValue, Precision,
-    Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, ValueRef, record,
+    Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, Target, ValueRef,
+    record,
 };
 
 #[doc(hidden)]

@@ -118,14 +118,16 @@ fn report(graph: &Graph, chain: &[NodeIndex], code: &'static str, what: &str, fo
     found.push(diagnostic.help("remove one of these edges"));
 }
 
-/// Metrics made of each other's values have no beginning.
-pub(super) fn check_value_cycles(values: &[ValueEdge], found: &mut Diagnostics) {
+/// Metrics made of each other's values have no beginning. Whether there are any.
+pub(super) fn check_value_cycles(values: &[ValueEdge], found: &mut Diagnostics) -> bool {
     let edges = values.iter().filter(|edge| edge.to.kind == Kind::Metric && edge.value.node.kind == Kind::Metric);
     let edges = edges.map(|edge| (&edge.value.node, &edge.to, &edge.location));
     let graph = joined(edges);
-    for chain in cycles(&graph) {
-        report(&graph, &chain, "cycle", "these metrics are made of each other", found);
+    let chains = cycles(&graph);
+    for chain in &chains {
+        report(&graph, chain, "cycle", "these metrics are made of each other", found);
     }
+    !chains.is_empty()
 }
 
 /// The graph of these edges: from, to, place.

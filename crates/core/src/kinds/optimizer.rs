@@ -56,6 +56,11 @@ impl ParamGroup {
         self.value(LR).unwrap_or(0.0)
     }
 
+    /// The settings that schedulers drive; one that several drive comes as often.
+    pub fn driven(&self) -> impl Iterator<Item = &str> {
+        self.factors.keys().map(|(setting, _)| setting.as_str())
+    }
+
     /// The name of the setting that is momentum, where the optimizer has one.
     pub fn momentum(&self) -> Option<&'static str> {
         MOMENTUM.into_iter().find(|name| self.settings.contains_key(*name))

@@ -50,19 +50,23 @@ pub fn simulate(plan: &mut Plan, catalog: Rc<Catalog>, epoch_length: Option<u64>
     let plan = &*plan;
     pipe_native::init()?;
     let partial = Partial::on(Device::Cpu, plan, catalog, Arc::default())?;
+    let help = || match epoch_length {
+        Some(_) => "what is scheduled cannot be built",
+        None => "how long is an epoch? `--epoch-length N` says it where there are no data",
+    };
     let mut notes = Vec::new();
     for node in plan.nodes.values().filter(|node| node.id.kind == Kind::Scheduler) {
         let options = node.descriptor.schema().get("properties").and_then(serde_json::Value::as_object);
         if options.is_some_and(|options| options.values().any(|option| option.get("x-metric").is_some())) {
             notes.push(format!("{} follows a measured value, which is not known in advance: it is left out", node.id));
         } else if steps(plan, &node.id, &mut notes) {
-            partial.build(plan, &node.id)?;
+            partial.build(plan, &node.id).with_context(help)?;
         }
     }
     let recorder = Rc::new(RefCell::new(Recorder::default()));
     for node in plan.nodes.values().filter(|node| node.id.kind == Kind::Engine) {
         let optimizer = match port_of(plan, &node.id, Kind::Optimizer) {
-            Some(id) => match partial.build(plan, id)? {
+            Some(id) => match partial.build(plan, id).with_context(help)? {
                 Instance::Optimizer(optimizer) => Some(recorder.borrow_mut().add(id, optimizer)),
                 _ => bail!("{id} is not an optimizer"),
             },
@@ -71,7 +75,7 @@ pub fn simulate(plan: &mut Plan, catalog: Rc<Catalog>, epoch_length: Option<u64>
         let limits = limits(plan, &node.id)?;
         // Engines that events run count no steps of the run, so their length does not matter.
         let length = match plan.roots.contains(&node.id) {
-            true => length(plan, &node.id, &partial, epoch_length)?,
+            true => length(plan, &node.id, &partial, epoch_length).with_context(help)?,
             false => 0,
         };
         let loader: Shared<dyn Loader> = Rc::new(RefCell::new(Nothing { length, given: 0 }));
@@ -140,12 +144,9 @@ fn length(plan: &Plan, engine: &NodeId, partial: &Partial, given: Option<u64>) -
         return Ok(length);
     }
     let loader = port_of(plan, engine, Kind::Loader).with_context(|| format!("{engine} has no loader"))?;
-    let help = || format!("{engine}: how long is an epoch? `--epoch-length N` says it where there are no data");
-    let Instance::Loader(loader) = partial.build(plan, loader).with_context(help)? else {
-        bail!("{loader} is no loader")
-    };
+    let Instance::Loader(loader) = partial.build(plan, loader)? else { bail!("{loader} is not a loader") };
     let length = loader.borrow().epoch_length();
-    length.map(|length| length as u64).with_context(help)
+    length.map(|length| length as u64).with_context(|| format!("{engine} does not know how long its epochs are"))
 }
 
 /// So many batches of one sample that has no fields.

@@ -114,7 +114,7 @@ layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_featur
 loss = { type = "mse", target = "label" }
 
 [optimizer.sgd]
-lr = 0.002
+lr = 0.0002
 
 [metric.error]
 type = "regression"

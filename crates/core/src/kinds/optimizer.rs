@@ -28,9 +28,9 @@ pub struct ParamGroup {
     pub table: Option<usize>,
     /// The settings as configured, before schedulers, by the option's name: `lr`, `weight_decay`, `betas[0]`.
     pub settings: BTreeMap<String, f64>,
-    /// What each scheduler multiplies a setting by. Factors compose, so warm-up and decay can run together and a live edit of
-    /// the base keeps its meaning.
-    factors: BTreeMap<(String, NodeId), f64>,
+    /// What each scheduler multiplies a setting by: setting, scheduler. Factors compose, so warm-up and decay can run together
+    /// and a live edit of the base keeps its meaning.
+    pub factors: BTreeMap<(String, NodeId), f64>,
 }
 
 impl ParamGroup {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use pipe_components::engine::evaluate::EvaluateConfig;
 use pipe_components::engine::train::TrainConfig;
+use pipe_components::optimizer::group::shown;
 use pipe_core::{
-    Config, Engine, EngineState, Instance, Kind, LR, Limits, Loader, NodeId, Optimizer, ParamGroup, Process,
-    RunContext, Shared, Stateful, Step, component::build::config_of,
+    Config, Engine, EngineState, Instance, Kind, Limits, Loader, NodeId, Optimizer, Process, RunContext, Shared,
+    Stateful, Step, component::build::config_of,
 };
 use pipe_data::Batch;
 use pipe_document::path_text;
@@ -196,23 +197,8 @@ impl Process for Watch {
 struct Recorder {
     optimizers: Vec<(NodeId, Shared<dyn Optimizer>)>,
     rows: Vec<(u64, u64)>,
-    /// Of each row, the optimizer that makes the step and the settings of its groups.
-    seen: Vec<(usize, Vec<f64>)>,
-}
-
-/// The settings that are shown of an optimizer, in the order in which they are recorded: its learning rates, and what schedulers
-/// drive.
-fn shown(groups: &[ParamGroup]) -> Vec<(usize, String)> {
-    let of = |(at, group): (usize, &ParamGroup)| {
-        let mut names: Vec<String> = group.driven().map(str::to_owned).collect();
-        names.push(LR.into());
-        names.sort();
-        names.dedup();
-        // What is switched off is not scheduled.
-        names.retain(|name| name == LR || group.settings.get(name).is_some_and(|base| *base != 0.0));
-        names.into_iter().map(move |name| (at, name)).collect::<Vec<_>>()
-    };
-    groups.iter().enumerate().flat_map(of).collect()
+    /// Of each row, the optimizer that makes the step and its settings.
+    seen: Vec<(usize, Vec<(String, f64)>)>,
 }
 
 impl Recorder {
@@ -223,37 +209,22 @@ impl Recorder {
 
     fn record(&mut self, optimizer: usize, run: &RunContext) {
         let clock = run.clock.get();
-        let values = {
-            let optimizer = self.optimizers[optimizer].1.borrow();
-            let groups = optimizer.groups();
-            shown(groups).iter().map(|(group, name)| groups[*group].value(name).unwrap_or(f64::NAN)).collect()
-        };
         self.rows.push((clock.step, clock.epoch));
-        self.seen.push((optimizer, values));
+        self.seen.push((optimizer, shown(self.optimizers[optimizer].1.borrow().groups())));
     }
 
-    /// The series, those of one setting that never differ as one.
     fn series(&self) -> Vec<Series> {
-        let mut all = Vec::new();
-        for (at, (id, optimizer)) in self.optimizers.iter().enumerate() {
-            let optimizer = optimizer.borrow();
-            let groups = optimizer.groups();
-            let of = |column: usize| -> Vec<Option<f64>> {
-                self.seen.iter().map(|(which, values)| (*which == at).then(|| values[column])).collect()
-            };
-            let columns: Vec<(usize, String, Vec<Option<f64>>)> =
-                shown(groups).into_iter().enumerate().map(|(i, (group, name))| (group, name, of(i))).collect();
-            for (group, setting, values) in &columns {
-                let same = columns.iter().filter(|(_, other, _)| other == setting).all(|(_, _, other)| other == values);
-                let name = match groups[*group].table {
-                    Some(table) if !same => format!("{id}:groups[{table}].{setting}"),
-                    _ => format!("{id}:{setting}"),
+        let of = |(at, (id, optimizer)): (usize, &(NodeId, Shared<dyn Optimizer>))| {
+            let names = shown(optimizer.borrow().groups()).into_iter().map(|(name, _)| name);
+            let series = names.map(|name| {
+                let value = |(which, settings): &(usize, Vec<(String, f64)>)| {
+                    let found = settings.iter().find(|(setting, _)| *setting == name && *which == at);
+                    found.map(|(_, value)| *value)
                 };
-                if all.iter().all(|series: &Series| series.name != name) {
-                    all.push(Series { name, values: values.clone() });
-                }
-            }
-        }
-        all
+                Series { name: format!("{id}:{name}"), values: self.seen.iter().map(value).collect() }
+            });
+            series.collect::<Vec<_>>()
+        };
+        self.optimizers.iter().enumerate().flat_map(of).collect()
     }
 }

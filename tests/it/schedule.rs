@@ -10,7 +10,11 @@ max_epochs = 3
 
 [[on]]
 event = "engine.trainer:iteration_completed"
-run = ["scheduler.warmup", "scheduler.decay", "scheduler.cycles"]
+run = ["handler.settings", "scheduler.warmup", "scheduler.decay", "scheduler.cycles"]
+
+[handler.settings]
+type = "optimizer_settings"
+optimizer = "optimizer.sgd"
 
 [scheduler.warmup]
 type = "linear_warmup"
@@ -74,6 +78,11 @@ fn a_schedule_is_what_the_run_records() {
     assert_eq!(numbers(&shown["values"]["optimizer.sgd:lr"]), of("value"), "to the last bit");
     let lrs = of("value");
     assert!(lrs.windows(2).any(|pair| pair[1] > pair[0]) && lrs.windows(2).any(|pair| pair[1] < pair[0]), "{lrs:?}");
+    for setting in ["lr", "weight_decay", "momentum"] {
+        let of = records.iter().filter(|record| record["tag"] == format!("sgd/{setting}"));
+        let of: Vec<f64> = of.map(|record| record["value"].as_f64().expect("a number")).collect();
+        assert_eq!(numbers(&shown["values"][format!("optimizer.sgd:{setting}")]), of, "{setting}");
+    }
     let decay = numbers(&shown["values"]["optimizer.sgd:weight_decay"]);
     assert_eq!(decay[..4], [0.01, 0.005, 0.0025, 0.01]);
     let momentum = numbers(&shown["values"]["optimizer.sgd:momentum"]);

@@ -11,6 +11,9 @@ use pipe_data::Batch;
 /// A point of the curve that sinks the threshold from score to score: true and false positives so far.
 pub type Point = [f64; 2];
 
+/// The scores class by class, and the labels.
+type Ranking = (Vec<Vec<f64>>, Vec<usize>);
+
 /// A value computed of the ranking of all samples. All scores are kept, on the device, until it is computed.
 pub struct Ranked {
     name: &'static str,
@@ -36,8 +39,8 @@ impl Ranked {
         }
     }
 
-    /// Scores class by class, and labels; `None` before the first update.
-    fn columns(&self) -> Result<Option<(Vec<Vec<f64>>, Vec<usize>)>> {
+    /// What was seen; `None` before the first update.
+    fn columns(&self) -> Result<Option<Ranking>> {
         let Some(first) = self.logits.first() else { return Ok(None) };
         let classes = first.size()[1];
         let logits = Tensor::cat(&self.logits, 0).to_device(Device::Cpu).to_kind(Kind::Double);

@@ -99,6 +99,33 @@ pub fn make_groups(parameters: Vec<(String, Tensor)>, settings: &Settings<'_>) -
     Ok(sorted.into_values().collect())
 }
 
+/// The settings of an optimizer that are worth showing, with their values now: learning rates, and what schedulers drive. One
+/// that is alike in all groups comes once (`lr`), others for each table of `groups` (`groups[0].lr`).
+pub fn shown(groups: &[ParamGroup]) -> Vec<(String, f64)> {
+    let driven: BTreeSet<&str> = groups.iter().flat_map(ParamGroup::driven).filter(|name| *name != LR).collect();
+    let mut all: Vec<(String, f64)> = Vec::new();
+    for setting in [LR].into_iter().chain(driven) {
+        // What is switched off is not scheduled.
+        let on = |group: &&ParamGroup| group.settings.get(setting).is_some_and(|base| setting == LR || *base != 0.0);
+        let of: Vec<&ParamGroup> = groups.iter().filter(on).collect();
+        let key = |group: &ParamGroup| {
+            let drivers = group.factors.keys().filter(|(name, _)| name == setting).cloned();
+            (group.settings[setting].to_bits(), drivers.collect::<Vec<_>>())
+        };
+        let alike = of.windows(2).all(|pair| key(pair[0]) == key(pair[1]));
+        for group in of {
+            let name = match group.table {
+                Some(table) if !alike => format!("groups[{table}].{setting}"),
+                _ => setting.to_owned(),
+            };
+            if all.iter().all(|(known, _)| *known != name) {
+                all.extend(group.value(setting).map(|value| (name, value)));
+            }
+        }
+    }
+    all
+}
+
 fn undecayed(parameters: &[(String, Tensor)], patterns: &[String]) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for pattern in patterns {

@@ -25,6 +25,7 @@ pub struct ConcatenatedConfig {
     #[serde(default)]
     pub target: Option<Target>,
     /// The parts, each a table with its own `type`.
+    #[schemars(extend("x-reload" = "hot"))]
     pub schedulers: Vec<Nested<SchedulerKind>>,
     /// Steps of each part but the last.
     #[schemars(extend("x-reload" = "hot"), inner(range(min = 1)))]

@@ -57,7 +57,7 @@ impl Driven {
         let driven = Driven { optimizer, table, setting: setting.to_owned() };
         let bases = driven.bases()?;
         if bases.is_empty() {
-            bail!("{node} has no setting `{option}` in use");
+            bail!("{node} has no setting `{option}` in use: give it a value above 0, or name another");
         }
         if setting != LR && bases.iter().all(|base| *base == 0.0) {
             bail!("`{node}:{option}` is 0, so it is switched off and cannot be scheduled: set it to another value");

@@ -6,6 +6,7 @@ mod check;
 mod components;
 mod dev;
 mod eval;
+mod find_lr;
 mod graph;
 mod new;
 mod output;
@@ -15,6 +16,7 @@ mod predict;
 mod reference;
 mod rehearse;
 mod run;
+mod schedule;
 mod schema;
 mod score;
 mod show;
@@ -47,6 +49,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Run only the evaluation of a pipeline.
     Eval(eval::EvalArgs),
+    /// Find a learning rate: train a little with a growing one, and see where the loss falls most steeply.
+    FindLr(find_lr::FindLrArgs),
     /// Detect objects in images with a trained model.
     Predict(predict::PredictArgs),
     /// Evaluate a COCO results file against annotations.
@@ -55,7 +59,7 @@ enum Command {
     Check(check::CheckArgs),
     /// Show the graph: nodes, data edges, event edges, order.
     Graph(graph::GraphArgs),
-    /// Show the resolved pipeline, each value with its origin.
+    /// Show the resolved pipeline, each value with its origin; or what its schedulers will do.
     Show(show::ShowArgs),
     /// List the components, or explain one.
     Components(components::ComponentsArgs),
@@ -87,7 +91,7 @@ fn start_with_sleeping_threads() {
 /// Parses the command line and runs the command.
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_)) {
+    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::FindLr(_)) {
         start_with_sleeping_threads();
     }
     let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
@@ -97,6 +101,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Dev(args) => dev::dev(&args),
         Command::Eval(args) => eval::eval(&args),
+        Command::FindLr(args) => find_lr::find_lr(&args),
         Command::Predict(args) => predict::predict(&args),
         Command::Score(args) => score::score(&args),
         Command::Check(args) => check::check(&args),

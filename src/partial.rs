@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
-use pipe_core::{Instance, Kind, NodeId, RunContext, RunFolder, State};
+use pipe_core::{Clock, Instance, Kind, NodeId, RunContext, RunFolder, State};
 use pipe_plan::{Plan, PlanNode};
 use pipe_run::build::build_into;
 use pipe_run::{Graph, checkpoint};
 use pipe_vision::nn::StateDict;
 use pipe_vision::weights;
 use pipe_vocab::Catalog;
+use tch::Device;
 use tempfile::TempDir;
 
 /// Some of a pipeline's nodes. Their output goes into a temporary folder.
@@ -37,6 +38,14 @@ impl Partial {
         pipe_native::init()?;
         let (device, why) = pipe_native::choose_device(device.unwrap_or(&plan.pipeline.device))?;
         tracing::info!("{why}");
+        Partial::on(device, plan, catalog, interrupt)
+    }
+
+    /// On a device that is at hand.
+    ///
+    /// # Errors
+    /// When no temporary folder can be created.
+    pub fn on(device: Device, plan: &Plan, catalog: Rc<Catalog>, interrupt: Arc<AtomicBool>) -> Result<Partial> {
         pipe_native::generator::seed_all(plan.pipeline.seed)?;
         let folder = tempfile::Builder::new().prefix("pipe-").tempdir().context("cannot create a temporary folder")?;
         let run_folder = RunFolder::open(folder.path())?;
@@ -55,6 +64,18 @@ impl Partial {
     /// # Errors
     /// The first node that cannot be built: which, and why.
     pub fn build(&self, plan: &Plan, node: &NodeId) -> Result<Instance> {
+        self.build_needed(plan, node, false)
+    }
+
+    /// As [`Partial::build`], models filled from the weights files of the pipeline.
+    ///
+    /// # Errors
+    /// As [`Partial::build`].
+    pub fn build_with_weights(&self, plan: &Plan, node: &NodeId) -> Result<Instance> {
+        self.build_needed(plan, node, true)
+    }
+
+    fn build_needed(&self, plan: &Plan, node: &NodeId, initial_weights: bool) -> Result<Instance> {
         let needed = needed(plan, node);
         for id in plan.order.iter().filter(|id| needed.contains(id)) {
             if self.graph.node(id).is_ok() {
@@ -62,9 +83,27 @@ impl Partial {
             }
             let plan_node =
                 plan.nodes.get(id).with_context(|| format!("{id} is in the plan's order, but not among its nodes"))?;
-            build_into(plan, plan_node, &self.graph, false)?;
+            build_into(plan, plan_node, &self.graph, initial_weights)?;
         }
         self.graph.node(node)
+    }
+}
+
+impl Partial {
+    /// Runs the engines that no event runs, one after another, their steps counted on.
+    ///
+    /// # Errors
+    /// The first engine's error.
+    pub fn drive_roots(&self) -> Result<()> {
+        for root in self.graph.roots.borrow().clone() {
+            let Instance::Engine(engine) = self.graph.node(&root)? else { continue };
+            if self.graph.drive(&engine)?.is_break() {
+                break;
+            }
+            let (base, ran) = (self.context().clock_base.get(), engine.current());
+            self.context().clock_base.set(Clock { step: base.step + ran.iteration, epoch: base.epoch + ran.epoch });
+        }
+        Ok(())
     }
 }
 

@@ -172,6 +172,12 @@ fn type_text(schema: &Json) -> String {
         let kinds: Vec<&str> = kinds.iter().filter_map(Json::as_str).collect();
         return format!("port: {}", kinds.join(" or "));
     }
+    if schema.get("x-target").is_some() {
+        return "option of an optimizer".into();
+    }
+    if schema.get("x-expression").is_some() {
+        return "expression".into();
+    }
     if schema.get("x-metric").is_some() {
         return "measured value".into();
     }

@@ -3,6 +3,7 @@
 // Named here so that the linker keeps them: their components register themselves.
 use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
 
+mod averages;
 mod bad_input;
 mod child_process;
 mod dataset;
@@ -20,6 +21,7 @@ mod program;
 mod properties;
 mod reload;
 mod run_folder;
+mod schedule;
 mod secrets;
 mod shipped;
 mod signals;

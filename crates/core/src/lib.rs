@@ -22,7 +22,7 @@ use std::rc::Rc;
 
 pub use component::build::{BuildContext, Built, Component, build, config_of};
 pub use component::instance::{Instance, Nodes};
-pub use component::port::{Nested, NestedKind, PortKind, Source, TransformKind};
+pub use component::port::{Nested, NestedKind, PortKind, SchedulerKind, Source, TransformKind};
 pub use component::registry::{Registration, builtin};
 pub use context::{Checkpoints, Clock, RunContext, Subscription, Termination, now};
 pub use engine::Engine;
@@ -31,7 +31,7 @@ pub use kinds::engine_state::{EngineState, Limits};
 pub use kinds::event::{Boundary, Dispatch, EventContext, Interrupted};
 pub use kinds::handler::Handler;
 pub use kinds::loader::Loader;
-pub use kinds::optimizer::{Optimizer, ParamGroup, writable};
+pub use kinds::optimizer::{LR, Optimizer, ParamGroup, writable};
 pub use kinds::process::Process;
 pub use kinds::scheduler::Scheduler;
 pub use kinds::step::Step;
@@ -39,7 +39,8 @@ pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Si
 pub use pipe_vocab::event::{self, EngineEvent, EventName};
 pub use pipe_vocab::{
     Checked, Config, ConfigError, Contract, Duration, Event, FieldSet, Filter, Kind, NodeId, PathValue, Precision,
-    Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, ValueRef, record,
+    Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, Target, ValueRef,
+    record,
 };
 pub use place::{Frame, Moment, Place};
 pub use requests::Requests;

@@ -75,6 +75,12 @@ pub fn with_values(
         if let Some(problem) = value_problem(descriptor.schema(), path, value) {
             return Err(format!("option `{option}` would be {value}: {problem}"));
         }
+        // An option that has its default is not there yet.
+        if let ([PathSegment::Key(key)], Some(options)) = (path, config.as_object_mut())
+            && descriptor.schema().pointer(&format!("/properties/{key}")).is_some()
+        {
+            options.entry(key.clone()).or_insert(Json::Null);
+        }
         *slot(&mut config, path).ok_or_else(|| format!("there is no option `{option}`"))? = value.clone();
     }
     match check_component(descriptor, config.clone()) {

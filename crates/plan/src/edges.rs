@@ -9,10 +9,10 @@ use super::lower::{Mention, Mentioned};
 use super::message;
 use super::names::exists;
 use super::nodes::PlanNode;
-use super::schema::property_fits;
+use super::schema::{hot_numbers, property_fits};
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
 use pipe_document::{PathSegment, path_text};
-use pipe_vocab::{Kind, NodeId, ValueRef};
+use pipe_vocab::{Kind, NodeId, Target, ValueRef};
 
 /// A port filled with another node.
 #[derive(Debug, Clone)]
@@ -100,6 +100,15 @@ pub(super) fn resolve(
                     resolved.properties.push(edge);
                 }
             }
+            Mention::Target { target: Target { node, option }, kinds } => {
+                if !kinds.contains(&node.kind) {
+                    found.push(not_driven(node, kinds, &location));
+                } else if exists(node, nodes, unreadable, &location, found)
+                    && option_exists(node, option, nodes, &location, found)
+                {
+                    resolved.data.push(DataEdge { from: node.clone(), to: to.clone(), port: path, location });
+                }
+            }
             Mention::Value(value) => {
                 if exists(&value.node, nodes, unreadable, &location, found) {
                     resolved.values.push(ValueEdge { value: value.clone(), to: to.clone(), location });
@@ -119,6 +128,28 @@ fn wrong_kind(node: &NodeId, kinds: &[Kind], path: &[PathSegment], nodes: &Nodes
         names => format!("the matching nodes are {}", message::list(names)),
     };
     Diagnostic::error("wrong-kind", message).at(at.clone()).help(help)
+}
+
+fn not_driven(node: &NodeId, kinds: &[Kind], at: &Location) -> Diagnostic {
+    let message = format!("options of {} cannot be scheduled", node.kind.with_article());
+    let help = format!("name an option of {}", message::kinds(kinds));
+    Diagnostic::error("wrong-kind", message).at(at.clone()).help(help)
+}
+
+/// Whether a node has a number of that name that may change while it works.
+fn option_exists(node: &NodeId, option: &str, nodes: &Nodes, at: &Location, found: &mut Diagnostics) -> bool {
+    let Some(plan_node) = nodes.get(node) else { return false };
+    let known = hot_numbers(plan_node.descriptor.schema(), &plan_node.config);
+    if known.iter().any(|name| name == option) {
+        return true;
+    }
+    let help = match suggest(option, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{node}:{near}`?"),
+        None => format!("its options that can be scheduled are {}", message::list(&known)),
+    };
+    let message = format!("`{node}` has no option `{option}` that can be scheduled");
+    found.push(Diagnostic::error("unknown-option", message).at(at.clone()).help(help));
+    false
 }
 
 fn property_exists(
@@ -179,6 +210,30 @@ pub(super) fn check_values(
             let message = format!("nothing computes `{node}`, so `{value}` is never available");
             let help = format!("add it to an engine: metrics = [\"{node}\"]");
             found.push(Diagnostic::error("never-measured", message).at(edge.location.clone()).help(help));
+        }
+    }
+}
+
+/// Checks that a metric made of another one's value is computed after it, where both are in one list.
+pub(super) fn check_value_order(resolved: &Resolved, events: &[EventEdge], found: &mut Diagnostics) {
+    let computed = |edge: &EventEdge| {
+        let targets = edge.targets.iter().filter(|target| target.action == Action::Compute);
+        targets.map(|target| (target.node.clone(), target.location.clone())).collect()
+    };
+    let mut lists: IndexMap<&NodeId, Vec<(NodeId, Location)>> = IndexMap::new();
+    for edge in resolved.data.iter().filter(|edge| edge.from.kind == Kind::Metric && edge.to.kind == Kind::Engine) {
+        lists.entry(&edge.to).or_default().push((edge.from.clone(), edge.location.clone()));
+    }
+    for list in lists.into_values().chain(events.iter().map(computed)) {
+        let position = |node: &NodeId| list.iter().position(|(listed, _)| listed == node);
+        for edge in resolved.values.iter().filter(|edge| edge.to.kind == Kind::Metric) {
+            let (Some(user), Some(used)) = (position(&edge.to), position(&edge.value.node)) else { continue };
+            if user < used {
+                let message = format!("`{}` is computed before `{}`, of which it is made", edge.to, edge.value.node);
+                let diagnostic = Diagnostic::error("wrong-order", message).at(list[user].1.clone());
+                let help = format!("put `{}` after it", edge.to);
+                found.push(diagnostic.label(list[used].1.clone(), "computed here").help(help));
+            }
         }
     }
 }

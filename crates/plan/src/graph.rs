@@ -8,8 +8,8 @@ use petgraph::Direction;
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::edges::Resolved;
-use super::events::{Action, EventEdge};
+use super::edges::{Resolved, ValueEdge};
+use super::events::{Action, EventEdge, EventTarget};
 use super::nodes::PlanNode;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location};
 use pipe_vocab::{Kind, NodeId};
@@ -118,19 +118,37 @@ fn report(graph: &Graph, chain: &[NodeIndex], code: &'static str, what: &str, fo
     found.push(diagnostic.help("remove one of these edges"));
 }
 
-/// Engines that run each other by events would never end, also by way of handlers with events of their own.
-pub(super) fn check_event_cycles(events: &[EventEdge], found: &mut Diagnostics) {
+/// Metrics made of each other's values have no beginning. Whether there are any.
+pub(super) fn check_value_cycles(values: &[ValueEdge], found: &mut Diagnostics) -> bool {
+    let edges = values.iter().filter(|edge| edge.to.kind == Kind::Metric && edge.value.node.kind == Kind::Metric);
+    let edges = edges.map(|edge| (&edge.value.node, &edge.to, &edge.location));
+    let graph = joined(edges);
+    let chains = cycles(&graph);
+    for chain in &chains {
+        report(&graph, chain, "cycle", "these metrics are made of each other", found);
+    }
+    !chains.is_empty()
+}
+
+/// The graph of these edges: from, to, place.
+fn joined<'e>(edges: impl Iterator<Item = (&'e NodeId, &'e NodeId, &'e Location)>) -> Graph {
     let mut graph = Graph::new();
     let mut index: IndexMap<NodeId, NodeIndex> = IndexMap::new();
-    for event in events {
-        for (source, _, _) in &event.events {
-            for target in event.targets.iter().filter(|target| matches!(target.action, Action::Run | Action::Call)) {
-                let from = *index.entry(source.clone()).or_insert_with(|| graph.add_node(source.clone()));
-                let to = *index.entry(target.node.clone()).or_insert_with(|| graph.add_node(target.node.clone()));
-                graph.update_edge(from, to, target.location.clone());
-            }
-        }
+    for (from, to, location) in edges {
+        let [from, to] = [from, to].map(|id| *index.entry(id.clone()).or_insert_with(|| graph.add_node(id.clone())));
+        graph.update_edge(from, to, location.clone());
     }
+    graph
+}
+
+/// Engines that run each other by events would never end, also by way of handlers with events of their own.
+pub(super) fn check_event_cycles(events: &[EventEdge], found: &mut Diagnostics) {
+    let runs = |target: &&EventTarget| matches!(target.action, Action::Run | Action::Call);
+    let edges = events.iter().flat_map(|event| {
+        let targets = move |source| event.targets.iter().filter(runs).map(move |target| (source, target));
+        event.events.iter().flat_map(move |(source, ..)| targets(source))
+    });
+    let graph = joined(edges.map(|(source, target)| (source, &target.node, &target.location)));
     for chain in cycles(&graph) {
         let engines = chain.iter().all(|node| graph[*node].kind == Kind::Engine);
         let what = match (chain.len(), engines) {

@@ -103,6 +103,9 @@ impl Plan {
         graph::check_event_cycles(&event_edges, &mut found);
         flow::check(&read.nodes, &resolved.data, &event_edges, &mut found);
         edges::check_values(&read.nodes, &read.unreadable, &resolved, &event_edges, &mut found);
+        if !graph::check_value_cycles(&resolved.values, &mut found) {
+            edges::check_value_order(&resolved, &event_edges, &mut found);
+        }
         // What is unused is known only where every name is: a misspelt reference would call its target unused.
         if !found.has_errors() {
             usage::check(&read.nodes, &resolved, &event_edges, &mut found);

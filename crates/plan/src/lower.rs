@@ -4,6 +4,8 @@
 //! beside the tree: unknown keys, wrong types, values out of range and misspelt choices are all reported, each at its key
 //! or value, and references to other nodes are collected.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value as Json};
 
 use super::component::{check_component, find_component};
@@ -13,7 +15,7 @@ use super::schema::{
 };
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, Sources, suggest};
 use pipe_document::{Document, KeyOrValue, Node, PathSegment, Table, Value};
-use pipe_vocab::{Catalog, Checked, Kind, NodeId, PropertyType, ValueRef};
+use pipe_vocab::{Catalog, Checked, Expression, Kind, NodeId, PropertyType, Target, ValueRef};
 
 /// What a table's values say of other nodes.
 #[derive(Debug, Clone)]
@@ -36,6 +38,13 @@ pub enum Mention {
     },
     /// A measured value.
     Value(ValueRef),
+    /// An option of another node that is to be driven, of a node of one of these kinds.
+    Target {
+        /// The option.
+        target: Target,
+        /// The kinds that fit.
+        kinds: Vec<Kind>,
+    },
 }
 
 /// A [`Mention`] and where it is written.
@@ -147,8 +156,15 @@ impl<'a> Lowering<'a> {
             let kinds = kinds.iter().filter_map(Json::as_str).filter_map(Kind::parse).collect();
             return self.port(node, text, kinds, path);
         }
+        if let Some(kinds) = schema.get("x-target").and_then(Json::as_array) {
+            let kinds = kinds.iter().filter_map(Json::as_str).filter_map(Kind::parse).collect();
+            return self.target(node, text, kinds, path);
+        }
         if schema.get("x-metric").is_some() {
             return self.measured(node, text, path);
+        }
+        if schema.get("x-expression").is_some() {
+            return self.expression(node, text, path);
         }
         if schema.get("x-secret").is_some() {
             self.secrets.push(self.base.iter().chain(path).cloned().collect());
@@ -199,6 +215,21 @@ impl<'a> Lowering<'a> {
         Json::String(text.to_owned())
     }
 
+    fn target(&mut self, node: &Node, text: &str, kinds: Vec<Kind>, path: &[PathSegment]) -> Json {
+        match Target::parse(text) {
+            Some(target) => {
+                let what = Mention::Target { target, kinds };
+                self.mentions.push(Mentioned { what, path: path.to_vec(), location: node.location.clone() });
+            }
+            None => {
+                let message = format!("`{text}` is not the name of an option");
+                let help = "write `optimizer.NAME:OPTION`, such as `optimizer.sgd:weight_decay`";
+                self.error("bad-reference", message, &node.location.clone(), node, Some(help.into()));
+            }
+        }
+        Json::String(text.to_owned())
+    }
+
     fn measured(&mut self, node: &Node, text: &str, path: &[PathSegment]) -> Json {
         match serde_json::from_value::<ValueRef>(Json::String(text.to_owned())) {
             Ok(value) => {
@@ -209,6 +240,33 @@ impl<'a> Lowering<'a> {
                 let message = format!("`{text}` is not the name of a measured value");
                 let help = "write `metric.NAME:VALUE`, such as `metric.accuracy:accuracy`, or `engine.NAME:loss`";
                 self.error("bad-reference", message, &node.location.clone(), node, Some(help.into()));
+            }
+        }
+        Json::String(text.to_owned())
+    }
+
+    /// Each value of an expression, at its own place.
+    fn expression(&mut self, node: &Node, text: &str, path: &[PathSegment]) -> Json {
+        // Where the text is written as it is read: not through variables or escapes.
+        let plain = self.sources.slice(&node.location).get(1..).is_some_and(|inner| inner.starts_with(text));
+        let place = |span: &Range<usize>| match plain {
+            true => {
+                let start = node.location.span.start + 1;
+                Location::new(node.location.source, start + span.start..start + span.end)
+            }
+            false => node.location.clone(),
+        };
+        match Expression::parse(text) {
+            Ok(expression) => {
+                for (value, span) in expression.values() {
+                    let what = Mention::Value(value.clone());
+                    self.mentions.push(Mentioned { what, path: path.to_vec(), location: place(span) });
+                }
+            }
+            Err(error) => {
+                let help =
+                    "an expression is made of numbers, values such as `metric.NAME:VALUE`, `+ - * / ( )` and functions";
+                self.error("bad-expression", error.message, &place(&error.span), node, Some(help.into()));
             }
         }
         Json::String(text.to_owned())

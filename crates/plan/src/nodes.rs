@@ -110,6 +110,9 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
     let mut lowering = Lowering::new(file.document, file.sources, file.catalog, descriptor.schema(), base);
     let what = format!("`{}` (type `{}`)", id, descriptor.name);
     let config = lowering.table(table, &at, &["type"], &what);
+    if let Some(diagnostic) = undriven(descriptor, table, &at, &what) {
+        lowering.diagnostics.push(diagnostic);
+    }
     let wrong = lowering.diagnostics.has_errors() || lowering.wrong_port;
     found.extend(lowering.diagnostics);
     read.secrets.extend(lowering.secrets);
@@ -128,6 +131,23 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
     }
     let nested = lowering.nested;
     read.nodes.insert(id.clone(), PlanNode { id, descriptor, config, component, nested, location: at });
+}
+
+/// A scheduler that drives nothing, or two things. Not a matter of its own check: a part of another scheduler drives nothing.
+fn undriven(descriptor: &Descriptor, table: &Table, at: &Location, what: &str) -> Option<Diagnostic> {
+    let keys = ["optimizer", "target"];
+    let options = descriptor.schema().get("properties")?;
+    let given: Vec<&Entry> = keys.iter().filter_map(|key| table.entry(key)).collect();
+    if descriptor.kind != Kind::Scheduler || !keys.iter().all(|key| options.get(key).is_some()) || given.len() == 1 {
+        return None;
+    }
+    let Some(second) = given.get(1) else {
+        let diagnostic =
+            Diagnostic::error("missing-key", format!("{what} needs `optimizer` or `target`")).at(at.clone());
+        return Some(diagnostic.help("name what it schedules: optimizer = \"optimizer.NAME\""));
+    };
+    let message = format!("{what} has both `optimizer` and `target`");
+    Some(Diagnostic::error("invalid-option", message).at(second.key.clone()).help("keep one of them"))
 }
 
 fn node_table<'d>(id: &NodeId, entry: &'d Entry, found: &mut Diagnostics) -> Option<&'d Table> {

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use pipe_document::{PathSegment, Value};
-use pipe_vocab::PropertyType;
+use pipe_vocab::{PropertyType, Reload};
 
 pub(super) fn alternatives(schema: &Json) -> Option<&[Json]> {
     let branches = schema.get("anyOf").or_else(|| schema.get("oneOf"))?;
@@ -87,6 +87,30 @@ pub(super) fn in_range(value: f64, schema: &Json) -> bool {
     let above = bound("maximum").is_some_and(|max| value > max);
     let at_or_above = bound("exclusiveMaximum").is_some_and(|max| value >= max);
     !(below || at_or_below || above || at_or_above || value.is_nan())
+}
+
+/// The names of a component's numbers that may change while it works: `lr`, of lists of fixed length `betas[0]`, of tables in a
+/// list `groups[0].lr`, of the last those keys that are also keys of the component itself.
+pub(super) fn hot_numbers(schema: &Json, config: &Json) -> Vec<String> {
+    let Some(options) = schema.get("properties").and_then(Json::as_object) else { return Vec::new() };
+    let number = |schema: &Json| types_within(schema).iter().any(|ty| ty == "number");
+    let mut names = Vec::new();
+    for (name, option) in options.iter().filter(|(name, _)| Reload::of_option(schema, name) == Reload::Hot) {
+        let items = option.get("items");
+        let length = option.get("maxItems").and_then(Json::as_u64).unwrap_or(0) as usize;
+        if number(option) {
+            names.push(name.clone());
+        } else if items.is_some_and(|items| number(items) || items.as_array().is_some_and(|all| all.iter().all(number)))
+        {
+            names.extend((0..length).map(|index| format!("{name}[{index}]")));
+        } else if let Some(keys) = items.and_then(|items| items.get("properties")).and_then(Json::as_object) {
+            let tables = config.get(name).and_then(Json::as_array).map_or(0, Vec::len);
+            let shared = keys.iter().filter(|(key, schema)| options.contains_key(*key) && number(schema));
+            let shared: Vec<&String> = shared.map(|(key, _)| key).collect();
+            names.extend((0..tables).flat_map(|i| shared.iter().map(move |key| format!("{name}[{i}].{key}"))));
+        }
+    }
+    names
 }
 
 /// What is wrong with a value that stands at the end of these steps under `schema`, in words: a value that became known after

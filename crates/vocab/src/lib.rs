@@ -1,13 +1,13 @@
 //! The words that all of `pipe` shares. No tensors, no TOML, no device.
 //!
-//! - [`kind`]: kinds of nodes, names of nodes; [`value_ref`]: names of measured values
+//! - [`kind`]: kinds of nodes, names of nodes; [`value_ref`]: names of measured values; [`expression`]: arithmetic on them
 //! - [`config`], [`contract`]: what a component says of itself before anything is built
 //! - [`descriptor`], [`catalog`]: registered components, and all that there are
 //! - [`reload`]: what a changed option means to a running pipeline
 //! - [`event`]: events of engines, and on which of their occurrences targets run
 //! - [`record`]: what is measured
 //! - [`refusal`]: what is refused unless it is accepted by name
-//! - [`path_value`], [`secret`], [`units`]: options with a syntax of their own
+//! - [`path_value`], [`secret`], [`target`], [`units`]: options with a syntax of their own
 //! - [`atomic`]: files that are either complete or absent
 
 pub mod atomic;
@@ -16,6 +16,7 @@ pub mod config;
 pub mod contract;
 pub mod descriptor;
 pub mod event;
+pub mod expression;
 pub mod kind;
 pub mod path_value;
 pub mod precision;
@@ -23,6 +24,7 @@ pub mod record;
 pub mod refusal;
 pub mod reload;
 pub mod secret;
+pub mod target;
 pub mod units;
 pub mod value_ref;
 
@@ -31,6 +33,7 @@ pub use config::{Config, ConfigError, Problem, Problems, schema_of};
 pub use contract::{Contract, Event, FieldSet, Property, PropertyType};
 pub use descriptor::{Checked, Descriptor, PluginInfo};
 pub use event::Filter;
+pub use expression::Expression;
 pub use kind::{Kind, NodeId};
 pub use path_value::PathValue;
 pub use precision::Precision;
@@ -38,5 +41,6 @@ pub use record::{Progress, Record, RecordValue, Summary};
 pub use refusal::Refusal;
 pub use reload::Reload;
 pub use secret::Secret;
+pub use target::Target;
 pub use units::{Duration, Size2d};
 pub use value_ref::ValueRef;

@@ -131,10 +131,15 @@ fn check_values(run: &Graph, plan: &Plan, waiting: &BTreeSet<NodeId>) {
             Ok(Instance::Optimizer(optimizer)) => {
                 let optimizer = optimizer.borrow();
                 let groups = optimizer.groups();
-                assert!(groups.iter().all(|group| group.base_lr == options["lr"].as_f64().unwrap()), "{id}");
+                assert!(groups.iter().all(|group| group.settings["lr"] == options["lr"].as_f64().unwrap()), "{id}");
                 let schedulers = plan.data_edges.iter().filter(|e| e.from == *id && e.to.kind == Kind::Scheduler);
                 let expected: BTreeSet<&NodeId> = schedulers.map(|edge| &edge.to).collect();
-                assert!(groups.iter().all(|group| group.factors.keys().collect::<BTreeSet<_>>() == expected), "{id}");
+                assert!(
+                    groups
+                        .iter()
+                        .all(|group| group.factors.keys().map(|(_, node)| node).collect::<BTreeSet<_>>() == expected),
+                    "{id}"
+                );
             }
             Ok(Instance::Engine(engine)) if *id == NodeId::new(Kind::Engine, "trainer") => {
                 assert_eq!(engine.limits().max_epochs, options["max_epochs"].as_u64());
@@ -161,15 +166,7 @@ fn inventory(run: &Graph) -> Vec<String> {
             let groups: Vec<_> = optimizer
                 .groups()
                 .iter()
-                .map(|g| {
-                    (
-                        g.names.clone(),
-                        g.base_lr,
-                        g.weight_decay,
-                        g.momentum,
-                        g.factors.keys().cloned().collect::<Vec<_>>(),
-                    )
-                })
+                .map(|g| (g.names.clone(), g.settings.clone(), g.factors.keys().cloned().collect::<Vec<_>>()))
                 .collect();
             format!("{id} {groups:?}")
         }

@@ -11,7 +11,7 @@ import pathlib
 import warnings
 
 import torch
-from ignite.handlers import PiecewiseLinear
+from ignite.handlers import ConcatScheduler, CosineAnnealingScheduler, LinearCyclicalScheduler, PiecewiseLinear
 from torch.optim import lr_scheduler as lrs
 
 warnings.filterwarnings("ignore")
@@ -50,6 +50,56 @@ def piecewise(lr, points):
         rates.append(sgd.param_groups[0]["lr"])
     table = {"type": "piecewise_linear", "optimizer": "optimizer.o", "points": points}
     return {"lr": lr, "schedulers": [table], "lrs": rates}
+
+
+def of_ignite(lr, table, make, setting="lr"):
+    """What Ignite's scheduler makes of a setting."""
+    sgd = torch.optim.SGD([torch.zeros(1, dtype=torch.float64)], lr=lr, momentum=0.9, weight_decay=0.01)
+    scheduler = make(sgd, setting)
+    values = []
+    for _ in range(STEPS):
+        scheduler(None)
+        values.append(sgd.param_groups[0][setting])
+    out = {"lr": lr, "schedulers": [{"target": f"optimizer.o:{setting}", **table}], "lrs": values}
+    return out if setting == "lr" else {**out, "setting": setting}
+
+
+def cosine_cycles(lr, low, high, size, setting="lr", **mults):
+    names = {"start_value_mult": "base_mult", "end_value_mult": "max_mult"}
+    table = {
+        "type": "cyclical", "base_lr": low, "max_lr": high, "step_size_up": size, "step_size_down": 0,
+        "anneal_strategy": "cos",
+        "cycle_momentum": False, **{names.get(name, name): value for name, value in mults.items()},
+    }
+    return of_ignite(lr, table, lambda o, name: CosineAnnealingScheduler(o, name, low, high, size, **mults), setting)
+
+
+def cyclic(lr, **options):
+    table = {"type": "cyclical", **{name: value for name, value in options.items()}}
+    return case(lr, [table], lambda o: [lrs.CyclicLR(o, **{"base_lr": lr, **options})], momenta=True)
+
+
+def chain_of_ignite(setting, high):
+    parts = [
+        {"type": "piecewise_linear", "points": [[0, high / 10], [20, high]]},
+        {"type": "cyclical", "base_lr": high, "max_lr": high / 2, "step_size_up": 10, "cycle_momentum": False},
+        {"type": "cyclical", "base_lr": high, "max_lr": 0.0, "step_size_up": 60, "step_size_down": 0,
+         "anneal_strategy": "cos", "cycle_momentum": False},
+    ]
+    table = {"type": "concatenated", "schedulers": parts, "durations": [20, 40]}
+    return of_ignite(
+        0.1,
+        table,
+        lambda o, name: ConcatScheduler(
+            schedulers=[
+                PiecewiseLinear(o, name, milestones_values=[(0, high / 10), (20, high)]),
+                LinearCyclicalScheduler(o, name, high, high / 2, 20),
+                CosineAnnealingScheduler(o, name, high, 0.0, 60),
+            ],
+            durations=[20, 40],
+        ),
+        setting,
+    )
 
 
 def one_cycle(lr, **options):
@@ -122,6 +172,43 @@ def main():
         ),
         "one_cycle_lr_only": one_cycle(0.04, max_lr=0.1, total_steps=100, cycle_momentum=False),
         "piecewise": piecewise(0.3, [[5, 0.01], [20, 0.5], [21, 0.1], [70, 0.1], [90, 0.02]]),
+        "cyclical": cyclic(0.01, max_lr=0.1, step_size_up=13),
+        "cyclical_uneven_halved": cyclic(0.01, max_lr=0.1, step_size_up=7, step_size_down=16, mode="triangular2"),
+        "cyclical_falling": cyclic(
+            0.01, max_lr=0.1, step_size_up=11, mode="exp_range", gamma=0.97, base_momentum=0.7, max_momentum=0.95
+        ),
+        "cyclical_lr_only": cyclic(0.01, base_lr=0.002, max_lr=0.05, step_size_up=20, cycle_momentum=False),
+        "cosine_cycles": cosine_cycles(0.01, 0.01, 0.1, 26),
+        "cosine_cycles_longer": cosine_cycles(
+            0.01, 0.1, 0.01, 10, cycle_mult=1.5, start_value_mult=0.8, end_value_mult=0.5
+        ),
+        "cosine_cycles_of_weight_decay": cosine_cycles(0.01, 0.04, 0.2, 40, "weight_decay"),
+        "cosine_cycles_of_momentum": cosine_cycles(0.01, 0.95, 0.85, 30, "momentum"),
+        "concatenated_ignite": chain_of_ignite("lr", 0.2),
+        "concatenated_ignite_of_weight_decay": chain_of_ignite("weight_decay", 0.05),
+        "concatenated_torch": case(
+            0.1,
+            [
+                {
+                    "type": "concatenated", "durations": [25, 40],
+                    "schedulers": [
+                        {"type": "linear_warmup", "iterations": 25, "start_factor": 0.1},
+                        {"type": "cosine", "t_max": 40, "eta_min": 0.01},
+                        {"type": "exponential", "gamma": 0.9},
+                    ],
+                }
+            ],
+            lambda o: [
+                lrs.SequentialLR(
+                    o,
+                    [
+                        lrs.LinearLR(o, 0.1, total_iters=25), lrs.CosineAnnealingLR(o, 40, 0.01),
+                        lrs.ExponentialLR(o, 0.9),
+                    ],
+                    [25, 65],
+                )
+            ],
+        ),
         "plateau_min_rel": plateau(0.1, falling, mode="min", factor=0.5, patience=3, threshold=0.01),
         "plateau_max_rel": plateau(0.1, rising, mode="max", factor=0.3, patience=2, cooldown=4, threshold=0.02),
         "plateau_min_abs": plateau(

@@ -10,6 +10,7 @@ pub mod ema;
 pub mod gradients_histogram;
 mod histogram;
 pub mod hparams;
+pub mod optimizer_settings;
 pub mod pictures;
 pub mod process;
 pub mod profiler;

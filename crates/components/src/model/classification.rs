@@ -1,57 +1,18 @@
-//! Shared parts of the classifiers: images in, `logits` and a cross-entropy loss out, weights from a file.
+//! Shared parts of the networks over images: `logits` or predicted numbers and a loss out, weights from a file.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use tch::{Kind as Type, Reduction, Tensor};
+use tch::Tensor;
 
 use super::ground_truth::check_classes;
-use pipe_core::{BuildContext, Contract, State, Stateful};
+use super::loss::Loss;
+use pipe_core::{BuildContext, State, Stateful};
 use pipe_core::{Model, ModelOutput};
 use pipe_data::batch::to_float;
 use pipe_data::{Batch, BatchField, fields};
 use pipe_vision::nn::{LoadOptions, ParameterStore};
-
-/// The loss of a classifier.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ClassificationLoss {
-    /// Cross-entropy loss of the logits.
-    CrossEntropy {
-        /// Label smoothing: fraction of the target distributed uniformly over all classes.
-        #[schemars(range(min = 0, max = 1))]
-        #[serde(default)]
-        label_smoothing: f64,
-    },
-}
-
-impl ClassificationLoss {
-    /// The loss of scores `[N, classes, …]` against labels `[N, …]`; `ignored` labels do not count.
-    ///
-    /// # Errors
-    /// When the shapes do not match.
-    pub fn of(self, logits: &Tensor, labels: &Tensor, ignored: i64) -> Result<Tensor> {
-        match self {
-            ClassificationLoss::CrossEntropy { label_smoothing } => Ok(logits
-                .to_kind(Type::Float)
-                .f_cross_entropy_loss(labels, None::<Tensor>, Reduction::Mean, ignored, label_smoothing)?),
-        }
-    }
-}
-
-impl Default for ClassificationLoss {
-    fn default() -> Self {
-        ClassificationLoss::CrossEntropy { label_smoothing: 0.0 }
-    }
-}
-
-/// The fields that a classifier reads and writes.
-pub fn contract() -> Contract {
-    Contract::default().needs([fields::IMAGE, fields::LABEL]).adds([fields::LOGITS])
-}
 
 /// The ignored label.
 pub(super) const IGNORED: i64 = -100;
@@ -75,7 +36,7 @@ pub trait Network {
 pub struct Classifier<N> {
     network: N,
     store: ParameterStore,
-    loss: ClassificationLoss,
+    loss: Loss,
     /// As far as they are known.
     classes: Option<i64>,
     training: bool,
@@ -89,7 +50,7 @@ impl<N: Network> Classifier<N> {
     pub fn new(
         network: N,
         store: ParameterStore,
-        loss: ClassificationLoss,
+        loss: Loss,
         weights: Option<&Path>,
         ctx: &BuildContext<'_>,
     ) -> Result<Self> {
@@ -132,7 +93,7 @@ impl<N: Network> Model for Classifier<N> {
 
     fn check(&self, batch: &Batch) -> Result<()> {
         match (self.classes, batch.get(fields::LABEL)) {
-            (Some(classes), Some(BatchField::Stacked(labels))) => {
+            (Some(classes), Some(BatchField::Stacked(labels))) if self.loss.target().is_none() => {
                 check_classes(batch, labels, classes, IGNORED, N::HELP)
             }
             _ => Ok(()),
@@ -143,6 +104,14 @@ impl<N: Network> Model for Classifier<N> {
         let images = to_float(batch.stacked(fields::IMAGE)?);
         let logits = self.network.forward(&images, self.training)?;
         let mut output = ModelOutput { losses: IndexMap::new(), outputs: Batch::new(batch.size) };
+        if let Some(target) = self.loss.target() {
+            if batch.get(target).is_some() {
+                let (name, loss) = self.loss.of(&logits, batch.stacked(target)?, IGNORED)?;
+                output.losses.insert(name.into(), loss);
+            }
+            output.outputs.set(fields::PREDICTION, BatchField::Stacked(logits));
+            return Ok(output);
+        }
         if batch.get(fields::LABEL).is_some() {
             let labels = batch.stacked(fields::LABEL)?;
             let classes = count_classes(&logits)?;
@@ -150,7 +119,8 @@ impl<N: Network> Model for Classifier<N> {
                 // Not known before this pass: the only time that labels are looked at where they are.
                 check_classes(batch, labels, classes, IGNORED, N::HELP)?;
             }
-            output.losses.insert("cross_entropy".into(), self.loss.of(&logits, labels, IGNORED)?);
+            let (name, loss) = self.loss.of(&logits, labels, IGNORED)?;
+            output.losses.insert(name.into(), loss);
         }
         output.outputs.set(fields::LOGITS, BatchField::Stacked(logits));
         Ok(output)

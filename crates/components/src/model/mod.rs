@@ -9,6 +9,7 @@ pub mod detection;
 pub mod ema;
 pub mod faster_rcnn;
 mod ground_truth;
+pub mod loss;
 pub mod mask_rcnn;
 pub mod resnet;
 pub mod sequential;

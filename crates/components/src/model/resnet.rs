@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::classification::{ClassificationLoss, Classifier, Network, contract};
+use super::classification::{Classifier, Network};
 use super::ground_truth::NUM_CLASSES;
+use super::loss::Loss;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_vision::nn::NormKind;
 use pipe_vision::{ResNet, ResNetKind};
@@ -33,7 +34,7 @@ pub struct ResNetConfig {
     pub weights: Option<PathValue>,
     /// The loss.
     #[serde(default)]
-    pub loss: ClassificationLoss,
+    pub loss: Loss,
 }
 
 fn thousand() -> i64 {
@@ -88,7 +89,7 @@ num_classes = 10
 "#;
 
     fn contract(&self) -> Contract {
-        contract()
+        self.loss.contract()
     }
 
     fn properties() -> &'static [Property] {

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::classification::{ClassificationLoss, Classifier, Network, contract};
+use super::classification::{Classifier, Network};
+use super::loss::Loss;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue};
 use pipe_vision::nn;
 use pipe_vision::nn::{BatchNorm2d, Conv2d, Conv2dOptions, Linear, ParameterStore, Scope};
@@ -16,7 +17,7 @@ use pipe_vision::nn::{BatchNorm2d, Conv2d, Conv2dOptions, Linear, ParameterStore
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SequentialConfig {
-    /// The layers, first to last; the last one returns one logit per class.
+    /// The layers, first to last; the last one returns one logit per class, or one number per number of the target.
     #[schemars(length(min = 1))]
     pub layers: Vec<LayerConfig>,
     /// A `.pth` or `.safetensors` file. Matching names are loaded, the others are reported.
@@ -24,7 +25,7 @@ pub struct SequentialConfig {
     pub weights: Option<PathValue>,
     /// The loss.
     #[serde(default)]
-    pub loss: ClassificationLoss,
+    pub loss: Loss,
 }
 
 /// A layer, with the options of the `torch.nn` class.
@@ -130,7 +131,7 @@ layers = [
 "#;
 
     fn contract(&self) -> Contract {
-        contract()
+        self.loss.contract()
     }
 }
 

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::classification::{ClassificationLoss, IGNORED, count_classes};
+use super::classification::{IGNORED, count_classes};
 use super::ground_truth::check_classes;
+use super::loss::ClassificationLoss;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, State, Stateful};
 use pipe_core::{Model, ModelOutput};
 use pipe_data::batch::to_float;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::adam_rule::{self, AdamRule, adam_config, check_betas};
+use super::adam_rule::{self, AdamRule, BETA1, BETA2, EPS, adam_config, check_betas};
 use super::group::{GroupConfig, Settings, check_groups};
 use super::stepper::Stepper;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems, Ref};

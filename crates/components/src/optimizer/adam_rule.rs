@@ -6,6 +6,11 @@ use pipe_native::optim::{Adam, AdamState, Amp, adam_step, adamw_step};
 use super::stepper::{Part, Rule, Slot};
 use pipe_core::Problems;
 
+/// Adam's settings by option.
+pub(super) const BETA1: &str = "betas[0]";
+pub(super) const BETA2: &str = "betas[1]";
+pub(super) const EPS: &str = "eps";
+
 /// Defines the configuration of Adam or AdamW, and builds it.
 macro_rules! adam_config {
     (
@@ -53,11 +58,11 @@ macro_rules! adam_config {
                 let settings = Settings {
                     lr: self.lr,
                     weight_decay: self.weight_decay,
-                    momentum: Some(self.betas[0]),
+                    others: &[(BETA1, self.betas[0]), (BETA2, self.betas[1]), (EPS, self.eps)],
                     groups: &self.groups,
                     no_weight_decay: &self.no_weight_decay,
                 };
-                let rule = AdamRule::<$decoupled> { beta2: self.betas[1], eps: self.eps, amsgrad: self.amsgrad };
+                let rule = AdamRule::<$decoupled> { amsgrad: self.amsgrad };
                 Stepper::build(ctx, &self.model, &settings, rule)
             }
         }
@@ -89,8 +94,6 @@ pub(super) fn check_betas(betas: [f64; 2], problems: &mut Problems) {
 
 /// Adam's update; `DECOUPLED` weight decay makes it AdamW's.
 pub(super) struct AdamRule<const DECOUPLED: bool> {
-    pub beta2: f64,
-    pub eps: f64,
     pub amsgrad: bool,
 }
 
@@ -107,11 +110,12 @@ impl<const DECOUPLED: bool> Rule for AdamRule<DECOUPLED> {
     }
 
     fn update(&self, part: &Part<'_>, amp: Amp<'_>) -> Result<()> {
+        let setting = |name| part.group.value(name).unwrap_or(0.0);
         let adam = Adam {
             lr: part.group.lr(),
-            betas: (part.group.momentum.unwrap_or(0.0), self.beta2),
-            eps: self.eps,
-            weight_decay: part.group.weight_decay,
+            betas: (setting(BETA1), setting(BETA2)),
+            eps: setting(EPS),
+            weight_decay: setting("weight_decay"),
             amsgrad: self.amsgrad,
             maximize: false,
         };

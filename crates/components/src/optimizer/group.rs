@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use wildmatch::WildMatch;
 
-use pipe_core::ParamGroup;
-use pipe_core::Problems;
+use pipe_core::{LR, ParamGroup, Problems};
 
 /// Settings of the parameters whose names match a pattern.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,8 +48,8 @@ pub struct Settings<'a> {
     pub lr: f64,
     /// Weight decay of parameters in no group.
     pub weight_decay: f64,
-    /// Momentum or first beta; `None` for optimizers without.
-    pub momentum: Option<f64>,
+    /// The optimizer's other settings, by option, those left out that are switched off.
+    pub others: &'a [(&'static str, f64)],
     /// Groups by pattern.
     pub groups: &'a [GroupConfig],
     /// Patterns of parameters without weight decay, and the word `norm`.
@@ -77,14 +76,11 @@ pub fn make_groups(parameters: Vec<(String, Tensor)>, settings: &Settings<'_>) -
             let own = table.map(|i| &settings.groups[i]);
             let lr = own.and_then(|own| own.lr.or(own.lr_scale.map(|scale| settings.lr * scale)));
             let weight_decay = own.and_then(|own| own.weight_decay).unwrap_or(settings.weight_decay);
-            ParamGroup {
-                names: Vec::new(),
-                params: Vec::new(),
-                base_lr: lr.unwrap_or(settings.lr),
-                weight_decay: if key.1 { 0.0 } else { weight_decay },
-                momentum: settings.momentum,
-                factors: BTreeMap::new(),
-            }
+            let own = [(LR, lr.unwrap_or(settings.lr)), ("weight_decay", if key.1 { 0.0 } else { weight_decay })];
+            let all = own.into_iter().chain(settings.others.iter().copied());
+            let mut group = ParamGroup::new(Vec::new(), Vec::new(), all);
+            group.table = table;
+            group
         });
         group.names.push(name);
         group.params.push(param);
@@ -101,6 +97,33 @@ pub fn make_groups(parameters: Vec<(String, Tensor)>, settings: &Settings<'_>) -
         }
     }
     Ok(sorted.into_values().collect())
+}
+
+/// The settings of an optimizer that are worth showing, with their values now: learning rates, and what schedulers drive. One
+/// that is alike in all groups comes once (`lr`), others for each table of `groups` (`groups[0].lr`).
+pub fn shown(groups: &[ParamGroup]) -> Vec<(String, f64)> {
+    let driven: BTreeSet<&str> = groups.iter().flat_map(ParamGroup::driven).filter(|name| *name != LR).collect();
+    let mut all: Vec<(String, f64)> = Vec::new();
+    for setting in [LR].into_iter().chain(driven) {
+        // What is switched off is not scheduled.
+        let on = |group: &&ParamGroup| group.settings.get(setting).is_some_and(|base| setting == LR || *base != 0.0);
+        let of: Vec<&ParamGroup> = groups.iter().filter(on).collect();
+        let key = |group: &ParamGroup| {
+            let drivers = group.factors.keys().filter(|(name, _)| name == setting).cloned();
+            (group.settings[setting].to_bits(), drivers.collect::<Vec<_>>())
+        };
+        let alike = of.windows(2).all(|pair| key(pair[0]) == key(pair[1]));
+        for group in of {
+            let name = match group.table {
+                Some(table) if !alike => format!("groups[{table}].{setting}"),
+                _ => setting.to_owned(),
+            };
+            if all.iter().all(|(known, _)| *known != name) {
+                all.extend(group.value(setting).map(|value| (name, value)));
+            }
+        }
+    }
+    all
 }
 
 fn undecayed(parameters: &[(String, Tensor)], patterns: &[String]) -> Result<BTreeSet<String>> {
@@ -186,19 +209,14 @@ mod tests {
         };
         let tables: Vec<GroupConfig> = tables.iter().map(table).collect();
         let no_weight_decay: Vec<String> = no_weight_decay.iter().map(|s| (*s).to_owned()).collect();
-        let settings = Settings {
-            lr: 0.1,
-            weight_decay: 0.01,
-            momentum: None,
-            groups: &tables,
-            no_weight_decay: &no_weight_decay,
-        };
+        let settings =
+            Settings { lr: 0.1, weight_decay: 0.01, others: &[], groups: &tables, no_weight_decay: &no_weight_decay };
         make_groups(parameters(), &settings)
     }
 
     /// `[names] lr weight_decay` of each group.
     fn shown(groups: &[ParamGroup]) -> Vec<String> {
-        groups.iter().map(|g| format!("[{}] {} {}", g.names.join(" "), g.base_lr, g.weight_decay)).collect()
+        groups.iter().map(|g| format!("[{}] {} {}", g.names.join(" "), g.lr(), g.settings["weight_decay"])).collect()
     }
 
     #[test]

@@ -83,14 +83,16 @@ groups = [{ match = "backbone.*", lr_scale = 0.1 }]
 
 impl Component for SgdConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let momentum = self.momentum != 0.0;
+        let others = [("momentum", self.momentum), ("dampening", self.dampening)];
         let settings = Settings {
             lr: self.lr,
             weight_decay: self.weight_decay,
-            momentum: (self.momentum != 0.0).then_some(self.momentum),
+            others: if momentum { &others } else { &[] },
             groups: &self.groups,
             no_weight_decay: &self.no_weight_decay,
         };
-        let rule = SgdRule { dampening: self.dampening, nesterov: self.nesterov, momentum: self.momentum != 0.0 };
+        let rule = SgdRule { dampened: self.dampening != 0.0, nesterov: self.nesterov, momentum };
         Stepper::build(ctx, &self.model, &settings, rule)
     }
 }
@@ -98,7 +100,7 @@ impl Component for SgdConfig {
 pipe_core::register!(SgdConfig);
 
 struct SgdRule {
-    dampening: f64,
+    dampened: bool,
     nesterov: bool,
     momentum: bool,
 }
@@ -112,15 +114,16 @@ impl Rule for SgdRule {
 
     /// A buffer of zeros gives the first step as torch has it, except that dampening must not touch the first gradient.
     fn first_step_differs(&self) -> bool {
-        self.momentum && self.dampening != 0.0
+        self.momentum && self.dampened
     }
 
     fn update(&self, part: &Part<'_>, amp: Amp<'_>) -> Result<()> {
+        let setting = |name| part.group.value(name).unwrap_or(0.0);
         let sgd = Sgd {
             lr: part.group.lr(),
-            momentum: part.group.momentum.unwrap_or(0.0),
-            dampening: self.dampening,
-            weight_decay: part.group.weight_decay,
+            momentum: setting("momentum"),
+            dampening: setting("dampening"),
+            weight_decay: setting("weight_decay"),
             nesterov: self.nesterov,
             maximize: false,
             first_step: part.first_step,

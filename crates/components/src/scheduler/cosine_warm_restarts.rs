@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled, half_cosine};
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Lowers the learning rate along half a cosine, repeatedly.
 ///
@@ -15,7 +15,11 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[serde(deny_unknown_fields)]
 pub struct CosineWarmRestartsConfig {
     /// The optimizer whose learning rate is scheduled.
-    pub optimizer: Ref<dyn Optimizer>,
+    #[serde(default)]
+    pub optimizer: Option<Ref<dyn Optimizer>>,
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// Number of steps of the first cycle.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub t_0: u64,
@@ -57,14 +61,14 @@ t_mult = 2
 
 impl Component for CosineWarmRestartsConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        Scheduled::build(ctx, &self.optimizer.clone(), self)
+        Scheduled::build(ctx, self.optimizer.clone(), self.target.clone(), self)
     }
 }
 
 pipe_core::register!(CosineWarmRestartsConfig);
 
 impl Curve for CosineWarmRestartsConfig {
-    fn lr(&self, step: u64, base: f64) -> f64 {
+    fn value(&self, step: u64, base: f64) -> f64 {
         let (mut start, mut length) = (0, self.t_0.max(1));
         if self.t_mult <= 1 {
             start = step / length * length;

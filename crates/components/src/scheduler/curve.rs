@@ -1,32 +1,107 @@
-//! Learning rates in closed form: a function of the number of steps and the configured rate.
+//! Settings in closed form: a function of the number of steps and the configured value.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Scheduler;
-use pipe_core::{BuildContext, Instance, NodeId, Optimizer, Ref, RunContext, Shared, State, Stateful, writable};
+use pipe_core::{
+    BuildContext, Instance, LR, NodeId, Optimizer, ParamGroup, PortKind, Ref, RunContext, Shared, State, Stateful,
+    Target, writable,
+};
 
-/// A learning rate in closed form.
+/// A setting in closed form.
 pub trait Curve: 'static {
-    /// The learning rate after `step` steps of a group whose configured rate is `base`.
-    fn lr(&self, step: u64, base: f64) -> f64;
+    /// The value after `step` steps where `base` is configured.
+    fn value(&self, step: u64, base: f64) -> f64;
 
-    /// The momentum after `step` steps, for curves that also schedule momentum.
+    /// The momentum after `step` steps, for curves that move it with the learning rate.
     fn momentum(&self, _step: u64) -> Option<f64> {
         None
     }
 }
 
+/// What a scheduler drives: one setting of an optimizer's parameter groups.
+pub struct Driven {
+    optimizer: Shared<dyn Optimizer>,
+    /// The one table of `groups`, or all parameters.
+    table: Option<usize>,
+    setting: String,
+}
+
+impl Driven {
+    /// The learning rate of `optimizer`, or `target`; nothing where neither is named, of a part of another scheduler.
+    ///
+    /// # Errors
+    /// When both are named, or the optimizer has no such setting in use.
+    pub fn of(
+        ctx: &BuildContext<'_>,
+        optimizer: Option<&Ref<dyn Optimizer>>,
+        target: Option<&Target>,
+    ) -> Result<Option<Driven>> {
+        let (node, option) = match (optimizer, target) {
+            (Some(_), Some(_)) => bail!("both `optimizer` and `target` are given: keep one of them"),
+            (Some(optimizer), None) => (&optimizer.node, LR),
+            (None, Some(target)) => (&target.node, target.option.as_str()),
+            (None, None) => return Ok(None),
+        };
+        let optimizer = <dyn Optimizer>::from_instance(ctx.instance(node)?);
+        let optimizer = optimizer.with_context(|| format!("{node} is not an optimizer"))?;
+        let in_table = option.strip_prefix("groups[").and_then(|rest| rest.split_once("]."));
+        let (table, setting) = match in_table {
+            Some((index, setting)) => (Some(index.parse().context("`groups[…]` needs a number")?), setting),
+            None => (None, option),
+        };
+        let driven = Driven { optimizer, table, setting: setting.to_owned() };
+        let bases = driven.bases()?;
+        if bases.is_empty() {
+            bail!("{node} has no setting `{option}` in use: give it a value above 0, or name another");
+        }
+        if setting != LR && bases.iter().all(|base| *base == 0.0) {
+            bail!("`{node}:{option}` is 0, so it is switched off and cannot be scheduled: set it to another value");
+        }
+        Ok(Some(driven))
+    }
+
+    fn drives(&self, group: &ParamGroup) -> bool {
+        self.table.is_none() || self.table == group.table
+    }
+
+    /// The configured values of the groups that are driven.
+    fn bases(&self) -> Result<Vec<f64>> {
+        let optimizer = self.optimizer.try_borrow().context("the optimizer is in use")?;
+        let groups = optimizer.groups().iter().filter(|group| self.drives(group));
+        Ok(groups.filter_map(|group| group.settings.get(&self.setting).copied()).collect())
+    }
+
+    /// Gives the setting the value that `value` makes of the configured one, and momentum its own if the setting is the
+    /// learning rate.
+    ///
+    /// # Errors
+    /// When the optimizer makes a step just now, or the setting cannot have such a value.
+    pub fn apply(&self, node: &NodeId, value: impl Fn(f64) -> f64, momentum: Option<f64>) -> Result<()> {
+        let mut optimizer = writable(&self.optimizer, node)?;
+        for group in optimizer.groups_mut().iter_mut().filter(|group| self.drives(group)) {
+            let Some(base) = group.settings.get(&self.setting).copied() else { continue };
+            group.set(&self.setting, node, value(base))?;
+            if let (Some(setting), Some(now), true) = (group.momentum(), momentum, self.setting == LR) {
+                group.set(setting, node, now)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A scheduler that follows a curve.
 ///
-/// It owns one factor in each parameter group, under its own name: the curve's value over the configured rate. So curves
+/// It owns one factor in each parameter group, under its own name: the curve's value over the configured one. So curves
 /// compose, and only the number of steps has to be saved.
 pub struct Scheduled<C> {
     node: NodeId,
-    optimizer: Shared<dyn Optimizer>,
+    /// `None` of a part of another scheduler, which asks for its values only.
+    driven: Option<Driven>,
     curve: C,
     step: u64,
 }
@@ -40,23 +115,22 @@ impl<C: Curve> Scheduled<C> {
     /// Builds the scheduler of a curve and applies its value of step 0.
     ///
     /// # Errors
-    /// When the optimizer does not exist.
-    pub fn build(ctx: &BuildContext<'_>, optimizer: &Ref<dyn Optimizer>, curve: C) -> Result<Instance> {
-        let optimizer = ctx.get(optimizer)?;
-        let scheduled = Scheduled { node: ctx.node.clone(), optimizer, curve, step: 0 };
+    /// As [`Driven::of`].
+    pub fn build(
+        ctx: &BuildContext<'_>,
+        optimizer: Option<Ref<dyn Optimizer>>,
+        target: Option<Target>,
+        curve: C,
+    ) -> Result<Instance> {
+        let driven = Driven::of(ctx, optimizer.as_ref(), target.as_ref())?;
+        let scheduled = Scheduled { node: ctx.node.clone(), driven, curve, step: 0 };
         scheduled.apply()?;
         Ok(Instance::Scheduler(Rc::new(RefCell::new(scheduled))))
     }
 
     fn apply(&self) -> Result<()> {
-        let mut optimizer = writable(&self.optimizer, &self.node)?;
-        for group in optimizer.groups_mut() {
-            group.set_factor(&self.node, self.curve.lr(self.step, group.base_lr));
-            if let (Some(momentum), Some(now)) = (&mut group.momentum, self.curve.momentum(self.step)) {
-                *momentum = now;
-            }
-        }
-        Ok(())
+        let Some(driven) = &self.driven else { return Ok(()) };
+        driven.apply(&self.node, |base| self.curve.value(self.step, base), self.curve.momentum(self.step))
     }
 }
 
@@ -64,6 +138,14 @@ impl<C: Curve> Scheduler for Scheduled<C> {
     fn step(&mut self, _run: &RunContext) -> Result<()> {
         self.step += 1;
         self.apply()
+    }
+
+    fn value_at(&self, step: u64, base: f64) -> Option<f64> {
+        Some(self.curve.value(step, base))
+    }
+
+    fn momentum_at(&self, step: u64) -> Option<f64> {
+        self.curve.momentum(step)
     }
 }
 
@@ -94,7 +176,7 @@ mod tests {
     fn run_with_optimizer(lr: f64) -> (TestRun, Shared<dyn Optimizer>) {
         let w = Tensor::zeros([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let test = TestRun::with_parameters(&[("w", &w)]);
-        let table = json!({ "type": "sgd", "model": "model.net", "lr": lr, "momentum": 0.9 });
+        let table = json!({ "type": "sgd", "model": "model.net", "lr": lr, "momentum": 0.9, "weight_decay": 0.01 });
         let optimizer = test.optimizer("optimizer.o", table);
         (test, optimizer)
     }
@@ -113,19 +195,24 @@ mod tests {
                 .map(|(i, table)| test.scheduler(&format!("scheduler.s{i}"), table.clone()))
                 .collect();
             let expected = numbers(&case["lrs"]);
+            let setting = case.get("setting").map_or(LR, |setting| setting.as_str().unwrap());
             let momenta = case.get("momenta").map(numbers);
             let monitored = case.get("monitored").map(numbers);
             let (mut lrs, mut momentum) = (Vec::new(), Vec::new());
             for step in 0..expected.len() {
-                lrs.push(optimizer.borrow().groups()[0].lr());
-                momentum.push(optimizer.borrow().groups()[0].momentum.unwrap());
+                lrs.push(optimizer.borrow().groups()[0].value(setting).unwrap());
+                momentum.push(optimizer.borrow().groups()[0].value("momentum").unwrap());
                 if let Some(values) = &monitored {
                     test.run.set_value(&"metric.m".parse().unwrap(), "value", values[step]);
                 }
                 schedulers.iter().for_each(|s| s.borrow_mut().step(&test.run).unwrap());
             }
-            let relative: Vec<f64> = lrs.iter().zip(&expected).map(|(got, e)| got / e).collect();
-            assert_close(name, &relative, &vec![1.0; expected.len()], 1e-6);
+            for (step, (got, expected)) in lrs.iter().zip(&expected).enumerate() {
+                assert!(
+                    (got - expected).abs() <= 1e-6 * expected + 1e-15,
+                    "{name}[{step}]: {got}, expected {expected}"
+                );
+            }
             if let Some(expected) = momenta {
                 assert_close(name, &momentum, &expected, 1e-6);
             }
@@ -155,14 +242,55 @@ mod tests {
     }
 
     #[test]
+    fn a_target_is_one_setting_of_the_groups_that_it_names() {
+        let [a, b] = [(); 2].map(|()| Tensor::zeros([2], (Kind::Float, Device::Cpu)).set_requires_grad(true));
+        let test = TestRun::with_parameters(&[("a.weight", &a), ("b.weight", &b)]);
+        let optimizer = test.optimizer(
+            "optimizer.o",
+            json!({ "type": "adamw", "model": "model.net", "lr": 0.1, "weight_decay": 0.2, "betas": [0.8, 0.99],
+                    "groups": [{ "match": "b.*", "lr": 0.5 }], "no_weight_decay": ["a.*"] }),
+        );
+        let halved = |target: &str| json!({ "type": "step", "target": target, "step_size": 1, "gamma": 0.5 });
+        for (i, target) in ["weight_decay", "betas[1]", "eps", "groups[0].lr"].into_iter().enumerate() {
+            let scheduler = test.scheduler(&format!("scheduler.s{i}"), halved(&format!("optimizer.o:{target}")));
+            scheduler.borrow_mut().step(&test.run).unwrap();
+        }
+        let seen = |setting: &str| [0, 1].map(|i| optimizer.borrow().groups()[i].value(setting).unwrap());
+        assert_eq!(seen("weight_decay"), [0.0, 0.1], "what is switched off stays off");
+        assert_eq!(seen("lr"), [0.1, 0.25]);
+        assert_eq!((seen("betas[0]"), seen("betas[1]"), seen("eps")), ([0.8; 2], [0.495; 2], [5e-9; 2]));
+
+        for (table, part) in [
+            (halved("optimizer.o:groups[1].lr"), "no setting `groups[1].lr` in use"),
+            (halved("optimizer.o:momentum"), "no setting `momentum` in use"),
+            (halved("model.net:lr"), "not an optimizer"),
+            (
+                json!({ "type": "step", "step_size": 1, "optimizer": "optimizer.o", "target": "optimizer.o:lr" }),
+                "keep one",
+            ),
+        ] {
+            let error = format!("{:#}", test.try_build("scheduler.x", table).err().unwrap());
+            assert!(error.contains(part), "{error}");
+        }
+        let points = json!([[0, 0.5], [1, 1.0]]);
+        let table = json!({ "type": "piecewise_linear", "target": "optimizer.o:betas[0]", "points": points });
+        let error = test.scheduler("scheduler.y", table).borrow_mut().step(&test.run).unwrap_err().to_string();
+        assert!(error.contains("scheduler.y would set `betas[0]` to 1,"), "{error}");
+        let off = json!({ "type": "sgd", "model": "model.net", "lr": 0.1 });
+        test.optimizer("optimizer.off", off);
+        let error = test.try_build("scheduler.z", halved("optimizer.off:weight_decay")).err().unwrap().to_string();
+        assert!(error.contains("is 0, so it is switched off"), "{error}");
+    }
+
+    #[test]
     fn a_live_edit_of_the_base_keeps_the_schedule() {
         let (test, optimizer) = run_with_optimizer(0.1);
         let table = json!({ "type": "step", "optimizer": "optimizer.o", "step_size": 1, "gamma": 0.5 });
         let scheduler = test.scheduler("scheduler.s", table);
         scheduler.borrow_mut().step(&test.run).unwrap();
-        optimizer.borrow_mut().groups_mut()[0].base_lr = 0.2;
+        optimizer.borrow_mut().groups_mut()[0].settings.insert(LR.into(), 0.2);
         assert_close("edited", &[optimizer.borrow().groups()[0].lr()], &[0.1], 1e-12);
-        optimizer.borrow_mut().groups_mut()[0].base_lr = 0.0;
+        optimizer.borrow_mut().groups_mut()[0].settings.insert(LR.into(), 0.0);
         scheduler.borrow_mut().step(&test.run).unwrap();
         assert_eq!(optimizer.borrow().groups()[0].lr(), 0.0);
     }

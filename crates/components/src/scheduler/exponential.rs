@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Multiplies the learning rate by `gamma` every step.
 ///
@@ -14,7 +14,11 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[serde(deny_unknown_fields)]
 pub struct ExponentialConfig {
     /// The optimizer whose learning rate is scheduled.
-    pub optimizer: Ref<dyn Optimizer>,
+    #[serde(default)]
+    pub optimizer: Option<Ref<dyn Optimizer>>,
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// Factor by which the learning rate is multiplied each step.
     #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
     pub gamma: f64,
@@ -43,14 +47,14 @@ gamma = 0.95
 
 impl Component for ExponentialConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        Scheduled::build(ctx, &self.optimizer.clone(), self)
+        Scheduled::build(ctx, self.optimizer.clone(), self.target.clone(), self)
     }
 }
 
 pipe_core::register!(ExponentialConfig);
 
 impl Curve for ExponentialConfig {
-    fn lr(&self, step: u64, base: f64) -> f64 {
+    fn value(&self, step: u64, base: f64) -> f64 {
         base * self.gamma.powf(step as f64)
     }
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Linearly increases the learning rate from a small fraction of itself to its full value.
 ///
@@ -16,7 +16,11 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[serde(deny_unknown_fields)]
 pub struct LinearWarmupConfig {
     /// The optimizer whose learning rate is scheduled.
-    pub optimizer: Ref<dyn Optimizer>,
+    #[serde(default)]
+    pub optimizer: Option<Ref<dyn Optimizer>>,
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// Number of warm-up steps.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub iterations: u64,
@@ -53,14 +57,14 @@ iterations = 1000
 
 impl Component for LinearWarmupConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        Scheduled::build(ctx, &self.optimizer.clone(), self)
+        Scheduled::build(ctx, self.optimizer.clone(), self.target.clone(), self)
     }
 }
 
 pipe_core::register!(LinearWarmupConfig);
 
 impl Curve for LinearWarmupConfig {
-    fn lr(&self, step: u64, base: f64) -> f64 {
+    fn value(&self, step: u64, base: f64) -> f64 {
         let total = self.iterations.max(1);
         let part = step.min(total) as f64 / total as f64;
         base * (self.start_factor + (1.0 - self.start_factor) * part)

@@ -5,18 +5,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled, half_cosine};
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Problems, Ref};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Problems, Ref, Target};
 
 /// Increases the learning rate to a maximum and then decreases it far below the start, in one cycle; momentum moves inversely.
 ///
 /// The rate goes from `max_lr / div_factor` to `max_lr` over the first `pct_start` of the steps, then down to
 /// `max_lr / div_factor / final_div_factor` (Smith & Topin 2018; torch's `OneCycleLR`). After `total_steps` it stays there.
-/// Only one scheduler of an optimizer can schedule its momentum; SGD without momentum stays without.
+/// SGD without momentum stays without; with another `target` than the learning rate, momentum is left alone.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OneCycleConfig {
     /// The optimizer whose learning rate is scheduled.
-    pub optimizer: Ref<dyn Optimizer>,
+    #[serde(default)]
+    pub optimizer: Option<Ref<dyn Optimizer>>,
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// Total number of steps of the cycle.
     #[schemars(extend("x-reload" = "hot"), range(min = 2))]
     pub total_steps: u64,
@@ -71,7 +75,7 @@ pub enum Anneal {
 
 impl Anneal {
     /// The value between `from` and `to` at the fraction `part` of the phase.
-    fn between(self, from: f64, to: f64, part: f64) -> f64 {
+    pub(super) fn between(self, from: f64, to: f64, part: f64) -> f64 {
         match self {
             Anneal::Cos => to + (from - to) * half_cosine(part),
             Anneal::Linear => from + (to - from) * part,
@@ -81,7 +85,7 @@ impl Anneal {
 
 impl OneCycleConfig {
     /// The value at a step of a cycle from `start` over `top` to `end`. Phases end at fractional steps, as torch's do.
-    fn value(&self, step: u64, [start, top, end]: [f64; 3]) -> f64 {
+    fn at(&self, step: u64, [start, top, end]: [f64; 3]) -> f64 {
         let total = self.total_steps as f64;
         let last = total - 1.0;
         let rise = self.pct_start * total;
@@ -157,22 +161,22 @@ max_lr = 0.1
 
 impl Component for OneCycleConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        Scheduled::build(ctx, &self.optimizer.clone(), self)
+        Scheduled::build(ctx, self.optimizer.clone(), self.target.clone(), self)
     }
 }
 
 pipe_core::register!(OneCycleConfig);
 
 impl Curve for OneCycleConfig {
-    fn lr(&self, step: u64, base: f64) -> f64 {
+    fn value(&self, step: u64, base: f64) -> f64 {
         let max = self.max_lr.unwrap_or(base);
         let start = max / self.div_factor;
         let levels = [start, max, start / self.final_div_factor];
-        self.value(step, levels)
+        self.at(step, levels)
     }
 
     fn momentum(&self, step: u64) -> Option<f64> {
         let (low, high) = (self.base_momentum, self.max_momentum);
-        self.cycle_momentum.then(|| self.value(step, [high, low, high]))
+        self.cycle_momentum.then(|| self.at(step, [high, low, high]))
     }
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Problems, Ref};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Problems, Ref, Target};
 
 /// Interpolates the learning rate linearly between given points.
 ///
@@ -14,8 +14,12 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Prob
 #[serde(deny_unknown_fields)]
 pub struct PiecewiseLinearConfig {
     /// The optimizer whose learning rate is scheduled.
-    pub optimizer: Ref<dyn Optimizer>,
-    /// Points `[step, value]`, steps ascending. Values are learning rates, the same for all parameter groups, or multiples of
+    #[serde(default)]
+    pub optimizer: Option<Ref<dyn Optimizer>>,
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    #[serde(default)]
+    pub target: Option<Target>,
+    /// Points `[step, value]`, steps ascending. Values are learning rates (or those of `target`), the same for all parameter groups, or multiples of
     /// each group's own rate when `relative` is set.
     #[schemars(extend("x-reload" = "hot"))]
     pub points: Vec<(u64, f64)>,
@@ -26,7 +30,7 @@ pub struct PiecewiseLinearConfig {
 }
 
 impl PiecewiseLinearConfig {
-    fn value(&self, step: u64) -> f64 {
+    fn at(&self, step: u64) -> f64 {
         let next = self.points.partition_point(|(at, _)| *at <= step);
         let before = next.checked_sub(1).and_then(|i| self.points.get(i));
         match (before, self.points.get(next)) {
@@ -68,7 +72,7 @@ points = [[0, 0.0001], [1000, 0.02], [60000, 0.02], [90000, 0.0]]
         if let Some((step, value)) = self.points.iter().find(|(_, value)| *value < 0.0 || !value.is_finite()) {
             problems.at(
                 "points",
-                format!("the value {value} at step {step} is not a valid learning rate"),
+                format!("the value {value} at step {step} is below 0 or not finite"),
                 "use 0 or more",
             );
         }
@@ -77,15 +81,15 @@ points = [[0, 0.0001], [1000, 0.02], [60000, 0.02], [90000, 0.0]]
 
 impl Component for PiecewiseLinearConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        Scheduled::build(ctx, &self.optimizer.clone(), self)
+        Scheduled::build(ctx, self.optimizer.clone(), self.target.clone(), self)
     }
 }
 
 pipe_core::register!(PiecewiseLinearConfig);
 
 impl Curve for PiecewiseLinearConfig {
-    fn lr(&self, step: u64, base: f64) -> f64 {
-        let value = self.value(step);
+    fn value(&self, step: u64, base: f64) -> f64 {
+        let value = self.at(step);
         if self.relative { base * value } else { value }
     }
 }

@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::curve::Driven;
 use crate::monitor::Mode;
 use pipe_core::Scheduler;
 use pipe_core::{
-    BuildContext, Component, Config, Instance, Kind, NodeId, Optimizer, Problems, Ref, RunContext, Shared, State,
-    Stateful, ValueRef, writable,
+    BuildContext, Component, Config, Instance, Kind, NodeId, Optimizer, Problems, Ref, RunContext, State, Stateful,
+    Target, ValueRef,
 };
 
 /// Multiplies the learning rate by `factor` when a monitored value has stopped improving.
@@ -24,7 +25,11 @@ use pipe_core::{
 #[serde(deny_unknown_fields)]
 pub struct PlateauConfig {
     /// The optimizer whose learning rate is scheduled.
-    pub optimizer: Ref<dyn Optimizer>,
+    #[serde(default)]
+    pub optimizer: Option<Ref<dyn Optimizer>>,
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// The monitored value, such as `metric.accuracy:accuracy`.
     pub monitor: ValueRef,
     /// Whether lower (`min`) or higher (`max`) values are better.
@@ -124,8 +129,9 @@ patience = 3
 
 impl Component for PlateauConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let optimizer = ctx.get(&self.optimizer)?;
-        let plateau = Plateau { node: ctx.node.clone(), optimizer, config: self, seen: Seen::default() };
+        let driven = Driven::of(ctx, self.optimizer.as_ref(), self.target.as_ref())?;
+        let driven = driven.context("a scheduler of a measured value cannot be part of another scheduler")?;
+        let plateau = Plateau { node: ctx.node.clone(), driven, config: self, seen: Seen::default() };
         plateau.apply()?;
         Ok(Instance::Scheduler(Rc::new(RefCell::new(plateau))))
     }
@@ -135,7 +141,7 @@ pipe_core::register!(PlateauConfig);
 
 struct Plateau {
     node: NodeId,
-    optimizer: Shared<dyn Optimizer>,
+    driven: Driven,
     config: PlateauConfig,
     seen: Seen,
 }
@@ -175,11 +181,7 @@ impl PlateauConfig {
 
 impl Plateau {
     fn apply(&self) -> Result<()> {
-        let mut optimizer = writable(&self.optimizer, &self.node)?;
-        for group in optimizer.groups_mut() {
-            group.set_factor(&self.node, self.config.lr(group.base_lr, self.seen.reductions));
-        }
-        Ok(())
+        self.driven.apply(&self.node, |base| self.config.lr(base, self.seen.reductions), None)
     }
 
     fn count(&mut self, value: f64) {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Lowers the learning rate to zero over `total_iters` steps along a polynomial.
 ///
@@ -14,7 +14,11 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[serde(deny_unknown_fields)]
 pub struct PolynomialConfig {
     /// The optimizer whose learning rate is scheduled.
-    pub optimizer: Ref<dyn Optimizer>,
+    #[serde(default)]
+    pub optimizer: Option<Ref<dyn Optimizer>>,
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// Steps until the rate is zero.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub total_iters: u64,
@@ -52,14 +56,14 @@ power = 0.9
 
 impl Component for PolynomialConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        Scheduled::build(ctx, &self.optimizer.clone(), self)
+        Scheduled::build(ctx, self.optimizer.clone(), self.target.clone(), self)
     }
 }
 
 pipe_core::register!(PolynomialConfig);
 
 impl Curve for PolynomialConfig {
-    fn lr(&self, step: u64, base: f64) -> f64 {
+    fn value(&self, step: u64, base: f64) -> f64 {
         let total = self.total_iters.max(1);
         base * (1.0 - step.min(total) as f64 / total as f64).powf(self.power)
     }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Multiplies the learning rate by `gamma` every `step_size` steps.
 ///
@@ -14,7 +14,11 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref}
 #[serde(deny_unknown_fields)]
 pub struct StepConfig {
     /// The optimizer whose learning rate is scheduled.
-    pub optimizer: Ref<dyn Optimizer>,
+    #[serde(default)]
+    pub optimizer: Option<Ref<dyn Optimizer>>,
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// Number of steps between decays.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     pub step_size: u64,
@@ -52,14 +56,14 @@ gamma = 0.1
 
 impl Component for StepConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        Scheduled::build(ctx, &self.optimizer.clone(), self)
+        Scheduled::build(ctx, self.optimizer.clone(), self.target.clone(), self)
     }
 }
 
 pipe_core::register!(StepConfig);
 
 impl Curve for StepConfig {
-    fn lr(&self, step: u64, base: f64) -> f64 {
+    fn value(&self, step: u64, base: f64) -> f64 {
         base * self.gamma.powf((step / self.step_size.max(1)) as f64)
     }
 }

@@ -116,6 +116,14 @@ impl NestedKind for TransformKind {
     const KIND: Kind = Kind::Transform;
 }
 
+/// Marks [`Nested`] schedulers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchedulerKind;
+
+impl NestedKind for SchedulerKind {
+    const KIND: Kind = Kind::Scheduler;
+}
+
 impl<K: NestedKind> JsonSchema for Nested<K> {
     fn schema_name() -> Cow<'static, str> {
         format!("nested_{}", K::KIND).into()

@@ -3,13 +3,19 @@
 use std::cell::RefMut;
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use pipe_native::optim::zero_grads;
 use pipe_plugin::Stateful;
 use pipe_vocab::NodeId;
 use tch::Tensor;
 
 use crate::Shared;
+
+/// The setting that every optimizer has.
+pub const LR: &str = "lr";
+
+/// The setting that is momentum: SGD's, or Adam's first beta.
+const MOMENTUM: [&str; 2] = ["momentum", "betas[0]"];
 
 /// Parameters that share their settings.
 #[derive(Debug)]
@@ -18,28 +24,60 @@ pub struct ParamGroup {
     pub names: Vec<String>,
     /// The parameters themselves.
     pub params: Vec<Tensor>,
-    /// The learning rate as configured, before schedulers.
-    pub base_lr: f64,
-    /// Weight decay of this group.
-    pub weight_decay: f64,
-    /// SGD's momentum or Adam's first beta, now: schedulers that cycle it write here. `None` for an optimizer without.
-    pub momentum: Option<f64>,
-    /// What each scheduler multiplies the learning rate by. Factors compose, so warm-up and decay can run together
+    /// Which table of the optimizer's `groups` it comes from; `None` for parameters in no table.
+    pub table: Option<usize>,
+    /// The settings as configured, before schedulers, by the option's name: `lr`, `weight_decay`, `betas[0]`.
+    pub settings: BTreeMap<String, f64>,
+    /// What each scheduler multiplies a setting by: setting, scheduler. Factors compose, so warm-up and decay can run together
     /// and a live edit of the base keeps its meaning.
-    pub factors: BTreeMap<NodeId, f64>,
+    pub factors: BTreeMap<(String, NodeId), f64>,
 }
 
 impl ParamGroup {
-    /// The learning rate now: the base times all factors.
-    pub fn lr(&self) -> f64 {
-        self.factors.values().fold(self.base_lr, |lr, factor| lr * factor)
+    /// A group without schedulers as yet, of no table.
+    pub fn new<'a>(
+        names: Vec<String>,
+        params: Vec<Tensor>,
+        settings: impl IntoIterator<Item = (&'a str, f64)>,
+    ) -> ParamGroup {
+        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        ParamGroup { names, params, table: None, settings, factors: BTreeMap::new() }
     }
 
-    /// Sets the factor by which the scheduler `node` brings the group from its configured rate to `lr`. A group with rate 0
-    /// is frozen and stays so.
-    pub fn set_factor(&mut self, node: &NodeId, lr: f64) {
-        let factor = if self.base_lr == 0.0 { 1.0 } else { lr / self.base_lr };
-        self.factors.insert(node.clone(), factor);
+    /// A setting as it is now: the configured value times all factors.
+    pub fn value(&self, setting: &str) -> Option<f64> {
+        let base = *self.settings.get(setting)?;
+        let factors = self.factors.iter().filter(|((of, _), _)| of == setting);
+        Some(factors.fold(base, |value, (_, factor)| value * factor))
+    }
+
+    /// The learning rate now.
+    pub fn lr(&self) -> f64 {
+        self.value(LR).unwrap_or(0.0)
+    }
+
+    /// The settings that schedulers drive; one that several drive comes as often.
+    pub fn driven(&self) -> impl Iterator<Item = &str> {
+        self.factors.keys().map(|(setting, _)| setting.as_str())
+    }
+
+    /// The name of the setting that is momentum, where the optimizer has one.
+    pub fn momentum(&self) -> Option<&'static str> {
+        MOMENTUM.into_iter().find(|name| self.settings.contains_key(*name))
+    }
+
+    /// Sets the factor by which the scheduler `node` brings a setting from its configured value to `value`. A setting of 0 is
+    /// switched off and stays so.
+    ///
+    /// # Errors
+    /// When the setting cannot have that value.
+    pub fn set(&mut self, setting: &str, node: &NodeId, value: f64) -> Result<()> {
+        let Some(base) = self.settings.get(setting).copied() else { return Ok(()) };
+        let below = if setting.starts_with("betas") { 1.0 } else { f64::INFINITY };
+        ensure!((0.0..below).contains(&value), "{node} would set `{setting}` to {value}, which it cannot be");
+        let factor = if base == 0.0 { 1.0 } else { value / base };
+        self.factors.insert((setting.to_owned(), node.clone()), factor);
+        Ok(())
     }
 }
 

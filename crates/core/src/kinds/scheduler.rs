@@ -13,4 +13,14 @@ pub trait Scheduler: Stateful {
     /// # Errors
     /// When a monitored value is missing.
     fn step(&mut self, run: &RunContext) -> Result<()>;
+
+    /// The value after `step` steps of a setting that is configured as `base`, of those that know it in advance.
+    fn value_at(&self, _step: u64, _base: f64) -> Option<f64> {
+        None
+    }
+
+    /// The momentum after `step` steps, of those that drive it with the learning rate.
+    fn momentum_at(&self, _step: u64) -> Option<f64> {
+        None
+    }
 }

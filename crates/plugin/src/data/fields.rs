@@ -24,6 +24,8 @@ pub const SEGMENTATION: &str = "segmentation";
 pub const ORIGINAL_SIZE: &str = "original_size";
 /// Where the sample came from, for messages: a text.
 pub const SOURCE: &str = "source";
+/// Numbers to predict: `[N]` or `[N, D]` f32 in a batch.
+pub const TARGET: &str = "target";
 
 /// Output: unnormalised class scores `[N, C]`.
 pub const LOGITS: &str = "logits";
@@ -33,3 +35,5 @@ pub const DETECTIONS: &str = "detections";
 pub const DETECTION_MASKS: &str = "detection_masks";
 /// Output: unnormalised per-pixel class scores `[N, C, H, W]`.
 pub const SEGMENTATION_LOGITS: &str = "segmentation_logits";
+/// Output: predicted numbers `[N, D]`.
+pub const PREDICTION: &str = "prediction";

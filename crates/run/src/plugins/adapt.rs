@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use pipe_core::{
-    EventContext, Handler, NodeId, Optimizer, ParamGroup, RecordValue, RunContext, Scheduler, Shared, State, Stateful,
-    Termination, writable,
+    EventContext, Handler, LR, NodeId, Optimizer, ParamGroup, RecordValue, RunContext, Scheduler, Shared, State,
+    Stateful, Termination, writable,
 };
 use pipe_plugin::plugin::{RemoteHandler, RemoteOptimizer, RemoteScheduler};
 use pipe_plugin::{Action, Event, GroupSettings, Handler as _, Values};
@@ -77,12 +77,12 @@ impl PluggedScheduler {
 
     fn apply(&self) -> Result<()> {
         let mut optimizer = writable(&self.optimizer, &self.node)?;
-        let bases: Vec<f64> = optimizer.groups().iter().map(|group| group.base_lr).collect();
+        let bases: Vec<f64> = optimizer.groups().iter().filter_map(|group| group.settings.get(LR).copied()).collect();
         let (rates, momentum) = self.scheduler.rates(&bases)?;
         for (group, lr) in optimizer.groups_mut().iter_mut().zip(rates) {
-            group.set_factor(&self.node, lr);
-            if let (Some(value), Some(now)) = (&mut group.momentum, momentum) {
-                *value = now;
+            group.set(LR, &self.node, lr)?;
+            if let (Some(setting), Some(now)) = (group.momentum(), momentum) {
+                group.set(setting, &self.node, now)?;
             }
         }
         Ok(())
@@ -115,13 +115,10 @@ pub(super) struct PluggedOptimizer {
 
 impl PluggedOptimizer {
     pub(super) fn new(optimizer: RemoteOptimizer) -> Result<PluggedOptimizer> {
-        let groups = optimizer.groups()?.into_iter().map(|group| ParamGroup {
-            names: group.names,
-            params: group.params,
-            base_lr: group.settings.lr,
-            weight_decay: group.settings.weight_decay,
-            momentum: group.settings.momentum,
-            factors: Default::default(),
+        let groups = optimizer.groups()?.into_iter().map(|group| {
+            let GroupSettings { lr, weight_decay, momentum } = group.settings;
+            let settings = [(LR, lr), ("weight_decay", weight_decay)].into_iter();
+            ParamGroup::new(group.names, group.params, settings.chain(momentum.map(|momentum| ("momentum", momentum))))
         });
         Ok(PluggedOptimizer { groups: groups.collect(), optimizer })
     }
@@ -149,8 +146,8 @@ impl Optimizer for PluggedOptimizer {
     fn step(&mut self) -> Result<()> {
         let settings = |group: &ParamGroup| GroupSettings {
             lr: group.lr(),
-            weight_decay: group.weight_decay,
-            momentum: group.momentum,
+            weight_decay: group.value("weight_decay").unwrap_or(0.0),
+            momentum: group.value("momentum"),
         };
         let settings: Vec<GroupSettings> = self.groups.iter().map(settings).collect();
         self.optimizer.step(&settings)

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use pipe_vocab::files;
 
 use super::parse::Raw;
 use super::segments::{Segments, Slot};
@@ -35,7 +35,7 @@ impl Index {
     /// its number); ids given twice or pointing nowhere, see [`LoadOptions::strict`].
     pub fn open(path: &Path, options: &LoadOptions) -> Result<Self> {
         let name = path.display().to_string();
-        let file = File::open(path).with_context(|| format!("cannot open the annotations {name}"))?;
+        let file = files::open(path).with_context(|| format!("cannot open the annotations {name}"))?;
         Self::read(BufReader::with_capacity(1 << 18, file), &name, options)
     }
 

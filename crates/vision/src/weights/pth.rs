@@ -73,15 +73,10 @@ pub fn read_zip(file: File) -> Result<Weights> {
 fn entry(archive: &mut ZipArchive<BufReader<File>>, name: &str, room: &mut Room) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = archive.by_name(name).map_err(|error| anyhow!("entry `{name}` of the archive: {error}"))?;
-    let read = || {
-        // The size that stands in the archive may be a lie.
-        file.take(room.0.saturating_add(1)).read_to_end(&mut bytes)?;
-        room.spend(bytes.len() as u64)
-    };
-    {
-        read
-    }
-    ().with_context(|| format!("entry `{name}` of the archive"))?;
+    let context = || format!("entry `{name}` of the archive");
+    // The size that stands in the archive may be a lie.
+    file.take(room.0.saturating_add(1)).read_to_end(&mut bytes).with_context(context)?;
+    room.spend(bytes.len() as u64).with_context(context)?;
     Ok(bytes)
 }
 
@@ -384,6 +379,34 @@ mod tests {
                 let _ = super::super::read(&path);
             }
         }
+    }
+
+    /// Thousands of views of one storage, packed into a few kilobytes.
+    #[test]
+    fn a_file_does_not_unfold_without_end() {
+        use std::io::Write;
+
+        let name = |at: usize| [&b"X\x04\0\0\0"[..], format!("{at:04}").as_bytes()].concat();
+        let mut pickle = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\0\
+            (X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ\0\0\x10\0tq\x010}("
+            .to_vec();
+        for at in 0..200 {
+            pickle.extend(name(at));
+            // The function, then (storage, 0, (1 << 20,), (1,), False, None).
+            pickle.extend(b"h\0(h\x01QK\0J\0\0\x10\0\x85K\x01\x85\x89NtR");
+        }
+        pickle.extend(b"u.");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("views.pth");
+        let mut archive = zip::ZipWriter::new(File::create(&path).unwrap());
+        let stored = zip::write::FileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        for (name, bytes) in [("a/data.pkl", &pickle[..]), ("a/data/0", &vec![0; 4 << 20])] {
+            archive.start_file(name, stored).unwrap();
+            archive.write_all(bytes).unwrap();
+        }
+        archive.finish().unwrap();
+        let error = format!("{:#}", super::super::read(&path).unwrap_err());
+        assert!(error.contains("unfolds to more than 8 times its size"), "{error}");
     }
 
     #[test]

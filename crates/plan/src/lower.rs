@@ -119,6 +119,13 @@ impl<'a> Lowering<'a> {
         if let Some(branches) = alternatives(schema) {
             return self.choice(node, schema, branches, path);
         }
+        // Also what is no text: it was meant to be one, and messages quote it.
+        if schema.get("x-secret").is_some() {
+            self.secrets.push(self.base.iter().chain(path.iter()).cloned().collect());
+        }
+        if schema.get("x-recorded").is_some() {
+            self.refuse_secrets(node);
+        }
         if !self.check_type(node, schema) {
             return node.to_json();
         }
@@ -128,6 +135,20 @@ impl<'a> Lowering<'a> {
             Value::Array(items) => self.array(node, items, schema, path),
             Value::Table(table) => self.object(table, &node.location, schema, path, &[], "this table"),
             Value::Boolean(_) | Value::Datetime(_) => node.to_json(),
+        }
+    }
+
+    /// What is written to records is read by everyone.
+    fn refuse_secrets(&mut self, node: &Node) {
+        let inner: Vec<&Node> = match &node.value {
+            Value::Table(table) => table.iter().map(|(_, entry)| &entry.node).collect(),
+            Value::Array(items) => items.iter().collect(),
+            _ => Vec::new(),
+        };
+        inner.into_iter().for_each(|node| self.refuse_secrets(node));
+        if node.origin.secret {
+            let message = "a secret cannot stand here: it would be written to the records".to_owned();
+            self.error("secret-recorded", message, &node.location.clone(), node, Some("remove it".into()));
         }
     }
 
@@ -149,9 +170,6 @@ impl<'a> Lowering<'a> {
         }
         if schema.get("x-metric").is_some() {
             return self.measured(node, text, path);
-        }
-        if schema.get("x-secret").is_some() {
-            self.secrets.push(self.base.iter().chain(path).cloned().collect());
         }
         if schema.get("format").and_then(Json::as_str) == Some("path") {
             let pointer: Vec<_> = self.base.iter().chain(path).cloned().collect();

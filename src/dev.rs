@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::output::{Format, Status, error_text};
+use crate::output::{Format, Status, error_text, say};
 use crate::run::seconds;
 use crate::signals;
 use crate::source::{PipelineArgs, runs_folder, shown, tell};
@@ -62,7 +62,7 @@ pub fn dev(args: &DevArgs) -> Result<Status> {
         if args.once {
             return Ok(if good { Status::Done } else { Status::Wrong });
         }
-        eprintln!("waiting for the next save of {} (Ctrl-C quits)", shown(&args.pipeline.file));
+        say!("waiting for the next save of {} (Ctrl-C quits)", shown(&args.pipeline.file));
         let Some(snapshot) = next(&inbox, &interrupt) else { return Ok(Status::Done) };
         since = saved(&snapshot);
         loaded = source.load_snapshot(&snapshot);
@@ -102,7 +102,7 @@ impl Session<'_> {
         let name = shown(&self.args.pipeline.file);
         tell(&loaded, Format::Text)?;
         if loaded.plan.is_none() {
-            eprintln!("{name}: invalid ({})", spent("", since.elapsed()));
+            say!("{name}: invalid ({})", spent("", since.elapsed()));
             return Ok(false);
         }
         let iterations = self.args.iterations;
@@ -110,7 +110,7 @@ impl Session<'_> {
             Ok(Some(rehearsal)) => rehearsal.run(iterations),
             // Refused: the reason has been reported.
             Ok(None) => {
-                eprintln!("{name}: failed ({})", spent("", since.elapsed()));
+                say!("{name}: failed ({})", spent("", since.elapsed()));
                 return Ok(false);
             }
             Err(error) => Err(error),
@@ -118,7 +118,7 @@ impl Session<'_> {
         match tried {
             Ok(tried) => self.tell(&name, &tried, since).map(|()| true),
             Err(error) => {
-                eprintln!("{name}: failed ({})\n{}", spent("", since.elapsed()), error_text(&error));
+                say!("{name}: failed ({})\n{}", spent("", since.elapsed()), error_text(&error));
                 Ok(false)
             }
         }
@@ -153,20 +153,20 @@ impl Session<'_> {
     fn tell(&self, name: &str, tried: &Tried, since: Instant) -> Result<()> {
         for (engine, values) in &tried.losses {
             let shown: Vec<String> = values.iter().map(|loss| format!("{loss:.4}")).collect();
-            eprintln!("{engine}: loss {}", shown.join(" "));
+            say!("{engine}: loss {}", shown.join(" "));
         }
         for (metric, value) in &tried.values {
-            eprintln!("{metric} = {value:.4}");
+            say!("{metric} = {value:.4}");
         }
         if let Some(why) = &tried.no_picture {
-            eprintln!("no image: {why}");
+            say!("no image: {why}");
         } else if let Some(path) = self.draw(&tried.pictures)? {
-            eprintln!("image: {}", shown(&path));
+            say!("image: {}", shown(&path));
         }
         let total = since.elapsed();
         let own = spent(" in iterations and evaluation", tried.at_work);
         let rest = spent(" for the rest", total.saturating_sub(tried.at_work));
-        eprintln!("{name}: OK; {} since the save: {own}, {rest}", spent("", total));
+        say!("{name}: OK; {} since the save: {own}, {rest}", spent("", total));
         Ok(())
     }
 

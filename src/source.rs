@@ -11,11 +11,13 @@ use pipe_document::PathSegment;
 use pipe_plan::Plan;
 use pipe_run::load::{Loaded, PipelineSource};
 use pipe_run::versions::Versions;
+use pipe_vocab::shown::shown_name;
 
 /// The pipeline and its overrides.
 #[derive(Debug, Clone, Args)]
 pub struct PipelineArgs {
-    /// The pipeline file, or the folder of a run for the latest version of its pipeline.
+    /// The pipeline file, or the folder of a run for the latest version of its pipeline. Libraries under its `[plugins]` are
+    /// opened, which runs their code: look at a file of someone else's before.
     pub file: PathBuf,
     /// Apply `[profile.NAME]`.
     #[arg(long, value_name = "NAME")]
@@ -132,5 +134,5 @@ pub fn runs_folder() -> PathBuf {
 /// A path for display: relative if it is below the working directory.
 pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+    shown_name(&path.strip_prefix(&here).unwrap_or(path).display().to_string()).into_owned()
 }

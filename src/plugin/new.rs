@@ -9,7 +9,7 @@ use clap::Args;
 use super::checkout::{Checkout, RELEASE, library, profiles, quoted};
 use super::kind::PluginKind;
 use super::pipeline;
-use crate::output::{Status, print};
+use crate::output::{Status, print, say};
 
 /// Arguments of `pipe plugin new`.
 #[derive(Debug, Args)]
@@ -35,19 +35,19 @@ pub struct NewArgs {
 pub fn new(args: &NewArgs) -> Result<Status> {
     let (name, kind) = (&args.name, args.kind);
     if !is_name(name) {
-        eprintln!("error: `{name}` cannot be the name of a plugin\nhelp: use small letters, digits and `_`");
+        say!("error: `{name}` cannot be the name of a plugin\nhelp: use small letters, digits and `_`");
         return Ok(Status::Wrong);
     }
     let checkout = match Checkout::open(args.pipe.as_deref()) {
         Ok(checkout) => checkout,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say!("error: {error:#}");
             return Ok(Status::Wrong);
         }
     };
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(name));
     if folder.join("Cargo.toml").exists() {
-        eprintln!("error: {} has a crate already; choose another folder with --dir", folder.display());
+        say!("error: {} has a crate already; choose another folder with --dir", folder.display());
         return Ok(Status::Wrong);
     }
     for (file, text) in files(name, kind, &checkout, &std::path::absolute(&folder)?)? {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 
 use indicatif::MultiProgress;
+use pipe_vocab::shown::{shown, shown_data, shown_styled};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -14,8 +15,12 @@ pub fn bars() -> &'static MultiProgress {
     BARS.get_or_init(MultiProgress::new)
 }
 
-/// Prints a line on standard error, above the bars.
+/// Prints a line on standard error, above the bars, without characters that steer a terminal.
 pub fn line(text: &str) {
+    write(&shown(text));
+}
+
+fn write(text: &str) {
     bars().suspend(|| eprintln!("{text}"));
 }
 
@@ -24,7 +29,7 @@ pub fn json_line(level: &str, fields: serde_json::Value) {
     let mut timestamp = String::new();
     // Writing into a string cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    line(&serde_json::json!({ "timestamp": timestamp, "level": level, "fields": fields }).to_string());
+    write(&shown_data(&serde_json::json!({ "timestamp": timestamp, "level": level, "fields": fields }).to_string()));
 }
 
 /// Columns of the terminal.
@@ -46,7 +51,9 @@ impl<'a> MakeWriter<'a> for Log {
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        bars().suspend(|| io::stderr().write_all(bytes))?;
+        // The logger writes whole lines, with its own colours.
+        let text = String::from_utf8_lossy(bytes);
+        bars().suspend(|| io::stderr().write_all(shown_styled(&text).as_bytes()))?;
         Ok(bytes.len())
     }
 

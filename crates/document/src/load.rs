@@ -47,13 +47,7 @@ pub fn read_file(path: &Path) -> io::Result<String> {
 impl Default for LoadOptions<'static> {
     /// No profile and no overrides; the environment and the disk of the process.
     fn default() -> Self {
-        Self {
-            profile: None,
-            sets: Vec::new(),
-            base: None,
-            env: &|name| std::env::var(name).ok(),
-            read: &read_file,
-        }
+        Self { profile: None, sets: Vec::new(), base: None, env: &|name| std::env::var(name).ok(), read: &read_file }
     }
 }
 
@@ -136,7 +130,8 @@ impl Loader<'_, '_> {
                 // Nothing of it is quoted: whoever wrote the child need not be allowed to read it.
                 let message = format!("the parent `{}` is no pipeline", path.display());
                 let problem = Diagnostic::error("invalid-extends", message).at(at);
-                self.found.push(problem.help("it has none of the tables of one, such as [pipeline], [vars] or [model.NAME]"));
+                self.found
+                    .push(problem.help("it has none of the tables of one, such as [pipeline], [vars] or [model.NAME]"));
                 break;
             }
             self.found.merge(found);

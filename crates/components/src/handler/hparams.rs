@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use pipe_core::Handler;
-use pipe_vocab::secret::sounds_secret;
 use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, NodeId, Problems, RecordValue, Stateful, ValueRef,
 };
+use pipe_vocab::secret::sounds_secret;
 
 /// Logs hyperparameters and the metrics for comparing runs, for TensorBoard's HParams tab.
 ///

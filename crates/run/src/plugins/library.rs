@@ -9,6 +9,10 @@ use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL};
 use object::{Object, ObjectSymbol};
 use pipe_plugin::abi::{PluginTable, SYMBOL};
 use pipe_plugin::plugin::Plugin;
+use pipe_vocab::files;
+
+/// Libraries are not larger than this: 1 GiB.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// What a file was when it was loaded.
 pub(super) struct Stamp {
@@ -30,7 +34,7 @@ impl Stamp {
         if meta.len() == self.size && modified == self.modified {
             return true;
         }
-        let Ok(bytes) = fs::read(path) else { return true };
+        let Ok(bytes) = files::read(path, MAX_BYTES) else { return true };
         let now = Stamp::of(&bytes, path);
         let same = now.size == self.size && now.checksum == self.checksum;
         if same {
@@ -45,7 +49,7 @@ impl Stamp {
 /// # Errors
 /// When it cannot be read or opened, exports no plugin, or does not agree with this program.
 pub(super) fn open(path: &Path) -> Result<(Plugin, Stamp)> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = files::read(path, MAX_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
     let stamp = Stamp::of(&bytes, path);
     let symbol = symbol(&bytes).with_context(|| format!("{} is no plugin", path.display()))?;
     let library = open_copy(&bytes, path)?;

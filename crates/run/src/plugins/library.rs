@@ -51,7 +51,7 @@ impl Stamp {
 pub(super) fn open(path: &Path) -> Result<(Plugin, Stamp)> {
     let bytes = files::read(path, MAX_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
     let stamp = Stamp::of(&bytes, path);
-    let symbol = symbol(&bytes).with_context(|| format!("{} is no plugin", path.display()))?;
+    let symbol = exported(&bytes).with_context(|| format!("{} is no plugin", path.display()))?;
     let library = open_copy(&bytes, path)?;
     // SAFETY: the symbol is the static of `export!`: nothing else begins with this name. Its first fields never change, and
     // the handshake reads no others before those agree.
@@ -74,8 +74,11 @@ pub(super) fn linked(table: &'static PluginTable) -> Result<Plugin> {
     Ok(unsafe { Plugin::new(table) }?)
 }
 
-/// The name under which the library exports its table.
-fn symbol(bytes: &[u8]) -> Result<String> {
+/// The name under which a library, given as the bytes of its file, exports its table.
+///
+/// # Errors
+/// Bytes of no library of this machine, or one that exports no table or more than one.
+pub fn exported(bytes: &[u8]) -> Result<String> {
     let file = object::File::parse(bytes).context("it is no library of this machine")?;
     let names = file.dynamic_symbols().filter(|symbol| symbol.is_definition());
     let mut names = names.filter_map(|symbol| symbol.name().ok()).filter(|name| name.starts_with(SYMBOL));

@@ -274,11 +274,13 @@ impl Loader<'_, '_> {
 
 /// Whether a text is a pipeline's or says nothing at all; not whether it is a good one.
 fn is_pipeline(table: &Table, found: &Diagnostics) -> bool {
-    let known = |key: &str| {
-        let sections = ["extends", "pipeline", "vars", "profile", "on", "plugins"];
-        sections.contains(&key) || Kind::parse(key).is_some()
-    };
-    table.keys().any(known) || (table.is_empty() && !found.has_errors())
+    let known =
+        |key: &str| ["extends", "pipeline", "vars", "on", "plugins"].contains(&key) || Kind::parse(key).is_some();
+    // Other programs have profiles too.
+    let profiles = table.get("profile").and_then(Node::as_table).into_iter().flat_map(Table::iter);
+    let mut profiles = profiles.filter_map(|(_, entry)| entry.node.as_table());
+    let empty = table.is_empty() && !found.has_errors();
+    empty || table.keys().any(known) || profiles.any(|profile| profile.keys().any(known))
 }
 
 /// What the operating system says, without its number.

@@ -332,7 +332,9 @@ impl Resolver<'_> {
     }
 
     fn unknown(&self, name: &str, at: Location) -> Diagnostic {
-        let help = match suggest(name, self.vars.keys()) {
+        // Nobody will see what comes behind so many.
+        let candidates = self.vars.keys().take(if self.found.is_full() { 0 } else { usize::MAX });
+        let help = match suggest(name, candidates) {
             Some(near) => format!("did you mean `${{{near}}}`?"),
             None if (self.env)(name).is_some() => {
                 format!("for the environment, write ${{env:{name}}}")

@@ -11,7 +11,7 @@ use pipe_document::PathSegment;
 use pipe_plan::Plan;
 use pipe_run::load::{Loaded, PipelineSource};
 use pipe_run::versions::Versions;
-use pipe_vocab::shown::shown_name;
+use pipe_vocab::{files, shown::shown_name};
 
 /// The pipeline and its overrides.
 #[derive(Debug, Clone, Args)]
@@ -66,7 +66,7 @@ impl PipelineArgs {
 
 /// What the paths in a run's pipeline are relative to.
 fn pipeline_folder(run: &Path) -> Option<PathBuf> {
-    let info = std::fs::read_to_string(run.join("run.json")).ok()?;
+    let info = files::read_text(&run.join("run.json"), 16 << 20).ok()?;
     let info: serde_json::Value = serde_json::from_str(&info).ok()?;
     info.get("pipeline_folder")?.as_str().map(PathBuf::from)
 }

@@ -157,7 +157,10 @@ impl<'a> Lowering<'a> {
         if types.is_empty() || types.iter().any(|ty| fits(&node.value, ty)) {
             return true;
         }
-        let message = format!("expected {}, found {}", message::types(&types), message::found(&node.value));
+        // A secret of the wrong type is one all the same.
+        let secret = schema.get("x-secret").is_some();
+        let found = if secret { "something else".to_owned() } else { message::found(&node.value) };
+        let message = format!("expected {}, found {found}", message::types(&types));
         let help = message::type_help(&node.value, &types);
         self.error("wrong-type", message, &node.location.clone(), node, help);
         false

@@ -13,20 +13,20 @@ pub fn shown_name(text: &str) -> Cow<'_, str> {
     replaced(text, |c, _| steers(c), escaped)
 }
 
-/// As [`shown`], for text that the program has styled: its colours and weights (`ESC [ … m`) stay.
+/// As [`shown_data`], for text that the program has styled, and logs, which may be JSON: colours and weights (`ESC [ … m`) stay.
 pub fn shown_styled(text: &str) -> Cow<'_, str> {
     let is_style = |rest: &str| {
         let rest =
             rest.strip_prefix("\u{1b}[").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
         rest.is_some_and(|rest| rest.starts_with('m'))
     };
-    replaced(text, |c, rest| steers(c) && !is_layout(c) && !is_style(rest), escaped)
+    replaced(text, |c, rest| steers(c) && !is_layout(c) && !is_style(rest), as_data)
 }
 
 /// As [`shown`], for JSON and TOML, where such characters stand in strings only: they are written as those languages write
 /// them, `\u001b`.
 pub fn shown_data(text: &str) -> Cow<'_, str> {
-    replaced(text, |c, _| steers(c) && !is_layout(c), |c| format!("\\u{:04x}", u32::from(c)))
+    replaced(text, |c, _| steers(c) && !is_layout(c), as_data)
 }
 
 fn is_layout(c: char) -> bool {
@@ -35,6 +35,10 @@ fn is_layout(c: char) -> bool {
 
 fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn as_data(c: char) -> String {
+    format!("\\u{:04x}", u32::from(c))
 }
 
 fn escaped(c: char) -> String {
@@ -76,6 +80,6 @@ mod tests {
     #[test]
     fn styles_of_the_program_stay() {
         let text = "\u{1b}[1;31merror\u{1b}[0m \u{1b}[2J \u{1b}]0;x\u{7}";
-        assert_eq!(shown_styled(text), "\u{1b}[1;31merror\u{1b}[0m ".to_owned() + r"\u{1b}[2J \u{1b}]0;x\u{7}");
+        assert_eq!(shown_styled(text), "\u{1b}[1;31merror\u{1b}[0m ".to_owned() + r"\u001b[2J \u001b]0;x\u0007");
     }
 }

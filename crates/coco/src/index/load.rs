@@ -13,6 +13,9 @@ use super::segments::{Segments, Slot};
 use super::{Annotation, Audit, Category, Image, Index, Problem};
 use crate::mask::Rle;
 
+/// The largest datasets have 13,000.
+const MAX_CATEGORIES: usize = 20_000;
+
 /// How a file is read.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
@@ -128,6 +131,11 @@ fn sorted_images(mut images: Vec<Image>) -> Result<Vec<Image>> {
 }
 
 fn sorted_categories(mut categories: Vec<Category>) -> Result<Vec<Category>> {
+    ensure!(
+        categories.len() <= MAX_CATEGORIES,
+        "{} categories; an evaluation keeps curves for each, of 200 kB, and takes at most {MAX_CATEGORIES}",
+        categories.len()
+    );
     categories.sort_by_key(|category| category.id);
     if let Some(pair) = categories.windows(2).find(|pair| pair[0].id == pair[1].id) {
         bail!("two categories have the id {} ({} and {})", pair[0].id, pair[0].name, pair[1].name);

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::output::{Status, print};
+use crate::output::{Status, print, say};
 use crate::reference;
-use pipe_core::{Kind, terminal};
+use pipe_core::Kind;
 use pipe_document::diagnostic::suggest;
 use pipe_run::plugins;
 
@@ -54,7 +54,7 @@ pub fn components(args: &ComponentsArgs) -> Result<Status> {
         let near = suggest(name, names.iter().map(String::as_str));
         let help =
             near.map_or_else(|| "`pipe components` lists them all".into(), |near| format!("did you mean `{near}`?"));
-        terminal::line(&format!("error: there is no component `{name}`\nhelp: {help}"));
+        say!("error: there is no component `{name}`\nhelp: {help}");
         return Ok(Status::Wrong);
     }
     let one = args.name.as_deref().is_some_and(|name| Kind::parse(name).is_none());

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::output::{Format, Status, error_text};
+use crate::output::{Format, Status, error_text, say};
 use crate::run::seconds;
 use crate::signals::{Signals, Words};
 use crate::source::{PipelineArgs, runs_folder, shown, tell};
-use pipe_core::{Reload, Requests, terminal};
+use pipe_core::{Reload, Requests};
 use pipe_draw::{RgbImage, Tile, Verdict, grid};
 use pipe_run::RunOptions;
 use pipe_run::load::{Loaded, Snapshot};
@@ -65,7 +65,7 @@ pub fn dev(args: &DevArgs) -> Result<Status> {
         if args.once {
             return Ok(if good { Status::Done } else { Status::Wrong });
         }
-        terminal::line(&format!("waiting for the next save of {} (Ctrl-C quits)", shown(&args.pipeline.file)));
+        say!("waiting for the next save of {} (Ctrl-C quits)", shown(&args.pipeline.file));
         let Some(snapshot) = next(&inbox, &interrupt) else { return Ok(Status::Done) };
         since = saved(&snapshot);
         loaded = source.load_snapshot(&snapshot);
@@ -105,7 +105,7 @@ impl Session<'_> {
         let name = shown(&self.args.pipeline.file);
         tell(&loaded, Format::Text)?;
         if loaded.plan.is_none() {
-            terminal::line(&format!("{name}: invalid ({})", spent("", since.elapsed())));
+            say!("{name}: invalid ({})", spent("", since.elapsed()));
             return Ok(false);
         }
         let iterations = self.args.iterations;
@@ -113,7 +113,7 @@ impl Session<'_> {
             Ok(Some(rehearsal)) => rehearsal.run(iterations),
             // Refused: the reason has been reported.
             Ok(None) => {
-                terminal::line(&format!("{name}: failed ({})", spent("", since.elapsed())));
+                say!("{name}: failed ({})", spent("", since.elapsed()));
                 return Ok(false);
             }
             Err(error) => Err(error),
@@ -121,7 +121,7 @@ impl Session<'_> {
         match tried {
             Ok(tried) => self.tell(&name, &tried, since).map(|()| true),
             Err(error) => {
-                terminal::line(&format!("{name}: failed ({})\n{}", spent("", since.elapsed()), error_text(&error)));
+                say!("{name}: failed ({})\n{}", spent("", since.elapsed()), error_text(&error));
                 Ok(false)
             }
         }
@@ -156,20 +156,20 @@ impl Session<'_> {
     fn tell(&self, name: &str, tried: &Tried, since: Instant) -> Result<()> {
         for (engine, values) in &tried.losses {
             let shown: Vec<String> = values.iter().map(|loss| format!("{loss:.4}")).collect();
-            terminal::line(&format!("{engine}: loss {}", shown.join(" ")));
+            say!("{engine}: loss {}", shown.join(" "));
         }
         for (metric, value) in &tried.values {
-            terminal::line(&format!("{metric} = {value:.4}"));
+            say!("{metric} = {value:.4}");
         }
         if let Some(why) = &tried.no_picture {
-            terminal::line(&format!("no image: {why}"));
+            say!("no image: {why}");
         } else if let Some(path) = self.draw(&tried.pictures)? {
-            terminal::line(&format!("image: {}", shown(&path)));
+            say!("image: {}", shown(&path));
         }
         let total = since.elapsed();
         let own = spent(" in iterations and evaluation", tried.at_work);
         let rest = spent(" for the rest", total.saturating_sub(tried.at_work));
-        terminal::line(&format!("{name}: OK; {} since the save: {own}, {rest}", spent("", total)));
+        say!("{name}: OK; {} since the save: {own}, {rest}", spent("", total));
         Ok(())
     }
 

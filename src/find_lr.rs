@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::output::{Format, Status, print};
 use crate::partial::{Partial, choose, port_of};
-use crate::signals;
+use crate::signals::{Signals, Words};
 use crate::source::{PipelineArgs, plan_or_tell};
 
 /// Arguments of `pipe find-lr`.
@@ -85,8 +85,14 @@ pub fn find_lr(args: &FindLrArgs) -> Result<Status> {
     let optimizer = port_of(plan, &id, Kind::Optimizer).with_context(|| format!("{id} has no optimizer"))?.clone();
     // A loss that is not finite is the end of the test, not of the program.
     set(plan, &id, "on_non_finite", json!("skip"))?;
-    let interrupt = signals::listen("stopping; press Ctrl-C again to stop immediately", false)?;
-    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.flag.clone())?;
+    let words = Words {
+        first: "stopping; press Ctrl-C again to stop immediately",
+        still: "the step is still running",
+        json: false,
+    };
+    let signals = Signals::listen(words)?;
+    let interrupt = signals.requests.interrupt.clone();
+    let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt)?;
     let Instance::Engine(engine) = partial.build_with_weights(plan, &id)? else { bail!("{id} is not an engine") };
     let Instance::Optimizer(optimizer) = partial.graph.node(&optimizer)? else { bail!("{optimizer} is no optimizer") };
     engine.set_limits(Limits { max_epochs: None, max_iterations: Some(args.iterations), ..engine.limits() });
@@ -95,7 +101,7 @@ pub fn find_lr(args: &FindLrArgs) -> Result<Status> {
     let test = Test { id, loss, optimizer, rates, curve: RefCell::new(Curve::new(args.smooth, args.diverge)) };
     test.set(0)?;
     if engine.run(&partial.graph.run, &test)?.is_break() {
-        return Ok(Status::Signalled(interrupt.status()));
+        return Ok(Status::Signalled(signals.status()));
     }
     let curve = test.curve.into_inner();
     print(&match args.format {
@@ -168,6 +174,8 @@ impl Dispatch for Test {
         }
         Ok(ControlFlow::Continue(()))
     }
+
+    fn begin(&self, _engine: &NodeId) {}
 
     fn pause(&self, _engine: &NodeId, _boundary: Boundary) {}
 }

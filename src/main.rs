@@ -55,9 +55,9 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Evaluate a COCO results file against annotations.
     Score(score::ScoreArgs),
-    /// Check a pipeline without running it.
+    /// Check a pipeline without running it. Opens the plugins that it names, which runs their code.
     Check(check::CheckArgs),
-    /// Show the graph: nodes, data edges, event edges, order.
+    /// Show the graph: nodes, data edges, event edges, order. Opens the plugins that it names, which runs their code.
     Graph(graph::GraphArgs),
     /// Show the resolved pipeline, each value with its origin; or what its schedulers will do.
     Show(show::ShowArgs),

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
-use crate::output::{Status, print};
-use pipe_core::terminal;
+use crate::output::{Status, print, say};
 
 /// Arguments of `pipe new`.
 #[derive(Debug, Args)]
@@ -47,7 +46,7 @@ pub fn new(args: &NewArgs) -> Result<Status> {
     fs::create_dir_all(&args.dir).with_context(|| format!("cannot create {}", args.dir.display()))?;
     let path = args.dir.join(name);
     if path.exists() {
-        terminal::line(&format!("error: {} already exists; choose another folder", path.display()));
+        say!("error: {} already exists; choose another folder", path.display());
         return Ok(Status::Wrong);
     }
     // The schema line names a file of this repository; elsewhere it would point nowhere.

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use pipe_vocab::shown::shown_data;
 
 /// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -49,9 +50,16 @@ pub fn error_text(error: &anyhow::Error) -> String {
     pipe_document::diagnostic::plain(&text)
 }
 
-/// Prints to standard output; a closed reader (`| head`) is not an error.
+/// Says something to people, on standard error: as `eprintln!`, without characters that steer a terminal.
+macro_rules! say {
+    ($($part:tt)*) => { pipe_core::terminal::line(&format!($($part)*)) };
+}
+pub(crate) use say;
+
+/// Prints to standard output, without characters that steer a terminal; a closed reader (`| head`) is not an error.
 pub fn print(text: &str) -> Result<Status> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    // As JSON and TOML write them: much of what is printed is read by tools.
+    match std::io::stdout().write_all(shown_data(text).as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(Status::Done),
     }

@@ -12,11 +12,13 @@ use pipe_document::PathSegment;
 use pipe_plan::Plan;
 use pipe_run::load::{Loaded, PipelineSource};
 use pipe_run::versions::Versions;
+use pipe_vocab::{files, shown::shown_name};
 
 /// The pipeline and its overrides.
 #[derive(Debug, Clone, Args)]
 pub struct PipelineArgs {
-    /// The pipeline file, or the folder of a run for the latest version of its pipeline.
+    /// The pipeline file, or the folder of a run for the latest version of its pipeline. Libraries under its `[plugins]` are
+    /// opened, which runs their code: look at a file of someone else's before.
     pub file: PathBuf,
     /// Apply `[profile.NAME]`.
     #[arg(long, value_name = "NAME")]
@@ -65,7 +67,7 @@ impl PipelineArgs {
 
 /// What the paths in a run's pipeline are relative to.
 fn pipeline_folder(run: &Path) -> Option<PathBuf> {
-    let info = std::fs::read_to_string(run.join("run.json")).ok()?;
+    let info = files::read_text(&run.join("run.json"), 16 << 20).ok()?;
     let info: serde_json::Value = serde_json::from_str(&info).ok()?;
     info.get("pipeline_folder")?.as_str().map(PathBuf::from)
 }
@@ -136,5 +138,5 @@ pub fn runs_folder() -> PathBuf {
 /// A path for display: relative if it is below the working directory.
 pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+    shown_name(&path.strip_prefix(&here).unwrap_or(path).display().to_string()).into_owned()
 }

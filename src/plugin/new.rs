@@ -9,8 +9,7 @@ use clap::Args;
 use super::checkout::{Checkout, RELEASE, library, profiles, quoted};
 use super::kind::PluginKind;
 use super::pipeline;
-use crate::output::{Status, print};
-use pipe_core::terminal;
+use crate::output::{Status, print, say};
 
 /// Arguments of `pipe plugin new`.
 #[derive(Debug, Args)]
@@ -36,21 +35,19 @@ pub struct NewArgs {
 pub fn new(args: &NewArgs) -> Result<Status> {
     let (name, kind) = (&args.name, args.kind);
     if !is_name(name) {
-        terminal::line(&format!(
-            "error: `{name}` cannot be the name of a plugin\nhelp: use small letters, digits and `_`"
-        ));
+        say!("error: `{name}` cannot be the name of a plugin\nhelp: use small letters, digits and `_`");
         return Ok(Status::Wrong);
     }
     let checkout = match Checkout::open(args.pipe.as_deref()) {
         Ok(checkout) => checkout,
         Err(error) => {
-            terminal::line(&format!("error: {error:#}"));
+            say!("error: {error:#}");
             return Ok(Status::Wrong);
         }
     };
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(name));
     if folder.join("Cargo.toml").exists() {
-        terminal::line(&format!("error: {} has a crate already; choose another folder with --dir", folder.display()));
+        say!("error: {} has a crate already; choose another folder with --dir", folder.display());
         return Ok(Status::Wrong);
     }
     for (file, text) in files(name, kind, &checkout, &std::path::absolute(&folder)?)? {

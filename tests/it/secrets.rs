@@ -72,3 +72,29 @@ fn a_secret_is_neither_shown_nor_stored() {
     let checked = printed(&pipe.run(&["check", "secrets.toml", "--format", "json"]));
     assert!(!checked.contains("s3cr3t"), "{checked}");
 }
+
+/// A variable with a telling name is a secret wherever it is used, and so is a secret of the wrong type.
+#[test]
+fn a_secret_is_not_shown_where_it_does_not_belong() {
+    let pipe = Pipe::digits("secrets.toml", PIPELINE);
+    let command = "sink.child.command=['sh', '-c', 'cat > /dev/null', '${hub_token}']";
+    let sets = ["--set", command, "--set", "vars.hub_token=s3cr3t-of-the-hub"];
+    let mut text =
+        printed(&pipe.ok(&[&["run", "secrets.toml", "--device", "cpu", "--out", "run"][..], &sets].concat()));
+    everything(&pipe.path("run"), &mut text);
+    assert!(text.contains("vars.hub_token=<secret>"), "{text}");
+    assert!(!text.contains("s3cr3t"), "{text}");
+
+    for (set, wrong) in [
+        ("sink.child.env.TOKEN=8675309", "expected a string, found something else"),
+        ("sink.child.env.TOKEN=['s3cr3t']", "expected a string, found something else"),
+        ("engine.trainer.max_epochs='${token}'", "found the string \"<secret>\""),
+        ("optimizer.sgd.type='${token}'", "there is no optimizer of type `<secret>`"),
+    ] {
+        let said = pipe.run(&["check", "secrets.toml", "--set", set]);
+        let text = printed(&said);
+        assert_eq!(said.status, Some(2), "{text}");
+        assert!(text.contains(wrong), "{text}");
+        assert!(!text.contains("s3cr3t") && !text.contains("8675309"), "{text}");
+    }
+}

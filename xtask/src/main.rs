@@ -8,6 +8,7 @@ mod metadata;
 mod python;
 mod setup;
 mod shell;
+mod soak;
 mod tally;
 
 use std::path::Path;
@@ -34,6 +35,8 @@ cargo xtask COMMAND
         fails if crates, files of a crate or its top-level modules depend on each other in a circle
   map [--check]
         writes the drawing of the crates and their modules in docs/ARCHITECTURE.md, or says whether it is stale
+  soak PART
+        what runs for as long as one likes and looks for faults; without PART: the parts
   install [--prefix DIR]
         puts `pipe` into DIR/bin (default: ~/.local/bin)
 ";
@@ -82,6 +85,7 @@ fn other(root: &Path, command: &str, rest: &[String]) -> Result<()> {
             [flag] if flag == "--check" => map::map(root, true),
             _ => bail!("`map` takes --check or nothing"),
         },
+        "soak" => soak::soak(root, rest),
         "install" => install::install(root, rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

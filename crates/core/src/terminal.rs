@@ -13,6 +13,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use anyhow::{Context, Result};
 use console::Term;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
+use pipe_vocab::shown::{shown, shown_data, shown_styled};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -30,8 +31,12 @@ pub fn bars() -> &'static MultiProgress {
     })
 }
 
-/// Prints a line on standard error, above the bars, and keeps it.
+/// Prints a line on standard error, above the bars, without characters that steer a terminal, and keeps it.
 pub fn line(text: &str) {
+    write(&shown(text));
+}
+
+fn write(text: &str) {
     let line = format!("{text}\n");
     say(line.as_bytes());
     keep(line.as_bytes());
@@ -42,7 +47,7 @@ pub fn json_line(level: &str, fields: serde_json::Value) {
     let mut timestamp = String::new();
     // Writing into a string cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    line(&serde_json::json!({ "timestamp": timestamp, "level": level, "fields": fields }).to_string());
+    write(&shown_data(&serde_json::json!({ "timestamp": timestamp, "level": level, "fields": fields }).to_string()));
 }
 
 /// Columns of the terminal.
@@ -110,7 +115,8 @@ impl<'a> MakeWriter<'a> for Log {
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        say(bytes);
+        // The logger writes whole lines, with its own colours.
+        say(shown_styled(&String::from_utf8_lossy(bytes)).as_bytes());
         Ok(bytes.len())
     }
 
@@ -129,7 +135,7 @@ impl<'a> MakeWriter<'a> for Console {
 
 impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        keep(bytes);
+        keep(shown_styled(&String::from_utf8_lossy(bytes)).as_bytes());
         Ok(bytes.len())
     }
 

@@ -8,6 +8,9 @@ pub use pipe_plugin::data::batch::{Batch, BatchField, Detections, to_float};
 use super::image::{Image, Pixels};
 use super::sample::{Field, Sample};
 
+/// The masks of one image as planes take no more bytes: 8 GiB.
+const MAX_PLANES: i64 = 8 << 30;
+
 /// Collates samples. Images of one size become one `[N, C, H, W]` tensor of their own type, others a list.
 ///
 /// # Errors
@@ -113,6 +116,16 @@ fn tensor_of(field: &Field) -> Result<Tensor> {
         Field::Boxes(boxes) => Tensor::from_slice(boxes.as_flattened()).view([boxes.len() as i64, 4]),
         Field::Masks(masks) => {
             let size = [masks.instances.len() as i64, masks.height as i64, masks.width as i64];
+            let bytes =
+                size.iter().try_fold(1i64, |all, side| all.checked_mul(*side)).filter(|bytes| *bytes <= MAX_PLANES);
+            ensure!(
+                bytes.is_some(),
+                "{} masks of {} × {} pixels take more than {} GiB; resize the images in the loader's transform, or leave masks out",
+                size[0],
+                size[1],
+                size[2],
+                MAX_PLANES >> 30
+            );
             pipe_native::buffer::written(&size, |planes| masks.paint(planes))?
         }
         Field::Keypoints(instances) => {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use pipe_vocab::files;
 use tch::Tensor;
 
 use super::image::Image;
@@ -10,15 +11,18 @@ use super::image::Image;
 /// File extensions of images.
 pub const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
 
+/// Files of images are not larger than this: 1 GiB.
+const MAX_BYTES: u64 = 1 << 30;
+
 /// Reads a JPEG, PNG, WebP or GIF (first frame) file as RGB bytes. Gray and CMYK become RGB, transparency is dropped.
 ///
 /// With `exif` the image is rotated according to its EXIF orientation; without it pixels stay as stored, which is what
 /// annotations of COCO refer to.
 ///
 /// # Errors
-/// When the file cannot be read, or is not a complete image: its path, and why.
+/// When the file cannot be read, is no regular file, or is not a complete image of a believable size: its path, and why.
 pub fn read_image(path: &Path, exif: bool) -> Result<Image> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()))?;
+    let bytes = files::read(path, MAX_BYTES).with_context(|| format!("cannot read the image {}", path.display()))?;
     decode_image(&bytes, exif).with_context(|| format!("cannot decode the image {}", path.display()))
 }
 
@@ -77,5 +81,9 @@ mod tests {
             let error = format!("{:#}", read_image(&path, false).unwrap_err());
             assert!(error.contains(name) && error.contains("decode"), "{error}");
         }
+        let device = folder.path().join("device.jpg");
+        std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+        let error = format!("{:#}", read_image(&device, false).unwrap_err());
+        assert!(error.contains("device.jpg") && error.contains("not a regular file"), "{error}");
     }
 }

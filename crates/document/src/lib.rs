@@ -40,7 +40,7 @@ mod template;
 mod vars;
 
 pub use document::Document;
-pub use load::LoadOptions;
+pub use load::{LoadOptions, read_file};
 pub use node::{Entry, Node, Table, Value};
 pub use origin::{Ingredient, Layer, Origin, PathBase};
 pub use pointer::{KeyOrValue, PathSegment, path_text};

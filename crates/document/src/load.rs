@@ -7,14 +7,19 @@ use std::sync::Arc;
 
 use super::build::{Key, article};
 use super::document::Document;
-use super::limits::MAX_DEPTH;
+use super::limits::{MAX_BYTES, MAX_DEPTH};
 use super::merge::merge;
 use super::path_value::normalize;
 use super::{Entry, Layer, Node, Table, Value, parse, vars};
+use pipe_vocab::{Kind, files};
+
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceId, Sources, suggest};
 
 /// A chain of parents longer than this is a mistake.
 const MAX_PARENTS: usize = 16;
+
+/// So many unused variables are told one by one: more would leave no room for errors.
+const MAX_UNUSED: usize = 100;
 
 /// What to load with, and the only two ways in which loading touches the world.
 pub struct LoadOptions<'a> {
@@ -31,16 +36,18 @@ pub struct LoadOptions<'a> {
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
 }
 
+/// Reads a pipeline's file.
+///
+/// # Errors
+/// When it cannot be read, is no regular file, not UTF-8, or longer than any pipeline (4 MiB).
+pub fn read_file(path: &Path) -> io::Result<String> {
+    files::read_text(path, MAX_BYTES as u64)
+}
+
 impl Default for LoadOptions<'static> {
     /// No profile and no overrides; the environment and the disk of the process.
     fn default() -> Self {
-        Self {
-            profile: None,
-            sets: Vec::new(),
-            base: None,
-            env: &|name| std::env::var(name).ok(),
-            read: &|path| std::fs::read_to_string(path),
-        }
+        Self { profile: None, sets: Vec::new(), base: None, env: &|name| std::env::var(name).ok(), read: &read_file }
     }
 }
 
@@ -112,15 +119,28 @@ impl Loader<'_, '_> {
     /// The file and its parents, nearest first.
     fn chain(&mut self, path: &Path, text: String) -> Vec<File> {
         let mut files: Vec<File> = Vec::new();
-        let mut next = Some((path.to_owned(), text));
-        while let Some((path, text)) = next.take() {
+        let mut next = Some((path.to_owned(), text, None));
+        while let Some((path, text, named_at)) = next.take() {
             let layer = if files.is_empty() { Layer::File } else { Layer::Parent };
             let source = self.sources.add_file(&path, text);
             let text = self.sources.text(source).to_owned();
-            let mut table = parse::parse(&text, source, layer, self.found);
+            let mut found = Diagnostics::new();
+            let mut table = parse::parse(&text, source, layer, &mut found);
+            if let Some(at) = named_at.filter(|_| !is_pipeline(&table, &found)) {
+                // Nothing of it is quoted: whoever wrote the child need not be allowed to read it.
+                let message = format!("the parent `{}` is no pipeline", path.display());
+                let problem = Diagnostic::error("invalid-extends", message).at(at);
+                self.found
+                    .push(problem.help("it has none of the tables of one, such as [pipeline], [vars] or [model.NAME]"));
+                break;
+            }
+            self.found.merge(found);
             let extends = table.remove("extends");
             files.push(File { source, path, table });
-            next = extends.and_then(|entry| self.parent(&files, &entry));
+            next = extends.and_then(|entry| {
+                let (path, text) = self.parent(&files, &entry)?;
+                Some((path, text, Some(entry.node.location)))
+            });
         }
         files
     }
@@ -252,11 +272,23 @@ impl Loader<'_, '_> {
     }
 }
 
+/// Whether a text is a pipeline's or says nothing at all; not whether it is a good one.
+fn is_pipeline(table: &Table, found: &Diagnostics) -> bool {
+    let known =
+        |key: &str| ["extends", "pipeline", "vars", "on", "plugins"].contains(&key) || Kind::parse(key).is_some();
+    // Other programs have profiles too.
+    let profiles = table.get("profile").and_then(Node::as_table).into_iter().flat_map(Table::iter);
+    let mut profiles = profiles.filter_map(|(_, entry)| entry.node.as_table());
+    let empty = table.is_empty() && !found.has_errors();
+    empty || table.keys().any(known) || profiles.any(|profile| profile.keys().any(known))
+}
+
 /// What the operating system says, without its number.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -336,13 +368,15 @@ impl Unused {
     }
 
     fn report(self, vars: &Table, found: &mut Diagnostics) {
-        for (name, at) in self.defined {
-            if self.used.contains(&name) {
-                continue;
-            }
-            let used = vars.keys().map(str::to_owned).chain(self.base.iter().cloned());
-            let used: BTreeSet<_> = used.filter(|other| self.used.contains(other)).collect();
-            let near = suggest(&name, used.iter().map(String::as_str));
+        let defined = vars.keys().chain(self.base.iter().map(String::as_str));
+        let used: BTreeSet<&str> = defined.filter(|name| self.used.contains(*name)).collect();
+        let unused: Vec<_> = self.defined.into_iter().filter(|(name, _)| !self.used.contains(name)).collect();
+        let more = unused.len().saturating_sub(MAX_UNUSED);
+        if more > 0 {
+            found.push(Diagnostic::warning("variable-unused", format!("{more} more variables are never used")));
+        }
+        for (name, at) in unused.into_iter().take(MAX_UNUSED) {
+            let near = suggest(&name, used.iter().copied());
             let help = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("use it as \"${{{name}}}\", or remove it"),

@@ -1,7 +1,7 @@
 //! The resolved pipeline as TOML, with origins or without.
 
 use super::{Document, Ingredient, Node, PathSegment, Table, Value};
-use crate::diagnostic::Sources;
+use crate::diagnostic::{Location, Sources};
 
 /// What stands for a secret.
 const MASK: &str = "\"<secret>\"";
@@ -15,10 +15,11 @@ const COMMENT_COLUMN: usize = 56;
 impl Document {
     /// Masks the value at the end of the steps, and everything in it, in [`Document::show`] and [`Document::to_toml`].
     ///
-    /// For values that a component's schema calls secret. Values from the environment under a telling name are masked
-    /// without being asked: a value made of `${env:NAME}`, directly or through a variable, where `NAME`, the key of the
-    /// value or the key of that variable has among its words (parted by `_`, `-` or a change of case) one of `token`,
-    /// `secret`, `password`, `passwd`, `passphrase`, `key`, `apikey`, `credential`, `credentials`, `auth`.
+    /// For values that a component's schema calls secret. Values under a telling name are masked without being asked: a
+    /// text in `[vars]` with such a name and what is made of it; a value made of `${env:NAME}`, directly or through a
+    /// variable, where `NAME`, the key of the value or the key of that variable is such a name. One is telling that has
+    /// among its words (parted by `_`, `-` or a change of case) one of `token`, `secret`, `password`, `passwd`,
+    /// `passphrase`, `key`, `apikey`, `credential`, `credentials`, `auth`.
     /// The variables that the value is made of are masked with it.
     pub fn redact(&mut self, pointer: &[PathSegment]) {
         self.redacted.insert(pointer.to_vec());
@@ -38,13 +39,32 @@ impl Document {
 
     /// Whether a value is masked or holds one that is.
     pub fn holds_secret(&self, pointer: &[PathSegment]) -> bool {
-        self.is_secret(pointer) || self.redacted.iter().any(|masked| masked.starts_with(pointer))
+        let inside = |node: &Node| leaves(node).iter().any(|leaf| leaf.origin.secret);
+        self.is_secret(pointer)
+            || self.redacted.iter().any(|masked| masked.starts_with(pointer))
+            || self.find(pointer).is_some_and(inside)
     }
 
     /// Whether a value is masked, by [`Document::redact`] or by its origin.
     pub fn is_secret(&self, pointer: &[PathSegment]) -> bool {
         let masked = (1..=pointer.len()).any(|length| self.redacted.contains(&pointer[..length]));
-        masked || self.get_at(pointer).is_some_and(|node| node.origin.secret)
+        masked || self.find(pointer).is_some_and(|node| node.origin.secret)
+    }
+
+    /// Where each masked value stands, and its text.
+    pub fn secrets(&self) -> Vec<(Location, String)> {
+        let sections = self.root.iter().chain(self.vars.iter()).map(|(_, entry)| &entry.node);
+        let by_origin = sections.flat_map(leaves).filter(|leaf| leaf.origin.secret);
+        let redacted = self.redacted.iter().filter_map(|pointer| self.find(pointer)).flat_map(leaves);
+        by_origin.chain(redacted).map(|leaf| (leaf.location.clone(), text_of(&leaf.value))).collect()
+    }
+
+    /// As [`Document::get_at`], also for variables, under `vars`.
+    fn find(&self, pointer: &[PathSegment]) -> Option<&Node> {
+        match pointer.split_first() {
+            Some((PathSegment::Key(vars), rest)) if vars == "vars" => self.vars.get_at(rest),
+            _ => self.get_at(pointer),
+        }
     }
 
     /// The resolved pipeline as TOML, each value with its origin in a comment; `[vars]` first.
@@ -232,6 +252,24 @@ impl<'a> Writer<'a> {
                 format!("{{ {} }}", parts.join(", "))
             }
         }
+    }
+}
+
+/// The single values in a value, itself if it is one.
+fn leaves(node: &Node) -> Vec<&Node> {
+    match &node.value {
+        Value::Array(items) => items.iter().flat_map(leaves).collect(),
+        Value::Table(table) => table.iter().flat_map(|(_, entry)| leaves(&entry.node)).collect(),
+        _ => vec![node],
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) | Value::Datetime(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => format!("{number:?}"),
+        Value::Boolean(_) | Value::Array(_) | Value::Table(_) => String::new(),
     }
 }
 

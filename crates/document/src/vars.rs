@@ -9,13 +9,18 @@ use super::limits::MAX_DEPTH;
 use super::offset::raw_offset;
 use super::template::{self, Fault, Part};
 use super::{Ingredient, Node, Origin, PathBase, Table, Value};
+use pipe_vocab::secret::sounds_secret;
+
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Sources, suggest};
 
 /// All that variables may expand to together: bytes of text plus a fixed price a value.
 const MAX_EXPANSION: usize = 8 << 20;
 
-/// The price of one value of an array or table.
+/// The price of one value of an array or table, and of one variable that a value was made of.
 const VALUE_PRICE: usize = 64;
+
+/// Of one string no more wrong parts are reported.
+const MAX_WRONG: usize = 16;
 
 /// Resolves `vars` and every string of `root`. Returns the variables with their values.
 pub(super) fn resolve(
@@ -72,6 +77,17 @@ struct Variable {
     node: Node,
     size: usize,
     depth: usize,
+}
+
+impl Variable {
+    fn price(&self) -> usize {
+        self.size.saturating_add(self.price_of_origin())
+    }
+
+    /// A value knows each variable that it was made of: in a chain of variables the last one knows all.
+    fn price_of_origin(&self) -> usize {
+        VALUE_PRICE * (1 + self.node.origin.ingredients.len())
+    }
 }
 
 enum State {
@@ -169,7 +185,7 @@ impl Resolver<'_> {
     /// A string that is exactly `${name}` takes the variable's own type.
     fn whole(&mut self, place: Place<'_>, name: &str, span: &Range<usize>) -> Option<(Value, Origin)> {
         let variable = self.reference(place, name, span)?;
-        self.spend(place, variable.size, variable.depth)?;
+        self.spend(place, variable.price(), variable.depth)?;
         let mut ingredients = vec![ingredient(name, &variable.node)];
         ingredients.extend(variable.node.origin.ingredients.iter().cloned());
         let secret = variable.node.origin.secret || is_secret(&ingredients, place.key);
@@ -180,11 +196,14 @@ impl Resolver<'_> {
 
     fn mix(&mut self, place: Place<'_>, parts: &[Part]) -> Option<(Value, Origin)> {
         let mut mixture = Mixture { text: String::new(), ingredients: Vec::new(), secret: false, base: None };
-        let mut fine = true;
+        let mut wrong = 0;
         for part in parts {
-            fine &= self.add(place, part, &mut mixture).is_some();
+            wrong += usize::from(self.add(place, part, &mut mixture).is_none());
+            if wrong == MAX_WRONG || self.exhausted {
+                break;
+            }
         }
-        if !fine {
+        if wrong > 0 || self.exhausted {
             return None;
         }
         self.spend(place, mixture.text.len(), 0)?;
@@ -215,7 +234,7 @@ impl Resolver<'_> {
                     self.found.push(problem);
                     return None;
                 };
-                self.spend(place, text.len(), 0)?;
+                self.spend(place, text.len() + variable.price_of_origin(), 0)?;
                 mixture.text.push_str(&text);
                 mixture.ingredients.push(ingredient(name, &variable.node));
                 mixture.ingredients.extend(variable.node.origin.ingredients.iter().cloned());
@@ -226,7 +245,7 @@ impl Resolver<'_> {
             }
             Part::Environment { name, default, span } => {
                 if let Some(text) = (self.env)(name) {
-                    self.spend(place, text.len(), 0)?;
+                    self.spend(place, text.len() + VALUE_PRICE, 0)?;
                     mixture.text.push_str(&text);
                     mixture.ingredients.push(Ingredient::Environment { name: name.clone() });
                     if leading {
@@ -254,9 +273,10 @@ impl Resolver<'_> {
 
     /// The variable of a `${name}`, or `None` with the reason reported, here or at the variable itself.
     fn reference(&mut self, place: Place<'_>, name: &str, span: &Range<usize>) -> Option<Rc<Variable>> {
-        let at = self.inside(place.node, place.text, span);
+        let at = |resolver: &Self| resolver.inside(place.node, place.text, span);
         if self.vars.get(name).is_none() {
-            self.found.push(self.unknown(name, at));
+            let problem = self.unknown(name, at(self));
+            self.found.push(problem);
             return None;
         }
         if matches!(self.states.get(name), Some(State::Active)) {
@@ -264,11 +284,13 @@ impl Resolver<'_> {
             let mut names: Vec<_> = self.chain[start..].iter().map(|name| format!("`{name}`")).collect();
             names.push(format!("`{name}`"));
             let message = format!("the variable is defined in terms of itself: {}", names.join(" → "));
+            let at = at(self);
             self.found.push(Diagnostic::error("variable-cycle", message).at(at));
             return None;
         }
         if self.depth > 2 * MAX_DEPTH {
             let message = format!("variables refer to one another more than {} deep", 2 * MAX_DEPTH);
+            let at = at(self);
             self.found.push(Diagnostic::error("variable-size", message).at(at));
             return None;
         }
@@ -285,6 +307,7 @@ impl Resolver<'_> {
         self.chain.push(name.to_owned());
         let fine = self.node(&mut node, name);
         self.chain.pop();
+        node.origin.secret |= matches!(node.value, Value::String(_)) && sounds_secret(name);
         let (size, depth) = measure(&node.value);
         let variable = fine.then(|| Rc::new(Variable { node, size, depth }));
         self.states.insert(name.to_owned(), State::Done(variable.clone()));
@@ -309,7 +332,9 @@ impl Resolver<'_> {
     }
 
     fn unknown(&self, name: &str, at: Location) -> Diagnostic {
-        let help = match suggest(name, self.vars.keys()) {
+        // Nobody will see what comes behind so many.
+        let candidates = self.vars.keys().take(if self.found.is_full() { 0 } else { usize::MAX });
+        let help = match suggest(name, candidates) {
             Some(near) => format!("did you mean `${{{near}}}`?"),
             None if (self.env)(name).is_some() => {
                 format!("for the environment, write ${{env:{name}}}")
@@ -387,37 +412,4 @@ fn is_secret(ingredients: &[Ingredient], key: &str) -> bool {
         Ingredient::Environment { name } => sounds_secret(name) || sounds_secret(key),
         Ingredient::Variable { .. } | Ingredient::Default { .. } => false,
     })
-}
-
-/// Whether a word of the name, between `_`, `-` and changes of case, is one that names a secret.
-fn sounds_secret(name: &str) -> bool {
-    const WORDS: [&str; 10] =
-        ["token", "secret", "password", "passwd", "passphrase", "key", "apikey", "credential", "credentials", "auth"];
-    let mut words = vec![String::new()];
-    let mut lower_before = false;
-    for c in name.chars() {
-        if !c.is_alphanumeric() || (c.is_uppercase() && lower_before) {
-            words.push(String::new());
-        }
-        lower_before = c.is_lowercase();
-        if let Some(word) = words.last_mut().filter(|_| c.is_alphanumeric()) {
-            word.extend(c.to_lowercase());
-        }
-    }
-    words.iter().any(|word| WORDS.contains(&word.as_str()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_secrets() {
-        for name in ["WANDB_API_KEY", "token", "hfToken", "DB-PASSWORD", "AWS_SECRET_ACCESS_KEY", "key"] {
-            assert!(sounds_secret(name), "{name}");
-        }
-        for name in ["keypoints", "MAX_TOKENS", "monkey", "COCO_ROOT", "", "keyboard_layout"] {
-            assert!(!sounds_secret(name), "{name}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 #include "shim.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty_strided.h>
 #include <ATen/ops/from_blob.h>
 
 namespace {
@@ -20,6 +21,20 @@ at::Tensor call(const char* name, std::initializer_list<c10::IValue> args) {
   return stack.at(0).toTensor();
 }
 
+// In one pass: libtorch's own operators would hold the image several times over, in wider types.
+at::Tensor from_16_bits(at::Tensor image) {
+  if (!image.is_non_overlapping_and_dense()) {
+    image = image.contiguous();
+  }
+  auto out = at::empty_strided(image.sizes(), image.strides(), image.options().dtype(at::kByte));
+  const auto* from = image.const_data_ptr<uint16_t>();
+  auto* to = out.mutable_data_ptr<uint8_t>();
+  for (int64_t i = 0; i < image.numel(); ++i) {
+    to[i] = static_cast<uint8_t>(from[i] / 257);
+  }
+  return out;
+}
+
 // Whatever a decoder gives, as u8 [3, H, W]: 16-bit PNG comes as uint16, GIF as a stack of frames. Mostly a view of whole
 // pixels row by row, as decoders write them; turning bytes into planes and back costs as much as half the decoding.
 at::Tensor to_rgb8(at::Tensor image) {
@@ -27,7 +42,7 @@ at::Tensor to_rgb8(at::Tensor image) {
     image = image.select(0, 0);
   }
   if (image.scalar_type() == at::kUInt16) {
-    image = image.to(at::kInt).floor_divide(257).to(at::kByte);
+    image = from_16_bits(image);
   }
   TORCH_CHECK(
       image.dim() == 3 && image.size(0) == 3 && image.scalar_type() == at::kByte,

@@ -128,6 +128,13 @@ impl<'a> Lowering<'a> {
         if let Some(branches) = alternatives(schema) {
             return self.choice(node, schema, branches, path);
         }
+        // Also what is no text: it was meant to be one, and messages quote it.
+        if schema.get("x-secret").is_some() {
+            self.secrets.push(self.base.iter().chain(path.iter()).cloned().collect());
+        }
+        if schema.get("x-recorded").is_some() {
+            self.refuse_secrets(node);
+        }
         if !self.check_type(node, schema) {
             return node.to_json();
         }
@@ -140,12 +147,29 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// What is written to records is read by everyone.
+    fn refuse_secrets(&mut self, node: &Node) {
+        let inner: Vec<&Node> = match &node.value {
+            Value::Table(table) => table.iter().map(|(_, entry)| &entry.node).collect(),
+            Value::Array(items) => items.iter().collect(),
+            _ => Vec::new(),
+        };
+        inner.into_iter().for_each(|node| self.refuse_secrets(node));
+        if node.origin.secret {
+            let message = "a secret cannot stand here: it would be written to the records".to_owned();
+            self.error("secret-recorded", message, &node.location.clone(), node, Some("remove it".into()));
+        }
+    }
+
     fn check_type(&mut self, node: &Node, schema: &Json) -> bool {
         let types = types_of(schema);
         if types.is_empty() || types.iter().any(|ty| fits(&node.value, ty)) {
             return true;
         }
-        let message = format!("expected {}, found {}", message::types(&types), message::found(&node.value));
+        // A secret of the wrong type is one all the same.
+        let secret = schema.get("x-secret").is_some();
+        let found = if secret { "something else".to_owned() } else { message::found(&node.value) };
+        let message = format!("expected {}, found {found}", message::types(&types));
         let help = message::type_help(&node.value, &types);
         self.error("wrong-type", message, &node.location.clone(), node, help);
         false
@@ -165,9 +189,6 @@ impl<'a> Lowering<'a> {
         }
         if schema.get("x-expression").is_some() {
             return self.expression(node, text, path);
-        }
-        if schema.get("x-secret").is_some() {
-            self.secrets.push(self.base.iter().chain(path).cloned().collect());
         }
         if schema.get("format").and_then(Json::as_str) == Some("path") {
             let pointer: Vec<_> = self.base.iter().chain(path).cloned().collect();

@@ -5,9 +5,15 @@ use serde_json::Value as Json;
 use pipe_document::Value;
 use pipe_vocab::Kind;
 
+/// Of longer lists only so many are told.
+const MAX_LIST: usize = 50;
+
 /// `a`, `b` and `c`, each in backquotes.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
+    let mut quoted: Vec<String> = names.iter().take(MAX_LIST).map(|name| format!("`{}`", name.as_ref())).collect();
+    if names.len() > MAX_LIST {
+        quoted.push(format!("{} more", names.len() - MAX_LIST));
+    }
     join(&quoted, "and")
 }
 

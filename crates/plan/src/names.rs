@@ -25,6 +25,11 @@ pub(super) fn exists(
     if unreadable.contains(node) {
         return false;
     }
+    let missing = Diagnostic::error("unknown-node", format!("there is no node `{node}`")).at(at.clone());
+    if found.is_full() {
+        found.push(missing);
+        return false;
+    }
     let same_kind: Vec<&str> =
         nodes.keys().chain(unreadable).filter(|id| id.kind == node.kind).map(|id| id.name.as_str()).collect();
     let help = match (suggest(&node.name, same_kind.iter().copied()), same_kind.as_slice()) {
@@ -38,6 +43,6 @@ pub(super) fn exists(
             }
         }
     };
-    found.push(Diagnostic::error("unknown-node", format!("there is no node `{node}`")).at(at.clone()).help(help));
+    found.push(missing.help(help));
     false
 }

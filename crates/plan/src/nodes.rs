@@ -62,6 +62,7 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> Read {
         Read { nodes: IndexMap::new(), unreadable: BTreeSet::new(), mentions: IndexMap::new(), secrets: Vec::new() };
     for (section, entry) in file.document.root().iter().filter(|(section, _)| !SECTIONS.contains(section)) {
         match (Kind::parse(section), entry.node.as_table()) {
+            (None, _) if found.is_full() => found.push(Diagnostic::error("unknown-section", section)),
             (None, _) => found.push(unknown_section(section, entry)),
             (Some(kind), None) => {
                 let message = format!("`{kind}` must contain tables, found {}", message::found(&entry.node.value));

@@ -82,6 +82,12 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> (PipelineConfig, 
             }
         }
     }
+    if let Some(name) = config.name.as_deref().filter(|name| !is_folder_name(name)) {
+        let at = table.get("name").map_or(&node.location, |name| &name.location);
+        let message = format!("`{name}` cannot be the name of a folder, as the pipeline's name must");
+        let help = "use letters, digits, `_`, `-` and `.`, at most 100, and no `.` at the start";
+        found.push(Diagnostic::error("bad-name", message).at(at.clone()).help(help));
+    }
     if !is_device(&config.device) {
         let at = table.get("device").map_or(&node.location, |device| &device.location);
         let message = format!("`{}` is not a device", config.device);
@@ -98,6 +104,12 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> (PipelineConfig, 
         found.push(Diagnostic::error("unknown-choice", message).at(at.location.clone()).help(help));
     }
     (config, lowering.secrets)
+}
+
+/// Whether a run's folder can be called so: one step of a path, hidden neither from people nor by control characters.
+fn is_folder_name(name: &str) -> bool {
+    let fits = |c: char| !c.is_control() && !matches!(c, '/' | '\\');
+    !name.trim().is_empty() && name.len() <= 100 && !name.starts_with('.') && name.chars().all(fits)
 }
 
 fn is_code(name: &str) -> bool {

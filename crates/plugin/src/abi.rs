@@ -35,6 +35,9 @@ pub const FAILED: u32 = 1;
 /// A call panicked; the reply's bytes say where.
 pub const PANICKED: u32 = 2;
 
+/// No text of a table is longer, in bytes: a length beyond it is damage, and reading on could end the program.
+const MAX_TEXT: usize = 4096;
+
 /// A text of the side that made it, never freed.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -49,13 +52,16 @@ impl Text {
         Text { start: text.as_ptr(), length: text.len() }
     }
 
-    /// The text.
+    /// The text; of one that is longer than any table's only that it is.
     ///
     /// # Safety
     /// It must have been made by [`Text::of`], in a library that is still open.
     pub unsafe fn read(&self) -> String {
         if self.start.is_null() {
             return String::new();
+        }
+        if self.length > MAX_TEXT {
+            return format!("(a text of {} bytes)", self.length);
         }
         // SAFETY: `of` took start and length from a `&'static str`, which the caller says is still there.
         let bytes = unsafe { std::slice::from_raw_parts(self.start, self.length) };
@@ -299,6 +305,13 @@ mod tests {
             (t.libtorch, t.build) = (UNREADABLE, UNREADABLE);
         });
         assert!(said.contains("interface"), "{said}");
+    }
+
+    #[test]
+    fn a_text_of_a_wrong_length_is_not_read() {
+        let long = Text { start: INTERFACE.as_ptr(), length: 1 << 40 };
+        let said = refusal(|t| t.interface = long);
+        assert!(said.contains("interface is (a text of 1099511627776 bytes)"), "{said}");
     }
 
     /// A table whose library made it of two fields, at the end of a page; what lies behind it cannot be read.

@@ -58,7 +58,7 @@ pub struct Snapshot {
 impl PipelineSource {
     /// Reads and checks the pipeline from the disk.
     pub fn load(&self) -> Loaded {
-        self.load_with(&|path| std::fs::read_to_string(path))
+        self.load_with(&pipe_document::read_file)
     }
 
     /// Reads and checks the pipeline from files that were read before. The time of libraries is looked at anew.
@@ -66,18 +66,18 @@ impl PipelineSource {
         self.load_with(&|path| match snapshot.files.get(path) {
             Some(Ok(text)) => Ok(text.clone()),
             Some(Err(kind)) => Err((*kind).into()),
-            None => std::fs::read_to_string(path),
+            None => pipe_document::read_file(path),
         })
     }
 
     /// Reads the files, without checking them.
     pub fn snapshot(&self) -> Snapshot {
-        self.read(&|path| std::fs::read_to_string(path)).3
+        self.read(&pipe_document::read_file).3
     }
 
     fn load_with(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> Loaded {
         let start = Instant::now();
-        let (mut document, sources, mut diagnostics, snapshot) = self.read(read);
+        let (mut document, mut sources, mut diagnostics, snapshot) = self.read(read);
         let mut plan = None;
         let mut catalog = plugins::catalog().clone();
         if let Some(document) = &mut document {
@@ -90,6 +90,10 @@ impl PipelineSource {
             }
             for secret in secrets {
                 document.redact(&secret);
+            }
+            for (place, text) in document.secrets() {
+                sources.blot(&place);
+                diagnostics.redact(&text);
             }
         }
         let catalog = Rc::new(catalog);

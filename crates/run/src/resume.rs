@@ -65,7 +65,7 @@ impl Start {
         if self.goes_on {
             let lock = Lock::take(&self.folder)?;
             // Another process may have gone on with it and ended since this was decided.
-            if self.newest && checkpoint::latest(&self.folder) != self.checkpoint {
+            if self.newest && checkpoint::newest(&self.folder) != self.checkpoint {
                 return refused(format!("{} has gone on meanwhile: start again", self.folder.display()));
             }
             return Ok(lock);

@@ -8,7 +8,8 @@
 //! - [`record`]: what is measured
 //! - [`refusal`]: what is refused unless it is accepted by name
 //! - [`path_value`], [`secret`], [`target`], [`units`]: options with a syntax of their own
-//! - [`atomic`]: files that are either complete or absent
+//! - [`atomic`], [`files`]: files that are either complete or absent; reading what anyone may have written
+//! - [`mod@shown`]: text of unknown origin, made fit for a terminal
 
 pub mod atomic;
 pub mod catalog;
@@ -17,6 +18,7 @@ pub mod contract;
 pub mod descriptor;
 pub mod event;
 pub mod expression;
+pub mod files;
 pub mod kind;
 pub mod path_value;
 pub mod precision;
@@ -24,6 +26,7 @@ pub mod record;
 pub mod refusal;
 pub mod reload;
 pub mod secret;
+pub mod shown;
 pub mod target;
 pub mod units;
 pub mod value_ref;

@@ -83,7 +83,10 @@ impl fmt::Display for Duration {
     }
 }
 
-/// Height and width in pixels: `512` for a square, or `[height, width]`. Both are at least 1.
+/// Sides of images that options ask for are not longer, in pixels: a digit too many would take all memory there is.
+pub const MAX_SIDE: u32 = 16_384;
+
+/// Height and width in pixels: `512` for a square, or `[height, width]`. Both are at least 1, and at most [`MAX_SIDE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Size2d {
     /// Height in pixels.
@@ -129,8 +132,8 @@ impl Size2dVisitor {
     fn side<E: de::Error>(pixels: i64) -> Result<u32, E> {
         u32::try_from(pixels)
             .ok()
-            .filter(|pixels| *pixels > 0)
-            .ok_or_else(|| E::custom(format!("`{pixels}` is not a size in pixels: it must be at least 1")))
+            .filter(|pixels| (1..=MAX_SIDE).contains(pixels))
+            .ok_or_else(|| E::custom(format!("`{pixels}` is not a size in pixels: it must be 1 to {MAX_SIDE}")))
     }
 }
 
@@ -207,8 +210,8 @@ unit_value!(
     "Size2d",
     json_schema!({
         "anyOf": [
-            { "type": "integer", "minimum": 1 },
-            { "type": "array", "items": { "type": "integer", "minimum": 1 }, "minItems": 2, "maxItems": 2 }
+            { "type": "integer", "minimum": 1, "maximum": MAX_SIDE },
+            { "type": "array", "items": { "type": "integer", "minimum": 1, "maximum": MAX_SIDE }, "minItems": 2, "maxItems": 2 }
         ]
     })
 );

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use pipe_vocab::files;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
@@ -102,7 +102,7 @@ pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions)
 /// A file that cannot be read, is cut short, or has an entry of another shape, with the entry's number.
 pub fn read_results(path: &Path) -> Result<Vec<ResultEntry>> {
     let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("cannot open the results {name}"))?;
+    let file = files::open(path).with_context(|| format!("cannot open the results {name}"))?;
     parse_results(BufReader::with_capacity(1 << 18, file), &name)
 }
 

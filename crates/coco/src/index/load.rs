@@ -2,16 +2,19 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use pipe_vocab::files;
 
 use super::parse::Raw;
 use super::segments::{Segments, Slot};
 use super::{Annotation, Audit, Category, Image, Index, Problem};
 use crate::mask::Rle;
+
+/// The largest datasets have 13,000.
+const MAX_CATEGORIES: usize = 20_000;
 
 /// How a file is read.
 #[derive(Clone, Debug)]
@@ -35,7 +38,7 @@ impl Index {
     /// its number); ids given twice or pointing nowhere, see [`LoadOptions::strict`].
     pub fn open(path: &Path, options: &LoadOptions) -> Result<Self> {
         let name = path.display().to_string();
-        let file = File::open(path).with_context(|| format!("cannot open the annotations {name}"))?;
+        let file = files::open(path).with_context(|| format!("cannot open the annotations {name}"))?;
         Self::read(BufReader::with_capacity(1 << 18, file), &name, options)
     }
 
@@ -128,6 +131,11 @@ fn sorted_images(mut images: Vec<Image>) -> Result<Vec<Image>> {
 }
 
 fn sorted_categories(mut categories: Vec<Category>) -> Result<Vec<Category>> {
+    ensure!(
+        categories.len() <= MAX_CATEGORIES,
+        "{} categories; an evaluation keeps curves for each, of 200 kB, and takes at most {MAX_CATEGORIES}",
+        categories.len()
+    );
     categories.sort_by_key(|category| category.id);
     if let Some(pair) = categories.windows(2).find(|pair| pair[0].id == pair[1].id) {
         bail!("two categories have the id {} ({} and {})", pair[0].id, pair[0].name, pair[1].name);

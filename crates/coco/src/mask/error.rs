@@ -61,6 +61,11 @@ pub enum MaskError {
         /// Its value.
         value: f64,
     },
+    /// Outlines that change the mask more often than any object does.
+    Detail {
+        /// Changes allowed.
+        limit: usize,
+    },
     /// Two masks that should have one size.
     Sizes {
         /// `[height, width]` of the one.
@@ -114,6 +119,9 @@ impl fmt::Display for MaskError {
                 f,
                 "coordinate {index} of the polygon is {value}; coordinates are finite pixels, less than 1,000,000 from the image"
             ),
+            Self::Detail { limit } => {
+                write!(f, "polygons that cross more than {limit} columns of pixels: the annotation is damaged")
+            }
             Self::Sizes { left, right } => write!(
                 f,
                 "masks of height × width {} × {} and {} × {} cannot be combined",

@@ -41,10 +41,20 @@ impl Rle {
 
     fn merge(masks: &[Self], keep: fn(bool, bool) -> bool) -> Result<Self, MaskError> {
         let (first, rest) = masks.split_first().ok_or(MaskError::NoMasks)?;
-        rest.iter().try_fold(first.clone(), |merged, mask| {
-            same_size(&merged, mask)?;
-            Ok(merged.combine(mask, keep))
-        })
+        rest.iter().try_for_each(|mask| same_size(first, mask))?;
+        if rest.is_empty() {
+            return Ok(first.clone());
+        }
+        // In pairs, and the pairs again: one after the other would go over the first one's runs as often as there are masks.
+        let pair = |pair: &[Self]| match pair {
+            [left, right] => left.combine(right, keep),
+            _ => pair[0].clone(),
+        };
+        let mut merged: Vec<Self> = masks.chunks(2).map(pair).collect();
+        while merged.len() > 1 {
+            merged = merged.chunks(2).map(pair).collect();
+        }
+        merged.pop().ok_or(MaskError::NoMasks)
     }
 
     /// Walks both run lists at once; sizes have been compared.

@@ -1,7 +1,7 @@
 //! COCO detection datasets.
 
 use std::any::Any;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,14 +13,19 @@ use pipe_coco::dice::Dice;
 use pipe_coco::index::{Annotation, Index, LoadOptions};
 use pipe_coco::synthetic::{ShapesSpec, cache_dir, write_shapes};
 use pipe_core::Dataset;
-use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
+use pipe_core::{BuildContext, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_data::decode::read_image;
 use pipe_data::{Field, Fingerprint, Mask, Masks, Sample, fields};
 
+/// The largest label of a model.
+const MAX_LABEL: usize = 65_535;
+/// Pixels that the masks of one image may take, each in its own window: 2 GiB.
+const MAX_MASK_PIXELS: f64 = (2u64 << 30) as f64;
+
 /// Images with boxes and masks, annotated in the COCO JSON format.
 ///
-/// Images are in `<root>/<split>`, annotations in `<root>/annotations/instances_<split>.json`; both can be overridden. Labels
-/// are the category ids, 0 is the background. What cannot be trained on is skipped: images whose file is missing,
+/// Images are in `<root>/<split>`, annotations in `<root>/annotations/instances_<split>.json`; both can be overridden. A
+/// `file_name` that leads out of the folder of images is an error. Labels are the category ids, 0 is the background. What cannot be trained on is skipped: images whose file is missing,
 /// degenerate boxes, boxes outside the image and, with `masks`, objects with an invalid mask; the dataset summary counts
 /// them. `builtin:shapes` needs no files.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -131,7 +136,7 @@ empty = "drop"
     }
 }
 
-impl Component for CocoConfig {
+impl pipe_core::Component for CocoConfig {
     fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let root = match self.root.builtin() {
             None => PathBuf::from(self.root.as_str()),
@@ -171,6 +176,8 @@ impl Coco {
         let images = place(&config.images, root.join(&config.split));
         let index = Index::open(&annotations, &LoadOptions { strict: config.strict })?;
         ensure!(!index.images().is_empty(), "{} lists no images", annotations.display());
+        check_labels(&index).with_context(|| format!("in {}", annotations.display()))?;
+        check_names(&index, &images).with_context(|| format!("in {}", annotations.display()))?;
         let index = index.with_files(&images).with_context(|| {
             format!("the images of {} are missing; `images` can point to another folder", annotations.display())
         })?;
@@ -183,6 +190,48 @@ impl Coco {
         );
         Ok(Coco { index: Arc::new(index), annotations, images, masks: config.masks, crowd: config.crowd })
     }
+}
+
+/// Labels are the category ids, so that a model has an output for each number up to the largest.
+fn check_labels(index: &Index) -> Result<()> {
+    let largest = index.num_classes() - 1;
+    ensure!(
+        largest <= MAX_LABEL,
+        "a category has the id {largest}; ids are the labels of a model, which has an output for each up to the largest: \
+         renumber them (at most {MAX_LABEL})"
+    );
+    Ok(())
+}
+
+/// Refuses names that lead out of the folder of images: a foreign file must not choose what is read. An absolute name below
+/// the folder is inside.
+fn check_names(index: &Index, folder: &Path) -> Result<()> {
+    for image in index.images() {
+        let inside = inside(folder, Path::new(&*image.file_name));
+        ensure!(
+            inside,
+            "image {} has the file_name `{}`, which leads out of the folder {}; if that is meant, set `images` to a folder \
+             that holds all of them",
+            image.id,
+            image.file_name,
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether a path below `folder` stays there, read as text: `..` undoes the part before it.
+fn inside(folder: &Path, name: &Path) -> bool {
+    let name = if name.is_absolute() { name.strip_prefix(folder).ok() } else { Some(name) };
+    let depths = name.into_iter().flat_map(Path::components).scan(0i32, |depth, part| {
+        *depth += match part {
+            Component::Normal(_) => 1,
+            Component::CurDir => 0,
+            _ => -1,
+        };
+        Some(*depth)
+    });
+    name.is_some() && depths.into_iter().all(|depth| depth >= 0)
 }
 
 /// The images that are used: empty ones filtered, then the random subset.
@@ -225,6 +274,7 @@ impl Dataset for Coco {
         let mut boxes = Vec::new();
         let (mut labels, mut areas, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
         let mut masks = Masks { height, width, instances: Vec::new() };
+        let mut mask_pixels = 0.0;
         for annotation in self.index.annotations(index).iter().filter(|a| is_used(a, self.crowd, self.masks)) {
             let Some(corners) = corners(annotation.bbox, height, width) else { continue };
             boxes.push(corners);
@@ -233,6 +283,14 @@ impl Dataset for Coco {
             crowds.push(i64::from(annotation.crowd));
             if self.masks {
                 let runs = self.index.mask(annotation).with_context(|| path.display().to_string())?;
+                let [_, _, w, h] = runs.bbox();
+                mask_pixels += w * h;
+                ensure!(
+                    mask_pixels <= MAX_MASK_PIXELS,
+                    "the masks of {} take more than {} GiB; `masks = false` leaves them out",
+                    path.display(),
+                    MAX_MASK_PIXELS / f64::from(1 << 30)
+                );
                 masks.instances.push(Mask::from_runs(height, width, runs.counts()));
             }
         }
@@ -350,6 +408,33 @@ mod tests {
         let file = json!({ "images": images, "annotations": annotations, "categories": categories });
         std::fs::write(root.path().join("annotations/instances_train2017.json"), file.to_string()).unwrap();
         root
+    }
+
+    #[test]
+    fn names_stay_in_the_folder() {
+        let folder = Path::new("/data/images");
+        for name in ["a.jpg", "a/../b.jpg", "./a/b.jpg", "/data/images/a.jpg"] {
+            assert!(inside(folder, Path::new(name)), "{name}");
+        }
+        for name in ["../a.jpg", "a/../../b.jpg", "/etc/passwd", "/data/images/../a.jpg"] {
+            assert!(!inside(folder, Path::new(name)), "{name}");
+        }
+        let root = self::folder();
+        let path = root.path().join("annotations/instances_train2017.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("2.png", "../annotations/2.png")).unwrap();
+        let message = error("coco", json!({ "root": root.path() }));
+        assert!(message.contains("`../annotations/2.png`, which leads out of the folder"), "{message}");
+    }
+
+    #[test]
+    fn labels_are_bounded() {
+        let root = folder();
+        let path = root.path().join("annotations/instances_train2017.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"id\":1,\"name\":\"cat\"", "\"id\":100000000,\"name\":\"cat\"")).unwrap();
+        let message = error("coco", json!({ "root": root.path() }));
+        assert!(message.contains("a category has the id 100000000"), "{message}");
     }
 
     #[test]

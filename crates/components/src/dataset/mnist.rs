@@ -1,6 +1,5 @@
 //! Handwritten digits and other datasets in MNIST's file format.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,10 @@ use pipe_coco::synthetic::{DigitsSpec, cache_dir, write_digits};
 use pipe_core::Dataset;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_data::{Field, Fingerprint, Image, Sample, fields};
+use pipe_vocab::files;
+
+/// Values of one file: 1 GiB.
+const MAX_VALUES: usize = 1 << 30;
 
 /// Grayscale images of one digit each, in MNIST's file format (also Fashion-MNIST, KMNIST, QMNIST's first files).
 ///
@@ -111,6 +114,7 @@ impl Mnist {
         let [count, height, width] = sizes[..] else {
             bail!("{} has {} dimensions; a file of images has 3", images_path.display(), sizes.len());
         };
+        ensure!(height > 0 && width > 0, "{} has images of {height} × {width} pixels", images_path.display());
         let labels_path = find(root, &format!("{prefix}-labels-idx1-ubyte"))?;
         let (sizes, mut labels) = read_idx(&labels_path)?;
         ensure!(
@@ -182,34 +186,42 @@ fn find(root: &Path, name: &str) -> Result<PathBuf> {
 
 /// Sizes and bytes of an IDX file (magic number `0 0 8 n`, `n` sizes of 4 bytes each, bytes; big-endian).
 fn read_idx(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
-    let file = BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?);
-    let mut bytes = Vec::new();
+    let file = files::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = BufReader::new(file);
     let read = if path.extension().is_some_and(|extension| extension == "gz") {
-        GzDecoder::new(file).read_to_end(&mut bytes)
+        parse_idx(GzDecoder::new(file))
     } else {
-        { file }.read_to_end(&mut bytes)
+        parse_idx(file)
     };
-    read.with_context(|| format!("cannot read {}", path.display()))?;
-    parse_idx(bytes).with_context(|| format!("{} is not a complete IDX file of bytes", path.display()))
+    read.with_context(|| format!("{} is not a complete IDX file of bytes", path.display()))
 }
 
-fn parse_idx(mut bytes: Vec<u8>) -> Result<(Vec<usize>, Vec<u8>)> {
-    let [0, 0, kind, dimensions, ..] = bytes[..] else { bail!("it does not start with two zero bytes") };
+/// What the header announces is read and no more: a packed file may unfold to a thousand times its size.
+fn parse_idx(mut reader: impl Read) -> Result<(Vec<usize>, Vec<u8>)> {
+    let mut take = |bytes: &mut [u8]| reader.read_exact(bytes).context("its header is truncated");
+    let mut magic = [0; 4];
+    take(&mut magic)?;
+    let [0, 0, kind, dimensions] = magic else { bail!("it does not start with two zero bytes") };
     ensure!(kind == 8, "its values are of type {kind:#04x}, not bytes (0x08)");
-    let header = 4 + 4 * usize::from(dimensions);
-    ensure!(bytes.len() >= header, "its header is truncated");
-    let sizes: Vec<usize> =
-        bytes[4..header].as_chunks::<4>().0.iter().map(|&size| u32::from_be_bytes(size) as usize).collect();
+    let mut sizes = vec![0; 4 * usize::from(dimensions)];
+    take(&mut sizes)?;
+    let sizes: Vec<usize> = sizes.as_chunks::<4>().0.iter().map(|&size| u32::from_be_bytes(size) as usize).collect();
+    let values = sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
+    let values = values.filter(|values| *values <= MAX_VALUES);
     let values =
-        sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size)).context("its dimensions are too large")?;
-    let present = bytes.len() - header;
+        values.with_context(|| format!("its dimensions {sizes:?} are too large: more than {MAX_VALUES} values"))?;
+    let mut bytes = Vec::new();
+    reader.take(values as u64 + 1).read_to_end(&mut bytes)?;
+    let present = bytes.len();
+    ensure!(present <= values, "it should hold {values} values ({sizes:?}), but holds more");
     ensure!(present == values, "it should hold {values} values ({sizes:?}), but holds {present}");
-    bytes.drain(..header);
     Ok((sizes, bytes))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::dataset::testing::{dataset, error};
     use std::io::Write;
@@ -250,11 +262,15 @@ mod tests {
         let message = error("mnist", config.clone());
         assert!(message.contains("t10k-images-idx3-ubyte is not a complete IDX file"), "{message}");
         assert!(message.contains("should hold 24 values ([2, 3, 4]), but holds 23"), "{message}");
+        // Labels that unfold to more than they announce are not unfolded.
+        let root = folder(&idx(&[2, 3, 4], &[0; 24]), &idx(&[2], &[0; 50_000_000]));
+        let message = error("mnist", json!({ "root": root.path(), "split": "test" }));
+        assert!(message.contains("should hold 2 values ([2]), but holds more"), "{message}");
         let root = folder(&idx(&[2, 3, 4], &[0; 24]), &idx(&[3], &[7, 2, 1]));
         assert!(error("mnist", json!({ "root": root.path(), "split": "test" })).contains("2 images, but"));
         assert!(error("mnist", json!({ "root": root.path() })).contains("there is no train-images-idx3-ubyte"));
         for bytes in [vec![], vec![0, 0, 8], vec![0, 0, 13, 1, 0, 0, 0, 0], idx(&[u32::MAX; 9], &[])] {
-            assert!(parse_idx(bytes).is_err());
+            assert!(parse_idx(&bytes[..]).is_err());
         }
     }
 }

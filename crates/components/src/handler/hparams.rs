@@ -9,6 +9,7 @@ use pipe_core::Handler;
 use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, NodeId, Problems, RecordValue, Stateful, ValueRef,
 };
+use pipe_vocab::secret::sounds_secret;
 
 /// Logs hyperparameters and the metrics for comparing runs, for TensorBoard's HParams tab.
 ///
@@ -16,8 +17,8 @@ use pipe_core::{
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HParamsConfig {
-    /// Names and values: numbers, strings, booleans.
-    #[schemars(extend("x-reload" = "hot"))]
+    /// Names and values: numbers, strings, booleans. No secrets: all of them are written to the records.
+    #[schemars(extend("x-reload" = "hot", "x-recorded" = true))]
     pub settings: Map<String, Value>,
     /// The metrics for comparing runs, such as `metric.accuracy:accuracy`.
     #[serde(default)]
@@ -48,6 +49,10 @@ metrics = ["metric.accuracy:accuracy"]
 
     fn check(&self, problems: &mut Problems) {
         for (name, value) in &self.settings {
+            if sounds_secret(name) && value.is_string() {
+                let help = "remove it, or give it another name if it is none";
+                problems.at(&format!("settings.{name}"), "a secret would be written to the records", help);
+            }
             if value.is_array() || value.is_object() || value.is_null() {
                 let help = "give a number, a string or a boolean";
                 problems.at(&format!("settings.{name}"), "a setting must be a single value", help);

@@ -114,7 +114,9 @@ task = "classification"
 
 impl Component for TorchScriptConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let mut module = ScriptModule::load(&PathBuf::from(self.file.as_str()))?;
+        let file = PathBuf::from(self.file.as_str());
+        pipe_vocab::files::open(&file).with_context(|| format!("cannot read the module {}", file.display()))?;
+        let mut module = ScriptModule::load(&file)?;
         module.to(ctx.device)?;
         let store = store_of(&module, ctx.device)?;
         // Other weights take the place of these; the module's own file is needed all the same, for its code.

@@ -16,6 +16,7 @@ use pipe_core::{
 };
 
 use pipe_core::Sink;
+use pipe_vocab::shown::shown_name;
 
 /// Shows progress, metrics and a final summary.
 ///
@@ -259,7 +260,7 @@ fn values_text(progress: &Progress, per_second: Option<f64>) -> String {
         true => format!("{speed:.0} img/s"),
         false => format!("{speed:.1} img/s"),
     });
-    values.chain(speed).collect::<Vec<_>>().join("  ")
+    shown_name(&values.chain(speed).collect::<Vec<_>>().join("  ")).into_owned()
 }
 
 /// A number with few digits: 0.0123, 12.3, 1.2e-7.

@@ -17,6 +17,7 @@ pub struct RandomCrop {
     /// Height and width: `[height, width]`, or one number for a square.
     pub size: Size2d,
     /// Padding on every side before cropping, in pixels.
+    #[schemars(range(max = 16_384))]
     #[serde(default)]
     pub padding: usize,
     /// Whether to pad images smaller than the window; otherwise they are an error.

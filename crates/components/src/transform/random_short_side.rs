@@ -16,10 +16,10 @@ use pipe_data::{Sample, SampleRng, fields, geometry};
 #[serde(deny_unknown_fields)]
 pub struct RandomShortSide {
     /// Lengths of the shorter side to choose from, in pixels.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), inner(range(min = 1, max = 16_384)))]
     pub sizes: Vec<usize>,
     /// Maximum length of the longer side, in pixels.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 16_384))]
     #[serde(default)]
     pub max_size: Option<usize>,
     /// Interpolation mode.

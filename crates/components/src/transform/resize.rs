@@ -20,11 +20,11 @@ pub struct Resize {
     #[serde(default)]
     pub size: Option<Size2d>,
     /// Length of the shorter side in pixels.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 16_384))]
     #[serde(default)]
     pub short_side: Option<usize>,
     /// Maximum length of the longer side in pixels; only with `short_side`.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 16_384))]
     #[serde(default)]
     pub max_size: Option<usize>,
     /// Interpolation mode.
@@ -79,11 +79,11 @@ impl Transform for Resize {
 /// Height and width with the shorter side at `short`, the longer at most `max`; as in torchvision's `resize` with one number.
 pub(super) fn by_short_side((height, width): (usize, usize), short: usize, max: Option<usize>) -> (usize, usize) {
     let (shorter, longer) = (height.min(width).max(1), height.max(width));
-    let mut new = (short, (short * longer) / shorter);
+    let mut new = (short, short.saturating_mul(longer) / shorter);
     if let Some(max) = max
         && new.1 > max
     {
-        new = ((max * new.0) / new.1, max);
+        new = (max.saturating_mul(new.0) / new.1, max);
     }
     let new = (new.0.max(1), new.1.max(1));
     if height <= width { new } else { (new.1, new.0) }
@@ -94,6 +94,7 @@ mod tests {
     use super::*;
     use crate::transform::testing::{assert_consistent, boxes, problems, transformed};
     use pipe_data::Field;
+    use pipe_data::random::{Purpose, stream};
     use serde_json::json;
 
     #[test]
@@ -115,6 +116,18 @@ mod tests {
         assert_eq!(by_short_side((640, 480), 800, Some(1333)), (1066, 800));
         assert_eq!(by_short_side((333, 999), 800, Some(1333)), (444, 1333));
         assert_eq!(by_short_side((100, 100), 7, None), (7, 7));
+    }
+
+    #[test]
+    fn no_size_takes_all_memory() {
+        let wrong = serde_json::from_value::<Resize>(json!({ "size": [200_000, 200_000] })).unwrap_err();
+        assert!(wrong.to_string().contains("1 to 16384"), "{wrong}");
+        // A row of pixels, whose short side would be made 800 times as long.
+        let row = pipe_data::Image::from_u8(1, 60_000, 3, vec![0; 180_000]);
+        let sample = Sample::new().with(fields::IMAGE, Field::Image(row));
+        let resize: Resize = serde_json::from_value(json!({ "short_side": 800 })).unwrap();
+        let error = resize.apply(sample, &mut stream(1, Purpose::Sample, 0, 0)).unwrap_err().to_string();
+        assert!(error.contains("800 × 48000000 pixels"), "{error}");
     }
 
     #[test]

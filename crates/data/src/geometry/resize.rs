@@ -22,14 +22,33 @@ pub enum Interpolation {
     Bicubic,
 }
 
+/// An image of more pixels is not made: a digit too many, or an image of one row, would take all memory there is.
+pub const MAX_PIXELS: usize = 178_956_970;
+
+/// Refuses a size of more pixels than [`MAX_PIXELS`].
+///
+/// # Errors
+/// The size, and where it comes from.
+pub fn check_size(height: usize, width: usize) -> Result<()> {
+    ensure!(
+        height.saturating_mul(width) <= MAX_PIXELS,
+        "it would make an image of {height} × {width} pixels, more than the {MAX_PIXELS} there may be: see the sizes among its \
+         options, and the sides of the image"
+    );
+    Ok(())
+}
+
 /// The image at `height` by `width`. Bytes are interpolated as PIL and torchvision's `antialias=True` do, up to rounding
 /// (at most 1 of 255, see `tests/parity/transforms`).
 ///
 /// # Errors
-/// When a side is zero, or there are neither 1 nor 3 channels.
+/// When a side is zero, there are too many pixels ([`check_size`]), or there are neither 1 nor 3 channels.
 pub fn resized(image: &Image, height: usize, width: usize, interpolation: Interpolation) -> Result<Image> {
     ensure!(height > 0 && width > 0, "an image cannot be resized to {height} × {width}");
     ensure!(image.height > 0 && image.width > 0, "an image of {} × {} cannot be resized", image.height, image.width);
+    check_size(height, width)?;
+    // What lies between the two passes of bytes.
+    check_size(image.height, width)?;
     let algorithm = match interpolation {
         Interpolation::Nearest => ResizeAlg::Nearest,
         Interpolation::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),

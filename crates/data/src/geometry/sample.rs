@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::crop::{Window, cropped, window_of};
 use super::fill::OUTSIDE;
-use super::resize::{Interpolation, resized};
+use super::resize::{Interpolation, check_size, resized};
 use super::warp::{Affine, warp_classes, warp_masks, warped};
 use crate::fields;
 use crate::image::{Image, Pixels};
@@ -14,12 +14,13 @@ use crate::sample::{Field, Sample};
 /// Resizes a sample to `height` by `width`.
 ///
 /// # Errors
-/// When it has no image, or one of zero size.
+/// When it has no image or one of zero size, or too many pixels are asked for.
 pub fn resize(sample: &mut Sample, height: usize, width: usize, interpolation: Interpolation) -> Result<()> {
     let (old_height, old_width) = size(sample)?;
     if (old_height, old_width) == (height, width) {
         return Ok(());
     }
+    check_size(height, width)?;
     let (y, x) = (height as f32 / old_height as f32, width as f32 / old_width as f32);
     for (name, field) in sample.iter_mut() {
         match field {
@@ -85,9 +86,10 @@ pub fn flip_vertical(sample: &mut Sample) -> Result<()> {
 /// 0..255 for bytes, 0..1 for floats).
 ///
 /// # Errors
-/// When the sample has no image.
+/// When the sample has no image, or the window too many pixels.
 pub fn crop(sample: &mut Sample, window: Window, fill: &[f32]) -> Result<()> {
     size(sample)?;
+    check_size(window.height, window.width)?;
     let before = extents(sample);
     for (_, field) in sample.iter_mut() {
         match field {

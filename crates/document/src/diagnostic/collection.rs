@@ -24,11 +24,11 @@ impl Diagnostics {
 
     /// Adds one finding; one that says the same about the same place as an earlier one is dropped.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        if self.is_muted(&diagnostic) {
+        if self.is_full() {
+            self.dropped += usize::from(diagnostic.is_error());
             return;
         }
-        if self.items.len() >= LIMIT {
-            self.dropped += usize::from(diagnostic.is_error());
+        if self.is_muted(&diagnostic) {
             return;
         }
         let place = self.items.partition_point(|other| key(other) <= key(&diagnostic));
@@ -38,6 +38,28 @@ impl Diagnostics {
             .any(|other| other.code == diagnostic.code && other.message == diagnostic.message);
         if !repeated {
             self.items.insert(place, diagnostic);
+        }
+    }
+
+    /// Whether further findings are only counted: then it is not worth while to look for what they could say.
+    pub fn is_full(&self) -> bool {
+        self.items.len() >= LIMIT
+    }
+
+    /// Puts `<secret>` in place of a text that must not be shown, wherever a finding quotes it.
+    pub fn redact(&mut self, secret: &str) {
+        // A text as short as this stands in every sentence: only whole quotations of it are meant.
+        let quoted = |[left, right]: [char; 2]| (format!("{left}{secret}{right}"), format!("{left}<secret>{right}"));
+        let short = ["``", "\"\"", "''"].map(|marks| quoted([marks.as_bytes()[0].into(), marks.as_bytes()[1].into()]));
+        let hide = |text: &mut String| match secret.len() {
+            0 => {}
+            1..4 => short.iter().for_each(|(from, to)| *text = text.replace(from, to)),
+            _ => *text = text.replace(secret, "<secret>"),
+        };
+        for diagnostic in &mut self.items {
+            hide(&mut diagnostic.message);
+            diagnostic.help.iter_mut().for_each(hide);
+            diagnostic.labels.iter_mut().for_each(|(_, text)| hide(text));
         }
     }
 
@@ -52,13 +74,16 @@ impl Diagnostics {
     pub fn merge(&mut self, later: Self) {
         self.extend(later.items);
         self.dropped += later.dropped;
-        self.muted.extend(later.muted);
+        later.muted.into_iter().for_each(|location| self.mute(location));
     }
 
     /// Says that an error about the value at `location` has been reported: findings that come later and are about it, or
     /// about something in it, are only consequences, and are dropped.
     pub fn mute(&mut self, location: Location) {
-        self.muted.push(location);
+        // Each goes with an error, and beyond the limit nobody sees the consequences of one either.
+        if self.muted.len() < LIMIT {
+            self.muted.push(location);
+        }
     }
 
     fn is_muted(&self, diagnostic: &Diagnostic) -> bool {

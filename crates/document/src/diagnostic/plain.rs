@@ -1,10 +1,12 @@
 //! Errors in words for people.
 
-/// A text without the backtrace that libtorch puts into its errors.
+use pipe_vocab::shown::shown;
+
+/// A text without the backtrace that libtorch puts into its errors, and without characters that steer a terminal.
 pub fn plain(text: &str) -> String {
     let backtrace = |line: &&str| line.starts_with("Exception raised from ") || line.starts_with("frame #");
     let lines: Vec<&str> = text.lines().filter(|line| !backtrace(line)).collect();
-    lines.join("\n").trim_end().to_owned()
+    shown(lines.join("\n").trim_end()).into_owned()
 }
 
 #[cfg(test)]

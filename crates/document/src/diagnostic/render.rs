@@ -2,6 +2,7 @@
 
 use annotate_snippets::renderer::DEFAULT_TERM_WIDTH;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use pipe_vocab::shown::{shown, shown_styled};
 use serde_json::json;
 
 use super::{Diagnostic, Diagnostics, Location, Severity, Sources};
@@ -17,14 +18,14 @@ impl Diagnostics {
         let renderer = renderer.term_width(DEFAULT_TERM_WIDTH);
         let mut text = String::new();
         for diagnostic in self {
-            text.push_str(&renderer.render(&[group(diagnostic, sources)]));
+            text.push_str(&renderer.render(&[group(&fit_to_show(diagnostic), sources)]));
             text.push_str("\n\n");
         }
         let level = if self.has_errors() { Level::ERROR } else { Level::WARNING };
         let closing = Group::with_title(level.primary_title(self.summary(sources)));
         text.push_str(&renderer.render(&[closing]));
         text.push('\n');
-        text
+        if color { shown_styled(&text).into_owned() } else { shown(&text).into_owned() }
     }
 
     /// The findings as a JSON array of `{severity, code, message, file, line, column, help}`.
@@ -67,6 +68,14 @@ impl Diagnostics {
     }
 }
 
+/// The finding with its words fit for a terminal: names in them come from anywhere.
+fn fit_to_show(diagnostic: &Diagnostic) -> Diagnostic {
+    let mut fit = diagnostic.clone();
+    let words = [&mut fit.message].into_iter().chain(&mut fit.help).chain(fit.labels.iter_mut().map(|(_, text)| text));
+    words.for_each(|text| *text = shown(text).into_owned());
+    fit
+}
+
 fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Group<'a> {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -104,7 +113,7 @@ fn snippets<'a>(
             span.start - window.bytes.start..span.end - window.bytes.start
         };
         let labels = labels.map(|(place, text)| AnnotationKind::Context.span(shift(place)).label(text.as_str()));
-        Snippet::source(&sources.text(source)[window.bytes.clone()])
+        Snippet::source(&sources.shown(source)[window.bytes.clone()])
             .line_start(window.first_line)
             .path(sources.name(source))
             .annotations(primary.map(|place| AnnotationKind::Primary.span(shift(place))))

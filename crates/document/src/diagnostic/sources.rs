@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pipe_vocab::shown::shown_name;
+
 /// Names one text of a [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(u32);
@@ -50,6 +52,8 @@ struct Source {
     name: String,
     path: PathBuf,
     text: Arc<str>,
+    /// The text with what must not be shown blotted out, where there is such.
+    blotted: Option<String>,
     /// Byte offset of the start of each line.
     lines: Vec<usize>,
 }
@@ -78,7 +82,8 @@ impl Sources {
             Ok(rest) if !rest.as_os_str().is_empty() => rest,
             _ => path,
         };
-        let name = shown.display().to_string();
+        // A name stands in one line, whatever a file is called.
+        let name = shown_name(&shown.display().to_string()).into_owned();
         self.push(SourceKind::File, name, path.to_owned(), text.into())
     }
 
@@ -96,7 +101,7 @@ impl Sources {
         let starts = text.match_indices('\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(starts).collect();
         let id = SourceId(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
-        self.entries.push(Source { kind, name, path, text, lines });
+        self.entries.push(Source { kind, name, path, text, blotted: None, lines });
         id
     }
 
@@ -117,6 +122,22 @@ impl Sources {
     /// The whole text; empty for an id of another `Sources`.
     pub fn text(&self, id: SourceId) -> &str {
         self.get(id).map_or("", |source| &source.text)
+    }
+
+    /// The text as findings show it, see [`Self::blot`].
+    pub(super) fn shown(&self, id: SourceId) -> &str {
+        self.get(id).map_or("", |source| source.blotted.as_deref().unwrap_or(&source.text))
+    }
+
+    /// Has findings show asterisks in place of the text at a location: a secret.
+    pub fn blot(&mut self, location: &Location) {
+        let span = self.clip(location);
+        let Some(source) = self.entries.get_mut(location.source.0 as usize) else { return };
+        let blotted = source.blotted.get_or_insert_with(|| source.text.to_string());
+        // As many bytes as before, so that all places stay.
+        let asterisks = |c: char| if c == '\n' { "\n".to_owned() } else { "*".repeat(c.len_utf8()) };
+        let hidden: String = source.text[span.clone()].chars().map(asterisks).collect();
+        blotted.replace_range(span, &hidden);
     }
 
     /// Where the text came from.

@@ -1,5 +1,8 @@
 //! The nearest known name to a misspelt one.
 
+/// Candidates beyond this many are not looked at: files that people write have not as many, and each finding would cost as much.
+const MAX_CANDIDATES: usize = 512;
+
 /// The candidate that `name` was most likely meant to be, or `None` where none is near.
 ///
 /// Upper and lower case, `-` and `_` count as equal. A candidate is near when
@@ -12,7 +15,7 @@ pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     if wanted.is_empty() || wanted.len() > 200 {
         return None;
     }
-    let scored = candidates.into_iter().filter_map(|candidate| {
+    let scored = candidates.into_iter().take(MAX_CANDIDATES).filter_map(|candidate| {
         let cost = cost(&wanted, &normalize(candidate))?;
         Some((cost, candidate))
     });

@@ -9,6 +9,10 @@ use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL};
 use object::{Object, ObjectSymbol};
 use pipe_plugin::abi::{PluginTable, SYMBOL};
 use pipe_plugin::plugin::Plugin;
+use pipe_vocab::files;
+
+/// Libraries are not larger than this: 1 GiB.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// What a file was when it was loaded.
 pub(super) struct Stamp {
@@ -30,7 +34,7 @@ impl Stamp {
         if meta.len() == self.size && modified == self.modified {
             return true;
         }
-        let Ok(bytes) = fs::read(path) else { return true };
+        let Ok(bytes) = files::read(path, MAX_BYTES) else { return true };
         let now = Stamp::of(&bytes, path);
         let same = now.size == self.size && now.checksum == self.checksum;
         if same {
@@ -45,9 +49,9 @@ impl Stamp {
 /// # Errors
 /// When it cannot be read or opened, exports no plugin, or does not agree with this program.
 pub(super) fn open(path: &Path) -> Result<(Plugin, Stamp)> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = files::read(path, MAX_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
     let stamp = Stamp::of(&bytes, path);
-    let symbol = symbol(&bytes).with_context(|| format!("{} is no plugin", path.display()))?;
+    let symbol = exported(&bytes).with_context(|| format!("{} is no plugin", path.display()))?;
     let library = open_copy(&bytes, path)?;
     // SAFETY: the symbol is the static of `export!`: nothing else begins with this name. Its first fields never change, and
     // the handshake reads no others before those agree.
@@ -70,8 +74,11 @@ pub(super) fn linked(table: &'static PluginTable) -> Result<Plugin> {
     Ok(unsafe { Plugin::new(table) }?)
 }
 
-/// The name under which the library exports its table.
-fn symbol(bytes: &[u8]) -> Result<String> {
+/// The name under which a library, given as the bytes of its file, exports its table.
+///
+/// # Errors
+/// Bytes of no library of this machine, or one that exports no table or more than one.
+pub fn exported(bytes: &[u8]) -> Result<String> {
     let file = object::File::parse(bytes).context("it is no library of this machine")?;
     let names = file.dynamic_symbols().filter(|symbol| symbol.is_definition());
     let mut names = names.filter_map(|symbol| symbol.name().ok()).filter(|name| name.starts_with(SYMBOL));

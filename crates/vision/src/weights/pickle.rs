@@ -12,6 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Operations one pickle may perform before it is taken for an attack.
 const MAX_OPERATIONS: usize = 20_000_000;
+/// Names and pairs that operations copy may take this many bytes for each of the pickle's, and [`SPARE`] more.
+const COPIES: usize = 8;
+/// Bytes that any pickle may copy.
+const SPARE: usize = 16 << 20;
 
 /// Index of a value in its [`Pickle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,8 +105,15 @@ impl Pickle {
 /// # Errors
 /// The bytes end early or are not a pickle of protocol 2 to 5.
 pub fn read(bytes: &[u8]) -> Result<(Pickle, usize)> {
-    let mut machine =
-        Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    let mut machine = Machine {
+        bytes,
+        at: 0,
+        values: Vec::new(),
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+        room: bytes.len().saturating_mul(COPIES).saturating_add(SPARE),
+    };
     let root = machine.run()?;
     Ok((Pickle { values: machine.values, root }, machine.at))
 }
@@ -114,6 +125,8 @@ struct Machine<'a> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<usize, Id>,
+    /// Bytes that may still be copied: an operation of one byte can ask for a name of a million.
+    room: usize,
 }
 
 impl Machine<'_> {
@@ -235,15 +248,16 @@ impl Machine<'_> {
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let name = format!("{}.{}", self.as_text(module)?, self.as_text(name)?);
+                self.spend(name.len())?;
                 self.push(Value::Global(name));
             }
             b'R' | 0x81 => {
                 let (arguments, callee) = (self.pop()?, self.pop()?);
-                self.call(callee, arguments);
+                self.call(callee, arguments)?;
             }
             0x92 => {
                 let (_, arguments, callee) = (self.pop()?, self.pop()?, self.pop()?);
-                self.call(callee, arguments);
+                self.call(callee, arguments)?;
             }
             // The state of an object (an OrderedDict's `_metadata`, a parameter's hooks) says nothing about tensors.
             b'b' => {
@@ -259,7 +273,7 @@ impl Machine<'_> {
     }
 
     /// A call, noted; only the containers that are plain data are made.
-    fn call(&mut self, callee: Id, arguments: Id) {
+    fn call(&mut self, callee: Id, arguments: Id) -> Result<()> {
         let name = match &self.values[callee.0] {
             Value::Global(name) => name.clone(),
             _ => String::new(),
@@ -268,9 +282,21 @@ impl Machine<'_> {
             ("collections.OrderedDict" | "collections.defaultdict", arguments) => {
                 Value::Dict(self.pairs_of(arguments).unwrap_or_default())
             }
-            _ => Value::Call(name, arguments),
+            (_, _) => Value::Call(name, arguments),
         };
+        self.spend(match &value {
+            Value::Call(name, _) => name.len(),
+            Value::Dict(pairs) => size_of_val(&pairs[..]),
+            _ => 0,
+        })?;
         self.push(value);
+        Ok(())
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        self.room =
+            self.room.checked_sub(bytes).context("it repeats names or pairs more often than any model would")?;
+        Ok(())
     }
 
     /// The pairs in `([[key, value], …],)`, as Python 2 pickled an OrderedDict.
@@ -444,6 +470,19 @@ mod tests {
         // a = []; a.append(a)
         let (pickle, _) = read(b"\x80\x02]q\x00h\x00a.").unwrap();
         assert_eq!(pickle.sequence(pickle.root), Some(&[pickle.root][..]));
+    }
+
+    /// Small programs that copy one long name, or one long list of pairs, again and again.
+    #[test]
+    fn copies_are_bounded() {
+        let name = [b"\x80\x02c", &[b'm'; 100_000][..], b"\nn\nq\x00", &b"h\x00)R0".repeat(2_000), b"."].concat();
+        let pairs = b"K\x01K\x02\x86".repeat(100_000);
+        let dict = b"ccollections\nOrderedDict\nq\x01(";
+        let dict = [b"\x80\x02", &dict[..], &pairs, b"t\x85q\x00", &b"h\x01h\x00R0".repeat(2_000), b"."].concat();
+        for attack in [name, dict] {
+            let error = format!("{:#}", read(&attack).unwrap_err());
+            assert!(error.contains("more often than any model would"), "{error}");
+        }
     }
 
     #[test]

@@ -23,11 +23,38 @@ const PARALLEL_PREFIX: &str = "module.";
 /// The number old files begin with, as `torch.serialization.MAGIC_NUMBER` pickled: ten bytes, little-endian.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
+/// Tensors may be views of one storage, and entries of an archive may be packed or overlap: together they may take this many
+/// times the bytes that stand in the file, and [`SPARE`] more.
+const FACTOR: u64 = 8;
+/// Bytes that any file may unfold to.
+const SPARE: u64 = 64 << 20;
+/// Longer names are not a model's.
+const MAX_NAME: usize = 4096;
+
+/// Bytes that reading may still make of a file.
+struct Room(u64);
+
+impl Room {
+    fn of(file: u64) -> Self {
+        Self(file.saturating_mul(FACTOR).saturating_add(SPARE))
+    }
+
+    fn spend(&mut self, bytes: u64) -> Result<()> {
+        let rest = self.0.checked_sub(bytes);
+        self.0 = rest.with_context(|| {
+            format!("the file unfolds to more than {FACTOR} times its size and {} MiB, as no model's does", SPARE >> 20)
+        })?;
+        Ok(())
+    }
+}
+
 /// Reads a zip archive made by `torch.save`.
 ///
 /// # Errors
 /// The archive is damaged, was made by something else, or holds no state dict.
 pub fn read_zip(file: File) -> Result<Weights> {
+    let length = file.metadata()?.len();
+    let mut room = Room::of(length);
     let mut archive = ZipArchive::new(BufReader::new(file))
         .map_err(|error| anyhow!("not a valid zip archive ({error}): the file may be truncated"))?;
     let described = archive.file_names().find(|name| name.ends_with("/data.pkl") || *name == "data.pkl");
@@ -36,16 +63,20 @@ pub fn read_zip(file: File) -> Result<Weights> {
     if archive.file_names().any(|name| name.starts_with(&format!("{root}code/"))) {
         bail!("a TorchScript program, not weights; save `module.state_dict()` with torch.save instead");
     }
-    let order = entry(&mut archive, &format!("{root}byteorder")).unwrap_or_default();
+    let order = entry(&mut archive, &format!("{root}byteorder"), &mut room).unwrap_or_default();
     ensure!(order != b"big", "written on a big-endian machine; save it again on a little-endian one");
-    let (pickle, _) = pickle::read(&entry(&mut archive, &described)?)?;
-    state_dict(&pickle, |storage| entry(&mut archive, &format!("{root}data/{}", storage.key)))
+    let (pickle, _) = pickle::read(&entry(&mut archive, &described, &mut room)?)?;
+    let fetch = |storage: &Storage| entry(&mut archive, &format!("{root}data/{}", storage.key), &mut room);
+    state_dict(&pickle, Room::of(length), fetch)
 }
 
-fn entry(archive: &mut ZipArchive<BufReader<File>>, name: &str) -> Result<Vec<u8>> {
+fn entry(archive: &mut ZipArchive<BufReader<File>>, name: &str, room: &mut Room) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut file = archive.by_name(name).map_err(|error| anyhow!("entry `{name}` of the archive: {error}"))?;
-    file.read_to_end(&mut bytes).with_context(|| format!("entry `{name}` of the archive"))?;
+    let file = archive.by_name(name).map_err(|error| anyhow!("entry `{name}` of the archive: {error}"))?;
+    let context = || format!("entry `{name}` of the archive");
+    // The size that stands in the archive may be a lie.
+    file.take(room.0.saturating_add(1)).read_to_end(&mut bytes).with_context(context)?;
+    room.spend(bytes.len() as u64).with_context(context)?;
     Ok(bytes)
 }
 
@@ -68,7 +99,7 @@ pub fn read_legacy(mut file: File) -> Result<Weights> {
     // The protocol and the machine it was written on, both of no interest; then the object and the storages' order.
     let (_protocol, _machine, object, keys) = (next()?, next()?, next()?, next()?);
     let mut storages = legacy_storages(&object, &keys, &bytes[at..])?;
-    state_dict(&object, |storage| {
+    state_dict(&object, Room::of(bytes.len() as u64), |storage| {
         storages.remove(&storage.key).with_context(|| format!("storage {} is not in the file", storage.key))
     })
 }
@@ -117,8 +148,9 @@ impl Storage {
         ensure!(pickle.text(*tag) == Some("storage"), "an object kept outside the pickle that is no storage");
         let Value::Global(class) = pickle.get(*class) else { bail!("a storage without a type") };
         let kind = storage_kind(class).with_context(|| format!("storage type `{class}` is not supported"))?;
-        let key = pickle.text(*key).context("a storage without a name")?.to_owned();
-        Ok(Self { key, kind })
+        let key = pickle.text(*key).context("a storage without a name")?;
+        ensure!(key.len() <= MAX_NAME, "a storage with a name of {} bytes", key.len());
+        Ok(Self { key: key.to_owned(), kind })
     }
 }
 
@@ -140,9 +172,9 @@ fn storage_kind(class: &str) -> Option<Kind> {
 }
 
 /// The tensors of the state dict in `pickle`, fetching each storage once.
-fn state_dict(pickle: &Pickle, fetch: impl FnMut(&Storage) -> Result<Vec<u8>>) -> Result<Weights> {
+fn state_dict(pickle: &Pickle, room: Room, fetch: impl FnMut(&Storage) -> Result<Vec<u8>>) -> Result<Weights> {
     let (found_under, entries) = find_state_dict(pickle)?;
-    let mut builder = Builder { pickle, fetch, storages: HashMap::new() };
+    let mut builder = Builder { pickle, fetch, storages: HashMap::new(), room };
     let mut tensors = StateDict::new();
     for (name, id) in &entries {
         let tensor = builder.tensor(*id).with_context(|| format!("tensor `{name}`"))?;
@@ -184,7 +216,8 @@ fn tensors_of(pickle: &Pickle, dict: &[(Id, Id)]) -> Option<Entries> {
     let tensors = dict.iter().filter_map(|(key, value)| {
         let is_tensor =
             matches!(pickle.get(*value), Value::Call(name, _) if name.starts_with("torch._utils._rebuild_"));
-        is_tensor.then(|| pickle.text(*key).map(|key| (key.to_owned(), *value)))?
+        let key = || pickle.text(*key).filter(|key| key.len() <= MAX_NAME);
+        is_tensor.then(|| key().map(|key| (key.to_owned(), *value)))?
     });
     let entries: Entries = tensors.collect();
     (!entries.is_empty()).then_some(entries)
@@ -195,6 +228,7 @@ struct Builder<'a, F> {
     fetch: F,
     /// The bytes of each storage seen, with their type: tensors may share one.
     storages: HashMap<String, Vec<u8>>,
+    room: Room,
 }
 
 impl<F: FnMut(&Storage) -> Result<Vec<u8>>> Builder<'_, F> {
@@ -238,6 +272,7 @@ impl<F: FnMut(&Storage) -> Result<Vec<u8>>> Builder<'_, F> {
         let part = span(bytes.len() / element, offset, &size, &stride)?;
         let length = i64::try_from(part.len())?;
         let part = &bytes[part.start * element..part.end * element];
+        self.room.spend(part.len() as u64)?;
         let flat = Tensor::f_from_data_size(part, &[length], kind)?;
         Ok(flat.f_as_strided(&size, &stride, 0)?.f_contiguous()?)
     }
@@ -344,6 +379,34 @@ mod tests {
                 let _ = super::super::read(&path);
             }
         }
+    }
+
+    /// Thousands of views of one storage, packed into a few kilobytes.
+    #[test]
+    fn a_file_does_not_unfold_without_end() {
+        use std::io::Write;
+
+        let name = |at: usize| [&b"X\x04\0\0\0"[..], format!("{at:04}").as_bytes()].concat();
+        let mut pickle = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\0\
+            (X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ\0\0\x10\0tq\x010}("
+            .to_vec();
+        for at in 0..200 {
+            pickle.extend(name(at));
+            // The function, then (storage, 0, (1 << 20,), (1,), False, None).
+            pickle.extend(b"h\0(h\x01QK\0J\0\0\x10\0\x85K\x01\x85\x89NtR");
+        }
+        pickle.extend(b"u.");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("views.pth");
+        let mut archive = zip::ZipWriter::new(File::create(&path).unwrap());
+        let stored = zip::write::FileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        for (name, bytes) in [("a/data.pkl", &pickle[..]), ("a/data/0", &vec![0; 4 << 20])] {
+            archive.start_file(name, stored).unwrap();
+            archive.write_all(bytes).unwrap();
+        }
+        archive.finish().unwrap();
+        let error = format!("{:#}", super::super::read(&path).unwrap_err());
+        assert!(error.contains("unfolds to more than 8 times its size"), "{error}");
     }
 
     #[test]

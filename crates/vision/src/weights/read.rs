@@ -1,10 +1,11 @@
 //! Reading a file of any format.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+
+use pipe_vocab::files;
 
 use super::types::Weights;
 use super::{pth, safetensors};
@@ -14,7 +15,7 @@ use super::{pth, safetensors};
 /// # Errors
 /// The file cannot be read, is none of the formats, is damaged, or holds no tensors by name. The message names the file.
 pub fn read(path: &Path) -> Result<Weights> {
-    let file = || File::open(path).with_context(|| format!("opening weights {}", path.display()));
+    let file = || files::open(path).with_context(|| format!("opening weights {}", path.display()));
     let mut head = Vec::new();
     file()?.take(16).read_to_end(&mut head).with_context(|| format!("reading weights {}", path.display()))?;
     let read = match Format::of(&head) {

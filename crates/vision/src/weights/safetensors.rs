@@ -1,13 +1,13 @@
 //! The safetensors format: a JSON header, then the tensors' bytes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use ::safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use anyhow::{Context, Result, anyhow, bail};
-use pipe_vocab::atomic;
+use pipe_vocab::{atomic, files};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -19,7 +19,8 @@ use crate::nn::StateDict;
 /// # Errors
 /// The file cannot be read, its header is malformed or does not match its length, or a type is unknown to libtorch.
 pub fn read(path: &Path) -> Result<Weights> {
-    let bytes = fs::read(path)?;
+    let mut bytes = Vec::new();
+    files::open(path)?.read_to_end(&mut bytes)?;
     let malformed = |error| anyhow!("not a valid safetensors file: {error}");
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(malformed)?;
     let file = SafeTensors::deserialize(&bytes).map_err(malformed)?;
@@ -153,6 +154,8 @@ const PAIRS: [(Kind, Dtype); 10] = [
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn state() -> StateDict {

@@ -45,6 +45,31 @@ fn parents_in_a_circle() {
     "#);
 }
 
+/// Whoever writes a pipeline may not be allowed to read what it extends: only that it is no pipeline is told.
+#[test]
+fn a_parent_that_is_no_pipeline() {
+    let world = |text: &str| World::new("extends = \"/etc/shadow\"\n[pipeline]\nseed = 1\n").file("/etc/shadow", text);
+    assert_snapshot!(world("root:$6$hash:19000:0:::\n").mistakes(), @r#"
+    error[invalid-extends]: the parent `/etc/shadow` is no pipeline
+     --> p.toml:1:11
+      |
+    1 | extends = "/etc/shadow"
+      |           ^^^^^^^^^^^^^
+      |
+      = help: it has none of the tables of one, such as [pipeline], [vars] or [model.NAME]
+
+    error: p.toml: 1 error
+    "#);
+    for secret in ["password = \"hash\"\n", "[registry]\ntoken = \"hash\"\n[profile.dev]\nx = 1\n"] {
+        let mistakes = world(secret).mistakes();
+        assert!(mistakes.contains("is no pipeline") && !mistakes.contains("hash"), "{mistakes}");
+    }
+    for fine in ["", "# nothing yet\n", "[profile.demo]\nvars.a = 1\n", "extends = \"none.toml\"\n"] {
+        let world = World::new("extends = \"base.toml\"\n[pipeline]\nseed = 1\n").file("base.toml", fine);
+        assert!(!world.mistakes().contains("is no pipeline"), "{fine}");
+    }
+}
+
 #[test]
 fn a_parent_that_is_no_text() {
     let world = World::new("extends = [\"a.toml\", \"b.toml\"]\n");

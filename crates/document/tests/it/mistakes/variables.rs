@@ -142,6 +142,32 @@ fn a_variable_that_nothing_uses() {
     "#);
 }
 
+/// Each knows all before it: the chain costs the square of its length.
+#[test]
+fn a_long_chain_of_variables() {
+    let chain = |length: usize| {
+        let links: String = (1..length).map(|i| format!("v{i} = \"${{v{}}}\"\n", i - 1)).collect();
+        World::new(&format!("[vars]\nv0 = \"a\"\n{links}[dataset.a]\nroot = \"${{v{}}}\"\n", length - 1)).mistakes()
+    };
+    assert_eq!(chain(100), "");
+    assert!(chain(10_000).contains("variables expand to more than 8 MiB"));
+}
+
+#[test]
+fn very_many_unused_variables() {
+    let all: String = (0..20_000).map(|i| format!("v{i} = {i}\n")).collect();
+    let mistakes = World::new(&format!("[vars]\n{all}")).mistakes();
+    assert!(mistakes.contains("19900 more variables are never used"), "{mistakes}");
+    assert!(mistakes.contains("the variable `v99` is never used") && !mistakes.contains("`v100`"), "{mistakes}");
+}
+
+/// One string with hundreds of thousands of mistakes.
+#[test]
+fn of_one_string_a_few_mistakes_are_told() {
+    let mistakes = World::new(&format!("[dataset.a]\nroot = \"{}\"\n", "${a}".repeat(300_000))).mistakes();
+    assert!(mistakes.ends_with("error: p.toml: 16 errors\n"), "{}", &mistakes[mistakes.len() - 80..]);
+}
+
 #[test]
 fn variables_that_explode() {
     let world = World::new(&explosion());

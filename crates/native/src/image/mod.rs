@@ -1,5 +1,15 @@
 //! JPEG and PNG, decoded and encoded by torchvision's codecs (libjpeg-turbo, libpng). Safe to call from many threads.
+//!
+//! The codecs believe what a header says. So it is read here first: [`claim`] bounds the memory and time it asks for,
+//! [`mod@png`] looks at checksums, [`gif`] keeps a frame within its screen.
 
+mod claim;
+mod gif;
+mod jpeg;
+mod png;
+mod webp;
+
+use std::borrow::Cow;
 use std::ffi::CStr;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,7 +25,9 @@ use crate::library::load_torchvision_image;
 /// its EXIF orientation says.
 ///
 /// # Errors
-/// Bytes that are no image, or a cut or damaged one; torchvision's library not found. As with every JPEG decoder,
+/// Bytes that are no image, or a cut or damaged one; one that claims more pixels or scans than its bytes make believable (the
+/// bound is Pillow's, 178,956,970 pixels, but for files as large as photographs of that size); a GIF whose image lies outside
+/// its screen; torchvision's library not found. As with every JPEG decoder,
 /// damage inside the pixels of a JPEG that libjpeg can step over gives an image and a line on standard error.
 pub fn decode(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
     load_torchvision_image()?;
@@ -23,7 +35,7 @@ pub fn decode(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
     if bytes.len() < 16 {
         bail!("{} byte(s) are too few to be an image", bytes.len());
     }
-    check_png(bytes).context("the image cannot be decoded")?;
+    let bytes = checked(bytes).context("the image cannot be decoded")?;
     // SAFETY: pointer and length are of one slice that outlives the call; the decoders only read it.
     ffi::new_tensor(|out| unsafe { ffi::pn_decode(bytes.as_ptr(), bytes.len(), c"image".as_ptr(), apply_exif, out) })
         .context("the image cannot be decoded (cut, damaged, or of another format)")
@@ -47,32 +59,25 @@ pub fn encode_png(image: &Tensor, level: u8) -> Result<Vec<u8>> {
     encode(image, c"png", i64::from(level))
 }
 
-/// A PNG that is cut, or whose header, palette or pixels do not have their checksum, is refused here: libpng would print
-/// to standard error and give less of a reason.
-fn check_png(bytes: &[u8]) -> Result<()> {
-    const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
-    let Some(mut rest) = bytes.strip_prefix(SIGNATURE) else {
-        return Ok(());
+/// The bytes to hand to the decoder: mostly as they are.
+///
+/// # Errors
+/// Bytes of no format that is decoded, a header that is cut, or one that claims more than is sensible.
+fn checked(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
+    let mut decoded = Cow::Borrowed(bytes);
+    let claim = match bytes {
+        [0xff, 0xd8, 0xff, ..] => jpeg::claim(bytes)?,
+        [0x89, b'P', b'N', b'G', ..] => png::check(bytes)?,
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => {
+            let (claim, first) = gif::first_frame(bytes)?;
+            decoded = Cow::Owned(first);
+            claim
+        }
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => webp::claim(bytes)?,
+        _ => bail!("it is no JPEG, PNG, WebP or GIF"),
     };
-    loop {
-        let Some((&[a, b, c, d], after)) = rest.split_first_chunk::<4>() else {
-            bail!("the PNG is cut: its end is missing");
-        };
-        // The checksum is over the kind (4 bytes) and the data.
-        let len = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(4);
-        let (Some(chunk), Some(&[e, f, g, h])) = (after.get(..len), after.get(len..len.saturating_add(4))) else {
-            bail!("the PNG is cut: its end is missing");
-        };
-        // Chunks that an image can do without begin with a small letter.
-        let needed = chunk[0].is_ascii_uppercase();
-        if needed && crc32fast::hash(chunk) != u32::from_be_bytes([e, f, g, h]) {
-            bail!("the PNG is damaged: a checksum is wrong");
-        }
-        if chunk.starts_with(b"IEND") {
-            return Ok(());
-        }
-        rest = &after[len + 4..];
-    }
+    claim.check(bytes.len() as u64)?;
+    Ok(decoded)
 }
 
 fn encode(image: &Tensor, format: &CStr, quality: i64) -> Result<Vec<u8>> {

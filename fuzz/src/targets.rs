@@ -1,0 +1,263 @@
+//! The readers, each as a function of bytes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use pipe_coco::eval::{IouType, ScoreOptions, score};
+use pipe_coco::index::{Index, LoadOptions as CocoOptions};
+use pipe_coco::mask::Rle;
+use pipe_components::dataset::mnist::{Mnist, Split};
+use pipe_document::diagnostic::Sources;
+use pipe_document::{Document, LoadOptions};
+use pipe_plan::Plan;
+
+/// A reader.
+pub struct Target {
+    /// Its name, and that of its folder in the corpus.
+    pub name: &'static str,
+    /// Reads an input. An error is an answer as good as any.
+    pub run: fn(&Folder, &[u8]) -> Result<()>,
+    /// What its format is made of.
+    pub words: &'static [&'static [u8]],
+}
+
+/// A folder of the process, for readers that want files.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// A new one, in memory where there is such a place.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new() -> Result<Folder> {
+        let memory = Path::new("/dev/shm");
+        let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Ok(Folder(made.context("no folder for inputs")?))
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, bytes)?;
+        Ok(path)
+    }
+}
+
+/// Every reader.
+pub const TARGETS: [Target; 9] = [
+    Target { name: "pipeline", run: pipeline, words: PIPELINE },
+    Target { name: "coco", run: coco, words: COCO },
+    Target { name: "results", run: results, words: COCO },
+    Target { name: "runs", run: runs, words: &[] },
+    Target { name: "weights", run: weights, words: WEIGHTS },
+    Target { name: "idx", run: idx, words: &[b"\0\0\x08\x03", b"\x1f\x8b\x08"] },
+    Target { name: "image", run: image, words: IMAGE },
+    Target { name: "state", run: state, words: STATE },
+    Target { name: "plugin", run: plugin, words: &[b"pipe_plugin_table_", b"\x7fELF", b".dynsym\0"] },
+];
+
+const PIPELINE: &[&[u8]] = &[
+    b"[vars]\n",
+    b"\n#base\n",
+    b"extends = \"base.toml\"\n",
+    b"${",
+    b"${env:TOKEN}",
+    b"${a}",
+    b"[[on]]\n",
+    b"[profile.demo]\n",
+    b"type = \"",
+    b"[model.net]\n",
+    b"engine.trainer:",
+    b"\"\"\"",
+    b"{ ",
+    b" }",
+    b"[engine.t]\n",
+    b"= ",
+    b"\n",
+    b"[pipeline]\nname = ",
+    b"metric.a:accuracy",
+    b"dataset.train:num_classes",
+    b"\\u001b",
+    b"2026-01-01T00:00:00Z",
+    b"0x",
+    b"inf",
+];
+const COCO: &[&[u8]] = &[
+    b"\"images\":",
+    b"\"annotations\":",
+    b"\"categories\":",
+    b"\"segmentation\":",
+    b"\"counts\":",
+    b"\"size\":",
+    b"\"bbox\":",
+    b"\"id\":",
+    b"\"image_id\":",
+    b"\"category_id\":",
+    b"\"score\":",
+    b"\"iscrowd\":1",
+    b"999999.5,",
+    b"[[",
+    b"]]",
+    b"{",
+    b"},",
+    b"1e6",
+];
+const WEIGHTS: &[&[u8]] = &[
+    b"PK\x01\x02",
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"data.pkl",
+    b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"ccollections\nOrderedDict\n",
+    b"\"dtype\":\"F32\"",
+    b"\"data_offsets\":[",
+    b"\"shape\":[",
+    b"__metadata__",
+    b"h\x00",
+    b"R",
+    b"(",
+    b"t",
+    b"\x85",
+    b"u",
+    b"Q",
+    b"q\x01",
+];
+const IMAGE: &[&[u8]] = &[
+    b"\xff\xd8\xff",
+    b"\xff\xc0",
+    b"\xff\xc2",
+    b"\xff\xda",
+    b"\xff\xc4",
+    b"\xff\xdb",
+    b"\xff\xdd",
+    b"\xff\xe1",
+    b"\xff\xd9",
+    b"Exif\0\0",
+    b"\x89PNG\r\n\x1a\n",
+    b"IHDR",
+    b"PLTE",
+    b"IDAT",
+    b"IEND",
+    b"tRNS",
+    b"zTXt",
+    b"eXIf",
+    b"acTL",
+    b"GIF89a",
+    b"\x21\xf9\x04",
+    b"\x2c",
+    b"RIFF",
+    b"WEBPVP8 ",
+    b"VP8L",
+    b"VP8X",
+    b"ALPH",
+    b"ANIM",
+];
+const STATE: &[&[u8]] =
+    &[b"\"format\":", b"\"seed\":", b"\"clock\":", b"\"nodes\":", b"\"files\":", b"\"values\":", b"{}", b"\"NaN\""];
+
+/// A pipeline, and behind a line `#base` one that it may extend; read, planned and shown.
+fn pipeline(_: &Folder, bytes: &[u8]) -> Result<()> {
+    let text = |bytes: &[u8]| {
+        String::from_utf8(bytes.to_vec()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    };
+    let mark = b"\n#base\n";
+    let cut = bytes.windows(mark.len()).position(|part| part == mark).unwrap_or(bytes.len());
+    let (main, base) = (&bytes[..cut], bytes.get(cut + mark.len()..).unwrap_or_default());
+    let read = |path: &Path| if path == Path::new("main.toml") { text(main) } else { text(base) };
+    let env = |name: &str| (name == "TOKEN").then(|| "s3cr3t".to_owned());
+    let options = LoadOptions { env: &env, read: &read, profile: None, sets: Vec::new(), base: None };
+    let mut sources = Sources::default();
+    let (document, mut found) = Document::load(Path::new("main.toml"), &options, &mut sources);
+    if let Some(mut document) = document {
+        let (_, more, secrets) = Plan::with_secrets(&document, &sources, pipe_core::builtin());
+        found.merge(more);
+        secrets.iter().for_each(|secret| document.redact(secret));
+        for (place, text) in document.secrets() {
+            sources.blot(&place);
+            found.redact(&text);
+        }
+        let _ = (document.show(&sources), document.to_toml());
+    }
+    let said = found.render_text(&sources, false);
+    assert!(!said.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "steers the terminal: {said:?}");
+    ensure!(!found.has_errors(), "errors");
+    Ok(())
+}
+
+/// An annotation file, and the masks in it.
+fn coco(_: &Folder, bytes: &[u8]) -> Result<()> {
+    let index = Index::read(bytes, "input", &CocoOptions { strict: bytes.len().is_multiple_of(2) })?;
+    let _ = (index.num_classes(), index.audit().to_string());
+    for position in 0..index.images().len().min(8) {
+        for annotation in index.annotations(position).iter().take(8) {
+            let _ = index.mask(annotation).map(|mask| (mask.bbox(), mask.area()));
+        }
+    }
+    Ok(())
+}
+
+/// A results file, scored.
+fn results(folder: &Folder, bytes: &[u8]) -> Result<()> {
+    let truth = folder.file("truth.json", include_bytes!("../corpus/coco/small.json"))?;
+    let results = folder.file("results.json", bytes)?;
+    let iou = if bytes.len().is_multiple_of(2) { IouType::Bbox } else { IouType::Segm };
+    score(&truth, &results, iou, &ScoreOptions::default()).map(drop)
+}
+
+/// A compressed string of run lengths, for an image whose size comes first.
+fn runs(_: &Folder, bytes: &[u8]) -> Result<()> {
+    let (size, text) = bytes.split_first_chunk::<4>().context("too short")?;
+    let side = |at: usize| u32::from(u16::from_le_bytes([size[at], size[at + 1]]));
+    let mask = Rle::from_compressed(side(0), side(2), text)?;
+    ensure!(Rle::from_compressed(side(0), side(2), mask.to_compressed().as_bytes())? == mask, "changed on the way");
+    Ok(())
+}
+
+/// A file of weights, of any of the formats.
+fn weights(folder: &Folder, bytes: &[u8]) -> Result<()> {
+    pipe_vision::weights::read(&folder.file("weights", bytes)?).map(drop)
+}
+
+/// A file of images in MNIST's format.
+fn idx(folder: &Folder, bytes: &[u8]) -> Result<()> {
+    let (plain, packed) = ("t10k-images-idx3-ubyte", "t10k-images-idx3-ubyte.gz");
+    let (name, other) = if bytes.starts_with(&[0x1f, 0x8b]) { (packed, plain) } else { (plain, packed) };
+    let _ = std::fs::remove_file(folder.0.path().join(other));
+    folder.file(name, bytes)?;
+    folder.file("t10k-labels-idx1-ubyte", &[0, 0, 8, 1, 0, 0, 0, 2, 3, 4])?;
+    Mnist::open(folder.0.path(), Split::Test, None, None).map(drop)
+}
+
+/// An image.
+fn image(_: &Folder, bytes: &[u8]) -> Result<()> {
+    // A PNG whose checksums are wrong is refused at the door: most changes would get no further.
+    let mended = mended(bytes);
+    pipe_data::decode::decode_image(&mended, bytes.len().is_multiple_of(2)).map(drop)
+}
+
+fn mended(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let mut at = 8;
+    while bytes.starts_with(b"\x89PNG") {
+        let Some(length) = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()) else { break };
+        let end = at.saturating_add(8).saturating_add(u32::from_be_bytes(*length) as usize);
+        if end.saturating_add(4) > bytes.len() {
+            break;
+        }
+        let sum = crc32fast::hash(&bytes[at + 4..end]);
+        bytes[end..end + 4].copy_from_slice(&sum.to_be_bytes());
+        at = end + 4;
+    }
+    bytes
+}
+
+/// The plain part of a checkpoint.
+fn state(folder: &Folder, bytes: &[u8]) -> Result<()> {
+    folder.file("state.json", bytes)?;
+    pipe_run::checkpoint::step_of(folder.0.path()).context("no checkpoint").map(drop)
+}
+
+/// A plugin's library, as far as it is looked at before it is opened.
+fn plugin(_: &Folder, bytes: &[u8]) -> Result<()> {
+    pipe_run::plugins::library::exported(bytes).map(drop)
+}

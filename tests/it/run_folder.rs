@@ -1,5 +1,6 @@
 //! The folder of a run: one writer, how it stands, and the commands that go on with it.
 
+use pipe_test_support::skip;
 use serde_json::{Value, json};
 
 use super::program::{Pipe, Said};
@@ -73,6 +74,29 @@ fn a_folder_that_holds_something_is_not_mixed_up_with_a_new_run() {
     let failed = run(&pipe, &["--out", "digits.toml/run"]);
     assert_eq!(failed.status, Some(1));
     assert!(failed.stderr.contains("digits.toml/run") && failed.stderr.contains("Not a directory"), "{failed:?}");
+}
+
+#[test]
+fn a_full_disk_and_one_that_cannot_be_written_are_named_at_once() {
+    let mount = |more: &str| format!("mkdir disk && mount -t tmpfs -o size=4k{more} tmpfs disk");
+    for (script, because) in [
+        (format!("{} && head -c 4096 /dev/zero > disk/x", mount("")), "No space left on device"),
+        (mount(",ro"), "Read-only file system"),
+    ] {
+        let pipe = disturbed("true");
+        let own = pipe.command_after(&format!("{script} || exit 99;"), &[&RUN[..], &["--out", "disk/run"]].concat());
+        let mut command = std::process::Command::new("unshare");
+        command.arg("-Urm").arg(own.get_program()).args(own.get_args()).current_dir(pipe.folder());
+        own.get_envs().filter_map(|(name, value)| Some((name, value?))).for_each(|(name, value)| {
+            command.env(name, value);
+        });
+        let said = Said::of(&mut command);
+        if said.status != Some(1) || !said.stderr.contains("disk/run") {
+            assert!(said.stderr.contains("unshare") || said.status == Some(99), "{}", said.stderr);
+            return skip!("no file system can be mounted here");
+        }
+        assert!(said.stderr.contains(because), "{}", said.stderr);
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn new_run(pipe: &Pipe, before: &[String]) -> String {
 }
 
 /// Cuts runs off after iteration 5 while there is a file `cut`; without a checkpoint while there is a file `kill`.
-const CUT: &str = "if [ -e kill ]; then kill -KILL $PPID; elif [ -e cut ]; then kill -TERM $PPID; sleep 0.5; fi";
+const CUT: &str = "if [ -e kill ]; then kill -KILL $PPID; elif [ -e cut ]; then kill -TERM $PPID; sleep 1; fi";
 
 /// A run under `runs/digits` that was cut off at iteration 5 as `how` says.
 fn cut(pipe: &Pipe, how: &str, more: &[&str]) -> String {
@@ -137,6 +137,9 @@ fn auto_is_one_command_for_every_life() {
         // One that is done is not begun again in its folder; without one, a new one begins.
         let last = auto(&pipe);
         assert_eq!(last.status, Some(0), "{}", last.stderr);
+        if !out.is_empty() {
+            assert!(pipe.read("run/console.log").contains("run is done: only what"));
+        }
         assert_eq!(pipe.scalars(&folder), whole.scalars("run"));
         if out.is_empty() {
             assert_eq!(pipe.names("runs/digits").len(), 2);

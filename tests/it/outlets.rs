@@ -39,7 +39,7 @@ fn a_run_goes_on_whoever_listens() {
 
 #[test]
 fn a_run_that_nobody_listens_to_is_interrupted_as_any_other() {
-    let pipe = disturbed("kill -TERM $PPID; sleep 0.5");
+    let pipe = disturbed("kill -TERM $PPID; sleep 1");
     let said = shell(&pipe, "$PIPE run life.toml --out run 2>&1 | true; exit ${PIPESTATUS[0]}");
     assert_eq!(said.status, Some(143), "{}", said.stderr);
     assert_eq!(pipe.names("run/checkpoints"), ["step_000005"]);

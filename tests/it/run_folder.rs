@@ -1,5 +1,6 @@
 //! The folder of a run: one writer, how it stands, and the commands that go on with it.
 
+use pipe_test_support::skip;
 use serde_json::{Value, json};
 
 use super::program::{Pipe, Said};
@@ -33,7 +34,7 @@ fn new_run(pipe: &Pipe, before: &[String]) -> String {
 }
 
 /// Cuts runs off after iteration 5 while there is a file `cut`; without a checkpoint while there is a file `kill`.
-const CUT: &str = "if [ -e kill ]; then kill -KILL $PPID; elif [ -e cut ]; then kill -TERM $PPID; sleep 0.5; fi";
+const CUT: &str = "if [ -e kill ]; then kill -KILL $PPID; elif [ -e cut ]; then kill -TERM $PPID; sleep 1; fi";
 
 /// A run under `runs/digits` that was cut off at iteration 5 as `how` says.
 fn cut(pipe: &Pipe, how: &str, more: &[&str]) -> String {
@@ -76,6 +77,29 @@ fn a_folder_that_holds_something_is_not_mixed_up_with_a_new_run() {
 }
 
 #[test]
+fn a_full_disk_and_one_that_cannot_be_written_are_named_at_once() {
+    let mount = |more: &str| format!("mkdir disk && mount -t tmpfs -o size=4k{more} tmpfs disk");
+    for (script, because) in [
+        (format!("{} && head -c 4096 /dev/zero > disk/x", mount("")), "No space left on device"),
+        (mount(",ro"), "Read-only file system"),
+    ] {
+        let pipe = disturbed("true");
+        let own = pipe.command_after(&format!("{script} || exit 99;"), &[&RUN[..], &["--out", "disk/run"]].concat());
+        let mut command = std::process::Command::new("unshare");
+        command.arg("-Urm").arg(own.get_program()).args(own.get_args()).current_dir(pipe.folder());
+        own.get_envs().filter_map(|(name, value)| Some((name, value?))).for_each(|(name, value)| {
+            command.env(name, value);
+        });
+        let said = Said::of(&mut command);
+        if said.status != Some(1) || !said.stderr.contains("disk/run") {
+            assert!(said.stderr.contains("unshare") || said.status == Some(99), "{}", said.stderr);
+            return skip!("no file system can be mounted here");
+        }
+        assert!(said.stderr.contains(because), "{}", said.stderr);
+    }
+}
+
+#[test]
 fn a_run_at_work_is_known_and_one_that_was_killed_is_lost() {
     let pipe = disturbed("touch there; sleep 600");
     let mut child = start(&mut pipe.command(&[&RUN[..], &["--out", "run"]].concat()));
@@ -113,6 +137,9 @@ fn auto_is_one_command_for_every_life() {
         // One that is done is not begun again in its folder; without one, a new one begins.
         let last = auto(&pipe);
         assert_eq!(last.status, Some(0), "{}", last.stderr);
+        if !out.is_empty() {
+            assert!(pipe.read("run/console.log").contains("run is done: only what"));
+        }
         assert_eq!(pipe.scalars(&folder), whole.scalars("run"));
         if out.is_empty() {
             assert_eq!(pipe.names("runs/digits").len(), 2);

@@ -68,7 +68,7 @@ fn each_signal_ends_a_run_with_a_checkpoint_and_its_own_status() {
     let expected = disturbed("true");
     expected.ok(&RUN);
     for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("USR1", 138)] {
-        let pipe = disturbed(&format!("kill -{signal} $PPID; sleep 0.5"));
+        let pipe = disturbed(&format!("kill -{signal} $PPID; sleep 1"));
         let cut = pipe.run(&RUN);
         assert_eq!(cut.status, Some(status), "{signal}: {}", cut.stderr);
         assert!(cut.stderr.contains("resume with: pipe run life.toml --resume run"), "{signal}: {}", cut.stderr);
@@ -136,7 +136,7 @@ fn as_the_first_process_of_a_container_too() {
     if !allowed.is_ok_and(|output| output.status.success()) {
         return skip!("no namespace of processes can be made here");
     }
-    let pipe = disturbed("echo $PPID > parent; kill -TERM $PPID; sleep 0.5");
+    let pipe = disturbed("echo $PPID > parent; kill -TERM $PPID; sleep 1");
     let mut command = Command::new("unshare");
     command.args(["-Urfp", "--mount-proc", env!("CARGO_BIN_EXE_pipe")]).args(RUN);
     let own = pipe.command(&[]);

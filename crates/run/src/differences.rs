@@ -5,12 +5,18 @@ use serde_json::{Map, Value};
 /// How the versions and the device differ: one line each; nothing where `former` says nothing of them.
 pub fn differences(former: &Map<String, Value>, now: &Map<String, Value>) -> Vec<String> {
     let mut lines = Vec::new();
-    for name in ["device", "versions"] {
-        if let (Some(was), Some(is)) = (former.get(name), now.get(name)) {
-            compare(name.trim_end_matches('s'), was, is, &mut lines);
-        }
+    if let (Some(was), Some(is)) = (device(former), device(now)) {
+        compare("device", &was, &is, &mut lines);
+    }
+    if let (Some(was), Some(is)) = (former.get("versions"), now.get("versions")) {
+        compare("version", was, is, &mut lines);
     }
     lines
+}
+
+/// The device, without why it was chosen.
+fn device(info: &Map<String, Value>) -> Option<Value> {
+    Some(info.get("device")?.as_str()?.split(',').next()?.into())
 }
 
 fn compare(name: &str, was: &Value, is: &Value, lines: &mut Vec<String>) {
@@ -60,8 +66,9 @@ mod tests {
 
     #[test]
     fn versions_plugins_and_the_device_are_compared() {
-        let was =
-            map(json!({ "device": "cpu", "versions": { "pipe": "1", "libtorch": "2", "plugins": { "a": "1" } } }));
+        let was = map(
+            json!({ "device": "cpu, as asked", "versions": { "pipe": "1", "libtorch": "2", "plugins": { "a": "1" } } }),
+        );
         let is =
             map(json!({ "device": "cuda:0", "versions": { "pipe": "1", "libtorch": "3", "plugins": { "b": "1" } } }));
         let expected = [
@@ -71,6 +78,8 @@ mod tests {
             "version of plugins of b: none → 1",
         ];
         assert_eq!(differences(&was, &is), expected);
+        let chosen = map(json!({ "device": "cpu, because there is no other" }));
+        assert!(differences(&was, &chosen).is_empty());
         assert!(differences(&was, &was).is_empty() && differences(&Map::new(), &was).is_empty());
     }
 

@@ -63,6 +63,12 @@ impl Start {
     /// [`Refused`] when it is another's; others when it cannot be written.
     pub fn take(&self) -> Result<Lock> {
         if self.goes_on {
+            if info::status(&self.folder) == Some(Status::Done) {
+                tracing::warn!(
+                    "{} is done: only what the pipeline has more of now is left to do",
+                    self.folder.display()
+                );
+            }
             let lock = Lock::take(&self.folder)?;
             // Another process may have gone on with it and ended since this was decided.
             if self.newest && checkpoint::newest(&self.folder) != self.checkpoint {

@@ -169,6 +169,7 @@ impl Running {
         // What the last handlers and sinks could not do is how the run ended, too.
         let problem = match (ended, told) {
             (Err(error), Ok(())) | (Ok(()), Err(error)) => Some(error),
+            (Err(error), Err(other)) if format!("{error:#}") == format!("{other:#}") => Some(error),
             (Err(error), Err(other)) => Some(error.context(format!("and {other:#}"))),
             (Ok(()), Ok(())) => None,
         };

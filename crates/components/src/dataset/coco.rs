@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
@@ -157,6 +157,8 @@ pipe_core::register!(CocoConfig);
 pub struct Coco {
     index: Arc<Index>,
     annotations: PathBuf,
+    /// Kept: the file may be edited while a run is at work.
+    fingerprint: OnceLock<Option<String>>,
     images: PathBuf,
     masks: bool,
     crowd: Crowd,
@@ -188,7 +190,14 @@ impl Coco {
             annotations.display(),
             if config.masks { "; without masks (`masks = false`) there may be" } else { "" }
         );
-        Ok(Coco { index: Arc::new(index), annotations, images, masks: config.masks, crowd: config.crowd })
+        Ok(Coco {
+            index: Arc::new(index),
+            annotations,
+            fingerprint: OnceLock::new(),
+            images,
+            masks: config.masks,
+            crowd: config.crowd,
+        })
     }
 }
 
@@ -329,12 +338,15 @@ impl Dataset for Coco {
         self.index.categories().iter().map(|category| (i64::from(category.id), category.name.clone())).collect()
     }
 
-    /// Of the annotations, and of which images are used.
+    /// Of the annotations as they are when this is asked first, and of which images are used.
     fn fingerprint(&self) -> Option<String> {
-        let sum = Fingerprint::default().with_file(&self.annotations);
-        let sum = sum.map_err(|error| tracing::warn!("{error:#}")).ok()?;
-        let add = |sum: Fingerprint, image: &pipe_coco::index::Image| sum.with(&image.id.to_le_bytes());
-        Some(self.index.images().iter().fold(sum, add).text())
+        let of = || {
+            let sum = Fingerprint::default().with_file(&self.annotations);
+            let sum = sum.map_err(|error| tracing::warn!("{error:#}")).ok()?;
+            let add = |sum: Fingerprint, image: &pipe_coco::index::Image| sum.with(&image.id.to_le_bytes());
+            Some(self.index.images().iter().fold(sum, add).text())
+        };
+        self.fingerprint.get_or_init(of).clone()
     }
 
     /// The annotations, an `Arc<Index>`.
@@ -471,6 +483,14 @@ mod tests {
         let id = |seed| drawn(seed).get(0).unwrap().get(fields::IMAGE_ID).cloned();
         assert_eq!(drawn(0).len(), 1);
         assert!((1..20).any(|seed| id(seed) != id(0)) && id(5) == id(5));
+        assert!((0..20).all(|seed| (drawn(seed).fingerprint() == drawn(0).fingerprint()) == (id(seed) == id(0))));
+        let (before, annotations) = (set.fingerprint(), root.path().join("annotations/instances_train2017.json"));
+        assert!(before.is_some());
+        let text = std::fs::read_to_string(&annotations).unwrap().replace("\"cat\"", "\"cow\"");
+        std::fs::write(&annotations, text).unwrap();
+        assert_eq!(set.fingerprint(), before);
+        let again = json!({ "root": root.path(), "crowd": "keep", "empty": "drop", "masks": false });
+        assert_ne!(dataset("coco", again).unwrap().fingerprint(), before);
     }
 
     #[test]

@@ -154,6 +154,11 @@ fn a_learning_rate_is_found_and_nothing_is_left_behind() {
     assert!(
         pipe.ok(&["find-lr", "run.toml", "--iterations", "10", "--end", "1e-5"]).stdout.contains("did not diverge")
     );
+    // Steps of three batches, and of the one that is left of each epoch.
+    let sets = ["--set", "engine.trainer.accumulate=3", "--iterations", "9", "--end", "1e-3", "--smooth", "1"];
+    let said = pipe.ok(&[&["find-lr", "run.toml", "--format", "json"], &sets[..]].concat());
+    let found: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!(numbers(&found["lr"]).len(), 9);
     let said = pipe.run(&["find-lr", "run.toml", "--start", "1", "--end", "0.5"]);
     assert!(said.status == Some(1) && said.stderr.contains("--end 0.5 is not above"), "{}", said.stderr);
 }

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use pipe_components::engine::train::TrainConfig;
 use pipe_core::{
     Boundary, Config, Dispatch, EngineEvent, EventContext, Instance, Interrupted, Kind, LR, Limits, NodeId, Optimizer,
-    Shared, Termination, ValueRef, writable,
+    RunContext, Shared, Termination, ValueRef, component::build::config_of, writable,
 };
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub struct FindLrArgs {
     /// The training engine, if the pipeline has several.
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
-    /// Number of iterations.
+    /// Number of optimizer steps.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(3..))]
     iterations: u64,
     /// The first learning rate.
@@ -83,6 +83,9 @@ pub fn find_lr(args: &FindLrArgs) -> Result<Status> {
     let is_training = |node: &pipe_plan::PlanNode| node.descriptor.name == TrainConfig::TYPE;
     let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_training, "engine of type `train`")?.clone();
     let optimizer = port_of(plan, &id, Kind::Optimizer).with_context(|| format!("{id} has no optimizer"))?.clone();
+    let component = plan.nodes.get(&id).and_then(|node| node.component.as_deref());
+    let config = component.and_then(config_of::<TrainConfig>).with_context(|| format!("{id} was not checked"))?;
+    let accumulate = config.accumulate as usize;
     // A loss that is not finite is the end of the test, not of the program.
     set(plan, &id, "on_non_finite", json!("skip"))?;
     let words = Words {
@@ -95,10 +98,12 @@ pub fn find_lr(args: &FindLrArgs) -> Result<Status> {
     let partial = Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt)?;
     let Instance::Engine(engine) = partial.build_with_weights(plan, &id)? else { bail!("{id} is not an engine") };
     let Instance::Optimizer(optimizer) = partial.graph.node(&optimizer)? else { bail!("{optimizer} is no optimizer") };
-    engine.set_limits(Limits { max_epochs: None, max_iterations: Some(args.iterations), ..engine.limits() });
+    // It is the test that ends.
+    engine.set_limits(Limits { max_epochs: None, max_iterations: None, ..engine.limits() });
     let loss = ValueRef { node: id.clone(), value: "loss".into() };
     let rates = Rates { start: args.start, end: args.end, growth: args.mode, iterations: args.iterations };
-    let test = Test { id, loss, optimizer, rates, curve: RefCell::new(Curve::new(args.smooth, args.diverge)) };
+    let curve = RefCell::new(Curve::new(args.smooth, args.diverge));
+    let test = Test { id, loss, optimizer, rates, accumulate, waiting: RefCell::default(), curve };
     test.set(0)?;
     if engine.run(&partial.graph.run, &test)?.is_break() {
         return Ok(Status::Signalled(signals.status()));
@@ -134,17 +139,21 @@ impl Rates {
     }
 }
 
-/// What listens to the engine, in place of the pipeline's events: after each iteration it takes the loss and sets the next rate.
+/// What listens to the engine, in place of the pipeline's events: after each step it takes the loss and sets the next rate.
 struct Test {
     id: NodeId,
     loss: ValueRef,
     optimizer: Shared<dyn Optimizer>,
     rates: Rates,
+    /// Batches that make one step.
+    accumulate: usize,
+    /// The losses of those since the last step.
+    waiting: RefCell<Vec<f64>>,
     curve: RefCell<Curve>,
 }
 
 impl Test {
-    /// Gives the optimizer the rate of an iteration; groups keep their proportions.
+    /// Gives the optimizer the rate of a step; groups keep their proportions.
     fn set(&self, iteration: u64) -> Result<()> {
         let mut optimizer = writable(&self.optimizer, &self.id)?;
         let base = |group: &pipe_core::ParamGroup| group.settings.get(LR).copied().unwrap_or(0.0);
@@ -159,18 +168,31 @@ impl Test {
     }
 }
 
+impl Test {
+    /// The optimizer has made a step.
+    fn stepped(&self, run: &RunContext) -> Result<()> {
+        let losses = self.waiting.take();
+        let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+        let mut curve = self.curve.borrow_mut();
+        let step = curve.points.len() as u64;
+        if curve.add(self.rates.at(step), loss) && step + 1 < self.rates.iterations {
+            return self.set(step + 1);
+        }
+        run.terminate(&self.id, Termination::Run);
+        Ok(())
+    }
+}
+
 impl Dispatch for Test {
     fn fire(&self, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
         if ctx.event == EngineEvent::IterationCompleted {
-            let done = ctx.state.iteration;
             let measured = ctx.run.value_with_step(&self.loss).filter(|(_, step)| *step == ctx.run.clock.get().step);
-            let loss = measured.map_or(f64::NAN, |(loss, _)| loss);
-            let going_on = self.curve.borrow_mut().add(self.rates.at(done - 1), loss);
-            if going_on && done < self.rates.iterations {
-                self.set(done)?;
-            } else {
-                ctx.run.terminate(&self.id, Termination::Run);
-            }
+            self.waiting.borrow_mut().push(measured.map_or(f64::NAN, |(loss, _)| loss));
+        }
+        let waiting = self.waiting.borrow().len();
+        // The last batches of an epoch make a step even if they are fewer.
+        if waiting >= self.accumulate || waiting > 0 && ctx.event == EngineEvent::EpochCompleted {
+            self.stepped(ctx.run)?;
         }
         Ok(ControlFlow::Continue(()))
     }

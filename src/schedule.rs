@@ -74,10 +74,15 @@ pub fn simulate(plan: &mut Plan, catalog: Rc<Catalog>, epoch_length: Option<u64>
             None => None,
         };
         let limits = limits(plan, &node.id)?;
-        // Engines that events run count no steps of the run, so their length does not matter.
-        let length = match plan.roots.contains(&node.id) {
-            true => length(plan, &node.id, &partial, epoch_length).with_context(help)?,
-            false => 0,
+        let length = match (plan.roots.contains(&node.id), epoch_length) {
+            // Engines that events run count no steps of the run, so their length does not matter.
+            (false, _) => 0,
+            (true, Some(length)) if optimizer.is_some() => length,
+            (true, Some(_)) => {
+                notes.push(format!("{} runs by itself, and its data are not opened: its steps are left out", node.id));
+                0
+            }
+            (true, None) => length(plan, &node.id, &partial).with_context(help)?,
         };
         let loader: Shared<dyn Loader> = Rc::new(RefCell::new(Nothing { length, given: 0 }));
         let process = Watch { recorder: recorder.clone(), optimizer };
@@ -86,7 +91,7 @@ pub fn simulate(plan: &mut Plan, catalog: Rc<Catalog>, epoch_length: Option<u64>
     }
     join_nodes(plan, &plan.event_edges, &partial.graph)?;
     partial.drive_roots()?;
-    let recorder = Rc::try_unwrap(recorder).map(RefCell::into_inner).unwrap_or_else(|shared| shared.take());
+    let recorder = recorder.take();
     Ok(Schedule { series: recorder.series(), rows: recorder.rows, notes })
 }
 
@@ -140,10 +145,7 @@ fn limits(plan: &Plan, engine: &NodeId) -> Result<Limits> {
 }
 
 /// Batches in an epoch of an engine's loader.
-fn length(plan: &Plan, engine: &NodeId, partial: &Partial, given: Option<u64>) -> Result<u64> {
-    if let Some(length) = given {
-        return Ok(length);
-    }
+fn length(plan: &Plan, engine: &NodeId, partial: &Partial) -> Result<u64> {
     let loader = port_of(plan, engine, Kind::Loader).with_context(|| format!("{engine} has no loader"))?;
     let Instance::Loader(loader) = partial.build(plan, loader)? else { bail!("{loader} is not a loader") };
     let length = loader.borrow().epoch_length();

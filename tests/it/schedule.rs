@@ -12,6 +12,14 @@ max_epochs = 3
 event = "engine.trainer:iteration_completed"
 run = ["handler.settings", "scheduler.warmup", "scheduler.decay", "scheduler.cycles"]
 
+[handler.checkpoint]
+type = "checkpoint"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+once = 6
+run = ["handler.checkpoint"]
+
 [handler.settings]
 type = "optimizer_settings"
 optimizer = "optimizer.sgd"
@@ -72,6 +80,12 @@ fn a_schedule_is_what_the_run_records() {
     let records = pipe.records("run");
     let recorded: Vec<&Value> = records.iter().filter(|record| record["tag"] == "train/lr").collect();
     assert_eq!(recorded.len(), 12);
+    pipe.ok(&[&["run", "run.toml", "--quiet", "--out", "parts", "--resume", "run/checkpoints/step_000006"], &sets[..]]
+        .concat());
+    let after = |run: &str| -> Vec<Value> {
+        pipe.scalars(run).into_iter().filter(|record| record["step"].as_u64() > Some(6)).collect()
+    };
+    assert_eq!(after("parts"), after("run"), "a resumed run goes on with the same settings");
     let of = |key: &str| recorded.iter().map(|record| record[key].as_f64().expect("a number")).collect::<Vec<_>>();
     assert_eq!(numbers(&shown["step"]), of("step"));
     assert_eq!(numbers(&shown["epoch"]), of("epoch"));
@@ -140,6 +154,11 @@ fn a_learning_rate_is_found_and_nothing_is_left_behind() {
     assert!(
         pipe.ok(&["find-lr", "run.toml", "--iterations", "10", "--end", "1e-5"]).stdout.contains("did not diverge")
     );
+    // Steps of three batches, and of the one that is left of each epoch.
+    let sets = ["--set", "engine.trainer.accumulate=3", "--iterations", "9", "--end", "1e-3", "--smooth", "1"];
+    let said = pipe.ok(&[&["find-lr", "run.toml", "--format", "json"], &sets[..]].concat());
+    let found: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!(numbers(&found["lr"]).len(), 9);
     let said = pipe.run(&["find-lr", "run.toml", "--start", "1", "--end", "0.5"]);
     assert!(said.status == Some(1) && said.stderr.contains("--end 0.5 is not above"), "{}", said.stderr);
 }

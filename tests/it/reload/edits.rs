@@ -79,6 +79,37 @@ fn values_of_optimizer_and_scheduler_change_at_once_and_counts_go_on() {
     assert!((ratio - 1.0).abs() < 1e-9 || (ratio * 0.998 - 1.0).abs() < 1e-9, "the scheduler's count went on: {ratio}");
 }
 
+/// A schedule of momentum comes, changes and goes: its factor with it.
+#[test]
+fn schedules_of_other_settings_come_change_and_go() {
+    let mut session = Session::start();
+    let more = r#"[handler.settings]
+type = "optimizer_settings"
+optimizer = "optimizer.sgd"
+
+[scheduler.momentum]
+type = "piecewise_linear"
+target = "optimizer.sgd:momentum"
+points = [[0, 0.5]]
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["handler.settings", "scheduler.momentum"]
+
+"#;
+    let (came, _) = session.applied("[[on]]", &format!("{more}[[on]]"));
+    session.rejected("sgd:momentum", "sgd:momentun", "invalid", "did you mean `optimizer.sgd:momentum`?");
+    let (changed, line) = session.applied("[[0, 0.5]]", "[[0, 0.25]]");
+    assert!(line["rebuilt"].to_string().contains("optimizer.sgd"), "{line}");
+    let target = "target = \"optimizer.sgd:momentum\"\npoints = [[0, 0.25]]";
+    let (gone, _) = session.applied(target, "optimizer = \"optimizer.sgd\"\nrelative = true\npoints = [[0, 1.0]]");
+    let (records, _) = finish(&mut session);
+    let momentum = curve(&records, "sgd/momentum");
+    let seen: Vec<u64> = momentum.iter().map(|(step, _)| *step).collect();
+    assert_eq!(seen, (came + 1..=gone).collect::<Vec<_>>());
+    assert_eq!((at(&momentum, came + 1), at(&momentum, changed), at(&momentum, changed + 1)), (0.5, 0.5, 0.25));
+}
+
 #[test]
 fn sinks_and_handlers_come_change_and_go() {
     let mut session = Session::start();

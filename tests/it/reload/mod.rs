@@ -113,7 +113,8 @@ fn every_option_says_what_an_edit_means() {
     };
     for kind in [Kind::Optimizer, Kind::Scheduler, Kind::Handler, Kind::Sink, Kind::Engine] {
         for (what, descriptor, name, schema) in hot(kind) {
-            let names_another = schema.to_string().contains("x-port") && kind != Kind::Sink;
+            let names = ["x-port", "x-target"].iter().any(|mark| schema.to_string().contains(mark));
+            let names_another = names && kind != Kind::Sink;
             let judged = matches!(name.as_str(), "monitor" | "mode" | "engine");
             if !names_another && !judged {
                 assert_eq!(Reload::of_option(descriptor.schema(), &name), Reload::Hot, "{what}");

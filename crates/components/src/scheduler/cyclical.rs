@@ -10,9 +10,10 @@ use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Prob
 
 /// Moves the learning rate up and down between `base_lr` and `max_lr`, over and over.
 ///
-/// Straight up in `step_size_up` steps and down in `step_size_down` (Smith 2017; torch's `CyclicLR`); with `anneal_strategy = "cos"`
-/// along half cosines. With `step_size_down = 0` it jumps back: Ignite's `CosineAnnealingScheduler` and its monotonic
-/// `LinearCyclicalScheduler`, from `base_lr` to `max_lr`. `mode` makes later cycles lower, `cycle_mult` longer, `base_mult` and `max_mult` move their ends.
+/// Straight up in `step_size_up` steps and down in `step_size_down` (Smith 2017; torch's `CyclicLR`); with
+/// `anneal_strategy = "cos"` along half cosines. With `step_size_down = 0` it jumps back: Ignite's `CosineAnnealingScheduler` and
+/// its monotonic `LinearCyclicalScheduler`, from `base_lr` to `max_lr`. `mode` makes later cycles lower, `cycle_mult` longer;
+/// `base_mult` and `max_mult` move their ends. With another `target` than the learning rate, momentum is left alone.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CyclicalConfig {

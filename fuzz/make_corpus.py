@@ -106,8 +106,8 @@ def others():
     put("idx", "plain", header + bytes(range(12)))
     put("idx", "packed.gz", gzip.compress(header + bytes(12), mtime=0))
     put("state", "state.json", json.dumps({
-        "format": 1, "seed": 0, "clock": {"step": 3, "epoch": 1}, "values": {"metric.a:accuracy": 0.5}, "nodes": {"handler.c": {"saved": []}},
-        "records": 120, "metadata": {"pipe": "0.1.0", "files": {}},
+        "format": 1, "seed": 0, "clock": {"step": 3, "epoch": 1}, "values": {"metric.a:accuracy": [0.5, 3]}, "nodes": {"handler.c": {"saved": []}},
+        "records": 120, "metadata": {"pipe": "0.1.0", "time": 1.5, "files": {}},
     }))
 
 
@@ -144,5 +144,6 @@ def pipelines():
         '\n#base\n[vars]\na = """multi\nline"""\n[profile.demo]\nvars.a = "c"\n[pipeline]\nname = "p"\nseed = 3\n')
 
 
+torch.manual_seed(0)
 for part in (images, weights, annotations, others, library, pipelines):
     part()

@@ -106,8 +106,8 @@ def others():
     put("idx", "plain", header + bytes(range(12)))
     put("idx", "packed.gz", gzip.compress(header + bytes(12), mtime=0))
     put("state", "state.json", json.dumps({
-        "format": 1, "seed": 0, "clock": {"step": 3, "epoch": 1}, "values": {"metric.a:accuracy": 0.5}, "nodes": {"handler.c": {"saved": []}},
-        "records": 120, "metadata": {"pipe": "0.1.0", "files": {}},
+        "format": 1, "seed": 0, "clock": {"step": 3, "epoch": 1}, "values": {"metric.a:accuracy": [0.5, 3]}, "nodes": {"handler.c": {"saved": []}},
+        "records": 120, "metadata": {"pipe": "0.1.0", "time": 1.5, "files": {}},
     }))
 
 
@@ -136,13 +136,14 @@ def library():
 
 def pipelines():
     put("pipeline", "small", '[vars]\nx = "idx"\n[dataset.d]\ntype = "mnist"\nroot = "${x}"\n[loader.l]\ntype = "batch"\n'
-        'dataset = "dataset.d"\nbatch_size = 4\n[model.net]\ntype = "resnet18"\nnum_classes = "dataset.d:num_classes"\n'
+        'dataset = "dataset.d"\nbatch_size = 4\n[model.net]\ntype = "resnet"\nnum_classes = "dataset.d:num_classes"\n'
         '[optimizer.sgd]\ntype = "sgd"\nmodel = "model.net"\nlr = 0.1\n[engine.t]\ntype = "train"\nmodel = "model.net"\n'
         'optimizer = "optimizer.sgd"\nloader = "loader.l"\nmax_epochs = 1\n')
     put("pipeline", "base", 'extends = "base.toml"\n[vars]\nb = "${a} ${env:TOKEN}"\n[handler.h]\ntype = "hparams"\n'
-        'settings = { a = "${b}" }\n[[on]]\nname = "x"\nevent = "engine.t:completed"\nevery = 2\nrun = ["handler.h"]\n'
+        'settings = { a = "${b}" }\n[[on]]\nevent = "engine.t:completed"\nafter = 2\nrun = ["handler.h"]\n'
         '\n#base\n[vars]\na = """multi\nline"""\n[profile.demo]\nvars.a = "c"\n[pipeline]\nname = "p"\nseed = 3\n')
 
 
+torch.manual_seed(0)
 for part in (images, weights, annotations, others, library, pipelines):
     part()

@@ -13,7 +13,9 @@ fn every_input_gets_an_answer() {
         let mut good = 0;
         for (path, input) in inputs {
             println!("{}", path.display());
-            good += usize::from((target.run)(&folder, &input).is_ok());
+            let answer = (target.run)(&folder, &input);
+            println!("  {}", answer.as_ref().err().map_or_else(|| "fine".into(), |error| format!("{error:#}")));
+            good += usize::from(answer.is_ok());
             count += 1;
         }
         assert!(good > 0, "not one input of {} is read: the corpus is out of date", target.name);

@@ -25,9 +25,9 @@ const MAX_MASK_PIXELS: f64 = (2u64 << 30) as f64;
 /// Images with boxes and masks, annotated in the COCO JSON format.
 ///
 /// Images are in `<root>/<split>`, annotations in `<root>/annotations/instances_<split>.json`; both can be overridden. A
-/// `file_name` that leads out of the folder of images is an error. Labels are the category ids, 0 is the background. What cannot be trained on is skipped: images whose file is missing,
-/// degenerate boxes, boxes outside the image and, with `masks`, objects with an invalid mask; the dataset summary counts
-/// them. `builtin:shapes` needs no files.
+/// `file_name` that leads out of the folder of images is an error. Labels are the category ids, 0 is the background. What
+/// cannot be trained on is skipped: images whose file is missing, degenerate boxes, boxes outside the image and, with
+/// `masks`, objects with an invalid mask; the dataset summary counts them. `builtin:shapes` needs no files.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CocoConfig {

@@ -115,7 +115,10 @@ task = "classification"
 impl Component for TorchScriptConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let file = PathBuf::from(self.file.as_str());
-        pipe_vocab::files::open(&file).with_context(|| format!("cannot read the module {}", file.display()))?;
+        if file.exists() {
+            // libtorch would wait for a pipe, and read a device without end.
+            pipe_vocab::files::open(&file).with_context(|| format!("cannot read the module {}", file.display()))?;
+        }
         let mut module = ScriptModule::load(&file)?;
         module.to(ctx.device)?;
         let store = store_of(&module, ctx.device)?;

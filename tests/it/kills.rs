@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -64,21 +64,24 @@ impl Case {
         assert_eq!(said.status, Some(0), "{}, {what}: {}", self.name, said.stderr);
     }
 
-    /// Kills a run at a moment of a kind, or at any time; `false` where it had ended before.
-    fn kill(&self, pipe: &Pipe, kind: &str, whole: &Whole, rng: &mut ChaCha8Rng) -> (bool, String) {
+    /// Sends a signal to a run at a moment of a kind, or at any time; `false` where it had ended before.
+    fn signal(&self, pipe: &Pipe, signal: &str, kind: &str, whole: &Whole, rng: &mut ChaCha8Rng) -> (bool, String) {
         let mut command = self.command(pipe);
+        command.env("PIPE_TEST_SIGNAL", signal);
+        let status = if signal == "TERM" { Some(143) } else { None };
         if let Some(count) = whole.moments.get(kind) {
             let number = rng.random_range(1..=*count);
             let moment = format!("{kind}:{number}");
             let said = Said::of(command.env("PIPE_TEST_KILL", &moment));
-            return (said.status.is_none(), moment);
+            return (said.status == status, moment);
         }
         let after = whole.time.mul_f64(rng.random_range(0.0..1.0));
         let mut child = command.stderr(Stdio::null()).spawn().expect("the program runs");
         std::thread::sleep(after);
-        child.kill().expect("it can be killed");
-        let status = child.wait().expect("it ends");
-        (status.code().is_none(), format!("after {} ms", after.as_millis()))
+        let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        assert!(sent.expect("there is `kill`").success() || child.try_wait().is_ok());
+        let ended = child.wait().expect("it ends");
+        (ended.code() == status, format!("after {} ms", after.as_millis()))
     }
 }
 
@@ -172,10 +175,19 @@ fn wanted() -> (usize, Vec<Case>) {
 
 #[test]
 fn a_run_that_is_killed_goes_on_as_if_nothing_had_happened() {
+    disturb("KILL");
+}
+
+#[test]
+fn a_run_that_is_asked_to_end_goes_on_as_if_nothing_had_happened() {
+    disturb("TERM");
+}
+
+fn disturb(signal: &str) {
     let (kills, cases) = wanted();
     assert!(!cases.is_empty(), "PIPE_SOAK_CASES names no pipeline");
     let mut wrong = Vec::new();
-    println!("| pipeline | kills | in a write | between targets | in a nested engine | at any time | differences |");
+    println!("| pipeline | SIG{signal} | in a write | between targets | in a nested engine | at any time | differences |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
     for case in cases {
         let whole = Whole::of(&case);
@@ -184,14 +196,14 @@ fn a_run_that_is_killed_goes_on_as_if_nothing_had_happened() {
         for number in 0..kills {
             let kind = KINDS[number % KINDS.len()];
             let pipe = case.folder();
-            let (killed, moment) = case.kill(&pipe, kind, &whole, &mut rng);
+            let (killed, moment) = case.signal(&pipe, signal, kind, &whole, &mut rng);
             let kind = if whole.moments.contains_key(kind) { kind } else { "time" };
             *counts.entry(kind).or_insert(0) += usize::from(killed);
             case.ends(&pipe, &moment);
             let difference = difference(&whole.end, &end(&pipe));
             if let Some(difference) = difference {
                 differences += 1;
-                wrong.push(format!("{}, killed at {moment}: {difference}", case.name));
+                wrong.push(format!("{}, SIG{signal} at {moment}: {difference}", case.name));
                 eprintln!("{}", wrong.last().expect("one"));
             }
         }

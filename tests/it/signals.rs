@@ -85,6 +85,8 @@ fn a_hangup_that_is_to_be_ignored_and_sigusr2_end_nothing() {
     let said = Said::of(&mut pipe.command_after("trap '' HUP;", &RUN));
     assert_eq!(said.status, Some(0), "{}", said.stderr);
     assert_eq!(pipe.json("run/run.json")["status"], "done");
+    let said = pipe.read("run/console.log");
+    assert!(said.contains("checkpoint run/checkpoints/step_") && said.contains("was saved"), "{said}");
 }
 
 #[test]

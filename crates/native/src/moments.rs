@@ -1,7 +1,7 @@
 //! Moments of a run at which a test ends the process as a power cut would, to see that nothing is lost.
 //!
-//! `PIPE_TEST_KILL=KIND:N` kills the process when it passes the Nth moment of that kind; without it a moment costs one look at a
-//! flag. `PIPE_TEST_MOMENTS=FILE` has [`write_counts`] say how many there were.
+//! `PIPE_TEST_KILL=KIND:N` kills the process when it passes the Nth moment of that kind, or with `PIPE_TEST_SIGNAL=TERM` asks it to end;
+//! without them a moment costs one look at a flag. `PIPE_TEST_MOMENTS=FILE` has [`write_counts`] say how many there were.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +26,7 @@ static PASSED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 struct Plan {
     kill: Option<(Moment, u64)>,
+    signal: libc::c_int,
     counts: Option<std::ffi::OsString>,
 }
 
@@ -38,7 +39,9 @@ fn plan() -> Option<&'static Plan> {
             Some((*moment, number.parse().ok()?))
         });
         let counts = std::env::var_os("PIPE_TEST_MOMENTS");
-        (kill.is_some() || counts.is_some()).then_some(Plan { kill, counts })
+        let asks = std::env::var("PIPE_TEST_SIGNAL").is_ok_and(|name| name == "TERM");
+        let signal = if asks { libc::SIGTERM } else { libc::SIGKILL };
+        (kill.is_some() || counts.is_some()).then_some(Plan { kill, signal, counts })
     };
     PLAN.get_or_init(read).as_ref()
 }
@@ -48,8 +51,8 @@ pub fn pass(moment: Moment) {
     let Some(plan) = plan() else { return };
     let number = PASSED[moment as usize].fetch_add(1, Ordering::Relaxed) + 1;
     if plan.kill == Some((moment, number)) {
-        // SAFETY: sends a signal to this very process, which ends it.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        // SAFETY: sends a signal to this very process, which ends it or asks it to.
+        unsafe { libc::kill(libc::getpid(), plan.signal) };
     }
 }
 

@@ -64,7 +64,7 @@ impl EngineEvent {
 }
 
 /// The event of a checkpoint handler: it has saved one.
-pub const SAVED_CHECKPOINT: &str = "saved_checkpoint";
+pub const SAVED_CHECKPOINT: &str = "saved";
 
 /// An event: one of an engine, or a handler's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,17 +6,38 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::setup::{Options, setup};
+use crate::shell::{cargo, must};
+
 /// The parts, for the help text.
 pub(crate) const HELP: &str = "\
   soak fuzz [--minutes N] [TARGET…]
         feeds damaged and hostile files to every reader (default: 10 minutes, shared by all), guided by the code they reach;
         findings go to target/fuzz/findings. Fails when there are any
+  soak kills [--each N] [PIPELINE…]
+        kills runs of the pipelines of tests/kills (default: all, 50 times each) inside checkpoint writes, between targets, in nested
+        engines and at any time, goes on with each, and compares what they leave with a run that nothing happened to
 ";
 
 /// Runs a part.
 pub(crate) fn soak(root: &Path, arguments: &[String]) -> Result<()> {
     match arguments.split_first() {
         Some((part, rest)) if part == "fuzz" => fuzz::fuzz(root, rest),
+        Some((part, rest)) if part == "kills" => kills(root, rest),
         _ => bail!("`soak` takes one of:\n\n{HELP}"),
     }
+}
+
+fn kills(root: &Path, arguments: &[String]) -> Result<()> {
+    let (each, cases) = match arguments.split_first() {
+        Some((flag, rest)) if flag == "--each" => match rest.split_first() {
+            Some((number, rest)) => (number.as_str(), rest),
+            None => bail!("--each takes a number"),
+        },
+        _ => ("50", arguments),
+    };
+    let cases = if cases.is_empty() { "all".to_owned() } else { cases.join(",") };
+    let arguments = ["test", "--workspace", "--test", "it", "kills::", "--", "--nocapture"];
+    let libtorch = setup(root, &Options::default())?;
+    must(cargo(root, &libtorch).args(arguments).env("PIPE_SOAK_KILLS", each).env("PIPE_SOAK_CASES", cases))
 }

@@ -352,7 +352,14 @@ impl Handler for Checkpoint {
 
     fn finish(&mut self, run: &RunContext) -> Result<()> {
         let judged = self.judge(run);
-        self.tolerate(judged).map(|_| ())
+        self.tolerate(judged)?;
+        // What signals have left is of no use to a run that has come to its end; one that is interrupted goes on from it.
+        if !run.interrupted() {
+            let adopted = self.adopt(run);
+            self.tolerate(adopted)?;
+            self.tidy(run);
+        }
+        Ok(())
     }
 }
 

@@ -15,7 +15,8 @@ use pipe_core::{
 /// Stops the engine when the run reaches a time limit.
 ///
 /// Time is counted from the first call, including the time before a resume. Call it on `iteration_completed`; the engine
-/// stops after the iteration in which the limit is reached, and the run ends normally.
+/// stops after the iteration in which the limit is reached, and the run ends normally. Its `terminate` and `completed` fire then, not
+/// `epoch_completed`: name the checkpoint handler on one of them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeLimitConfig {

@@ -78,7 +78,7 @@ impl<'a> EventContext<'a> {
         })
     }
 
-    /// Fires an event of a handler's own, such as `saved_checkpoint`, once the handler has returned.
+    /// Fires an event of a handler's own, such as `saved`, once the handler has returned.
     pub fn fire(&self, event: &str) {
         self.own.borrow_mut().push(event.to_owned());
     }

@@ -106,8 +106,10 @@ def others():
     put("idx", "plain", header + bytes(range(12)))
     put("idx", "packed.gz", gzip.compress(header + bytes(12), mtime=0))
     put("state", "state.json", json.dumps({
-        "format": 1, "seed": 0, "clock": {"step": 3, "epoch": 1}, "values": {"metric.a:accuracy": [0.5, 3]}, "nodes": {"handler.c": {"saved": []}},
-        "records": 120, "metadata": {"pipe": "0.1.0", "time": 1.5, "files": {}},
+        "format": 2, "pipe": "0.1.0", "time": 1.5, "clock": {"step": 3, "epoch": 1}, "seed": 0,
+        "frames": [{"engine": "engine.t", "node": "engine.t", "event": "epoch_completed", "done": ["handler.c"]}],
+        "terminations": {"engine.t": "run"}, "fired": [], "nodes": {"handler.c": {"saved": []}},
+        "values": {"metric.a:accuracy": [0.5, 3]}, "records": 120,
     }))
 
 

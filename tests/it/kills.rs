@@ -187,7 +187,9 @@ fn disturb(signal: &str) {
     let (kills, cases) = wanted();
     assert!(!cases.is_empty(), "PIPE_SOAK_CASES names no pipeline");
     let mut wrong = Vec::new();
-    println!("| pipeline | SIG{signal} | in a write | between targets | in a nested engine | at any time | differences |");
+    println!(
+        "| pipeline | SIG{signal} | in a write | between targets | in a nested engine | at any time | differences |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|");
     for case in cases {
         let whole = Whole::of(&case);

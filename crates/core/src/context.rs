@@ -11,26 +11,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use pipe_plugin::{MetricReport, Sink, State};
 use pipe_vocab::{NodeId, Precision, Progress, Record, RecordValue, Summary, ValueRef, record};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Device;
 
 use crate::Shared;
+use crate::clock::{Clock, Termination};
 use crate::folder::RunFolder;
 use crate::place::{Moment, Place};
 use crate::timings::Timings;
 
 /// What is recorded becomes visible to readers at least so often, as long as records come.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The time of the run, in the outermost engine's iterations and epochs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Clock {
-    /// Iterations so far.
-    pub step: u64,
-    /// The epoch, counted from 1; 0 before the first.
-    pub epoch: u64,
-}
 
 /// A sink and the nodes whose records it takes; all nodes when empty.
 pub struct Subscription {
@@ -114,16 +105,6 @@ pub struct RunContext {
     /// The latest checkpoint.
     last_checkpoint: RefCell<Option<PathBuf>>,
     last_flush: Cell<Instant>,
-}
-
-/// How far an engine is asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Termination {
-    /// The epoch only.
-    Epoch,
-    /// The whole run of the engine.
-    Run,
 }
 
 impl RunContext {
@@ -315,11 +296,17 @@ impl RunContext {
         if !self.checkpoint_wanted.swap(false, Ordering::Relaxed) {
             return;
         }
-        let name = format!("step_{:06}", self.clock.get().step);
+        let name = self.signals_checkpoint();
         match self.checkpoints().and_then(|checkpoints| checkpoints.save(&name, &[])) {
             Ok(path) => tracing::info!("checkpoint {} was saved", path.display()),
             Err(error) => tracing::warn!("{error:#}"),
         }
+    }
+
+    /// The name of a checkpoint that a signal asks for: not that of one which a handler has saved at this step.
+    pub fn signals_checkpoint(&self) -> String {
+        let plain = format!("step_{:06}", self.clock.get().step);
+        if self.folder.checkpoints().join(&plain).exists() { plain + ".signal" } else { plain }
     }
 
     /// What engines were asked, for checkpoints.

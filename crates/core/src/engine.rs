@@ -11,7 +11,8 @@ use pipe_vocab::NodeId;
 use pipe_vocab::event::EngineEvent;
 
 use crate::Shared;
-use crate::context::{RunContext, Termination};
+use crate::clock::Termination;
+use crate::context::RunContext;
 use crate::kinds::engine_state::{EngineState, Limits};
 use crate::kinds::event::{Boundary, Dispatch, Interrupted};
 use crate::kinds::loader::Loader;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Tensor;
 
-use crate::context::{Clock, Termination};
+use crate::clock::{Clock, Termination};
 
 /// An event in the middle of its targets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

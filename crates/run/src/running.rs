@@ -207,8 +207,7 @@ impl Running {
                 continue;
             }
             if self.graph.drive(&engine)?.is_break() {
-                let step = self.context().clock.get().step;
-                checkpoint::save(&self.graph, &format!("step_{step:06}"), &[])
+                checkpoint::save(&self.graph, &self.context().signals_checkpoint(), &[])
                     .context("interrupted, and the checkpoint could not be written")?;
                 return Ok(Ending::Interrupted);
             }

@@ -134,7 +134,8 @@ fn every_kind_of_a_loaded_plugin_takes_part_in_a_run() {
     assert_eq!(losses.len(), 24);
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     assert!(mean(&losses[18..]) < mean(&losses[..6]), "{losses:?}");
-    assert_eq!(of("val/error").len(), 4, "one an epoch, of nine that were planned");
+    // The handler ended the run in the last iteration of the fourth epoch, which is then not completed.
+    assert_eq!(of("val/error").len(), 3, "one an epoch, of nine that were planned");
     let lines = std::fs::read_to_string(folder.path().join("pipelines/lines.txt")).unwrap();
     assert!(lines.contains("train/cross_entropy scalar\n") && lines.contains("seen text\n"), "{lines}");
     assert!(lines.ends_with("done\n"), "{lines}");

@@ -99,7 +99,6 @@ fn every_option_says_what_an_edit_means() {
     {
         assert_eq!(class(component, option), Reload::Rebuild, "{component} {option}");
     }
-    // What a handler knows of one value says nothing of another.
     assert_eq!(class("handler.early_stopping", "monitor"), Reload::Rebuild);
     assert_eq!(class("handler.early_stopping", "patience"), Reload::Hot);
     let hot = |kind: Kind| {
@@ -115,7 +114,8 @@ fn every_option_says_what_an_edit_means() {
         for (what, descriptor, name, schema) in hot(kind) {
             let names = ["x-port", "x-target"].iter().any(|mark| schema.to_string().contains(mark));
             let names_another = names && kind != Kind::Sink;
-            let judged = matches!(name.as_str(), "monitor" | "mode" | "engine");
+            // What is known of one value, or of checkpoints in one folder, says nothing of another.
+            let judged = matches!(name.as_str(), "monitor" | "mode" | "engine" | "weights_only");
             if !names_another && !judged {
                 assert_eq!(Reload::of_option(descriptor.schema(), &name), Reload::Hot, "{what}");
             }

@@ -315,7 +315,8 @@ impl Checkpoint {
 
 /// Whether a name in the folder of checkpoints is one that a handler of this name gives, or that of a checkpoint by a signal.
 fn is_ours(name: &str, handler: &str) -> bool {
-    let plain = name.strip_suffix(&format!(".{handler}")).unwrap_or(name);
+    let suffixes = [format!(".{handler}"), ".signal".to_owned()];
+    let plain = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix.as_str())).unwrap_or(name);
     let number = plain.strip_prefix("step_").unwrap_or_default();
     !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
 }

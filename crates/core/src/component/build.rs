@@ -16,7 +16,8 @@ use tch::Device;
 
 use super::instance::{Instance, Nodes};
 use super::port::{Nested, NestedKind, PortKind};
-use crate::context::{Clock, RunContext};
+use crate::clock::Clock;
+use crate::context::RunContext;
 
 /// A component of the program: what is built of a [`Config`].
 pub trait Component: Config {

@@ -8,7 +8,8 @@ use pipe_vocab::Progress;
 use pipe_vocab::event::{EngineEvent, EventName};
 
 use super::{Engine, Halt, Work};
-use crate::context::{Clock, RunContext, Termination};
+use crate::clock::{Clock, Termination};
+use crate::context::RunContext;
 use crate::kinds::engine_state::EngineState;
 use crate::kinds::event::EventContext;
 use crate::kinds::step::Step;

@@ -29,10 +29,6 @@ impl Engine {
                 if self.state.borrow().epoch_full(self.limits.get()) {
                     return Ok(());
                 }
-                // As in Ignite, the last of all iterations ends the run there, unless it ends an epoch too.
-                if self.at_limit() {
-                    return Err(Halt::Run);
-                }
                 work.run.save_if_asked();
             }
             if !self.iterate(work, &loader, frame.take())? {

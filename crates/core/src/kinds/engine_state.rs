@@ -54,6 +54,7 @@ impl EngineState {
     /// Whether no further iteration belongs to this epoch.
     pub fn epoch_full(&self, limits: Limits) -> bool {
         limits.epoch_length.or(self.epoch_length).is_some_and(|length| self.epoch_iteration >= length)
+            || limits.max_iterations.is_some_and(|max| self.iteration >= max)
     }
 
     /// Begins an epoch, or continues inside one (then `true`).

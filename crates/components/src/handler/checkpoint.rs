@@ -141,6 +141,7 @@ impl Component for CheckpointConfig {
             run: ctx.run(),
             ledger: Ledger::default(),
             resumed: None,
+            adopted: Vec::new(),
             saved: None,
             unfinished: None,
             since: Instant::now(),
@@ -177,6 +178,8 @@ struct Checkpoint {
     ledger: Ledger,
     /// The step that the run goes on from, until what else lies in the folder has been looked at.
     resumed: Option<u64>,
+    /// Names of checkpoints that nobody will go on from any more, to be removed once there is a newer one.
+    adopted: Vec<String>,
     /// The step and the version of the weights at the latest checkpoint.
     saved: Option<(u64, u64)>,
     /// The checkpoint that the run goes on from, if this handler was in the middle of its work when it was taken.
@@ -253,7 +256,10 @@ impl Checkpoint {
 
     /// Removes checkpoints that need not be kept. Failed removals are retried after the next checkpoint.
     fn tidy(&mut self, run: &RunContext) {
-        for name in self.ledger.surplus(self.config.keep_last, &self.judges()) {
+        let adopted = std::mem::take(&mut self.adopted).into_iter();
+        let adopted = adopted.filter(|name| !self.ledger.saved.iter().any(|saved| saved.name == *name));
+        let adopted: Vec<String> = adopted.collect();
+        for name in self.ledger.surplus(self.config.keep_last, &self.judges()).into_iter().chain(adopted) {
             let path = self.folder(run).join(&name);
             let removed = || if path.exists() { run.checkpoints()?.remove(&path) } else { Ok(()) };
             match removed() {
@@ -279,25 +285,21 @@ impl Checkpoint {
         atomic::write(&self.folder(run).join(BEST), &serde_json::to_vec_pretty(&file)?)
     }
 
-    /// Matches the list of checkpoints with what lies in the folder, once a run goes on: those of it that are no other handler's
-    /// and not older than the one resumed from (it was saved on Ctrl-C, or they belong to what will be retrained) join as the
-    /// oldest.
+    /// Looks once, when a run goes on, at what else lies in the folder: what is no other handler's and not older than the checkpoint
+    /// resumed from (it was saved on Ctrl-C, or belongs to what is trained again) goes when there is a newer one.
     fn adopt(&mut self, run: &RunContext) -> Result<()> {
         let Some(resumed) = self.resumed.take().filter(|_| !self.config.weights_only) else { return Ok(()) };
         let checkpoints = run.checkpoints()?;
-        let mut unknown = Vec::new();
         for entry in std::fs::read_dir(run.folder.checkpoints()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !is_ours(&name, &self.node.name) || self.ledger.saved.iter().any(|saved| saved.name == name) {
                 continue;
             }
-            let Some(step) = checkpoints.step_of(&entry.path()).filter(|step| *step >= resumed) else { continue };
-            if run.own_checkpoint(&name, &self.node) {
-                unknown.push(Saved { name, step, scores: Default::default(), anchor: false });
+            let behind = checkpoints.step_of(&entry.path()).is_some_and(|step| step >= resumed);
+            if behind && run.own_checkpoint(&name, &self.node) {
+                self.adopted.push(name);
             }
         }
-        unknown.sort_by_key(|saved| saved.step);
-        self.ledger.saved.splice(0..0, unknown);
         Ok(())
     }
 
@@ -355,7 +357,7 @@ impl Handler for Checkpoint {
         let judged = self.judge(run);
         self.tolerate(judged)?;
         // What signals have left is of no use to a run that has come to its end; one that is interrupted goes on from it.
-        if !run.interrupted() {
+        if !run.interrupted() && !self.ledger.saved.is_empty() {
             let adopted = self.adopt(run);
             self.tolerate(adopted)?;
             self.tidy(run);

@@ -146,6 +146,27 @@ def pipelines():
         '\n#base\n[vars]\na = """multi\nline"""\n[profile.demo]\nvars.a = "c"\n[pipeline]\nname = "p"\nseed = 3\n')
 
 
+def attacks():
+    """What once did harm, as small as it can be."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", 2, 1, 0x80, 0, 0) + bytes(6)
+    frame = b"\x2c" + struct.pack("<HHHHB", 127, 0, 2, 1, 0) + bytes([2, 2, 0x4C, 1, 0])
+    put("image", "attack_outside.gif", screen + frame + b"\x3b")
+    jpeg = bytearray((HERE / "image" / "plain.jpg").read_bytes())
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", 65500, 65500)
+    put("image", "attack_claims.jpg", bytes(jpeg))
+    truth = json.loads((HERE / "coco" / "small.json").read_text())
+    far = [999999.5, -999999.5, -999999.5, 999999.5, 3, 999999] * 100
+    truth["annotations"] = [{**truth["annotations"][0], "segmentation": [far]}]
+    truth["categories"].append({"id": 100000000, "name": "\x1b[31m"})
+    put("coco", "attack_far.json", json.dumps(truth))
+    put("pipeline", "attack_names", 'extends = "base.toml"\n[pipeline]\nname = "../x"\n[dataset.a]\ntype = "\\u001b[31m"\n'
+        "\n#base\nroot:$6$hash:19000:0:::\n")
+    put("pipeline", "attack_chain", "[vars]\nv0 = 1\n" + "".join(f'v{i} = "${{v{i - 1}}}"\n' for i in range(1, 600)))
+    name = b"\x80\x02c" + b"m" * 999 + b"\nn\nq\x00" + b"h\x00)R0" * 200 + b"."
+    put("weights", "attack_names.pth", name)
+
+
 torch.manual_seed(0)
-for part in (images, weights, annotations, others, library, pipelines):
+for part in (images, weights, annotations, others, library, pipelines, attacks):
     part()

@@ -16,7 +16,7 @@ impl Document {
     /// Masks the value at the end of the steps, and everything in it, in [`Document::show`] and [`Document::to_toml`].
     ///
     /// For values that a component's schema calls secret. Values under a telling name are masked without being asked: a
-    /// text in `[vars]` with such a name and what is made of it; a value made of `${env:NAME}`, directly or through a
+    /// text in `[vars]` with such a name (of keys only those to an API) and what is made of it; a value made of `${env:NAME}`, directly or through a
     /// variable, where `NAME`, the key of the value or the key of that variable is such a name. One is telling that has
     /// among its words (parted by `_`, `-` or a change of case) one of `token`, `secret`, `password`, `passwd`,
     /// `passphrase`, `key`, `apikey`, `credential`, `credentials`, `auth`.

@@ -307,7 +307,7 @@ impl Resolver<'_> {
         self.chain.push(name.to_owned());
         let fine = self.node(&mut node, name);
         self.chain.pop();
-        node.origin.secret |= matches!(node.value, Value::String(_)) && sounds_secret(name);
+        node.origin.secret |= matches!(node.value, Value::String(_)) && is_secret_name(name);
         let (size, depth) = measure(&node.value);
         let variable = fine.then(|| Rc::new(Variable { node, size, depth }));
         self.states.insert(name.to_owned(), State::Done(variable.clone()));
@@ -406,10 +406,32 @@ fn measure(value: &Value) -> (usize, usize) {
     }
 }
 
+/// Whether a variable of this name is a secret by its name alone. A key may be many things, unless it is one to an API.
+fn is_secret_name(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let kinds = ["api", "access", "private", "secret"];
+    sounds_secret(name) && (!lower.ends_with("key") || kinds.iter().any(|kind| lower.contains(kind)))
+}
+
 /// Whether a value made of these, under this key, is a secret: see [`Origin::secret`].
 fn is_secret(ingredients: &[Ingredient], key: &str) -> bool {
     ingredients.iter().any(|ingredient| match ingredient {
         Ingredient::Environment { name } => sounds_secret(name) || sounds_secret(key),
         Ingredient::Variable { .. } | Ingredient::Default { .. } => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_secrets_when_they_open_something() {
+        for name in ["hub_token", "api_key", "AWS_SECRET_ACCESS_KEY", "password"] {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in ["key", "sort_key", "primaryKey", "coco", "keypoints"] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
 }

@@ -9,7 +9,6 @@ use pipe_core::Handler;
 use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, NodeId, Problems, RecordValue, Stateful, ValueRef,
 };
-use pipe_vocab::secret::sounds_secret;
 
 /// Logs hyperparameters and the metrics for comparing runs, for TensorBoard's HParams tab.
 ///
@@ -49,10 +48,6 @@ metrics = ["metric.accuracy:accuracy"]
 
     fn check(&self, problems: &mut Problems) {
         for (name, value) in &self.settings {
-            if sounds_secret(name) && value.is_string() {
-                let help = "remove it, or give it another name if it is none";
-                problems.at(&format!("settings.{name}"), "a secret would be written to the records", help);
-            }
             if value.is_array() || value.is_object() || value.is_null() {
                 let help = "give a number, a string or a boolean";
                 problems.at(&format!("settings.{name}"), "a setting must be a single value", help);

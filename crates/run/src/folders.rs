@@ -115,6 +115,9 @@ pub fn take_new(folder: &Path) -> Result<Lock> {
     free(folder).map(|()| lock)
 }
 
+/// What a run makes before its `run.json`.
+const BEGUN: [&str; 2] = ["console.log", "records.jsonl"];
+
 /// Whether a folder has nothing in it that a new run would be mixed up with.
 fn free(folder: &Path) -> Result<()> {
     let shown = folder.display();
@@ -125,8 +128,10 @@ fn free(folder: &Path) -> Result<()> {
         .into());
     }
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<OsString> =
-        entries.map(|entry| entry.file_name()).filter(|name| !Lock::FILES.iter().any(|own| name == own)).collect();
+    // Beside a lock: of a run that was killed before it could write its `run.json`.
+    let begun: &[&str] = if Lock::FILES.iter().any(|own| folder.join(own).exists()) { &BEGUN } else { &[] };
+    let is_own = |name: &OsString| Lock::FILES.iter().chain(begun).any(|own| name == own);
+    let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).filter(|name| !is_own(name)).collect();
     names.sort();
     let Some(first) = names.first() else { return Ok(()) };
     let more = if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
@@ -202,6 +207,12 @@ mod tests {
         run(&former, json!({ "status": "running" }));
         let said = take_new(&former).unwrap_err().to_string();
         assert!(said.contains("holds a run already (lost)") && said.contains("--resume"), "{said}");
+        let begun = root.path().join("begun");
+        drop(take_new(&begun).unwrap());
+        for name in BEGUN {
+            std::fs::write(begun.join(name), "").unwrap();
+        }
+        take_new(&begun).unwrap();
         let new = root.path().join("deep/new");
         drop(take_new(&new).unwrap());
         take_new(&new).unwrap();

@@ -361,6 +361,8 @@ impl Handler for Checkpoint {
             let adopted = self.adopt(run);
             self.tolerate(adopted)?;
             self.tidy(run);
+            let written = self.write_best(run);
+            self.tolerate(written)?;
         }
         Ok(())
     }

@@ -190,6 +190,18 @@ impl Source {
     }
 }
 
+impl Source {
+    /// A batch made in this thread.
+    fn make_here(&self, epoch: u64, number: usize, entries: &[Entry]) -> Result<Made> {
+        // As in a worker: for single images libtorch's threads cost more than they gain.
+        let threads = tch::get_num_threads();
+        tch::set_num_threads(1);
+        let made = guarded(|| self.make(epoch, number, entries, &Stop::default()));
+        tch::set_num_threads(threads);
+        made
+    }
+}
+
 /// An epoch in progress.
 enum Epoch {
     /// Batches are made when asked for: those of the numbers from `next` on.
@@ -284,23 +296,19 @@ impl BatchLoader {
                 let entries = batches.get(*next)?;
                 *next += 1;
                 let (epoch, number) = (*epoch, self.position.used.batches + *next - 1);
-                // As in a worker: for single images libtorch's threads cost more than they gain.
-                let threads = tch::get_num_threads();
-                tch::set_num_threads(1);
-                let made = guarded(|| self.source.make(epoch, number, entries, &Stop::default()));
-                tch::set_num_threads(threads);
-                Some(made)
+                Some(self.source.make_here(epoch, number, entries))
             }
         }
     }
 
     /// The position at a batch of an epoch: where a resume goes on, with what the run before it used of the epoch.
     fn enter(&self, epoch: usize, first_batch: usize) -> Position {
-        let Some(position) = self.position.entered_at(epoch, first_batch).filter(|_| first_batch > 0) else {
+        let position = &self.position;
+        if (position.epoch, position.handed_out) != (epoch, first_batch) || first_batch == 0 {
             return Position::at(epoch, first_batch, self.rule.clone());
-        };
+        }
         if position.rule == self.rule {
-            return position;
+            return position.clone();
         }
         let Some(order) = self.order_of(&position.rule) else {
             tracing::warn!("{}: the images' sizes are unknown, so epoch {} begins again", self.name, epoch + 1);
@@ -308,10 +316,9 @@ impl BatchLoader {
         };
         let under = position.under(self.rule.clone(), &order, self.source.seed);
         let (used, samples) = (under.used.count(), self.order.samples);
-        let batches = self.order.batches(self.source.seed, epoch as u64, &under.used).len();
-        tracing::info!(
-            "{}: {used} of {samples} samples of epoch {} were used before, in batches of {}; the others make {batches} \
-             batches of {}, of which transforms of whole batches see others than without the change",
+        tracing::warn!(
+            "{}: {used} of {samples} samples of epoch {} were used before, in batches of {}; the others come in batches of {}, of \
+             which transforms of whole batches see others than without the change",
             self.name,
             epoch + 1,
             position.rule.batch_size,
@@ -382,9 +389,19 @@ impl Loader for BatchLoader {
         Ok(())
     }
 
+    fn last_batch(&mut self) -> Result<Batch> {
+        let (position, seed) = (&self.position, self.source.seed);
+        let epoch = position.epoch as u64;
+        let order = self.order_of(&position.rule).context("the images' sizes are unknown")?;
+        let batches = order.batches(seed, epoch, &position.used);
+        let last = position.last().and_then(|last| Some((last, batches.get(last)?)));
+        let (last, entries) = last.with_context(|| format!("{}: there was no batch in this epoch", self.name))?;
+        let made = self.source.make_here(epoch, position.used.batches + last, entries);
+        made.with_context(|| self.name.clone())?.batch.with_context(|| format!("{}: the batch is empty now", self.name))
+    }
+
     fn next_batch(&mut self) -> Result<Option<Batch>> {
         ensure!(self.epoch.is_some(), "{}: a batch was requested before the epoch started", self.name);
-        let empty = self.position.empty;
         while let Some(made) = self.next_made() {
             let Made { batch, skipped } = made.with_context(|| self.name.clone())?;
             self.skipped.count += skipped.len();
@@ -392,7 +409,7 @@ impl Loader for BatchLoader {
             self.skipped.examples.extend(skipped.into_iter().take(room));
             if batch.is_some() {
                 self.position.handed_out += 1;
-                self.position.empty_before = empty;
+                self.position.empty_before = self.position.empty;
                 if self.position.next() >= self.batches {
                     self.report_skipped();
                 }

@@ -19,7 +19,12 @@ impl Engine {
     /// The iterations of an epoch that are left.
     pub(super) fn iterations(&self, work: Work<'_>, mut frame: Option<&Frame>) -> Result<(), Halt> {
         let loader = self.loader();
-        self.open(&loader, frame)?;
+        let inside = frame.is_some_and(|frame| frame.of_engine() >= Some(EngineEvent::GetBatchCompleted));
+        let mut again = match inside || self.state.borrow().begun {
+            true => Some(loader.borrow_mut().last_batch().with_context(|| format!("{}: getting a batch", self.id))?),
+            false => None,
+        };
+        self.open(&loader)?;
         loop {
             let inside = frame.is_some() || self.state.borrow().begun;
             if !inside {
@@ -31,21 +36,16 @@ impl Engine {
                 }
                 work.run.save_if_asked();
             }
-            if !self.iterate(work, &loader, frame.take())? {
+            if !self.iterate(work, &loader, frame.take(), again.take())? {
                 return Ok(());
             }
             self.pause(work, Boundary::Iteration)?;
         }
     }
 
-    /// Brings the loader to where the state says; one batch before, where the run goes on inside an iteration.
-    fn open(&self, loader: &Shared<dyn Loader>, frame: Option<&Frame>) -> Result<()> {
-        let mut state = self.state.borrow_mut();
-        let at = frame.and_then(Frame::of_engine);
-        if state.begun || at.is_some_and(|event| event >= EngineEvent::GetBatchCompleted) {
-            state.pass_used = state.pass_used.saturating_sub(1);
-            self.opened.set(false);
-        }
+    /// Brings the loader to where the state says.
+    fn open(&self, loader: &Shared<dyn Loader>) -> Result<()> {
+        let state = self.state.borrow();
         if !self.opened.replace(true) {
             loader.borrow_mut().start_epoch(state.pass as usize, state.pass_used as usize)?;
         }
@@ -53,16 +53,24 @@ impl Engine {
     }
 
     /// One iteration, from its beginning or from where a resume continues; `false` when the epoch's data has ended.
-    fn iterate(&self, work: Work<'_>, loader: &Shared<dyn Loader>, frame: Option<&Frame>) -> Result<bool, Halt> {
+    /// `last` is the batch that it had then.
+    fn iterate(
+        &self,
+        work: Work<'_>,
+        loader: &Shared<dyn Loader>,
+        frame: Option<&Frame>,
+        last: Option<Batch>,
+    ) -> Result<bool, Halt> {
         use EngineEvent::{GetBatchCompleted, GetBatchStarted, IterationStarted};
         // Cut off in the middle of its work, it begins that work again.
-        let again = frame.is_none() && self.state.borrow().begun;
+        let again = frame.is_none() && last.is_some();
         let at = frame.and_then(Frame::of_engine).or(again.then_some(IterationStarted));
         let due = |event: EngineEvent| at.is_none_or(|at| at <= event);
         if due(GetBatchStarted) {
             self.fire(work, GetBatchStarted, None, frame)?;
         }
-        let Some(batch) = self.next_batch(work, loader, frame)? else { return Ok(false) };
+        let batch = if last.is_some() { last } else { self.next_batch(work, loader, frame)? };
+        let Some(batch) = batch else { return Ok(false) };
         if due(GetBatchCompleted) {
             self.fire(work, GetBatchCompleted, None, frame)?;
             self.state.borrow_mut().begin_iteration();

@@ -10,12 +10,18 @@ pub trait Loader: Stateful {
     /// Number of batches in an epoch, when it is known.
     fn epoch_length(&self) -> Option<usize>;
 
-    /// Starts a pass over the data (an epoch, counted from 0) at batch `first_batch`: of the pass it is in, that may be the batch
-    /// it would give next, or the one before.
+    /// Starts a pass over the data (an epoch, counted from 0) at batch `first_batch`.
     ///
     /// # Errors
     /// When the data cannot be opened.
     fn start_epoch(&mut self, epoch: usize, first_batch: usize) -> Result<()>;
+
+    /// The batch that was given last, made once more: a run goes on inside the iteration that had it. Called before the first
+    /// [`Loader::start_epoch`] after the state was loaded.
+    ///
+    /// # Errors
+    /// As of [`Loader::next_batch`], and when there was none.
+    fn last_batch(&mut self) -> Result<Batch>;
 
     /// The next batch on the CPU, or `None` at the end of the epoch.
     ///

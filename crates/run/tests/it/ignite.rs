@@ -56,6 +56,10 @@ impl Loader for Batches {
         Ok(())
     }
 
+    fn last_batch(&mut self) -> Result<Batch> {
+        Ok(Batch::new(1))
+    }
+
     fn next_batch(&mut self) -> Result<Option<Batch>> {
         self.next += 1;
         Ok((self.next <= self.count).then(|| Batch::new(1)))

@@ -36,18 +36,9 @@ impl Position {
         Position { epoch, handed_out: first_batch, rule, ..Position::default() }
     }
 
-    /// This position at the batch that comes next or, once more, at the one before; `None` where `first_batch` is neither.
-    pub fn entered_at(&self, epoch: usize, first_batch: usize) -> Option<Position> {
-        if self.epoch != epoch {
-            return None;
-        }
-        match self.handed_out.checked_sub(first_batch)? {
-            0 => Some(self.clone()),
-            1 if first_batch >= self.handed_out_before => {
-                Some(Position { handed_out: first_batch, empty: self.empty_before, ..self.clone() })
-            }
-            _ => None,
-        }
+    /// The number among those of this rule of the batch that was returned last, if there is one.
+    pub fn last(&self) -> Option<usize> {
+        Some(self.handed_out.checked_sub(self.handed_out_before + 1)? + self.empty_before)
     }
 
     /// The next batch's number among those of this rule.

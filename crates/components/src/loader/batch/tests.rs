@@ -149,6 +149,26 @@ fn skipped_samples_are_left_out_and_resuming_stays_exact() {
 }
 
 #[test]
+fn the_last_batch_is_made_once_more_under_the_rule_it_was_made_by() {
+    for workers in [0, 2] {
+        let dataset = || Numbers { len: 20, bad: vec![1, 2, 3], panics: None };
+        let options = |size: usize| json!({ "batch_size": size, "workers": workers, "on_error": "skip" });
+        let mut first = loader(dataset(), options(2));
+        first.start_epoch(3, 0).unwrap();
+        // 0; 2 and 3 are bad, so the second batch is empty; 4, 5.
+        let batches: Vec<Batch> = (0..2).map(|_| first.next_batch().unwrap().unwrap()).collect();
+        let mut second = loader(dataset(), options(4));
+        second.load_state(&first.state().unwrap()).unwrap();
+        assert_eq!(values(&second.last_batch().unwrap()), values(&batches[1]));
+        second.start_epoch(3, 2).unwrap();
+        let rest: Vec<Vec<String>> =
+            std::iter::from_fn(|| second.next_batch().unwrap()).map(|batch| batch.sources()).collect();
+        assert_eq!(rest.concat(), (6..20).map(|i| format!("number {i}")).collect::<Vec<_>>(), "each once");
+        assert_eq!(rest[0].len(), 4);
+    }
+}
+
+#[test]
 fn an_epoch_without_any_readable_sample_is_an_error() {
     let bad = Numbers { len: 2, bad: vec![0, 1], panics: None };
     let mut loader = loader(bad, json!({ "on_error": "skip", "workers": 1 }));

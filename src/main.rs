@@ -125,6 +125,7 @@ fn main() -> ExitCode {
     if started {
         // Not by way of libtorch's own ending: a worker that could not be stopped may still use what it takes away.
         let _ = std::io::stdout().flush();
+        pipe_native::flush_output();
         pipe_native::exit_now(status.code().into());
     }
     status.code().into()

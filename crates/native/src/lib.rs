@@ -35,6 +35,13 @@ pub mod scaler;
 pub mod script;
 pub mod stream;
 
+/// Writes out what C and C++ have printed and still hold, such as the output of a TorchScript module's `print`: before
+/// [`exit_now`], which drops it.
+pub fn flush_output() {
+    // SAFETY: without a stream, every open one is flushed.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
 /// Ends the process at once: no destructors, no functions registered for the end, which would take libtorch's memory away
 /// from a step that is still at work.
 pub fn exit_now(status: i32) -> ! {

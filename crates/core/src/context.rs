@@ -76,6 +76,8 @@ pub struct RunContext {
     pub folder: RunFolder,
     /// Set by Ctrl-C: finish the step, checkpoint, stop.
     pub interrupt: Arc<AtomicBool>,
+    /// Whether every engine has come to its end.
+    pub complete: Cell<bool>,
     /// Set by SIGUSR2: save a checkpoint between two iterations and go on.
     pub checkpoint_wanted: Arc<AtomicBool>,
     /// Where the run stands in its events.
@@ -116,6 +118,7 @@ impl RunContext {
             seed,
             folder,
             interrupt,
+            complete: Cell::default(),
             checkpoint_wanted: Arc::default(),
             place: Place::default(),
             weights_version: Cell::default(),

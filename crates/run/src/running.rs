@@ -155,6 +155,7 @@ impl Running {
     /// The first engine's error, after sinks were told of it.
     pub fn drive(&self) -> Result<Ending> {
         let result = self.drive_engines();
+        self.context().complete.set(matches!(result, Ok(Ending::Done)));
         let ended = self.graph.finish_handlers().and_then(|()| self.context().folder.flush_records());
         let (status, error) = status_of(&result, ended.as_ref().err());
         let summary = Summary {

@@ -11,8 +11,12 @@ Parts, each told as it ends; exit status 1 when one fails:
   tests         the native layer's tests: streams, pinned copies, memory, generators, fused steps, nms, roi_align, scaler
   parity        tests/parity/predict/compare.py on this device
   deterministic two runs with `deterministic = true` write the same weights, bit for bit
+  resume        runs that are stopped or killed, in an evaluation and a checkpoint's writing too, go on: nothing differs
+  memory        a batch too large for the GPU: the message names its images
   precision     bf16 and fp16 (with its loss scaler) train: every loss finite, and falling
+  standstill    how long training stands still for a checkpoint, beside `torch.save` of the same
   training      images a second beside torchvision's model in a plain loop, same pictures, sizes and batches
+  profile       where an iteration's time goes: the profiler's table
   inference     images a second of `pipe predict` beside torchvision's model
 """
 
@@ -21,6 +25,7 @@ import hashlib
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -82,6 +87,50 @@ event = "engine.trainer:completed"
 run = ["handler.checkpoint"]
 """
 
+EVALUATION = """
+[dataset.val]
+type = "coco"
+root = "{data}"
+split = "train2017"
+limit = 4
+
+[loader.val]
+type = "batch"
+dataset = "dataset.val"
+batch_size = 1
+
+[metric.ap]
+type = "coco_ap"
+dataset = "dataset.val"
+
+[engine.evaluator]
+type = "evaluate"
+model = "model.net"
+loader = "loader.val"
+metrics = ["metric.ap"]
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+every = 4
+run = ["engine.evaluator", "handler.checkpoint"]
+"""
+
+SAVING = """
+[[on]]
+event = "engine.trainer:iteration_completed"
+every = {every}
+run = ["handler.checkpoint"]
+"""
+
+PROFILER = """
+[handler.profiler]
+type = "profiler"
+
+[[on]]
+event = "engine.trainer:completed"
+run = ["handler.profiler"]
+"""
+
 
 def environment():
     """Lets `pipe` run with the libraries of this Python."""
@@ -130,23 +179,28 @@ class Suite:
         self.truth = make_data(folder / "data", 8 if small else 64, self.height, self.width)
         self.runs = 0
 
-    def pipe(self, *arguments):
+    def pipe(self, *arguments, ends=(0,), **variables):
         command = [str(pathlib.Path(self.args.pipe).resolve()), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, env=self.env, cwd=self.folder)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+        env = {**self.env, **variables}
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=self.folder)
+        if done.returncode not in ends:
+            raise RuntimeError(f"{' '.join(command)}: ended with {done.returncode}\n{done.stderr[-3000:]}")
         return done
 
-    def train(self, precision="fp32", deterministic=False, device=None, iterations=None, log=None):
-        """A run; its folder and what it printed."""
+    def write(self, precision="fp32", deterministic=False, extra="", **settings):
+        """The pipeline; the folder for a new run of it."""
         self.runs += 1
-        text = PIPELINE.format(
-            device=device or self.args.device, precision=precision, deterministic=str(deterministic).lower(),
-            data=self.folder / "data", batch=self.batch, workers=self.workers, classes=CLASSES, size=self.size,
-            long=self.long, iterations=iterations or self.iterations, log=log or self.log,
-        )
-        (self.folder / "suite.toml").write_text(text)
-        out = self.folder / f"run{self.runs}"
+        values = {
+            "device": self.args.device, "precision": precision, "deterministic": str(deterministic).lower(),
+            "data": self.folder / "data", "batch": self.batch, "workers": self.workers, "classes": CLASSES,
+            "size": self.size, "long": self.long, "iterations": self.iterations, "log": self.log, **settings,
+        }
+        (self.folder / "suite.toml").write_text((PIPELINE + extra).format(**values))
+        return self.folder / f"run{self.runs}"
+
+    def train(self, **settings):
+        """A run; its folder and what it printed."""
+        out = self.write(**settings)
         return out, self.pipe("run", "suite.toml", "--out", out)
 
     def records(self, run, tag):
@@ -182,7 +236,7 @@ class Suite:
         compare = ROOT / "tests/parity/predict/compare.py"
         cases = "resnet18" if self.args.small else "resnet18,resnet50,resnet101,resnet50_v2"
         command = [sys.executable, compare, "--pipe", self.args.pipe, "--device", self.args.device, "--cases", cases]
-        command += ["--images", self.args.images or self.folder / "data/train2017", "--count", 2 if self.args.small else 20]
+        command += ["--images", self.args.images or self.folder / "data/train2017", "--count", 2 if self.args.small else 12]
         if self.args.small:
             command += ["--min-size", 128, "--max-size", 192]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=self.env)
@@ -199,10 +253,82 @@ class Suite:
             raise RuntimeError("two runs of one seed gave different weights")
         return {"sha256": sums[0]}
 
+    def end(self, run):
+        """All that a run leaves that has no times in it."""
+        files = {file.relative_to(run): file.read_bytes() for file in run.glob("checkpoints/*/*.safetensors")}
+        lines = map(json.loads, (run / "records.jsonl").read_text().replace(str(run), "RUN").splitlines())
+        return files, [{name: value for name, value in line.items() if name != "time"} for line in lines]
+
+    def resume(self):
+        result = {}
+        kills = {"fp32": ["TERM step:5", "TERM nested:6", "KILL write:4", "KILL target:2"], "fp16": ["TERM step:6"]}
+        if self.device.type != "cuda":
+            kills["bf16"] = kills.pop("fp16")
+        for precision, moments in kills.items():
+            settings = {"precision": precision, "deterministic": True, "extra": EVALUATION, "iterations": 10, "log": 1}
+            whole, _ = self.train(**settings)
+            files, records = self.end(whole)
+            for moment in moments:
+                signal, at = moment.split()
+                run = self.write(**settings)
+                command = ["run", "suite.toml", "--out", run, "--resume", "auto"]
+                ends = (143,) if signal == "TERM" else (-9,)
+                self.pipe(*command, ends=ends, PIPE_TEST_KILL=at, PIPE_TEST_SIGNAL=signal)
+                self.pipe(*command)
+                found, lines = self.end(run)
+                wrong = sorted(str(name) for name in files.keys() | found.keys() if files.get(name) != found.get(name))
+                if wrong or lines != records:
+                    unlike = [pair for pair in zip(records, lines) if pair[0] != pair[1]][:3]
+                    raise RuntimeError(f"{precision}, {moment}: {wrong}, {len(records)} and {len(lines)} records, {unlike}")
+                result[f"{precision}, {moment}"] = f"{len(files)} files and {len(records)} records equal"
+        return result
+
+    def memory(self):
+        if self.device.type != "cuda":
+            return {"left out": "no GPU"}
+        run = self.write(batch=64, size=2 * self.size, long=2 * self.long, iterations=2, log=1)
+        said = self.pipe("run", "suite.toml", "--out", run, ends=(1,)).stderr
+        if "out of memory on cuda:0 with a batch of 64 (" not in said:
+            raise RuntimeError(said[-3000:])
+        return {"said": said[said.index("error"):].splitlines()[:12]}
+
+    def standstill(self):
+        every = 2 if self.args.small else 10
+        iterations = 3 * every + 1
+        saving = SAVING.replace("{every}", str(every))
+        run, _ = self.train(extra=PROFILER + saving, iterations=iterations, log=1)
+        times = [record["time"] for record in self.records(run, "train/loss")]
+        waits = {step: after - before for step, (before, after) in enumerate(zip(times, times[1:]), 1)}
+        usual = statistics.median(wait for step, wait in waits.items() if step % every)
+        ours = [wait - usual for step, wait in waits.items() if step % every == 0]
+        model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES).to(self.device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        theirs = []
+        for i in range(4):
+            self.sync()
+            start = time.perf_counter()
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, self.folder / f"saved{i}.pth")
+            theirs.append(time.perf_counter() - start)
+        stands, theirs = self.in_handler(run), statistics.median(theirs[1:])
+        # The iterations behind a checkpoint share the machine with the thread that writes it.
+        slower = statistics.median(ours)
+        return {"iteration": usual, "stands still": stands, "slower": slower, "torch.save": theirs, "ratio": stands / theirs}
+
+    def in_handler(self, run):
+        """Seconds in the checkpoint handler, each time: from the profiler's table."""
+        units = {"ns": 1e-9, "\u00b5s": 1e-6, "ms": 1e-3, "s": 1.0}
+        (table,) = (r["value"] for r in self.records(run, "profiler"))
+        (row,) = (line for line in table.splitlines() if "handler.checkpoint on iteration_completed" in line)
+        number, unit = row.split("|")[5].split()
+        return float(number) * units[unit]
+
     def precision(self):
         result = {}
         for precision in ["bf16"] + (["fp16"] if self.device.type == "cuda" else []):
-            run, _ = self.train(precision=precision, log=1)
+            run, _ = self.train(precision=precision, iterations=min(self.iterations, 60), log=1)
             losses = [record["value"] for record in self.records(run, "train/loss")]
             finite = all(isinstance(loss, float) and loss == loss and abs(loss) < 1e9 for loss in losses)
             third = max(1, len(losses) // 3)
@@ -275,6 +401,15 @@ class Suite:
             result[precision] = {"pipe": ours, "torchvision": theirs, "ratio": ours / theirs}
         return result
 
+    def profile(self):
+        result = {}
+        for precision in ["fp32", "bf16"]:
+            run, _ = self.train(precision=precision, extra=PROFILER, iterations=min(self.iterations, 40))
+            records = map(json.loads, (run / "records.jsonl").read_text().splitlines())
+            (table,) = (record["value"] for record in records if record["node"] == "handler.profiler")
+            result[precision] = table.splitlines()
+        return result
+
     def inference(self):
         run, _ = self.train(iterations=2, log=1)
         files = sorted((self.folder / "data/train2017").iterdir())
@@ -310,7 +445,7 @@ def main():
     parser.add_argument("--only", help="parts, separated by commas")
     parser.add_argument("--out", type=pathlib.Path, help="write the report here too")
     args = parser.parse_args()
-    parts = ["load", "tests", "parity", "deterministic", "precision", "training", "inference"]
+    parts = ["load", "tests", "parity", "deterministic", "resume", "memory", "precision", "standstill", "training", "profile", "inference"]
     name = torch.cuda.get_device_name() if args.device.startswith("cuda") else "CPU"
     report = {"torch": torch.__version__, "torchvision": torchvision.__version__, "device": name}
     print(report, flush=True)

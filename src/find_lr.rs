@@ -197,6 +197,10 @@ impl Dispatch for Test {
         Ok(ControlFlow::Continue(()))
     }
 
+    fn listens(&self, _node: &NodeId, _event: &str) -> bool {
+        false
+    }
+
     fn begin(&self, _engine: &NodeId) {}
 
     fn pause(&self, _engine: &NodeId, _boundary: Boundary) {}

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use pipe_core::{Checkpoints, Limits, Requests};
+use pipe_core::{Limits, Requests};
 use pipe_plan::Plan;
-use pipe_run::{RunOptions, Running};
+use pipe_run::{RunOptions, Running, checkpoint};
 use pipe_vocab::Catalog;
 
 /// Builds a plan in a temporary folder and runs one batch of every engine, with the events that belong to it.
@@ -24,6 +24,6 @@ pub fn rehearse(plan: &Plan, catalog: Rc<Catalog>, device: Option<&str>) -> Resu
         engine.set_limits(Limits { max_epochs: Some(1), max_iterations: Some(1), epoch_length: Some(1) });
     }
     running.drive().context("the dry run failed")?;
-    running.graph.save("rehearsal", &[]).context("the dry run's checkpoint")?;
+    checkpoint::save(&running.graph, "rehearsal").context("the dry run's checkpoint")?;
     Ok(())
 }

@@ -268,3 +268,23 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole() {
     assert!(before == std::fs::read(&model).unwrap(), "the earlier checkpoint is as it was");
     assert_eq!(world.pipe.names("run/checkpoints"), ["step_000002"], "nothing half written stays");
 }
+
+/// The output of one layer alone would take more memory than any machine has.
+#[test]
+fn a_batch_for_which_there_is_no_memory_is_named() {
+    let more = r#"
+[model.net]
+layers = [
+  { type = "conv2d", in_channels = 1, out_channels = 1048576, kernel_size = 1, padding = 2000, bias = false },
+  { type = "flatten" },
+]
+
+[loader.train]
+batch_size = 3
+"#;
+    let said = Pipe::digits("huge.toml", more).run(&["run", "huge.toml", "--quiet", "--out", "run"]);
+    assert_eq!(said.status, Some(1), "{}", said.stderr);
+    let told = "out of memory on cpu with a batch of 3 (";
+    assert!(said.stderr.contains(told) && said.stderr.contains(" 28 × 28"), "{}", said.stderr);
+    assert!(said.stderr.contains("Lower `batch_size`"), "{}", said.stderr);
+}

@@ -2,22 +2,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use pipe_plugin::{MetricReport, Sink, State};
+use pipe_plugin::{MetricReport, Sink};
 use pipe_vocab::{NodeId, Precision, Progress, Record, RecordValue, Summary, ValueRef, record};
 use serde_json::Value;
 use tch::Device;
 
 use crate::Shared;
+use crate::checkpoints::{Afterwards, Checkpoints};
 use crate::clock::{Clock, Termination};
 use crate::folder::RunFolder;
-use crate::place::{Moment, Place};
+use crate::place::Place;
 use crate::timings::Timings;
 
 /// What is recorded becomes visible to readers at least so often, as long as records come.
@@ -31,37 +32,6 @@ pub struct Subscription {
     pub inputs: Vec<NodeId>,
     /// The sink.
     pub sink: Shared<dyn Sink>,
-}
-
-/// Saves and removes checkpoints of everything in the run.
-pub trait Checkpoints {
-    /// Writes a checkpoint; one of the same name is replaced once the new one is complete. `extra` holds states of nodes that are
-    /// at work just now and so cannot be asked.
-    ///
-    /// # Errors
-    /// When a state cannot be read or the disk is full; earlier checkpoints are then untouched.
-    fn save(&self, name: &str, extra: &[(NodeId, State)]) -> Result<PathBuf>;
-
-    /// Writes the weights of the models into a folder of their own: nothing that a run could go on from.
-    ///
-    /// # Errors
-    /// As [`Checkpoints::save`].
-    fn save_weights(&self, folder: &Path) -> Result<()>;
-
-    /// All that changes in the run but its models and optimizers, as it is now.
-    ///
-    /// # Errors
-    /// When a state cannot be read.
-    fn moment(&self) -> Result<Moment>;
-
-    /// Removes a checkpoint.
-    ///
-    /// # Errors
-    /// When the folder may not be changed.
-    fn remove(&self, checkpoint: &Path) -> Result<()>;
-
-    /// The step at which a checkpoint was made; `None` when it is not a whole one.
-    fn step_of(&self, checkpoint: &Path) -> Option<u64>;
 }
 
 /// What everything that runs shares. Lives on the training thread.
@@ -300,7 +270,11 @@ impl RunContext {
             return;
         }
         let name = self.signals_checkpoint();
-        match self.checkpoints().and_then(|checkpoints| checkpoints.save(&name, &[])) {
+        let save = |checkpoints: Rc<dyn Checkpoints>| {
+            let path = checkpoints.save(&name, &[], Afterwards::default())?;
+            checkpoints.written(&path).map(|()| path)
+        };
+        match self.checkpoints().and_then(save) {
             Ok(path) => tracing::info!("checkpoint {} was saved", path.display()),
             Err(error) => tracing::warn!("{error:#}"),
         }
@@ -309,7 +283,9 @@ impl RunContext {
     /// The name of a checkpoint that a signal asks for: not that of one which a handler has saved at this step.
     pub fn signals_checkpoint(&self) -> String {
         let plain = format!("step_{:06}", self.clock.get().step);
-        if self.folder.checkpoints().join(&plain).exists() { plain + ".signal" } else { plain }
+        // It may be a handler's that is still being written.
+        let owned = self.checkpoint_owners.borrow().contains_key(&plain);
+        if owned || self.folder.checkpoints().join(&plain).exists() { plain + ".signal" } else { plain }
     }
 
     /// What engines were asked, for checkpoints.

@@ -65,17 +65,6 @@ impl RunFolder {
         Ok(length.with_context(|| format!("cannot read {}", self.records_path().display()))?.len())
     }
 
-    /// As [`RunFolder::records_position`], and all of them are on the disk.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn records_length(&self) -> Result<u64> {
-        self.flush_records()?;
-        let file = self.records.borrow();
-        let synced = file.get_ref().sync_data().and_then(|()| file.get_ref().metadata());
-        Ok(synced.with_context(|| format!("cannot write {}", self.records_path().display()))?.len())
-    }
-
     /// Cuts off the records behind the first `length` bytes: what a run measured after the checkpoint that it goes on from.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! What components are written against: the traits of the kinds, the contexts of their methods, the engine, the registration.
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
-//! - [`context`]: what everything that runs shares; [`clock`], [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
+//! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
 //! - [`engine`]: the loop over data that fires events; [`place`]: where a run stands in them
 //! - [`component`]: from a configuration to a built node
 //!
 //! Words of `pipe-vocab` and `pipe-plugin` that every component needs are named here again.
 
+pub mod checkpoints;
 pub mod clock;
 pub mod component;
 pub mod context;
@@ -21,12 +22,13 @@ pub mod timings;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub use checkpoints::{Afterwards, Checkpoints};
 pub use clock::{Clock, Termination};
 pub use component::build::{BuildContext, Built, Component, build, config_of};
 pub use component::instance::{Instance, Nodes};
 pub use component::port::{Nested, NestedKind, PortKind, SchedulerKind, Source, TransformKind};
 pub use component::registry::{Registration, builtin};
-pub use context::{Checkpoints, RunContext, Subscription, now};
+pub use context::{RunContext, Subscription, now};
 pub use engine::Engine;
 pub use folder::RunFolder;
 pub use kinds::engine_state::{EngineState, Limits};

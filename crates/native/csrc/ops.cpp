@@ -5,10 +5,8 @@
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/from_blob.h>
 
-namespace {
-
 // Calls a registered operator of one result; arguments that the schema lists beyond `args` take their defaults.
-at::Tensor call(const char* name, std::initializer_list<c10::IValue> args) {
+at::Tensor pn_call(const char* name, std::initializer_list<c10::IValue> args) {
   const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
   TORCH_CHECK(op.has_value(), "the operator ", name, " is not registered: torchvision's library is not open");
   torch::jit::Stack stack(args);
@@ -20,6 +18,8 @@ at::Tensor call(const char* name, std::initializer_list<c10::IValue> args) {
   op->callBoxed(stack);
   return stack.at(0).toTensor();
 }
+
+namespace {
 
 // In one pass: libtorch's own operators would hold the image several times over, in wider types.
 at::Tensor from_16_bits(at::Tensor image) {
@@ -57,7 +57,7 @@ PN_EXPORT Error pn_has_op(const char* name, bool* out) {
 }
 
 PN_EXPORT Error pn_nms(Handle boxes, Handle scores, double iou, Handle* out) {
-  return pn_guard([&] { *out = pn_new(call("torchvision::nms", {*boxes, *scores, iou})); });
+  return pn_guard([&] { *out = pn_new(pn_call("torchvision::nms", {*boxes, *scores, iou})); });
 }
 
 PN_EXPORT Error pn_roi_align(
@@ -65,7 +65,7 @@ PN_EXPORT Error pn_roi_align(
     Handle* out) {
   return pn_guard([&] {
     *out = pn_new(
-        call("torchvision::roi_align", {*input, *rois, scale, pooled_h, pooled_w, sampling_ratio, aligned}));
+        pn_call("torchvision::roi_align", {*input, *rois, scale, pooled_h, pooled_w, sampling_ratio, aligned}));
   });
 }
 
@@ -76,13 +76,13 @@ PN_EXPORT Error pn_decode(const uint8_t* bytes, size_t len, const char* format, 
     // The decoders only read; the tensor does not outlive this call.
     auto data = at::from_blob(const_cast<uint8_t*>(bytes), {static_cast<int64_t>(len)}, at::TensorOptions(at::kByte));
     const auto name = std::string("image::decode_") + format;
-    *out = pn_new(to_rgb8(call(name.c_str(), {data, kRgb, exif})));
+    *out = pn_new(to_rgb8(pn_call(name.c_str(), {data, kRgb, exif})));
   });
 }
 
 PN_EXPORT Error pn_encode(Handle image, const char* format, int64_t quality, Handle* out) {
   return pn_guard([&] {
     const auto name = std::string("image::encode_") + format;
-    *out = pn_new(call(name.c_str(), {*image, quality}).contiguous());
+    *out = pn_new(pn_call(name.c_str(), {*image, quality}).contiguous());
   });
 }

@@ -206,6 +206,10 @@ PN_EXPORT Error pn_set_benchmark(bool on) {
   return pn_guard([&] { at::globalContext().setBenchmarkCuDNN(on); });
 }
 
+PN_EXPORT bool pn_deterministic() {
+  return at::globalContext().deterministicAlgorithms();
+}
+
 PN_EXPORT Error pn_set_deterministic(bool on, bool warn_only) {
   return pn_guard([&] {
     auto& context = at::globalContext();

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
 #include <c10/util/Exception.h>
 
 using Handle = at::Tensor*;
@@ -58,3 +59,6 @@ inline c10::Device pn_device(int device) {
   return device < 0 ? c10::Device(c10::kCPU)
                     : c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(device));
 }
+
+// Calls a registered operator of one result (ops.cpp); arguments that its schema lists beyond `args` take their defaults.
+at::Tensor pn_call(const char* name, std::initializer_list<c10::IValue> args);

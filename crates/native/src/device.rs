@@ -28,6 +28,14 @@ pub fn choose_device(name: &str) -> Result<(Device, String)> {
     }
 }
 
+/// `cpu`, or `cuda:N`.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".to_owned(),
+    }
+}
+
 fn cuda(name: &str, index: &str) -> Result<(Device, String)> {
     let Ok(index) = index.parse::<usize>() else {
         bail!("unknown device `{name}`: after `cuda:` comes a number, as in cuda:1");

@@ -59,6 +59,12 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panicked without a message")
 }
 
+/// Whether libtorch found no memory for a tensor, on a GPU or the CPU.
+pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    let told = |text: String| text.contains("out of memory") || text.contains("can't allocate memory");
+    error.chain().any(|cause| told(cause.to_string()))
+}
+
 /// The first lines of an error of libtorch that tch unwrapped, without its trace of C++ functions.
 fn of_libtorch(message: &str) -> Option<String> {
     let (_, quoted) = message.split_once("Torch(\"")?;

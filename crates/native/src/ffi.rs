@@ -66,6 +66,7 @@ unsafe extern "C" {
     pub(crate) fn pn_nms(boxes: Handle, scores: Handle, iou: f64, out: *mut Handle) -> Error;
     pub(crate) fn pn_roi_align(input: Handle, rois: Handle, scale: f64, pooled_h: i64, pooled_w: i64, sampling_ratio: i64, aligned: bool, out: *mut Handle) -> Error;
     pub(crate) fn pn_roi_align_cpu(input: Handle, rois: Handle, scale: f64, pooled_h: i64, pooled_w: i64, sampling_ratio: i64, aligned: bool, out: *mut Handle) -> Error;
+    pub(crate) fn pn_roi_align_ordered(input: Handle, rois: Handle, scale: f64, pooled_h: i64, pooled_w: i64, sampling_ratio: i64, aligned: bool, out: *mut Handle) -> Error;
     pub(crate) fn pn_decode(bytes: *const u8, len: usize, format: *const c_char, exif: bool, out: *mut Handle) -> Error;
     pub(crate) fn pn_encode(image: Handle, format: *const c_char, quality: i64, out: *mut Handle) -> Error;
 
@@ -104,6 +105,7 @@ unsafe extern "C" {
     pub(crate) fn pn_grad_mode() -> bool;
     pub(crate) fn pn_set_grad_mode(on: bool);
     pub(crate) fn pn_set_benchmark(on: bool) -> Error;
+    pub(crate) fn pn_deterministic() -> bool;
     pub(crate) fn pn_set_deterministic(on: bool, warn_only: bool) -> Error;
 
     pub(crate) fn pn_script_load(path: *const c_char, out: *mut *mut c_void) -> Error;

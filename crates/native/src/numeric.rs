@@ -25,6 +25,12 @@ pub fn set_deterministic(on: bool, warn_only: bool) -> Result<()> {
     ffi::check(unsafe { ffi::pn_set_deterministic(on, warn_only) })
 }
 
+/// Whether the same numbers are asked for on every run.
+pub fn is_deterministic() -> bool {
+    // SAFETY: reads a flag.
+    unsafe { ffi::pn_deterministic() }
+}
+
 /// Whether operators of this thread are recorded for gradients.
 pub fn records_gradients() -> bool {
     // SAFETY: reads a flag of this thread.

@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::ffi;
 use crate::library::load_torchvision;
+use crate::numeric::is_deterministic;
 
 /// Above this many numbers in `boxes` one pass over each class is cheaper than one over all (torchvision's bounds).
 const TRICK_LIMIT_CPU: usize = 4_000;
@@ -76,7 +77,8 @@ fn nms_by_class(boxes: &Tensor, scores: &Tensor, classes: &Tensor, iou_threshold
 /// features per unit of the image; `sampling_ratio`: samples a bin and axis, 0 or less for as many as a bin has cells;
 /// `aligned`: shift by half a cell, so that cell centres lie at +0.5.
 ///
-/// On the CPU this is our own kernel (parallel in both passes, the same result on every run); on a GPU it is torchvision's.
+/// On the CPU this is our own kernel (parallel in both passes, the same result on every run); on a GPU it is torchvision's, with
+/// a gradient of our own where [`is_deterministic`] asks for the same numbers on every run.
 ///
 /// # Errors
 /// Shapes that do not fit; an image index outside the batch; on a GPU, torchvision's library not found.
@@ -96,7 +98,7 @@ pub fn roi_align(
         ffi::pn_roi_align_cpu
     } else {
         load_torchvision()?;
-        ffi::pn_roi_align
+        if is_deterministic() { ffi::pn_roi_align_ordered } else { ffi::pn_roi_align }
     };
     let rois = if rois.kind() == input.kind() || input.device() == Device::Cpu {
         rois.shallow_clone()
@@ -106,4 +108,25 @@ pub fn roi_align(
     let (x, r) = (ffi::handle(input), ffi::handle(&rois));
     // SAFETY: both handles live as long as their tensors; the shim only reads them.
     ffi::new_tensor(|out| unsafe { call(x, r, spatial_scale, pooled_h, pooled_w, sampling_ratio, aligned, out) })
+}
+
+/// [`roi_align`] as a GPU does it where the same numbers are asked for on every run: torchvision's, its gradient summed in a fixed
+/// order. On any device.
+///
+/// # Errors
+/// As [`roi_align`].
+pub fn roi_align_ordered(
+    input: &Tensor,
+    rois: &Tensor,
+    spatial_scale: f64,
+    (pooled_h, pooled_w): (i64, i64),
+    sampling_ratio: i64,
+    aligned: bool,
+) -> Result<Tensor> {
+    load_torchvision()?;
+    let (x, r) = (ffi::handle(input), ffi::handle(rois));
+    // SAFETY: both handles live as long as their tensors; the shim only reads them.
+    ffi::new_tensor(|out| unsafe {
+        ffi::pn_roi_align_ordered(x, r, spatial_scale, pooled_h, pooled_w, sampling_ratio, aligned, out)
+    })
 }

@@ -10,6 +10,7 @@ use pipe_core::{Boundary, Dispatch, Engine, EventContext, Instance, Interrupted,
 use pipe_vocab::Catalog;
 use serde_json::Value;
 
+use crate::behind::Behind;
 use crate::events::EventTable;
 
 /// Acts between the iterations and epochs of engines: the one place where pieces of a run are exchanged. It cannot fail:
@@ -33,6 +34,8 @@ pub struct Graph {
     pub roots: RefCell<Vec<NodeId>>,
     /// Properties that nodes offer to others, by node and name.
     pub offers: RefCell<Offers>,
+    /// What writes checkpoints.
+    pub behind: Behind,
     between: RefCell<Option<Rc<dyn Between>>>,
 }
 
@@ -49,6 +52,7 @@ impl Graph {
             events: RefCell::default(),
             roots: RefCell::default(),
             offers: RefCell::default(),
+            behind: Behind::default(),
             between: RefCell::default(),
         });
         let weak: Weak<Graph> = Rc::downgrade(&graph);
@@ -117,6 +121,11 @@ impl Dispatch for Graph {
     fn fire(&self, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
         let table = self.events.borrow().clone();
         table.fire(ctx)
+    }
+
+    fn listens(&self, node: &NodeId, event: &str) -> bool {
+        let events = self.events.borrow();
+        events.wires.iter().any(|wire| wire.events.iter().any(|(of, name)| of == node && name == event))
     }
 
     fn begin(&self, engine: &NodeId) {

@@ -7,10 +7,11 @@
 //! - [`running`]: a run from its beginning to its end; [`options`]: what the command line says of it; [`info`]: `run.json`;
 //!   [`differences`]: what is another than in the life before
 //! - [`resume`]: where a run begins or goes on; [`folders`]: where runs are stored; [`lock`], [`heartbeat`]: one writer a folder
-//! - [`checkpoint`]: writing and reading checkpoints; [`random`]: the states of the random generators
+//! - [`checkpoint`]: writing and reading checkpoints, [`behind`] the training; [`random`]: the states of the random generators
 //! - [`versions`]: every version of a run's pipeline
 //! - [`reload`]: edits of the file applied to a running pipeline
 
+pub mod behind;
 pub mod build;
 pub mod checkpoint;
 pub mod differences;

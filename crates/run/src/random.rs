@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use indexmap::IndexMap;
-use tch::{Device, Tensor};
+use pipe_native::device_name;
+use tch::Tensor;
 
 /// The generators' states by device name: `cpu`, `cuda:0`, …
 ///
@@ -11,7 +12,7 @@ use tch::{Device, Tensor};
 pub fn states() -> Result<IndexMap<String, Tensor>> {
     pipe_native::generator::devices()
         .into_iter()
-        .map(|device| Ok((name(device), pipe_native::generator::state(device)?)))
+        .map(|device| Ok((device_name(device), pipe_native::generator::state(device)?)))
         .collect()
 }
 
@@ -21,17 +22,10 @@ pub fn states() -> Result<IndexMap<String, Tensor>> {
 /// When a state is not a generator's.
 pub fn restore(states: &IndexMap<String, Tensor>) -> Result<()> {
     for device in pipe_native::generator::devices() {
-        if let Some(state) = states.get(&name(device)) {
+        if let Some(state) = states.get(&device_name(device)) {
             let restored = pipe_native::generator::set_state(device, state);
-            restored.with_context(|| format!("restoring the random generator of {}", name(device)))?;
+            restored.with_context(|| format!("restoring the random generator of {}", device_name(device)))?;
         }
     }
     Ok(())
-}
-
-fn name(device: Device) -> String {
-    match device {
-        Device::Cuda(index) => format!("cuda:{index}"),
-        _ => "cpu".into(),
-    }
 }

@@ -157,6 +157,7 @@ impl Running {
         let result = self.drive_engines();
         self.context().complete.set(matches!(result, Ok(Ending::Done)));
         let ended = self.graph.finish_handlers().and_then(|()| self.context().folder.flush_records());
+        self.graph.settle();
         let (status, error) = status_of(&result, ended.as_ref().err());
         let summary = Summary {
             status: status.into(),
@@ -208,7 +209,7 @@ impl Running {
                 continue;
             }
             if self.graph.drive(&engine)?.is_break() {
-                checkpoint::save(&self.graph, &self.context().signals_checkpoint(), &[])
+                checkpoint::save(&self.graph, &self.context().signals_checkpoint())
                     .context("interrupted, and the checkpoint could not be written")?;
                 return Ok(Ending::Interrupted);
             }

@@ -6,7 +6,9 @@ Needs torch and torchvision only. Weights cannot be downloaded everywhere, so th
 are fitted to the pictures and the last layers scaled until scores, boxes and masks have a spread like a trained model's.
 Each model is saved as a `.pth`; `pipe predict --raw` and torchvision then see the same files. Compared are, detection by
 detection in torchvision's order: label, box (0.01 px), score (1e-4), mask probabilities (1e-3), and the results file.
-Exit status 1 when something differs by more.
+On a GPU the two programs may run other kernels, whose last digits turn the order of near ties: there the detections are
+compared as sets, and those of torchvision without an equal are counted, beside those that torchvision's own model on the CPU
+lacks in the first pictures. Exit status 1 when something differs by more, or more than 1 % (and twice its own) are missing.
 """
 
 import argparse
@@ -30,6 +32,10 @@ from torchvision.ops import FrozenBatchNorm2d
 CLASSES = 91
 FORMS = ["state dict", "checkpoint", "legacy"]
 BOX, SCORE, MASK = 0.01, 1e-4, 1e-3
+# What two sets of kernels may differ by: ten times as much.
+WIDER = 10
+# Pictures that torchvision's model sees on the CPU too.
+YARDSTICK = 4
 CASES = {
     "resnet18": dict(backbone="resnet18"),
     "resnet50": dict(backbone="resnet50"),
@@ -162,6 +168,49 @@ def difference(ours, theirs, entries):
     return worst
 
 
+def unmatched(ours, theirs):
+    """How many of the detections in `theirs` have no equal in `ours`: label, box, score, and mask."""
+    free, missing = list(range(len(ours["scores"]))), 0
+    for index in range(len(theirs["scores"])):
+        def equal(other):
+            same = ours["labels"][other] == theirs["labels"][index]
+            same = same and (ours["boxes"][other] - theirs["boxes"][index]).abs().max() <= WIDER * BOX
+            same = same and (ours["scores"][other] - theirs["scores"][index]).abs() <= WIDER * SCORE
+            if same and "masks" in theirs:
+                same = (ours["masks"][other] - theirs["masks"][index]).abs().max() <= WIDER * MASK
+            return bool(same)
+        found = next((other for other in free if equal(other)), None)
+        if found is None:
+            missing += 1
+        else:
+            free.remove(found)
+    return missing
+
+
+def compare_sets(name, form, files, raw, model, images, device):
+    """On a GPU: whether nearly all of torchvision's detections are there."""
+    missing, own_missing, found, own = 0, 0, 0, 0
+    predict = lambda model, image: {key: value.cpu() for key, value in model([image])[0].items()}
+    with torch.no_grad():
+        for file, image in zip(files, images):
+            theirs = predict(model, image.to(device))
+            missing += unmatched(read_safetensors(raw / f"{file.stem}.safetensors"), theirs)
+            found += len(theirs["scores"])
+        firsts = [predict(model, image.to(device)) for image in images[:YARDSTICK]]
+        model.cpu()
+        for image, theirs in zip(images, firsts):
+            own_missing += unmatched(predict(model, image), theirs)
+            own += len(theirs["scores"])
+    share, own_share = missing / max(found, 1), own_missing / max(own, 1)
+    good = found and share <= max(0.01, 2 * own_share)
+    print(
+        f"{name:16} ({form}) {'same' if good else 'DIFFERS':8} {len(files)} pictures, {found:5} detections, {missing} without "
+        f"an equal ({100 * share:.2f} %); torchvision's own on the CPU: {own_missing} of {own} ({100 * own_share:.2f} %)",
+        flush=True,
+    )
+    return bool(good)
+
+
 def compare(name, case, form, files, args, folder):
     device = torch.device(args.device)
     options = {"min_size": args.min_size, "max_size": args.max_size}
@@ -183,6 +232,8 @@ def compare(name, case, form, files, args, folder):
     model = build(**case, **options)
     model.load_state_dict(state, strict=True)
     model.eval().to(device)
+    if device.type != "cpu":
+        return compare_sets(name, form, files, raw, model, images, device)
     worst, found, spread_scores, failed = {"box": 0.0, "score": 0.0, "mask": 0.0, "pixels": 0}, 0, [], []
     torch_seconds = 0.0
     for index, (file, image) in enumerate(zip(files, images)):
@@ -228,6 +279,7 @@ def main():
     args = parser.parse_args()
     # Plain fp32 on a GPU, here and in pipe: TF32 has ten bits, and either program may choose other kernels.
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     files = sorted(file for file in args.images.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
     files = files[: args.count]
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {args.device}, seed {args.seed}, "

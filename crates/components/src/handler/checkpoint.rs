@@ -12,15 +12,17 @@ use super::retention::{Judge, Ledger, Saved};
 use crate::monitor::Mode;
 use pipe_core::event::SAVED_CHECKPOINT;
 use pipe_core::{
-    BuildContext, Component, Config, Duration, EngineEvent, Event, EventContext, Handler, Instance, Kind, NodeId,
-    RecordValue, RunContext, State, Stateful, ValueRef,
+    Afterwards, BuildContext, Component, Config, Duration, EngineEvent, Event, EventContext, Handler, Instance, Kind,
+    NodeId, RecordValue, RunContext, State, Stateful, ValueRef,
 };
 use pipe_vocab::atomic;
 
 /// Saves a checkpoint of the whole run, and keeps the latest and the best.
 ///
-/// Each is a folder `checkpoints/step_000123`, written atomically; older ones are deleted only after the new one is on disk. Where
-/// another handler has saved one at the same step, it is `step_000123.NAME`.
+/// Each is a folder `checkpoints/step_000123`, written atomically and behind the training, which goes on as soon as everything is
+/// copied; older ones are deleted only after the new one is on disk. What goes wrong while it is written is an error of the next
+/// call, or of the end of the run. Where another handler has saved one at the same step, it is `step_000123.NAME`. Training waits
+/// for the writing where something runs on the event `saved`.
 ///
 /// With `best`, a checkpoint is scored by the first value of `monitor` that is computed at its step or later, before the next
 /// one is saved. So it may come before or after the evaluation in `run`: before it, the checkpoint is scored when the handler
@@ -149,6 +151,9 @@ impl Component for CheckpointConfig {
             resumed: None,
             adopted: Vec::new(),
             saved: None,
+            saving: None,
+            leaving: Vec::new(),
+            noted: Vec::new(),
             unfinished: None,
             since: Instant::now(),
         }))
@@ -188,10 +193,23 @@ struct Checkpoint {
     adopted: Vec<String>,
     /// The step and the version of the weights at the latest checkpoint.
     saved: Option<(u64, u64)>,
+    /// The latest checkpoint, until it is known how its writing ended.
+    saving: Option<Saving>,
+    /// Names of checkpoints whose removal was asked for.
+    leaving: Vec<String>,
+    /// What `best.json` says.
+    noted: Vec<u8>,
     /// The checkpoint that the run goes on from, if this handler was in the middle of its work when it was taken.
     unfinished: Option<String>,
     /// The time of the latest checkpoint, or of the run's beginning.
     since: Instant,
+}
+
+/// A checkpoint that may still be being written.
+struct Saving {
+    path: PathBuf,
+    /// The checkpoints without it.
+    before: Ledger,
 }
 
 /// The state: the checkpoints, and what is the same about the latest one.
@@ -224,9 +242,23 @@ impl Checkpoint {
         ledger
     }
 
+    /// Scores the checkpoints anew; writes it down where it is news.
     fn judge(&mut self, run: &RunContext) -> Result<()> {
+        let judged = self.judged(run, None);
+        if self.note(&judged)? != self.noted {
+            self.settle(run)?;
+        }
         self.ledger = self.judged(run, None);
         self.write_best(run)
+    }
+
+    /// Waits until the latest checkpoint is written.
+    fn settle(&mut self, run: &RunContext) -> Result<()> {
+        let Some(Saving { path, before }) = self.saving.take() else { return Ok(()) };
+        run.checkpoints()?.written(&path).inspect_err(|_| {
+            (self.ledger, self.saved) = (before, None);
+            self.noted.clear();
+        })
     }
 
     fn folder(&self, run: &RunContext) -> PathBuf {
@@ -247,24 +279,44 @@ impl Checkpoint {
                 ledger.judge(&best.monitor.to_string(), value, at);
             }
         }
-        let checkpoints = run.checkpoints()?;
-        if self.config.weights_only {
-            checkpoints.save_weights(&self.folder(run).join(&name))?;
-        } else {
-            let state = SavedState { ledger: ledger.clone(), unchanged: true, unfinished: Some(name.clone()) };
-            checkpoints.save(&name, &[(self.node.clone(), State::of(&state)?)])?;
-        }
-        self.ledger = ledger;
+        let state = SavedState { ledger: ledger.clone(), unchanged: true, unfinished: Some(name.clone()) };
+        let before = std::mem::replace(&mut self.ledger, ledger);
+        let afterwards = self.afterwards(run)?;
+        let (checkpoints, path) = (run.checkpoints()?, self.folder(run).join(&name));
+        let begun = match self.config.weights_only {
+            true => checkpoints.save_weights(&path, afterwards),
+            false => checkpoints.save(&name, &[(self.node.clone(), State::of(&state)?)], afterwards).map(drop),
+        };
+        begun.inspect_err(|_| self.ledger = before.clone())?;
+        self.saving = Some(Saving { path, before });
         (self.saved, self.since) = (Some((step, run.weights_version.get())), Instant::now());
         Ok(name)
     }
 
-    /// Removes checkpoints that need not be kept. Failed removals are retried after the next checkpoint.
-    fn tidy(&mut self, run: &RunContext) {
+    /// What is to be done once the latest checkpoint is complete.
+    fn afterwards(&mut self, run: &RunContext) -> Result<Afterwards> {
+        let folder = self.folder(run);
+        let bytes = self.note(&self.ledger)?;
+        let note = (!bytes.is_empty() && bytes != self.noted).then(|| (folder.join(BEST), bytes.clone()));
+        self.noted = bytes;
+        self.leaving.retain(|name| folder.join(name).exists());
+        let surplus = self.surplus();
+        self.ledger.saved.retain(|saved| !surplus.contains(&saved.name));
+        self.leaving.extend(surplus);
+        Ok(Afterwards { note, remove: self.leaving.iter().map(|name| folder.join(name)).collect() })
+    }
+
+    /// Names of checkpoints that need not be kept any more.
+    fn surplus(&mut self) -> Vec<String> {
         let adopted = std::mem::take(&mut self.adopted).into_iter();
         let adopted = adopted.filter(|name| !self.ledger.saved.iter().any(|saved| saved.name == *name));
-        let adopted: Vec<String> = adopted.collect();
-        for name in self.ledger.surplus(self.config.keep_last, &self.judges()).into_iter().chain(adopted) {
+        self.ledger.surplus(self.config.keep_last, &self.judges()).into_iter().chain(adopted).collect()
+    }
+
+    /// Removes them now.
+    fn tidy(&mut self, run: &RunContext) {
+        let surplus = self.surplus();
+        for name in surplus.into_iter().chain(std::mem::take(&mut self.leaving)) {
             let path = self.folder(run).join(&name);
             let removed = || if path.exists() { run.checkpoints()?.remove(&path) } else { Ok(()) };
             match removed() {
@@ -274,19 +326,29 @@ impl Checkpoint {
         }
     }
 
-    /// Records the best and all values, for a resume from a checkpoint that was saved before it was scored.
-    fn write_best(&self, run: &RunContext) -> Result<()> {
+    /// The content of `best.json`: the best, and all values, for a resume from a checkpoint that was saved before it was scored.
+    /// Empty where there is no best.
+    fn note(&self, ledger: &Ledger) -> Result<Vec<u8>> {
         let first = |best: &Best| {
-            let (saved, value) = self.ledger.ranked(&best.judge()).into_iter().next()?;
+            let (saved, value) = ledger.ranked(&best.judge()).into_iter().next()?;
             let (monitor, mode) = (best.monitor.clone(), best.mode);
             Some(BestEntry { monitor, mode, name: saved.name.clone(), value, step: saved.step })
         };
         let best: Vec<BestEntry> = self.config.best.iter().filter_map(first).collect();
         if best.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(serde_json::to_vec_pretty(&BestFile { best, scores: ledger.saved.clone() })?)
+    }
+
+    fn write_best(&mut self, run: &RunContext) -> Result<()> {
+        let bytes = self.note(&self.ledger)?;
+        if bytes.is_empty() || bytes == self.noted {
             return Ok(());
         }
-        let file = BestFile { best, scores: self.ledger.saved.clone() };
-        atomic::write(&self.folder(run).join(BEST), &serde_json::to_vec_pretty(&file)?)
+        atomic::write(&self.folder(run).join(BEST), &bytes)?;
+        self.noted = bytes;
+        Ok(())
     }
 
     /// Looks once, when a run goes on, at what else lies in the folder: what is no other handler's and not older than the checkpoint
@@ -330,34 +392,44 @@ fn is_ours(name: &str, handler: &str) -> bool {
 impl Handler for Checkpoint {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let run = ctx.run;
-        let step = run.clock.get().step;
         let name = match self.unfinished.take() {
             // The run goes on from this handler's own checkpoint.
-            Some(name) => name,
+            Some(name) => {
+                let written = self.write_best(run);
+                self.tolerate(written)?;
+                self.tidy(run);
+                name
+            }
             None => {
                 let at_end = ctx.event == EngineEvent::Completed || ctx.event == EngineEvent::Terminate;
-                let unchanged = self.saved == Some((step, run.weights_version.get()));
+                let unchanged = self.saved == Some((run.clock.get().step, run.weights_version.get()));
                 let early = self.config.min_interval.is_some_and(|least| self.since.elapsed() < least.get());
                 if unchanged && (at_end || run.depth.get() > 1) || early {
                     let judged = self.judge(run);
                     return self.tolerate(judged).map(|_| ());
                 }
+                let settled = self.settle(run);
+                self.tolerate(settled)?;
                 let saved = self.save(run);
                 let Some(name) = self.tolerate(saved)? else { return Ok(()) };
                 name
             }
         };
-        let written = self.write_best(run);
-        self.tolerate(written)?;
-        self.tidy(run);
         let path = self.folder(run).join(&name);
         let recorded = run.emit(&self.node, "checkpoint", RecordValue::Artifact(path));
         self.tolerate(recorded)?;
-        ctx.fire(SAVED_CHECKPOINT);
+        if ctx.dispatch.listens(&self.node, SAVED_CHECKPOINT) {
+            let settled = self.settle(run);
+            if self.tolerate(settled)?.is_some() {
+                ctx.fire(SAVED_CHECKPOINT);
+            }
+        }
         Ok(())
     }
 
     fn finish(&mut self, run: &RunContext) -> Result<()> {
+        let settled = self.settle(run);
+        self.tolerate(settled)?;
         let judged = self.judge(run);
         self.tolerate(judged)?;
         // What signals have left is of no use to a run that has come to its end; one that was interrupted or failed goes on from it.

@@ -126,7 +126,7 @@ impl Sink for Console {
                 format!("epoch {}  {} = {}", record.epoch, record.tag, short(*value))
             }
             RecordValue::Text(text) => format!("{}\n{}", record.tag, text.trim_end()),
-            RecordValue::Artifact(path) => format!("wrote {}", path.display()),
+            RecordValue::Artifact(path) => format!("{} {}", record.tag, path.display()),
             _ => return Ok(()),
         };
         self.print(&text, || record.to_json());

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
-use pipe_data::Batch;
-use pipe_native::fault::guarded;
+use anyhow::{Context, Error, Result};
+use pipe_data::{Batch, fields};
+use pipe_native::fault::{guarded, is_out_of_memory};
 use pipe_native::moments::{Moment, pass};
 use pipe_vocab::event::EngineEvent;
+use tch::{Device, Tensor};
 
 use super::{Engine, Halt, Work};
 use crate::Shared;
@@ -14,6 +15,9 @@ use crate::kinds::event::Boundary;
 use crate::kinds::loader::Loader;
 use crate::kinds::step::Step;
 use crate::place::Frame;
+
+/// Images of a batch that a message names.
+const SHOWN: usize = 16;
 
 impl Engine {
     /// The iterations of an epoch that are left.
@@ -79,7 +83,7 @@ impl Engine {
         if due(IterationStarted) && !again {
             self.fire(work, IterationStarted, None, frame)?;
         }
-        self.process_batch(work, batch, frame)?;
+        self.process_batch(work, loader, batch, frame)?;
         Ok(true)
     }
 
@@ -119,7 +123,13 @@ impl Engine {
         }
     }
 
-    fn process_batch(&self, work: Work<'_>, batch: Batch, frame: Option<&Frame>) -> Result<(), Halt> {
+    fn process_batch(
+        &self,
+        work: Work<'_>,
+        loader: &Shared<dyn Loader>,
+        batch: Batch,
+        frame: Option<&Frame>,
+    ) -> Result<(), Halt> {
         use EngineEvent::{BackwardCompleted, IterationCompleted, OptimizerStepCompleted};
         let Work { run, .. } = work;
         let (state, samples) = (self.current(), batch.size as u64);
@@ -127,7 +137,9 @@ impl Engine {
         let due = |event: EngineEvent| at.is_none_or(|at| at <= event);
         let place = || format!("{}: iteration {} of epoch {}", self.id, state.iteration, state.epoch);
         let mut step = match at {
-            None => guarded(|| self.process_mut()?.step(batch, &state, run)).with_context(place)?,
+            None => guarded(|| self.process_mut()?.step(batch, &state, run))
+                .map_err(|error| self.told_of_memory(error, loader, run.device))
+                .with_context(place)?,
             Some(_) => self.restored_step(batch.to_device(run.device), run.device)?,
         };
         self.state.borrow_mut().begun = false;
@@ -153,10 +165,40 @@ impl Engine {
         self.fire(work, IterationCompleted, Some(&Rc::new(step)), frame)
     }
 
+    /// Says which batch was too much, where an error is one of memory.
+    fn told_of_memory(&self, error: Error, loader: &Shared<dyn Loader>, device: Device) -> Error {
+        if !is_out_of_memory(&error) {
+            return error;
+        }
+        // The batch itself went with the step; the loader knows of what it was made.
+        let batch = loader.try_borrow_mut().ok().and_then(|mut loader| loader.last_batch().ok());
+        let batch = batch.map(|batch| format!(" with {}", contents(&batch))).unwrap_or_default();
+        error.context(format!(
+            "out of memory on {}{batch}. Lower `batch_size` or the size of the images, or set `precision = \"bf16\"`",
+            pipe_native::device_name(device)
+        ))
+    }
+
     /// What the iteration came to before the checkpoint.
     fn restored_step(&self, batch: Batch, device: tch::Device) -> Result<Step> {
         let restored = self.restored.borrow_mut().take();
         let step = restored.context("the checkpoint lacks the output of the iteration it was taken in")?;
         Step::restore(&step, batch, device)
     }
+}
+
+/// How many images, of which sizes, with how many objects, and where they came from.
+fn contents(batch: &Batch) -> String {
+    let sizes = batch.list(fields::IMAGE).unwrap_or_default();
+    let objects = batch.list(fields::BOXES).unwrap_or_default();
+    let one = |(number, source): (usize, String)| {
+        let size = sizes.get(number).map(Tensor::size).unwrap_or_default();
+        let size = if let [.., height, width] = size[..] { format!(" {width} × {height}") } else { String::new() };
+        let objects = objects.get(number).map(|boxes| format!(", {} objects", boxes.size()[0])).unwrap_or_default();
+        format!("{source}{size}{objects}")
+    };
+    let told: Vec<String> = batch.sources().into_iter().enumerate().take(SHOWN).map(one).collect();
+    let more = batch.size.saturating_sub(SHOWN);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("a batch of {} ({}{more})", batch.size, told.join("; "))
 }

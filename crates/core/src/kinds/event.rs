@@ -36,6 +36,9 @@ pub trait Dispatch {
     /// All errors of the targets, the first as the cause.
     fn fire(&self, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>>;
 
+    /// Whether anything runs on an event of a node.
+    fn listens(&self, node: &NodeId, event: &str) -> bool;
+
     /// A run of an engine begins: its counts are new, so what ran `once` may run again.
     fn begin(&self, engine: &NodeId);
 

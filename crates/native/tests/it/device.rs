@@ -1,6 +1,6 @@
 //! The same on the GPU as on the CPU. Without a GPU these run on the CPU: `scripts/gpu_suite.py` takes them to one.
 
-use pipe_native::ops::{batched_nms, nms, roi_align};
+use pipe_native::ops::{batched_nms, nms, roi_align, roi_align_ordered};
 use pipe_native::optim::{Adam, AdamState, Amp, Sgd, adamw_step, clip_grad_norm_, ema_update, sgd_step};
 use pipe_native::scaler::{GradScaler, GradScalerState};
 use pipe_native::stream::{Event, Stream, synchronize};
@@ -19,9 +19,14 @@ fn device() -> Device {
 #[test]
 fn operators() {
     let (device, parity) = (device(), Parity::read("ops.safetensors"));
-    let x = parity.get("roi.input").to_device(device).set_requires_grad(true);
+    let x = parity.get("roi.input").copy().to_device(device).set_requires_grad(true);
     let y = roi_align(&x, &parity.get("roi.boxes").to_device(device), 0.5, 3, 4, 2, true).unwrap();
     assert!(difference(&y.detach().to_device(Device::Cpu), &parity.get("roi.0.out")) < 2e-6);
+    (&y * parity.get("roi.0.weight").to_device(device)).sum(Kind::Float).backward();
+    assert!(difference(&x.grad().to_device(Device::Cpu), &parity.get("roi.0.grad")) < 1e-5);
+
+    let x = parity.get("roi.input").copy().to_device(device).set_requires_grad(true);
+    let y = roi_align_ordered(&x, &parity.get("roi.boxes").to_device(device), 0.5, (3, 4), 2, true).unwrap();
     (&y * parity.get("roi.0.weight").to_device(device)).sum(Kind::Float).backward();
     assert!(difference(&x.grad().to_device(Device::Cpu), &parity.get("roi.0.grad")) < 1e-5);
 

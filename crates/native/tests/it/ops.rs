@@ -1,6 +1,6 @@
 //! nms and roi_align against torchvision, and roi_align's gradient against differences.
 
-use pipe_native::ops::{batched_nms, nms, roi_align};
+use pipe_native::ops::{batched_nms, nms, roi_align, roi_align_ordered};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Parity, difference};
@@ -14,6 +14,18 @@ fn roi_align_is_torchvisions_in_both_directions() {
     for (i, (scale, h, w, ratio, aligned)) in CASES.into_iter().enumerate() {
         let x = parity.get("roi.input").copy().set_requires_grad(true);
         let y = roi_align(&x, &parity.get("roi.boxes"), scale, h, w, ratio, aligned).unwrap();
+        assert!(difference(&y, &parity.get(&format!("roi.{i}.out"))) < 2e-6, "case {i}");
+        (&y * parity.get(&format!("roi.{i}.weight"))).sum(Kind::Float).backward();
+        assert!(difference(&x.grad(), &parity.get(&format!("roi.{i}.grad"))) < 1e-5, "case {i}");
+    }
+}
+
+#[test]
+fn summed_in_order_the_gradient_is_the_same() {
+    let parity = Parity::read("ops.safetensors");
+    for (i, (scale, h, w, ratio, aligned)) in CASES.into_iter().enumerate() {
+        let x = parity.get("roi.input").copy().set_requires_grad(true);
+        let y = roi_align_ordered(&x, &parity.get("roi.boxes"), scale, (h, w), ratio, aligned).unwrap();
         assert!(difference(&y, &parity.get(&format!("roi.{i}.out"))) < 2e-6, "case {i}");
         (&y * parity.get(&format!("roi.{i}.weight"))).sum(Kind::Float).backward();
         assert!(difference(&x.grad(), &parity.get(&format!("roi.{i}.grad"))) < 1e-5, "case {i}");

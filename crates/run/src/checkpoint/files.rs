@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use pipe_core::NodeId;
+use pipe_core::{Afterwards, NodeId};
 use pipe_native::moments::{Moment, pass};
 use pipe_vision::nn::StateDict;
 use pipe_vision::weights::safetensors;
@@ -54,6 +54,19 @@ pub(super) fn write_weights(models: &[(NodeId, StateDict)], step: u64, target: &
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         each(folder)
     })
+}
+
+/// What is left to do once a checkpoint is complete.
+pub(super) fn conclude(afterwards: &Afterwards) -> Result<()> {
+    if let Some((path, bytes)) = &afterwards.note {
+        atomic::write(path, bytes)?;
+    }
+    for path in afterwards.remove.iter().filter(|path| path.exists()) {
+        if let Err(error) = remove(path) {
+            tracing::warn!("{error:#}");
+        }
+    }
+    Ok(())
 }
 
 fn write_folder(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {

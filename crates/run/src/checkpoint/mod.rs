@@ -8,17 +8,21 @@
 //! | file | what is there |
 //! |---|---|
 //! | `snapshot.rs` | what a checkpoint holds, taken from the run |
+//! | `copies.rs` | its tensors, while training goes on |
 //! | `files.rs` | the folder: written, verified, removed; the newest whole one |
 //! | `restore.rs` | the way back |
 
+mod copies;
 mod files;
 mod restore;
 mod snapshot;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use pipe_core::{Checkpoints, Moment, NodeId, State};
+use anyhow::{Context, Result};
+use pipe_core::{Afterwards, Checkpoints, Moment, NodeId, State};
+use pipe_vision::nn::StateDict;
 
 use crate::graph::Graph;
 
@@ -26,12 +30,39 @@ pub use files::{model_file, newest, remove, step_of};
 pub use restore::{Restored, load};
 
 impl Checkpoints for Graph {
-    fn save(&self, name: &str, extra: &[(NodeId, State)]) -> Result<PathBuf> {
-        save(self, name, extra)
+    fn save(&self, name: &str, extra: &[(NodeId, State)], afterwards: Afterwards) -> Result<PathBuf> {
+        let target = self.run.folder.checkpoints().join(name);
+        // One at a time: its copies are gone before there are new ones.
+        self.settle();
+        let mut snapshot = snapshot::Snapshot::take(self, extra)?;
+        let copied = copies::take(&mut snapshot.dicts())?;
+        let (records, folder) = (self.run.folder.records_path(), target.clone());
+        self.behind.begin(&target, move || {
+            copied.bring(&mut snapshot.dicts())?;
+            // What the records said is on the disk before the checkpoint that goes on behind it.
+            let synced = File::open(&records).and_then(|file| file.sync_data());
+            synced.with_context(|| format!("cannot write {}", records.display()))?;
+            files::write(&snapshot, &folder)?;
+            files::conclude(&afterwards)
+        })?;
+        Ok(target)
     }
 
-    fn save_weights(&self, folder: &Path) -> Result<()> {
-        files::write_weights(&snapshot::models(self)?, self.run.clock.get().step, folder)
+    fn save_weights(&self, folder: &Path, afterwards: Afterwards) -> Result<()> {
+        self.settle();
+        let (mut models, step) = (snapshot::models(self)?, self.run.clock.get().step);
+        let copied = copies::take(&mut dicts(&mut models))?;
+        let target = folder.to_owned();
+        self.behind.begin(folder, move || {
+            copied.bring(&mut dicts(&mut models))?;
+            files::write_weights(&models, step, &target)?;
+            files::conclude(&afterwards)
+        })
+    }
+
+    fn written(&self, path: &Path) -> Result<()> {
+        self.settle();
+        self.behind.outcome(path)
     }
 
     fn moment(&self) -> Result<Moment> {
@@ -47,18 +78,27 @@ impl Checkpoints for Graph {
     }
 }
 
-/// Writes a checkpoint of everything in the run; one of the same name is replaced once the new one is complete.
-///
-/// `extra` holds states of nodes that are currently in use and so cannot be asked (the checkpoint handler itself).
+impl Graph {
+    /// Waits until no checkpoint is being written.
+    pub fn settle(&self) {
+        let of_run = |path: &PathBuf| path.parent() == Some(&self.run.folder.checkpoints());
+        if let Some(path) = self.behind.wait().filter(of_run) {
+            self.run.set_last_checkpoint(Some(path));
+        }
+    }
+}
+
+fn dicts(models: &mut [(NodeId, StateDict)]) -> Vec<&mut StateDict> {
+    models.iter_mut().map(|(_, tensors)| tensors).collect()
+}
+
+/// Writes a checkpoint of everything in the run, and waits until it is complete; one of the same name is replaced then.
 ///
 /// # Errors
 /// When a state cannot be read or the disk is full; what was written is then removed and older checkpoints are untouched.
-pub fn save(graph: &Graph, name: &str, extra: &[(NodeId, State)]) -> Result<PathBuf> {
-    let target = graph.run.folder.checkpoints().join(name);
-    let snapshot = snapshot::Snapshot::take(graph, extra)?;
-    files::write(&snapshot, &target)?;
-    graph.run.set_last_checkpoint(Some(target.clone()));
-    Ok(target)
+pub fn save(graph: &Graph, name: &str) -> Result<PathBuf> {
+    let path = Checkpoints::save(graph, name, &[], Afterwards::default())?;
+    graph.written(&path).map(|()| path)
 }
 
 #[cfg(test)]

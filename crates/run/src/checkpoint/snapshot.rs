@@ -59,8 +59,6 @@ impl Snapshot {
             None => parts(&moment(graph, extra)?, &[]),
         };
         (state.seed, state.pipe, state.time) = (run.seed, env!("CARGO_PKG_VERSION").into(), now());
-        // What the records said is on the disk before the checkpoint that goes on behind it.
-        run.folder.records_length()?;
         let mut models = Vec::new();
         for (id, instance) in graph.nodes.borrow().iter() {
             if !is_weights(id) {
@@ -80,6 +78,11 @@ impl Snapshot {
         let read = || std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
         let pipeline = path.exists().then(read).transpose()?;
         Ok(Snapshot { state, models, tensors, pipeline })
+    }
+
+    /// All its tensors.
+    pub fn dicts(&mut self) -> Vec<&mut StateDict> {
+        self.models.iter_mut().map(|(_, tensors)| tensors).chain([&mut self.tensors]).collect()
     }
 }
 

@@ -90,7 +90,7 @@ fn everything_comes_back_bit_for_bit() {
         ("empty", Tensor::zeros([0, 4], (tch::Kind::Float, Device::Cpu))),
     ];
     let (test, _) = run_with(&tensors);
-    let path = save(&test.graph, "step_000007", &[]).unwrap();
+    let path = save(&test.graph, "step_000007").unwrap();
     assert_eq!(test.run.last_checkpoint(), Some(path.clone()));
     let next = Vec::<f32>::try_from(Tensor::rand([5], (tch::Kind::Float, Device::Cpu))).unwrap();
 
@@ -112,7 +112,7 @@ fn everything_comes_back_bit_for_bit() {
 #[test]
 fn the_files_say_what_they_are() {
     let (test, _) = one();
-    let path = save(&test.graph, "a", &[]).unwrap();
+    let path = save(&test.graph, "a").unwrap();
     assert_eq!(names(&path), ["complete.json", "model.net.safetensors", "state.json", "state.safetensors"]);
     let weights = pipe_vision::weights::read(&path.join("model.net.safetensors")).unwrap();
     assert_eq!((weights.metadata["format"].as_str(), weights.metadata["step"].as_str()), ("pt", "7"));
@@ -122,7 +122,7 @@ fn the_files_say_what_they_are() {
 #[test]
 fn damage_is_named_and_changes_nothing() {
     let (test, net) = one();
-    let path = save(&test.graph, "a", &[]).unwrap();
+    let path = save(&test.graph, "a").unwrap();
     for file in ["model.net.safetensors", "state.safetensors", "state.json", "complete.json"] {
         let sound = fs::read(path.join(file)).unwrap();
         let mut flipped = sound.clone();
@@ -152,9 +152,9 @@ fn damage_is_named_and_changes_nothing() {
 #[test]
 fn a_damaged_newest_one_is_passed_over() {
     let (test, _) = one();
-    let older = save(&test.graph, "step_000007", &[]).unwrap();
+    let older = save(&test.graph, "step_000007").unwrap();
     test.run.clock.set(Clock { step: 8, epoch: 2 });
-    let newer = save(&test.graph, "step_000008", &[]).unwrap();
+    let newer = save(&test.graph, "step_000008").unwrap();
     assert_eq!(newest(test.run.folder.path()), Some(newer.clone()));
     let mut bytes = fs::read(newer.join("model.net.safetensors")).unwrap();
     *bytes.last_mut().unwrap() ^= 0x10;
@@ -168,11 +168,11 @@ fn a_damaged_newest_one_is_passed_over() {
 #[test]
 fn a_failed_save_leaves_what_was_there() {
     let (test, net) = one();
-    let path = save(&test.graph, "a", &[]).unwrap();
+    let path = save(&test.graph, "a").unwrap();
     let before = fs::read(path.join("state.json")).unwrap();
     // A type that cannot be stored fails in the middle of writing, as a full disk does.
     net.borrow_mut().0.tensors["w"] = Tensor::from_slice(&[1f32]).to_kind(tch::Kind::ComplexFloat);
-    let error = format!("{:#}", save(&test.graph, "a", &[]).unwrap_err());
+    let error = format!("{:#}", save(&test.graph, "a").unwrap_err());
     assert!(error.contains("earlier checkpoints are unchanged"), "{error}");
     assert_eq!(names(&test.run.folder.checkpoints()), ["a"]);
     assert_eq!(fs::read(path.join("state.json")).unwrap(), before);
@@ -182,13 +182,13 @@ fn a_failed_save_leaves_what_was_there() {
 #[test]
 fn a_checkpoint_of_the_same_name_is_replaced_and_leftovers_go() {
     let (test, _) = one();
-    save(&test.graph, "a", &[]).unwrap();
+    save(&test.graph, "a").unwrap();
     let folder = test.run.folder.checkpoints();
     // No process has the largest number.
     fs::create_dir(folder.join(".b.tmp4294967295")).unwrap();
     fs::create_dir(folder.join(".mine")).unwrap();
     test.run.clock.set(Clock { step: 8, epoch: 2 });
-    let path = save(&test.graph, "a", &[]).unwrap();
+    let path = save(&test.graph, "a").unwrap();
     assert_eq!(step_of(&path), Some(8));
     assert_eq!(names(&folder), [".mine", "a"]);
     remove(&path).unwrap();
@@ -201,11 +201,45 @@ fn nodes_in_one_place_only_are_said() {
     let (test, _) = one();
     let extra = State::of(&json!({ "x": 1 })).unwrap();
     test.add("handler.o", Instance::handler(Idle));
-    let path = save(&test.graph, "a", &[("handler.o".parse().unwrap(), extra)]).unwrap();
+    let extra = [("handler.o".parse().unwrap(), extra)];
+    let path = Checkpoints::save(&*test.graph, "a", &extra, Afterwards::default()).unwrap();
+    test.graph.written(&path).unwrap();
     let (other, _) = one();
     other.graph.nodes.borrow_mut().clear();
     other.add("model.other", Instance::model(Net(State::default())));
     let warnings = load(&other.graph, &path, &[]).unwrap().warnings.join("\n");
     assert!(warnings.contains("model.other is not in the checkpoint"), "{warnings}");
     assert!(warnings.contains("handler.o is in the checkpoint but not in the pipeline"), "{warnings}");
+}
+
+#[test]
+fn training_that_goes_on_does_not_change_what_is_being_written() {
+    let weight = Tensor::zeros([1 << 20], (tch::Kind::Float, Device::Cpu));
+    let (test, _) = run_with(&[("w", weight.shallow_clone())]);
+    let path = Checkpoints::save(&*test.graph, "a", &[], Afterwards::default()).unwrap();
+    let _ = weight.shallow_clone().fill_(1.0);
+    test.run.clock.set(Clock { step: 8, epoch: 2 });
+    test.graph.written(&path).unwrap();
+    assert_eq!(step_of(&path), Some(7));
+    let written = pipe_vision::weights::read(&path.join("model.net.safetensors")).unwrap();
+    assert_eq!(f64::try_from(written.tensors["w"].sum(tch::Kind::Double)).unwrap(), 0.0);
+}
+
+#[test]
+fn what_comes_after_waits_until_the_checkpoint_is_complete() {
+    let (test, _) = one();
+    let first = save(&test.graph, "first").unwrap();
+    let note = test.run.folder.checkpoints().join("note");
+    let afterwards = || Afterwards { note: Some((note.clone(), b"new".to_vec())), remove: vec![first.clone()] };
+    // The second cannot be written: its name is a file's.
+    fs::write(test.run.folder.checkpoints().join("second"), "").unwrap();
+    let second = Checkpoints::save(&*test.graph, "second/below", &[], afterwards()).unwrap();
+    let error = format!("{:#}", test.graph.written(&second).unwrap_err());
+    assert!(error.contains("was not written; earlier checkpoints are unchanged"), "{error}");
+    assert!(test.graph.written(&second).is_ok(), "it is said once");
+    assert_eq!((first.exists(), note.exists()), (true, false));
+    assert_eq!(test.run.last_checkpoint(), Some(first.clone()));
+    let third = Checkpoints::save(&*test.graph, "third", &[], afterwards()).unwrap();
+    test.graph.written(&third).unwrap();
+    assert_eq!((first.exists(), fs::read(&note).unwrap()), (false, b"new".to_vec()));
 }

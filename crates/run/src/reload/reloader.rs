@@ -156,6 +156,8 @@ impl Reloader {
             report.seconds = read.elapsed().as_secs_f64();
             return report;
         }
+        // Handlers that are built anew look at what lies in the folder.
+        graph.settle();
         match prepare(graph, &loaded.catalog, &state.plan, &plan, &changes, &state.waiting, at_work) {
             Err(error) => {
                 (report.outcome, report.reason) = (Outcome::Refused, Some(plain(&format!("{error:#}"))));

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use pipe_core::{
-    Engine, EngineEvent, EngineState, EventContext, Filter, Handler, Instance, Limits, Loader, NodeId, Process,
-    RunContext, State, Stateful, Step,
+    Afterwards, Engine, EngineEvent, EngineState, EventContext, Filter, Handler, Instance, Limits, Loader, NodeId,
+    Process, RunContext, State, Stateful, Step,
 };
 use pipe_data::Batch;
 use pipe_run::checkpoint;
@@ -235,12 +235,16 @@ impl World {
 
     /// Saves a checkpoint right after that entry.
     pub fn save_at(&self, entry: usize) {
-        self.at_entry(entry, |run| drop(run.checkpoints().unwrap().save("taken", &[]).unwrap()));
+        self.at_entry(entry, |run| {
+            let checkpoints = run.checkpoints().unwrap();
+            let path = checkpoints.save("taken", &[], Afterwards::default()).unwrap();
+            checkpoints.written(&path).unwrap();
+        });
     }
 
     /// Saves a checkpoint of the run as it is.
     pub fn save(&self) {
-        checkpoint::save(&self.test.graph, "taken", &[]).unwrap();
+        checkpoint::save(&self.test.graph, "taken").unwrap();
     }
 
     /// Goes back to what another one has saved; returns how many entries of its log belong to that.

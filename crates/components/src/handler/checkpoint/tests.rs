@@ -37,6 +37,7 @@ impl Trainer {
     }
 
     fn names(&self) -> Vec<String> {
+        self.test.graph.settle();
         let entries = fs::read_dir(self.test.run.folder.checkpoints()).unwrap();
         let names = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
         let mut names: Vec<String> = names.filter(|name| name != BEST).collect();
@@ -45,6 +46,7 @@ impl Trainer {
     }
 
     fn best_json(&self) -> (String, f64) {
+        self.test.graph.settle();
         let text = fs::read_to_string(self.test.run.folder.checkpoints().join(BEST)).unwrap();
         let file: serde_json::Value = serde_json::from_str(&text).unwrap();
         let best = &file["best"][0];
@@ -151,6 +153,7 @@ fn weights_alone_are_saved_beside_the_checkpoints() {
     let trainer = Trainer::new(json!({ "keep_last": 1, "weights_only": true }));
     trainer.call(1, "epoch_completed").unwrap();
     trainer.call(2, "epoch_completed").unwrap();
+    trainer.test.graph.settle();
     let weights = fs::read_dir(trainer.test.run.folder.path().join("weights")).unwrap();
     let names: Vec<_> = weights.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["step_000002"]);
@@ -166,7 +169,7 @@ fn a_resume_knows_what_lies_in_the_folder() {
     }
     trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
     trainer.test.run.clock.set(Clock { step: 9, epoch: 9 });
-    trainer.test.run.checkpoints().unwrap().save("step_000009", &[]).unwrap();
+    pipe_run::checkpoint::save(&trainer.test.graph, "step_000009").unwrap();
     let from = trainer.test.run.folder.checkpoints().join("step_000003");
     pipe_run::checkpoint::load(&trainer.test.graph, &from, &[]).unwrap();
     let state = trainer.handler.borrow().state().unwrap().to::<Ledger>().unwrap();
@@ -190,11 +193,12 @@ fn what_cannot_be_written_loses_nothing() {
         let bad = tch::Tensor::zeros([1], (tch::Kind::ComplexFloat, tch::Device::Cpu));
         let tensors = [("x".to_owned(), bad)].into_iter().collect();
         trainer.test.add("handler.bad", Instance::handler(Unsaveable(tensors)));
-        assert_eq!(trainer.call(2, "epoch_completed").is_err(), on_error == "raise");
+        trainer.call(2, "epoch_completed").unwrap();
         assert_eq!(trainer.names(), ["step_000001"]);
         trainer.test.graph.nodes.borrow_mut().shift_remove(&"handler.bad".parse::<NodeId>().unwrap());
-        trainer.call(3, "epoch_completed").unwrap();
-        assert_eq!(trainer.names(), ["step_000003"]);
+        assert_eq!(trainer.call(3, "epoch_completed").is_err(), on_error == "raise", "it is known by now");
+        trainer.call(4, "epoch_completed").unwrap();
+        assert_eq!(trainer.names(), ["step_000004"]);
     }
 }
 

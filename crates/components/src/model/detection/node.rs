@@ -7,6 +7,7 @@ use crate::model::ground_truth::{self, check_boxes, check_object_classes};
 use pipe_core::{Model, ModelOutput, State, Stateful};
 use pipe_data::batch::to_float;
 use pipe_data::{Batch, BatchField, Detections, fields};
+use pipe_native::fault::is_out_of_memory;
 use pipe_vision::checkpoint::Classes;
 use pipe_vision::{GeneralizedRcnn, Target};
 
@@ -55,12 +56,16 @@ impl Model for DetectionModel {
     fn forward(&mut self, batch: &Batch) -> Result<ModelOutput> {
         let images: Vec<Tensor> = batch.list(fields::IMAGE)?.iter().map(to_float).collect();
         let mut output = ModelOutput { outputs: Batch::new(batch.size), ..ModelOutput::default() };
-        let place = || format!("the batch is {}", batch.sources().join(", "));
+        // Where memory ran out, the engine names the batch.
+        let place = |error: anyhow::Error| match is_out_of_memory(&error) {
+            true => error,
+            false => error.context(format!("the batch is {}", batch.sources().join(", "))),
+        };
         if self.training {
-            output.losses = self.detector.forward_train(&images, &self.targets(batch)?).with_context(place)?;
+            output.losses = self.detector.forward_train(&images, &self.targets(batch)?).map_err(place)?;
             return Ok(output);
         }
-        let found = self.detector.forward_eval(&images).with_context(place)?.into_iter().map(|found| Detections {
+        let found = self.detector.forward_eval(&images).map_err(place)?.into_iter().map(|found| Detections {
             boxes: found.boxes,
             labels: found.labels,
             scores: found.scores,

@@ -139,7 +139,7 @@ pub fn choose<'p>(
         (None, [only]) => Ok(only),
         (None, _) => bail!("the pipeline has more than one {what}: {}; choose one with --{kind}", names()),
         (Some(name), all) => {
-            let same = |id: &&&NodeId| id.name == name || id.to_string() == name;
+            let same = |id: &&&NodeId| *id.name == *name || id.to_string() == name;
             all.iter()
                 .find(same)
                 .copied()

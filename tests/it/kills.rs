@@ -2,6 +2,7 @@
 //! `cargo xtask soak kills`.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -64,25 +65,42 @@ impl Case {
         assert_eq!(said.status, Some(0), "{}, {what}: {}", self.name, said.stderr);
     }
 
-    /// Sends a signal to a run at a moment of a kind, or at any time; `false` where it had ended before.
-    fn signal(&self, pipe: &Pipe, signal: &str, kind: &str, whole: &Whole, rng: &mut ChaCha8Rng) -> (bool, String) {
+    /// Sends a signal to a run at a moment of a kind, or at any time.
+    fn signal(&self, pipe: &Pipe, signal: &str, kind: &str, whole: &Whole, rng: &mut ChaCha8Rng) -> Ended {
         let mut command = self.command(pipe);
-        command.env("PIPE_TEST_SIGNAL", signal);
-        let status = if signal == "TERM" { Some(143) } else { None };
-        if let Some(count) = whole.moments.get(kind) {
-            let number = rng.random_range(1..=*count);
-            let moment = format!("{kind}:{number}");
-            let said = Said::of(command.env("PIPE_TEST_KILL", &moment));
-            return (said.status == status, moment);
-        }
-        let after = whole.time.mul_f64(rng.random_range(0.0..1.0));
-        let mut child = command.stderr(Stdio::null()).spawn().expect("the program runs");
-        std::thread::sleep(after);
-        let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
-        assert!(sent.expect("there is `kill`").success() || child.try_wait().is_ok());
-        let ended = child.wait().expect("it ends");
-        (ended.code() == status, format!("after {} ms", after.as_millis()))
+        command.env("PIPE_TEST_SIGNAL", signal).stderr(Stdio::piped());
+        let moment = whole.moments.get(kind).map(|count| format!("{kind}:{}", rng.random_range(1..=*count)));
+        command.envs(moment.iter().map(|moment| ("PIPE_TEST_KILL", moment)));
+        let mut child = command.spawn().expect("the program runs");
+        let heard = std::thread::spawn({
+            let stderr = child.stderr.take().expect("a pipe");
+            move || {
+                let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+                let heard = lines.find(|line| line.starts_with("finishing this step")).map(|_| Instant::now());
+                lines.for_each(drop);
+                heard
+            }
+        });
+        let moment = moment.unwrap_or_else(|| {
+            let after = whole.time.mul_f64(rng.random_range(0.0..1.0));
+            std::thread::sleep(after);
+            let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+            assert!(sent.expect("there is `kill`").success() || child.try_wait().is_ok());
+            format!("after {} ms", after.as_millis())
+        });
+        let status = child.wait().expect("it ends").code();
+        let took = heard.join().expect("it was read").map(|heard| heard.elapsed());
+        Ended { by_signal: status == if signal == "TERM" { Some(143) } else { None }, moment, took }
     }
+}
+
+/// How a run ended to which a signal was sent.
+struct Ended {
+    /// `false` where it had ended before.
+    by_signal: bool,
+    moment: String,
+    /// From the moment at which it said that it had heard the signal to its end.
+    took: Option<Duration>,
 }
 
 /// A run that nothing happened to.
@@ -187,20 +205,22 @@ fn disturb(signal: &str) {
     let (kills, cases) = wanted();
     assert!(!cases.is_empty(), "PIPE_SOAK_CASES names no pipeline");
     let mut wrong = Vec::new();
+    let (took, line) = if signal == "TERM" { (" longest to its end |", "---:|") } else { ("", "") };
     println!(
-        "| pipeline | SIG{signal} | in a write | between targets | in a nested engine | at any time | differences |"
+        "| pipeline | SIG{signal} | in a write | between targets | in a nested engine | at any time | differences |{took}"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|{line}");
     for case in cases {
         let whole = Whole::of(&case);
         let mut rng = ChaCha8Rng::seed_from_u64(kills as u64);
-        let (mut counts, mut differences) = (BTreeMap::new(), 0);
+        let (mut counts, mut differences, mut longest) = (BTreeMap::new(), 0, Duration::ZERO);
         for number in 0..kills {
             let kind = KINDS[number % KINDS.len()];
             let pipe = case.folder();
-            let (killed, moment) = case.signal(&pipe, signal, kind, &whole, &mut rng);
+            let Ended { by_signal, moment, took } = case.signal(&pipe, signal, kind, &whole, &mut rng);
+            longest = longest.max(took.unwrap_or_default());
             let kind = if whole.moments.contains_key(kind) { kind } else { "time" };
-            *counts.entry(kind).or_insert(0) += usize::from(killed);
+            *counts.entry(kind).or_insert(0) += usize::from(by_signal);
             case.ends(&pipe, &moment);
             let difference = difference(&whole.end, &end(&pipe));
             if let Some(difference) = difference {
@@ -212,7 +232,8 @@ fn disturb(signal: &str) {
         let count = |kind: &str| counts.get(kind).copied().unwrap_or_default();
         let [write, target, nested, time] = KINDS.map(count);
         let all = write + target + nested + time;
-        println!("| {} | {all} | {write} | {target} | {nested} | {time} | {differences} |", case.name);
+        let took = if signal == "TERM" { format!(" {:.1} s |", longest.as_secs_f64()) } else { String::new() };
+        println!("| {} | {all} | {write} | {target} | {nested} | {time} | {differences} |{took}", case.name);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -223,7 +223,7 @@ impl RunContext {
         let prefix = prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default();
         for (name, value) in &report.values {
             self.set_value(node, name, *value);
-            let tag = if *name == node.name { name.clone() } else { format!("{}/{name}", node.name) };
+            let tag = if **name == *node.name { name.clone() } else { format!("{}/{name}", node.name) };
             let tag = prefix.clone() + &tag;
             self.scalar(node, tag, *value)?;
         }

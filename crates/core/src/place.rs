@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use indexmap::IndexMap;
 use pipe_plugin::State;
@@ -57,10 +58,29 @@ pub struct Moment {
     pub nodes: Vec<(NodeId, State)>,
 }
 
+/// An event whose targets are running. It fires often and is looked at rarely: what it has run are numbers.
+struct Running {
+    /// The event, with what a former life of the run had done.
+    frame: Frame,
+    /// The targets, list by list.
+    targets: Vec<Rc<[NodeId]>>,
+    /// Which of them have run, counted through all lists.
+    ran: Vec<usize>,
+}
+
+impl Running {
+    fn frame(&self) -> Frame {
+        let node = |position: &usize| self.targets.iter().flat_map(|list| list.iter()).nth(*position).cloned();
+        let mut frame = self.frame.clone();
+        frame.done.extend(self.ran.iter().filter_map(node));
+        frame
+    }
+}
+
 /// Where a run stands, as a stack of events, each inside a target of the one before.
 #[derive(Default)]
 pub struct Place {
-    frames: RefCell<Vec<Frame>>,
+    running: RefCell<Vec<Running>>,
     /// What a resume has yet to enter.
     resumed: RefCell<VecDeque<Frame>>,
     /// While it is set, the stack stays as it is: of a run that is interrupted, and of one whose error is being handled.
@@ -70,26 +90,27 @@ pub struct Place {
 }
 
 impl Place {
-    /// An event begins to run its targets.
-    pub fn enter(&self, frame: Frame) {
+    /// An event begins to run its targets, list by list.
+    pub fn enter(&self, frame: Frame, targets: Vec<Rc<[NodeId]>>) {
         if !self.frozen.get() {
-            self.frames.borrow_mut().push(frame);
+            let ran = Vec::with_capacity(targets.iter().map(|list| list.len()).sum());
+            self.running.borrow_mut().push(Running { frame, targets, ran });
         }
     }
 
-    /// A target of the innermost event has run, as far as a resume is concerned.
-    pub fn done(&self, target: &NodeId) {
+    /// A target of the innermost event has run, as far as a resume is concerned: that of this position in its lists.
+    pub fn done(&self, position: usize) {
         if !self.frozen.get()
-            && let Some(frame) = self.frames.borrow_mut().last_mut()
+            && let Some(event) = self.running.borrow_mut().last_mut()
         {
-            frame.done.push(target.clone());
+            event.ran.push(position);
         }
     }
 
     /// The innermost event has run its targets.
     pub fn leave(&self) {
         if !self.frozen.get() {
-            self.frames.borrow_mut().pop();
+            self.running.borrow_mut().pop();
         }
     }
 
@@ -100,7 +121,7 @@ impl Place {
 
     /// The events whose targets are running, outermost first.
     pub fn frames(&self) -> Vec<Frame> {
-        self.frames.borrow().clone()
+        self.running.borrow().iter().map(Running::frame).collect()
     }
 
     /// Lets a run go on from here: engines and events take their frames as they come to them.

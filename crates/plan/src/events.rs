@@ -227,7 +227,7 @@ impl Reader<'_> {
         let (name, word) = text.split_once(':').map_or((text, None), |(name, word)| (name, Some(word)));
         let Ok(node) = name.parse::<NodeId>() else {
             let message = format!("`{text}` does not name a node");
-            let help = match self.nodes.keys().find(|id| id.name == name) {
+            let help = match self.nodes.keys().find(|id| *id.name == *name) {
                 Some(id) => format!("write the full name: `{id}`"),
                 None => "write the full name of a node, such as `handler.checkpoint`".into(),
             };

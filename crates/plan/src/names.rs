@@ -31,7 +31,7 @@ pub(super) fn exists(
         return false;
     }
     let same_kind: Vec<&str> =
-        nodes.keys().chain(unreadable).filter(|id| id.kind == node.kind).map(|id| id.name.as_str()).collect();
+        nodes.keys().chain(unreadable).filter(|id| id.kind == node.kind).map(|id| &*id.name).collect();
     let help = match (suggest(&node.name, same_kind.iter().copied()), same_kind.as_slice()) {
         (Some(near), _) => format!("did you mean `{}.{near}`?", node.kind),
         (None, []) => format!("the pipeline has no {} yet: add `[{node}]`", node.kind),

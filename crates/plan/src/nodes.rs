@@ -107,7 +107,7 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
             return;
         }
     };
-    let base = vec![PathSegment::from(id.kind.as_str()), PathSegment::from(id.name.as_str())];
+    let base = vec![PathSegment::from(id.kind.as_str()), PathSegment::from(&*id.name)];
     let mut lowering = Lowering::new(file.document, file.sources, file.catalog, descriptor.schema(), base);
     let what = format!("`{}` (type `{}`)", id, descriptor.name);
     let config = lowering.table(table, &at, &["type"], &what);

@@ -49,6 +49,8 @@ pub struct Wire {
     pub filter: Filter,
     /// What runs, in this order.
     pub targets: Vec<Target>,
+    /// Their nodes.
+    names: Rc<[NodeId]>,
     fired_once: RefCell<BTreeSet<Fired>>,
 }
 
@@ -58,7 +60,14 @@ type Fired = (NodeId, NodeId, String, u64);
 impl Wire {
     /// A wire that has not fired.
     pub fn new(events: Vec<(NodeId, String)>, filter: Filter, targets: Vec<Target>) -> Wire {
-        Wire { events, filter, targets, fired_once: RefCell::default() }
+        let names = targets.iter().map(|target| target.node.clone()).collect();
+        Wire { events, filter, targets, names, fired_once: RefCell::default() }
+    }
+
+    /// Keeps some of its targets only.
+    pub fn retain(&mut self, keep: impl FnMut(&Target) -> bool) {
+        self.targets.retain(keep);
+        self.names = self.targets.iter().map(|target| target.node.clone()).collect();
     }
 
     /// Remembers what a wire of the same events and the same filter has run `once`.
@@ -154,7 +163,7 @@ impl EventTable {
         let done = ctx.resumed.map(|frame| frame.done.clone()).unwrap_or_default();
         let (engine, node, event) = (ctx.engine.clone(), ctx.node.clone(), ctx.event.as_str().to_owned());
         let place = &ctx.run.place;
-        place.enter(Frame { engine, node, event, done });
+        place.enter(Frame { engine, node, event, done }, wires.iter().map(|wire| wire.names.clone()).collect());
         let flow = self.run_targets(&wires, ctx);
         // Where the run is interrupted, it stands here until it has ended.
         if !matches!(flow, Ok(ControlFlow::Break(_))) {
@@ -176,17 +185,18 @@ impl EventTable {
                 Err(error) => errors.push(error),
             }
         }
-        let mut between = false;
+        let mut position = 0;
         for wire in wires {
             for target in &wire.targets {
-                if std::mem::replace(&mut between, true) {
+                if position > 0 {
                     pass(Moment::Target);
                 }
+                position += 1;
                 if let Some(at) = left.iter().position(|done| *done == target.node) {
                     left.remove(at);
                     continue;
                 }
-                let result = run_timed(self, target, ctx);
+                let result = run_timed(self, target, position - 1, ctx);
                 match result.with_context(|| format!("{} on {}:{}", target.node, ctx.node, ctx.event)) {
                     Ok(ControlFlow::Continue(())) => {}
                     Ok(broken) => return Ok(broken),
@@ -211,15 +221,25 @@ impl Target {
     }
 }
 
-fn run_timed(table: &EventTable, target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
+fn run_timed(
+    table: &EventTable,
+    target: &Target,
+    position: usize,
+    ctx: &EventContext<'_>,
+) -> Result<ControlFlow<Interrupted>> {
     if !ctx.run.timings.enabled() {
-        return guarded(|| run_target(table, target, ctx));
+        return guarded(|| run_target(table, target, position, ctx));
     }
     let what = format!("{} on {}", target.node, ctx.event);
-    ctx.run.timings.measure(ctx.engine, &what, || guarded(|| run_target(table, target, ctx)))
+    ctx.run.timings.measure(ctx.engine, &what, || guarded(|| run_target(table, target, position, ctx)))
 }
 
-fn run_target(table: &EventTable, target: &Target, ctx: &EventContext<'_>) -> Result<ControlFlow<Interrupted>> {
+fn run_target(
+    table: &EventTable,
+    target: &Target,
+    position: usize,
+    ctx: &EventContext<'_>,
+) -> Result<ControlFlow<Interrupted>> {
     // A target is done once it has run: a checkpoint handler that was cut off behind its checkpoint has the rest to do, an engine
     // goes on or runs again.
     let place = &ctx.run.place;
@@ -229,7 +249,7 @@ fn run_target(table: &EventTable, target: &Target, ctx: &EventContext<'_>) -> Re
             let own = RefCell::default();
             let called = EventContext { own: &own, ..*ctx };
             let called = handler.try_borrow_mut().map_err(|_| busy())?.call(&called);
-            place.done(&target.node);
+            place.done(position);
             called?;
             for event in own.into_inner() {
                 let event = EventName::Own(&event);
@@ -258,7 +278,7 @@ fn run_target(table: &EventTable, target: &Target, ctx: &EventContext<'_>) -> Re
         }
     }
     if !matches!(target.action, TargetAction::Call(_)) {
-        place.done(&target.node);
+        place.done(position);
     }
     Ok(ControlFlow::Continue(()))
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use pipe_core::now;
+use pipe_vocab::atomic;
 
 use crate::info::{self, Status};
 use crate::lock::{Lock, Refused};
@@ -130,7 +131,8 @@ fn free(folder: &Path) -> Result<()> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     // Beside a lock: of a run that was killed before it could write its `run.json`.
     let begun: &[&str] = if Lock::FILES.iter().any(|own| folder.join(own).exists()) { &BEGUN } else { &[] };
-    let is_own = |name: &OsString| Lock::FILES.iter().chain(begun).any(|own| name == own);
+    let left = |name: &OsString| !begun.is_empty() && atomic::is_leftover(name);
+    let is_own = |name: &OsString| Lock::FILES.iter().chain(begun).any(|own| name == own) || left(name);
     let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).filter(|name| !is_own(name)).collect();
     names.sort();
     let Some(first) = names.first() else { return Ok(()) };
@@ -209,7 +211,7 @@ mod tests {
         assert!(said.contains("holds a run already (lost)") && said.contains("--resume"), "{said}");
         let begun = root.path().join("begun");
         drop(take_new(&begun).unwrap());
-        for name in BEGUN {
+        for name in BEGUN.into_iter().chain([".TzTSog.tmp"]) {
             std::fs::write(begun.join(name), "").unwrap();
         }
         take_new(&begun).unwrap();

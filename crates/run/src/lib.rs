@@ -8,7 +8,7 @@
 //!   [`differences`]: what is another than in the life before
 //! - [`resume`]: where a run begins or goes on; [`folders`]: where runs are stored; [`lock`], [`heartbeat`]: one writer a folder
 //! - [`checkpoint`]: writing and reading checkpoints, [`behind`] the training; [`random`]: the states of the random generators
-//! - [`versions`]: every version of a run's pipeline
+//! - [`versions`]: every version of a run's pipeline; [`state_at`]: a run as it was at a step
 //! - [`reload`]: edits of the file applied to a running pipeline
 
 pub mod behind;
@@ -28,6 +28,7 @@ pub mod random;
 pub mod reload;
 pub mod resume;
 pub mod running;
+pub mod state_at;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod versions;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use pipe_vocab::atomic;
+
 use crate::heartbeat::{self, Heartbeat};
 
 /// Who writes a run's folder.
@@ -114,6 +116,10 @@ impl Lock {
             if alive {
                 return Err(refused(folder).into());
             }
+        }
+        // Nobody else writes here now.
+        for part in ["", "checkpoints", "pipelines", "weights"] {
+            atomic::sweep(&folder.join(part));
         }
         let text = serde_json::to_string(&me)? + "\n";
         let mut write = || -> std::io::Result<()> {

@@ -189,6 +189,19 @@ impl Running {
     }
 
     fn drive_engines(&self) -> Result<Ending> {
+        let ending = self.advance()?;
+        if ending == Ending::Interrupted {
+            checkpoint::save(&self.graph, &self.context().signals_checkpoint())
+                .context("interrupted, and the checkpoint could not be written")?;
+        }
+        Ok(ending)
+    }
+
+    /// Runs the engines, until an interruption at most: nothing is saved and nobody told.
+    ///
+    /// # Errors
+    /// The first engine's error.
+    pub fn advance(&self) -> Result<Ending> {
         let mut done = BTreeSet::new();
         let mut before: Option<Rc<Engine>> = None;
         // Asked again each time: an edit may have added an engine.
@@ -209,8 +222,6 @@ impl Running {
                 continue;
             }
             if self.graph.drive(&engine)?.is_break() {
-                checkpoint::save(&self.graph, &self.context().signals_checkpoint())
-                    .context("interrupted, and the checkpoint could not be written")?;
                 return Ok(Ending::Interrupted);
             }
         }

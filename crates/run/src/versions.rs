@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use pipe_core::{Clock, now};
 use pipe_vocab::atomic;
@@ -31,6 +31,42 @@ impl Entry {
         let Clock { step, epoch } = clock;
         Entry { edit: 0, outcome: "started", step, epoch, version, seconds: 0.0, time: now() }
     }
+}
+
+/// A version on the way that a run has come: what a resume took back is not among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// The step after which it took effect.
+    pub step: u64,
+    /// Whether that was behind the handlers of an epoch's end.
+    pub at_epoch_end: bool,
+    /// The name of its file.
+    pub version: String,
+    /// The file's text.
+    pub text: String,
+    /// Whether a part of it waited for the end of the epoch, and the step at which that came.
+    waited: Option<Option<u64>>,
+}
+
+impl Turn {
+    /// Whether a part of it was not yet in effect at a checkpoint of that step and pipeline.
+    pub fn waits_at(&self, step: u64, text: &str) -> bool {
+        let began = self.step < step || self.step == step && self.text == text;
+        began && self.waited.is_some_and(|end| end.is_none_or(|end| step <= end))
+    }
+}
+
+/// A line of the index, as far as the way of a run is concerned.
+#[derive(Debug, Deserialize)]
+struct Line {
+    outcome: String,
+    step: u64,
+    #[serde(default)]
+    at_epoch_end: bool,
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    waiting: Vec<String>,
 }
 
 /// The versions of one run.
@@ -78,6 +114,39 @@ impl Versions {
         let newest = names.filter_map(|name| Some((number(&name)?, name))).max()?;
         let text = fs::read_to_string(self.folder().join(&newest.1)).ok()?;
         Some((newest.1, text))
+    }
+
+    /// The versions on the way that the run has come, the oldest first.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn turns(&self) -> Result<Vec<Turn>> {
+        let path = self.folder().join("index.jsonl");
+        let index = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut turns: Vec<Turn> = Vec::new();
+        for text in index.lines() {
+            let line: Line = serde_json::from_str(text).with_context(|| format!("{}: {text}", path.display()))?;
+            match (line.outcome.as_str(), line.version) {
+                ("started", Some(version)) => {
+                    turns.retain(|turn| turn.step < line.step);
+                    if turns.last().is_none_or(|turn| turn.version != version) {
+                        turns.push(self.turn(line.step, line.at_epoch_end, version, false)?);
+                    }
+                }
+                ("applied", Some(version)) => {
+                    turns.push(self.turn(line.step, line.at_epoch_end, version, !line.waiting.is_empty())?);
+                }
+                ("completed", _) => turns.last_mut().into_iter().for_each(|turn| turn.waited = Some(Some(line.step))),
+                _ => {}
+            }
+        }
+        Ok(turns)
+    }
+
+    fn turn(&self, step: u64, at_epoch_end: bool, version: String, waited: bool) -> Result<Turn> {
+        let path = self.folder().join(&version);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Turn { step, at_epoch_end, version, text, waited: waited.then_some(None) })
     }
 
     /// Adds a line to the index.

@@ -1,5 +1,6 @@
 //! Files that are either complete or absent.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -31,6 +32,22 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Re
         sync_folder(folder)
     };
     write().with_context(|| format!("cannot write {}; the previous version is unchanged", path.display()))
+}
+
+/// Whether a file is the temporary one of a write that was killed; nobody else gives such names.
+pub fn is_leftover(name: &OsStr) -> bool {
+    let random = name.to_str().and_then(|name| name.strip_prefix('.')).and_then(|name| name.strip_suffix(".tmp"));
+    random.is_some_and(|random| random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Removes what killed writes have left in a folder, where nobody writes to it now. One that cannot be removed stays.
+pub fn sweep(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if is_leftover(&entry.file_name()) {
+            // It is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn put(temporary: NamedTempFile, path: &Path) -> Result<()> {
@@ -70,6 +87,19 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         write(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_a_killed_write_leaves_is_swept_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = || tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder.path()).unwrap();
+        let (_, left) = make().keep().unwrap();
+        for name in [".a.tmp", "abcdef.tmp", ".abcdef.tmp2", ".abc-ef.tmp"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        sweep(folder.path());
+        assert!(!left.exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "others are not ours");
     }
 
     #[test]

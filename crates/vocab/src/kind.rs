@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -89,12 +90,12 @@ pub struct NodeId {
     /// What the node is.
     pub kind: Kind,
     /// Its own name within the kind.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl NodeId {
     /// The node `kind.name`.
-    pub fn new(kind: Kind, name: impl Into<String>) -> Self {
+    pub fn new(kind: Kind, name: impl Into<Arc<str>>) -> Self {
         NodeId { kind, name: name.into() }
     }
 }

@@ -1,6 +1,7 @@
 //! Hot reload: differences of plans, a thousand random edits of a training at work, what stays, the watcher, and a session of the
 //! program itself.
 
+mod at;
 mod edits;
 mod plugin;
 mod random;

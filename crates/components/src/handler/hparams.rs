@@ -86,7 +86,7 @@ impl Handler for HParams {
 
 /// The tag under which [`pipe_core::RunContext::record_metric`] records a metric's value.
 fn tag(prefix: &str, ValueRef { node, value }: &ValueRef) -> String {
-    if *value == node.name { format!("{prefix}/{value}") } else { format!("{prefix}/{}/{value}", node.name) }
+    if **value == *node.name { format!("{prefix}/{value}") } else { format!("{prefix}/{}/{value}", node.name) }
 }
 
 #[cfg(test)]

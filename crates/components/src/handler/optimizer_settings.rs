@@ -43,7 +43,11 @@ optimizer = "optimizer.sgd"
 impl Component for OptimizerSettingsConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let optimizer = ctx.get(&self.optimizer)?;
-        Ok(Instance::handler(OptimizerSettings { node: ctx.node.clone(), name: self.optimizer.node.name, optimizer }))
+        Ok(Instance::handler(OptimizerSettings {
+            node: ctx.node.clone(),
+            name: self.optimizer.node.name.to_string(),
+            optimizer,
+        }))
     }
 }
 

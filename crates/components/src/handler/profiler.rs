@@ -64,7 +64,7 @@ impl Stateful for Profiler {}
 impl Profiler {
     fn record(&self, run: &RunContext) -> Result<()> {
         let text = table(&run.timings.all(), self.started.elapsed());
-        run.emit(&self.node, self.node.name.clone(), RecordValue::Text(text))
+        run.emit(&self.node, &*self.node.name, RecordValue::Text(text))
     }
 }
 

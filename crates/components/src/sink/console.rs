@@ -245,7 +245,7 @@ fn epoch_text(progress: &Progress) -> String {
     match (progress.outermost, progress.max_epochs) {
         (true, Some(max)) => format!("epoch {}/{max}", progress.epoch),
         (true, None) => format!("epoch {}", progress.epoch),
-        (false, _) => progress.engine.name.clone(),
+        (false, _) => progress.engine.name.to_string(),
     }
 }
 

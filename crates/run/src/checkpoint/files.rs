@@ -246,6 +246,11 @@ pub(super) fn read_state(folder: &Path) -> Result<StateFile> {
 
 /// The newest whole checkpoint of a run's folder. Damaged ones are named and passed over.
 pub fn newest(run_folder: &Path) -> Option<PathBuf> {
+    newest_of(run_folder, |_, _| true)
+}
+
+/// As [`newest`], of those that are `wanted`: the folder and the step at which it was made.
+pub fn newest_of(run_folder: &Path, wanted: impl Fn(&Path, u64) -> bool) -> Option<PathBuf> {
     let folder = run_folder.join("checkpoints");
     // One that was about to be replaced has its name again; in a folder that may not be changed all stays as it is.
     let _ = clear_leftovers(&folder);
@@ -255,7 +260,9 @@ pub fn newest(run_folder: &Path) -> Option<PathBuf> {
         path.is_dir() && !name.starts_with('.')
     });
     let time = |path: &Path| fs::metadata(path.join(COMPLETE)).and_then(|data| data.modified()).ok();
-    let mut all: Vec<_> = shown.map(|path| (step_of(&path), time(&path), path)).collect();
+    let shown = shown.map(|path| (step_of(&path), time(&path), path));
+    // One without a step is not whole, which is said below.
+    let mut all: Vec<_> = shown.filter(|(step, _, path)| step.is_none_or(|step| wanted(path, step))).collect();
     all.sort();
     all.into_iter().rev().map(|(_, _, path)| path).find(|path| match read_state(path) {
         Ok(_) => true,

@@ -115,7 +115,7 @@ impl Change {
     /// The option, from the document's root.
     pub fn pointer(&self) -> Vec<PathSegment> {
         let mut pointer: Vec<PathSegment> = match &self.node {
-            Some(node) => vec![node.kind.as_str().into(), node.name.as_str().into()],
+            Some(node) => vec![node.kind.as_str().into(), (&*node.name).into()],
             None => Vec::new(),
         };
         match &self.what {

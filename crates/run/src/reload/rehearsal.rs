@@ -163,7 +163,7 @@ fn observe(graph: &Graph, plan: &Plan, observer: &Shared<Observer>) -> Result<()
         let node = plan.nodes.get(id);
         node.is_some_and(|node| node.descriptor.events.iter().any(|event| event.name == event::SAVED_CHECKPOINT))
     };
-    events.wires.iter_mut().for_each(|wire| wire.targets.retain(|target| !saves(&target.node)));
+    events.wires.iter_mut().for_each(|wire| wire.retain(|target| !saves(&target.node)));
     if let Some(root) = plan.roots.first() {
         let painter = Painter::new(graph, plan, root, observer.clone())?;
         let handler: Shared<dyn Handler> = Rc::new(RefCell::new(painter));

@@ -108,6 +108,17 @@ impl Reloader {
         report
     }
 
+    /// Applies a pipeline between two iterations of `engine`, at once, and says what came of it.
+    pub fn apply_between(&self, graph: &Graph, engine: &NodeId, loaded: Loaded) -> Report {
+        let mut state = self.state.borrow_mut();
+        let report = match self.receive(&mut state, loaded, Instant::now()) {
+            Err(report) => *report,
+            Ok(ready) => self.swap(&mut state, graph, Some(engine), ready),
+        };
+        self.report(&report);
+        report
+    }
+
     /// Says which edits came too late for a run that has ended.
     pub fn end(&self) {
         let mut state = self.state.borrow_mut();
@@ -245,7 +256,7 @@ impl Between for Reloader {
         }
         if let Some(ready) = state.ready.take() {
             let report = self.swap(&mut state, graph, Some(engine), ready);
-            self.report(&report);
+            self.report(&Report { at_epoch_end: boundary == Boundary::Epoch, ..report });
         }
         if boundary == Boundary::Epoch && !state.waiting.is_empty() {
             let waiting = std::mem::take(&mut state.waiting);

@@ -90,6 +90,9 @@ pub struct Report {
     pub step: u64,
     /// The epoch, counted from 1.
     pub epoch: u64,
+    /// Whether that was behind the handlers of an epoch's end.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_epoch_end: bool,
     /// The file under `pipelines` that is in effect afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -122,6 +125,7 @@ impl Report {
             outcome,
             step: clock.step,
             epoch: clock.epoch,
+            at_epoch_end: false,
             version: None,
             changes: Vec::new(),
             rebuilt: Vec::new(),

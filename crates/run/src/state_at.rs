@@ -1,0 +1,202 @@
+//! A run as it was at a step: from the newest checkpoint before it, the steps between trained again, recorded nowhere.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, bail, ensure};
+use pipe_core::{Boundary, Kind, NodeId, Requests};
+use pipe_document::diagnostic::plain;
+use pipe_plan::Plan;
+use pipe_vocab::refusal::CODES;
+
+use crate::graph::{Between, Graph};
+use crate::load::{Loaded, PipelineSource};
+use crate::reload::{Inbox, Outcome, Reloader};
+use crate::versions::{Turn, Versions};
+use crate::{Ending, RunOptions, Running, checkpoint, info};
+
+/// A run that stands at a step. Its folder is a temporary one, which goes with it.
+pub struct StateAt {
+    /// The run: built, and as it was. A checkpoint of it goes on from there.
+    pub running: Running,
+    /// The checkpoint that it was taken from; nothing where that was the run's beginning.
+    pub checkpoint: Option<PathBuf>,
+    /// How many steps lay between and were trained again.
+    pub before: u64,
+    _folder: tempfile::TempDir,
+}
+
+/// The run in `folder` as it was after `step` steps: models, optimizers, data, random numbers, metrics.
+///
+/// It goes on from the newest whole checkpoint at or before that step, or from its beginning, without its sinks; its edits are
+/// applied at their steps. After a step means: behind the handlers of its iteration, before those of an epoch that it completes; at a
+/// step of which there is a checkpoint, where that was taken. `device` is used in place of the pipeline's own.
+///
+/// # Errors
+/// When the folder is no run, or one that did not come so far; when a pipeline of it cannot be read or built any more, or an edit
+/// cannot be applied.
+pub fn state_at(folder: &Path, step: u64, device: Option<&str>, requests: Requests) -> Result<StateAt> {
+    let turns = Versions::of(folder).turns()?;
+    let checkpoint = checkpoint::newest_of(folder, |path, at| {
+        let text = pipeline_of(path).unwrap_or_default();
+        at <= step && !turns.iter().any(|turn| turn.waits_at(at, &text))
+    });
+    let from = checkpoint.as_deref().and_then(checkpoint::step_of).unwrap_or_default();
+    let (first, edits) = split(turns, checkpoint.as_deref(), from, step)?;
+    let load = |version: &str| load(folder, version);
+    let loaded = load(&first)?;
+    let plan = loaded.plan.as_ref().context("a pipeline without errors has a plan")?;
+    tracing::info!(
+        "step {step} of {}: from {}, {} steps before",
+        folder.display(),
+        checkpoint.as_ref().map_or_else(|| "its beginning".into(), |path| path.display().to_string()),
+        step - from
+    );
+    let temporary = tempfile::Builder::new().prefix("pipe-state-").tempdir().context("a temporary folder")?;
+    let options = RunOptions {
+        folder: temporary.path().to_owned(),
+        device: device.map(str::to_owned),
+        resume: checkpoint.clone(),
+        quiet: true,
+        pipeline_text: loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default(),
+        ..RunOptions::default()
+    };
+    let running = Running::start(plan, loaded.catalog.clone(), &options, requests)?;
+    if from < step {
+        go_on(&running, (loaded, edits), (&load, step))?;
+    }
+    Ok(StateAt { running, checkpoint, before: step - from, _folder: temporary })
+}
+
+impl StateAt {
+    /// A checkpoint of it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self) -> Result<PathBuf> {
+        checkpoint::save(&self.running.graph, &self.running.context().signals_checkpoint())
+    }
+}
+
+/// The version with which the run stood at the checkpoint, and those that came before `step`.
+fn split(turns: Vec<Turn>, checkpoint: Option<&Path>, from: u64, step: u64) -> Result<(String, VecDeque<Turn>)> {
+    let text = checkpoint.and_then(pipeline_of);
+    let until = turns.iter().take_while(|turn| turn.step <= from).count();
+    let same = |turn: &&Turn| text.as_deref() == Some(turn.text.as_str());
+    // Of those that took effect at the checkpoint's own step, some may have come after it.
+    let at = turns[..until].iter().rposition(|turn| same(&turn)).or(until.checked_sub(1));
+    let at = at.context("the run kept no version of its pipeline")?;
+    let later = turns[at + 1..].iter().filter(|turn| turn.step < step).cloned().collect();
+    Ok((turns[at].version.clone(), later))
+}
+
+fn pipeline_of(checkpoint: &Path) -> Option<String> {
+    std::fs::read_to_string(checkpoint.join("pipeline.toml")).ok()
+}
+
+/// Reads a version of the run's pipeline, less its sinks.
+fn load(folder: &Path, version: &str) -> Result<Loaded> {
+    let base = info::read(folder).get("pipeline_folder").and_then(|value| value.as_str().map(PathBuf::from));
+    let source = PipelineSource {
+        file: Versions::of(folder).folder().join(version),
+        profile: None,
+        sets: Vec::new(),
+        base,
+        // What it was accepted for was accepted then.
+        accept: CODES.iter().map(|code| code.name.to_owned()).collect(),
+    };
+    let mut loaded = source.load();
+    let Some(plan) = &mut loaded.plan else {
+        bail!("{}", plain(&loaded.diagnostics.render_text(&loaded.sources, false)));
+    };
+    without_sinks(plan);
+    Ok(loaded)
+}
+
+fn without_sinks(plan: &mut Plan) {
+    let stays = |id: &NodeId| id.kind != Kind::Sink;
+    plan.nodes.retain(|id, _| stays(id));
+    plan.order.retain(stays);
+    plan.data_edges.retain(|edge| stays(&edge.from) && stays(&edge.to));
+    plan.event_edges.iter_mut().for_each(|edge| edge.targets.retain(|target| stays(&target.node)));
+    plan.event_edges.retain(|edge| !edge.targets.is_empty());
+}
+
+type Load<'a> = &'a dyn Fn(&str) -> Result<Loaded>;
+
+/// Trains until `step`, with the edits that came on the way.
+fn go_on(
+    running: &Running,
+    (mut loaded, edits): (Loaded, VecDeque<Turn>),
+    (load, step): (Load<'_>, u64),
+) -> Result<()> {
+    // All are read before the first step.
+    let edits = edits.into_iter().map(|turn| Ok((load(&turn.version)?, turn))).collect::<Result<_>>()?;
+    let plan = loaded.plan.take().context("a pipeline without errors has a plan")?;
+    let source =
+        PipelineSource { file: PathBuf::new(), profile: None, sets: Vec::new(), base: None, accept: Vec::new() };
+    let reloader = Reloader::new(&running.graph, source, (plan, loaded.document), Arc::new(Inbox::default()), true);
+    let replay = Rc::new(Replay {
+        reloader,
+        edits: RefCell::new(edits),
+        step,
+        failed: RefCell::default(),
+        there: Cell::default(),
+    });
+    running.graph.set_between(replay.clone());
+    let ending = running.advance()?;
+    if let Some(failed) = replay.failed.take() {
+        return Err(failed);
+    }
+    let stands = running.context().clock.get().step;
+    ensure!(replay.there.get() || ending == Ending::Done, "interrupted at step {stands}");
+    ensure!(replay.there.get() || stands == step, "the run ended at step {stands}");
+    running.context().interrupt.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Applies edits at their steps, and stops the run where it is to stand.
+struct Replay {
+    reloader: Reloader,
+    edits: RefCell<VecDeque<(Loaded, Turn)>>,
+    step: u64,
+    failed: RefCell<Option<anyhow::Error>>,
+    /// Whether it stands there.
+    there: Cell<bool>,
+}
+
+impl Replay {
+    fn apply_due(&self, graph: &Graph, engine: &NodeId, boundary: Boundary) -> Result<()> {
+        if boundary == Boundary::Inner {
+            return Ok(());
+        }
+        let step = graph.run.clock.get().step;
+        let now = |turn: &Turn| !turn.at_epoch_end || boundary == Boundary::Epoch;
+        let due = |turn: &Turn| turn.step < step || turn.step == step && now(turn);
+        while self.edits.borrow().front().is_some_and(|(_, turn)| due(turn)) {
+            let Some((loaded, turn)) = self.edits.borrow_mut().pop_front() else { break };
+            let report = self.reloader.apply_between(graph, engine, loaded);
+            let applied = matches!(report.outcome, Outcome::Applied | Outcome::Unchanged);
+            ensure!(applied, "pipelines/{} cannot be applied again after step {step}", turn.version);
+        }
+        self.reloader.between(graph, engine, boundary);
+        Ok(())
+    }
+}
+
+impl Between for Replay {
+    fn between(&self, graph: &Graph, engine: &NodeId, boundary: Boundary) {
+        // What comes at the very step is not part of it.
+        let there = graph.run.depth.get() == 1 && graph.run.clock.get().step >= self.step;
+        let failed = if there { None } else { self.apply_due(graph, engine, boundary).err() };
+        if there || failed.is_some() {
+            self.there.set(there);
+            *self.failed.borrow_mut() = failed;
+            graph.run.interrupt.store(true, Ordering::Relaxed);
+        }
+    }
+}

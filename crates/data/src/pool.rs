@@ -87,6 +87,21 @@ impl<T: Send + 'static> Pool<T> {
         Ok(pool)
     }
 
+    /// Waits until [`Pool::next`] has something to give, but not longer than that; `false` where it has not yet.
+    pub fn wait(&mut self, longest: Duration) -> bool {
+        self.issue();
+        let asked = Instant::now();
+        while self.next < self.end && !self.waiting.contains_key(&self.next) {
+            match self.results.recv_timeout(longest.saturating_sub(asked.elapsed())) {
+                Ok((number, made)) => self.waiting.insert(number, made),
+                Err(RecvTimeoutError::Timeout) => return false,
+                // Which `next` tells of.
+                Err(RecvTimeoutError::Disconnected) => return true,
+            };
+        }
+        true
+    }
+
     /// Hands out numbers, as many as may be ahead.
     fn issue(&mut self) {
         let Some(tasks) = &self.tasks else { return };
@@ -186,6 +201,21 @@ mod tests {
         let all: Vec<usize> = pool.by_ref().map(Result::unwrap).collect();
         assert_eq!(all, (5..25).collect::<Vec<_>>());
         assert!(pool.next().is_none());
+    }
+
+    #[test]
+    fn one_that_takes_long_is_not_waited_for_longer_than_that() {
+        let (go, gate) = unbounded::<()>();
+        let mut pool = pool(1, 0..2, move |n, _| {
+            let _ = gate.recv();
+            Ok(n)
+        });
+        assert!(!pool.wait(Duration::from_millis(1)));
+        drop(go);
+        assert!(pool.wait(Duration::from_secs(600)));
+        assert_eq!(pool.next().unwrap().unwrap(), 0);
+        assert_eq!(pool.by_ref().map(Result::unwrap).collect::<Vec<_>>(), [1]);
+        assert!(pool.wait(Duration::ZERO), "there is nothing to come");
     }
 
     #[test]

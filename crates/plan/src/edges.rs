@@ -13,6 +13,7 @@ use super::schema::{hot_numbers, property_fits};
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
 use pipe_document::{PathSegment, path_text};
 use pipe_vocab::{Kind, NodeId, Target, ValueRef};
+use serde_json::Value as Json;
 
 /// A port filled with another node.
 #[derive(Debug, Clone)]
@@ -136,11 +137,37 @@ fn not_driven(node: &NodeId, kinds: &[Kind], at: &Location) -> Diagnostic {
     Diagnostic::error("wrong-kind", message).at(at.clone()).help(help)
 }
 
+/// Whether an option that can be scheduled is 0: in the node's own table, and in every table of `groups` that sets it.
+fn is_switched_off(node: &PlanNode, option: &str) -> bool {
+    let groups = node.config.get("groups").and_then(Json::as_array).into_iter().flatten();
+    let in_table = option.strip_prefix("groups[").and_then(|rest| rest.split_once("]."));
+    let (index, name) = in_table.map_or((None, option), |(index, name)| (index.parse::<usize>().ok(), name));
+    let of_groups: Vec<&Json> = groups
+        .enumerate()
+        .filter(|(at, _)| index.is_none_or(|index| index == *at))
+        .filter_map(|(_, group)| group.get(name))
+        .collect();
+    let default = || node.descriptor.schema()["properties"].get(name).and_then(|schema| schema.get("default"));
+    let own = node.config.get(name).or_else(default);
+    // A group alone has its own value, if it sets one.
+    let own = own.filter(|_| index.is_none() || of_groups.is_empty());
+    let zero = |value: &&Json| value.as_f64() == Some(0.0);
+    name != "lr"
+        && own.is_none_or(|value| zero(&value))
+        && of_groups.iter().all(zero)
+        && (own.is_some() || !of_groups.is_empty())
+}
+
 /// Whether a node has a number of that name that may change while it works.
 fn option_exists(node: &NodeId, option: &str, nodes: &Nodes, at: &Location, found: &mut Diagnostics) -> bool {
     let Some(plan_node) = nodes.get(node) else { return false };
     let known = hot_numbers(plan_node.descriptor.schema(), &plan_node.config);
     if known.iter().any(|name| name == option) {
+        if is_switched_off(plan_node, option) {
+            let message = format!("`{node}:{option}` is 0, so it is switched off and cannot be scheduled");
+            let help = "set it to another value, which the schedule changes";
+            found.push(Diagnostic::error("schedule-of-zero", message).at(at.clone()).help(help));
+        }
         return true;
     }
     let help = match suggest(option, known.iter().map(String::as_str)) {

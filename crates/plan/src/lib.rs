@@ -9,7 +9,7 @@
 //! - [`events`]: the `[[on]]` tables
 //! - [`graph`]: the petgraph graph, cycles, order
 //! - [`flow`]: what samples contain along the edges
-//! - [`usage`]: what nothing uses, and what two use at once
+//! - [`usage`]: what nothing uses, and what two use at once; [`reach`]: events that never come
 //! - [`render`]: the plan as text, dot, mermaid, JSON
 //! - [`message`](mod@message): wording
 
@@ -25,6 +25,7 @@ mod names;
 pub mod nodes;
 pub mod pipeline;
 pub mod plugins;
+pub mod reach;
 pub mod render;
 pub mod schema;
 pub mod schema_file;
@@ -109,6 +110,7 @@ impl Plan {
         // What is unused is known only where every name is: a misspelt reference would call its target unused.
         if !found.has_errors() {
             usage::check(&read.nodes, &resolved, &event_edges, &mut found);
+            reach::check(&read.nodes, &event_edges, &mut found);
         }
         usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);
         if found.has_errors() {

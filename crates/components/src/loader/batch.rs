@@ -1,6 +1,7 @@
 //! Batches of samples, prepared by worker threads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use schemars::JsonSchema;
@@ -398,6 +399,13 @@ impl Loader for BatchLoader {
         let (last, entries) = last.with_context(|| format!("{}: there was no batch in this epoch", self.name))?;
         let made = self.source.make_here(epoch, position.used.batches + last, entries);
         made.with_context(|| self.name.clone())?.batch.with_context(|| format!("{}: the batch is empty now", self.name))
+    }
+
+    fn wait(&mut self, longest: Duration) -> bool {
+        match &mut self.epoch {
+            Some(Epoch::Threads(pool)) => pool.wait(longest),
+            _ => true,
+        }
     }
 
     fn next_batch(&mut self) -> Result<Option<Batch>> {

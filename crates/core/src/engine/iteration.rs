@@ -1,6 +1,7 @@
 //! The iterations of an epoch.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
 use pipe_data::{Batch, fields};
@@ -15,6 +16,12 @@ use crate::kinds::event::Boundary;
 use crate::kinds::loader::Loader;
 use crate::kinds::step::Step;
 use crate::place::Frame;
+
+/// How long a run waits for a batch before it looks whether it is to end.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// After so long a wait it is said.
+const LONG: Duration = Duration::from_secs(30);
 
 /// Images of a batch that a message names.
 const SHOWN: usize = 16;
@@ -70,7 +77,9 @@ impl Engine {
         let again = frame.is_none() && last.is_some();
         let at = frame.and_then(Frame::of_engine).or(again.then_some(IterationStarted));
         let due = |event: EngineEvent| at.is_none_or(|at| at <= event);
-        if due(GetBatchStarted) {
+        // Cut off in its waiting for the batch, it waits again.
+        let asked = std::mem::take(&mut self.state.borrow_mut().asked);
+        if due(GetBatchStarted) && !asked {
             self.fire(work, GetBatchStarted, None, frame)?;
         }
         let batch = if last.is_some() { last } else { self.next_batch(work, loader, frame)? };
@@ -99,7 +108,10 @@ impl Engine {
         let mut stopped = frame.and_then(Frame::of_engine) == Some(DataloaderStopIteration);
         loop {
             if !stopped {
-                let batch = work.run.timings.measure(&self.id, "data wait", || loader.borrow_mut().next_batch());
+                let batch = work.run.timings.measure(&self.id, "data wait", || {
+                    self.wait(work, loader)?;
+                    Ok::<_, Halt>(loader.borrow_mut().next_batch())
+                })?;
                 let batch = batch.with_context(|| format!("{}: getting a batch", self.id))?;
                 if batch.is_some() {
                     self.state.borrow_mut().pass_used += 1;
@@ -121,6 +133,23 @@ impl Engine {
             loader.borrow_mut().start_epoch(state.pass as usize, 0)?;
             restarted = true;
         }
+    }
+
+    /// Waits for the next batch; a run that is interrupted does not wait for one that may never come.
+    fn wait(&self, work: Work<'_>, loader: &Shared<dyn Loader>) -> Result<(), Halt> {
+        let (began, mut told) = (Instant::now(), false);
+        while !loader.borrow_mut().wait(PATIENCE) {
+            if !told && began.elapsed() >= LONG {
+                told = true;
+                let id = &self.id;
+                tracing::warn!("{id}: no batch has come for {} s: the data is slow, or a worker hangs", LONG.as_secs());
+            }
+            if work.run.interrupted() {
+                self.state.borrow_mut().asked = true;
+                return Err(Halt::Interrupted);
+            }
+        }
+        Ok(())
     }
 
     fn process_batch(

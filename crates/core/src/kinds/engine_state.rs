@@ -29,6 +29,9 @@ pub struct EngineState {
     pub ended: Option<Limits>,
     /// Whether the epoch has begun and its events have not ended: a resume continues inside it.
     pub in_epoch: bool,
+    /// Whether `get_batch_started` has fired for a batch that has not come yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked: bool,
     /// Whether the iteration has begun and its batch has not been processed yet.
     pub begun: bool,
     /// Batches in a pass over the loader's data, when it is known.

@@ -1,5 +1,7 @@
 //! Loaders: batches out of a dataset and a transform.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use pipe_data::Batch;
 use pipe_plugin::Stateful;
@@ -22,6 +24,11 @@ pub trait Loader: Stateful {
     /// # Errors
     /// As of [`Loader::next_batch`], and when there was none.
     fn last_batch(&mut self) -> Result<Batch>;
+
+    /// Waits until [`Loader::next_batch`] has something to give, but not longer than that; `false` where it has not yet.
+    fn wait(&mut self, _longest: Duration) -> bool {
+        true
+    }
 
     /// The next batch on the CPU, or `None` at the end of the epoch.
     ///

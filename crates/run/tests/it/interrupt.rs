@@ -99,3 +99,22 @@ fn a_checkpoint_taken_by_any_target_goes_on_from_there() {
     // An engine at work saves nothing.
     everywhere("a checkpoint", World::save_at, |entry| !entry.contains(" step ") && !entry.ends_with(" results"));
 }
+
+#[test]
+fn interrupted_while_it_waits_for_data_a_run_waits_again() {
+    for (limits, (group, resumes)) in limits().into_iter().zip([(1, false), (2, true), (2, false)]) {
+        let entries = whole(limits, group, resumes);
+        let mut interrupted = 0;
+        for batch in 0.. {
+            let mut world = world(limits, group, resumes);
+            world.interrupt_in_waiting(batch);
+            if !world.drive() {
+                break;
+            }
+            interrupted += 1;
+            world.save();
+            assert_eq!(joined(&world, limits, group, resumes), entries, "{limits:?}, in waiting for batch {batch}");
+        }
+        assert!(interrupted >= 4, "{limits:?}: {interrupted}");
+    }
+}

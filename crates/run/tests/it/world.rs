@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use pipe_core::{
     Afterwards, Engine, EngineEvent, EngineState, EventContext, Filter, Handler, Instance, Limits, Loader, NodeId,
-    Process, RunContext, State, Stateful, Step,
+    Process, RunContext, Shared, State, Stateful, Step,
 };
 use pipe_data::Batch;
 use pipe_run::checkpoint;
@@ -19,6 +21,9 @@ use serde_json::json;
 pub struct Batches {
     count: usize,
     next: usize,
+    /// Batches until one is held up, and the run interrupted meanwhile.
+    held: Option<usize>,
+    interrupt: Arc<AtomicBool>,
 }
 
 impl Stateful for Batches {}
@@ -35,6 +40,13 @@ impl Loader for Batches {
 
     fn last_batch(&mut self) -> Result<Batch> {
         Ok(Batch::new(1))
+    }
+
+    fn wait(&mut self, _longest: Duration) -> bool {
+        let held = self.held == Some(0);
+        self.held = self.held.and_then(|held| held.checked_sub(1));
+        self.interrupt.fetch_or(held, Ordering::SeqCst);
+        !held
     }
 
     fn next_batch(&mut self) -> Result<Option<Batch>> {
@@ -178,6 +190,7 @@ pub struct World {
     pub log: Log,
     pub trainer: Rc<Engine>,
     pub evaluator: Rc<Engine>,
+    batches: Shared<Batches>,
     wires: Vec<Wire>,
 }
 
@@ -188,17 +201,18 @@ impl World {
         let (log, test) = (Log::default(), TestRun::new());
         let engine = |name: &'static str, limits: Limits, count: usize, group: u64, resumes: bool| {
             let process = Notes { name, log: log.clone(), group, pending: 0, resumes };
-            let loader = Rc::new(RefCell::new(Batches { count, next: 0 }));
+            let interrupt = test.run.interrupt.clone();
+            let loader = Rc::new(RefCell::new(Batches { count, next: 0, held: None, interrupt }));
             let id: NodeId = format!("engine.{name}").parse().unwrap();
-            let engine = Rc::new(Engine::new(id, limits, loader, Box::new(process)));
+            let engine = Rc::new(Engine::new(id, limits, loader.clone(), Box::new(process)));
             test.add(&format!("engine.{name}"), Instance::Engine(engine.clone()));
-            engine
+            (engine, loader)
         };
-        let trainer = engine("trainer", limits, batches, group, true);
+        let (trainer, batches) = engine("trainer", limits, batches, group, true);
         let once = Limits { max_epochs: Some(1), ..Limits::default() };
-        let evaluator = engine("evaluator", once, 2, 1, resumes);
+        let (evaluator, _) = engine("evaluator", once, 2, 1, resumes);
         test.add("handler.log", Instance::handler(log.clone()));
-        World { test, log, trainer, evaluator, wires: Vec::new() }
+        World { test, log, trainer, evaluator, batches, wires: Vec::new() }
     }
 
     /// Adds a `[[on]]`: events as `engine.NAME:EVENT`, targets by name, where `evaluator` is the engine and others are handlers.
@@ -226,6 +240,11 @@ impl World {
     pub fn at_entry(&self, entry: usize, act: impl FnMut(&RunContext) + 'static) {
         self.log.left.set(Some(entry));
         *self.log.act.borrow_mut() = Some(Box::new(act));
+    }
+
+    /// Sends Ctrl-C while the trainer waits for a batch, when that many have been asked for before.
+    pub fn interrupt_in_waiting(&self, batch: usize) {
+        self.batches.borrow_mut().held = Some(batch);
     }
 
     /// Sends Ctrl-C right after that entry.

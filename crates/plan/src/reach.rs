@@ -1,0 +1,80 @@
+//! Event edges that can never fire: what their filters let through comes after their engine has ended.
+
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+
+use super::events::EventEdge;
+use super::nodes::PlanNode;
+use pipe_document::diagnostic::{Diagnostic, Diagnostics};
+use pipe_vocab::event::{EventName, Filter};
+use pipe_vocab::{Kind, NodeId};
+
+/// Warns of each.
+pub(super) fn check(nodes: &IndexMap<NodeId, PlanNode>, events: &[EventEdge], found: &mut Diagnostics) {
+    for edge in events {
+        let limits = edge.events.iter().map(|(node, event, _)| limit(nodes, node, event));
+        let limits: Option<Vec<Limit>> = limits.collect();
+        let Some(limits) = limits.filter(|limits| limits.iter().all(|limit| !fires(&edge.filter, limit.count))) else {
+            continue;
+        };
+        let told: Vec<&str> = limits.iter().map(|limit| limit.told.as_str()).collect();
+        let targets: Vec<String> = edge.targets.iter().map(|target| format!("`{}`", target.node)).collect();
+        let message = format!("this `[[on]]` never runs {}: {}", targets.join(", "), told.join("; "));
+        let diagnostic = Diagnostic::warning("never-fires", message).at(edge.location.clone());
+        found.push(diagnostic.help("change `every`, `once`, `after` or `before`, or let the engine run longer"));
+    }
+}
+
+/// How far the count of an event goes, and why.
+struct Limit {
+    count: u64,
+    told: String,
+}
+
+/// `None` where it is not known, or the event has no count of its own.
+fn limit(nodes: &IndexMap<NodeId, PlanNode>, id: &NodeId, event: &str) -> Option<Limit> {
+    let EventName::Engine(event) = EventName::from(event) else { return None };
+    let node = nodes.get(id).filter(|node| node.id.kind == Kind::Engine)?;
+    let number = |name: &str| node.config.get(name).and_then(Json::as_u64);
+    // An engine without epochs to set makes one each time, and counts anew.
+    let epochs = if takes(node, "max_epochs") { number("max_epochs") } else { Some(1) };
+    let (count, what) = if event.counts_iterations() {
+        let of_epochs = epochs.zip(number("epoch_length")).map(|(epochs, length)| epochs.saturating_mul(length));
+        (of_epochs.into_iter().chain(number("max_iterations")).min()?, "iteration")
+    } else {
+        (epochs?, "epoch")
+    };
+    Some(Limit { count, told: format!("the last {what} of `{id}` is {count}") })
+}
+
+fn takes(node: &PlanNode, option: &str) -> bool {
+    node.descriptor.schema()["properties"].get(option).is_some()
+}
+
+/// Whether a filter lets any count from 1 to `last` through.
+fn fires(filter: &Filter, last: u64) -> bool {
+    let after = filter.after.unwrap_or(0);
+    // The least count of each way to pass; `before` keeps the large ones out.
+    let least = [Some(after.saturating_add(1)), filter.every.filter(|_| filter.after.is_none())];
+    let counts = least.into_iter().flatten().chain(filter.once.iter().copied());
+    counts.into_iter().any(|count| count <= last && filter.passes(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_fires_if_any_count_passes() {
+        let numbers = [None, Some(1), Some(2), Some(5)];
+        let each = |place: usize| numbers[place % numbers.len()];
+        for number in 0..384 {
+            let [every, after, before] = [number, number / 4, number / 16].map(each);
+            let once = [vec![], vec![3], vec![9, 4]][number / 64 % 3].clone();
+            let filter = Filter { every, once, before, after, first: number >= 192 };
+            for last in 0..12 {
+                assert_eq!(fires(&filter, last), (1..=last).any(|count| filter.passes(count)), "{filter:?} {last}");
+            }
+        }
+    }
+}

@@ -56,7 +56,8 @@ impl PipelineArgs {
 
     /// Reads and checks the pipeline.
     pub fn load(&self) -> Loaded {
-        self.source().load()
+        let loaded = self.source().load();
+        if self.file.is_dir() { loaded.with_its_secrets() } else { loaded }
     }
 
     /// The name of a pipeline without `name`.

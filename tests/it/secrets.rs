@@ -62,6 +62,14 @@ fn a_secret_is_neither_shown_nor_stored() {
     assert!(text.contains("sink.child.env.EXTRA=<secret>") && text.contains("vars.inner=<secret>"), "{text}");
     assert!(!text.contains("s3cr3t"), "{text}");
 
+    // The run's own pipeline lacks them, which is told before anything begins.
+    let again = pipe.run(&["run", "run", "--resume", "run", "--set", "sink.child.env.EXTRA=s3cr3t"]);
+    assert_eq!(again.status, Some(2), "{}", again.stderr);
+    assert_eq!(again.stderr.matches("this was a secret, and a run keeps none").count(), 2, "{}", again.stderr);
+    let sets = ["sink.child.env.EXTRA=s3cr3t", "sink.child.env.PLAIN=s3cr3t", "sink.child.env.TOKEN=s3cr3t"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    pipe.ok(&[&["run", "run", "--resume", "run"][..], &sets].concat());
+
     // A mistake elsewhere must not uncover it.
     let whole = pipe.read("secrets.toml");
     pipe.write("secrets.toml", &whole.replace("lr = 0.06", "lr = -1").replace("max_epochs = 1", "max_epoch = 1"));

@@ -59,6 +59,13 @@ impl Document {
         by_origin.chain(redacted).map(|leaf| (leaf.location.clone(), text_of(&leaf.value))).collect()
     }
 
+    /// Where a mask stands in place of a value: the document was read from what [`Document::to_toml`] wrote.
+    pub fn masks(&self) -> Vec<Location> {
+        let leaves = self.root.iter().flat_map(|(_, entry)| leaves(&entry.node));
+        let masks = leaves.filter(|leaf| matches!(&leaf.value, Value::String(text) if text == MASK.trim_matches('"')));
+        masks.map(|leaf| leaf.location.clone()).collect()
+    }
+
     /// As [`Document::get_at`], also for variables, under `vars`.
     fn find(&self, pointer: &[PathSegment]) -> Option<&Node> {
         match pointer.split_first() {

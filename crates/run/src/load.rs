@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::plugins;
-use pipe_document::diagnostic::{Diagnostics, Sources};
+use pipe_document::diagnostic::{Diagnostic, Diagnostics, Sources};
 use pipe_document::{Document, LoadOptions};
 use pipe_plan::Plan;
 use pipe_vocab::Catalog;
@@ -53,6 +53,20 @@ pub struct Snapshot {
     pub files: BTreeMap<PathBuf, Result<String, io::ErrorKind>>,
     /// Size and time of each library under `[plugins] paths`; nothing where there is no such file.
     pub libraries: BTreeMap<PathBuf, Option<(u64, SystemTime)>>,
+}
+
+impl Loaded {
+    /// Refuses a pipeline that a run has kept where a secret is missing in it: it keeps none.
+    #[must_use]
+    pub fn with_its_secrets(mut self) -> Loaded {
+        for place in self.document.iter().flat_map(Document::masks) {
+            let message = "this was a secret, and a run keeps none";
+            let help = "give it with `--set`, or run the pipeline's own file";
+            self.diagnostics.push(Diagnostic::error("secret-missing", message).at(place).help(help));
+            self.plan = None;
+        }
+        self
+    }
 }
 
 impl PipelineSource {

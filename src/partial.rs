@@ -76,7 +76,7 @@ impl Partial {
     }
 
     fn build_needed(&self, plan: &Plan, node: &NodeId, initial_weights: bool) -> Result<Instance> {
-        let needed = needed(plan, node);
+        let needed = needed(plan, node, &|id| self.graph.node(id).is_ok());
         for id in plan.order.iter().filter(|id| needed.contains(id)) {
             if self.graph.node(id).is_ok() {
                 continue;
@@ -107,12 +107,12 @@ impl Partial {
     }
 }
 
-/// A node and every node that fills its ports or options, and theirs.
-fn needed<'p>(plan: &'p Plan, node: &'p NodeId) -> BTreeSet<&'p NodeId> {
+/// A node and every node that fills its ports or options, and theirs, but for those of what is there already.
+fn needed<'p>(plan: &'p Plan, node: &'p NodeId, is_there: &dyn Fn(&NodeId) -> bool) -> BTreeSet<&'p NodeId> {
     let mut needed = BTreeSet::new();
     let mut open = vec![node];
     while let Some(id) = open.pop() {
-        if needed.insert(id) {
+        if needed.insert(id) && !is_there(id) {
             open.extend(plan.data_edges.iter().filter(|edge| edge.to == *id).map(|edge| &edge.from));
             open.extend(plan.property_edges.iter().filter(|edge| edge.to == *id).map(|edge| &edge.from));
         }

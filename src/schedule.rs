@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use pipe_components::engine::evaluate::EvaluateConfig;
-use pipe_components::engine::train::TrainConfig;
+use pipe_components::engine::train::{TrainConfig, settings};
 use pipe_components::optimizer::group::shown;
 use pipe_core::{
-    Config, Engine, EngineState, Instance, Kind, Limits, Loader, NodeId, Optimizer, Process, RunContext, Shared,
-    Stateful, Step, component::build::config_of,
+    Config, Engine, EngineState, Instance, Kind, Limits, Loader, NodeId, Nodes, Optimizer, Process, RunContext,
+    Setting, Settings, Shared, Stateful, Step, component::build::config_of,
 };
 use pipe_data::Batch;
 use pipe_document::path_text;
@@ -22,7 +22,7 @@ use tch::Device;
 
 use crate::partial::{Partial, port_of};
 
-/// A setting of an optimizer over the run.
+/// A setting over the run.
 pub struct Series {
     /// `optimizer.sgd:lr`, or of one table `optimizer.sgd:groups[0].lr`.
     pub name: String,
@@ -56,13 +56,9 @@ pub fn simulate(plan: &mut Plan, catalog: Rc<Catalog>, epoch_length: Option<u64>
         None => "how long is an epoch? `--epoch-length N` says it where there are no data",
     };
     let mut notes = Vec::new();
-    for node in plan.nodes.values().filter(|node| node.id.kind == Kind::Scheduler) {
-        let options = node.descriptor.schema().get("properties").and_then(serde_json::Value::as_object);
-        if options.is_some_and(|options| options.values().any(|option| option.get("x-metric").is_some())) {
-            notes.push(format!("{} follows a measured value, which is not known in advance: it is left out", node.id));
-        } else if steps(plan, &node.id, &mut notes) {
-            partial.build(plan, &node.id).with_context(help)?;
-        }
+    let (of_engines, others) = schedulers(plan, &mut notes);
+    for scheduler in others {
+        partial.build(plan, &scheduler).with_context(help)?;
     }
     let recorder = Rc::new(RefCell::new(Recorder::default()));
     for node in plan.nodes.values().filter(|node| node.id.kind == Kind::Engine) {
@@ -84,11 +80,21 @@ pub fn simulate(plan: &mut Plan, catalog: Rc<Catalog>, epoch_length: Option<u64>
             }
             (true, None) => length(plan, &node.id, &partial).with_context(help)?,
         };
+        for (property, value) in [("epoch_length", Some(length)), ("iterations", iterations(limits, length))] {
+            let key = (node.id.clone(), property.to_owned());
+            let value = value.filter(|value| *value > 0);
+            partial.graph.offers.borrow_mut().extend(value.map(|value| (key, value.into())));
+        }
         let loader: Shared<dyn Loader> = Rc::new(RefCell::new(Nothing { length, given: 0 }));
-        let process = Watch { recorder: recorder.clone(), optimizer };
+        let train = node.component.as_deref().and_then(config_of::<TrainConfig>);
+        let process = Watch { recorder: recorder.clone(), optimizer, settings: train.map(settings) };
         let engine = Engine::new(node.id.clone(), limits, loader, Box::new(process));
         partial.graph.nodes.borrow_mut().insert(node.id.clone(), Instance::Engine(Rc::new(engine)));
     }
+    for scheduler in of_engines {
+        partial.build(plan, &scheduler).with_context(help)?;
+    }
+    recorder.borrow_mut().watch_numbers(&partial.graph.nodes.borrow());
     join_nodes(plan, &plan.event_edges, &partial.graph)?;
     partial.drive_roots()?;
     let recorder = recorder.take();
@@ -109,14 +115,36 @@ fn set_lengths(plan: &mut Plan, length: u64) -> Result<()> {
             continue;
         }
         let limits = limits(plan, &edge.from)?;
-        let epoch = limits.epoch_length.map_or(length, |limit| limit.min(length));
-        let epochs = limits.max_epochs.map(|epochs| epochs * epoch);
-        let all = [epochs, limits.max_iterations].into_iter().flatten().min();
-        let value = if edge.property == "epoch_length" { Some(epoch) } else { all };
+        let value =
+            if edge.property == "epoch_length" { Some(epoch(limits, length)) } else { iterations(limits, length) };
         let value = value.with_context(|| format!("{} does not say how long it runs", edge.from))?;
         plan.set_option(&edge.to, &edge.option, value.into()).map_err(refused)?;
     }
     Ok(())
+}
+
+/// Iterations of an epoch, and of the whole run, over so many batches.
+fn epoch(limits: Limits, length: u64) -> u64 {
+    limits.epoch_length.map_or(length, |limit| limit.min(length))
+}
+
+fn iterations(limits: Limits, length: u64) -> Option<u64> {
+    let epochs = limits.max_epochs.map(|epochs| epochs * epoch(limits, length));
+    epochs.into_iter().chain(limits.max_iterations).min()
+}
+
+/// The schedulers that can be known in advance: those of numbers of engines, which stand-ins have, and the others.
+fn schedulers(plan: &Plan, notes: &mut Vec<String>) -> (Vec<NodeId>, Vec<NodeId>) {
+    let mut known = Vec::new();
+    for node in plan.nodes.values().filter(|node| node.id.kind == Kind::Scheduler) {
+        let options = node.descriptor.schema().get("properties").and_then(serde_json::Value::as_object);
+        if options.is_some_and(|options| options.values().any(|option| option.get("x-metric").is_some())) {
+            notes.push(format!("{} follows a measured value, which is not known in advance: it is left out", node.id));
+        } else if steps(plan, &node.id, notes) {
+            known.push(node.id.clone());
+        }
+    }
+    known.into_iter().partition(|scheduler| port_of(plan, scheduler, Kind::Engine).is_some())
 }
 
 /// Whether events step a scheduler that can be known in advance; a note where not.
@@ -185,11 +213,16 @@ struct Watch {
     recorder: Rc<RefCell<Recorder>>,
     /// The engine's optimizer among the recorder's.
     optimizer: Option<usize>,
+    settings: Option<Settings>,
 }
 
 impl Stateful for Watch {}
 
 impl Process for Watch {
+    fn settings(&self) -> Option<Settings> {
+        self.settings.clone()
+    }
+
     fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
         if let Some(optimizer) = self.optimizer {
             self.recorder.borrow_mut().record(optimizer, run);
@@ -205,6 +238,10 @@ struct Recorder {
     rows: Vec<(u64, u64)>,
     /// Of each row, the optimizer that makes the step and its settings.
     seen: Vec<(usize, Vec<(String, f64)>)>,
+    /// Numbers of other nodes that are driven: the node's name, its numbers, the option.
+    numbers: Vec<(String, Settings, String)>,
+    /// Their values of each row.
+    numbers_seen: Vec<Vec<Option<f64>>>,
 }
 
 impl Recorder {
@@ -213,10 +250,21 @@ impl Recorder {
         self.optimizers.len() - 1
     }
 
+    fn watch_numbers(&mut self, nodes: &Nodes) {
+        for (id, settings) in nodes.iter().filter_map(|(id, node)| Some((id, node.settings()?))) {
+            let driven = settings.borrow();
+            let driven = driven.iter().filter(|(_, setting)| setting.is_driven()).map(|(option, _)| option.clone());
+            self.numbers.extend(driven.map(|option| (id.to_string(), settings.clone(), option)));
+        }
+    }
+
     fn record(&mut self, optimizer: usize, run: &RunContext) {
         let clock = run.clock.get();
         self.rows.push((clock.step, clock.epoch));
         self.seen.push((optimizer, shown(self.optimizers[optimizer].1.borrow().groups())));
+        let value =
+            |(_, settings, option): &(String, Settings, String)| settings.borrow().get(option).map(Setting::value);
+        self.numbers_seen.push(self.numbers.iter().map(value).collect());
     }
 
     fn series(&self) -> Vec<Series> {
@@ -231,6 +279,11 @@ impl Recorder {
             });
             series.collect::<Vec<_>>()
         };
-        self.optimizers.iter().enumerate().flat_map(of).collect()
+        let number = |(at, (node, _, option)): (usize, &(String, Settings, String))| {
+            let values = self.numbers_seen.iter().map(|row| row[at]).collect();
+            Series { name: format!("{node}:{option}"), values }
+        };
+        let numbers = self.numbers.iter().enumerate().map(number);
+        self.optimizers.iter().enumerate().flat_map(of).chain(numbers).collect()
     }
 }

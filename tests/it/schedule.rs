@@ -7,10 +7,16 @@ use super::program::Pipe;
 const MORE: &str = r#"
 [engine.trainer]
 max_epochs = 3
+clip_grad_norm = 2.0
+
+[scheduler.clipping]
+type = "polynomial"
+target = "engine.trainer:clip_grad_norm"
+total_iters = 12
 
 [[on]]
 event = "engine.trainer:iteration_completed"
-run = ["handler.settings", "scheduler.warmup", "scheduler.decay", "scheduler.cycles"]
+run = ["handler.settings", "scheduler.warmup", "scheduler.decay", "scheduler.cycles", "scheduler.clipping"]
 
 [handler.checkpoint]
 type = "checkpoint"
@@ -92,11 +98,16 @@ fn a_schedule_is_what_the_run_records() {
     assert_eq!(numbers(&shown["values"]["optimizer.sgd:lr"]), of("value"), "to the last bit");
     let lrs = of("value");
     assert!(lrs.windows(2).any(|pair| pair[1] > pair[0]) && lrs.windows(2).any(|pair| pair[1] < pair[0]), "{lrs:?}");
-    for setting in ["lr", "weight_decay", "momentum"] {
-        let of = records.iter().filter(|record| record["tag"] == format!("sgd/{setting}"));
+    let settings =
+        ["lr", "weight_decay", "momentum"].map(|name| (format!("sgd/{name}"), format!("optimizer.sgd:{name}")));
+    let clipping = ("trainer/clip_grad_norm".to_owned(), "engine.trainer:clip_grad_norm".to_owned());
+    for (tag, setting) in settings.into_iter().chain([clipping]) {
+        let of = records.iter().filter(|record| record["tag"] == tag);
         let of: Vec<f64> = of.map(|record| record["value"].as_f64().expect("a number")).collect();
-        assert_eq!(numbers(&shown["values"][format!("optimizer.sgd:{setting}")]), of, "{setting}");
+        assert_eq!(numbers(&shown["values"][&setting]), of, "{setting}");
     }
+    let clipping = numbers(&shown["values"]["engine.trainer:clip_grad_norm"]);
+    assert!(clipping[0] == 2.0 && (clipping[6] - 1.0).abs() < 1e-12, "{clipping:?}");
     let decay = numbers(&shown["values"]["optimizer.sgd:weight_decay"]);
     assert_eq!(decay[..4], [0.01, 0.005, 0.0025, 0.01]);
     let momentum = numbers(&shown["values"]["optimizer.sgd:momentum"]);

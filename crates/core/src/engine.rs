@@ -17,6 +17,7 @@ use crate::kinds::engine_state::{EngineState, Limits};
 use crate::kinds::event::{Boundary, Dispatch, Interrupted};
 use crate::kinds::loader::Loader;
 use crate::kinds::process::Process;
+use crate::kinds::settings::Settings;
 use crate::kinds::step::Step;
 use crate::place::Frame;
 
@@ -274,6 +275,11 @@ impl Engine {
         let outermost = work.run.depth.get() == 1 && self.process_mut()?.at_rest();
         work.dispatch.pause(&self.id, if outermost { boundary } else { Boundary::Inner });
         Ok(())
+    }
+
+    /// The numbers of its process that schedulers may drive.
+    pub fn settings(&self) -> Option<Settings> {
+        self.process.try_borrow().ok().and_then(|process| process.settings())
     }
 
     /// Takes the process and the limits of another engine, whose own state is of no interest; the state of this one stays.

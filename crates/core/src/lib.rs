@@ -38,6 +38,7 @@ pub use kinds::loader::Loader;
 pub use kinds::optimizer::{LR, Optimizer, ParamGroup, writable};
 pub use kinds::process::Process;
 pub use kinds::scheduler::Scheduler;
+pub use kinds::settings::{Setting, Settings};
 pub use kinds::step::Step;
 pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform};
 pub use pipe_vocab::event::{self, EngineEvent, EventName};

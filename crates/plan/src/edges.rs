@@ -148,7 +148,8 @@ fn is_switched_off(node: &PlanNode, option: &str) -> bool {
         .filter_map(|(_, group)| group.get(name))
         .collect();
     let default = || node.descriptor.schema()["properties"].get(name).and_then(|schema| schema.get("default"));
-    let own = node.config.get(name).or_else(default);
+    let inner = || name.split_once('.').and_then(|(table, key)| node.config.get(table)?.get(key));
+    let own = node.config.get(name).or_else(inner).or_else(default);
     // A group alone has its own value, if it sets one.
     let own = own.filter(|_| index.is_none() || of_groups.is_empty());
     let zero = |value: &&Json| value.as_f64() == Some(0.0);
@@ -172,6 +173,7 @@ fn option_exists(node: &NodeId, option: &str, nodes: &Nodes, at: &Location, foun
     }
     let help = match suggest(option, known.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{node}:{near}`?"),
+        None if known.is_empty() => "none of its options that can be scheduled is set".to_owned(),
         None => format!("its options that can be scheduled are {}", message::list(&known)),
     };
     let message = format!("`{node}` has no option `{option}` that can be scheduled");

@@ -90,9 +90,19 @@ pub(super) fn in_range(value: f64, schema: &Json) -> bool {
 }
 
 /// The names of a component's numbers that may change while it works: `lr`, of lists of fixed length `betas[0]`, of tables in a
-/// list `groups[0].lr`, of the last those keys that are also keys of the component itself.
+/// list `groups[0].lr`, of the last those keys that are also keys of the component itself. Of a component that marks those that can
+/// be scheduled, these, as far as they are set: of tables `loss_weights.mask`.
 pub(super) fn hot_numbers(schema: &Json, config: &Json) -> Vec<String> {
     let Some(options) = schema.get("properties").and_then(Json::as_object) else { return Vec::new() };
+    if options.values().any(|option| option.get("x-scheduled").is_some()) {
+        let marked = options.iter().filter(|(_, option)| option.get("x-scheduled").is_some());
+        let names = marked.flat_map(|(name, option)| match config.get(name).or_else(|| option.get("default")) {
+            None | Some(Json::Null) => Vec::new(),
+            Some(Json::Object(table)) => table.keys().map(|key| format!("{name}.{key}")).collect(),
+            Some(_) => vec![name.clone()],
+        });
+        return names.collect();
+    }
     let number = |schema: &Json| types_within(schema).iter().any(|ty| ty == "number");
     let mut names = Vec::new();
     for (name, option) in options.iter().filter(|(name, _)| Reload::of_option(schema, name) == Reload::Hot) {

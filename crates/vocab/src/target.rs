@@ -57,6 +57,10 @@ impl JsonSchema for Target {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^optimizer\\.[A-Za-z0-9_-]+:.+$", "x-target": ["optimizer"] })
+        json_schema!({
+            "type": "string",
+            "pattern": "^(optimizer|engine|handler)\\.[A-Za-z0-9_-]+:.+$",
+            "x-target": ["optimizer", "engine", "handler"],
+        })
     }
 }

@@ -110,6 +110,35 @@ run = ["handler.settings", "scheduler.momentum"]
     assert_eq!((at(&momentum, came + 1), at(&momentum, changed), at(&momentum, changed + 1)), (0.5, 0.5, 0.25));
 }
 
+/// A number of the engine at work is scheduled, changed together with the engine, and left again.
+#[test]
+fn schedules_of_an_engine_come_change_and_go() {
+    let mut session = Session::start();
+    let scheduler = r#"[scheduler.clipping]
+type = "exponential"
+target = "engine.trainer:clip_grad_norm"
+gamma = 0.5
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["scheduler.clipping"]
+
+"#;
+    // Both at once: what is driven is there with the engine's new part only.
+    let both = session.text.replace("log_interval = 1", "log_interval = 1\nclip_grad_norm = 8.0");
+    let line = session.save(both.replacen("[[on]]", &format!("{scheduler}[[on]]"), 1));
+    assert_eq!(line["outcome"], "applied", "{line}");
+    let came = line["step"].as_u64().unwrap();
+    let (changed, _) = session.applied("clip_grad_norm = 8.0", "clip_grad_norm = 4.0");
+    let (gone, _) = session.applied(scheduler, "");
+    let (records, _) = finish(&mut session);
+    let norms = curve(&records, "trainer/clip_grad_norm");
+    let expected = |step: u64| 0.5f64.powi((step - came - 1) as i32) * if step <= changed { 8.0 } else { 4.0 };
+    let steps: Vec<u64> = norms.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, (came + 1..=gone).collect::<Vec<_>>());
+    assert!(norms.iter().all(|(step, norm)| (norm / expected(*step) - 1.0).abs() < 1e-9), "{norms:?}");
+}
+
 #[test]
 fn sinks_and_handlers_come_change_and_go() {
     let mut session = Session::start();

@@ -1,6 +1,8 @@
 //! `engine.train`: forward, backward, step.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
@@ -15,8 +17,8 @@ use super::waiting::Waiting;
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, NodeId,
-    Optimizer, Precision, Problems, Process, Property, PropertyType, Ref, RunContext, Shared, State, Stateful, Step,
-    record,
+    Optimizer, Precision, Problems, Process, Property, PropertyType, Ref, RunContext, Setting, Settings, Shared, State,
+    Stateful, Step, record,
 };
 use pipe_data::Batch;
 
@@ -71,12 +73,12 @@ pub struct TrainConfig {
     #[serde(default = "one")]
     pub accumulate: u64,
     /// Gradient clipping: maximum global norm of the gradients.
-    #[schemars(extend("exclusiveMinimum" = 0, "x-reload" = "hot"))]
+    #[schemars(extend("exclusiveMinimum" = 0, "x-reload" = "hot", "x-scheduled" = true))]
     #[serde(default)]
     pub clip_grad_norm: Option<f64>,
     /// Weights of individual losses in the total, by name; default 1.
     #[serde(default)]
-    #[schemars(extend("x-reload" = "hot", "x-tried" = true))]
+    #[schemars(extend("x-reload" = "hot", "x-tried" = true, "x-scheduled" = true))]
     pub loss_weights: BTreeMap<String, f64>,
     /// The tags of what it records.
     #[serde(default)]
@@ -193,6 +195,7 @@ impl Component for TrainConfig {
             restored: None,
             losses: Vec::new(),
             skipped: 0,
+            settings: settings(&self),
             config: self,
         };
         Ok(Instance::Engine(std::rc::Rc::new(Engine::new(ctx.node.clone(), limits, loader, Box::new(process)))))
@@ -232,6 +235,17 @@ struct Train {
     losses: Vec<(String, f64)>,
     /// Batches skipped because of a non-finite loss.
     skipped: u64,
+    /// What schedulers may drive.
+    settings: Settings,
+}
+
+/// The norm of clipping, where there is one, and the weights of losses.
+pub fn settings(config: &TrainConfig) -> Settings {
+    let clip = config.clip_grad_norm.map(|norm| ("clip_grad_norm".to_owned(), Setting::new(norm, 0.0..=f64::MAX)));
+    let weights = config.loss_weights.iter();
+    let weights =
+        weights.map(|(name, weight)| (format!("loss_weights.{name}"), Setting::new(*weight, f64::MIN..=f64::MAX)));
+    Rc::new(RefCell::new(clip.into_iter().chain(weights).collect()))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -287,6 +301,10 @@ impl Process for Train {
             self.pending = waiting.batches;
         }
         Ok(())
+    }
+
+    fn settings(&self) -> Option<Settings> {
+        Some(self.settings.clone())
     }
 
     fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
@@ -384,6 +402,11 @@ impl Process for Train {
 }
 
 impl Train {
+    /// A number as it is now, if there is one.
+    fn setting(&self, option: &str) -> Option<f64> {
+        self.settings.borrow().get(option).map(Setting::value)
+    }
+
     /// The weighted sum of the losses, in fp32.
     fn total(&self, losses: &IndexMap<String, Tensor>) -> Result<Tensor> {
         ensure!(!losses.is_empty(), "the model returned no loss: does the batch have the targets to train on?");
@@ -393,7 +416,7 @@ impl Train {
         }
         let weighted = losses.iter().map(|(name, loss)| {
             let loss = loss.to_kind(Type::Float);
-            self.config.loss_weights.get(name).map_or_else(|| loss.shallow_clone(), |weight| &loss * *weight)
+            self.setting(&format!("loss_weights.{name}")).map_or_else(|| loss.shallow_clone(), |weight| &loss * weight)
         });
         weighted.reduce(|sum, loss| sum + loss).context("the model returned no loss")
     }
@@ -423,7 +446,7 @@ impl Train {
         if let Some(scaler) = &mut self.scaler {
             scaler.unscale(&gradients)?;
         }
-        if let Some(max_norm) = self.config.clip_grad_norm {
+        if let Some(max_norm) = self.setting("clip_grad_norm") {
             let _norm = pipe_native::optim::clip_grad_norm_(&gradients, max_norm)?;
         }
         match &mut self.scaler {
@@ -463,6 +486,10 @@ impl Train {
             }
             run.scalar(&self.id, tags.loss.as_str(), total)?;
             run.scalar(&self.id, tags.lr.as_str(), lr)?;
+            let settings = self.settings.borrow();
+            for (option, setting) in settings.iter().filter(|(_, setting)| setting.is_driven()) {
+                run.scalar(&self.id, format!("{}/{option}", self.id.name), setting.value())?;
+            }
         }
         Ok(vec![("loss".into(), total), ("lr".into(), lr)])
     }
@@ -518,7 +545,19 @@ mod tests {
         table.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         let config = serde_json::from_value(table).unwrap();
         let id = "engine.trainer".parse().unwrap();
-        Train { id, config, model, optimizer, scaler: None, pending: 0, restored: None, losses: Vec::new(), skipped: 0 }
+        let settings = super::settings(&config);
+        Train {
+            id,
+            config,
+            model,
+            optimizer,
+            scaler: None,
+            pending: 0,
+            restored: None,
+            losses: Vec::new(),
+            skipped: 0,
+            settings,
+        }
     }
 
     fn batch(pixel: f64, label: i64) -> Batch {

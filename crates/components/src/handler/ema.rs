@@ -1,12 +1,16 @@
 //! `handler.ema`: updates an exponential moving average of a model's weights.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Handler;
 use pipe_core::{
-    BuildContext, Component, Config, EventContext, Instance, Kind, Model, Problems, Ref, Shared, State, Stateful,
+    BuildContext, Component, Config, EventContext, Instance, Kind, Model, Problems, Ref, Setting, Settings, Shared,
+    State, Stateful,
 };
 
 /// Updates a `model.ema` from the weights of its model: `average ← (1 − momentum) · average + momentum · weights`.
@@ -20,7 +24,7 @@ pub struct EmaConfig {
     /// The averaged model, a `model.ema`.
     pub model: Ref<dyn Model>,
     /// Weight of the model's current weights in the update (1 − decay).
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0, "x-reload" = "hot"))]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0, "x-reload" = "hot", "x-scheduled" = true))]
     #[serde(default = "default_momentum")]
     pub momentum: f64,
     /// Initial momentum of the warm-up.
@@ -83,7 +87,9 @@ warmup_iters = 1000
 impl Component for EmaConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let model = ctx.get(&self.model)?;
-        Ok(Instance::handler(Ema { model, config: self, calls: 0 }))
+        let momentum = Setting::new(self.momentum, 0.0..=1.0);
+        let settings = Rc::new(RefCell::new([("momentum".to_owned(), momentum)].into()));
+        Ok(Instance::handler(Ema { model, config: self, calls: 0, settings }))
     }
 }
 
@@ -94,6 +100,8 @@ struct Ema {
     model: Shared<dyn Model>,
     config: EmaConfig,
     calls: u64,
+    /// What schedulers may drive.
+    settings: Settings,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,20 +110,25 @@ struct Saved {
 }
 
 impl EmaConfig {
-    /// The momentum of a call, counted from 1 (Ignite's `EMAWarmUp`).
-    fn momentum_at(&self, call: u64) -> f64 {
-        let (Some(first), Some(iterations)) = (self.momentum_warmup, self.warmup_iters) else { return self.momentum };
+    /// The momentum of a call, counted from 1 (Ignite's `EMAWarmUp`), on its way to `last`.
+    fn momentum_at(&self, call: u64, last: f64) -> f64 {
+        let (Some(first), Some(iterations)) = (self.momentum_warmup, self.warmup_iters) else { return last };
         let part = (call - 1) as f64 / iterations.saturating_sub(1).max(1) as f64;
-        let momentum = first + (self.momentum - first) * part;
-        if self.momentum >= first { momentum.min(self.momentum) } else { momentum.max(self.momentum) }
+        let momentum = first + (last - first) * part;
+        if last >= first { momentum.min(last) } else { momentum.max(last) }
     }
 }
 
 impl Handler for Ema {
+    fn settings(&self) -> Option<Settings> {
+        Some(self.settings.clone())
+    }
+
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         self.calls += 1;
         ctx.run.weights_changed();
-        let momentum = self.config.momentum_at(self.calls);
+        let momentum = self.settings.borrow().get("momentum").map_or(self.config.momentum, Setting::value);
+        let momentum = self.config.momentum_at(self.calls, momentum);
         let copy = self.config.handle_buffers == Buffers::Copy;
         let averaged = self.model.try_borrow_mut().context("the averaged model is in use")?.average(momentum, copy);
         averaged.with_context(|| self.config.model.node.to_string())

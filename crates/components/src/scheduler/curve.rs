@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use pipe_core::Scheduler;
 use pipe_core::{
-    BuildContext, Instance, LR, NodeId, Optimizer, ParamGroup, PortKind, Ref, RunContext, Shared, State, Stateful,
-    Target, writable,
+    BuildContext, Instance, LR, NodeId, Optimizer, ParamGroup, Ref, RunContext, Setting, Settings, Shared, State,
+    Stateful, Target, writable,
 };
 
 /// A setting in closed form.
@@ -23,19 +23,31 @@ pub trait Curve: 'static {
     }
 }
 
-/// What a scheduler drives: one setting of an optimizer's parameter groups.
-pub struct Driven {
-    optimizer: Shared<dyn Optimizer>,
-    /// The one table of `groups`, or all parameters.
-    table: Option<usize>,
-    setting: String,
+/// What a scheduler drives.
+pub enum Driven {
+    /// One setting of an optimizer's parameter groups.
+    Groups {
+        /// The optimizer.
+        optimizer: Shared<dyn Optimizer>,
+        /// The one table of `groups`, or all parameters.
+        table: Option<usize>,
+        /// The setting.
+        setting: String,
+    },
+    /// A number of another node.
+    Number {
+        /// The node's numbers.
+        settings: Settings,
+        /// Which of them.
+        option: String,
+    },
 }
 
 impl Driven {
     /// The learning rate of `optimizer`, or `target`; nothing where neither is named, of a part of another scheduler.
     ///
     /// # Errors
-    /// When both are named, or the optimizer has no such setting in use.
+    /// When both are named, or the node has no such setting in use.
     pub fn of(
         ctx: &BuildContext<'_>,
         optimizer: Option<&Ref<dyn Optimizer>>,
@@ -47,33 +59,42 @@ impl Driven {
             (None, Some(target)) => (&target.node, target.option.as_str()),
             (None, None) => return Ok(None),
         };
-        let optimizer = <dyn Optimizer>::from_instance(ctx.instance(node)?);
-        let optimizer = optimizer.with_context(|| format!("{node} is not an optimizer"))?;
-        let in_table = option.strip_prefix("groups[").and_then(|rest| rest.split_once("]."));
-        let (table, setting) = match in_table {
-            Some((index, setting)) => (Some(index.parse().context("`groups[…]` needs a number")?), setting),
-            None => (None, option),
+        let driven = match ctx.instance(node)? {
+            Instance::Optimizer(optimizer) => {
+                let in_table = option.strip_prefix("groups[").and_then(|rest| rest.split_once("]."));
+                let (table, setting) = match in_table {
+                    Some((index, setting)) => (Some(index.parse().context("`groups[…]` needs a number")?), setting),
+                    None => (None, option),
+                };
+                Driven::Groups { optimizer: optimizer.clone(), table, setting: setting.to_owned() }
+            }
+            other => {
+                let settings = other.settings().with_context(|| format!("no option of {node} can be scheduled"))?;
+                Driven::Number { settings, option: option.to_owned() }
+            }
         };
-        let driven = Driven { optimizer, table, setting: setting.to_owned() };
         let bases = driven.bases()?;
         if bases.is_empty() {
             bail!("{node} has no setting `{option}` in use: give it a value above 0, or name another");
         }
-        if setting != LR && bases.iter().all(|base| *base == 0.0) {
+        if option != LR && bases.iter().all(|base| *base == 0.0) {
             bail!("`{node}:{option}` is 0, so it is switched off and cannot be scheduled: set it to another value");
         }
         Ok(Some(driven))
     }
 
-    fn drives(&self, group: &ParamGroup) -> bool {
-        self.table.is_none() || self.table == group.table
-    }
-
-    /// The configured values of the groups that are driven.
+    /// The configured values of what is driven.
     fn bases(&self) -> Result<Vec<f64>> {
-        let optimizer = self.optimizer.try_borrow().context("the optimizer is in use")?;
-        let groups = optimizer.groups().iter().filter(|group| self.drives(group));
-        Ok(groups.filter_map(|group| group.settings.get(&self.setting).copied()).collect())
+        Ok(match self {
+            Driven::Groups { optimizer, table, setting } => {
+                let optimizer = optimizer.try_borrow().context("the optimizer is in use")?;
+                let groups = optimizer.groups().iter().filter(|group| is_in(*table, group));
+                groups.filter_map(|group| group.settings.get(setting).copied()).collect()
+            }
+            Driven::Number { settings, option } => {
+                settings.borrow().get(option).map(Setting::configured).into_iter().collect()
+            }
+        })
     }
 
     /// Gives the setting the value that `value` makes of the configured one, and momentum its own if the setting is the
@@ -82,16 +103,28 @@ impl Driven {
     /// # Errors
     /// When the optimizer makes a step just now, or the setting cannot have such a value.
     pub fn apply(&self, node: &NodeId, value: impl Fn(f64) -> f64, momentum: Option<f64>) -> Result<()> {
-        let mut optimizer = writable(&self.optimizer, node)?;
-        for group in optimizer.groups_mut().iter_mut().filter(|group| self.drives(group)) {
-            let Some(base) = group.settings.get(&self.setting).copied() else { continue };
-            group.set(&self.setting, node, value(base))?;
-            if let (Some(setting), Some(now), true) = (group.momentum(), momentum, self.setting == LR) {
-                group.set(setting, node, now)?;
+        match self {
+            Driven::Groups { optimizer, table, setting } => {
+                let mut optimizer = writable(optimizer, node)?;
+                for group in optimizer.groups_mut().iter_mut().filter(|group| is_in(*table, group)) {
+                    let Some(base) = group.settings.get(setting).copied() else { continue };
+                    group.set(setting, node, value(base))?;
+                    if let (Some(name), Some(now), true) = (group.momentum(), momentum, setting == LR) {
+                        group.set(name, node, now)?;
+                    }
+                }
+                Ok(())
             }
+            Driven::Number { settings, option } => match settings.borrow_mut().get_mut(option) {
+                Some(setting) => setting.set(node, value(setting.configured())).with_context(|| format!("`{option}`")),
+                None => Ok(()),
+            },
         }
-        Ok(())
     }
+}
+
+fn is_in(table: Option<usize>, group: &ParamGroup) -> bool {
+    table.is_none() || table == group.table
 }
 
 /// A scheduler that follows a curve.
@@ -242,6 +275,43 @@ mod tests {
     }
 
     #[test]
+    fn a_target_may_be_a_number_of_another_node() {
+        let (test, _) = run_with_optimizer(0.1);
+        let settings = Rc::new(RefCell::new([("weight".to_owned(), Setting::new(2.0, 0.0..=3.0))].into()));
+        test.add("handler.h", Instance::handler(Tuned(settings.clone())));
+        let step = |gamma: f64| json!({ "type": "step", "target": "handler.h:weight", "step_size": 1, "gamma": gamma });
+        let value = || settings.borrow()["weight"].value();
+        let halved = test.scheduler("scheduler.a", step(0.5));
+        let grown = test.scheduler("scheduler.b", step(1.5));
+        halved.borrow_mut().step(&test.run).unwrap();
+        assert_eq!(value(), 1.0);
+        grown.borrow_mut().step(&test.run).unwrap();
+        assert_eq!(value(), 1.5, "factors compose");
+        let error = format!("{:#}", grown.borrow_mut().step(&test.run).unwrap_err());
+        assert!(error.contains("scheduler.b would set it to 4.5, which is not between 0 and 3"), "{error}");
+        let saved = halved.borrow().state().unwrap();
+        let again = test.scheduler("scheduler.a", step(0.5));
+        assert_eq!(value(), 2.0 * 1.5, "a new one is at its beginning");
+        again.borrow_mut().load_state(&saved).unwrap();
+        assert_eq!(value(), 1.5);
+    }
+
+    /// A handler with a number.
+    struct Tuned(Settings);
+
+    impl Stateful for Tuned {}
+
+    impl pipe_core::Handler for Tuned {
+        fn call(&mut self, _ctx: &pipe_core::EventContext<'_>) -> Result<()> {
+            Ok(())
+        }
+
+        fn settings(&self) -> Option<Settings> {
+            Some(self.0.clone())
+        }
+    }
+
+    #[test]
     fn a_target_is_one_setting_of_the_groups_that_it_names() {
         let [a, b] = [(); 2].map(|()| Tensor::zeros([2], (Kind::Float, Device::Cpu)).set_requires_grad(true));
         let test = TestRun::with_parameters(&[("a.weight", &a), ("b.weight", &b)]);
@@ -263,7 +333,7 @@ mod tests {
         for (table, part) in [
             (halved("optimizer.o:groups[1].lr"), "no setting `groups[1].lr` in use"),
             (halved("optimizer.o:momentum"), "no setting `momentum` in use"),
-            (halved("model.net:lr"), "not an optimizer"),
+            (halved("model.net:lr"), "no option of model.net can be scheduled"),
             (
                 json!({ "type": "step", "step_size": 1, "optimizer": "optimizer.o", "target": "optimizer.o:lr" }),
                 "keep one",

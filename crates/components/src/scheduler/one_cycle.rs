@@ -18,7 +18,8 @@ pub struct OneCycleConfig {
     /// The optimizer whose learning rate is scheduled.
     #[serde(default)]
     pub optimizer: Option<Ref<dyn Optimizer>>,
-    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`,
+    /// `engine.NAME:clip_grad_norm`, `engine.NAME:loss_weights.LOSS`, `handler.NAME:momentum`.
     #[serde(default)]
     pub target: Option<Target>,
     /// Total number of steps of the cycle.

@@ -16,7 +16,8 @@ pub struct PiecewiseLinearConfig {
     /// The optimizer whose learning rate is scheduled.
     #[serde(default)]
     pub optimizer: Option<Ref<dyn Optimizer>>,
-    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`.
+    /// Another setting to schedule instead: `optimizer.NAME:weight_decay`, `optimizer.NAME:groups[0].lr`,
+    /// `engine.NAME:clip_grad_norm`, `engine.NAME:loss_weights.LOSS`, `handler.NAME:momentum`.
     #[serde(default)]
     pub target: Option<Target>,
     /// Points `[step, value]`, steps ascending. Values are learning rates (or those of `target`), the same for all parameter groups, or multiples of

@@ -15,6 +15,7 @@ use crate::kinds::handler::Handler;
 use crate::kinds::loader::Loader;
 use crate::kinds::optimizer::Optimizer;
 use crate::kinds::scheduler::Scheduler;
+use crate::kinds::settings::Settings;
 
 /// Built nodes by name, in topological order.
 pub type Nodes = IndexMap<NodeId, Instance>;
@@ -45,6 +46,15 @@ pub enum Instance {
 }
 
 impl Instance {
+    /// The numbers that schedulers may drive, of a node that has such and is not at work just now.
+    pub fn settings(&self) -> Option<Settings> {
+        match self {
+            Instance::Engine(engine) => engine.settings(),
+            Instance::Handler(handler) => handler.try_borrow().ok().and_then(|handler| handler.settings()),
+            _ => None,
+        }
+    }
+
     /// A dataset.
     pub fn dataset(dataset: impl Dataset + 'static) -> Instance {
         Instance::Dataset(Arc::new(dataset))

@@ -4,6 +4,7 @@ use anyhow::Result;
 use pipe_plugin::Stateful;
 
 use super::event::EventContext;
+use super::settings::Settings;
 use crate::context::RunContext;
 
 /// Called on the events that name it.
@@ -17,6 +18,11 @@ pub trait Handler: Stateful {
     /// Whether it looks at the gradients on the model's parameters: a checkpoint taken before it in the same event keeps them.
     fn reads_gradients(&self) -> bool {
         false
+    }
+
+    /// Its numbers that schedulers may drive.
+    fn settings(&self) -> Option<Settings> {
+        None
     }
 
     /// Told once when the run has ended, however it did.

@@ -9,4 +9,5 @@ pub mod loader;
 pub mod optimizer;
 pub mod process;
 pub mod scheduler;
+pub mod settings;
 pub mod step;

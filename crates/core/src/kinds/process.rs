@@ -6,6 +6,7 @@ use pipe_plugin::{State, Stateful};
 use pipe_vocab::NodeId;
 
 use super::engine_state::EngineState;
+use super::settings::Settings;
 use super::step::Step;
 use crate::context::RunContext;
 
@@ -25,6 +26,11 @@ pub trait Process: Stateful {
     /// When the state it was given does not fit.
     fn goes_on(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    /// Its numbers that schedulers may drive.
+    fn settings(&self) -> Option<Settings> {
+        None
     }
 
     /// Processes a batch, which lies on the CPU: the forward pass and, in training, the backward pass.

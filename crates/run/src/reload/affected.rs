@@ -39,8 +39,10 @@ impl Affected {
             let before = causes.len();
             for id in &new.order {
                 let held = holds.get(id).into_iter().flatten();
-                // An engine changes in place: what holds it need not be rebuilt. A sink holds only names.
-                let built = held.filter(|held| causes.contains_key(*held) && !in_place(held) && id.kind != Kind::Sink);
+                // An engine changes in place: what holds it need not be rebuilt, but for a scheduler, which drives a part of it. A
+                // sink holds only names.
+                let stays = |held: &NodeId| in_place(held) && id.kind != Kind::Scheduler;
+                let built = held.filter(|held| causes.contains_key(*held) && !stays(held) && id.kind != Kind::Sink);
                 if let Some(first) = built.min_by_key(|held| position.get(*held)) {
                     let cause = Cause::Holds(first.clone());
                     causes.entry(id.clone()).or_insert(cause);
@@ -65,7 +67,8 @@ impl Affected {
         let mut later: BTreeSet<NodeId> =
             self.build.keys().filter(|id| is_data(id) || waiting.contains(*id)).cloned().collect();
         let joined = |id: &NodeId, held: &NodeId| {
-            !(id.kind == Kind::Engine && held.kind == Kind::Loader) && held.kind != Kind::Engine
+            let own_loader = id.kind == Kind::Engine && held.kind == Kind::Loader;
+            !own_loader && (held.kind != Kind::Engine || id.kind == Kind::Scheduler)
         };
         loop {
             let before = later.len();
@@ -124,8 +127,8 @@ fn seeds(changes: &[Change], old: &Plan, new: &Plan) -> BTreeMap<NodeId, Cause> 
     causes
 }
 
-/// A scheduler writes into its optimizer when it is built. So that nothing at work is written to before the whole edit is
-/// known to be good, the optimizer is rebuilt with it.
+/// A scheduler writes into what it drives when it is built. So that nothing at work is written to before the whole edit is
+/// known to be good, that is rebuilt with it.
 fn schedule(causes: &mut BTreeMap<NodeId, Cause>, new: &Plan) {
     for edge in new.data_edges.iter().filter(|edge| edge.to.kind == Kind::Scheduler) {
         if causes.contains_key(&edge.to) {

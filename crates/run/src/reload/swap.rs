@@ -169,9 +169,20 @@ impl Builder<'_> {
         Site { run: &self.graph.run, nodes, offers, catalog: self.catalog, initial_weights: true }
     }
 
+    /// The new nodes, engines at hand replaced by those whose parts they take.
+    fn with_parts(&self) -> Nodes {
+        let mut nodes = self.made.nodes.clone();
+        let parts = self.made.engines.iter();
+        nodes.extend(parts.map(|(id, _, fresh)| (id.clone(), Instance::Engine(fresh.clone()))));
+        nodes
+    }
+
     fn build_one(&mut self, id: &NodeId, former: Option<Instance>) -> Result<Instance> {
         let node = self.new.nodes.get(id).context("it is in the plan's order only")?;
-        let built = build_node(self.new, node, &self.site())?;
+        // A scheduler drives a part that an engine at hand takes over later.
+        let with_parts = (id.kind == Kind::Scheduler).then(|| self.with_parts());
+        let site = Site { nodes: with_parts.as_ref().unwrap_or(&self.made.nodes), ..self.site() };
+        let built = build_node(self.new, node, &site)?;
         self.made.offers.extend(built.offers.into_iter().map(|(name, value)| ((id.clone(), name), value)));
         self.made.on_commit.extend(built.on_commit.into_iter().map(|action| (id.clone(), action)));
         let built = built.instance;

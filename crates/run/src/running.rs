@@ -18,7 +18,7 @@ use crate::graph::Graph;
 use crate::info::Info;
 use crate::options::RunOptions;
 use crate::versions::{Entry, Versions};
-use crate::{build, checkpoint};
+use crate::{build, checkpoint, labels};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,7 @@ impl Running {
 
     fn assemble(&self, plan: &Plan, options: &RunOptions) -> Result<()> {
         build::build(plan, &self.graph)?;
+        labels::check(plan, &self.graph, &plan.pipeline.accept)?;
         self.info.data(&self.graph, plan)?;
         if !options.quiet && wants_console(plan) {
             add_console(&self.graph)?;

@@ -22,8 +22,12 @@ pub const SEED_CHANGED: Code = Code { name: "seed-changed", about: "a resume wit
 pub const DATA_CHANGED: Code =
     Code { name: "data-changed", about: "a resume with other data than those that the run was trained on" };
 
+/// Datasets of one model whose labels mean other classes: values would be measured of the wrong ones.
+pub const LABELS_DIFFER: Code =
+    Code { name: "labels-differ", about: "datasets that meet in one model and whose labels mean other classes" };
+
 /// Every code.
-pub const CODES: [Code; 3] = [WEIGHTS_LOST, SEED_CHANGED, DATA_CHANGED];
+pub const CODES: [Code; 4] = [WEIGHTS_LOST, SEED_CHANGED, DATA_CHANGED, LABELS_DIFFER];
 
 /// Why something is not done until it is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Images in one folder per class.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,8 +16,10 @@ use pipe_data::{Field, Fingerprint, Sample, fields};
 
 /// Images in one folder per class: `root/cat/1.jpg`, `root/dog/deeper/2.png`.
 ///
-/// Classes are the sorted names of the folders, labels start at 0, as in torchvision's `ImageFolder`. Files
-/// other than JPEG, PNG, WebP and GIF are ignored.
+/// Classes are the sorted names of the folders, labels start at 0, as in torchvision's `ImageFolder`; folders and files whose name
+/// begins with a dot are none. With `class_names` the labels are those of that list, also of a class of which this folder has no
+/// images: give a validation set those of the training set. Files other than JPEG, PNG, WebP and GIF are ignored. What is left out is
+/// counted in the report.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageFolderConfig {
@@ -25,6 +28,11 @@ pub struct ImageFolderConfig {
     /// A subfolder of `root` with the class folders, such as `train`.
     #[serde(default)]
     pub split: Option<String>,
+    /// The classes in the order of their labels, such as `"dataset.train:class_names"`; those of the folders by default. A folder
+    /// that is not among them is an error.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub class_names: Option<Vec<String>>,
     /// Whether a class may have no images.
     #[serde(default)]
     pub allow_empty: bool,
@@ -63,7 +71,7 @@ impl Component for ImageFolderConfig {
     fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let root = self.root.path().with_context(|| format!("there is no builtin dataset {:?}", self.root.as_str()))?;
         let root = self.split.as_ref().map_or(root.to_owned(), |split| root.join(split));
-        Ok(Instance::dataset(ImageFolder::open(&root, self.allow_empty, self.exif)?))
+        Ok(Instance::dataset(ImageFolder::open(&root, self.class_names, self.allow_empty, self.exif)?))
     }
 }
 
@@ -74,32 +82,76 @@ pub struct ImageFolder {
     root: PathBuf,
     classes: Vec<String>,
     samples: Vec<(PathBuf, usize)>,
+    left_out: LeftOut,
     exif: bool,
+}
+
+/// What is no image of a class.
+#[derive(Default)]
+struct LeftOut {
+    /// Hidden folders beside those of the classes.
+    hidden: Vec<String>,
+    /// Files in the classes' folders, by ending.
+    files: BTreeMap<String, usize>,
+}
+
+impl LeftOut {
+    fn told(&self) -> String {
+        let mut told = String::new();
+        if !self.hidden.is_empty() {
+            told += &format!("; hidden folders left out: {}", self.hidden.join(", "));
+        }
+        if !self.files.is_empty() {
+            let files = self.files.iter().map(|(ending, count)| format!("{count} {ending}"));
+            told += &format!("; files left out: {}", files.collect::<Vec<_>>().join(", "));
+        }
+        told
+    }
 }
 
 impl ImageFolder {
     /// Lists the images of all classes below `root`.
     ///
     /// # Errors
-    /// When the folder cannot be read, has no classes, or a class has no images and `allow_empty` is not set.
-    pub fn open(root: &Path, allow_empty: bool, exif: bool) -> Result<ImageFolder> {
+    /// When the folder cannot be read, has no classes or others than `names`, or a class of its own has no images and `allow_empty`
+    /// is not set.
+    pub fn open(root: &Path, names: Option<Vec<String>>, allow_empty: bool, exif: bool) -> Result<ImageFolder> {
         let mut classes = Vec::new();
+        let mut left_out = LeftOut::default();
         for entry in sorted(root).max_depth(1) {
             let entry = entry.map_err(unreadable)?;
             let path = entry.path();
             if path.is_dir() {
                 let name = entry.file_name().to_str();
                 let name = name.with_context(|| format!("the name of {} is no UTF-8", path.display()))?;
-                classes.push(name.to_owned());
+                let list = if name.starts_with('.') { &mut left_out.hidden } else { &mut classes };
+                list.push(name.to_owned());
             }
         }
         ensure!(!classes.is_empty(), "{} has no subfolders; it needs one per class", root.display());
+        let own = classes.clone();
+        if let Some(names) = names {
+            let unknown: Vec<&str> = own.iter().filter(|own| !names.contains(own)).map(String::as_str).collect();
+            ensure!(
+                unknown.is_empty(),
+                "{} has folders that are not among `class_names`: {}; the classes are {}",
+                root.display(),
+                unknown.join(", "),
+                names.join(", ")
+            );
+            classes = names;
+        }
         let mut samples = Vec::new();
         let mut empty = Vec::new();
-        for (label, class) in classes.iter().enumerate() {
+        for (label, class) in classes.iter().enumerate().filter(|(_, class)| own.contains(class)) {
             let before = samples.len();
-            for path in pictures(&root.join(class)) {
-                samples.push((path?, label));
+            for path in files(&root.join(class)) {
+                let path = path?;
+                if is_image_file(&path) && !has_hidden_name(&path) {
+                    samples.push((path, label));
+                } else {
+                    *left_out.files.entry(ending(&path)).or_default() += 1;
+                }
             }
             if samples.len() == before {
                 empty.push(class.as_str());
@@ -112,7 +164,7 @@ impl ImageFolder {
             empty.join(", "),
             root.display()
         );
-        Ok(ImageFolder { root: root.to_owned(), classes, samples, exif })
+        Ok(ImageFolder { root: root.to_owned(), classes, samples, left_out, exif })
     }
 }
 
@@ -152,7 +204,8 @@ impl Dataset for ImageFolder {
     }
 
     fn report(&self) -> Option<String> {
-        Some(format!("{} images of {} classes", self.samples.len(), self.classes.len()))
+        let left_out = self.left_out.told();
+        Some(format!("{} images of {} classes{left_out}", self.samples.len(), self.classes.len()))
     }
 }
 
@@ -161,9 +214,18 @@ fn sorted(folder: &Path) -> WalkDir {
     WalkDir::new(folder).sort_by_file_name().min_depth(1)
 }
 
-/// All images in a folder and below it, in order. Links to folders are followed, except back to one that they lie in. A
-/// link that leads nowhere is an image all the same: reading it says so.
-fn pictures(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
+/// `.txt files`, or what a file without an ending is.
+fn ending(path: &Path) -> String {
+    match path.extension() {
+        _ if has_hidden_name(path) => "hidden".into(),
+        Some(ending) => format!(".{}", ending.to_string_lossy().to_lowercase()),
+        None => "without an ending".into(),
+    }
+}
+
+/// All files in a folder and below it, in order, but for what lies in hidden folders. Links to folders are followed, except back to
+/// one that they lie in. A link that leads nowhere is a file all the same: reading it says so.
+fn files(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
     let path_of = move |entry: walkdir::Result<DirEntry>| match entry {
         Ok(entry) if entry.file_type().is_dir() => None,
         Ok(entry) => Some(Ok(entry.into_path())),
@@ -173,8 +235,16 @@ fn pictures(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
             _ => Some(Err(unreadable(error))),
         },
     };
-    let is_picture = |path: &Result<PathBuf>| path.as_ref().map_or(true, |path| is_image_file(path));
-    sorted(folder).follow_links(true).into_iter().filter_map(path_of).filter(is_picture)
+    let hidden = |entry: &DirEntry| entry.depth() > 0 && entry.file_type().is_dir() && is_hidden(entry);
+    sorted(folder).follow_links(true).into_iter().filter_entry(move |entry| !hidden(entry)).filter_map(path_of)
+}
+
+fn has_hidden_name(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
 fn unreadable(error: walkdir::Error) -> anyhow::Error {
@@ -227,6 +297,32 @@ mod tests {
     }
 
     #[test]
+    fn labels_are_those_of_the_names_that_are_given() {
+        let root = tempfile::tempdir().unwrap();
+        for name in
+            ["bee/1.png", "cow/2.png", ".ipynb_checkpoints/3.png", "cow/._2.png", "cow/.cache/4.png", "cow/a.TXT"]
+        {
+            write(root.path(), name, 1);
+        }
+        let own = dataset("image_folder", json!({ "root": root.path() })).unwrap();
+        assert_eq!(own.class_names(), [(0, "bee".to_owned()), (1, "cow".to_owned())]);
+        assert_eq!(
+            own.report().unwrap(),
+            "2 images of 2 classes; hidden folders left out: .ipynb_checkpoints; files left out: 1 .txt, 1 hidden"
+        );
+        let names = json!(["ant", "bee", "cow"]);
+        let set = dataset("image_folder", json!({ "root": root.path(), "class_names": names })).unwrap();
+        let labels: Vec<_> = (0..set.len()).map(|i| set.get(i).unwrap().get(fields::LABEL).cloned()).collect();
+        assert_eq!(labels, [Some(Field::Integer(1)), Some(Field::Integer(2))]);
+        assert_eq!(set.property("num_classes").unwrap(), 3);
+        let error = error("image_folder", json!({ "root": root.path(), "class_names": ["ant", "bee"] }));
+        assert!(
+            error.contains("has folders that are not among `class_names`: cow; the classes are ant, bee"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn links_are_followed_but_not_round_in_circles() {
         use std::os::unix::fs::symlink;
         let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -242,7 +338,7 @@ mod tests {
         link(Path::new("nowhere"), "cat/z.png");
         link(Path::new("nowhere"), "cat/z.txt");
         link(Path::new("."), "every");
-        let set = ImageFolder::open(root.path(), false, false).unwrap();
+        let set = ImageFolder::open(root.path(), None, false, false).unwrap();
         assert_eq!(set.classes, ["cat", "dog", "every"]);
         let names: Vec<_> =
             set.samples.iter().map(|(path, label)| (path.strip_prefix(root.path()).unwrap(), *label)).collect();

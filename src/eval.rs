@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use pipe_run::labels;
 use pipe_run::running::add_console;
 use serde_json::Value;
 
@@ -44,12 +45,15 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     let is_evaluation = |node: &pipe_plan::PlanNode| node.descriptor.name == EvaluateConfig::TYPE;
     let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_evaluation, "engine of type `evaluate`")?;
     let model = port_of(plan, id, Kind::Model).with_context(|| format!("{id} has no model"))?;
-    let tensors = read_weights(&args.weights, model)?;
+    let weights = read_weights(&args.weights, model)?;
     let interrupt = Signals::listen(STOPPING)?;
     let partial =
         Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
     let Instance::Engine(engine) = partial.build(plan, id)? else { bail!("{id} is not an engine") };
-    load_weights(&partial.graph, model, tensors)?;
+    if let Some(trained) = labels::of_weights(&weights.metadata) {
+        labels::check_weights(plan, &partial.graph, model, &trained)?;
+    }
+    load_weights(&partial.graph, model, weights.tensors)?;
     if args.format == Format::Text {
         add_console(&partial.graph)?;
     }

@@ -12,7 +12,7 @@ use pipe_plan::{Plan, PlanNode};
 use pipe_run::build::build_into;
 use pipe_run::{Graph, checkpoint};
 use pipe_vision::nn::StateDict;
-use pipe_vision::weights;
+use pipe_vision::weights::{self, Weights};
 use pipe_vocab::Catalog;
 use tch::Device;
 use tempfile::TempDir;
@@ -157,7 +157,7 @@ pub fn port_of<'p>(plan: &'p Plan, node: &NodeId, kind: Kind) -> Option<&'p Node
 ///
 /// # Errors
 /// When there is none for this model, or it cannot be read.
-pub fn read_weights(path: &Path, model: &NodeId) -> Result<StateDict> {
+pub fn read_weights(path: &Path, model: &NodeId) -> Result<Weights> {
     let file = if path.is_dir() {
         let name = checkpoint::model_file(model);
         let folder = if path.join(&name).exists() { Some(path.to_owned()) } else { checkpoint::newest(path) };
@@ -167,7 +167,7 @@ pub fn read_weights(path: &Path, model: &NodeId) -> Result<StateDict> {
         path.to_owned()
     };
     tracing::info!("{model}: loading weights from {}", file.display());
-    Ok(weights::read(&file)?.tensors)
+    weights::read(&file)
 }
 
 /// Loads weights into a model; all must match.

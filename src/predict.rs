@@ -24,9 +24,10 @@ use pipe_data::random::{Purpose, stream};
 use pipe_data::{BatchField, Field, Image, Pixels, Sample, collate, fields};
 use pipe_draw::{DrawOptions, Instance as Shown, MaskRef, RgbImage, draw_instances};
 use pipe_plan::{Plan, PlanNode};
+use pipe_run::labels;
 use pipe_vision::checkpoint::num_classes;
 use pipe_vision::nn::StateDict;
-use pipe_vision::weights;
+use pipe_vision::weights::{self, Weights};
 
 /// Score threshold for drawing without `--threshold`.
 const DRAWN_FROM: f64 = 0.5;
@@ -177,9 +178,13 @@ impl Predictor {
     fn build(plan: &mut Plan, partial: &Partial, args: &PredictArgs) -> Result<Predictor> {
         let detects = |node: &PlanNode| node.contract().adds.contains(fields::DETECTIONS);
         let id = choose(plan, Kind::Model, args.model.as_deref(), detects, "detection model")?.clone();
-        let tensors = read_weights(&args.weights, &id)?;
+        let Weights { tensors, metadata, .. } = read_weights(&args.weights, &id)?;
         // Names are only drawn, and may need the reading of a large file.
-        let names = if args.draw.is_some() { class_names(plan, partial, &id) } else { BTreeMap::new() };
+        let names = match labels::of_weights(&metadata) {
+            Some(names) => names,
+            None if args.draw.is_some() => class_names(plan, partial, &id),
+            None => BTreeMap::new(),
+        };
         if let Some(classes) = num_classes(&tensors) {
             take_classes(plan, &id, classes)?;
         }

@@ -11,6 +11,7 @@ mod detection;
 mod detection_pipeline;
 mod interrupt;
 mod kills;
+mod labels;
 mod mistakes;
 mod outlets;
 mod plan_fuzz;

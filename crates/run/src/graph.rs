@@ -34,6 +34,8 @@ pub struct Graph {
     pub roots: RefCell<Vec<NodeId>>,
     /// Properties that nodes offer to others, by node and name.
     pub offers: RefCell<Offers>,
+    /// Which classes the labels of each model are: names by label, as its weights keep them.
+    pub classes: RefCell<BTreeMap<NodeId, BTreeMap<i64, String>>>,
     /// What writes checkpoints.
     pub behind: Behind,
     between: RefCell<Option<Rc<dyn Between>>>,
@@ -52,6 +54,7 @@ impl Graph {
             events: RefCell::default(),
             roots: RefCell::default(),
             offers: RefCell::default(),
+            classes: RefCell::default(),
             behind: Behind::default(),
             between: RefCell::default(),
         });

@@ -13,13 +13,74 @@ use crate::graph::Graph;
 const SHOWN: usize = 12;
 
 /// Names by label.
-type Names = BTreeMap<i64, String>;
+pub type Names = BTreeMap<i64, String>;
+
+/// The key of the classes in the metadata of a model's weights.
+pub const CLASSES: &str = "classes";
+
+/// The classes that a file of weights says its model was trained on.
+pub fn of_weights(metadata: &BTreeMap<String, String>) -> Option<Names> {
+    serde_json::from_str(metadata.get(CLASSES)?).ok()
+}
+
+/// Remembers for each model which classes its labels are.
+pub fn remember(plan: &Plan, graph: &Graph) {
+    let mut classes = graph.classes.borrow_mut();
+    classes.clear();
+    for (root, datasets) in meetings(plan) {
+        let Some(names) = datasets.iter().map(|id| names(graph, id)).find(|names| !names.is_empty()) else { continue };
+        let models = plan.nodes.keys().filter(|id| id.kind == Kind::Model && *root_of(plan, id) == root);
+        classes.extend(models.map(|id| (id.clone(), names.clone())));
+    }
+}
+
+/// Compares the classes that a model's weights were trained on with those of the data that it meets.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_weights(plan: &Plan, graph: &Graph, model: &NodeId, trained: &Names) -> Result<(), Refusal> {
+    let datasets = meetings(plan).remove(root_of(plan, model)).unwrap_or_default();
+    for dataset in datasets {
+        let found = names(graph, &dataset);
+        if !agree(trained, &found) {
+            let message = format!(
+                "the weights of {model} were trained on other classes than {dataset} has: {}; {dataset} has {}",
+                shown(trained),
+                shown(&found)
+            );
+            LABELS_DIFFER.refuse(&plan.pipeline.accept, message)?;
+        }
+    }
+    Ok(())
+}
+
+/// Compares the classes that a model was trained on with those that its labels are now.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_trained(model: &NodeId, trained: &Names, now: &Names, accepted: &[String]) -> Result<(), Refusal> {
+    if agree(trained, now) {
+        return Ok(());
+    }
+    let message = format!("{model} was trained on other classes: {}; now they are {}", shown(trained), shown(now));
+    LABELS_DIFFER.refuse(accepted, message)
+}
+
+/// The model of which another is made, if it is: an average has the classes of what it averages.
+fn root_of<'p>(plan: &'p Plan, model: &'p NodeId) -> &'p NodeId {
+    let mut root = model;
+    while let Some(inner) = held(plan, root).find(|held| held.kind == Kind::Model) {
+        root = inner;
+    }
+    root
+}
 
 /// Compares the classes of each model's datasets with those of the dataset that it is trained on, or of the first.
 ///
 /// # Errors
-/// When a label has two names, or a name two labels, unless that is `accepted`.
-pub fn check(plan: &Plan, graph: &Graph, accepted: &[String]) -> Result<(), Refusal> {
+/// When a label has two names, or a name two labels, unless the pipeline accepts it.
+pub fn check(plan: &Plan, graph: &Graph) -> Result<(), Refusal> {
+    let accepted = &plan.pipeline.accept;
     for (model, datasets) in meetings(plan) {
         let named = datasets.into_iter().filter_map(|id| {
             let names = names(graph, &id);
@@ -44,10 +105,7 @@ fn meetings(plan: &Plan) -> BTreeMap<NodeId, Vec<NodeId>> {
     engines.sort_by_key(|engine| !trains(&engine.id));
     for engine in engines {
         let Some(model) = held(plan, &engine.id).find(|held| held.kind == Kind::Model) else { continue };
-        let mut root = model;
-        while let Some(inner) = held(plan, root).find(|held| held.kind == Kind::Model) {
-            root = inner;
-        }
+        let root = root_of(plan, model);
         let (mut open, mut seen) = (vec![&engine.id], BTreeSet::new());
         while let Some(id) = open.pop() {
             let sources = held(plan, id).filter(|held| matches!(held.kind, Kind::Loader | Kind::Dataset));

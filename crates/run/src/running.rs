@@ -94,7 +94,8 @@ impl Running {
 
     fn assemble(&self, plan: &Plan, options: &RunOptions) -> Result<()> {
         build::build(plan, &self.graph)?;
-        labels::check(plan, &self.graph, &plan.pipeline.accept)?;
+        labels::check(plan, &self.graph)?;
+        labels::remember(plan, &self.graph);
         self.info.data(&self.graph, plan)?;
         if !options.quiet && wants_console(plan) {
             add_console(&self.graph)?;

@@ -12,7 +12,8 @@ use pipe_vision::weights::safetensors;
 use pipe_vocab::atomic;
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::{FORMAT, Snapshot, StateFile};
+use super::snapshot::{Classes, FORMAT, Snapshot, StateFile};
+use crate::labels::{CLASSES, Names};
 
 pub(super) const STATE: &str = "state.json";
 pub(super) const STATE_TENSORS: &str = "state.safetensors";
@@ -46,9 +47,12 @@ pub(super) fn write(snapshot: &Snapshot, target: &Path) -> Result<()> {
 }
 
 /// Writes models only, in the same way.
-pub(super) fn write_weights(models: &[(NodeId, StateDict)], step: u64, target: &Path) -> Result<()> {
+pub(super) fn write_weights(models: &[(NodeId, StateDict)], classes: &Classes, step: u64, target: &Path) -> Result<()> {
     let each = |folder: &Path| {
-        models.iter().try_for_each(|(id, tensors)| write_tensors(&folder.join(model_file(id)), tensors, step))
+        let write = |(id, tensors): &(NodeId, StateDict)| {
+            write_tensors(&folder.join(model_file(id)), tensors, step, classes.get(id))
+        };
+        models.iter().try_for_each(write)
     };
     write_folder(target, |folder| {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -86,11 +90,11 @@ fn write_all(snapshot: &Snapshot, folder: &Path) -> Result<()> {
     let step = snapshot.state.clock.step;
     let mut names = vec![STATE.to_owned(), STATE_TENSORS.to_owned()];
     for (id, tensors) in &snapshot.models {
-        write_tensors(&folder.join(model_file(id)), tensors, step)?;
+        write_tensors(&folder.join(model_file(id)), tensors, step, snapshot.classes.get(id))?;
         names.push(model_file(id));
     }
     pass(Moment::Write);
-    write_tensors(&folder.join(STATE_TENSORS), &snapshot.tensors, step)?;
+    write_tensors(&folder.join(STATE_TENSORS), &snapshot.tensors, step, None)?;
     pass(Moment::Write);
     if let Some(text) = &snapshot.pipeline {
         atomic::write(&folder.join("pipeline.toml"), text)?;
@@ -103,14 +107,16 @@ fn write_all(snapshot: &Snapshot, folder: &Path) -> Result<()> {
     atomic::write(&folder.join(COMPLETE), &serde_json::to_vec_pretty(&complete)?)
 }
 
-fn write_tensors(path: &Path, tensors: &StateDict, step: u64) -> Result<()> {
+fn write_tensors(path: &Path, tensors: &StateDict, step: u64, classes: Option<&Names>) -> Result<()> {
+    let classes =
+        classes.map(|names| Ok::<_, serde_json::Error>((CLASSES, serde_json::to_string(names)?))).transpose()?;
     let metadata = [
         // What readers of other programs look for.
         ("format", "pt".to_owned()),
         ("writer", format!("pipe {}", env!("CARGO_PKG_VERSION"))),
         ("step", step.to_string()),
     ];
-    let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let metadata = metadata.into_iter().chain(classes).map(|(name, value)| (name.to_owned(), value)).collect();
     safetensors::write(path, tensors, &metadata)
 }
 

@@ -51,11 +51,12 @@ impl Checkpoints for Graph {
     fn save_weights(&self, folder: &Path, afterwards: Afterwards) -> Result<()> {
         self.settle();
         let (mut models, step) = (snapshot::models(self)?, self.run.clock.get().step);
+        let classes = self.classes.borrow().clone();
         let copied = copies::take(&mut dicts(&mut models))?;
         let target = folder.to_owned();
         self.behind.begin(folder, move || {
             copied.bring(&mut dicts(&mut models))?;
-            files::write_weights(&models, step, &target)?;
+            files::write_weights(&models, &classes, step, &target)?;
             files::conclude(&afterwards)
         })
     }

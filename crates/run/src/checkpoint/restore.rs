@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use indexmap::IndexMap;
 use pipe_core::{Instance, Kind, NodeId, State};
-use pipe_vision::weights::safetensors;
+use pipe_vision::weights::{Weights, safetensors};
 use pipe_vocab::refusal::SEED_CHANGED;
 use tch::Tensor;
 
 use super::files::{STATE_TENSORS, model_file, read_state};
 use crate::graph::Graph;
+use crate::labels;
 use crate::random;
 
 /// What came of going back to a checkpoint.
@@ -62,7 +63,12 @@ pub fn load(graph: &Graph, folder: &Path, accepted: &[String]) -> Result<Restore
                 warnings.push(format!("{id} is not in the checkpoint and keeps its initial weights"));
                 continue;
             }
-            state.tensors = read_tensors(&path)?;
+            let weights = read_weights(&path)?;
+            if let (Some(trained), Some(now)) = (labels::of_weights(&weights.metadata), graph.classes.borrow().get(id))
+            {
+                labels::check_trained(id, &trained, now, accepted)?;
+            }
+            state.tensors = weights.tensors;
         }
         if !state.is_empty() {
             states.push((id.clone(), instance.clone(), state));
@@ -88,6 +94,9 @@ pub fn load(graph: &Graph, folder: &Path, accepted: &[String]) -> Result<Restore
 }
 
 fn read_tensors(path: &Path) -> Result<IndexMap<String, Tensor>> {
-    let read = safetensors::read(path);
-    Ok(read.with_context(|| format!("{} is missing or damaged", path.display()))?.tensors)
+    Ok(read_weights(path)?.tensors)
+}
+
+fn read_weights(path: &Path) -> Result<Weights> {
+    safetensors::read(path).with_context(|| format!("{} is missing or damaged", path.display()))
 }

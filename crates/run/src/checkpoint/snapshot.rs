@@ -45,9 +45,14 @@ pub(super) struct Snapshot {
     pub models: Vec<(NodeId, StateDict)>,
     /// All other tensors, as `node/name`.
     pub tensors: StateDict,
+    /// The classes of each model.
+    pub classes: Classes,
     /// The run's `pipeline.toml`.
     pub pipeline: Option<Vec<u8>>,
 }
+
+/// Names by label, of each model.
+pub(super) type Classes = BTreeMap<NodeId, BTreeMap<i64, String>>;
 
 impl Snapshot {
     /// The run as it is now; where an engine runs whose half-done work is in no checkpoint, as it was before that engine.
@@ -77,7 +82,8 @@ impl Snapshot {
         let path = run.folder.path().join("pipeline.toml");
         let read = || std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
         let pipeline = path.exists().then(read).transpose()?;
-        Ok(Snapshot { state, models, tensors, pipeline })
+        let classes = graph.classes.borrow().clone();
+        Ok(Snapshot { state, models, tensors, classes, pipeline })
     }
 
     /// All its tensors.

@@ -9,6 +9,7 @@ mod child_process;
 mod dataset;
 mod detection;
 mod detection_pipeline;
+mod environment;
 mod interrupt;
 mod kills;
 mod labels;

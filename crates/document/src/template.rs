@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `${name}` | the value of `name` in `[vars]` |
 //! | `${env:NAME}` | the environment variable, which must be set |
-//! | `${env:NAME:-default}` | the same, or the default, which may use variables itself |
+//! | `${env:NAME:-default}` | the same, or the default where it is unset or empty; the default may use variables itself |
 //! | `$${` | the two characters `${` |
 
 use std::ops::Range;

@@ -244,7 +244,8 @@ impl Resolver<'_> {
                 }
             }
             Part::Environment { name, default, span } => {
-                if let Some(text) = (self.env)(name) {
+                // As in a shell, one that is set to nothing takes the default.
+                if let Some(text) = (self.env)(name).filter(|text| default.is_none() || !text.is_empty()) {
                     self.spend(place, text.len() + VALUE_PRICE, 0)?;
                     mixture.text.push_str(&text);
                     mixture.ingredients.push(Ingredient::Environment { name: name.clone() });

@@ -20,6 +20,7 @@ mod file;
 pub mod flow;
 pub mod graph;
 pub mod lower;
+mod marks;
 pub mod message;
 mod names;
 pub mod nodes;
@@ -45,6 +46,7 @@ use pipe_vocab::{Catalog, NodeId};
 
 use crate::component::with_values;
 use crate::file::File;
+pub use crate::marks::Marks;
 
 /// A pipeline as a checked graph.
 pub struct Plan {
@@ -86,18 +88,19 @@ impl Plan {
         Ok(())
     }
 
-    /// Checks a document and says, also where there are errors, which values must never be shown: steps from its root.
+    /// Checks a document and says, also where there are errors, what its components know of its values.
     pub fn with_secrets(
         document: &Document,
         sources: &Sources,
         catalog: &Catalog,
-    ) -> (Option<Plan>, Diagnostics, Vec<Vec<PathSegment>>) {
+    ) -> (Option<Plan>, Diagnostics, Marks) {
         let mut found = Diagnostics::new();
         let file = File { document, sources, catalog };
-        let (pipeline, mut secrets) = pipeline::read(file, &mut found);
+        let (pipeline, mut marks) = pipeline::read(file, &mut found);
         plugins::check(file, &mut found);
         let read = nodes::read(file, &mut found);
-        secrets.extend(read.secrets);
+        marks.secrets.extend(read.secrets);
+        marks.typed.extend(read.typed);
         let resolved = edges::resolve(&read.nodes, &read.unreadable, &read.mentions, &mut found);
         let event_edges = events::read(file, &read.nodes, &read.unreadable, &mut found);
         let order = graph::order(&read.nodes, &resolved, &mut found);
@@ -114,7 +117,7 @@ impl Plan {
         }
         usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);
         if found.has_errors() {
-            return (None, found, secrets);
+            return (None, found, marks);
         }
         let roots = usage::roots(&read.nodes, &event_edges);
         let plan = Plan {
@@ -125,8 +128,8 @@ impl Plan {
             event_edges,
             order,
             roots,
-            secrets: secrets.clone(),
+            secrets: marks.secrets.clone(),
         };
-        (Some(plan), found, secrets)
+        (Some(plan), found, marks)
     }
 }

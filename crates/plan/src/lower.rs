@@ -14,7 +14,7 @@ use super::schema::{
     accepts, alternatives, choices_of, fits, in_range, is_null, property_fits, tag_of, types_of, types_within,
 };
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, Sources, suggest};
-use pipe_document::{Document, KeyOrValue, Node, PathSegment, Table, Value};
+use pipe_document::{Document, Ingredient, KeyOrValue, Node, PathSegment, Table, Value};
 use pipe_vocab::{Catalog, Checked, Expression, Kind, NodeId, PropertyType, Target, ValueRef};
 
 /// What a table's values say of other nodes.
@@ -58,6 +58,9 @@ pub struct Mentioned {
     pub location: Location,
 }
 
+/// Variables made of variables that are looked through for the environment.
+const MAX_VARIABLES: usize = 16;
+
 /// The lowering of one table.
 pub struct Lowering<'a> {
     document: &'a Document,
@@ -72,6 +75,8 @@ pub struct Lowering<'a> {
     pub diagnostics: Diagnostics,
     /// Values that must never be shown: steps from the document's root.
     pub secrets: Vec<Vec<PathSegment>>,
+    /// Texts of the environment where a number or a boolean is wanted, and what they are there: steps from the document's root.
+    pub typed: Vec<(Vec<PathSegment>, Value)>,
     /// The components written in place, in the order of the text, each before those in itself.
     pub nested: Vec<Box<dyn Checked>>,
     /// Whether a port names a node of the wrong kind: reported with the edges, but the struct cannot be read then.
@@ -96,6 +101,7 @@ impl<'a> Lowering<'a> {
             mentions: Vec::new(),
             diagnostics: Diagnostics::new(),
             secrets: Vec::new(),
+            typed: Vec::new(),
             nested: Vec::new(),
             wrong_port: false,
         }
@@ -122,6 +128,10 @@ impl<'a> Lowering<'a> {
         if let Some(kind) = schema.get("x-component").and_then(Json::as_str).and_then(Kind::parse) {
             return self.nested(node, kind, path);
         }
+        if let Some(value) = self.typed_text(node, schema) {
+            self.typed.push((self.base.iter().chain(path.iter()).cloned().collect(), value.clone()));
+            return self.value(&Node { value, ..node.clone() }, schema, path);
+        }
         if let Some(json) = self.property(node, schema, path) {
             return json;
         }
@@ -147,6 +157,32 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// A text out of the environment, which knows no other type, as what is wanted here in place of a text.
+    fn typed_text(&self, node: &Node, schema: &Json) -> Option<Value> {
+        let Value::String(text) = &node.value else { return None };
+        let types = types_within(schema);
+        let wanted = |ty: &str| types.iter().any(|own| own == ty);
+        if wanted("string") || !self.is_of_environment(node, 0) {
+            return None;
+        }
+        let text = text.trim();
+        let integer = || text.parse().ok().map(Value::Integer).filter(|_| wanted("integer") || wanted("number"));
+        let float = || text.parse().ok().map(Value::Float).filter(|_| wanted("number"));
+        let boolean = || text.parse().ok().map(Value::Boolean).filter(|_| wanted("boolean"));
+        integer().or_else(float).or_else(boolean)
+    }
+
+    fn is_of_environment(&self, node: &Node, depth: usize) -> bool {
+        let of_variable = |name: &str| {
+            let variable = self.document.vars().get(name).filter(|_| depth < MAX_VARIABLES);
+            variable.is_some_and(|variable| self.is_of_environment(variable, depth + 1))
+        };
+        node.origin.ingredients.iter().any(|ingredient| match ingredient {
+            Ingredient::Environment { .. } | Ingredient::Default { .. } => true,
+            Ingredient::Variable { name, .. } => of_variable(name),
+        })
+    }
+
     /// What is written to records is read by everyone.
     fn refuse_secrets(&mut self, node: &Node) {
         let inner: Vec<&Node> = match &node.value {
@@ -170,7 +206,11 @@ impl<'a> Lowering<'a> {
         let secret = schema.get("x-secret").is_some();
         let found = if secret { "something else".to_owned() } else { message::found(&node.value) };
         let message = format!("expected {}, found {found}", message::types(&types));
-        let help = message::type_help(&node.value, &types);
+        // Quotes that the file needs are no mistake.
+        let help = match self.is_of_environment(node, 0) {
+            true => Some(format!("it comes from the environment: set the variable to {}", message::types(&types))),
+            false => message::type_help(&node.value, &types),
+        };
         self.error("wrong-type", message, &node.location.clone(), node, help);
         false
     }
@@ -430,6 +470,7 @@ impl<'a> Lowering<'a> {
         let mut lowered = node.to_json();
         for (index, branch) in branches.iter().enumerate() {
             let before = (self.diagnostics.clone(), self.mentions.len(), self.secrets.len(), self.nested.len());
+            let typed = self.typed.len();
             lowered = self.value(node, branch, path);
             if self.diagnostics.len() == before.0.len() || index + 1 == branches.len() {
                 break;
@@ -438,6 +479,7 @@ impl<'a> Lowering<'a> {
             self.mentions.truncate(before.1);
             self.secrets.truncate(before.2);
             self.nested.truncate(before.3);
+            self.typed.truncate(typed);
         }
         lowered
     }
@@ -495,6 +537,7 @@ impl<'a> Lowering<'a> {
         self.wrong_port |= inner.wrong_port;
         self.diagnostics.extend(inner.diagnostics);
         self.secrets.extend(inner.secrets);
+        self.typed.extend(inner.typed);
         self.mentions.extend(inner.mentions.into_iter().map(|mut mentioned| {
             mentioned.path.splice(0..0, path.iter().cloned());
             mentioned

@@ -10,7 +10,7 @@ use super::lower::{Lowering, Mentioned};
 use super::message;
 use crate::file::File;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
-use pipe_document::{Entry, KeyOrValue, PathSegment, Table};
+use pipe_document::{Entry, KeyOrValue, PathSegment, Table, Value};
 use pipe_vocab::{Checked, Contract, Descriptor, Kind, NodeId};
 
 /// A node with its component and its checked options.
@@ -52,14 +52,21 @@ pub(super) struct Read {
     pub mentions: IndexMap<NodeId, Vec<Mentioned>>,
     /// Values that must never be shown.
     pub secrets: Vec<Vec<PathSegment>>,
+    /// Texts of the environment that are of another type.
+    pub typed: Vec<(Vec<PathSegment>, Value)>,
 }
 
 /// Sections that are not kinds.
 const SECTIONS: [&str; 3] = ["pipeline", "on", "plugins"];
 
 pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> Read {
-    let mut read =
-        Read { nodes: IndexMap::new(), unreadable: BTreeSet::new(), mentions: IndexMap::new(), secrets: Vec::new() };
+    let mut read = Read {
+        nodes: IndexMap::new(),
+        unreadable: BTreeSet::new(),
+        mentions: IndexMap::new(),
+        secrets: Vec::new(),
+        typed: Vec::new(),
+    };
     for (section, entry) in file.document.root().iter().filter(|(section, _)| !SECTIONS.contains(section)) {
         match (Kind::parse(section), entry.node.as_table()) {
             (None, _) if found.is_full() => found.push(Diagnostic::error("unknown-section", section)),
@@ -117,6 +124,7 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
     let wrong = lowering.diagnostics.has_errors() || lowering.wrong_port;
     found.extend(lowering.diagnostics);
     read.secrets.extend(lowering.secrets);
+    read.typed.extend(lowering.typed);
     read.mentions.insert(id.clone(), lowering.mentions);
     let mut component = None;
     if !wrong {

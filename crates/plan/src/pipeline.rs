@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use super::lower::Lowering;
 use crate::file::File;
-use pipe_document::PathSegment;
+use crate::marks::Marks;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, suggest};
 use pipe_vocab::refusal::CODES;
 use pipe_vocab::{Precision, schema_of};
@@ -62,12 +62,12 @@ pub fn is_device(text: &str) -> bool {
 }
 
 /// Reads the section; defaults where it is wrong.
-pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> (PipelineConfig, Vec<Vec<PathSegment>>) {
-    let Some(node) = file.document.root().get("pipeline") else { return (PipelineConfig::default(), Vec::new()) };
+pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> (PipelineConfig, Marks) {
+    let Some(node) = file.document.root().get("pipeline") else { return (PipelineConfig::default(), Marks::default()) };
     let Some(table) = node.as_table() else {
         let message = format!("`pipeline` must be a table, found {}", super::message::found(&node.value));
         found.push(Diagnostic::error("wrong-type", message).at(node.location.clone()).help("write `[pipeline]`"));
-        return (PipelineConfig::default(), Vec::new());
+        return (PipelineConfig::default(), Marks::default());
     };
     let mut lowering = Lowering::new(file.document, file.sources, file.catalog, schema(), vec!["pipeline".into()]);
     let json = lowering.table(table, &node.location, &[], "`[pipeline]`");
@@ -103,7 +103,7 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> (PipelineConfig, 
         let message = format!("`{name}` is not the code of a refusal");
         found.push(Diagnostic::error("unknown-choice", message).at(at.location.clone()).help(help));
     }
-    (config, lowering.secrets)
+    (config, Marks { secrets: lowering.secrets, typed: lowering.typed })
 }
 
 /// Whether a run's folder can be called so: one step of a path, hidden neither from people nor by control characters.

@@ -96,13 +96,16 @@ impl PipelineSource {
         let mut catalog = plugins::catalog().clone();
         if let Some(document) = &mut document {
             diagnostics.merge(plugins::load_from(document, &sources, &mut catalog));
-            let (checked, found, secrets) = Plan::with_secrets(document, &sources, &catalog);
+            let (checked, found, marks) = Plan::with_secrets(document, &sources, &catalog);
             diagnostics.merge(found);
             plan = checked.filter(|_| !diagnostics.has_errors());
             if let Some(plan) = &mut plan {
                 plan.pipeline.accept.extend(self.accept.iter().cloned());
             }
-            for secret in secrets {
+            for (pointer, value) in marks.typed {
+                document.set_value(&pointer, value);
+            }
+            for secret in marks.secrets {
                 document.redact(&secret);
             }
             for (place, text) in document.secrets() {

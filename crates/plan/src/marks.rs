@@ -1,0 +1,12 @@
+//! What components know of values and the document does not.
+
+use pipe_document::{PathSegment, Value};
+
+/// Values by the steps from the document's root.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Values that must never be shown.
+    pub secrets: Vec<Vec<PathSegment>>,
+    /// Texts of the environment where a number or a boolean is wanted, and what they are there.
+    pub typed: Vec<(Vec<PathSegment>, Value)>,
+}

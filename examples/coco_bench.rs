@@ -31,7 +31,10 @@ fn main() -> Result<()> {
         }
         ["synthesise", file, megabytes] => synthesise(Path::new(file), megabytes.parse::<u64>()? << 20)?,
         ["score", truth, results, iou] => {
-            println!("{}", score(Path::new(truth), Path::new(results), iou.parse()?, &ScoreOptions::default())?);
+            println!(
+                "{}",
+                score(Path::new(truth), Path::new(results), iou.parse()?, &ScoreOptions::default())?.summary
+            );
         }
         ["shapes", folder] => write_shapes(Path::new(folder), &ShapesSpec::default())?,
         ["digits", folder] => write_digits(Path::new(folder), &DigitsSpec::default())?,

@@ -15,6 +15,7 @@ use crate::partial::{Partial, choose, load_weights, port_of, read_weights};
 use crate::signals::{STOPPING, Signals};
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_coco::eval::Detection;
+use pipe_coco::index::{Index, LoadOptions};
 use pipe_components::detections;
 use pipe_components::engine::evaluate::EvaluateConfig;
 use pipe_core::{Config, Instance, Kind, Model, NodeId, RunContext, Shared, Transform};
@@ -43,6 +44,9 @@ pub struct PredictArgs {
     /// Images, or folders of them.
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     images: Vec<PathBuf>,
+    /// Annotations of these images, a COCO file: the results have its ids, found by file name.
+    #[arg(long, value_name = "FILE.json")]
+    annotations: Option<PathBuf>,
     /// The results file, in COCO format.
     #[arg(long, value_name = "OUT.json")]
     out: PathBuf,
@@ -80,7 +84,15 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
         return Ok(Status::Wrong);
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
-    let pictures = pictures(&args.images)?;
+    let mut pictures = pictures(&args.images)?;
+    match &args.annotations {
+        Some(file) => take_ids(&mut pictures, file)?,
+        None if pictures.iter().any(|picture| picture.counted) => tracing::warn!(
+            "the file names are no ids, so the images are numbered from 1; `pipe score` goes by `file_name`, other \
+             programs need `--annotations`"
+        ),
+        None => {}
+    }
     let interrupt = Signals::listen(STOPPING)?;
     let partial =
         Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
@@ -89,13 +101,17 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let start = Instant::now();
-    let mut results: Vec<Value> = Vec::new();
+    let (mut results, mut unread): (Vec<Value>, usize) = (Vec::new(), 0);
     for (done, pictures) in pictures.chunks(args.batch_size as usize).enumerate() {
         if partial.context().interrupted() {
             return Ok(Status::Signalled(interrupt.status()));
         }
-        let read: Vec<Image> = pictures.iter().map(|p| read_image(&p.path, false)).collect::<Result<_>>()?;
-        let found = predictor.run(pictures, &read, done as u64, args.raw.as_deref())?;
+        let (pictures, read): (Vec<&Picture>, Vec<Image>) =
+            pictures.iter().filter_map(|picture| read_or_tell(picture, &mut unread)).unzip();
+        if pictures.is_empty() {
+            continue;
+        }
+        let found = predictor.run(&pictures, &read, done as u64, args.raw.as_deref())?;
         for ((picture, image), found) in pictures.iter().zip(&read).zip(found) {
             let kept = found.into_iter().filter(|found| found.score >= args.threshold.unwrap_or(0.0));
             let kept: Vec<Detection> = kept.collect();
@@ -107,6 +123,12 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
         tracing::debug!("{} images done", (done + 1) * args.batch_size as usize);
     }
     pipe_vocab::atomic::write(&args.out, &serde_json::to_vec(&results)?)?;
+    ensure!(
+        unread == 0,
+        "{unread} of {} images could not be read; the results of the others are in {}",
+        pictures.len(),
+        args.out.display()
+    );
     let seconds = start.elapsed().as_secs_f64();
     print(&match args.format {
         Format::Text => format!(
@@ -165,6 +187,37 @@ fn pictures(paths: &[PathBuf]) -> Result<Vec<Picture>> {
     Ok(files.into_iter().zip(ids).map(|(path, id)| Picture { id, path, counted }).collect())
 }
 
+/// Gives the images the ids that annotations have for their names.
+fn take_ids(pictures: &mut [Picture], annotations: &Path) -> Result<()> {
+    let index = Index::open(annotations, &LoadOptions { strict: false, images: false })?;
+    let base = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+    let mut ids: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for image in index.images() {
+        ids.entry(base(&image.file_name)).or_default().push(image.id);
+    }
+    for picture in pictures {
+        let name = base(&picture.path.display().to_string());
+        picture.id = match ids.get(&name).map(Vec::as_slice) {
+            Some([id]) => *id,
+            Some(_) => bail!("{} has several images called {name}", annotations.display()),
+            None => bail!("{} has no image called {name}", annotations.display()),
+        };
+    }
+    Ok(())
+}
+
+/// An image, or a word on why it is left out.
+fn read_or_tell<'p>(picture: &'p Picture, unread: &mut usize) -> Option<(&'p Picture, Image)> {
+    match read_image(&picture.path, false) {
+        Ok(image) => Some((picture, image)),
+        Err(error) => {
+            tracing::error!("{error:#}; it is left out");
+            *unread += 1;
+            None
+        }
+    }
+}
+
 /// The model with what belongs to it.
 struct Predictor {
     context: std::rc::Rc<RunContext>,
@@ -204,7 +257,7 @@ impl Predictor {
     /// Detections of each image, at its own size.
     fn run(
         &self,
-        pictures: &[Picture],
+        pictures: &[&Picture],
         images: &[Image],
         number: u64,
         raw: Option<&Path>,
@@ -291,9 +344,7 @@ fn entry(picture: &Picture, found: &Detection) -> Value {
     if let Some(mask) = &found.mask {
         entry["segmentation"] = json!({ "size": [mask.height(), mask.width()], "counts": mask.to_compressed() });
     }
-    if picture.counted {
-        entry["file_name"] = picture.path.display().to_string().into();
-    }
+    entry["file_name"] = picture.path.display().to_string().into();
     entry
 }
 

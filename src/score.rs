@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::output::{Format, Status, print};
 use pipe_coco::eval;
-use pipe_coco::eval::{IouType, ScoreOptions, Scored, Summary};
+use pipe_coco::eval::{IouType, Score, ScoreOptions, Scored, Summary};
 
 /// Arguments of `pipe score`.
 #[derive(Debug, Args)]
@@ -28,6 +28,9 @@ pub struct ScoreArgs {
     /// Evaluate only images that have a detection; pycocotools evaluates all images of the annotations.
     #[arg(long)]
     detected_only: bool,
+    /// Leave out annotations whose image or category does not exist or whose id was taken, in place of an error.
+    #[arg(long)]
+    lenient: bool,
     /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -53,7 +56,11 @@ pub fn score(args: &ScoreArgs) -> Result<Status> {
         Iou::Segm => IouType::Segm,
     };
     let images = if args.detected_only { Scored::WithDetections } else { Scored::All };
-    let summary = eval::score(&args.truth, &args.results, iou, &ScoreOptions { images })?;
+    let options = ScoreOptions { images, lenient: args.lenient };
+    let Score { summary, notes } = eval::score(&args.truth, &args.results, iou, &options)?;
+    for note in &notes {
+        tracing::warn!("{note}");
+    }
     print(&match args.format {
         Format::Text => text(&summary, args.per_class),
         Format::Json => serde_json::to_string_pretty(&json(&summary, args.per_class))? + "\n",

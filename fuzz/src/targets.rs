@@ -187,7 +187,11 @@ fn pipeline(_: &Folder, bytes: &[u8]) -> Result<()> {
 
 /// An annotation file, and the masks in it.
 fn coco(_: &Folder, bytes: &[u8]) -> Result<()> {
-    let index = Index::read(bytes, "input", &CocoOptions { strict: bytes.len().is_multiple_of(2) })?;
+    let index = Index::read(
+        bytes,
+        "input",
+        &CocoOptions { strict: bytes.len().is_multiple_of(2), images: bytes.len().is_multiple_of(3) },
+    )?;
     let _ = (index.num_classes(), index.audit().to_string());
     for position in 0..index.images().len().min(8) {
         for annotation in index.annotations(position).iter().take(8) {

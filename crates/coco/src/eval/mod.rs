@@ -25,6 +25,6 @@ mod types;
 
 pub use accumulate::Curves;
 pub use evaluator::Evaluator;
-pub use results::{ResultEntry, ScoreOptions, Scored, read_results, score};
+pub use results::{ResultEntry, Score, ScoreOptions, Scored, read_results, score};
 pub use summary::{ClassSummary, Summary};
 pub use types::{Detection, IouType, State};

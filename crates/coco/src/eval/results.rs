@@ -14,7 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use super::evaluator::Evaluator;
 use super::summary::Summary;
 use super::types::{Detection, IouType};
-use crate::index::{Index, LoadOptions, Segmentation, Whole, explain};
+use crate::index::{Index, LoadOptions, PythonJson, Segmentation, Whole, explain};
 
 /// One entry of a results file.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,8 @@ pub struct ResultEntry {
     pub bbox: Option<[f64; 4]>,
     /// The mask: run lengths, or polygons.
     pub segmentation: Segmentation,
+    /// The name of the image's file, where the results say it.
+    pub file_name: Option<Box<str>>,
 }
 
 impl<'de> Deserialize<'de> for ResultEntry {
@@ -37,24 +39,31 @@ impl<'de> Deserialize<'de> for ResultEntry {
         struct Fields {
             image_id: Whole,
             category_id: Whole,
-            score: f64,
             #[serde(default)]
-            bbox: Vec<f64>,
+            score: Option<f64>,
+            #[serde(default)]
+            bbox: Vec<Option<f64>>,
             #[serde(default)]
             segmentation: Segmentation,
+            #[serde(default)]
+            file_name: Option<Box<str>>,
         }
         let fields = Fields::deserialize(deserializer)?;
+        let not_finite =
+            |what: &str| D::Error::custom(format!("{what} is no finite number (missing, null, NaN or Infinity)"));
         let bbox = match fields.bbox[..] {
             [] => None,
-            [x, y, w, h] => Some([x, y, w, h]),
+            [Some(x), Some(y), Some(w), Some(h)] => Some([x, y, w, h]),
+            [_, _, _, _] => return Err(not_finite("a number of the box")),
             _ => return Err(D::Error::custom(format!("a box of {} numbers; expected 4", fields.bbox.len()))),
         };
         Ok(Self {
             image_id: fields.image_id.0,
             category_id: fields.category_id.0,
-            score: fields.score,
+            score: fields.score.ok_or_else(|| not_finite("the score"))?,
             bbox,
             segmentation: fields.segmentation,
+            file_name: fields.file_name,
         })
     }
 }
@@ -76,6 +85,17 @@ pub enum Scored {
 pub struct ScoreOptions {
     /// Which images are evaluated.
     pub images: Scored,
+    /// Whether annotations that point nowhere or come twice are left out, in place of an error.
+    pub lenient: bool,
+}
+
+/// The result of scoring, and what is to be known of it.
+#[derive(Clone, Debug)]
+pub struct Score {
+    /// The numbers.
+    pub summary: Summary,
+    /// What was odd, a line each.
+    pub notes: Vec<String>,
 }
 
 /// Evaluates a results file against an annotation file.
@@ -84,16 +104,73 @@ pub struct ScoreOptions {
 /// of masks alone can be scored by the boxes around them.
 ///
 /// # Errors
-/// Files that cannot be read, with the entry at fault; images that the annotations do not have; for `segm`, an entry
-/// without or with a damaged mask.
-pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions) -> Result<Summary> {
-    let truth = Arc::new(Index::open(truth, &LoadOptions::default())?);
-    let entries = read_results(results)?;
-    let images =
-        by_image(&truth, entries, iou, &options.images).with_context(|| format!("in {}", results.display()))?;
-    let mut evaluator = Evaluator::new(&truth, iou);
-    evaluator.add_all(images).with_context(|| format!("in {}", results.display()))?;
-    Ok(evaluator.finish())
+/// Files that cannot be read, with the entry at fault; images that the annotations do not have; for `segm`, annotations of which
+/// none has a mask, and an entry without or with a damaged one.
+pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions) -> Result<Score> {
+    let load = LoadOptions { strict: !options.lenient, images: false };
+    let index = Arc::new(Index::open(truth, &load)?);
+    if iou == IouType::Segm {
+        refuse_without_masks(&index).with_context(|| format!("in {}", truth.display()))?;
+    }
+    let place = || format!("in {}", results.display());
+    let mut entries = read_results(results)?;
+    let named = take_ids_by_name(&index, &mut entries).with_context(place)?;
+    let images = by_image(&index, entries, iou, &options.images).with_context(place)?;
+    let mut evaluator = Evaluator::new(&index, iou);
+    evaluator.add_all(images).with_context(place)?;
+    let mut notes: Vec<String> = index.audit().to_string().lines().map(str::to_owned).collect();
+    if named > 0 {
+        notes.push(format!(
+            "{named} detections were given to their images by `file_name`: the annotations have other ids"
+        ));
+    }
+    Ok(Score { summary: evaluator.finish(), notes })
+}
+
+/// Fails where masks would be compared with nothing.
+fn refuse_without_masks(truth: &Index) -> Result<()> {
+    if let Some(image) = truth.images().iter().find(|image| image.width == 0 || image.height == 0) {
+        bail!(
+            "image {} has no `width` and `height`, which masks need; to evaluate the boxes, use `--iou bbox`",
+            image.id
+        );
+    }
+    let all = || truth.images().iter().enumerate().flat_map(|(position, _)| truth.annotations(position));
+    ensure!(
+        truth.annotation_count() == 0 || all().any(|annotation| annotation.mask_usable),
+        "not one of the {} annotations has a mask that lies in its image; to evaluate the boxes, use `--iou bbox`",
+        truth.annotation_count()
+    );
+    Ok(())
+}
+
+/// Gives entries that name their image the id that the annotations have for that name, where theirs is another image's or
+/// nobody's. Returns how many these were.
+fn take_ids_by_name(truth: &Index, entries: &mut [ResultEntry]) -> Result<usize> {
+    let base = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+    let mut ids: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    if entries.iter().any(|entry| entry.file_name.is_some()) {
+        for image in truth.images().iter().filter(|image| !image.file_name.is_empty()) {
+            ids.entry(base(&image.file_name)).or_default().push(image.id);
+        }
+    }
+    let mut named = 0;
+    for (i, entry) in entries.iter_mut().enumerate() {
+        let Some(name) = entry.file_name.as_deref().filter(|_| !ids.is_empty()) else { continue };
+        let own = truth.position(entry.image_id).map(|position| &truth.images()[position]);
+        if own.is_some_and(|image| base(&image.file_name) == base(name)) {
+            continue;
+        }
+        match ids.get(&base(name)).map(Vec::as_slice) {
+            Some([id]) => (entry.image_id, named) = (*id, named + 1),
+            Some(_) => bail!(
+                "results[{i}]: several images of the annotations are called {name}, and none of them has the id {}",
+                entry.image_id
+            ),
+            None => bail!("results[{i}]: the annotations have no image called {name}; is it the same split?"),
+        }
+    }
+    Ok(named)
 }
 
 /// Reads a results file.
@@ -103,12 +180,12 @@ pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions)
 pub fn read_results(path: &Path) -> Result<Vec<ResultEntry>> {
     let name = path.display().to_string();
     let file = files::open(path).with_context(|| format!("cannot open the results {name}"))?;
-    parse_results(BufReader::with_capacity(1 << 18, file), &name)
+    parse_results(file, &name)
 }
 
 fn parse_results(reader: impl Read, name: &str) -> Result<Vec<ResultEntry>> {
     let mut entries = Vec::new();
-    let mut json = serde_json::Deserializer::from_reader(reader);
+    let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 18, PythonJson::new(reader)));
     let read = Entries(&mut entries).deserialize(&mut json).and_then(|()| json.end());
     read.map_err(|error| explain(&error, name, Some(("results", entries.len()))))?;
     Ok(entries)

@@ -13,6 +13,8 @@ pub enum Problem {
     MissingFile,
     /// The image's file has another size than the annotations say.
     SizeMismatch,
+    /// A box that is not four finite numbers: missing, empty, `null`, `NaN`.
+    NoBox,
     /// The annotation's image is not in the file.
     DanglingImage,
     /// The annotation's category is not in the file.
@@ -54,9 +56,12 @@ impl Problem {
         match self {
             Self::MissingFile => ("file not found", "skipped"),
             Self::SizeMismatch => ("image size differs from the annotations", "skipped"),
+            Self::NoBox => {
+                ("a box that is not four finite numbers (missing, empty, null, NaN or Infinity)", "left out")
+            }
             Self::DanglingImage => ("unknown image_id", "skipped"),
             Self::DanglingCategory => ("unknown category_id", "skipped"),
-            Self::DuplicateAnnotation => ("duplicate id", "the first one is kept"),
+            Self::DuplicateAnnotation => ("id given twice", "the first one is kept"),
             Self::DegenerateBox => ("degenerate box (no width or height)", "not used in training; kept in evaluation"),
             Self::BoxOutside => ("box entirely outside the image", "not used in training; kept in evaluation"),
             Self::BoxReachesOut => ("box extends more than a pixel outside the image", "kept; training clips it"),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use pipe_vocab::files;
 
 use super::parse::Raw;
+use super::python_json::PythonJson;
 use super::segments::{Segments, Slot};
 use super::{Annotation, Audit, Category, Image, Index, Problem};
 use crate::mask::Rle;
@@ -22,11 +23,13 @@ pub struct LoadOptions {
     /// Annotations whose image or category does not exist, or whose id is taken, are errors; else they are skipped and
     /// counted in the audit.
     pub strict: bool,
+    /// Whether the images are to be read: each must have a name and a size then. Scoring needs neither.
+    pub images: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { strict: true }
+        Self { strict: true, images: true }
     }
 }
 
@@ -39,7 +42,7 @@ impl Index {
     pub fn open(path: &Path, options: &LoadOptions) -> Result<Self> {
         let name = path.display().to_string();
         let file = files::open(path).with_context(|| format!("cannot open the annotations {name}"))?;
-        Self::read(BufReader::with_capacity(1 << 18, file), &name, options)
+        Self::read(file, &name, options)
     }
 
     /// As [`Index::open`], from any reader; `name` is for messages.
@@ -47,8 +50,8 @@ impl Index {
     /// # Errors
     /// As [`Index::open`].
     pub fn read(reader: impl Read, name: &str, options: &LoadOptions) -> Result<Self> {
-        let raw = Raw::read(reader, name)?;
-        Self::resolve(raw, options.strict).with_context(|| format!("in {name}"))
+        let raw = Raw::read(BufReader::with_capacity(1 << 18, PythonJson::new(reader)), name)?;
+        Self::resolve(raw, options).with_context(|| format!("in {name}"))
     }
 
     /// Leaves out the images whose file is not in the folder, and counts them in the audit.
@@ -78,20 +81,25 @@ impl Index {
         self.subset(&kept)
     }
 
-    fn resolve(raw: Raw, strict: bool) -> Result<Self> {
+    fn resolve(raw: Raw, options: &LoadOptions) -> Result<Self> {
         let missing = |section: &str| {
             format!("no `{section}` section; a detection file has `images`, `annotations` and `categories`")
         };
         let images = sorted_images(raw.images.with_context(|| missing("images"))?)?;
+        if options.images {
+            refuse_unknown_images(&images)?;
+        }
         let categories = sorted_categories(raw.categories.with_context(|| missing("categories"))?)?;
         let mut annotations = raw.annotations.with_context(|| missing("annotations"))?;
 
         let mut audit = Audit::default();
         raw.without_area.iter().for_each(|&id| audit.record(Problem::MissingArea, id));
+        drop_without_box(&mut annotations, &mut audit);
         drop_unresolved(&mut annotations, &images, &categories, &mut audit);
         drop_duplicates(&mut annotations, &mut audit);
-        if strict {
-            refuse(&audit)?;
+        if options.strict {
+            let way = if options.images { "set `strict = false`" } else { "give `--lenient`" };
+            refuse(&audit, way)?;
         }
         annotations.sort_by_key(|annotation| annotation.image_id);
         let starts = starts(&images, &annotations)?;
@@ -103,7 +111,9 @@ impl Index {
 
     /// Looks at every annotation for what training cannot use.
     fn inspect(&mut self) {
-        for (position, image) in self.images.iter().enumerate() {
+        // Without a size nothing can be said of what lies outside.
+        for (position, image) in self.images.iter().enumerate().filter(|(_, image)| image.width > 0 && image.height > 0)
+        {
             let (start, end) = (self.starts[position] as usize, self.starts[position + 1] as usize);
             for annotation in &mut self.annotations[start..end] {
                 inspect_box(annotation, image, &mut self.audit);
@@ -122,9 +132,6 @@ fn sorted_images(mut images: Vec<Image>) -> Result<Vec<Image>> {
             pair[0].file_name,
             pair[1].file_name
         );
-    }
-    if let Some(image) = images.iter().find(|image| image.width == 0 || image.height == 0) {
-        bail!("image {} ({}) has size {} × {}", image.id, image.file_name, image.width, image.height);
     }
     images.shrink_to_fit();
     Ok(images)
@@ -175,9 +182,36 @@ fn drop_duplicates(annotations: &mut Vec<Annotation>, audit: &mut Audit) {
     });
 }
 
+fn drop_without_box(annotations: &mut Vec<Annotation>, audit: &mut Audit) {
+    annotations.retain(|annotation| {
+        let is_box = annotation.bbox.iter().all(|number| number.is_finite());
+        if !is_box {
+            audit.record(Problem::NoBox, annotation.id);
+        }
+        is_box
+    });
+}
+
+/// Fails on images that cannot be found or whose annotations cannot be placed in them.
+fn refuse_unknown_images(images: &[Image]) -> Result<()> {
+    if let Some(image) = images.iter().find(|image| image.file_name.is_empty()) {
+        bail!("image {} has no `file_name`", image.id);
+    }
+    if let Some(image) = images.iter().find(|image| image.width == 0 || image.height == 0) {
+        bail!(
+            "image {} ({}) has size {} × {}; `width` and `height` say it",
+            image.id,
+            image.file_name,
+            image.width,
+            image.height
+        );
+    }
+    Ok(())
+}
+
 /// Fails on what only a lenient reading leaves out.
-fn refuse(audit: &Audit) -> Result<()> {
-    let structural = [Problem::DanglingImage, Problem::DanglingCategory, Problem::DuplicateAnnotation];
+fn refuse(audit: &Audit, way: &str) -> Result<()> {
+    let structural = [Problem::NoBox, Problem::DanglingImage, Problem::DanglingCategory, Problem::DuplicateAnnotation];
     let found: Vec<String> = (audit.findings())
         .filter(|(problem, _)| structural.contains(problem))
         .map(|(problem, finding)| {
@@ -186,7 +220,7 @@ fn refuse(audit: &Audit) -> Result<()> {
             format!("{} with {} (id {}{more})", finding.count, problem.text().0, ids.join(", "))
         })
         .collect();
-    ensure!(found.is_empty(), "annotations: {}; fix the file, or set `strict = false` to skip them", found.join("; "));
+    ensure!(found.is_empty(), "annotations: {}; fix the file, or {way} to skip them", found.join("; "));
     Ok(())
 }
 

@@ -6,17 +6,20 @@
 //! | `mod.rs` | [`Index`]: images, categories, annotations by image |
 //! | `load.rs` | [`Index::open`]: from a file, checked; options; subsets |
 //! | `parse.rs` | JSON to those tables in one pass, never held as a tree |
+//! | `python_json.rs` | JSON as other programs write it, with `NaN` |
 //! | `segments.rs` | [`Segmentation`]: polygons and run lengths in a few large buffers |
 //! | `audit.rs` | [`Audit`]: what is odd, counted, with example ids |
 
 mod audit;
 mod load;
 mod parse;
+mod python_json;
 mod segments;
 
 pub use audit::{Audit, Finding, Problem};
 pub use load::LoadOptions;
 pub(crate) use parse::{Whole, explain};
+pub(crate) use python_json::PythonJson;
 pub use segments::Segmentation;
 
 use anyhow::{Context, Result};
@@ -30,13 +33,14 @@ pub struct Image {
     /// Its id, unique in the file.
     #[serde(deserialize_with = "parse::whole")]
     pub id: i64,
-    /// Height in pixels.
-    #[serde(deserialize_with = "parse::size")]
+    /// Height in pixels; 0 where the file does not say it and it is not needed.
+    #[serde(default, deserialize_with = "parse::size")]
     pub height: u32,
-    /// Width in pixels.
-    #[serde(deserialize_with = "parse::size")]
+    /// Width in pixels, as the height.
+    #[serde(default, deserialize_with = "parse::size")]
     pub width: u32,
-    /// Name of its file, relative to the folder of images.
+    /// Name of its file, relative to the folder of images; empty where the file does not say it and it is not needed.
+    #[serde(default)]
     pub file_name: Box<str>,
 }
 

@@ -243,7 +243,7 @@ impl<'de> Visitor<'de> for Entry<'_> {
                 Field::Id => id = Some(map.next_value::<Whole>()?.0),
                 Field::ImageId => image_id = Some(map.next_value::<Whole>()?.0),
                 Field::CategoryId => category = Some(map.next_value::<Whole>()?.0),
-                Field::Bbox => bbox = Some(map.next_value::<[f64; 4]>()?),
+                Field::Bbox => bbox = map.next_value::<Option<Vec<Option<f64>>>>()?,
                 Field::Area => area = map.next_value::<Option<f64>>()?,
                 Field::Iscrowd => crowd = map.next_value::<Whole>()?.0 != 0,
                 Field::Segmentation => {
@@ -256,7 +256,12 @@ impl<'de> Visitor<'de> for Entry<'_> {
             }
         }
         let id = id.ok_or_else(|| A::Error::missing_field("id"))?;
-        let bbox = bbox.ok_or_else(|| A::Error::missing_field("bbox"))?;
+        // One that is none is told with its id once all are read, or left out.
+        let number = |number: &Option<f64>| number.unwrap_or(f64::NAN);
+        let bbox = match bbox.as_deref() {
+            Some([x, y, width, height]) => [x, y, width, height].map(number),
+            _ => [f64::NAN; 4],
+        };
         if area.is_none() {
             self.0.without_area.push(id);
         }

@@ -29,7 +29,7 @@ fn the_sample_results_of_the_coco_api() {
     for run in expected["runs"].as_array().unwrap() {
         let path = |key: &str| data.join(run[key].as_str().unwrap());
         let iou: IouType = run["iouType"].as_str().unwrap().parse().unwrap();
-        let summary = score(&path("gt"), &path("dt"), iou, &ScoreOptions::default()).unwrap();
+        let summary = score(&path("gt"), &path("dt"), iou, &ScoreOptions::default()).unwrap().summary;
         let what = format!("{} {}", run["dt"], iou.name());
         assert_stats(&summary, &run["stats"], &what);
         for class in &summary.per_class {

@@ -82,21 +82,24 @@ fn damage_is_named() {
         refuse(&damaged)
     };
     assert_says(&with("/annotations/1/bbox", json!("x")), &["annotations[1]", "invalid type: string \"x\""]);
-    assert_says(&with("/annotations/1/bbox", json!([1, 2, 3])), &["annotations[1]", "invalid length 3"]);
+    assert_says(
+        &with("/annotations/1/bbox", json!([1, 2, 3])),
+        &["1 with a box that is not four finite numbers", "(id 2)", "strict = false"],
+    );
     assert_says(
         &with("/annotations/0/segmentation", json!([1, 2, 3, 4, 5, 6])),
         &["annotations[0]", "list of such lists"],
     );
     assert_says(&with("/annotations/0/image_id", json!("nine")), &["annotations[0]", "an integer"]);
     assert_says(&with("/annotations/0/category_id", json!(-1)), &["category_id -1 is out of range"]);
-    assert_says(&with("/annotations/0", json!({"id": 1})), &["annotations[0]", "missing field `bbox`"]);
+    assert_says(&with("/annotations/0", json!({"id": 1})), &["annotations[0]", "missing field `category_id`"]);
     assert_says(&with("/images/2/width", json!(-8)), &["images[2]", "-8 is out of range"]);
     assert_says(&with("/images/2/width", json!(0)), &["image 7 (seven.jpg)", "0 × 8"]);
     assert_says(&with("/images/2/id", json!(9)), &["two images have the id 9", "nine.jpg", "seven.jpg"]);
     assert_says(&with("/categories/0/id", json!(3)), &["two categories have the id 3", "toothbrush", "car"]);
     assert_says(&with("/images/1/id", json!(6)), &["1 with unknown image_id (id 2)", "strict = false"]);
     assert_says(&with("/categories/0/id", json!(4)), &["unknown category_id (id 900100000001)"]);
-    assert_says(&with("/annotations/2/id", json!(2)), &["1 with duplicate id (id 2)"]);
+    assert_says(&with("/annotations/2/id", json!(2)), &["1 with id given twice (id 2)"]);
 }
 
 #[test]
@@ -104,14 +107,81 @@ fn a_lenient_reading_leaves_out_and_counts() {
     let mut damaged = file();
     damaged["annotations"][0]["image_id"] = json!(1234);
     damaged["annotations"][2]["id"] = json!(2);
-    let lenient = LoadOptions { strict: false };
+    let lenient = LoadOptions { strict: false, ..LoadOptions::default() };
     let index = read_with(&damaged, &lenient).unwrap();
     assert_eq!(index.annotation_count(), 1);
     assert_eq!(
         index.audit().to_string(),
         "1 annotation: unknown image_id: skipped (id 900100000001)\n\
-         1 annotation: duplicate id: the first one is kept (id 2)"
+         1 annotation: id given twice: the first one is kept (id 2)"
     );
+}
+
+/// As Python writes it, or a tool that only tagged an object.
+#[test]
+fn a_box_that_is_none_costs_its_own_annotation() {
+    for odd in [json!([]), json!(null), json!([1, 2, "NaN", 4]), json!([1, 2, 3])] {
+        let mut damaged = file();
+        damaged["annotations"][1]["bbox"] = odd;
+        let text = format!("\u{feff}{}", damaged.to_string().replace("\"NaN\"", "NaN"));
+        let read = |strict| {
+            let options = LoadOptions { strict, ..LoadOptions::default() };
+            Index::read(text.as_bytes(), "gt.json", &options)
+        };
+        assert_says(&format!("{:#}", read(true).unwrap_err()), &["not four finite numbers", "NaN", "(id 2)"]);
+        let index = read(false).unwrap();
+        assert_eq!((index.annotation_count(), index.images().len()), (2, 3));
+        assert_says(&index.audit().to_string(), &["1 annotation: a box that is not four", "left out (id 2)"]);
+    }
+}
+
+#[test]
+fn results_that_name_their_images_go_by_the_names() {
+    let entry = |id: i64, name: &str| json!([{"image_id": id, "category_id": 90, "score": 0.9, "bbox": [1, 2, 3.5, 4], "file_name": name}]);
+    let folder = tempfile::tempdir().unwrap();
+    let (truth, found) = (folder.path().join("gt.json"), folder.path().join("dt.json"));
+    std::fs::write(&truth, file().to_string()).unwrap();
+    let scored = |results: Value| {
+        std::fs::write(&found, results.to_string()).unwrap();
+        score(&truth, &found, IouType::Bbox, &ScoreOptions::default())
+    };
+    let right = scored(entry(9, "pictures/nine.jpg")).unwrap();
+    assert!(right.notes.is_empty(), "{:?}", right.notes);
+    for other in [7, 1] {
+        let named = scored(entry(other, "C:\\pictures\\nine.jpg")).unwrap();
+        assert_eq!(named.summary.stats, right.summary.stats, "{other}");
+        assert_says(&named.notes.join("\n"), &["1 detections were given to their images by `file_name`"]);
+    }
+    let error = scored(entry(7, "ten.jpg")).unwrap_err();
+    assert_says(&format!("{error:#}"), &["results[0]: the annotations have no image called ten.jpg"]);
+}
+
+#[test]
+fn boxes_are_scored_without_sizes_and_names_and_masks_are_not() {
+    let mut bare = file();
+    for image in bare["images"].as_array_mut().unwrap() {
+        let id = image["id"].clone();
+        *image = json!({ "id": id });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (truth, found) = (folder.path().join("gt.json"), folder.path().join("dt.json"));
+    std::fs::write(&truth, bare.to_string()).unwrap();
+    std::fs::write(
+        &found,
+        json!([{"image_id": 9, "category_id": 90, "score": 0.9, "bbox": [1, 2, 3.5, 4]}]).to_string(),
+    )
+    .unwrap();
+    let scored = |iou| score(&truth, &found, iou, &ScoreOptions::default());
+    assert!(scored(IouType::Bbox).unwrap().summary.stats[0] > 0.3);
+    assert_says(&format!("{:#}", scored(IouType::Segm).unwrap_err()), &["has no `width` and `height`", "--iou bbox"]);
+    assert_says(&refuse(&bare), &["image 5 has no `file_name`"]);
+
+    let mut boxes = file();
+    for annotation in boxes["annotations"].as_array_mut().unwrap() {
+        annotation.as_object_mut().unwrap().remove("segmentation");
+    }
+    std::fs::write(&truth, boxes.to_string()).unwrap();
+    assert_says(&format!("{:#}", scored(IouType::Segm).unwrap_err()), &["not one of the 3 annotations has a mask"]);
 }
 
 #[test]
@@ -204,7 +274,7 @@ fn try_score(results: &str, iou: IouType, images: Scored) -> anyhow::Result<Summ
     let (truth, found) = (folder.path().join("gt.json"), folder.path().join("dt.json"));
     std::fs::write(&truth, file().to_string())?;
     std::fs::write(&found, results)?;
-    score(&truth, &found, iou, &ScoreOptions { images })
+    Ok(score(&truth, &found, iou, &ScoreOptions { images, ..ScoreOptions::default() })?.summary)
 }
 
 #[test]
@@ -235,7 +305,14 @@ fn damaged_results_are_named() {
     assert_says(&refuse(&pair(r#"{"image_id": 9}"#), IouType::Bbox), &["results[1]", "missing field"]);
     assert_says(&refuse(&pair(&good.replace("4]", "4, 5]")), IouType::Bbox), &["results[1]", "a box of 5 numbers"]);
     assert_says(&refuse(&pair(&good.replace(": 9,", ": 8,")), IouType::Bbox), &["1 image(s)", "id 8", "split"]);
-    assert_says(&refuse(&pair(&good.replace("0.9", "NaN")), IouType::Bbox), &["results[1]", "line 1"]);
+    assert_says(
+        &refuse(&pair(&good.replace("0.9", "NaN")), IouType::Bbox),
+        &["results[1]", "the score is no finite number"],
+    );
+    assert_says(
+        &refuse(&pair(&good.replace("3.5", "-Infinity")), IouType::Bbox),
+        &["results[1]", "a number of the box is no"],
+    );
     assert_says(&refuse(&pair(good), IouType::Segm), &["results[0], image 9", "no segmentation", "`bbox`"]);
     let wrong = good.replace("\"bbox\": [1, 2, 3.5, 4]", r#""segmentation": {"size": [8, 8], "counts": [64]}"#);
     assert_says(&refuse(&format!("[{wrong}]"), IouType::Segm), &["results[0]", "8 × 8", "8 × 10"]);

@@ -176,7 +176,7 @@ impl Coco {
         let usual = root.join("annotations").join(format!("instances_{}.json", config.split));
         let annotations = place(&config.annotations, usual);
         let images = place(&config.images, root.join(&config.split));
-        let index = Index::open(&annotations, &LoadOptions { strict: config.strict })?;
+        let index = Index::open(&annotations, &LoadOptions { strict: config.strict, ..LoadOptions::default() })?;
         ensure!(!index.images().is_empty(), "{} lists no images", annotations.display());
         check_labels(&index).with_context(|| format!("in {}", annotations.display()))?;
         check_names(&index, &images).with_context(|| format!("in {}", annotations.display()))?;

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,7 +16,7 @@ use pipe_coco::synthetic::{ShapesSpec, cache_dir, write_shapes};
 use pipe_core::Dataset;
 use pipe_core::{BuildContext, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_data::decode::read_image;
-use pipe_data::{Field, Fingerprint, Mask, Masks, Sample, fields};
+use pipe_data::{Field, Fingerprint, Image, Mask, Masks, Sample, fields};
 
 /// The largest label of a model.
 const MAX_LABEL: usize = 65_535;
@@ -159,6 +160,8 @@ pub struct Coco {
     annotations: PathBuf,
     /// Kept: the file may be edited while a run is at work.
     fingerprint: OnceLock<Option<String>>,
+    /// Whether it was said that images are turned upright.
+    turned: AtomicBool,
     images: PathBuf,
     masks: bool,
     crowd: Crowd,
@@ -194,6 +197,7 @@ impl Coco {
             index: Arc::new(index),
             annotations,
             fingerprint: OnceLock::new(),
+            turned: AtomicBool::new(false),
             images,
             masks: config.masks,
             crowd: config.crowd,
@@ -209,6 +213,15 @@ fn check_labels(index: &Index) -> Result<()> {
         "a category has the id {largest}; ids are the labels of a model, which has an output for each up to the largest: \
          renumber them (at most {MAX_LABEL})"
     );
+    if let Some(name) = index.category_name(0) {
+        let all = index.images().iter().enumerate().flat_map(|(position, _)| index.annotations(position));
+        let count = all.filter(|annotation| annotation.category_id == 0).count();
+        ensure!(
+            count == 0,
+            "{count} annotations are of category 0, {name:?}; ids are the labels of a model, and its label 0 is the background: \
+             renumber the categories from 1 (Label Studio and YOLO count from 0)"
+        );
+    }
     Ok(())
 }
 
@@ -261,6 +274,33 @@ fn is_used(annotation: &Annotation, crowd: Crowd, masks: bool) -> bool {
     annotation.box_usable && (annotation.mask_usable || !masks) && (crowd == Crowd::Keep || !annotation.crowd)
 }
 
+impl Coco {
+    /// An image as its annotations mean it: mostly the pixels as stored, before any EXIF rotation; turned upright where they are for
+    /// that size only.
+    fn image(&self, path: &Path, [height, width]: [usize; 2], id: i64) -> Result<Image> {
+        let image = read_image(path, false)?;
+        if (image.height, image.width) == (height, width) {
+            return Ok(image);
+        }
+        let upright = read_image(path, true)?;
+        ensure!(
+            (upright.height, upright.width) == (height, width),
+            "{} has {} × {} pixels, but its annotations are for {height} × {width} (image {id})",
+            path.display(),
+            image.height,
+            image.width,
+        );
+        if !self.turned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "{} is stored sideways, and its annotations are for the image turned upright by its EXIF orientation: such \
+                 images are turned",
+                path.display()
+            );
+        }
+        Ok(upright)
+    }
+}
+
 impl Dataset for Coco {
     fn len(&self) -> usize {
         self.index.images().len()
@@ -269,17 +309,8 @@ impl Dataset for Coco {
     fn get(&self, index: usize) -> Result<Sample> {
         let entry = &self.index.images()[index];
         let path = self.images.join(&*entry.file_name);
-        // Annotations refer to the pixels as stored, before any EXIF rotation.
-        let image = read_image(&path, false)?;
         let (height, width) = (entry.height as usize, entry.width as usize);
-        ensure!(
-            (image.height, image.width) == (height, width),
-            "{} has {} × {} pixels, but its annotations are for {height} × {width} (image {})",
-            path.display(),
-            image.height,
-            image.width,
-            entry.id
-        );
+        let image = self.image(&path, [height, width], entry.id)?;
         let mut boxes = Vec::new();
         let (mut labels, mut areas, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
         let mut masks = Masks { height, width, instances: Vec::new() };

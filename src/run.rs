@@ -78,6 +78,14 @@ pub fn run(args: RunArgs) -> Result<Status> {
         return Ok(Status::Wrong);
     }
     let (name, start) = beginning(&args, plan)?;
+    let text = loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default();
+    if start.is_finished(&text) {
+        terminal::line(&format!(
+            "{} is done, and its pipeline is the same: nothing is left to do",
+            start.folder.display()
+        ));
+        return Ok(Status::Done);
+    }
     let folder = start.folder.clone();
     let _lock = start.take()?;
     signals.before_it_begins({
@@ -127,6 +135,7 @@ fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start) -> Resul
         created: Some(folders::creation(start.folder.parent().unwrap_or(Path::new(".")))),
         device: args.device.clone(),
         fork: start.fork(),
+        rewinds: start.rewinds,
         folder: start.folder,
         resume: start.checkpoint,
         quiet: args.quiet,

@@ -74,7 +74,7 @@ fn what_a_run_says_is_kept_in_its_folder() {
         let text = line.trim_start().trim_start_matches("INFO ").trim();
         assert!(kept.contains(text), "{text:?} is not in {kept}");
     }
-    pipe.ok(&["run", "life.toml", "--quiet", "--resume", "run"]);
+    pipe.ok(&["run", "life.toml", "--quiet", "--resume", "run", "--set", "engine.trainer.max_epochs=5"]);
     let both = pipe.read("run/console.log");
     assert!(both.starts_with(&kept) && both.contains("resuming from step 16"), "{both}");
     let failed = pipe.run(&["run", "life.toml", "--out", "other", "--set", "dataset.train.root=nowhere"]);

@@ -138,7 +138,8 @@ fn auto_is_one_command_for_every_life() {
         let last = auto(&pipe);
         assert_eq!(last.status, Some(0), "{}", last.stderr);
         if !out.is_empty() {
-            assert!(pipe.read("run/console.log").contains("run is done: only what"));
+            assert!(last.stderr.contains("run is done, and its pipeline is the same"), "{}", last.stderr);
+            assert_eq!(pipe.json("run/run.json"), info, "nothing was written");
         }
         assert_eq!(pipe.scalars(&folder), whole.scalars("run"));
         if out.is_empty() {
@@ -252,4 +253,59 @@ fn names_stay_in_the_folder_of_runs() {
     let pipe = disturbed("true");
     let said = refused(&pipe, &["--set", "pipeline.name='../../x'"]);
     assert!(said.contains("cannot be the name of a folder"), "{said}");
+}
+
+/// A run with a checkpoint each epoch, at steps 4, 8, 12 and 16.
+fn saved() -> Pipe {
+    let more = "[handler.checkpoint]\ntype = \"checkpoint\"\nkeep_last = 20\n\n[[on]]\nevent = \"engine.trainer:epoch_completed\"\n\
+                run = [\"engine.evaluator\", \"handler.checkpoint\"]\n";
+    let pipe = Pipe::digits("saved.toml", more);
+    pipe.ok(&["run", "saved.toml", "--quiet", "--out", "run"]);
+    pipe
+}
+
+fn killed(pipe: &Pipe, arguments: &[&str], at: &str) {
+    let mut command = pipe.command(&[&["run", "saved.toml", "--quiet"], arguments].concat());
+    let said = Said::of(command.env("PIPE_TEST_KILL", at));
+    assert_eq!(said.status, None, "{}", said.stderr);
+}
+
+#[test]
+fn a_run_that_went_back_never_goes_on_from_what_it_left() {
+    let pipe = saved();
+    let (whole, names) = (pipe.scalars("run"), pipe.names("run/checkpoints"));
+    let back = ["--resume", "run/checkpoints/step_000008", "--in-place"];
+    killed(&pipe, &back, "step:2");
+    let left = ["step_000004", "step_000008", "step_000012.abandoned", "step_000016.abandoned"];
+    assert_eq!(pipe.names("run/checkpoints"), left);
+    let said = pipe.ok(&["run", "saved.toml", "--resume", "auto", "--out", "run"]);
+    assert!(said.stderr.contains("resuming from step 8"), "{}", said.stderr);
+    assert_eq!((pipe.scalars("run"), pipe.names("run/checkpoints")), (whole.clone(), names.clone()));
+    // Also one that is done trains what it went back behind.
+    pipe.ok(&[&["run", "saved.toml", "--quiet"], &back[..]].concat());
+    assert_eq!((pipe.scalars("run"), pipe.names("run/checkpoints")), (whole, names));
+}
+
+#[test]
+fn a_fork_that_is_cut_off_at_once_begins_where_it_began() {
+    let pipe = saved();
+    killed(&pipe, &["--resume", "run/checkpoints/step_000008", "--out", "fork"], "step:1");
+    // As if it had not come to a checkpoint of its own.
+    std::fs::remove_dir_all(pipe.path("fork/checkpoints")).expect("removed");
+    let said = pipe.ok(&["run", "saved.toml", "--resume", "auto", "--out", "fork"]);
+    assert!(said.stderr.contains("begins again from"), "{}", said.stderr);
+    assert_eq!(pipe.scalars("fork"), pipe.scalars("run"));
+    // It has its own of the step that it began from.
+    assert_eq!(pipe.names("fork/checkpoints"), ["step_000008", "step_000012", "step_000016"]);
+    std::fs::remove_dir_all(pipe.path("fork/checkpoints")).expect("removed");
+    std::fs::remove_dir_all(pipe.path("run")).expect("removed");
+    pipe.write("fork/run.json", &pipe.read("fork/run.json").replace("\"done\"", "\"interrupted\""));
+    let said = refused_file(&pipe, "saved.toml", &["--resume", "auto", "--out", "fork"]);
+    assert!(said.contains("the one that it began from is not there"), "{said}");
+}
+
+fn refused_file(pipe: &Pipe, file: &str, more: &[&str]) -> String {
+    let said = pipe.run(&[&["run", file], more].concat());
+    assert_eq!(said.status, Some(2), "{}", said.stderr);
+    said.stderr
 }

@@ -84,7 +84,11 @@ fn a_finished_run_is_not_begun_again() {
     let before = pipe.scalars("run");
     let arguments = ["run", "tiny.toml", "--device", "cpu", "--out", "run", "--resume", "run"];
     let resumed = pipe.ok(&[&arguments[..], &["--set", "engine.trainer.max_epochs=1"]].concat());
-    assert!(resumed.stderr.contains("had already finished"), "{resumed:?}");
+    assert!(resumed.stderr.contains("run is done, and its pipeline is the same"), "{resumed:?}");
+    assert_eq!(pipe.scalars("run"), before);
+    let other = pipe
+        .ok(&[&arguments[..], &["--set", "engine.trainer.max_epochs=1", "--set", "optimizer.sgd.lr=0.01"]].concat());
+    assert!(other.stderr.contains("had already finished"), "{other:?}");
     assert_eq!(pipe.scalars("run"), before);
 }
 

@@ -8,6 +8,9 @@ use pipe_vocab::NodeId;
 
 use crate::place::Moment;
 
+/// How the name of a checkpoint ends from which the run went back: nothing goes on from it but by its name.
+pub const ABANDONED: &str = ".abandoned";
+
 /// What is to be done once a checkpoint is complete.
 #[derive(Debug, Default)]
 pub struct Afterwards {

@@ -76,6 +76,8 @@ pub struct RunContext {
     checkpoint_owners: RefCell<BTreeMap<String, NodeId>>,
     /// The latest checkpoint.
     last_checkpoint: RefCell<Option<PathBuf>>,
+    /// The latest one that was asked for from outside.
+    asked: RefCell<Option<PathBuf>>,
     last_flush: Cell<Instant>,
 }
 
@@ -103,6 +105,7 @@ impl RunContext {
             json_log: Cell::default(),
             checkpoint_owners: RefCell::default(),
             last_checkpoint: RefCell::default(),
+            asked: RefCell::default(),
             last_flush: Cell::new(Instant::now()),
         }
     }
@@ -269,15 +272,26 @@ impl RunContext {
         if !self.checkpoint_wanted.swap(false, Ordering::Relaxed) {
             return;
         }
-        let name = self.signals_checkpoint();
+        // No handler gives such names, so the one before is nobody else's and can go.
+        let name = format!("step_{:06}.signal", self.clock.get().step);
+        let before = self.asked.take().filter(|path| !path.ends_with(&name));
         let save = |checkpoints: Rc<dyn Checkpoints>| {
-            let path = checkpoints.save(&name, &[], Afterwards::default())?;
+            let afterwards = Afterwards { remove: before.into_iter().collect(), ..Afterwards::default() };
+            let path = checkpoints.save(&name, &[], afterwards)?;
             checkpoints.written(&path).map(|()| path)
         };
         match self.checkpoints().and_then(save) {
-            Ok(path) => tracing::info!("checkpoint {} was saved", path.display()),
+            Ok(path) => {
+                tracing::info!("checkpoint {} was saved", path.display());
+                self.asked.replace(Some(path));
+            }
             Err(error) => tracing::warn!("{error:#}"),
         }
+    }
+
+    /// The checkpoint that was saved because it was asked for from outside; once.
+    pub fn take_asked(&self) -> Option<PathBuf> {
+        self.asked.take()
     }
 
     /// The name of a checkpoint that a signal asks for: not that of one which a handler has saved at this step.

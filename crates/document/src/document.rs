@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::pointer::{KeyOrValue, PathSegment};
-use super::{Node, Table};
+use super::{Node, Table, Value};
 use crate::diagnostic::{Location, SourceId, Sources};
 
 /// A pipeline with everything applied: parents, profile, overrides, variables.
@@ -65,6 +65,24 @@ impl Document {
             (None, ..) => start,
             (Some(entry), [], KeyOrValue::Key) => entry.key.clone(),
             (Some(entry), ..) => entry.node.locate(rest, what),
+        }
+    }
+}
+
+impl Document {
+    /// Gives the value at the end of the steps another one, of the same place and origin.
+    pub fn set_value(&mut self, pointer: &[PathSegment], value: Value) {
+        let Some((PathSegment::Key(key), rest)) = pointer.split_first() else { return };
+        let mut node = self.root.entry_mut(key).map(|entry| &mut entry.node);
+        for segment in rest {
+            node = node.and_then(|node| match (&mut node.value, segment) {
+                (Value::Table(table), PathSegment::Key(key)) => table.entry_mut(key).map(|entry| &mut entry.node),
+                (Value::Array(items), PathSegment::Index(index)) => items.get_mut(*index),
+                _ => None,
+            });
+        }
+        if let Some(node) = node {
+            node.value = value;
         }
     }
 }

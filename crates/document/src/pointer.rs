@@ -1,6 +1,6 @@
 //! Places in the tree, and what they are in the file.
 
-use super::{Document, Entry, Node, Table, Value};
+use super::{Entry, Node, Table, Value};
 use crate::diagnostic::Location;
 
 /// One step from a value to a value inside it.
@@ -65,24 +65,6 @@ impl Table {
             return None;
         };
         self.get(key)?.get_at(rest)
-    }
-}
-
-impl Document {
-    /// Gives the value at the end of the steps another one, of the same place and origin.
-    pub fn set_value(&mut self, pointer: &[PathSegment], value: Value) {
-        let Some((PathSegment::Key(key), rest)) = pointer.split_first() else { return };
-        let mut node = self.root.entry_mut(key).map(|entry| &mut entry.node);
-        for segment in rest {
-            node = node.and_then(|node| match (&mut node.value, segment) {
-                (Value::Table(table), PathSegment::Key(key)) => table.entry_mut(key).map(|entry| &mut entry.node),
-                (Value::Array(items), PathSegment::Index(index)) => items.get_mut(*index),
-                _ => None,
-            });
-        }
-        if let Some(node) = node {
-            node.value = value;
-        }
     }
 }
 

@@ -6,13 +6,13 @@ use serde_json::Value as Json;
 use super::events::EventEdge;
 use super::nodes::PlanNode;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics};
-use pipe_vocab::event::{EventName, Filter};
+use pipe_vocab::event::{EngineEvent, EventName, Filter};
 use pipe_vocab::{Kind, NodeId};
 
 /// Warns of each.
 pub(super) fn check(nodes: &IndexMap<NodeId, PlanNode>, events: &[EventEdge], found: &mut Diagnostics) {
     for edge in events {
-        let limits = edge.events.iter().map(|(node, event, _)| limit(nodes, node, event));
+        let limits = edge.events.iter().map(|(node, event, _)| limit(nodes, node, event, &edge.filter));
         let limits: Option<Vec<Limit>> = limits.collect();
         let Some(limits) = limits.filter(|limits| limits.iter().all(|limit| !fires(&edge.filter, limit.count))) else {
             continue;
@@ -32,12 +32,21 @@ struct Limit {
 }
 
 /// `None` where it is not known, or the event has no count of its own.
-fn limit(nodes: &IndexMap<NodeId, PlanNode>, id: &NodeId, event: &str) -> Option<Limit> {
+fn limit(nodes: &IndexMap<NodeId, PlanNode>, id: &NodeId, event: &str, filter: &Filter) -> Option<Limit> {
     let EventName::Engine(event) = EventName::from(event) else { return None };
     let node = nodes.get(id).filter(|node| node.id.kind == Kind::Engine)?;
     let number = |name: &str| node.config.get(name).and_then(Json::as_u64);
     // An engine without epochs to set makes one each time, and counts anew.
     let epochs = if takes(node, "max_epochs") { number("max_epochs") } else { Some(1) };
+    if matches!(event, EngineEvent::BackwardCompleted | EngineEvent::OptimizerStepCompleted)
+        && !takes(node, "optimizer")
+    {
+        return Some(Limit { count: 0, told: format!("`{id}` does not train") });
+    }
+    if event == EngineEvent::Started {
+        // Before its first epoch.
+        return (!filter.passes(0)).then(|| Limit { count: 0, told: format!("the count at the start of `{id}` is 0") });
+    }
     let (count, what) = if event.counts_iterations() {
         let of_epochs = epochs.zip(number("epoch_length")).map(|(epochs, length)| epochs.saturating_mul(length));
         (of_epochs.into_iter().chain(number("max_iterations")).min()?, "iteration")

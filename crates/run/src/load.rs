@@ -61,7 +61,8 @@ impl Loaded {
     pub fn with_its_secrets(mut self) -> Loaded {
         for place in self.document.iter().flat_map(Document::masks) {
             let message = "this was a secret, and a run keeps none";
-            let help = "give it with `--set`, or run the pipeline's own file";
+            let help =
+                "give it with `--set` as '${env:NAME}', which shows it to nobody, or run the pipeline's own file";
             self.diagnostics.push(Diagnostic::error("secret-missing", message).at(place).help(help));
             self.plan = None;
         }

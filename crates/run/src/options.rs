@@ -17,6 +17,8 @@ pub struct RunOptions {
     pub device: Option<String>,
     /// A checkpoint to continue from.
     pub resume: Option<PathBuf>,
+    /// Whether the run goes back behind what it had done.
+    pub rewinds: bool,
     /// What a new run is a fork of.
     pub fork: Option<Fork>,
     /// No console output but errors.

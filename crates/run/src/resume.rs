@@ -41,6 +41,10 @@ pub struct Start {
     goes_on: bool,
     /// Whether the checkpoint is the run's newest, or there is none.
     newest: bool,
+    /// Whether the run goes back behind what it had done.
+    pub rewinds: bool,
+    /// Whether it begins as it did: a fork that has no checkpoint of its own yet.
+    again: bool,
 }
 
 impl Start {
@@ -57,13 +61,29 @@ impl Start {
         }
     }
 
+    fn going_on(run: &Path, checkpoint: Option<PathBuf>) -> Start {
+        Start { folder: run.to_owned(), checkpoint, goes_on: true, newest: true, rewinds: false, again: false }
+    }
+
+    /// A fork that was cut off before it had a checkpoint of its own begins again where it began.
+    fn again(run: &Path, origin: PathBuf) -> Start {
+        tracing::info!("{} has no checkpoint of its own yet: it begins again from {}", run.display(), origin.display());
+        Start { newest: false, again: true, ..Start::going_on(run, Some(origin)) }
+    }
+
+    /// Whether the run in the folder has come to its end with this very pipeline: there is nothing to do.
+    pub fn is_finished(&self, pipeline: &str) -> bool {
+        let kept = || fs::read_to_string(self.folder.join("pipeline.toml")).is_ok_and(|kept| kept == pipeline);
+        self.goes_on && !self.rewinds && info::status(&self.folder) == Some(Status::Done) && kept()
+    }
+
     /// Takes the folder, and fills that of a fork with what the other run had recorded.
     ///
     /// # Errors
     /// [`Refused`] when it is another's; others when it cannot be written.
     pub fn take(&self) -> Result<Lock> {
         if self.goes_on {
-            if info::status(&self.folder) == Some(Status::Done) {
+            if info::status(&self.folder) == Some(Status::Done) && !self.rewinds {
                 tracing::warn!(
                     "{} is done: only what the pipeline has more of now is left to do",
                     self.folder.display()
@@ -73,6 +93,11 @@ impl Start {
             // Another process may have gone on with it and ended since this was decided.
             if self.newest && checkpoint::newest(&self.folder) != self.checkpoint {
                 return refused(format!("{} has gone on meanwhile: start again", self.folder.display()));
+            }
+            match &self.checkpoint {
+                Some(checkpoint) if self.rewinds => checkpoint::abandon_others(&self.folder, checkpoint)?,
+                Some(checkpoint) if self.again => copy_records(checkpoint, &self.folder)?,
+                _ => {}
             }
             return Ok(lock);
         }
@@ -90,7 +115,7 @@ impl Start {
 
     /// The run that a new one goes on from.
     pub fn fork(&self) -> Option<Fork> {
-        let checkpoint = self.checkpoint.as_deref().filter(|_| !self.goes_on)?;
+        let checkpoint = self.checkpoint.as_deref().filter(|_| !self.goes_on || self.again)?;
         let name = checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Some(Fork { run: run_of(checkpoint).to_owned(), checkpoint: name, step: checkpoint::step_of(checkpoint) })
     }
@@ -114,6 +139,18 @@ const STATE: &str = "state.json";
 
 fn refused<T>(message: String) -> Result<T> {
     Err(Refused(message).into())
+}
+
+fn is_fork(run: &Path) -> bool {
+    info::read(run).get("forked_from").is_some_and(|fork| !fork.is_null())
+}
+
+/// The checkpoint that a fork began from, where it is there still.
+fn origin(run: &Path) -> Option<PathBuf> {
+    let info = info::read(run);
+    let fork = info.get("forked_from")?;
+    let path = Path::new(fork.get("run")?.as_str()?).join("checkpoints").join(fork.get("checkpoint")?.as_str()?);
+    checkpoint::step_of(&path).map(|_| path)
 }
 
 /// Why a run has nothing to go on from.
@@ -140,14 +177,14 @@ impl Wish<'_> {
             Some(out) => out.to_owned(),
             None => folders::new_folder(self.root, self.name)?,
         };
-        Ok(Start { folder, checkpoint, goes_on: false, newest: false })
+        Ok(Start { folder, checkpoint, goes_on: false, newest: false, rewinds: false, again: false })
     }
 
     /// Goes on with a run, in its folder, or in that of `--out` as a fork.
     fn from(&self, run: &Path, checkpoint: PathBuf) -> Result<Start> {
         match self.out {
             Some(out) if !same(out, run) => self.new_from(Some(checkpoint)),
-            _ => Ok(Start { folder: run.to_owned(), checkpoint: Some(checkpoint), goes_on: true, newest: true }),
+            _ => Ok(Start::going_on(run, Some(checkpoint))),
         }
     }
 
@@ -170,6 +207,15 @@ impl Wish<'_> {
             return self.new_run();
         };
         let checkpoint = checkpoint::newest(&run.folder);
+        if checkpoint.is_none() && is_fork(&run.folder) {
+            return match origin(&run.folder) {
+                Some(origin) => Ok(Start::again(&run.folder, origin)),
+                None => refused(format!(
+                    "{} has no checkpoint of its own, and the one that it began from is not there",
+                    described(&run)
+                )),
+            };
+        }
         if checkpoint.is_none() && !info::checkpoints(&run.folder.join("checkpoints")).is_empty() {
             return refused(format!("{} has no checkpoint: {}", described(&run), nothing_in(&run.folder)));
         }
@@ -179,7 +225,7 @@ impl Wish<'_> {
             Some(_) => tracing::info!("going on with {}", described(&run)),
             None => tracing::info!("{} has no checkpoint: it begins again", described(&run)),
         }
-        Ok(Start { folder: run.folder, checkpoint, goes_on: true, newest: true })
+        Ok(Start::going_on(&run.folder, checkpoint))
     }
 
     /// The newest run, and no other.
@@ -212,6 +258,9 @@ impl Wish<'_> {
         if !path.join(STATE).exists() {
             return match checkpoint::newest(path) {
                 Some(checkpoint) => self.from(path, checkpoint),
+                None if self.out.is_none() && origin(path).is_some() => {
+                    origin(path).map_or_else(|| refused(nothing_in(path)), |origin| Ok(Start::again(path, origin)))
+                }
                 None if path.exists() => refused(format!("{} has no checkpoint: {}", path.display(), nothing_in(path))),
                 None => refused(format!("there is no run at {}", path.display())),
             };
@@ -220,7 +269,8 @@ impl Wish<'_> {
         let checkpoint = path.to_owned();
         match (self.in_place, self.out) {
             (true, None) if info::status(run).is_some() => {
-                Ok(Start { folder: run.to_owned(), checkpoint: Some(checkpoint), goes_on: true, newest: false })
+                let newest = checkpoint::newest(run).as_ref() == Some(&checkpoint);
+                Ok(Start { newest: false, rewinds: !newest, ..Start::going_on(run, Some(checkpoint)) })
             }
             (true, None) => refused(format!("{} lies in no run that could go back to it", path.display())),
             (true, Some(_)) => refused("`--in-place` goes back in the run's own folder: leave `--out` out".into()),

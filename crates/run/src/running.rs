@@ -67,7 +67,7 @@ impl Running {
         }
         let folder = RunFolder::open(&options.folder)?;
         let resumed = options.resume.as_ref().map(|_| Resumed {
-            done: folder.read_info().get("status") == Some(&json!("done")),
+            done: !options.rewinds && folder.read_info().get("status") == Some(&json!("done")),
             same_pipeline: std::fs::read_to_string(folder.path().join("pipeline.toml"))
                 .is_ok_and(|text| text == options.pipeline_text),
         });
@@ -160,6 +160,7 @@ impl Running {
         self.context().complete.set(matches!(result, Ok(Ending::Done)));
         let ended = self.graph.finish_handlers().and_then(|()| self.context().folder.flush_records());
         self.graph.settle();
+        self.drop_asked();
         let (status, error) = status_of(&result, ended.as_ref().err());
         let summary = Summary {
             status: status.into(),
@@ -187,6 +188,18 @@ impl Running {
                 Err(error)
             }
             (Err(error), None) => Err(error),
+        }
+    }
+
+    /// What a signal has asked for is of no use to a run that has come to its end, if there is another checkpoint.
+    fn drop_asked(&self) {
+        let context = self.context();
+        let Some(asked) = context.take_asked().filter(|_| context.complete.get()) else { return };
+        let other = checkpoint::newest_of(context.folder.path(), |path, _| path != asked);
+        if other.is_some()
+            && let Err(error) = checkpoint::remove(&asked)
+        {
+            tracing::warn!("{error:#}");
         }
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::retention::{Judge, Ledger, Saved};
 use crate::monitor::Mode;
+use pipe_core::checkpoints::ABANDONED;
 use pipe_core::event::SAVED_CHECKPOINT;
 use pipe_core::{
     Afterwards, BuildContext, Component, Config, Duration, EngineEvent, Event, EventContext, Handler, Instance, Kind,
@@ -152,6 +153,7 @@ impl Component for CheckpointConfig {
             adopted: Vec::new(),
             saved: None,
             saving: None,
+            lost: None,
             leaving: Vec::new(),
             noted: Vec::new(),
             unfinished: None,
@@ -195,6 +197,8 @@ struct Checkpoint {
     saved: Option<(u64, u64)>,
     /// The latest checkpoint, until it is known how its writing ended.
     saving: Option<Saving>,
+    /// The step of the latest checkpoint that could not be written.
+    lost: Option<u64>,
     /// Names of checkpoints whose removal was asked for.
     leaving: Vec<String>,
     /// What `best.json` says.
@@ -232,10 +236,12 @@ impl Checkpoint {
     /// The checkpoints, with the scores so far: of values measured before `before`, if that is given.
     fn judged(&self, run: &RunContext, before: Option<u64>) -> Ledger {
         let mut ledger = self.ledger.clone();
+        // Values of weights that could not be saved belong to no checkpoint.
+        let newest = self.ledger.saved.last().map(|saved| saved.step);
+        let lost = self.lost.filter(|lost| newest.is_none_or(|newest| newest < *lost));
+        let of_saved = |at: u64| before.is_none_or(|before| at < before) && lost.is_none_or(|lost| at < lost);
         for best in self.config.best.iter() {
-            if let Some((value, step)) =
-                run.value_with_step(&best.monitor).filter(|(_, at)| before.is_none_or(|b| *at < b))
-            {
+            if let Some((value, step)) = run.value_with_step(&best.monitor).filter(|(_, at)| of_saved(*at)) {
                 ledger.judge(&best.monitor.to_string(), value, step);
             }
         }
@@ -255,8 +261,16 @@ impl Checkpoint {
     /// Waits until the latest checkpoint is written.
     fn settle(&mut self, run: &RunContext) -> Result<()> {
         let Some(Saving { path, before }) = self.saving.take() else { return Ok(()) };
+        let lost = self.saved.map(|(step, _)| step);
         run.checkpoints()?.written(&path).inspect_err(|_| {
-            (self.ledger, self.saved) = (before, None);
+            // The records named it when it was begun.
+            let told = path.display().to_string();
+            if let Err(error) = run.emit(&self.node, "checkpoint/failed", RecordValue::Text(told)) {
+                tracing::warn!("{error:#}");
+            }
+            // What was to go when it was complete stays, and what is measured of it is nobody else's.
+            self.leaving.retain(|name| !before.saved.iter().any(|saved| saved.name == *name));
+            (self.ledger, self.saved, self.lost) = (before, None, lost);
             self.noted.clear();
         })
     }
@@ -272,7 +286,8 @@ impl Checkpoint {
         let own = self.config.weights_only || run.own_checkpoint(&plain, &self.node);
         let name = if own { plain } else { format!("{plain}.{}", self.node.name) };
         // A value of this very step belongs to the weights that are saved now, not to those saved before.
-        let mut ledger = self.judged(run, Some(step));
+        let before = self.judged(run, Some(step));
+        let mut ledger = before.clone();
         ledger.add(&name, step, self.config.keep_every);
         for best in self.config.best.iter() {
             if let Some((value, at)) = run.value_with_step(&best.monitor).filter(|(_, at)| *at == step) {
@@ -280,7 +295,7 @@ impl Checkpoint {
             }
         }
         let state = SavedState { ledger: ledger.clone(), unchanged: true, unfinished: Some(name.clone()) };
-        let before = std::mem::replace(&mut self.ledger, ledger);
+        self.ledger = ledger;
         let afterwards = self.afterwards(run)?;
         let (checkpoints, path) = (run.checkpoints()?, self.folder(run).join(&name));
         let begun = match self.config.weights_only {
@@ -383,6 +398,7 @@ impl Checkpoint {
 
 /// Whether a name in the folder of checkpoints is one that a handler of this name gives, or that of a checkpoint by a signal.
 fn is_ours(name: &str, handler: &str) -> bool {
+    let name = name.strip_suffix(ABANDONED).unwrap_or(name);
     let suffixes = [format!(".{handler}"), ".signal".to_owned()];
     let plain = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix.as_str())).unwrap_or(name);
     let number = plain.strip_prefix("step_").unwrap_or_default();
@@ -392,7 +408,8 @@ fn is_ours(name: &str, handler: &str) -> bool {
 impl Handler for Checkpoint {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let run = ctx.run;
-        let name = match self.unfinished.take() {
+        // A fork goes on from a checkpoint of another folder, and makes its own.
+        let name = match self.unfinished.take().filter(|name| self.folder(run).join(name).exists()) {
             // The run goes on from this handler's own checkpoint.
             Some(name) => {
                 let written = self.write_best(run);

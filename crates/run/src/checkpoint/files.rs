@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use pipe_core::checkpoints::ABANDONED;
 use pipe_core::{Afterwards, NodeId};
 use pipe_native::moments::{Moment, pass};
 use pipe_vision::nn::StateDict;
@@ -263,7 +264,7 @@ pub fn newest_of(run_folder: &Path, wanted: impl Fn(&Path, u64) -> bool) -> Opti
     let entries = fs::read_dir(&folder).ok()?;
     let shown = entries.flatten().map(|entry| entry.path()).filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        path.is_dir() && !name.starts_with('.')
+        path.is_dir() && !name.starts_with('.') && !name.ends_with(ABANDONED)
     });
     let time = |path: &Path| fs::metadata(path.join(COMPLETE)).and_then(|data| data.modified()).ok();
     let shown = shown.map(|path| (step_of(&path), time(&path), path));
@@ -277,6 +278,28 @@ pub fn newest_of(run_folder: &Path, wanted: impl Fn(&Path, u64) -> bool) -> Opti
             false
         }
     })
+}
+
+/// Takes the checkpoints that are not older than `chosen` out of those that a run goes on from: it goes back there. The run
+/// removes them when it has saved a newer one.
+///
+/// # Errors
+/// When one cannot be renamed.
+pub fn abandon_others(run_folder: &Path, chosen: &Path) -> Result<()> {
+    let step = step_of(chosen);
+    for path in fs::read_dir(run_folder.join("checkpoints")).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_chosen = path.file_name() == chosen.file_name();
+        if is_chosen || name.starts_with('.') || name.ends_with(ABANDONED) || step_of(&path) < step || !path.is_dir() {
+            continue;
+        }
+        let aside = path.with_file_name(format!("{name}{ABANDONED}"));
+        if aside.exists() {
+            remove(&aside)?;
+        }
+        fs::rename(&path, &aside).with_context(|| format!("cannot rename {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// The step at which a checkpoint was made; `None` when it is not a whole one.

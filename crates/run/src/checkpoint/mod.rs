@@ -26,7 +26,7 @@ use pipe_vision::nn::StateDict;
 
 use crate::graph::Graph;
 
-pub use files::{model_file, newest, newest_of, remove, step_of};
+pub use files::{abandon_others, model_file, newest, newest_of, remove, step_of};
 pub use restore::{Restored, load};
 
 impl Checkpoints for Graph {

@@ -202,6 +202,41 @@ fn what_cannot_be_written_loses_nothing() {
     }
 }
 
+/// A run that goes on without a checkpoint that could not be written loses neither an older one nor its value.
+#[test]
+fn one_that_could_not_be_written_takes_nothing_with_it() {
+    let table = json!({ "keep_last": 1, "on_error": "warn", "best": { "monitor": "metric.m:v", "mode": "max" } });
+    let trainer = Trainer::new(table);
+    let bad = || {
+        let tensor = tch::Tensor::zeros([1], (tch::Kind::ComplexFloat, tch::Device::Cpu));
+        Instance::handler(Unsaveable([("x".to_owned(), tensor)].into_iter().collect()))
+    };
+    let ok = |step: u64, value: f64| {
+        trainer.test.graph.nodes.borrow_mut().shift_remove(&"handler.bad".parse::<NodeId>().unwrap());
+        trainer.call(step, "epoch_completed").unwrap();
+        trainer.measure(value);
+    };
+    let failing = |step: u64, value: f64| {
+        trainer.test.add("handler.bad", bad());
+        trainer.call(step, "epoch_completed").unwrap();
+        trainer.measure(value);
+    };
+    ok(1, 0.3);
+    failing(2, 0.9);
+    failing(3, 0.95);
+    assert_eq!(trainer.names(), ["step_000001"]);
+    trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
+    assert_eq!((trainer.names(), trainer.best_json()), (vec!["step_000001".to_owned()], ("step_000001".into(), 0.3)));
+    // The best one stays through a failure between.
+    ok(4, 0.8);
+    failing(5, 0.99);
+    ok(6, 0.2);
+    ok(7, 0.1);
+    trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
+    assert_eq!(trainer.names(), ["step_000004", "step_000007"]);
+    assert_eq!(trainer.best_json(), ("step_000004".into(), 0.8));
+}
+
 struct Unsaveable(pipe_vision::nn::StateDict);
 
 impl Stateful for Unsaveable {

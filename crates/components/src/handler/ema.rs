@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use pipe_core::Handler;
 use pipe_core::{
-    BuildContext, Component, Config, EventContext, Instance, Kind, Model, Problems, Ref, Setting, Settings, Shared,
-    State, Stateful,
+    BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, Problems, Ref, Setting, Settings,
+    Shared, State, Stateful,
 };
 
 /// Updates a `model.ema` from the weights of its model: `average ← (1 − momentum) · average + momentum · weights`.
@@ -89,14 +89,18 @@ impl Component for EmaConfig {
         let model = ctx.get(&self.model)?;
         let momentum = Setting::new(self.momentum, 0.0..=1.0);
         let settings = Rc::new(RefCell::new([("momentum".to_owned(), momentum)].into()));
-        Ok(Instance::handler(Ema { model, config: self, calls: 0, settings }))
+        Ok(Instance::handler(Ema { node: ctx.node.clone(), model, config: self, calls: 0, settings }))
     }
 }
 
 pipe_core::register!(EmaConfig);
 
+/// A momentum that is scheduled is recorded at each of so many calls.
+const RECORDED: u64 = 10;
+
 /// The running handler.
 struct Ema {
+    node: NodeId,
     model: Shared<dyn Model>,
     config: EmaConfig,
     calls: u64,
@@ -127,7 +131,13 @@ impl Handler for Ema {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         self.calls += 1;
         ctx.run.weights_changed();
-        let momentum = self.settings.borrow().get("momentum").map_or(self.config.momentum, Setting::value);
+        let setting = self.settings.borrow().get("momentum").cloned();
+        let momentum = setting.as_ref().map_or(self.config.momentum, Setting::value);
+        if setting.is_some_and(|setting| setting.is_driven())
+            && (self.calls == 1 || self.calls.is_multiple_of(RECORDED))
+        {
+            ctx.run.scalar(&self.node, format!("{}/momentum", self.node.name), momentum)?;
+        }
         let momentum = self.config.momentum_at(self.calls, momentum);
         let copy = self.config.handle_buffers == Buffers::Copy;
         let averaged = self.model.try_borrow_mut().context("the averaged model is in use")?.average(momentum, copy);

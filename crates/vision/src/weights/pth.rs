@@ -17,9 +17,8 @@ use super::types::Weights;
 use crate::nn::StateDict;
 
 /// Keys under which checkpoints keep a model's state dict, in the order tried.
-const CONTAINERS: [&str; 5] = ["model", "state_dict", "model_state_dict", "module", "model_state"];
-/// What data-parallel training puts before every name.
-const PARALLEL_PREFIX: &str = "module.";
+const CONTAINERS: [&str; 9] =
+    ["model", "state_dict", "model_state_dict", "module", "model_state", "state_dict_ema", "model_ema", "ema", "net"];
 /// The number old files begin with, as `torch.serialization.MAGIC_NUMBER` pickled: ten bytes, little-endian.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
@@ -180,9 +179,6 @@ fn state_dict(pickle: &Pickle, room: Room, fetch: impl FnMut(&Storage) -> Result
         let tensor = builder.tensor(*id).with_context(|| format!("tensor `{name}`"))?;
         tensors.insert(name.clone(), tensor);
     }
-    if tensors.keys().all(|name| name.starts_with(PARALLEL_PREFIX)) {
-        tensors = tensors.into_iter().map(|(name, t)| (name[PARALLEL_PREFIX.len()..].to_owned(), t)).collect();
-    }
     Ok(Weights { tensors, metadata: Default::default(), found_under })
 }
 
@@ -193,15 +189,18 @@ fn find_state_dict(pickle: &Pickle) -> Result<(Option<String>, Entries)> {
     let root = pickle.dict(pickle.root).context(
         "holds no dict of tensors (a whole pickled module?): save `model.state_dict()` with torch.save instead",
     )?;
-    if let Some(entries) = tensors_of(pickle, root) {
-        return Ok((None, entries));
-    }
+    // A checkpoint may have tensors beside the weights, such as a best accuracy: fewer than those have.
+    let top = tensors_of(pickle, root);
+    let beside = top.as_ref().map_or(0, Entries::len);
     let keyed = |wanted: &str| root.iter().find(|(key, _)| pickle.text(*key) == Some(wanted));
     for key in CONTAINERS {
         let inner = keyed(key).and_then(|(_, value)| pickle.dict(*value));
-        if let Some(entries) = inner.and_then(|inner| tensors_of(pickle, inner)) {
+        if let Some(entries) = inner.and_then(|inner| tensors_of(pickle, inner)).filter(|own| own.len() >= beside) {
             return Ok((Some(key.to_owned()), entries));
         }
+    }
+    if let Some(entries) = top {
+        return Ok((None, entries));
     }
     let keys: Vec<_> = root.iter().filter_map(|(key, _)| pickle.text(*key)).take(12).collect();
     bail!(

@@ -9,6 +9,7 @@ use pipe_vocab::files;
 
 use super::types::Weights;
 use super::{pth, safetensors};
+use crate::nn::StateDict;
 
 /// Reads a file of weights, whatever its format.
 ///
@@ -27,7 +28,28 @@ pub fn read(path: &Path) -> Result<Weights> {
             path.display()
         ),
     };
-    read.with_context(|| format!("reading weights {}", path.display()))
+    let mut weights = read.with_context(|| format!("reading weights {}", path.display()))?;
+    weights.tensors = unwrapped(weights.tensors);
+    Ok(weights)
+}
+
+/// What wrappers put before every name: `DataParallel` and `AveragedModel`, `torch.compile`.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// How often `AveragedModel` has averaged: no weight.
+const AVERAGED: &str = "n_averaged";
+
+/// The tensors under the names that the model itself gives them.
+fn unwrapped(mut tensors: StateDict) -> StateDict {
+    loop {
+        let names = || tensors.keys().filter(|name| *name != AVERAGED);
+        let wrapper =
+            WRAPPERS.iter().find(|wrapper| names().count() > 0 && names().all(|name| name.starts_with(**wrapper)));
+        let Some(wrapper) = wrapper else { return tensors };
+        let inner =
+            tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix(wrapper)?.to_owned(), tensor)));
+        tensors = inner.collect();
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +74,20 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrappers_are_taken_off() {
+        let tensors = |names: &[&str]| -> StateDict {
+            names.iter().map(|name| ((*name).to_owned(), tch::Tensor::from(1.0f32))).collect()
+        };
+        let names = |given: &[&str]| unwrapped(tensors(given)).into_keys().collect::<Vec<_>>();
+        assert_eq!(names(&["module.a", "module.b.c"]), ["a", "b.c"]);
+        assert_eq!(names(&["module._orig_mod.a", "module._orig_mod.b"]), ["a", "b"]);
+        assert_eq!(names(&["n_averaged", "module.a"]), ["a"]);
+        assert_eq!(names(&["module.a", "head"]), ["module.a", "head"], "a model may have a part of that name");
+        assert_eq!(names(&["n_averaged"]), ["n_averaged"]);
+        assert!(names(&[]).is_empty());
+    }
 
     #[test]
     fn other_files_are_refused_by_name() {

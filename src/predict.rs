@@ -164,14 +164,27 @@ impl Picture {
     }
 }
 
+/// How many files have which ending: `2 .bmp, 1 .tif`.
+fn endings(files: &[PathBuf]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for file in files {
+        let ending = file.extension().map(|ending| format!(".{}", ending.to_string_lossy().to_lowercase()));
+        *counts.entry(ending.unwrap_or_else(|| "without an ending".into())).or_default() += 1;
+    }
+    counts.into_iter().map(|(ending, count)| format!("{count} {ending}")).collect::<Vec<_>>().join(", ")
+}
+
 /// All images that the paths name, those of a folder by name.
 fn pictures(paths: &[PathBuf]) -> Result<Vec<Picture>> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
             let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let mut inside: Vec<PathBuf> =
-                entries.flatten().map(|entry| entry.path()).filter(|path| is_image_file(path)).collect();
+            let all = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+            let (mut inside, others): (Vec<PathBuf>, Vec<PathBuf>) = all.partition(|path| is_image_file(path));
+            if !others.is_empty() {
+                tracing::warn!("{}: no images of a format that is read: {}", path.display(), endings(&others));
+            }
             ensure!(!inside.is_empty(), "{} contains no images", path.display());
             inside.sort();
             files.extend(inside);
@@ -394,6 +407,7 @@ mod tests {
         assert_eq!(by_place.iter().map(|p| (p.id, p.counted)).collect::<Vec<_>>(), [(1, true), (2, true)]);
         let empty = tempfile::tempdir().unwrap();
         assert!(pictures(&[empty.path().to_owned()]).is_err());
+        assert_eq!(endings(&["a.BMP".into(), "b.bmp".into(), "c".into()]), "2 .bmp, 1 without an ending");
     }
 
     #[test]

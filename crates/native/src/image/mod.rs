@@ -36,9 +36,26 @@ pub fn decode(bytes: &[u8], apply_exif: bool) -> Result<Tensor> {
         bail!("{} byte(s) are too few to be an image", bytes.len());
     }
     let bytes = checked(bytes).context("the image cannot be decoded")?;
+    // torchvision's decoder of WebP does not look at it.
+    let held = if apply_exif && bytes.starts_with(b"RIFF") { webp::orientation(&bytes) } else { None };
     // SAFETY: pointer and length are of one slice that outlives the call; the decoders only read it.
-    ffi::new_tensor(|out| unsafe { ffi::pn_decode(bytes.as_ptr(), bytes.len(), c"image".as_ptr(), apply_exif, out) })
-        .context("the image cannot be decoded (cut, damaged, or of another format)")
+    let image = ffi::new_tensor(|out| unsafe {
+        ffi::pn_decode(bytes.as_ptr(), bytes.len(), c"image".as_ptr(), apply_exif, out)
+    });
+    let image = image.context("the image cannot be decoded (cut, damaged, or of another format)")?;
+    held.map_or(Ok(image.shallow_clone()), |held| upright(&image, held))
+}
+
+/// An image `[3, H, W]` turned as its orientation (1 to 8, as EXIF counts them) says.
+fn upright(image: &Tensor, held: u8) -> Result<Tensor> {
+    let image = if held > 4 { image.f_transpose(1, 2)? } else { image.shallow_clone() };
+    let flipped: &[i64] = match held {
+        2 | 6 => &[2],
+        3 | 7 => &[1, 2],
+        4 | 8 => &[1],
+        _ => return Ok(image),
+    };
+    Ok(image.f_flip(flipped)?)
 }
 
 /// A JPEG file of the image (u8 `[3, H, W]` or `[1, H, W]`, on the CPU); `quality` is 1 (small) to 100 (good).
@@ -96,4 +113,24 @@ fn encode(image: &Tensor, format: &CStr, quality: i64) -> Result<Vec<u8>> {
     // SAFETY: the handle lives as long as `image`; the shim only reads it.
     let encoded = ffi::new_tensor(|out| unsafe { ffi::pn_encode(handle, format.as_ptr(), quality, out) })?;
     Ok(Vec::<u8>::try_from(&encoded)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Pillow's `exif_transpose` turns them.
+    #[test]
+    fn each_orientation_is_turned_upright() {
+        let image = Tensor::from_slice(&[1i64, 2, 3, 4, 5, 6]).view([1, 2, 3]);
+        let turned = |held| Vec::<i64>::try_from(upright(&image, held).unwrap().contiguous().flatten(0, -1)).unwrap();
+        assert_eq!(
+            [1, 2, 3, 4].map(turned),
+            [[1, 2, 3, 4, 5, 6], [3, 2, 1, 6, 5, 4], [6, 5, 4, 3, 2, 1], [4, 5, 6, 1, 2, 3],]
+        );
+        assert_eq!(
+            [5, 6, 7, 8].map(turned),
+            [[1, 4, 2, 5, 3, 6], [4, 1, 5, 2, 6, 3], [6, 3, 5, 2, 4, 1], [3, 6, 2, 5, 1, 4],]
+        );
+    }
 }

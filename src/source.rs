@@ -57,7 +57,7 @@ impl PipelineArgs {
     /// Reads and checks the pipeline.
     pub fn load(&self) -> Loaded {
         let loaded = self.source().load();
-        if self.file.is_dir() { loaded.with_its_secrets() } else { loaded }
+        if self.file.is_dir() { loaded.refusing_missing_secrets() } else { loaded }
     }
 
     /// The name of a pipeline without `name`.

@@ -170,7 +170,7 @@ fn pipeline(_: &Folder, bytes: &[u8]) -> Result<()> {
     let mut sources = Sources::default();
     let (document, mut found) = Document::load(Path::new("main.toml"), &options, &mut sources);
     if let Some(mut document) = document {
-        let (_, more, marks) = Plan::with_secrets(&document, &sources, pipe_core::builtin());
+        let (_, more, marks) = Plan::with_marks(&document, &sources, pipe_core::builtin());
         found.merge(more);
         marks.secrets.iter().for_each(|secret| document.redact(secret));
         for (place, text) in document.secrets() {

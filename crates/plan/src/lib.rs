@@ -71,7 +71,7 @@ pub struct Plan {
 impl Plan {
     /// Checks a document. A plan comes back only where there are no errors; warnings may come with it.
     pub fn of(document: &Document, sources: &Sources, catalog: &Catalog) -> (Option<Plan>, Diagnostics) {
-        let (plan, found, _) = Plan::with_secrets(document, sources, catalog);
+        let (plan, found, _) = Plan::with_marks(document, sources, catalog);
         (plan, found)
     }
 
@@ -89,11 +89,7 @@ impl Plan {
     }
 
     /// Checks a document and says, also where there are errors, what its components know of its values.
-    pub fn with_secrets(
-        document: &Document,
-        sources: &Sources,
-        catalog: &Catalog,
-    ) -> (Option<Plan>, Diagnostics, Marks) {
+    pub fn with_marks(document: &Document, sources: &Sources, catalog: &Catalog) -> (Option<Plan>, Diagnostics, Marks) {
         let mut found = Diagnostics::new();
         let file = File { document, sources, catalog };
         let (pipeline, mut marks) = pipeline::read(file, &mut found);

@@ -20,7 +20,7 @@ struct Pending {
 }
 
 impl Behind {
-    /// Lets a thread do `write`, which makes `target`. What it does in place of another one has been waited for.
+    /// Lets a thread do `write`, which makes `target`. The one before must have been waited for.
     ///
     /// # Errors
     /// When the system gives no thread.

@@ -58,7 +58,7 @@ pub struct Snapshot {
 impl Loaded {
     /// Refuses a pipeline that a run has kept where a secret is missing in it: it keeps none.
     #[must_use]
-    pub fn with_its_secrets(mut self) -> Loaded {
+    pub fn refusing_missing_secrets(mut self) -> Loaded {
         for place in self.document.iter().flat_map(Document::masks) {
             let message = "this was a secret, and a run keeps none";
             let help =
@@ -97,7 +97,7 @@ impl PipelineSource {
         let mut catalog = plugins::catalog().clone();
         if let Some(document) = &mut document {
             diagnostics.merge(plugins::load_from(document, &sources, &mut catalog));
-            let (checked, found, marks) = Plan::with_secrets(document, &sources, &catalog);
+            let (checked, found, marks) = Plan::with_marks(document, &sources, &catalog);
             diagnostics.merge(found);
             plan = checked.filter(|_| !diagnostics.has_errors());
             if let Some(plan) = &mut plan {

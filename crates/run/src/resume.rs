@@ -66,9 +66,15 @@ impl Start {
     }
 
     /// A fork that was cut off before it had a checkpoint of its own begins again where it began.
-    fn again(run: &Path, origin: PathBuf) -> Start {
-        tracing::info!("{} has no checkpoint of its own yet: it begins again from {}", run.display(), origin.display());
-        Start { newest: false, again: true, ..Start::going_on(run, Some(origin)) }
+    fn again(run: &Path) -> Result<Start> {
+        let shown = run.display();
+        let Some(origin) = origin(run) else {
+            return refused(format!(
+                "{shown} has no checkpoint of its own, and the one that it began from is not there"
+            ));
+        };
+        tracing::info!("{shown} has no checkpoint of its own yet: it begins again from {}", origin.display());
+        Ok(Start { newest: false, again: true, ..Start::going_on(run, Some(origin)) })
     }
 
     /// Whether the run in the folder has come to its end with this very pipeline: there is nothing to do.
@@ -208,13 +214,7 @@ impl Wish<'_> {
         };
         let checkpoint = checkpoint::newest(&run.folder);
         if checkpoint.is_none() && is_fork(&run.folder) {
-            return match origin(&run.folder) {
-                Some(origin) => Ok(Start::again(&run.folder, origin)),
-                None => refused(format!(
-                    "{} has no checkpoint of its own, and the one that it began from is not there",
-                    described(&run)
-                )),
-            };
+            return Start::again(&run.folder);
         }
         if checkpoint.is_none() && !info::checkpoints(&run.folder.join("checkpoints")).is_empty() {
             return refused(format!("{} has no checkpoint: {}", described(&run), nothing_in(&run.folder)));
@@ -258,9 +258,7 @@ impl Wish<'_> {
         if !path.join(STATE).exists() {
             return match checkpoint::newest(path) {
                 Some(checkpoint) => self.from(path, checkpoint),
-                None if self.out.is_none() && origin(path).is_some() => {
-                    origin(path).map_or_else(|| refused(nothing_in(path)), |origin| Ok(Start::again(path, origin)))
-                }
+                None if self.out.is_none() && is_fork(path) => Start::again(path),
                 None if path.exists() => refused(format!("{} has no checkpoint: {}", path.display(), nothing_in(path))),
                 None => refused(format!("there is no run at {}", path.display())),
             };

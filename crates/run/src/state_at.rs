@@ -109,7 +109,7 @@ fn load(folder: &Path, version: &str) -> Result<Loaded> {
         // What it was accepted for was accepted then.
         accept: CODES.iter().map(|code| code.name.to_owned()).collect(),
     };
-    let mut loaded = source.load().with_its_secrets();
+    let mut loaded = source.load().refusing_missing_secrets();
     let Some(plan) = &mut loaded.plan else {
         bail!("{}", plain(&loaded.diagnostics.render_text(&loaded.sources, false)));
     };

@@ -268,11 +268,15 @@ impl Checkpoint {
             if let Err(error) = run.emit(&self.node, "checkpoint/failed", RecordValue::Text(told)) {
                 tracing::warn!("{error:#}");
             }
-            // What was to go when it was complete stays, and what is measured of it is nobody else's.
-            self.leaving.retain(|name| !before.saved.iter().any(|saved| saved.name == *name));
-            (self.ledger, self.saved, self.lost) = (before, None, lost);
-            self.noted.clear();
+            self.take_back(before, lost);
         })
+    }
+
+    /// A checkpoint could not be written: what was to go when it was complete stays, and what is measured of it is nobody else's.
+    fn take_back(&mut self, before: Ledger, lost: Option<u64>) {
+        self.leaving.retain(|name| !before.saved.iter().any(|saved| saved.name == *name));
+        (self.ledger, self.saved, self.lost) = (before, None, lost);
+        self.noted.clear();
     }
 
     fn folder(&self, run: &RunContext) -> PathBuf {
@@ -302,7 +306,7 @@ impl Checkpoint {
             true => checkpoints.save_weights(&path, afterwards),
             false => checkpoints.save(&name, &[(self.node.clone(), State::of(&state)?)], afterwards).map(drop),
         };
-        begun.inspect_err(|_| self.ledger = before.clone())?;
+        begun.inspect_err(|_| self.take_back(before.clone(), Some(step)))?;
         self.saving = Some(Saving { path, before });
         (self.saved, self.since) = (Some((step, run.weights_version.get())), Instant::now());
         Ok(name)

@@ -17,9 +17,6 @@ const MARGIN: u64 = 256 << 20;
 /// Marks in the streams of the devices that hold copies: behind the copying.
 pub(super) struct Copied(Vec<(Device, Event)>);
 
-// SAFETY: an event of CUDA may be waited for by any thread; it is given away whole and used by one thread at a time.
-unsafe impl Send for Copied {}
-
 /// Puts copies in the place of all tensors.
 ///
 /// # Errors

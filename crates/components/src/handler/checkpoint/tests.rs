@@ -225,6 +225,7 @@ fn one_that_could_not_be_written_takes_nothing_with_it() {
     failing(2, 0.9);
     failing(3, 0.95);
     assert_eq!(trainer.names(), ["step_000001"]);
+    trainer.test.run.complete.set(true);
     trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
     assert_eq!((trainer.names(), trainer.best_json()), (vec!["step_000001".to_owned()], ("step_000001".into(), 0.3)));
     // The best one stays through a failure between.
@@ -235,6 +236,34 @@ fn one_that_could_not_be_written_takes_nothing_with_it() {
     trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
     assert_eq!(trainer.names(), ["step_000004", "step_000007"]);
     assert_eq!(trainer.best_json(), ("step_000004".into(), 0.8));
+}
+
+/// The same where not even its writing could begin.
+#[test]
+fn one_that_could_not_be_begun_takes_nothing_with_it() {
+    let trainer = Trainer::new(json!({ "keep_last": 1, "on_error": "warn" }));
+    trainer.call(1, "epoch_completed").unwrap();
+    trainer.test.add("handler.silent", Instance::handler(Silent));
+    trainer.call(2, "epoch_completed").unwrap();
+    trainer.call(3, "epoch_completed").unwrap();
+    trainer.test.run.complete.set(true);
+    trainer.handler.borrow_mut().finish(&trainer.test.run).unwrap();
+    assert_eq!(trainer.names(), ["step_000001"]);
+}
+
+/// A handler whose state cannot be read.
+struct Silent;
+
+impl Stateful for Silent {
+    fn state(&self) -> Result<State> {
+        anyhow::bail!("it does not say")
+    }
+}
+
+impl Handler for Silent {
+    fn call(&mut self, _ctx: &EventContext<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 struct Unsaveable(pipe_vision::nn::StateDict);

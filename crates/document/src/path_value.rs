@@ -2,17 +2,19 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use pipe_vocab::PathValue;
+
 use super::document::Document;
 use super::{PathBase, PathSegment};
 use crate::diagnostic::Sources;
 
 impl Document {
     /// The value at the end of the steps as a path: absolute where the working directory is, `~` expanded, `.` and `..`
-    /// taken out; `builtin:NAME` as it is. `None` where there is no string.
+    /// taken out; `builtin:NAME` and `torchvision:NAME` as they are. `None` where there is no string.
     pub fn resolve_path(&self, pointer: &[PathSegment], sources: &Sources) -> Option<String> {
         let node = self.get_at(pointer)?;
         let text = node.as_str()?;
-        if text.is_empty() || text.starts_with("builtin:") {
+        if text.is_empty() || PathValue::is_name(text) {
             return Some(text.to_owned());
         }
         if let Some(home) = self.home() {

@@ -53,6 +53,9 @@ pub fn build_into(plan: &Plan, node: &PlanNode, graph: &Graph, initial_weights: 
     };
     let offers = built.offers.into_iter().map(|(name, value)| ((node.id.clone(), name), value));
     graph.offers.borrow_mut().extend(offers);
+    if let Some(classes) = built.trained_on {
+        graph.trained_on.borrow_mut().insert(node.id.clone(), classes);
+    }
     graph.nodes.borrow_mut().insert(node.id.clone(), built.instance);
     built.on_commit.into_iter().for_each(|action| action(&graph.run));
     Ok(())

@@ -36,6 +36,8 @@ pub struct Graph {
     pub offers: RefCell<Offers>,
     /// Which classes the labels of each model are: names by label, as its weights keep them.
     pub classes: RefCell<BTreeMap<NodeId, BTreeMap<i64, String>>>,
+    /// Which classes the files of weights that filled each model are of, when it was built.
+    pub trained_on: RefCell<BTreeMap<NodeId, BTreeMap<i64, String>>>,
     /// What writes checkpoints.
     pub behind: Behind,
     between: RefCell<Option<Rc<dyn Between>>>,
@@ -55,6 +57,7 @@ impl Graph {
             roots: RefCell::default(),
             offers: RefCell::default(),
             classes: RefCell::default(),
+            trained_on: RefCell::default(),
             behind: Behind::default(),
             between: RefCell::default(),
         });

@@ -7,6 +7,8 @@ use pipe_plan::Plan;
 use pipe_vocab::Refusal;
 use pipe_vocab::refusal::LABELS_DIFFER;
 
+use pipe_vision::weights::CLASSES;
+
 use crate::graph::Graph;
 
 /// Class names that a message shows.
@@ -14,9 +16,6 @@ const SHOWN: usize = 12;
 
 /// Names by label.
 pub type Names = BTreeMap<i64, String>;
-
-/// The key of the classes in the metadata of a model's weights.
-pub const CLASSES: &str = "classes";
 
 /// The classes that a file of weights says its model was trained on.
 pub fn of_weights(metadata: &BTreeMap<String, String>) -> Option<Names> {
@@ -49,6 +48,34 @@ pub fn check_weights(plan: &Plan, graph: &Graph, model: &NodeId, trained: &Names
                 shown(&found)
             );
             LABELS_DIFFER.refuse(&plan.pipeline.accept, message)?;
+        }
+    }
+    Ok(())
+}
+
+/// Compares the classes of the files of weights that filled each model with those of the data that it meets. A model that is
+/// trained may learn others, which is said.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_initial(plan: &Plan, graph: &Graph) -> Result<(), Refusal> {
+    let optimized = |model: &NodeId| {
+        plan.nodes.keys().any(|id| id.kind == Kind::Optimizer && held(plan, id).any(|held| held == model))
+    };
+    for (model, trained) in graph.trained_on.borrow().iter() {
+        if !optimized(model) {
+            check_weights(plan, graph, model, trained)?;
+            continue;
+        }
+        let datasets = meetings(plan).remove(root_of(plan, model)).unwrap_or_default();
+        if let Some(other) = datasets.iter().map(|id| (id, names(graph, id))).find(|(_, found)| !agree(trained, found))
+        {
+            tracing::warn!(
+                "{model}: its weights are of as many classes, but of others: {}; {} has {}. It begins with what it knows of those",
+                shown(trained),
+                other.0,
+                shown(&other.1)
+            );
         }
     }
     Ok(())

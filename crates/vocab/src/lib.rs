@@ -8,10 +8,11 @@
 //! - [`record`]: what is measured
 //! - [`refusal`]: what is refused unless it is accepted by name
 //! - [`path_value`], [`secret`], [`target`], [`units`]: options with a syntax of their own
-//! - [`atomic`], [`files`]: files that are either complete or absent; reading what anyone may have written
+//! - [`atomic`], [`files`], [`cache`]: files that are either complete or absent; reading what anyone may have written; what can be had again
 //! - [`mod@shown`]: text of unknown origin, made fit for a terminal
 
 pub mod atomic;
+pub mod cache;
 pub mod catalog;
 pub mod config;
 pub mod contract;

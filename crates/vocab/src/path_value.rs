@@ -6,7 +6,7 @@ use std::path::Path;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// A path in a component's configuration: a file, a folder, or `builtin:NAME`.
+/// A path in a component's configuration: a file, a folder, `builtin:NAME` or `torchvision:NAME`.
 ///
 /// Relative to what? To the folder of the file in which the string stands. A string that starts with `${name}` counts
 /// from the file in which the variable stands, so a parent's `root = "${data}/train"` moves with the `data` of the child.
@@ -35,9 +35,19 @@ impl PathValue {
         self.0.strip_prefix("builtin:")
     }
 
-    /// The path on disk; `None` for `builtin:NAME`.
+    /// `NAME` of `torchvision:NAME`: weights that torchvision publishes.
+    pub fn torchvision(&self) -> Option<&str> {
+        self.0.strip_prefix("torchvision:")
+    }
+
+    /// The path on disk; `None` for `builtin:NAME` and `torchvision:NAME`.
     pub fn path(&self) -> Option<&Path> {
-        self.builtin().is_none().then(|| Path::new(&self.0))
+        (!Self::is_name(&self.0)).then(|| Path::new(&self.0))
+    }
+
+    /// Whether a text names what the program has or gets by itself, and so is no path.
+    pub fn is_name(text: &str) -> bool {
+        text.starts_with("builtin:") || text.starts_with("torchvision:")
     }
 }
 
@@ -63,6 +73,8 @@ mod tests {
     fn what_is_built_in_is_no_path() {
         let shapes = PathValue::new("builtin:shapes");
         assert_eq!((shapes.builtin(), shapes.path()), (Some("shapes"), None));
+        let weights = PathValue::new("torchvision:resnet18");
+        assert_eq!((weights.torchvision(), weights.path()), (Some("resnet18"), None));
         assert_eq!(PathValue::new("a/b").path(), Some(Path::new("a/b")));
     }
 }

@@ -25,4 +25,3 @@ mod trace;
 
 pub use digits::{DigitsSpec, write_digits};
 pub use shapes::{ShapesSpec, write_shapes};
-pub use store::cache_dir;

@@ -1,9 +1,8 @@
-//! The cache folder, and folders that appear completely or not at all.
+//! Folders that appear completely or not at all.
 
-use std::env;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -13,21 +12,6 @@ use anyhow::{Context, Result, bail};
 const STAMP: &str = ".pipe-synthetic";
 /// A partial folder untouched for so long is left over from a run that was killed.
 const STALE: Duration = Duration::from_secs(3600);
-
-/// Where the program keeps what it can make again: `$PIPE_CACHE`, else `$XDG_CACHE_HOME/pipe`, else `~/.cache/pipe`.
-///
-/// # Errors
-/// When none of the three variables (the third is `HOME`) is set.
-pub fn cache_dir() -> Result<PathBuf> {
-    choose_cache(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
-}
-
-fn choose_cache(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
-    (variable("PIPE_CACHE"))
-        .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("pipe")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/pipe")))
-        .context("no folder for the cache: set PIPE_CACHE (or XDG_CACHE_HOME, or HOME)")
-}
 
 /// Makes `root` by `write`, unless it was made from the same `stamp` before.
 ///
@@ -111,18 +95,6 @@ fn sweep(parent: &Path, prefix: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_variable_that_is_set_wins() {
-        let with = |set: &[(&str, &str)]| {
-            let set: Vec<(String, PathBuf)> = set.iter().map(|(k, v)| (k.to_string(), PathBuf::from(v))).collect();
-            choose_cache(|name| set.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()))
-        };
-        assert_eq!(with(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), ("PIPE_CACHE", "/p")]).unwrap(), Path::new("/p"));
-        assert_eq!(with(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).unwrap(), Path::new("/x/pipe"));
-        assert_eq!(with(&[("HOME", "/h")]).unwrap(), Path::new("/h/.cache/pipe"));
-        assert!(with(&[]).unwrap_err().to_string().contains("PIPE_CACHE"));
-    }
 
     #[test]
     fn a_folder_appears_whole_once_and_is_replaced_by_another_stamp() {

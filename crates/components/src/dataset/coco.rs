@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use pipe_coco::dice::Dice;
 use pipe_coco::index::{Annotation, Index, LoadOptions};
-use pipe_coco::synthetic::{ShapesSpec, cache_dir, write_shapes};
+use pipe_coco::synthetic::{ShapesSpec, write_shapes};
 use pipe_core::Dataset;
 use pipe_core::{BuildContext, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_data::decode::read_image;
@@ -142,7 +142,7 @@ impl pipe_core::Component for CocoConfig {
         let root = match self.root.builtin() {
             None => PathBuf::from(self.root.as_str()),
             Some("shapes") => {
-                let root = cache_dir()?.join("shapes");
+                let root = pipe_vocab::cache::dir()?.join("shapes");
                 write_shapes(&root, &ShapesSpec::default())?;
                 root
             }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use pipe_coco::synthetic::{DigitsSpec, cache_dir, write_digits};
+use pipe_coco::synthetic::{DigitsSpec, write_digits};
 use pipe_core::Dataset;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_data::{Field, Fingerprint, Image, Sample, fields};
@@ -77,7 +77,7 @@ impl Component for MnistConfig {
         let root = match self.root.builtin() {
             None => PathBuf::from(self.root.as_str()),
             Some("digits") => {
-                let root = cache_dir()?.join("digits");
+                let root = pipe_vocab::cache::dir()?.join("digits");
                 write_digits(&root, &DigitsSpec::default())?;
                 root
             }

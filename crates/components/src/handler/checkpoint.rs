@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::retention::{Judge, Ledger, Saved};
 use crate::monitor::Mode;
 use pipe_core::checkpoints::ABANDONED;
+use pipe_core::checkpoints::found::BEST;
 use pipe_core::event::SAVED_CHECKPOINT;
 use pipe_core::{
     Afterwards, BuildContext, Component, Config, Duration, EngineEvent, Event, EventContext, Handler, Instance, Kind,
@@ -163,8 +164,6 @@ impl Component for CheckpointConfig {
 }
 
 pipe_core::register!(CheckpointConfig);
-
-const BEST: &str = "best.json";
 
 /// `best.json`: the best checkpoints, and the scores of all.
 #[derive(Serialize, Deserialize)]

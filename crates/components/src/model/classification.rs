@@ -1,14 +1,13 @@
 //! Shared parts of the networks over images: `logits` or predicted numbers and a loss out, weights from a file.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
 use tch::Tensor;
 
 use super::ground_truth::check_classes;
 use super::loss::Loss;
-use pipe_core::{BuildContext, State, Stateful};
+use super::weights;
+use pipe_core::{BuildContext, PathValue, State, Stateful};
 use pipe_core::{Model, ModelOutput};
 use pipe_data::batch::to_float;
 use pipe_data::{Batch, BatchField, fields};
@@ -51,11 +50,11 @@ impl<N: Network> Classifier<N> {
         network: N,
         store: ParameterStore,
         loss: Loss,
-        weights: Option<&Path>,
-        ctx: &BuildContext<'_>,
+        weights: Option<&PathValue>,
+        ctx: &mut BuildContext<'_>,
     ) -> Result<Self> {
-        if let Some(path) = weights.filter(|_| ctx.initial_weights) {
-            load_weights(&store, path)?;
+        if let Some(value) = weights.filter(|_| ctx.initial_weights) {
+            load_weights(&store, value, ctx)?;
         }
         store.to(ctx.device)?;
         let classes = network.classes();
@@ -64,8 +63,8 @@ impl<N: Network> Classifier<N> {
 }
 
 /// Loads weights from a file and reports mismatches.
-fn load_weights(store: &ParameterStore, path: &Path) -> Result<()> {
-    let weights = pipe_vision::weights::read(path)?;
+fn load_weights(store: &ParameterStore, value: &PathValue, ctx: &mut BuildContext<'_>) -> Result<()> {
+    let (weights, path) = weights::read(value, ctx.node)?;
     let report = store.load_state_dict(&weights.tensors, &LoadOptions::lenient())?;
     ensure!(!report.loaded.is_empty(), "no weights in {} match this model:\n{report}", path.display());
     if report.is_complete() {
@@ -73,6 +72,7 @@ fn load_weights(store: &ParameterStore, path: &Path) -> Result<()> {
     } else {
         tracing::warn!("loading weights from {}: {report}", path.display());
     }
+    weights::remember_classes(&weights, &report, ctx);
     Ok(())
 }
 

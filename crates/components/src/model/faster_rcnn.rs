@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::detection::{self, Backbone, Lengths, Norm, Version, detector_config};
+use super::weights::{self, named};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, Size2d};
 use pipe_vision::nn::norm::EPS;
 use pipe_vision::{BackboneOptions, RcnnOptions, ResNetKind};

@@ -2,6 +2,7 @@
 //!
 //! - [`classification`]: shared parts of the classifiers
 //! - [`detection`]: shared parts of the detectors
+//! - [`weights`]: the files that `weights` means
 //! - `ground_truth`: labels and boxes checked before they go to the device
 
 pub mod classification;
@@ -14,3 +15,4 @@ pub mod mask_rcnn;
 pub mod resnet;
 pub mod sequential;
 pub mod torchscript;
+pub mod weights;

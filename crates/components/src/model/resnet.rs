@@ -1,7 +1,5 @@
 //! `model.resnet`: residual networks as classifiers.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +8,10 @@ use tch::{Device, Tensor};
 use super::classification::{Classifier, Network};
 use super::ground_truth::NUM_CLASSES;
 use super::loss::Loss;
-use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
+use super::weights;
+use pipe_core::{
+    BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, PropertyType,
+};
 use pipe_vision::nn::NormKind;
 use pipe_vision::{ResNet, ResNetKind};
 
@@ -28,8 +29,9 @@ pub struct ResNetConfig {
     #[schemars(range(min = 1))]
     #[serde(default = "thousand")]
     pub num_classes: i64,
-    /// A `.pth` or `.safetensors` file. Matching names are loaded, the others are reported; a last layer for another
-    /// number of classes keeps its initial values.
+    /// A `.pth` or `.safetensors` file, a run's folder (its best checkpoint), or torchvision's by name, such as
+    /// `torchvision:resnet50.imagenet1k_v2`. Matching names are loaded, the others are reported; a last layer for another number
+    /// of classes keeps its initial values.
     #[serde(default)]
     pub weights: Option<PathValue>,
     /// The loss.
@@ -92,6 +94,13 @@ num_classes = 10
         self.loss.contract()
     }
 
+    fn check(&self, problems: &mut Problems) {
+        let arch = self.arch.kind().to_string();
+        weights::check("weights", self.weights.as_ref(), problems, |named| {
+            (named.model != arch).then(|| format!("`arch` is {arch}: `torchvision:{arch}`"))
+        });
+    }
+
     fn properties() -> &'static [Property] {
         &[Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes." }]
     }
@@ -102,8 +111,7 @@ impl Component for ResNetConfig {
         ctx.offer("num_classes", self.num_classes);
         let network = ResNet::new(self.arch.kind(), self.num_classes, NormKind::Batch, Device::Cpu)?;
         let store = network.store().clone();
-        let weights = self.weights.as_ref().map(|path| PathBuf::from(path.as_str()));
-        Ok(Instance::model(Classifier::new(network, store, self.loss, weights.as_deref(), ctx)?))
+        Ok(Instance::model(Classifier::new(network, store, self.loss, self.weights.as_ref(), ctx)?))
     }
 }
 

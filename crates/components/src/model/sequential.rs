@@ -1,7 +1,5 @@
 //! `model.sequential`: a network spelled out layer by layer.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -145,8 +143,7 @@ impl Component for SequentialConfig {
             .enumerate()
             .map(|(index, config)| Layer::new(config, &root.sub(index)).with_context(|| format!("layer {index}")));
         let network = Sequential { layers: layers.collect::<Result<_>>()? };
-        let weights = self.weights.as_ref().map(|path| PathBuf::from(path.as_str()));
-        Ok(Instance::model(Classifier::new(network, store, self.loss, weights.as_deref(), ctx)?))
+        Ok(Instance::model(Classifier::new(network, store, self.loss, self.weights.as_ref(), ctx)?))
     }
 }
 

@@ -11,6 +11,7 @@ use tch::Tensor;
 use super::classification::{IGNORED, count_classes};
 use super::ground_truth::check_classes;
 use super::loss::ClassificationLoss;
+use super::weights;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, State, Stateful};
 use pipe_core::{Model, ModelOutput};
 use pipe_data::batch::to_float;
@@ -124,7 +125,7 @@ impl Component for TorchScriptConfig {
         let store = store_of(&module, ctx.device)?;
         // Other weights take the place of these; the module's own file is needed all the same, for its code.
         if let Some(path) = self.weights.as_ref().filter(|_| ctx.initial_weights) {
-            let weights = pipe_vision::weights::read(&PathBuf::from(path.as_str()))?;
+            let (weights, _) = weights::read(path, ctx.node)?;
             store.load_state_dict(&weights.tensors, &LoadOptions::default())?;
         }
         let (trainable, all) = store.parameter_count();

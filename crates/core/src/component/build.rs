@@ -5,6 +5,7 @@
 //! component gets values and built nodes; what it wants of the run itself it leaves in the [`Built`].
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::{Rc, Weak};
 
@@ -37,6 +38,8 @@ pub struct Built {
     pub instance: Instance,
     /// The values of declared properties that only the built node knows.
     pub offers: Vec<(String, Value)>,
+    /// The classes that the weights which fill the node were trained on, whole, as its files say: names by label.
+    pub trained_on: Option<BTreeMap<i64, String>>,
     /// What to do once the node has its place in the run.
     pub on_commit: Vec<OnCommit>,
 }
@@ -57,6 +60,7 @@ pub struct BuildContext<'a> {
     nodes: &'a Nodes,
     catalog: &'a Catalog,
     offers: Vec<(String, Value)>,
+    trained_on: Option<BTreeMap<i64, String>>,
     on_commit: Vec<OnCommit>,
 }
 
@@ -73,6 +77,7 @@ impl<'a> BuildContext<'a> {
             nodes,
             catalog,
             offers: Vec::new(),
+            trained_on: None,
             on_commit: Vec::new(),
         }
     }
@@ -111,6 +116,11 @@ impl<'a> BuildContext<'a> {
         self.offers.push((property.to_owned(), value.into()));
     }
 
+    /// Says which classes the weights that fill all of this model were trained on.
+    pub fn trained_on(&mut self, classes: BTreeMap<i64, String>) {
+        self.trained_on = Some(classes);
+    }
+
     /// Has something done to the run once the node has its place in it; not if it never gets one.
     pub fn on_commit(&mut self, action: impl FnOnce(&RunContext) + 'static) {
         self.on_commit.push(Box::new(action));
@@ -145,7 +155,7 @@ impl<'a> BuildContext<'a> {
 
     /// What came of building.
     pub fn finish(self, instance: Instance) -> Built {
-        Built { instance, offers: self.offers, on_commit: self.on_commit }
+        Built { instance, offers: self.offers, trained_on: self.trained_on, on_commit: self.on_commit }
     }
 }
 

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `snapshot.rs` | what a checkpoint holds, taken from the run |
 //! | `copies.rs` | its tensors, while training goes on |
-//! | `files.rs` | the folder: written, verified, removed; the newest whole one |
+//! | `files.rs` | the folder: written, read, removed |
 //! | `restore.rs` | the way back |
 
 mod copies;
@@ -26,7 +26,8 @@ use pipe_vision::nn::StateDict;
 
 use crate::graph::Graph;
 
-pub use files::{abandon_others, model_file, newest, newest_of, remove, step_of};
+pub use files::{abandon_others, remove};
+pub use pipe_core::checkpoints::found::{model_file, newest, newest_of, step_of};
 pub use restore::{Restored, load};
 
 impl Checkpoints for Graph {

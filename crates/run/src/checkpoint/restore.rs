@@ -10,7 +10,8 @@ use pipe_vision::weights::{Weights, safetensors};
 use pipe_vocab::refusal::SEED_CHANGED;
 use tch::Tensor;
 
-use super::files::{STATE_TENSORS, model_file, read_state};
+use super::files::{STATE_TENSORS, read_state};
+use super::model_file;
 use crate::graph::Graph;
 use crate::labels;
 use crate::random;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
+use pipe_core::checkpoints::found::FORMAT;
 use pipe_core::{Clock, EngineEvent, Frame, Instance, Kind, Moment, NodeId, State, Termination, now};
 use pipe_vision::nn::StateDict;
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,6 @@ use serde_json::{Map, Value};
 
 use crate::graph::Graph;
 use crate::random;
-
-/// The layout of checkpoints; a reader refuses others.
-pub(super) const FORMAT: u32 = 2;
 
 /// The plain part of a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]

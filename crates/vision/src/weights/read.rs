@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use pipe_vocab::files;
 
-use super::types::Weights;
-use super::{pth, safetensors};
+use super::types::{CLASSES, Weights};
+use super::{pth, safetensors, torchvision};
 use crate::nn::StateDict;
 
 /// Reads a file of weights, whatever its format.
@@ -30,6 +30,9 @@ pub fn read(path: &Path) -> Result<Weights> {
     };
     let mut weights = read.with_context(|| format!("reading weights {}", path.display()))?;
     weights.tensors = unwrapped(weights.tensors);
+    if let Some(named) = torchvision::of_file(path) {
+        weights.metadata.insert(CLASSES.to_owned(), serde_json::to_string(&named.classes())?);
+    }
     Ok(weights)
 }
 

@@ -17,19 +17,21 @@ macro_rules! detector_config {
             version: Version = Version::V1,
             /// Normalization layers of the backbone. Default: `frozen` with pretrained weights, `batch` otherwise and in V2.
             norm: Option<Norm> = None,
-            /// Epsilon of frozen batch norm. torchvision's `COCO_V1` weights of V1 need 0.
-            #[schemars(range(min = 0.0))]
-            norm_eps: f64 = EPS,
+            /// Epsilon of frozen batch norm. Default: 0 with torchvision's `coco_v1` weights of V1, which need that, otherwise 1e-5.
+            #[schemars(inner(range(min = 0.0)))]
+            norm_eps: Option<f64> = None,
             /// Number of trainable backbone layers, counted from the last. Default: 3 with pretrained weights, otherwise all 5.
             #[schemars(range(max = 5))]
             trainable_backbone_layers: Option<usize> = None,
             /// Backbone layers whose feature maps feed the FPN, ascending.
             #[schemars(length(min = 1), inner(range(min = 1, max = 4)))]
             returned_layers: Vec<usize> = o.backbone.returned_layers,
-            /// Detector weights, `.pth` or `.safetensors`, from torchvision or a checkpoint. Layers that depend on
-            /// the number of classes are reinitialized if it differs.
+            /// Detector weights: a `.pth` or `.safetensors` file, a run's folder (its best checkpoint), or torchvision's by name,
+            /// such as `torchvision:maskrcnn_resnet50_fpn.coco_v1`. Layers that depend on the number of classes are
+            /// reinitialized if it differs.
             weights: Option<PathValue> = None,
-            /// Pretrained classifier weights for the backbone, `.pth` or `.safetensors`.
+            /// Pretrained classifier weights for the backbone: a file, or torchvision's by name, such as
+            /// `torchvision:resnet50.imagenet1k_v1`.
             weights_backbone: Option<PathValue> = None,
 
             /// Length of the image's shorter side after resizing; of several, training picks one at random and evaluation uses
@@ -149,7 +151,8 @@ macro_rules! define_config {
                     Version::V1 => RcnnOptions::v1(self.num_classes, backbone),
                     Version::V2 => RcnnOptions::v2(self.num_classes, backbone),
                 };
-                let norm = detection::norm(self.norm, self.norm_eps, preset.backbone.norm);
+                let eps = self.norm_eps.or_else(|| named(self.weights.as_ref())?.frozen_eps()).unwrap_or(EPS);
+                let norm = detection::norm(self.norm, eps, preset.backbone.norm);
                 let config = self;
                 let mut options = RcnnOptions {
                     backbone: BackboneOptions { norm, ..preset.backbone },
@@ -181,6 +184,16 @@ macro_rules! define_config {
                     let help = "keep one of them: a detector's weights include its backbone's";
                     problems.at("weights_backbone", "`weights` would overwrite these", help);
                 }
+                let version = if self.version == Version::V2 { "_v2" } else { "" };
+                weights::check("weights", self.weights.as_ref(), problems, |named| match named.is_detector() {
+                    false => Some("a classifier's weights are for `weights_backbone`".into()),
+                    true if named.model.ends_with("_v2") == (self.version == Version::V2) => None,
+                    true => Some(format!("this one is `version = \"{}\"`: `torchvision:maskrcnn_resnet50_fpn{version}`", if self.version == Version::V2 { "v2" } else { "v1" })),
+                });
+                let backbone = self.backbone.0.to_string();
+                weights::check("weights_backbone", self.weights_backbone.as_ref(), problems, |named| {
+                    (named.model != backbone).then(|| format!("the backbone is {backbone}: `torchvision:{backbone}`"))
+                });
             }
         }
     };

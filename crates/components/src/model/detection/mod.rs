@@ -18,11 +18,12 @@ pub(super) use config::{default_value, define_config, detector_config, same_opti
 pub(super) use options::{Backbone, Lengths, Norm, Version, backbone, box_head, check_levels, norm};
 
 use self::node::DetectionModel;
+use super::weights;
 use pipe_core::{BuildContext, Contract, Instance, PathValue, Property, PropertyType};
 use pipe_data::fields;
 use pipe_vision::checkpoint::Classes;
-use pipe_vision::nn::LoadReport;
-use pipe_vision::{GeneralizedRcnn, RcnnOptions, weights};
+use pipe_vision::nn::{LoadReport, StateDict};
+use pipe_vision::{GeneralizedRcnn, RcnnOptions};
 
 /// The fields that a detector reads and writes. Ground truth is only read in training, not for inference; but a
 /// pipeline declares the fields of its data for both.
@@ -46,13 +47,15 @@ pub(super) fn build(
     ctx.offer("num_classes", options.num_classes);
     let detector = GeneralizedRcnn::new(options, Device::Cpu)?;
     let wanted = ctx.initial_weights;
-    if let Some(path) = weights.and_then(PathValue::path).filter(|_| wanted) {
-        let report = load_detector(&detector, path)?;
+    if let Some(value) = weights.filter(|_| wanted) {
+        let (weights, path) = weights::read(value, ctx.node)?;
+        let report = load_detector(&detector, &weights.tensors, &path)?;
+        weights::remember_classes(&weights, &report, ctx);
         tracing::info!("{}: loading weights from {}: {report}", ctx.node, path.display());
     }
-    if let Some(path) = backbone.and_then(PathValue::path).filter(|_| wanted) {
-        let tensors = weights::read(path)?.tensors;
-        let report = detector.load_backbone(&tensors);
+    if let Some(value) = backbone.filter(|_| wanted) {
+        let (weights, path) = weights::read(value, ctx.node)?;
+        let report = detector.load_backbone(&weights.tensors);
         let report = report.with_context(|| format!("loading {} into the backbone", path.display()))?;
         tracing::info!("{}: loading backbone weights from {}: {report}", ctx.node, path.display());
     }
@@ -67,13 +70,12 @@ pub(super) fn build(
     Ok(Instance::model(DetectionModel::new(detector)))
 }
 
-fn load_detector(detector: &GeneralizedRcnn, path: &Path) -> Result<LoadReport> {
-    let tensors = weights::read(path)?.tensors;
+fn load_detector(detector: &GeneralizedRcnn, tensors: &StateDict, path: &Path) -> Result<LoadReport> {
     let has = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
     if !has("roi_heads.") && has("layer1.") {
         bail!("{} has the weights of a classifier, not of a detector: set it as `weights_backbone`", path.display());
     }
-    detector.load(&tensors, Classes::MayDiffer).with_context(|| format!("loading {}", path.display()))
+    detector.load(tensors, Classes::MayDiffer).with_context(|| format!("loading {}", path.display()))
 }
 
 #[cfg(test)]

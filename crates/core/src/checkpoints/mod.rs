@@ -1,4 +1,6 @@
-//! What saves checkpoints, as handlers and engines see it.
+//! What saves checkpoints, as handlers and engines see it; [`found`]: those that lie in a folder.
+
+pub mod found;
 
 use std::path::{Path, PathBuf};
 

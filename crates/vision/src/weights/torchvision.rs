@@ -1,0 +1,137 @@
+//! The weights that torchvision publishes, by its names.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One file of weights.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Named {
+    /// torchvision's name of the model: `maskrcnn_resnet50_fpn`.
+    pub model: &'static str,
+    /// Which of its weights: `coco_v1`.
+    pub tag: &'static str,
+    /// The file's name; it ends with the first eight digits of the file's SHA-256.
+    pub file: &'static str,
+}
+
+const fn named(model: &'static str, tag: &'static str, file: &'static str) -> Named {
+    Named { model, tag, file }
+}
+
+/// Of torchvision 0.26. The last of a model is its `DEFAULT`.
+const ALL: &[Named] = &[
+    named("resnet18", "imagenet1k_v1", "resnet18-f37072fd.pth"),
+    named("resnet34", "imagenet1k_v1", "resnet34-b627a593.pth"),
+    named("resnet50", "imagenet1k_v1", "resnet50-0676ba61.pth"),
+    named("resnet50", "imagenet1k_v2", "resnet50-11ad3fa6.pth"),
+    named("resnet101", "imagenet1k_v1", "resnet101-63fe2227.pth"),
+    named("resnet101", "imagenet1k_v2", "resnet101-cd907fc2.pth"),
+    named("resnet152", "imagenet1k_v1", "resnet152-394f9c45.pth"),
+    named("resnet152", "imagenet1k_v2", "resnet152-f82ba261.pth"),
+    named("resnext50_32x4d", "imagenet1k_v1", "resnext50_32x4d-7cdf4587.pth"),
+    named("resnext50_32x4d", "imagenet1k_v2", "resnext50_32x4d-1a0047aa.pth"),
+    named("resnext101_32x8d", "imagenet1k_v1", "resnext101_32x8d-8ba56ff5.pth"),
+    named("resnext101_32x8d", "imagenet1k_v2", "resnext101_32x8d-110c445d.pth"),
+    named("wide_resnet50_2", "imagenet1k_v1", "wide_resnet50_2-95faca4d.pth"),
+    named("wide_resnet50_2", "imagenet1k_v2", "wide_resnet50_2-9ba9bcbe.pth"),
+    named("wide_resnet101_2", "imagenet1k_v1", "wide_resnet101_2-32ee1156.pth"),
+    named("wide_resnet101_2", "imagenet1k_v2", "wide_resnet101_2-d733dc28.pth"),
+    named("fasterrcnn_resnet50_fpn", "coco_v1", "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),
+    named("fasterrcnn_resnet50_fpn_v2", "coco_v1", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
+    named("maskrcnn_resnet50_fpn", "coco_v1", "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"),
+    named("maskrcnn_resnet50_fpn_v2", "coco_v1", "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"),
+];
+
+impl Named {
+    /// Whether it is a detector's, and not a classifier's.
+    pub fn is_detector(&self) -> bool {
+        self.tag.starts_with("coco")
+    }
+
+    /// The classes that these weights tell apart, by label; detectors begin at 1, behind the background.
+    pub fn classes(&self) -> BTreeMap<i64, String> {
+        let text =
+            if self.is_detector() { include_str!("classes/coco.txt") } else { include_str!("classes/imagenet.txt") };
+        let named = text.lines().enumerate().filter(|(_, name)| !name.is_empty());
+        named.map(|(label, name)| (label as i64, name.to_owned())).collect()
+    }
+
+    /// The epsilon that the frozen batch norm of these weights was trained with, where it is not the usual one (torchvision's
+    /// `overwrite_eps`).
+    pub fn frozen_eps(&self) -> Option<f64> {
+        (self.is_detector() && !self.model.ends_with("_v2")).then_some(0.0)
+    }
+}
+
+/// Weights by torchvision's names, upper or lower case: `maskrcnn_resnet50_fpn.coco_v1`, `ResNet50_Weights.IMAGENET1K_V2`;
+/// without a tag, or with `default`, what torchvision calls `DEFAULT`.
+///
+/// # Errors
+/// A name that is not among them: what there is.
+pub fn find(name: &str) -> Result<&'static Named, String> {
+    let lower = name.to_ascii_lowercase();
+    let (model, tag) = lower.split_once('.').unwrap_or((&lower, "default"));
+    // The classes of detectors are called `MaskRCNN_ResNet50_FPN_Weights`.
+    let model = model.strip_suffix("_weights").unwrap_or(model);
+    let of_model: Vec<&Named> = ALL.iter().filter(|named| named.model == model).collect();
+    let Some(default) = of_model.last() else {
+        let near = |named: &&Named| strsim::jaro_winkler(named.model, model);
+        let nearest = ALL.iter().max_by(|a, b| near(a).total_cmp(&near(b))).map_or("", |named| named.model);
+        return Err(format!("torchvision has no weights of `{model}` that are known here; did you mean `{nearest}`?"));
+    };
+    if tag == "default" {
+        return Ok(default);
+    }
+    of_model.iter().find(|named| named.tag == tag).copied().ok_or_else(|| {
+        let tags: Vec<&str> = of_model.iter().map(|named| named.tag).collect();
+        format!("torchvision has no weights `{tag}` of `{model}`; there are: {}", tags.join(", "))
+    })
+}
+
+/// The weights that a file holds, by its name.
+pub fn of_file(path: &Path) -> Option<&'static Named> {
+    let name = path.file_name()?.to_str()?;
+    ALL.iter().find(|named| named.file == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_torchvisions() {
+        let file = |name| find(name).unwrap().file;
+        assert_eq!(file("resnet50"), "resnet50-11ad3fa6.pth");
+        assert_eq!(file("resnet50.imagenet1k_v1"), "resnet50-0676ba61.pth");
+        assert_eq!(file("ResNet50_Weights.IMAGENET1K_V1"), "resnet50-0676ba61.pth");
+        assert_eq!(file("ResNeXt50_32X4D_Weights.DEFAULT"), "resnext50_32x4d-1a0047aa.pth");
+        assert_eq!(file("MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1"), "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth");
+        assert_eq!(
+            find("maskrcnn_resnet50").unwrap_err(),
+            "torchvision has no weights of `maskrcnn_resnet50` that are known here; did you mean `maskrcnn_resnet50_fpn`?"
+        );
+        assert_eq!(
+            find("resnet50.coco_v1").unwrap_err(),
+            "torchvision has no weights `coco_v1` of `resnet50`; there are: imagenet1k_v1, imagenet1k_v2"
+        );
+    }
+
+    #[test]
+    fn classes_are_those_of_the_data() {
+        let classes = |name: &str| find(name).unwrap().classes();
+        let (coco, imagenet) = (classes("maskrcnn_resnet50_fpn"), classes("resnet50"));
+        assert_eq!((coco.len(), coco[&1].as_str(), coco[&90].as_str()), (80, "person", "toothbrush"));
+        assert_eq!((imagenet.len(), imagenet[&0].as_str(), imagenet[&999].as_str()), (1000, "tench", "toilet tissue"));
+    }
+
+    #[test]
+    fn the_first_detectors_were_trained_without_an_epsilon() {
+        let eps = |name| find(name).unwrap().frozen_eps();
+        assert_eq!(
+            ["maskrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "resnet50"].map(eps),
+            [Some(0.0), Some(0.0), None, None]
+        );
+        assert_eq!(of_file(Path::new("a/resnet18-f37072fd.pth")), Some(&ALL[0]));
+        assert_eq!(of_file(Path::new("a/resnet18.pth")), None);
+    }
+}

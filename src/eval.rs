@@ -1,29 +1,36 @@
-//! `pipe eval FILE --weights W`.
+//! `pipe eval RUN`, `pipe eval FILE --weights W`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use pipe_run::labels;
 use pipe_run::running::add_console;
 use serde_json::Value;
 
 use crate::output::{Format, Status, print};
-use crate::partial::{Partial, choose, load_weights, port_of, read_weights};
+use crate::partial::{Partial, choose, load_weights, port_of, weights_for};
 use crate::signals::{STOPPING, Signals};
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_components::engine::evaluate::EvaluateConfig;
+use pipe_components::metric::coco_ap::CocoApConfig;
 use pipe_core::record::number;
-use pipe_core::{Config, Instance, Kind};
+use pipe_core::{Config, Instance, Kind, NodeId};
+use pipe_document::PathSegment;
+use pipe_plan::{Plan, PlanNode};
 
 /// Arguments of `pipe eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Weights: a `.safetensors` or `.pth` file, or the folder of a checkpoint or a run.
+    /// Weights: a `.safetensors` or `.pth` file, a checkpoint's folder, a run's folder (its best checkpoint), `torchvision:NAME`;
+    /// `best` or `latest` of the newest run. A run in place of FILE needs none.
     #[arg(long, value_name = "PATH")]
-    weights: PathBuf,
+    weights: Option<String>,
+    /// Write the detections, in COCO's results format. Of each metric that can.
+    #[arg(long, value_name = "OUT.json")]
+    results: Option<PathBuf>,
     /// The evaluation engine, if the pipeline has several.
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
@@ -40,12 +47,19 @@ pub struct EvalArgs {
 /// # Errors
 /// What stops the evaluation.
 pub fn eval(args: &EvalArgs) -> Result<Status> {
-    let loaded = args.pipeline.load();
-    let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
-    let is_evaluation = |node: &pipe_plan::PlanNode| node.descriptor.name == EvaluateConfig::TYPE;
+    let mut loaded = args.pipeline.load();
+    if plan_or_tell(&loaded)?.is_none() {
+        return Ok(Status::Wrong);
+    }
+    let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
+    if let Some(out) = &args.results {
+        write_results(plan, out)?;
+    }
+    let plan = &*plan;
+    let is_evaluation = |node: &PlanNode| node.descriptor.name == EvaluateConfig::TYPE;
     let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_evaluation, "engine of type `evaluate`")?;
     let model = port_of(plan, id, Kind::Model).with_context(|| format!("{id} has no model"))?;
-    let weights = read_weights(&args.weights, model)?;
+    let weights = weights_for(&args.pipeline, args.weights.as_deref(), plan, model)?;
     let interrupt = Signals::listen(STOPPING)?;
     let partial =
         Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
@@ -73,4 +87,17 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
             serde_json::to_string_pretty(&values)? + "\n"
         }
     })
+}
+
+/// Has the metrics that can write their detections do so.
+fn write_results(plan: &mut Plan, out: &Path) -> Result<()> {
+    let out = std::path::absolute(out).with_context(|| format!("cannot write {}", out.display()))?;
+    let can = |node: &PlanNode| node.descriptor.name == CocoApConfig::TYPE;
+    let metrics: Vec<NodeId> = plan.nodes.values().filter(|node| can(node)).map(|node| node.id.clone()).collect();
+    ensure!(!metrics.is_empty(), "no metric of the pipeline has detections to write (`--results`); `coco_ap` has");
+    for metric in metrics {
+        let set = plan.set_option(&metric, &[PathSegment::from("results")], out.display().to_string().into());
+        set.map_err(|problem| anyhow!("{metric}: {problem}"))?;
+    }
+    Ok(())
 }

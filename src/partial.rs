@@ -1,21 +1,24 @@
 //! What `pipe eval` and `pipe predict` share: a part of a pipeline, built without a run of its own, and weights for it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
-use pipe_core::{Clock, Instance, Kind, NodeId, RunContext, RunFolder, State};
+use pipe_components::model::weights::locate;
+use pipe_core::{Clock, Instance, Kind, NodeId, PathValue, RunContext, RunFolder, State};
 use pipe_plan::{Plan, PlanNode};
 use pipe_run::build::build_into;
-use pipe_run::{Graph, checkpoint};
+use pipe_run::{Graph, folders};
 use pipe_vision::nn::StateDict;
 use pipe_vision::weights::{self, Weights};
 use pipe_vocab::Catalog;
 use tch::Device;
 use tempfile::TempDir;
+
+use crate::source::{PipelineArgs, runs_folder};
 
 /// Some of a pipeline's nodes. Their output goes into a temporary folder.
 pub struct Partial {
@@ -153,21 +156,42 @@ pub fn port_of<'p>(plan: &'p Plan, node: &NodeId, kind: Kind) -> Option<&'p Node
     plan.data_edges.iter().find(|edge| edge.to == *node && edge.from.kind == kind).map(|edge| &edge.from)
 }
 
-/// Reads weights for a model: a file, a checkpoint's folder, or a run's folder, whose latest checkpoint is used.
+/// Reads weights for a model: those that are given (`--weights`); else, where the pipeline is a run's, of its best checkpoint; else
+/// those that the model's own options name. `best` and `latest` mean the newest run of the pipeline.
 ///
 /// # Errors
-/// When there is none for this model, or it cannot be read.
-pub fn read_weights(path: &Path, model: &NodeId) -> Result<Weights> {
-    let file = if path.is_dir() {
-        let name = checkpoint::model_file(model);
-        let folder = if path.join(&name).exists() { Some(path.to_owned()) } else { checkpoint::newest(path) };
-        let folder = folder.with_context(|| format!("{} has neither {name} nor checkpoints", path.display()))?;
-        folder.join(name)
-    } else {
-        path.to_owned()
+/// When there are none for this model, or they cannot be read.
+pub fn weights_for(pipeline: &PipelineArgs, given: Option<&str>, plan: &Plan, model: &NodeId) -> Result<Weights> {
+    let own = || plan.nodes.get(model)?.config.get("weights")?.as_str().map(PathValue::new);
+    let value = match given {
+        Some(name @ ("best" | "latest")) if !Path::new(name).exists() => {
+            PathValue::new(newest_run(pipeline, plan)?.join(name).display().to_string())
+        }
+        Some(path) => PathValue::new(path),
+        None if pipeline.file.join("checkpoints").is_dir() => PathValue::new(pipeline.file.display().to_string()),
+        None => own().with_context(|| {
+            format!(
+                "which weights? `--weights` names a file, a run or `torchvision:NAME`, or give a run in place of {}",
+                pipeline.file.display()
+            )
+        })?,
     };
+    let file = locate(&value, model)?;
     tracing::info!("{model}: loading weights from {}", file.display());
     weights::read(&file)
+}
+
+/// The folder of the run that the pipeline is of, or of the newest run of that pipeline.
+fn newest_run(pipeline: &PipelineArgs, plan: &Plan) -> Result<PathBuf> {
+    if pipeline.file.is_dir() {
+        return Ok(pipeline.file.clone());
+    }
+    let root = runs_folder();
+    let name = plan.pipeline.name.clone().unwrap_or_else(|| pipeline.stem());
+    let runs = folders::runs(&root, &name)?;
+    let newest =
+        runs.into_iter().next().with_context(|| format!("there is no run of `{name}` under {}", root.display()))?;
+    Ok(newest.folder)
 }
 
 /// Loads weights into a model; all must match.

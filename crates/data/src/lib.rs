@@ -4,7 +4,7 @@
 //!
 //! - [`fields`]: the standard field names
 //! - [`image`]: pixels on the CPU
-//! - [`decode`]: images from files
+//! - [`decode`]: images from files; `raster`, `palette`: of the formats that torchvision does not read
 //! - [`masks`]: instance masks that know where their pixels are
 //! - [`geometry`]: resizing, flipping, cropping, warping whole samples
 //! - [`color`]: brightness, contrast, saturation, hue
@@ -21,7 +21,9 @@ pub mod decode;
 pub mod fingerprint;
 pub mod geometry;
 pub mod order;
+mod palette;
 pub mod pool;
+mod raster;
 
 pub use batch::{Batch, BatchField, Detections, collate};
 pub use fingerprint::Fingerprint;

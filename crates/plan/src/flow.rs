@@ -29,7 +29,7 @@ impl<'a> Ports<'a> {
 pub(super) fn check(nodes: &Nodes, edges: &[DataEdge], events: &[EventEdge], found: &mut Diagnostics) {
     let mut loaded: BTreeMap<&NodeId, FieldSet> = BTreeMap::new();
     for id in nodes.keys().filter(|id| id.kind == Kind::Loader) {
-        if let Some(fields) = loader_fields(nodes, &Ports::of(id, edges), found) {
+        if let Some(fields) = loader_fields(nodes, &Ports::of(id, edges), edges, found) {
             loaded.insert(id, fields);
         }
     }
@@ -64,9 +64,19 @@ fn model_contract(nodes: &Nodes, model: &NodeId, edges: &[DataEdge]) -> Option<C
     known(nodes, model).map(PlanNode::contract)
 }
 
-fn loader_fields(nodes: &Nodes, ports: &Ports<'_>, found: &mut Diagnostics) -> Option<FieldSet> {
+/// A dataset made of others gives what all of them give. `depth` bounds a cycle, which has been reported already.
+fn dataset_fields(nodes: &Nodes, dataset: &NodeId, edges: &[DataEdge], depth: usize) -> Option<FieldSet> {
+    let own = known(nodes, dataset)?.contract().adds;
+    let ports = Ports::of(dataset, edges);
+    let mut parts =
+        ports.kind(Kind::Dataset).map(|edge| dataset_fields(nodes, &edge.from, edges, depth.checked_sub(1)?));
+    let Some(first) = parts.next() else { return Some(own) };
+    parts.try_fold(first?, |common, part| Some(common.intersection(&part?).cloned().collect()))
+}
+
+fn loader_fields(nodes: &Nodes, ports: &Ports<'_>, edges: &[DataEdge], found: &mut Diagnostics) -> Option<FieldSet> {
     let dataset = ports.kind(Kind::Dataset).next()?;
-    let mut fields = known(nodes, &dataset.from)?.contract().adds;
+    let mut fields = dataset_fields(nodes, &dataset.from, edges, nodes.len())?;
     for edge in ports.kind(Kind::Transform) {
         let contract = known(nodes, &edge.from)?.contract();
         let missing: Vec<&String> = contract.needs.difference(&fields).collect();

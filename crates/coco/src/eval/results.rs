@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use pipe_vocab::files;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde_json::{Value, json};
 
 use super::evaluator::Evaluator;
 use super::summary::Summary;
@@ -31,6 +32,25 @@ pub struct ResultEntry {
     pub segmentation: Segmentation,
     /// The name of the image's file, where the results say it.
     pub file_name: Option<Box<str>>,
+    /// The name of the category, where the results say it.
+    pub category_name: Option<Box<str>>,
+}
+
+impl ResultEntry {
+    /// A detection as results files have it. With the names of image and category it is found again where ids are others.
+    pub fn to_json(image_id: i64, found: &Detection, file_name: &str, category_name: Option<&str>) -> Value {
+        let mut entry = json!({
+            "image_id": image_id, "category_id": found.category_id, "bbox": found.bbox, "score": found.score,
+        });
+        if let Some(mask) = &found.mask {
+            entry["segmentation"] = json!({ "size": [mask.height(), mask.width()], "counts": mask.to_compressed() });
+        }
+        entry["file_name"] = file_name.into();
+        if let Some(name) = category_name {
+            entry["category_name"] = name.into();
+        }
+        entry
+    }
 }
 
 impl<'de> Deserialize<'de> for ResultEntry {
@@ -47,6 +67,8 @@ impl<'de> Deserialize<'de> for ResultEntry {
             segmentation: Segmentation,
             #[serde(default)]
             file_name: Option<Box<str>>,
+            #[serde(default)]
+            category_name: Option<Box<str>>,
         }
         let fields = Fields::deserialize(deserializer)?;
         let not_finite =
@@ -64,6 +86,7 @@ impl<'de> Deserialize<'de> for ResultEntry {
             bbox,
             segmentation: fields.segmentation,
             file_name: fields.file_name,
+            category_name: fields.category_name,
         })
     }
 }
@@ -115,6 +138,7 @@ pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions)
     let place = || format!("in {}", results.display());
     let mut entries = read_results(results)?;
     let named = take_ids_by_name(&index, &mut entries).with_context(place)?;
+    let renamed = take_categories_by_name(&index, &mut entries);
     let images = by_image(&index, entries, iou, &options.images).with_context(place)?;
     let mut evaluator = Evaluator::new(&index, iou);
     evaluator.add_all(images).with_context(place)?;
@@ -122,6 +146,11 @@ pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions)
     if named > 0 {
         notes.push(format!(
             "{named} detections were given to their images by `file_name`: the annotations have other ids"
+        ));
+    }
+    if renamed > 0 {
+        notes.push(format!(
+            "{renamed} detections were given to their categories by `category_name`: the annotations have other ids"
         ));
     }
     Ok(Score { summary: evaluator.finish(), notes })
@@ -171,6 +200,24 @@ fn take_ids_by_name(truth: &Index, entries: &mut [ResultEntry]) -> Result<usize>
         }
     }
     Ok(named)
+}
+
+/// Gives entries that name their category the id that the annotations have for that name, where theirs is another's. Returns how many
+/// these were.
+fn take_categories_by_name(truth: &Index, entries: &mut [ResultEntry]) -> usize {
+    let mut ids: BTreeMap<&str, Option<i64>> = BTreeMap::new();
+    for category in truth.categories() {
+        // Of two categories of one name neither is meant by it.
+        ids.entry(&category.name).and_modify(|id| *id = None).or_insert(Some(category.id.into()));
+    }
+    let mut renamed = 0;
+    for entry in entries {
+        let id = entry.category_name.as_deref().and_then(|name| *ids.get(name)?);
+        if let Some(id) = id.filter(|id| *id != entry.category_id) {
+            (entry.category_id, renamed) = (id, renamed + 1);
+        }
+    }
+    renamed
 }
 
 /// Reads a results file.

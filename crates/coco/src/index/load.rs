@@ -81,7 +81,7 @@ impl Index {
         self.subset(&kept)
     }
 
-    fn resolve(raw: Raw, options: &LoadOptions) -> Result<Self> {
+    pub(super) fn resolve(raw: Raw, options: &LoadOptions) -> Result<Self> {
         let missing = |section: &str| {
             format!("no `{section}` section; a detection file has `images`, `annotations` and `categories`")
         };

@@ -5,18 +5,24 @@
 //! |---|---|
 //! | `mod.rs` | [`Index`]: images, categories, annotations by image |
 //! | `load.rs` | [`Index::open`]: from a file, checked; options; subsets |
+//! | `build.rs` | [`Builder`]: from another format |
+//! | `classes.rs` | only some classes, numbered anew |
 //! | `parse.rs` | JSON to those tables in one pass, never held as a tree |
 //! | `python_json.rs` | JSON as other programs write it, with `NaN` |
 //! | `segments.rs` | [`Segmentation`]: polygons and run lengths in a few large buffers |
 //! | `audit.rs` | [`Audit`]: what is odd, counted, with example ids |
 
 mod audit;
+mod build;
+mod classes;
 mod load;
 mod parse;
 mod python_json;
 mod segments;
 
 pub use audit::{Audit, Finding, Problem};
+pub use build::{Builder, Object};
+pub use classes::{BACKGROUND, LeftOut};
 pub use load::LoadOptions;
 pub(crate) use parse::{Whole, explain};
 pub(crate) use python_json::PythonJson;

@@ -1,32 +1,23 @@
 //! COCO detection datasets.
 
-use std::any::Any;
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use pipe_coco::dice::Dice;
-use pipe_coco::index::{Annotation, Index, LoadOptions};
+use super::annotated::{self, Annotated, Choice, Crowd, Empty};
+use super::split::Split;
+use pipe_coco::index::{Index, LoadOptions};
 use pipe_coco::synthetic::{ShapesSpec, write_shapes};
-use pipe_core::Dataset;
-use pipe_core::{BuildContext, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
-use pipe_data::decode::read_image;
-use pipe_data::{Field, Fingerprint, Image, Mask, Masks, Sample, fields};
+use pipe_core::{BuildContext, Config, Contract, Instance, Kind, PathValue, Problems, Property};
 
 /// The largest label of a model.
 const MAX_LABEL: usize = 65_535;
-/// Pixels that the masks of one image may take, each in its own window: 2 GiB.
-const MAX_MASK_PIXELS: f64 = (2u64 << 30) as f64;
-
 /// Images with boxes and masks, annotated in the COCO JSON format.
 ///
 /// Images are in `<root>/<split>`, annotations in `<root>/annotations/instances_<split>.json`; both can be overridden. A
-/// `file_name` that leads out of the folder of images is an error. Labels are the category ids, 0 is the background. What
+/// `file_name` that leads out of the folder of images is an error. Labels are the category ids, or what `classes` says; 0 is the background. What
 /// cannot be trained on is skipped: images whose file is missing, degenerate boxes, boxes outside the image and, with
 /// `masks`, objects with an invalid mask; the dataset summary counts them. `builtin:shapes` needs no files.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -34,15 +25,21 @@ const MAX_MASK_PIXELS: f64 = (2u64 << 30) as f64;
 pub struct CocoConfig {
     /// Root folder of the dataset, or `builtin:shapes`.
     pub root: PathValue,
-    /// The split, such as `train2017`.
+    /// The split, such as `train2017`; or a part of all images, such as `{ part = "train", fraction = 0.8 }`, and `part = "val"`
+    /// of the same for the evaluation.
     #[serde(default = "train")]
-    pub split: String,
+    pub split: Split,
     /// Folder of the images; default `<root>/<split>`.
     #[serde(default)]
     pub images: Option<PathValue>,
     /// Annotation file; default `<root>/annotations/instances_<split>.json`.
     #[serde(default)]
     pub annotations: Option<PathValue>,
+    /// The classes to use, by name: their labels are their places, from 1 on, and annotations of others are left out. With
+    /// `"dataset.train:class_names"` the labels are those of the other dataset, whatever ids this file has.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub classes: Option<Vec<String>>,
     /// Use only this many images, sampled at random.
     #[schemars(range(min = 1))]
     #[serde(default)]
@@ -65,30 +62,8 @@ pub struct CocoConfig {
     pub strict: bool,
 }
 
-/// What to do with images without annotations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Empty {
-    /// Keep them: evaluation needs them, and they are negative examples in training.
-    #[default]
-    Keep,
-    /// Skip them.
-    Drop,
-}
-
-/// What to do with crowd annotations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Crowd {
-    /// Drop them from samples; metrics still see them.
-    #[default]
-    Drop,
-    /// Keep them.
-    Keep,
-}
-
-fn train() -> String {
-    "train2017".into()
+fn train() -> Split {
+    Split::Name("train2017".into())
 }
 
 fn yes() -> bool {
@@ -107,33 +82,23 @@ empty = "drop"
 "#;
 
     fn properties() -> &'static [Property] {
-        &[
-            Property {
-                name: "num_classes",
-                ty: PropertyType::Integer,
-                doc: "The largest category id plus 1; 0 is the background.",
-            },
-            Property {
-                name: "class_names",
-                ty: PropertyType::Strings,
-                doc: "Class names by label; `background` for 0, empty for unused ids.",
-            },
-        ]
+        annotated::PROPERTIES
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        self.split.check(problems);
+        if self.split.name().is_none() && self.root.builtin().is_none() {
+            for (option, given) in [("images", &self.images), ("annotations", &self.annotations)] {
+                if given.is_none() {
+                    let help = format!("name the one of all parts: {option} = \"…\"");
+                    problems.at("split", format!("a part of the images has no `{option}` of its own"), help);
+                }
+            }
+        }
     }
 
     fn contract(&self) -> Contract {
-        let all = [
-            fields::IMAGE,
-            fields::BOXES,
-            fields::LABELS,
-            fields::AREA,
-            fields::ISCROWD,
-            fields::IMAGE_ID,
-            fields::ORIGINAL_SIZE,
-            fields::SOURCE,
-        ];
-        let contract = Contract::default().adds(all);
-        if self.masks { contract.adds([fields::MASKS]) } else { contract }
+        annotated::contract(self.masks)
     }
 }
 
@@ -148,61 +113,50 @@ impl pipe_core::Component for CocoConfig {
             }
             Some(other) => bail!("there is no builtin dataset `{other}` in COCO format; available: `builtin:shapes`"),
         };
-        Ok(Instance::dataset(Coco::open(&self, &root)?))
+        Ok(Instance::dataset(open(&self, &root)?))
     }
 }
 
 pipe_core::register!(CocoConfig);
 
-/// See [`CocoConfig`].
-pub struct Coco {
-    index: Arc<Index>,
-    annotations: PathBuf,
-    /// Kept: the file may be edited while a run is at work.
-    fingerprint: OnceLock<Option<String>>,
-    /// Whether it was said that images are turned upright.
-    turned: AtomicBool,
-    images: PathBuf,
-    masks: bool,
-    crowd: Crowd,
+/// Reads the annotations of a dataset in `root`.
+///
+/// # Errors
+/// When they cannot be read or are wrong, or the images are not there.
+pub fn open(config: &CocoConfig, root: &Path) -> Result<Annotated> {
+    let place = |set_apart: &Option<PathValue>, usual: PathBuf| {
+        set_apart.as_ref().and_then(PathValue::path).map_or(usual, Path::to_owned)
+    };
+    let split = config.split.name().unwrap_or("train2017");
+    let usual = root.join("annotations").join(format!("instances_{split}.json"));
+    let annotations = place(&config.annotations, usual);
+    let images = place(&config.images, root.join(split));
+    let index = Index::open(&annotations, &LoadOptions { strict: config.strict, ..LoadOptions::default() })?;
+    ensure!(!index.images().is_empty(), "{} lists no images", annotations.display());
+    if config.classes.is_none() {
+        check_labels(&index).with_context(|| format!("in {}", annotations.display()))?;
+    }
+    check_names(&index, &images).with_context(|| format!("in {}", annotations.display()))?;
+    let index = index.with_files(&images).with_context(|| {
+        format!("the images of {} are missing; `images` can point to another folder", annotations.display())
+    })?;
+    let choice = Choice {
+        classes: config.classes.as_deref(),
+        split: Some(&config.split),
+        limit: config.limit,
+        seed: config.seed,
+        empty: config.empty,
+        crowd: config.crowd,
+        masks: config.masks,
+        strict: config.strict,
+    };
+    Annotated::new(index, &images, Some(&annotations), &choice).with_context(|| format!("in {}", annotations.display()))
 }
 
-impl Coco {
-    /// Reads the annotations of a dataset in `root`.
-    ///
-    /// # Errors
-    /// When they cannot be read or are wrong, or the images are not there.
-    pub fn open(config: &CocoConfig, root: &Path) -> Result<Coco> {
-        let place = |set_apart: &Option<PathValue>, usual: PathBuf| {
-            set_apart.as_ref().and_then(PathValue::path).map_or(usual, Path::to_owned)
-        };
-        let usual = root.join("annotations").join(format!("instances_{}.json", config.split));
-        let annotations = place(&config.annotations, usual);
-        let images = place(&config.images, root.join(&config.split));
-        let index = Index::open(&annotations, &LoadOptions { strict: config.strict, ..LoadOptions::default() })?;
-        ensure!(!index.images().is_empty(), "{} lists no images", annotations.display());
-        check_labels(&index).with_context(|| format!("in {}", annotations.display()))?;
-        check_names(&index, &images).with_context(|| format!("in {}", annotations.display()))?;
-        let index = index.with_files(&images).with_context(|| {
-            format!("the images of {} are missing; `images` can point to another folder", annotations.display())
-        })?;
-        let index = select(index, config)?;
-        ensure!(
-            !index.images().is_empty(),
-            "{} has no usable images: none has an annotation that can be trained on{}",
-            annotations.display(),
-            if config.masks { "; without masks (`masks = false`) there may be" } else { "" }
-        );
-        Ok(Coco {
-            index: Arc::new(index),
-            annotations,
-            fingerprint: OnceLock::new(),
-            turned: AtomicBool::new(false),
-            images,
-            masks: config.masks,
-            crowd: config.crowd,
-        })
-    }
+/// The names of the categories, as a list in the file has them.
+fn quoted(index: &Index) -> String {
+    let names: Vec<String> = index.categories().iter().map(|category| format!("{:?}", category.name)).collect();
+    names.join(", ")
 }
 
 /// Labels are the category ids, so that a model has an output for each number up to the largest.
@@ -218,8 +172,9 @@ fn check_labels(index: &Index) -> Result<()> {
         let count = all.filter(|annotation| annotation.category_id == 0).count();
         ensure!(
             count == 0,
-            "{count} annotations are of category 0, {name:?}; ids are the labels of a model, and its label 0 is the background: \
-             renumber the categories from 1 (Label Studio and YOLO count from 0)"
+            "{count} annotations are of category 0, {name:?}; ids are the labels of a model, and its label 0 is the background. Number \
+             the classes from 1 on by naming them: classes = [{}] (Label Studio and YOLO count from 0)",
+            quoted(index)
         );
     }
     Ok(())
@@ -256,165 +211,15 @@ fn inside(folder: &Path, name: &Path) -> bool {
     name.is_some() && depths.into_iter().all(|depth| depth >= 0)
 }
 
-/// The images that are used: empty ones filtered, then the random subset.
-fn select(index: Index, config: &CocoConfig) -> Result<Index> {
-    let mut positions: Vec<usize> = (0..index.images().len()).collect();
-    if config.empty == Empty::Drop {
-        positions.retain(|&p| index.annotations(p).iter().any(|a| is_used(a, config.crowd, config.masks)));
-    }
-    if let Some(limit) = config.limit {
-        let drawn = Dice::new(config.seed, 0).choose(positions.len(), limit);
-        positions = drawn.into_iter().map(|i| positions[i]).collect();
-    }
-    if positions.len() == index.images().len() { Ok(index) } else { index.subset(&positions) }
-}
-
-/// Whether an annotation becomes an instance of a sample.
-fn is_used(annotation: &Annotation, crowd: Crowd, masks: bool) -> bool {
-    annotation.box_usable && (annotation.mask_usable || !masks) && (crowd == Crowd::Keep || !annotation.crowd)
-}
-
-impl Coco {
-    /// An image as its annotations mean it: mostly the pixels as stored, before any EXIF rotation; turned upright where they are for
-    /// that size only.
-    fn image(&self, path: &Path, [height, width]: [usize; 2], id: i64) -> Result<Image> {
-        let image = read_image(path, false)?;
-        if (image.height, image.width) == (height, width) {
-            return Ok(image);
-        }
-        let upright = read_image(path, true)?;
-        ensure!(
-            (upright.height, upright.width) == (height, width),
-            "{} has {} × {} pixels, but its annotations are for {height} × {width} (image {id})",
-            path.display(),
-            image.height,
-            image.width,
-        );
-        if !self.turned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "{} is stored sideways, and its annotations are for the image turned upright by its EXIF orientation: such \
-                 images are turned",
-                path.display()
-            );
-        }
-        Ok(upright)
-    }
-}
-
-impl Dataset for Coco {
-    fn len(&self) -> usize {
-        self.index.images().len()
-    }
-
-    fn get(&self, index: usize) -> Result<Sample> {
-        let entry = &self.index.images()[index];
-        let path = self.images.join(&*entry.file_name);
-        let (height, width) = (entry.height as usize, entry.width as usize);
-        let image = self.image(&path, [height, width], entry.id)?;
-        let mut boxes = Vec::new();
-        let (mut labels, mut areas, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
-        let mut masks = Masks { height, width, instances: Vec::new() };
-        let mut mask_pixels = 0.0;
-        for annotation in self.index.annotations(index).iter().filter(|a| is_used(a, self.crowd, self.masks)) {
-            let Some(corners) = corners(annotation.bbox, height, width) else { continue };
-            boxes.push(corners);
-            labels.push(i64::from(annotation.category_id));
-            areas.push(annotation.area as f32);
-            crowds.push(i64::from(annotation.crowd));
-            if self.masks {
-                let runs = self.index.mask(annotation).with_context(|| path.display().to_string())?;
-                let [_, _, w, h] = runs.bbox();
-                mask_pixels += w * h;
-                ensure!(
-                    mask_pixels <= MAX_MASK_PIXELS,
-                    "the masks of {} take more than {} GiB; `masks = false` leaves them out",
-                    path.display(),
-                    MAX_MASK_PIXELS / f64::from(1 << 30)
-                );
-                masks.instances.push(Mask::from_runs(height, width, runs.counts()));
-            }
-        }
-        let mut sample = Sample::new()
-            .with(fields::IMAGE, Field::Image(image))
-            .with(fields::BOXES, Field::Boxes(boxes))
-            .with(fields::LABELS, Field::Integers(labels))
-            .with(fields::AREA, Field::Numbers(areas))
-            .with(fields::ISCROWD, Field::Integers(crowds))
-            .with(fields::IMAGE_ID, Field::Integer(entry.id))
-            .with(fields::ORIGINAL_SIZE, Field::Size([height, width]))
-            .with(fields::SOURCE, Field::Text(path.display().to_string()));
-        if self.masks {
-            sample.set(fields::MASKS, Field::Masks(masks));
-        }
-        Ok(sample)
-    }
-
-    fn property(&self, name: &str) -> Result<Value> {
-        match name {
-            "num_classes" => Ok(self.index.num_classes().into()),
-            "class_names" => {
-                let name =
-                    |id: u32| if id == 0 { "background" } else { self.index.category_name(id).unwrap_or_default() };
-                Ok(json!((0..self.index.num_classes() as u32).map(name).collect::<Vec<_>>()))
-            }
-            _ => bail!("a COCO dataset has no property `{name}`"),
-        }
-    }
-
-    fn aspect_ratio(&self, index: usize) -> Option<f32> {
-        self.index.images().get(index).map(|image| (f64::from(image.width) / f64::from(image.height)) as f32)
-    }
-
-    fn class_names(&self) -> Vec<(i64, String)> {
-        self.index.categories().iter().map(|category| (i64::from(category.id), category.name.clone())).collect()
-    }
-
-    /// Of the annotations as they are when this is asked first, and of which images are used.
-    fn fingerprint(&self) -> Option<String> {
-        let of = || {
-            let sum = Fingerprint::default().with_file(&self.annotations);
-            let sum = sum.map_err(|error| tracing::warn!("{error:#}")).ok()?;
-            let add = |sum: Fingerprint, image: &pipe_coco::index::Image| sum.with(&image.id.to_le_bytes());
-            Some(self.index.images().iter().fold(sum, add).text())
-        };
-        self.fingerprint.get_or_init(of).clone()
-    }
-
-    /// The annotations, an `Arc<Index>`.
-    fn extension(&self) -> Option<&dyn Any> {
-        Some(&self.index)
-    }
-
-    fn report(&self) -> Option<String> {
-        let (images, annotations) = (self.index.images().len(), self.index.annotation_count());
-        let categories = self.index.categories().len();
-        let mut report = format!("{images} images, {annotations} annotations, {categories} categories");
-        let unmasked = |p| self.index.annotations(p).iter().filter(|a| a.box_usable && !a.mask_usable).count();
-        let unmasked: usize = if self.masks { (0..images).map(unmasked).sum() } else { 0 };
-        if unmasked > 0 {
-            report.push_str(&format!("; {unmasked} annotations with an invalid mask are skipped"));
-        }
-        if !self.index.audit().is_clean() {
-            report.push('\n');
-            report.push_str(&self.index.audit().to_string());
-        }
-        Some(report)
-    }
-}
-
-/// `[x, y, width, height]` as xyxy, clipped to the image; `None` when nothing is left.
-fn corners([x, y, w, h]: [f64; 4], height: usize, width: usize) -> Option<[f32; 4]> {
-    // In single precision, in the order of torchvision's references, so that the numbers are the same.
-    let [x, y, w, h] = [x, y, w, h].map(|v| v as f32);
-    let (right, bottom) = (width as f32, height as f32);
-    let b = [x.clamp(0.0, right), y.clamp(0.0, bottom), (x + w).clamp(0.0, right), (y + h).clamp(0.0, bottom)];
-    (b[0] < b[2] && b[1] < b[3]).then_some(b)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::dataset::testing::{dataset, error};
+    use pipe_data::{Field, Mask, fields};
 
     fn annotation(id: i64, image: i64, bbox: [f64; 4], crowd: bool) -> Value {
         let [x, y, w, h] = bbox;

@@ -7,27 +7,31 @@ use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use walkdir::{DirEntry, WalkDir};
 
+use super::files;
+use super::split::{Part, Split};
 use pipe_core::Dataset;
-use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
-use pipe_data::decode::{EXTENSIONS, is_image_file, read_image};
+use pipe_core::{
+    BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, PropertyType,
+};
+use pipe_data::decode::read_image;
 use pipe_data::{Field, Fingerprint, Sample, fields};
 
 /// Images in one folder per class: `root/cat/1.jpg`, `root/dog/deeper/2.png`.
 ///
 /// Classes are the sorted names of the folders, labels start at 0, as in torchvision's `ImageFolder`; folders and files whose name
 /// begins with a dot are none. With `class_names` the labels are those of that list, also of a class of which this folder has no
-/// images: give a validation set those of the training set. Files other than JPEG, PNG, WebP and GIF are ignored. What is left out is
-/// counted in the report.
+/// images: give a validation set those of the training set. What is no image is left out and counted in
+/// the report.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageFolderConfig {
     /// Root folder, with one subfolder per class.
     pub root: PathValue,
-    /// A subfolder of `root` with the class folders, such as `train`.
+    /// A subfolder of `root` with the class folders, such as `train`; or a part of the images of each class, such as
+    /// `{ part = "train", fraction = 0.8 }`, and `part = "val"` of the same for the evaluation.
     #[serde(default)]
-    pub split: Option<String>,
+    pub split: Option<Split>,
     /// The classes in the order of their labels, such as `"dataset.train:class_names"`; those of the folders by default. A folder
     /// that is not among them is an error.
     #[serde(default)]
@@ -62,6 +66,12 @@ split = "train"
         ]
     }
 
+    fn check(&self, problems: &mut Problems) {
+        if let Some(split) = &self.split {
+            split.check(problems);
+        }
+    }
+
     fn contract(&self) -> Contract {
         Contract::default().adds([fields::IMAGE, fields::LABEL, fields::ORIGINAL_SIZE, fields::SOURCE])
     }
@@ -70,8 +80,12 @@ split = "train"
 impl Component for ImageFolderConfig {
     fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let root = self.root.path().with_context(|| format!("there is no builtin dataset {:?}", self.root.as_str()))?;
-        let root = self.split.as_ref().map_or(root.to_owned(), |split| root.join(split));
-        Ok(Instance::dataset(ImageFolder::open(&root, self.class_names, self.allow_empty, self.exif)?))
+        let (root, part) = match &self.split {
+            None => (root.to_owned(), None),
+            Some(Split::Name(name)) => (root.join(name), None),
+            Some(Split::Part(part)) => (root.to_owned(), Some(part)),
+        };
+        Ok(Instance::dataset(ImageFolder::open(&root, part, self.class_names, self.allow_empty, self.exif)?))
     }
 }
 
@@ -110,16 +124,22 @@ impl LeftOut {
 }
 
 impl ImageFolder {
-    /// Lists the images of all classes below `root`.
+    /// Lists the images of all classes below `root`, or of each class a part.
     ///
     /// # Errors
     /// When the folder cannot be read, has no classes or others than `names`, or a class of its own has no images and `allow_empty`
     /// is not set.
-    pub fn open(root: &Path, names: Option<Vec<String>>, allow_empty: bool, exif: bool) -> Result<ImageFolder> {
+    pub fn open(
+        root: &Path,
+        part: Option<&Part>,
+        names: Option<Vec<String>>,
+        allow_empty: bool,
+        exif: bool,
+    ) -> Result<ImageFolder> {
         let mut classes = Vec::new();
         let mut left_out = LeftOut::default();
-        for entry in sorted(root).max_depth(1) {
-            let entry = entry.map_err(unreadable)?;
+        for entry in files::sorted(root).max_depth(1) {
+            let entry = entry.map_err(files::unreadable)?;
             let path = entry.path();
             if path.is_dir() {
                 let name = entry.file_name().to_str();
@@ -144,23 +164,29 @@ impl ImageFolder {
         let mut samples = Vec::new();
         let mut empty = Vec::new();
         for (label, class) in classes.iter().enumerate().filter(|(_, class)| own.contains(class)) {
-            let before = samples.len();
-            for path in files(&root.join(class)) {
-                let path = path?;
-                if is_image_file(&path) && !has_hidden_name(&path) {
-                    samples.push((path, label));
+            let mut images = Vec::new();
+            for path in files::below(&root.join(class)) {
+                let path: PathBuf = path?;
+                if files::is_shown_image(&path) {
+                    images.push(path);
                 } else {
                     *left_out.files.entry(ending(&path)).or_default() += 1;
                 }
             }
-            if samples.len() == before {
+            if images.is_empty() {
                 empty.push(class.as_str());
             }
+            if let Some(part) = part {
+                let name = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
+                let names: Vec<String> = images.iter().map(name).collect();
+                let chosen = part.choose(&names.iter().map(String::as_str).collect::<Vec<_>>());
+                images = chosen.into_iter().map(|place| images[place].clone()).collect();
+            }
+            samples.extend(images.into_iter().map(|path| (path, label)));
         }
         ensure!(
             empty.is_empty() || allow_empty,
-            "no images ({}) of the classes {} in {}; remove their folders, or set `allow_empty = true`",
-            EXTENSIONS.join(", "),
+            "no images of the classes {} in {}; remove their folders, or set `allow_empty = true`",
             empty.join(", "),
             root.display()
         );
@@ -209,48 +235,13 @@ impl Dataset for ImageFolder {
     }
 }
 
-/// Everything below a folder, its entries sorted by name so that every machine sees one order.
-fn sorted(folder: &Path) -> WalkDir {
-    WalkDir::new(folder).sort_by_file_name().min_depth(1)
-}
-
 /// `.txt files`, or what a file without an ending is.
 fn ending(path: &Path) -> String {
     match path.extension() {
-        _ if has_hidden_name(path) => "hidden".into(),
+        _ if files::has_hidden_name(path) => "hidden".into(),
         Some(ending) => format!(".{}", ending.to_string_lossy().to_lowercase()),
         None => "without an ending".into(),
     }
-}
-
-/// All files in a folder and below it, in order, but for what lies in hidden folders. Links to folders are followed, except back to
-/// one that they lie in. A link that leads nowhere is a file all the same: reading it says so.
-fn files(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
-    let path_of = move |entry: walkdir::Result<DirEntry>| match entry {
-        Ok(entry) if entry.file_type().is_dir() => None,
-        Ok(entry) => Some(Ok(entry.into_path())),
-        Err(error) if error.loop_ancestor().is_some() => None,
-        Err(error) => match error.path() {
-            Some(path) if error.depth() > 0 && !path.is_dir() => Some(Ok(path.to_owned())),
-            _ => Some(Err(unreadable(error))),
-        },
-    };
-    let hidden = |entry: &DirEntry| entry.depth() > 0 && entry.file_type().is_dir() && is_hidden(entry);
-    sorted(folder).follow_links(true).into_iter().filter_entry(move |entry| !hidden(entry)).filter_map(path_of)
-}
-
-fn has_hidden_name(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-}
-
-fn is_hidden(entry: &DirEntry) -> bool {
-    entry.file_name().as_encoded_bytes().starts_with(b".")
-}
-
-fn unreadable(error: walkdir::Error) -> anyhow::Error {
-    let folder = error.path().unwrap_or(Path::new("")).display().to_string();
-    let error = error.into_io_error().unwrap_or_else(|| std::io::Error::other("a link leads round in a circle"));
-    anyhow::Error::new(error).context(format!("cannot read the folder {folder}"))
 }
 
 #[cfg(test)]
@@ -304,6 +295,7 @@ mod tests {
         {
             write(root.path(), name, 1);
         }
+        std::fs::write(root.path().join("cow/a.TXT"), "no image").unwrap();
         let own = dataset("image_folder", json!({ "root": root.path() })).unwrap();
         assert_eq!(own.class_names(), [(0, "bee".to_owned()), (1, "cow".to_owned())]);
         assert_eq!(
@@ -338,7 +330,7 @@ mod tests {
         link(Path::new("nowhere"), "cat/z.png");
         link(Path::new("nowhere"), "cat/z.txt");
         link(Path::new("."), "every");
-        let set = ImageFolder::open(root.path(), None, false, false).unwrap();
+        let set = ImageFolder::open(root.path(), None, None, false, false).unwrap();
         assert_eq!(set.classes, ["cat", "dog", "every"]);
         let names: Vec<_> =
             set.samples.iter().map(|(path, label)| (path.strip_prefix(root.path()).unwrap(), *label)).collect();

@@ -1,14 +1,16 @@
 //! COCO's average precision and recall.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::detections;
 use pipe_coco::eval;
-use pipe_coco::eval::{Evaluator, Summary};
+use pipe_coco::eval::{Detection, Evaluator, ResultEntry, Summary};
 use pipe_coco::index::Index;
 use pipe_core::{
     BuildContext, Component, Config, Contract, Dataset, Instance, Kind, ModelOutput, Ref, State, Stateful,
@@ -37,6 +39,10 @@ pub struct CocoApConfig {
     /// Also report the average precision of every class: `bbox/AP/<class>`.
     #[serde(default)]
     pub per_class: bool,
+    /// Write the detections of each evaluation to this file, in COCO's results format: a name in the run's folder, or an absolute
+    /// path.
+    #[serde(default)]
+    pub results: Option<String>,
 }
 
 fn boxes() -> Vec<IouType> {
@@ -94,22 +100,36 @@ impl Component for CocoApConfig {
         let dataset = ctx.get(&self.dataset)?;
         let truth = dataset.extension().and_then(|more| more.downcast_ref::<Arc<Index>>());
         let truth = truth.with_context(|| format!("{} has no COCO annotations", self.dataset.node))?;
-        Ok(Instance::metric(CocoAp::new(truth, &self)))
+        let results = self.results.as_ref().map(|name| ctx.folder().join(name));
+        Ok(Instance::metric(CocoAp::new(truth, &self, results)))
     }
 }
 
 pipe_core::register!(CocoApConfig);
 
 struct CocoAp {
+    truth: Arc<Index>,
     evaluators: Vec<(eval::IouType, Evaluator)>,
     per_class: bool,
+    results: Option<PathBuf>,
+    /// What is to be written there.
+    entries: Vec<Value>,
 }
 
 impl CocoAp {
-    fn new(truth: &Arc<Index>, config: &CocoApConfig) -> CocoAp {
+    fn new(truth: &Arc<Index>, config: &CocoApConfig, results: Option<PathBuf>) -> CocoAp {
         let kinds = config.iou_types.iter().map(|iou| iou.of_eval());
         let evaluators = kinds.map(|iou| (iou, Evaluator::new(truth, iou))).collect();
-        CocoAp { evaluators, per_class: config.per_class }
+        CocoAp { truth: truth.clone(), evaluators, per_class: config.per_class, results, entries: Vec::new() }
+    }
+
+    /// Keeps the detections of an image for the results.
+    fn keep(&mut self, id: i64, found: &[Detection]) {
+        let image = self.truth.position(id).map(|position| &self.truth.images()[position]);
+        let file_name = image.map_or("", |image| &*image.file_name);
+        let entry =
+            |found: &Detection| ResultEntry::to_json(id, found, file_name, self.truth.category_name(found.category_id));
+        self.entries.extend(found.iter().map(entry));
     }
 
     fn values(&self, summary: &Summary, values: &mut Vec<(String, f64)>) {
@@ -123,6 +143,7 @@ impl CocoAp {
 impl Metric for CocoAp {
     fn reset(&mut self) {
         self.evaluators.iter_mut().for_each(|(_, evaluator)| evaluator.reset());
+        self.entries.clear();
     }
 
     fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()> {
@@ -148,6 +169,9 @@ impl Metric for CocoAp {
             let found = detections::to_coco(found, [height, width], [sizes[2 * i], sizes[2 * i + 1]], masks);
             of_images.push((ids[i], found.with_context(|| format!("image {}", ids[i]))?));
         }
+        if self.results.is_some() {
+            of_images.iter().for_each(|(id, found)| self.keep(*id, found));
+        }
         for (_, evaluator) in &mut self.evaluators {
             evaluator.add_all(of_images.clone())?;
         }
@@ -171,6 +195,9 @@ impl Metric for CocoAp {
             }
             text.push_str(&format!("{name}, {} images\n{summary}\n", summary.images));
         }
+        if let Some(path) = &self.results {
+            pipe_vocab::atomic::write(path, &serde_json::to_vec(&self.entries)?)?;
+        }
         let text = summaries.iter().any(|summary| summary.images > 0).then_some(text);
         Ok(MetricReport { values, text })
     }
@@ -188,6 +215,9 @@ impl Stateful for CocoAp {
         for (iou, evaluator) in self.evaluators.iter().filter(|(_, evaluator)| evaluator.image_count() > 0) {
             state.values.insert(iou.name().into(), serde_json::to_value(evaluator.state())?);
         }
+        if !self.entries.is_empty() {
+            state.values.insert("results".into(), self.entries.clone().into());
+        }
         Ok(state)
     }
 
@@ -198,6 +228,7 @@ impl Stateful for CocoAp {
                 evaluator.merge(serde_json::from_value(saved.clone())?)?;
             }
         }
+        self.entries = state.values.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(())
     }
 }

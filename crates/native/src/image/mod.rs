@@ -15,6 +15,7 @@ use std::ffi::CStr;
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
+use self::claim::Claim;
 use crate::ffi;
 use crate::library::load_torchvision_image;
 
@@ -58,6 +59,14 @@ fn upright(image: &Tensor, held: u8) -> Result<Tensor> {
     Ok(image.f_flip(flipped)?)
 }
 
+/// Refuses an image of a format that is decoded elsewhere which claims more pixels than its bytes make believable.
+///
+/// # Errors
+/// As [`decode`].
+pub fn believe(width: u64, height: u64, bytes: u64) -> Result<()> {
+    Claim { width, height, scans: 1 }.check(bytes)
+}
+
 /// A JPEG file of the image (u8 `[3, H, W]` or `[1, H, W]`, on the CPU); `quality` is 1 (small) to 100 (good).
 ///
 /// # Errors
@@ -91,7 +100,7 @@ fn checked(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
             claim
         }
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => webp::claim(bytes)?,
-        _ => bail!("it is no JPEG, PNG, WebP or GIF"),
+        _ => bail!("it is no JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"),
     };
     claim.check(bytes.len() as u64)?;
     Ok(decoded)

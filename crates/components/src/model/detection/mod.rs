@@ -196,7 +196,7 @@ mod tests {
         let state = stored(&first.borrow().state().unwrap());
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weights.safetensors");
-        weights::write(&file, &state.tensors, &BTreeMap::new()).unwrap();
+        pipe_vision::weights::write(&file, &state.tensors, &BTreeMap::new()).unwrap();
         let other = table("mask_rcnn", json!({ "num_classes": 7, "weights": file, "norm": "batch" }));
         let second = model(other).unwrap().borrow().state().unwrap();
         let name = "backbone.body.layer4.0.conv1.weight";
@@ -206,7 +206,7 @@ mod tests {
         let backbone = second.tensors.iter().filter_map(|(name, tensor)| {
             Some((name.strip_prefix("backbone.body.")?.to_owned(), tensor.shallow_clone()))
         });
-        weights::write(&file, &backbone.collect(), &BTreeMap::new()).unwrap();
+        pipe_vision::weights::write(&file, &backbone.collect(), &BTreeMap::new()).unwrap();
         let loaded = model(table("mask_rcnn", json!({ "weights_backbone": file, "norm": "batch" }))).unwrap();
         assert_eq!(loaded.borrow().state().unwrap().tensors[name], state.tensors[name]);
         let error = model(table("mask_rcnn", json!({ "weights": file }))).err().unwrap();

@@ -1,0 +1,165 @@
+//! The images that are looked at: which, and under which ids.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use pipe_coco::index::{Index, LoadOptions};
+use pipe_data::Image;
+use pipe_data::decode::{is_image_file, read_image};
+use pipe_vocab::files::read_text;
+
+/// A list of images is not longer.
+const MAX_LIST: u64 = 256 << 20;
+
+/// An image to look at.
+pub struct Picture {
+    /// The number in its name, as COCO names its files (`000000000139.jpg`), else its place in the list from 1 on.
+    pub id: i64,
+    /// Its file.
+    pub path: PathBuf,
+    /// Whether the id is a mere place, so that the results must say the name.
+    pub counted: bool,
+}
+
+impl Picture {
+    /// What files about it are called, without ending.
+    pub fn name(&self) -> String {
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        if self.counted { format!("{}_{stem}", self.id) } else { stem.into_owned() }
+    }
+
+    /// The image, or a word on why it is left out.
+    pub fn read_or_tell<'p>(&'p self, unread: &mut usize) -> Option<(&'p Picture, Image)> {
+        match read_image(&self.path, false) {
+            Ok(image) => Some((self, image)),
+            Err(error) => {
+                tracing::error!("{error:#}; it is left out");
+                *unread += 1;
+                None
+            }
+        }
+    }
+}
+
+/// All images that the paths name: files, folders (those in them, by name), patterns such as `val/*.jpg`, and lists (`.txt`, a path a
+/// line).
+///
+/// # Errors
+/// When a path names nothing, or a folder or list cannot be read.
+pub fn pictures(paths: &[PathBuf]) -> Result<Vec<Picture>> {
+    let mut files = Vec::new();
+    for path in paths {
+        add(path, &mut files)?;
+    }
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<i64>().ok().filter(|id| *id >= 0);
+    let numbers: Option<Vec<i64>> = files.iter().map(number).collect();
+    let distinct = |ids: &Vec<i64>| ids.iter().collect::<BTreeSet<_>>().len() == ids.len();
+    let counted = numbers.as_ref().is_none_or(|ids| !distinct(ids));
+    let ids = numbers.filter(|_| !counted).unwrap_or_else(|| (1..=files.len() as i64).collect());
+    Ok(files.into_iter().zip(ids).map(|(path, id)| Picture { id, path, counted }).collect())
+}
+
+fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if path.is_dir() {
+        return add_folder(path, files);
+    }
+    let text = path.to_string_lossy();
+    if !path.exists() && text.contains(['*', '?', '[']) {
+        let found = glob::glob(&text).with_context(|| format!("the pattern {text}"))?;
+        let before = files.len();
+        files.extend(found.flatten().filter(|path| path.is_file() && is_image_file(path)));
+        ensure!(files.len() > before, "no image is called {text}");
+        return Ok(());
+    }
+    if path.extension().is_some_and(|ending| ending == "txt") && !is_image_file(path) {
+        let list = read_text(path, MAX_LIST).with_context(|| format!("cannot read the list {}", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            // As they stand, from where the program runs; else from where the list lies.
+            let (here, beside) = (PathBuf::from(line), folder.join(line));
+            files.push(if here.exists() || !beside.exists() { here } else { beside });
+        }
+        return Ok(());
+    }
+    files.push(path.to_owned());
+    Ok(())
+}
+
+fn add_folder(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let all = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+    let (mut inside, others): (Vec<PathBuf>, Vec<PathBuf>) = all.partition(|path| is_image_file(path));
+    if !others.is_empty() {
+        tracing::warn!("{}: no images of a format that is read: {}", path.display(), endings(&others));
+    }
+    ensure!(!inside.is_empty(), "{} contains no images", path.display());
+    inside.sort();
+    files.extend(inside);
+    Ok(())
+}
+
+/// How many files have which ending: `2 .bmp, 1 .tif`.
+fn endings(files: &[PathBuf]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for file in files {
+        let ending = file.extension().map(|ending| format!(".{}", ending.to_string_lossy().to_lowercase()));
+        *counts.entry(ending.unwrap_or_else(|| "without an ending".into())).or_default() += 1;
+    }
+    counts.into_iter().map(|(ending, count)| format!("{count} {ending}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Gives the images the ids that annotations have for their names.
+///
+/// # Errors
+/// When the annotations have no image of a name, or several.
+pub fn take_ids(pictures: &mut [Picture], annotations: &Path) -> Result<()> {
+    let index = Index::open(annotations, &LoadOptions { strict: false, images: false })?;
+    let base = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+    let mut ids: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for image in index.images() {
+        ids.entry(base(&image.file_name)).or_default().push(image.id);
+    }
+    for picture in pictures {
+        let name = base(&picture.path.display().to_string());
+        picture.id = match ids.get(&name).map(Vec::as_slice) {
+            Some([id]) => *id,
+            Some(_) => bail!("{} has several images called {name}", annotations.display()),
+            None => bail!("{} has no image called {name}", annotations.display()),
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_numbered_by_name_or_place() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["000000000139.jpg", "7.png", "notes.txt"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let by_name = pictures(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(by_name.iter().map(|p| p.id).collect::<Vec<_>>(), [139, 7]);
+        let by_place = pictures(&[folder.path().join("7.png"), "cat.jpg".into()]).unwrap();
+        assert_eq!(by_place.iter().map(|p| (p.id, p.counted)).collect::<Vec<_>>(), [(1, true), (2, true)]);
+        let empty = tempfile::tempdir().unwrap();
+        assert!(pictures(&[empty.path().to_owned()]).is_err());
+        assert_eq!(endings(&["a.BMP".into(), "b.bmp".into(), "c".into()]), "2 .bmp, 1 without an ending");
+    }
+
+    #[test]
+    fn patterns_and_lists_name_images() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["1.jpg", "2.jpg", "3.png"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let ids = |path: PathBuf| pictures(&[path]).unwrap().iter().map(|p| p.id).collect::<Vec<_>>();
+        assert_eq!(ids(folder.path().join("*.jpg")), [1, 2]);
+        std::fs::write(folder.path().join("list.txt"), "3.png\n\n1.jpg\n").unwrap();
+        assert_eq!(ids(folder.path().join("list.txt")), [3, 1]);
+        assert!(pictures(&[folder.path().join("*.gif")]).is_err());
+    }
+}

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use pipe_components::dataset::annotated::Annotated;
+use pipe_components::dataset::coco::{self, CocoConfig};
 use pipe_components::transform::compose::Steps;
 use pipe_components::transform::random_horizontal_flip::RandomHorizontalFlip;
 use pipe_components::transform::resize::Resize;
-use pipe_components::{dataset::coco::Coco, dataset::coco::CocoConfig};
 use pipe_components::{loader::batch::BatchConfig, loader::batch::BatchLoader};
 use pipe_core::Dataset;
 use pipe_core::Loader;
@@ -62,10 +63,10 @@ fn stages(root: &std::path::Path) -> Result<()> {
     let config: CocoConfig = from_value(json!({ "root": root, "split": "train2017", "empty": "drop" }))?;
     let boxes_only: CocoConfig =
         from_value(json!({ "root": root, "split": "train2017", "empty": "drop", "masks": false }))?;
-    let (with_masks, without) = (Coco::open(&config, root)?, Coco::open(&boxes_only, root)?);
+    let (with_masks, without) = (coco::open(&config, root)?, coco::open(&boxes_only, root)?);
     let count = with_masks.len();
     let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3 / count as f64;
-    let read = |dataset: &Coco| -> Result<Vec<Sample>> { (0..count).map(|i| dataset.get(i)).collect() };
+    let read = |dataset: &Annotated| -> Result<Vec<Sample>> { (0..count).map(|i| dataset.get(i)).collect() };
     read(&without)?;
     let start = Instant::now();
     let mut images = read(&without)?;
@@ -118,7 +119,7 @@ fn pipe_rate(root: &std::path::Path, workers: usize) -> Result<f64> {
     let flip: RandomHorizontalFlip = from_value(json!({ "p": 0.5 }))?;
     let options = json!({ "dataset": "dataset.train", "batch_size": 4, "shuffle": true, "workers": workers });
     let options: BatchConfig = from_value(options)?;
-    let dataset = Arc::new(Coco::open(&dataset, root)?);
+    let dataset = Arc::new(coco::open(&dataset, root)?);
     let transform = Arc::new(Steps(vec![Arc::new(resize), Arc::new(flip)]));
     let mut loader = BatchLoader::new(&options, dataset, Some(transform), 0, "loader.bench".into())?;
     let mut images = 0;

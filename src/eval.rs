@@ -65,7 +65,7 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
         Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
     let Instance::Engine(engine) = partial.build(plan, id)? else { bail!("{id} is not an engine") };
     if let Some(trained) = labels::of_weights(&weights.metadata) {
-        labels::check_weights(plan, &partial.graph, model, &trained)?;
+        labels::check_weights(plan, &partial.graph.nodes.borrow(), model, &trained)?;
     }
     load_weights(&partial.graph, model, weights.tensors)?;
     if args.format == Format::Text {

@@ -95,6 +95,7 @@ fn add_folder(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     }
     ensure!(!inside.is_empty(), "{} contains no images", path.display());
     inside.sort();
+    tracing::info!("{}: {} images ({})", path.display(), inside.len(), endings(&inside));
     files.extend(inside);
     Ok(())
 }
@@ -109,11 +110,11 @@ fn endings(files: &[PathBuf]) -> String {
     counts.into_iter().map(|(ending, count)| format!("{count} {ending}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Gives the images the ids that annotations have for their names.
+/// Gives the images the ids that annotations have for their names. Returns the ids of the categories by name.
 ///
 /// # Errors
 /// When the annotations have no image of a name, or several.
-pub fn take_ids(pictures: &mut [Picture], annotations: &Path) -> Result<()> {
+pub fn take_ids(pictures: &mut [Picture], annotations: &Path) -> Result<BTreeMap<String, u32>> {
     let index = Index::open(annotations, &LoadOptions { strict: false, images: false })?;
     let base = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
     let mut ids: BTreeMap<String, Vec<i64>> = BTreeMap::new();
@@ -128,7 +129,7 @@ pub fn take_ids(pictures: &mut [Picture], annotations: &Path) -> Result<()> {
             None => bail!("{} has no image called {name}", annotations.display()),
         };
     }
-    Ok(())
+    Ok(index.categories().iter().map(|category| (category.name.clone(), category.id)).collect())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod images;
 mod model;
 mod write;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -42,7 +43,7 @@ pub struct PredictArgs {
     /// Images, folders of them, patterns such as 'val/*.jpg', or lists (`.txt`).
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     images: Vec<PathBuf>,
-    /// Annotations of these images, a COCO file: the results have its ids, found by file name.
+    /// Annotations of these images, a COCO file: the results have its ids of images, found by file name, and of categories, by name.
     #[arg(long, value_name = "FILE.json")]
     annotations: Option<PathBuf>,
     /// The results: a file for `--as json`, else a folder.
@@ -88,7 +89,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
         return Ok(Status::Wrong);
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
-    let pictures = find_pictures(args)?;
+    let (pictures, categories) = find_pictures(args)?;
     let interrupt = Signals::listen(STOPPING)?;
     let partial =
         Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
@@ -102,6 +103,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     let format = args.as_.unwrap_or_else(|| usual_format(plan, &id));
     let threshold = args.threshold.unwrap_or(0.0);
     let mut writer = Writer::new(format, &args.out, args.top_k as usize, threshold, &predictor.names)?;
+    writer.take_categories(&categories);
     let bar = progress(pictures.len());
     let mut unread = 0;
     for (done, pictures) in pictures.chunks(args.batch_size as usize).enumerate() {
@@ -128,17 +130,19 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     summary(args, plan, &id, pictures.len(), count, start.elapsed().as_secs_f64())
 }
 
-fn find_pictures(args: &PredictArgs) -> Result<Vec<Picture>> {
+/// The images, and the ids that annotations have for categories.
+fn find_pictures(args: &PredictArgs) -> Result<(Vec<Picture>, BTreeMap<String, u32>)> {
     let mut pictures = pictures(&args.images)?;
+    let mut categories = BTreeMap::new();
     match &args.annotations {
-        Some(file) => take_ids(&mut pictures, file)?,
+        Some(file) => categories = take_ids(&mut pictures, file)?,
         None if pictures.iter().any(|picture| picture.counted) => tracing::warn!(
             "the file names are no ids, so the images are numbered from 1; `pipe score` goes by `file_name`, other \
              programs need `--annotations`"
         ),
         None => {}
     }
-    Ok(pictures)
+    Ok((pictures, categories))
 }
 
 fn write_batch(

@@ -63,14 +63,14 @@ impl Predictor {
     /// When it cannot be built, or the weights do not match.
     pub fn build(plan: &mut Plan, partial: &Partial, id: &NodeId, weights: Weights) -> Result<Predictor> {
         let Weights { tensors, metadata, .. } = weights;
-        let last_layer = || Some(*tensors.get("fc.weight")?.size().first()?);
-        if let Some(classes) = num_classes(&tensors).or_else(last_layer) {
-            take_classes(plan, id, classes)?;
-        }
         let names = match labels::of_weights(&metadata) {
             Some(names) => names,
             None => class_names(plan, partial, id),
         };
+        let last_layer = || Some(*tensors.get("fc.weight")?.size().first()?);
+        if let Some(classes) = num_classes(&tensors).or_else(last_layer) {
+            take_classes(plan, id, classes)?;
+        }
         let Instance::Model(model) = partial.build(plan, id)? else { bail!("{id} is not a model") };
         load_weights(&partial.graph, id, tensors)?;
         model.borrow_mut().set_training(false);
@@ -216,7 +216,7 @@ fn class_names(plan: &Plan, partial: &Partial, model: &NodeId) -> BTreeMap<i64, 
         Ok(Instance::Dataset(dataset)) => dataset.class_names().into_iter().collect(),
         Ok(_) => BTreeMap::new(),
         Err(error) => {
-            tracing::warn!("class names are not available, showing numbers: {error:#}");
+            tracing::info!("class names are not available, numbers stand for them: {error:#}");
             BTreeMap::new()
         }
     }

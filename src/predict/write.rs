@@ -36,6 +36,8 @@ pub struct Writer {
     top_k: usize,
     threshold: f64,
     names: BTreeMap<i64, String>,
+    /// The ids of categories in the results, where they are not the labels.
+    ids: BTreeMap<i64, u32>,
     entries: Vec<Value>,
     /// Objects, or images of classes.
     pub count: usize,
@@ -51,7 +53,13 @@ impl Writer {
             std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         }
         let (out, names) = (out.to_owned(), names.clone());
-        Ok(Writer { format, out, top_k, threshold, names, entries: Vec::new(), count: 0 })
+        Ok(Writer { format, out, top_k, threshold, names, ids: BTreeMap::new(), entries: Vec::new(), count: 0 })
+    }
+
+    /// Has JSON results take the ids that annotations have for the classes.
+    pub fn take_categories(&mut self, ids: &BTreeMap<String, u32>) {
+        let known = self.names.iter().filter_map(|(label, name)| Some((*label, *ids.get(name)?)));
+        self.ids = known.collect();
     }
 
     /// Writes or keeps what is found in an image.
@@ -102,8 +110,11 @@ impl Writer {
             As::Json => {
                 let path = picture.path.display().to_string();
                 let entry = |object: &&Detection| {
-                    let name = self.names.get(&i64::from(object.category_id)).map(String::as_str);
-                    ResultEntry::to_json(picture.id, object, &path, name)
+                    let label = i64::from(object.category_id);
+                    let name = self.names.get(&label).map(String::as_str);
+                    let category_id = self.ids.get(&label).copied().unwrap_or(object.category_id);
+                    let object = Detection { category_id, ..(*object).clone() };
+                    ResultEntry::to_json(picture.id, &object, &path, name)
                 };
                 self.entries.extend(objects.iter().map(entry));
                 Ok(())

@@ -1,6 +1,6 @@
 //! Samples of COCO beside those of torchvision's references (`tests/parity/dataset`), on real images where they are.
 
-use pipe_components::{dataset::coco::Coco, dataset::coco::CocoConfig};
+use pipe_components::dataset::coco::{self, CocoConfig};
 use pipe_core::Dataset;
 use pipe_data::{Field, Pixels, fields};
 use pipe_data::{geometry, geometry::Interpolation};
@@ -13,7 +13,7 @@ fn real_pictures_give_the_samples_of_torchvision() {
         return skip!("there is no shared/data/coco_sample beside the repository");
     };
     let config: CocoConfig = from_value(json!({ "root": root, "split": "val2017" })).unwrap();
-    let set = Coco::open(&config, &root).unwrap();
+    let set = coco::open(&config, &root).unwrap();
     let text = std::fs::read_to_string("tests/parity/dataset/expected.json").unwrap();
     let expected: Vec<Value> = serde_json::from_str(&text).unwrap();
     for entry in expected {

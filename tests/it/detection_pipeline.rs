@@ -131,6 +131,74 @@ fn a_detector_is_trained_measured_and_used() {
     let truth = shapes.join("annotations/instances_val2017.json");
     let lines = pipe.ok(&["score", truth.to_str().unwrap(), "found.json", "--iou", "segm"]).stdout;
     assert_eq!(lines.lines().filter(|line| line.contains("@[ IoU=")).count(), 12, "{lines}");
+
+    // The same detections in other formats.
+    let found = pipe.json("found.json");
+    let found = found.as_array().unwrap();
+    pipe.ok(&[&predict[..], &["--out", "yolo", "--as", "yolo"]].concat());
+    let name = picture.file_stem().unwrap().to_str().unwrap();
+    let lines = pipe.read(&format!("yolo/{name}.txt"));
+    assert_eq!(lines.lines().count(), found.len());
+    let image = pipe_data::decode::read_image(&picture, false).unwrap();
+    for (line, entry) in lines.lines().zip(found) {
+        let numbers: Vec<f64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+        let [x, y, w, h] = [0, 1, 2, 3].map(|side| entry["bbox"][side].as_f64().unwrap());
+        let (height, width) = (image.height as f64, image.width as f64);
+        let shares = [(x + w / 2.0) / width, (y + h / 2.0) / height, w / width, h / height];
+        assert!(numbers[1..5].iter().zip(shares).all(|(a, b)| (a - b).abs() < 1e-6), "{line} and {entry}");
+        assert_eq!(numbers[0] + 1.0, entry["category_id"].as_f64().unwrap());
+    }
+    assert!(pipe.read("yolo/classes.txt").lines().count() > 0);
+    pipe.ok(&[&predict[..], &["--out", "arrays", "--as", "npz"]].concat());
+    let arrays: BTreeMap<String, tch::Tensor> =
+        tch::Tensor::read_npz(pipe.path(&format!("arrays/{name}.npz"))).unwrap().into_iter().collect();
+    let count = found.len() as i64;
+    assert_eq!(arrays["boxes"].size(), [count, 4]);
+    assert_eq!(arrays["masks"].size(), [count, image.height as i64, image.width as i64]);
+}
+
+#[test]
+fn an_evaluation_writes_the_detections_that_it_counts() {
+    let pipe = Pipe::with("tiny.toml", PIPELINE);
+    fresh_weights(&pipe.path("fresh.safetensors"));
+    let eval = ["eval", "tiny.toml", "--weights", "fresh.safetensors", "--results", "found.json", "--format", "json"];
+    let values: Value = serde_json::from_str(&pipe.ok(&eval).stdout).unwrap();
+    let truth = cache().join("shapes/annotations/instances_val2017.json");
+    let score = ["score", truth.to_str().unwrap(), "found.json", "--detected-only", "--format", "json"];
+    let scored: Value = serde_json::from_str(&pipe.ok(&score).stdout).unwrap();
+    assert_eq!(scored["images"], 3);
+    for name in ["AP", "AP50", "AR100"] {
+        assert_eq!(scored["stats"][name], values[format!("metric.coco:bbox/{name}")], "{name}");
+    }
+    let named = &pipe.json("found.json")[0];
+    assert!(named["file_name"].is_string() && named["category_name"].is_string(), "{named}");
+}
+
+#[test]
+fn classes_of_other_ids_are_scored_by_name() {
+    let pipe = Pipe::with("tiny.toml", PIPELINE);
+    let truth = cache().join("shapes/annotations/instances_val2017.json");
+    let annotations: Value = serde_json::from_slice(&std::fs::read(&truth).unwrap()).unwrap();
+    let names: BTreeMap<i64, &str> = annotations["categories"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|category| (category["id"].as_i64().unwrap(), category["name"].as_str().unwrap()))
+        .collect();
+    let perfect = annotations["annotations"].as_array().unwrap().iter().filter(|one| one["iscrowd"] == 0).map(|one| {
+        let category = one["category_id"].as_i64().unwrap();
+        serde_json::json!({
+            "image_id": one["image_id"], "bbox": one["bbox"], "score": 1.0,
+            // As a model of some of the classes numbers them.
+            "category_id": names.len() as i64 + 1 - category, "category_name": names[&category],
+        })
+    });
+    let perfect: Vec<Value> = perfect.collect();
+    pipe.write("found.json", &serde_json::to_string(&perfect).unwrap());
+    let said = pipe.ok(&["score", truth.to_str().unwrap(), "found.json", "--format", "json"]);
+    let scored: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(scored["stats"]["AP"], 1.0, "{scored}");
+    assert!(said.stderr.contains("were given to their categories by `category_name`"), "{}", said.stderr);
 }
 
 #[test]

@@ -130,3 +130,82 @@ fn weights_keep_their_classes() {
         resumed.stderr
     );
 }
+
+/// The evaluation of [`PIPELINE`] alone, its model filled from a run.
+fn evaluation_only() -> String {
+    let cut = |text: &str, from: &str, to: &str| {
+        let (start, end) = (text.find(from).unwrap(), to.is_empty().then_some(text.len()).or_else(|| text.find(to)));
+        text[..start].to_owned() + &text[end.unwrap()..]
+    };
+    let text = cut(PIPELINE, "[dataset.train]", "[dataset.val]");
+    let text = cut(&text, "[loader.train]", "[loader.val]");
+    let text = cut(&text, "[optimizer.sgd]", "[metric.accuracy]");
+    let text = cut(&text, "[handler.checkpoint]", "");
+    text.replace("train = \"train\"\n", "").replace("type = \"sequential\"", "type = \"sequential\"\nweights = \"run\"")
+}
+
+#[test]
+fn weights_that_fill_a_model_are_compared_too() {
+    let pipe = world();
+    let way = ["--set", "dataset.val.class_names='dataset.train:class_names'"];
+    pipe.ok(&[&["run", "labels.toml", "--out", "run"], &way[..]].concat());
+    pipe.write("only.toml", &evaluation_only());
+    pipe.ok(&["run", "only.toml", "--out", "same", "--set", "vars.val=train"]);
+    let other = pipe.run(&["run", "only.toml", "--out", "other", "--set", "vars.val=swapped"]);
+    assert_eq!(other.status, Some(1), "{}", other.stderr);
+    assert!(other.stderr.contains("the weights of model.net were trained on other classes"), "{}", other.stderr);
+    // Who trains may go on from another task of as many classes, which is said.
+    let tuned = ["--set", "vars.train=swapped", "--set", "vars.val=swapped", "--set", "model.net.weights=run"];
+    let tuned = pipe.ok(&[&["run", "labels.toml", "--out", "tuned"], &tuned[..]].concat());
+    assert!(
+        tuned.stderr.contains("its weights are of as many classes, but of others: 0 ant, 1 bee, 2 cow"),
+        "{}",
+        tuned.stderr
+    );
+}
+
+#[test]
+fn a_classifier_predicts_what_its_evaluation_counts() {
+    let pipe = world();
+    let way = ["--set", "dataset.val.class_names='dataset.train:class_names'", "--set", "engine.trainer.max_epochs=20"];
+    pipe.ok(&[&["run", "labels.toml", "--out", "run"], &way[..]].concat());
+    let accuracy = pipe.ok(&["eval", "run", "--set", "dataset.val.root=train", "--format", "json"]);
+    let accuracy: serde_json::Value = serde_json::from_str(&accuracy.stdout).unwrap();
+    pipe.ok(&["predict", "run", "--images", "train/*/*.png", "--out", "found.json", "--top-k", "3", "--draw", "drawn"]);
+    let found = pipe.json("found.json");
+    let found = found.as_array().unwrap();
+    let right = found.iter().filter(|image| {
+        let total: f64 =
+            image["top"].as_array().unwrap().iter().map(|class| class["probability"].as_f64().unwrap()).sum();
+        assert!((total - 1.0).abs() < 1e-6, "{image}");
+        image["file_name"].as_str().unwrap().contains(image["top"][0]["name"].as_str().unwrap())
+    });
+    assert_eq!(right.count() as f64 / 3.0, accuracy["metric.accuracy:accuracy"].as_f64().unwrap());
+    assert_eq!((found.len(), pipe.names("drawn").len()), (3, 3));
+    let refused = pipe.run(&["predict", "run", "--images", "train", "--out", "x", "--as", "yolo"]);
+    assert_eq!(refused.status, Some(1), "{}", refused.stderr);
+}
+
+#[test]
+fn weights_are_found_by_the_run_they_are_of() {
+    let pipe = world();
+    let way = ["--set", "dataset.val.class_names='dataset.train:class_names'"];
+    pipe.ok(&[&["run", "labels.toml"], &way[..]].concat());
+    let run = format!("runs/labels/{}", pipe.names("runs/labels")[0]);
+    for (file, weights) in [("labels.toml", "best"), ("labels.toml", "latest"), (&*run, "latest")] {
+        let said = pipe.run(&[&["eval", file, "--weights", weights], &way[..]].concat());
+        // Nothing judged these checkpoints.
+        match weights {
+            "best" => assert!(said.stderr.contains("has no best checkpoint"), "{}", said.stderr),
+            _ => assert_eq!(said.status, Some(0), "{}", said.stderr),
+        }
+    }
+    let none = pipe.run(&[&["eval", "labels.toml"], &way[..]].concat());
+    assert!(
+        none.stderr.contains("which weights? `--weights` names a file, a run or `torchvision:NAME`"),
+        "{}",
+        none.stderr
+    );
+    let unknown = pipe.run(&["eval", "labels.toml", "--weights", "torchvision:resnet1"]);
+    assert!(unknown.stderr.contains("did you mean `resnet18`?"), "{}", unknown.stderr);
+}

@@ -15,7 +15,7 @@ use crate::shell::{cargo, must, step};
 use crate::tally;
 
 /// What tests need that read event files with the real TensorBoard and check the schema with the editors' own Taplo.
-const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3";
+const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3 pycocotools==2.0.11";
 
 /// Files that the program writes about itself: the command that makes each.
 const GENERATED: [(&str, &[&str]); 2] =

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipe_core::{Instance, Kind, NodeId};
+use pipe_core::{Instance, Kind, NodeId, Nodes};
 use pipe_plan::Plan;
 use pipe_vocab::Refusal;
 use pipe_vocab::refusal::LABELS_DIFFER;
@@ -24,10 +24,11 @@ pub fn of_weights(metadata: &BTreeMap<String, String>) -> Option<Names> {
 
 /// Remembers for each model which classes its labels are.
 pub fn remember(plan: &Plan, graph: &Graph) {
+    let nodes = graph.nodes.borrow();
     let mut classes = graph.classes.borrow_mut();
     classes.clear();
     for (root, datasets) in meetings(plan) {
-        let Some(names) = datasets.iter().map(|id| names(graph, id)).find(|names| !names.is_empty()) else { continue };
+        let Some(names) = datasets.iter().map(|id| names(&nodes, id)).find(|names| !names.is_empty()) else { continue };
         let models = plan.nodes.keys().filter(|id| id.kind == Kind::Model && *root_of(plan, id) == root);
         classes.extend(models.map(|id| (id.clone(), names.clone())));
     }
@@ -37,10 +38,10 @@ pub fn remember(plan: &Plan, graph: &Graph) {
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_weights(plan: &Plan, graph: &Graph, model: &NodeId, trained: &Names) -> Result<(), Refusal> {
+pub fn check_weights(plan: &Plan, nodes: &Nodes, model: &NodeId, trained: &Names) -> Result<(), Refusal> {
     let datasets = meetings(plan).remove(root_of(plan, model)).unwrap_or_default();
     for dataset in datasets {
-        let found = names(graph, &dataset);
+        let found = names(nodes, &dataset);
         if !agree(trained, &found) {
             let message = format!(
                 "the weights of {model} were trained on other classes than {dataset} has: {}; {dataset} has {}",
@@ -62,13 +63,14 @@ pub fn check_initial(plan: &Plan, graph: &Graph) -> Result<(), Refusal> {
     let optimized = |model: &NodeId| {
         plan.nodes.keys().any(|id| id.kind == Kind::Optimizer && held(plan, id).any(|held| held == model))
     };
+    let nodes = graph.nodes.borrow();
     for (model, trained) in graph.trained_on.borrow().iter() {
         if !optimized(model) {
-            check_weights(plan, graph, model, trained)?;
+            check_weights(plan, &nodes, model, trained)?;
             continue;
         }
         let datasets = meetings(plan).remove(root_of(plan, model)).unwrap_or_default();
-        if let Some(other) = datasets.iter().map(|id| (id, names(graph, id))).find(|(_, found)| !agree(trained, found))
+        if let Some(other) = datasets.iter().map(|id| (id, names(&nodes, id))).find(|(_, found)| !agree(trained, found))
         {
             tracing::warn!(
                 "{model}: its weights are of as many classes, but of others: {}; {} has {}. It begins with what it knows of those",
@@ -93,6 +95,16 @@ pub fn check_trained(model: &NodeId, trained: &Names, now: &Names, accepted: &[S
     LABELS_DIFFER.refuse(accepted, message)
 }
 
+/// Compares the classes that the models of a run have learnt with those that their labels are after an edit, for models that keep
+/// their weights.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_edit(plan: &Plan, nodes: &Nodes, learnt: &BTreeMap<NodeId, Names>) -> Result<(), Refusal> {
+    check(plan, nodes)?;
+    learnt.iter().try_for_each(|(model, names)| check_weights(plan, nodes, model, names))
+}
+
 /// The model of which another is made, if it is: an average has the classes of what it averages.
 fn root_of<'p>(plan: &'p Plan, model: &'p NodeId) -> &'p NodeId {
     let mut root = model;
@@ -106,11 +118,11 @@ fn root_of<'p>(plan: &'p Plan, model: &'p NodeId) -> &'p NodeId {
 ///
 /// # Errors
 /// When a label has two names, or a name two labels, unless the pipeline accepts it.
-pub fn check(plan: &Plan, graph: &Graph) -> Result<(), Refusal> {
+pub fn check(plan: &Plan, nodes: &Nodes) -> Result<(), Refusal> {
     let accepted = &plan.pipeline.accept;
     for (model, datasets) in meetings(plan) {
         let named = datasets.into_iter().filter_map(|id| {
-            let names = names(graph, &id);
+            let names = names(nodes, &id);
             (!names.is_empty()).then_some((id, names))
         });
         let named: Vec<(NodeId, Names)> = named.collect();
@@ -151,9 +163,9 @@ fn held<'p>(plan: &'p Plan, node: &NodeId) -> impl Iterator<Item = &'p NodeId> {
     plan.data_edges.iter().filter(move |edge| edge.to == node).map(|edge| &edge.from)
 }
 
-fn names(graph: &Graph, dataset: &NodeId) -> Names {
-    match graph.node(dataset) {
-        Ok(Instance::Dataset(dataset)) => {
+fn names(nodes: &Nodes, dataset: &NodeId) -> Names {
+    match nodes.get(dataset) {
+        Some(Instance::Dataset(dataset)) => {
             dataset.class_names().into_iter().filter(|(_, name)| !name.is_empty()).collect()
         }
         _ => Names::new(),

@@ -94,7 +94,7 @@ impl Running {
 
     fn assemble(&self, plan: &Plan, options: &RunOptions) -> Result<()> {
         build::build(plan, &self.graph)?;
-        labels::check(plan, &self.graph)?;
+        labels::check(plan, &self.graph.nodes.borrow())?;
         labels::check_initial(plan, &self.graph)?;
         labels::remember(plan, &self.graph);
         self.info.data(&self.graph, plan)?;

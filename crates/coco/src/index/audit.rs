@@ -9,6 +9,10 @@ const EXAMPLES: usize = 5;
 /// A problem in a dataset. The id that goes with it is the image's or the annotation's, see [`Problem::subject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Problem {
+    /// An image with something else than a number for its id or size, or than a text for its name. Known by its place in the list.
+    OddImage,
+    /// An annotation with something else than a number for an id, or for `iscrowd`. Known by its place in the list.
+    OddAnnotation,
     /// The image's file is not there.
     MissingFile,
     /// The image's file has another size than the annotations say.
@@ -45,15 +49,27 @@ impl Problem {
     /// What the ids belong to: `image` or `annotation`.
     pub fn subject(self) -> &'static str {
         match self {
-            Self::MissingFile | Self::SizeMismatch => "image",
+            Self::MissingFile | Self::SizeMismatch | Self::OddImage => "image",
             _ => "annotation",
         }
+    }
+
+    /// What the numbers that go with it are: ids, or places in the file's list, from 0 on.
+    pub fn by(self) -> &'static str {
+        if matches!(self, Self::OddImage | Self::OddAnnotation) { "entry" } else { "id" }
     }
 
     /// What is wrong, and what is done about it.
     pub fn text(self) -> (&'static str, &'static str) {
         const NO_MASK: &str = "not used in training with masks; an empty mask in evaluation";
         match self {
+            Self::OddImage => {
+                ("an id, width, height or file_name that is missing or of another type (null, a text)", "left out")
+            }
+            Self::OddAnnotation => (
+                "an id, image_id, category_id or iscrowd that is missing or of another type (null, a text)",
+                "left out",
+            ),
             Self::MissingFile => ("file not found", "skipped"),
             Self::SizeMismatch => ("image size differs from the annotations", "skipped"),
             Self::NoBox => {
@@ -139,7 +155,14 @@ impl fmt::Display for Audit {
             if i > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{} {}{plural}: {what}: {done} (id {}{more})", finding.count, problem.subject(), ids.join(", "))?;
+            write!(
+                f,
+                "{} {}{plural}: {what}: {done} ({} {}{more})",
+                finding.count,
+                problem.subject(),
+                problem.by(),
+                ids.join(", ")
+            )?;
         }
         Ok(())
     }

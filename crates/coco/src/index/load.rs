@@ -93,6 +93,8 @@ impl Index {
         let mut annotations = raw.annotations.with_context(|| missing("annotations"))?;
 
         let mut audit = Audit::default();
+        raw.odd_images.iter().for_each(|&place| audit.record(Problem::OddImage, place));
+        raw.odd_annotations.iter().for_each(|&place| audit.record(Problem::OddAnnotation, place));
         raw.without_area.iter().for_each(|&id| audit.record(Problem::MissingArea, id));
         drop_without_box(&mut annotations, &mut audit);
         drop_unresolved(&mut annotations, &images, &categories, &mut audit);
@@ -211,13 +213,20 @@ fn refuse_unknown_images(images: &[Image]) -> Result<()> {
 
 /// Fails on what only a lenient reading leaves out.
 fn refuse(audit: &Audit, way: &str) -> Result<()> {
-    let structural = [Problem::NoBox, Problem::DanglingImage, Problem::DanglingCategory, Problem::DuplicateAnnotation];
+    let structural = [
+        Problem::OddImage,
+        Problem::OddAnnotation,
+        Problem::NoBox,
+        Problem::DanglingImage,
+        Problem::DanglingCategory,
+        Problem::DuplicateAnnotation,
+    ];
     let found: Vec<String> = (audit.findings())
         .filter(|(problem, _)| structural.contains(problem))
         .map(|(problem, finding)| {
             let ids: Vec<String> = finding.examples.iter().map(i64::to_string).collect();
             let more = if finding.count > ids.len() { ", …" } else { "" };
-            format!("{} with {} (id {}{more})", finding.count, problem.text().0, ids.join(", "))
+            format!("{} with {} ({} {}{more})", finding.count, problem.text().0, problem.by(), ids.join(", "))
         })
         .collect();
     ensure!(found.is_empty(), "annotations: {}; fix the file, or {way} to skip them", found.join("; "));

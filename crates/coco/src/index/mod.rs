@@ -8,6 +8,7 @@
 //! | `build.rs` | [`Builder`]: from another format |
 //! | `classes.rs` | only some classes, numbered anew |
 //! | `parse.rs` | JSON to those tables in one pass, never held as a tree |
+//! | `loose.rs` | values of another type than they should be |
 //! | `python_json.rs` | JSON as other programs write it, with `NaN` |
 //! | `segments.rs` | [`Segmentation`]: polygons and run lengths in a few large buffers |
 //! | `audit.rs` | [`Audit`]: what is odd, counted, with example ids |
@@ -16,6 +17,7 @@ mod audit;
 mod build;
 mod classes;
 mod load;
+mod loose;
 mod parse;
 mod python_json;
 mod segments;
@@ -34,19 +36,15 @@ use crate::mask::Rle;
 use segments::{Segments, Slot};
 
 /// One image of the file.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     /// Its id, unique in the file.
-    #[serde(deserialize_with = "parse::whole")]
     pub id: i64,
     /// Height in pixels; 0 where the file does not say it and it is not needed.
-    #[serde(default, deserialize_with = "parse::size")]
     pub height: u32,
     /// Width in pixels, as the height.
-    #[serde(default, deserialize_with = "parse::size")]
     pub width: u32,
     /// Name of its file, relative to the folder of images; empty where the file does not say it and it is not needed.
-    #[serde(default)]
     pub file_name: Box<str>,
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::loose::Loose;
 use super::segments::{Segmentation, Segments, Slot};
 use super::{Annotation, Category, Image};
 use crate::mask::compress;
@@ -21,6 +22,9 @@ pub(super) struct Raw {
     pub segments: Segments,
     /// Annotations without an `area`.
     pub without_area: Vec<i64>,
+    /// Places, in their lists, of the annotations and of the images that lack what they are known by.
+    pub odd_annotations: Vec<i64>,
+    pub odd_images: Vec<i64>,
     progress: Progress,
     scratch: Scratch,
 }
@@ -90,10 +94,6 @@ impl<'de> Deserialize<'de> for Whole {
         }
         deserializer.deserialize_any(Number).map(Self)
     }
-}
-
-pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    Whole::deserialize(deserializer).map(|number| number.0)
 }
 
 pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
@@ -172,14 +172,29 @@ impl<'de> Visitor<'de> for List<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let raw = self.raw;
         match self.section {
-            Section::Images => raw.images = Some(entries(&mut seq, "images", &mut raw.progress)?),
+            Section::Images => {
+                let images: Vec<LooseImage> = entries(&mut seq, "images", &mut raw.progress)?;
+                let mut right = Vec::with_capacity(images.len());
+                for (place, image) in images.into_iter().enumerate() {
+                    match image.right() {
+                        Some(image) => right.push(image),
+                        None => raw.odd_images.push(place as i64),
+                    }
+                }
+                raw.images = Some(right);
+            }
             Section::Categories => raw.categories = Some(entries(&mut seq, "categories", &mut raw.progress)?),
             Section::Annotations => {
                 let mut annotations = Vec::new();
                 raw.progress = Some(("annotations", 0));
+                let mut done = 0;
                 while let Some(annotation) = seq.next_element_seed(Entry(raw))? {
-                    annotations.push(annotation);
-                    raw.progress = Some(("annotations", annotations.len()));
+                    match annotation {
+                        Some(annotation) => annotations.push(annotation),
+                        None => raw.odd_annotations.push(done as i64),
+                    }
+                    done += 1;
+                    raw.progress = Some(("annotations", done));
                 }
                 raw.annotations = Some(annotations);
             }
@@ -204,6 +219,41 @@ fn entries<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(
     Ok(list)
 }
 
+/// One image, as far as it is right.
+#[derive(Deserialize)]
+struct LooseImage {
+    #[serde(default = "null")]
+    id: Loose<i64>,
+    #[serde(default = "null")]
+    height: Loose<i64>,
+    #[serde(default = "null")]
+    width: Loose<i64>,
+    #[serde(default = "null")]
+    file_name: Loose<Box<str>>,
+}
+
+fn null<T>() -> Loose<T> {
+    Loose::Null
+}
+
+impl LooseImage {
+    /// `None` for one without an id, or with something else than a number or a text where there is one. What is missing is looked at
+    /// where it is needed.
+    fn right(self) -> Option<Image> {
+        let side = |side: Loose<i64>| match side {
+            Loose::Right(side) => u32::try_from(side).ok(),
+            Loose::Null => Some(0),
+            Loose::Odd => None,
+        };
+        let file_name = match self.file_name {
+            Loose::Right(name) => name,
+            Loose::Null => Box::default(),
+            Loose::Odd => return None,
+        };
+        Some(Image { id: self.id.right()?, height: side(self.height)?, width: side(self.width)?, file_name })
+    }
+}
+
 /// One annotation.
 struct Entry<'a>(&'a mut Raw);
 
@@ -222,30 +272,31 @@ enum Field {
 }
 
 impl<'de> DeserializeSeed<'de> for Entry<'_> {
-    type Value = Annotation;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Annotation, D::Error> {
+    type Value = Option<Annotation>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for Entry<'_> {
-    type Value = Annotation;
+    type Value = Option<Annotation>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an annotation (an object)")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotation, A::Error> {
+    /// `None` for one without a number by which it, its image or its category is known.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut id, mut image_id, mut category, mut bbox) = (None, None, None, None);
-        let (mut area, mut crowd, mut slot) = (None, false, Slot::None);
+        let (mut area, mut crowd, mut slot) = (None, Loose::Right(0), Slot::None);
         while let Some(field) = map.next_key::<Field>()? {
             match field {
-                Field::Id => id = Some(map.next_value::<Whole>()?.0),
-                Field::ImageId => image_id = Some(map.next_value::<Whole>()?.0),
-                Field::CategoryId => category = Some(map.next_value::<Whole>()?.0),
-                Field::Bbox => bbox = map.next_value::<Option<Vec<Option<f64>>>>()?,
-                Field::Area => area = map.next_value::<Option<f64>>()?,
-                Field::Iscrowd => crowd = map.next_value::<Whole>()?.0 != 0,
+                Field::Id => id = map.next_value::<Loose<i64>>()?.right(),
+                Field::ImageId => image_id = map.next_value::<Loose<i64>>()?.right(),
+                Field::CategoryId => category = map.next_value::<Loose<i64>>()?.right(),
+                Field::Bbox => bbox = map.next_value::<Loose<[f64; 4]>>()?.right(),
+                Field::Area => area = map.next_value::<Loose<f64>>()?.right(),
+                Field::Iscrowd => crowd = map.next_value::<Loose<i64>>()?,
                 Field::Segmentation => {
                     let Raw { segments, scratch, .. } = &mut *self.0;
                     slot = map.next_value_seed(Shape { segments, scratch })?;
@@ -255,29 +306,26 @@ impl<'de> Visitor<'de> for Entry<'_> {
                 }
             }
         }
-        let id = id.ok_or_else(|| A::Error::missing_field("id"))?;
-        // One that is none is told with its id once all are read, or left out.
-        let number = |number: &Option<f64>| number.unwrap_or(f64::NAN);
-        let bbox = match bbox.as_deref() {
-            Some([x, y, width, height]) => [x, y, width, height].map(number),
-            _ => [f64::NAN; 4],
+        // A box that is none is told with its id once all are read, or left out.
+        let bbox = bbox.unwrap_or([f64::NAN; 4]);
+        let category = category.and_then(|category| u32::try_from(category).ok());
+        let (Some(id), Some(image_id), Some(category_id), true) = (id, image_id, category, crowd != Loose::Odd) else {
+            return Ok(None);
         };
         if area.is_none() {
             self.0.without_area.push(id);
         }
-        let category: i64 = category.ok_or_else(|| A::Error::missing_field("category_id"))?;
-        Ok(Annotation {
+        Ok(Some(Annotation {
             id,
-            image_id: image_id.ok_or_else(|| A::Error::missing_field("image_id"))?,
-            category_id: u32::try_from(category)
-                .map_err(|_| A::Error::custom(format!("category_id {category} is out of range")))?,
+            image_id,
+            category_id,
             bbox,
             area: area.unwrap_or(bbox[2] * bbox[3]),
-            crowd,
+            crowd: crowd.right().is_some_and(|crowd| crowd != 0),
             box_usable: true,
             mask_usable: slot != Slot::None,
             slot,
-        })
+        }))
     }
 }
 
@@ -301,7 +349,28 @@ impl<'de> Visitor<'de> for Shape<'_> {
         f.write_str("a segmentation: a list of polygons, or an object with `size` and `counts`")
     }
 
+    // Something else that is no mask: the object has none.
     fn visit_unit<E: Error>(self) -> Result<Slot, E> {
+        Ok(Slot::None)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Slot, E> {
+        Ok(Slot::None)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Slot, E> {
+        Ok(Slot::None)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Slot, E> {
+        Ok(Slot::None)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Slot, E> {
+        Ok(Slot::None)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Slot, E> {
         Ok(Slot::None)
     }
 
@@ -356,8 +425,17 @@ impl<'de> Visitor<'de> for Polygon<'_> {
         f.write_str("a polygon: a list of numbers x, y, x, y, … (a segmentation is a list of such lists)")
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(value) = seq.next_element()? {
-            self.0.push(value);
+        let before = self.0.len();
+        let mut odd = false;
+        while let Some(value) = seq.next_element::<Loose<f64>>()? {
+            match value.right().filter(|value| value.is_finite()) {
+                Some(value) => self.0.push(value),
+                None => odd = true,
+            }
+        }
+        if odd {
+            // One without points is found, counted and passed over later.
+            self.0.truncate(before);
         }
         Ok(())
     }

@@ -81,7 +81,7 @@ fn damage_is_named() {
         *damaged.pointer_mut(pointer).unwrap() = value;
         refuse(&damaged)
     };
-    assert_says(&with("/annotations/1/bbox", json!("x")), &["annotations[1]", "invalid type: string \"x\""]);
+    assert_says(&with("/annotations/1/bbox", json!("x")), &["1 with a box that is not four finite numbers", "(id 2)"]);
     assert_says(
         &with("/annotations/1/bbox", json!([1, 2, 3])),
         &["1 with a box that is not four finite numbers", "(id 2)", "strict = false"],
@@ -90,10 +90,15 @@ fn damage_is_named() {
         &with("/annotations/0/segmentation", json!([1, 2, 3, 4, 5, 6])),
         &["annotations[0]", "list of such lists"],
     );
-    assert_says(&with("/annotations/0/image_id", json!("nine")), &["annotations[0]", "an integer"]);
-    assert_says(&with("/annotations/0/category_id", json!(-1)), &["category_id -1 is out of range"]);
-    assert_says(&with("/annotations/0", json!({"id": 1})), &["annotations[0]", "missing field `category_id`"]);
-    assert_says(&with("/images/2/width", json!(-8)), &["images[2]", "-8 is out of range"]);
+    for (pointer, value) in [
+        ("/annotations/0/image_id", json!("nine")),
+        ("/annotations/0/category_id", json!(-1)),
+        ("/annotations/0/iscrowd", json!("no")),
+        ("/annotations/0", json!({"id": 1})),
+    ] {
+        assert_says(&with(pointer, value), &["1 with an id, image_id, category_id or iscrowd", "(entry 0)"]);
+    }
+    assert_says(&with("/images/2/width", json!(-8)), &["1 with an id, width, height or file_name", "(entry 2)"]);
     assert_says(&with("/images/2/width", json!(0)), &["image 7 (seven.jpg)", "0 × 8"]);
     assert_says(&with("/images/2/id", json!(9)), &["two images have the id 9", "nine.jpg", "seven.jpg"]);
     assert_says(&with("/categories/0/id", json!(3)), &["two categories have the id 3", "toothbrush", "car"]);
@@ -132,6 +137,31 @@ fn a_box_that_is_none_costs_its_own_annotation() {
         let index = read(false).unwrap();
         assert_eq!((index.annotation_count(), index.images().len()), (2, 3));
         assert_says(&index.audit().to_string(), &["1 annotation: a box that is not four", "left out (id 2)"]);
+    }
+}
+
+#[test]
+fn a_value_of_another_type_costs_its_own_entry() {
+    let lenient = LoadOptions { strict: false, ..LoadOptions::default() };
+    for (pointer, value, left) in [
+        ("/annotations/0/id", json!(null), 2),
+        ("/annotations/0/image_id", json!("nine"), 2),
+        ("/annotations/0/category_id", json!([3]), 2),
+        ("/annotations/0/iscrowd", json!("0"), 2),
+        ("/annotations/0/area", json!("large"), 3),
+        ("/annotations/0/iscrowd", json!(false), 3),
+        ("/annotations/0/segmentation", json!("none"), 3),
+        ("/annotations/0/segmentation", json!([[1, 2, null, 4, 5, 6]]), 3),
+        ("/annotations/1/bbox", json!(["1", "2", "3", "4"]), 2),
+        ("/annotations/1/bbox", json!({"x": 1}), 2),
+        ("/images/2/width", json!("8"), 3),
+    ] {
+        let mut damaged = file();
+        *damaged.pointer_mut(pointer).unwrap() = value.clone();
+        let index = read_with(&damaged, &lenient).unwrap();
+        assert_eq!(index.annotation_count(), left, "{pointer} {value}: {}", index.audit());
+        let quiet = value == json!(false) || value == json!("none");
+        assert_eq!(index.audit().is_clean(), quiet, "{pointer} {value}: {}", index.audit());
     }
 }
 

@@ -231,7 +231,11 @@ impl Dataset for ImageFolder {
 
     fn report(&self) -> Option<String> {
         let left_out = self.left_out.told();
-        Some(format!("{} images of {} classes{left_out}", self.samples.len(), self.classes.len()))
+        let mut sorts: BTreeMap<String, usize> = BTreeMap::new();
+        self.samples.iter().for_each(|(path, _)| *sorts.entry(ending(path)).or_default() += 1);
+        let sorts: Vec<String> = sorts.into_iter().map(|(ending, count)| format!("{count} {ending}")).collect();
+        let sorts = if sorts.len() > 1 { format!(" ({})", sorts.join(", ")) } else { String::new() };
+        Some(format!("{} images of {} classes{sorts}{left_out}", self.samples.len(), self.classes.len()))
     }
 }
 

@@ -179,6 +179,7 @@ impl Reloader {
                 report.changes = report::lines(&changes, &prepared.affected, state.document.as_ref(), &loaded);
                 report.rebuilt = report::rebuilt(&prepared.affected);
                 report.weights = prepared.weights();
+                report.reset = prepared.reset();
                 prepared.commit(graph, &state.plan, &plan, &mut state.waiting, self.quiet);
                 report.waiting = state.waiting.names();
                 if state.waiting.has_events() {

@@ -105,6 +105,9 @@ pub struct Report {
     /// What happened to the models' tensors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<Weights>,
+    /// Optimizers whose state (momentum, averages) is gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reset: Vec<String>,
     /// Nodes that wait for the end of the epoch, or no longer do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<String>,
@@ -130,6 +133,7 @@ impl Report {
             changes: Vec::new(),
             rebuilt: Vec::new(),
             weights: Vec::new(),
+            reset: Vec::new(),
             waiting: Vec::new(),
             reason: None,
             seconds: 0.0,
@@ -160,6 +164,9 @@ impl Report {
         }
         for weights in &self.weights {
             let _ = write!(text, "\n  {}: {}", weights.model, weights.describe());
+        }
+        for optimizer in &self.reset {
+            let _ = write!(text, "\n  {optimizer}: its state (momentum, averages of gradients) is gone");
         }
         text
     }

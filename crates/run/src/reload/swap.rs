@@ -21,6 +21,7 @@ use pipe_vocab::{Catalog, Refusal};
 
 use crate::build::{Site, build_node, join_nodes};
 use crate::graph::{Graph, Offers};
+use crate::labels;
 use crate::random;
 use crate::running::{add_console, wants_console};
 
@@ -98,7 +99,7 @@ pub fn prepare(
     let generators = random::states()?;
     let made = Made { offers, ..Made::default() };
     let mut builder = Builder { graph, catalog, old, new, changes, effective, affected: &affected, made };
-    let result = builder.build().and_then(|()| builder.try_batches());
+    let result = builder.build().and_then(|()| builder.check_labels()).and_then(|()| builder.try_batches());
     let made = builder.made;
     random::restore(&generators)?;
     result?;
@@ -138,6 +139,8 @@ struct Made {
     fresh: Vec<(NodeId, Rc<Engine>)>,
     /// Nodes rebuilt that continue from the state of their predecessors.
     going_on: BTreeSet<NodeId>,
+    /// Optimizers that had a state and do not continue from it.
+    reset: Vec<NodeId>,
 }
 
 struct Builder<'a> {
@@ -153,6 +156,15 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn build(&mut self) -> Result<()> {
+        let gone = self.changes.iter().filter(|change| matches!(change.what, What::Removed { .. }));
+        let gone = gone.filter_map(|change| change.node.clone()).filter(|id| id.kind == Kind::Optimizer);
+        for id in gone {
+            if let Some(former) = self.effective.get(&id)
+                && !former.state()?.tensors.is_empty()
+            {
+                self.made.reset.push(id);
+            }
+        }
         for id in &self.new.order {
             let former = self.effective.get(id).cloned();
             let instance = match former {
@@ -200,6 +212,9 @@ impl Builder<'_> {
         let replaced = own().any(|change| matches!(change.what, What::Replaced { .. }));
         let gentle = own().all(|change| change.class() == Reload::Hot || matches!(change.what, What::Replaced { .. }));
         if !keeps_state(id.kind, gentle) {
+            if id.kind == Kind::Optimizer && !former.state()?.tensors.is_empty() {
+                self.made.reset.push(id.clone());
+            }
             return Ok(built);
         }
         match carry(id, &former, &built) {
@@ -212,6 +227,13 @@ impl Builder<'_> {
             Err(error) => return Err(error),
         }
         Ok(built)
+    }
+
+    /// Whether labels mean what they meant to the models that keep their weights.
+    fn check_labels(&self) -> Result<()> {
+        let mut learnt = self.graph.classes.borrow().clone();
+        learnt.retain(|model, _| self.made.going_on.contains(model) || !self.affected.build.contains_key(model));
+        Ok(labels::check_edit(self.new, &self.made.nodes, &learnt)?)
     }
 
     /// Whether a batch may stumble over a change: not over an interval.
@@ -258,6 +280,11 @@ impl Prepared {
     /// What happened to models' tensors.
     pub fn weights(&self) -> Vec<Weights> {
         self.made.weights.clone()
+    }
+
+    /// Optimizers whose state is gone.
+    pub fn reset(&self) -> Vec<String> {
+        self.made.reset.iter().map(ToString::to_string).collect()
     }
 
     /// Puts in place what need not wait for the end of the epoch; the rest joins what was `waiting`.
@@ -317,6 +344,7 @@ impl Prepared {
         let edges = waiting.events.as_deref().unwrap_or(&new.event_edges);
         detach(&live, graph);
         join(graph, &live, new, edges, quiet);
+        labels::remember(new, graph);
     }
 }
 

@@ -1,6 +1,8 @@
 //! `pipe eval RUN`, `pipe eval FILE --weights W`.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
@@ -14,8 +16,9 @@ use crate::signals::{STOPPING, Signals};
 use crate::source::{PipelineArgs, plan_or_tell};
 use pipe_components::engine::evaluate::EvaluateConfig;
 use pipe_components::metric::coco_ap::CocoApConfig;
+use pipe_components::sink::console::report::tables;
 use pipe_core::record::number;
-use pipe_core::{Config, Instance, Kind, NodeId};
+use pipe_core::{Config, Instance, Kind, NodeId, Record, RecordValue, Sink, Stateful, Subscription, ValueRef};
 use pipe_document::PathSegment;
 use pipe_plan::{Plan, PlanNode};
 
@@ -68,8 +71,12 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
         labels::check_weights(plan, &partial.graph.nodes.borrow(), model, &trained)?;
     }
     load_weights(&partial.graph, model, weights.tensors)?;
+    let texts = Rc::new(RefCell::new(Texts::default()));
     if args.format == Format::Text {
-        add_console(&partial.graph)?;
+        // Of the records nothing: the values are told below.
+        add_console(&partial.graph, vec![id.clone()])?;
+        let (node, sink) = (NodeId::new(Kind::Sink, "texts"), texts.clone());
+        partial.context().subscribe(Subscription { node, inputs: Vec::new(), sink });
     }
     if partial.graph.drive(&engine)?.is_break() {
         return Ok(Status::Signalled(interrupt.status()));
@@ -78,8 +85,9 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     let values = partial.context().values();
     print(&match args.format {
         Format::Text => {
-            let width = values.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-            values.iter().map(|(name, value)| format!("{name:width$}  {value:.4}\n")).collect()
+            let full = |(name, value): (String, f64)| Some((serde_json::from_value(name.into()).ok()?, value));
+            let values: Vec<(ValueRef, f64)> = values.into_iter().filter_map(full).collect();
+            tables(&values, &texts.borrow().0) + "\n"
         }
         Format::Json => {
             let values: serde_json::Map<String, Value> =
@@ -100,4 +108,19 @@ fn write_results(plan: &mut Plan, out: &Path) -> Result<()> {
         set.map_err(|problem| anyhow!("{metric}: {problem}"))?;
     }
     Ok(())
+}
+
+/// The texts of the metrics.
+#[derive(Default)]
+struct Texts(Vec<(NodeId, String)>);
+
+impl Stateful for Texts {}
+
+impl Sink for Texts {
+    fn write(&mut self, record: &Record) -> Result<()> {
+        if let RecordValue::Text(text) = &record.value {
+            self.0.push((record.node.clone(), text.clone()));
+        }
+        Ok(())
+    }
 }

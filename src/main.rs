@@ -23,7 +23,7 @@ mod show;
 mod signals;
 mod source;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -139,11 +139,11 @@ fn start_log(cli: &Cli) {
         _ => (false, false),
     };
     let filter = |default| EnvFilter::try_from_env("PIPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let (shown, kept) = (filter(if quiet { "error" } else { "info" }), filter("info"));
+    let (shown, kept) = (filter(if quiet { "warn" } else { "info" }), filter("info"));
     let log = layer().with_writer(terminal::Log).with_target(false);
     let log = match json {
         true => log.json().boxed(),
-        false => log.without_time().with_ansi(std::io::stderr().is_terminal()).boxed(),
+        false => log.without_time().with_ansi(terminal::colors()).boxed(),
     };
     let file = layer().with_writer(terminal::Console).with_target(false).with_ansi(false);
     let file = if json { file.json().boxed() } else { file.boxed() };

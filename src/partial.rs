@@ -11,6 +11,7 @@ use pipe_components::model::weights::locate;
 use pipe_core::{Clock, Instance, Kind, NodeId, PathValue, RunContext, RunFolder, State};
 use pipe_plan::{Plan, PlanNode};
 use pipe_run::build::build_into;
+use pipe_run::running::tell_device;
 use pipe_run::{Graph, folders};
 use pipe_vision::nn::StateDict;
 use pipe_vision::weights::{self, Weights};
@@ -39,8 +40,9 @@ impl Partial {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Partial> {
         pipe_native::init()?;
-        let (device, why) = pipe_native::choose_device(device.unwrap_or(&plan.pipeline.device))?;
-        tracing::info!("{why}");
+        let wanted = device.unwrap_or(&plan.pipeline.device);
+        let (device, why) = pipe_native::choose_device(wanted)?;
+        tell_device(wanted, device, &why);
         Partial::on(device, plan, catalog, interrupt)
     }
 

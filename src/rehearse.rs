@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use pipe_core::{Limits, Requests};
+use pipe_core::{Limits, Requests, terminal};
 use pipe_plan::Plan;
 use pipe_run::{RunOptions, Running, checkpoint};
 use pipe_vocab::Catalog;
@@ -23,6 +23,7 @@ pub fn rehearse(plan: &Plan, catalog: Rc<Catalog>, device: Option<&str>) -> Resu
     for engine in running.graph.engines() {
         engine.set_limits(Limits { max_epochs: Some(1), max_iterations: Some(1), epoch_length: Some(1) });
     }
+    let _takes_long = terminal::working("dry run: one batch of every engine");
     running.drive().context("the dry run failed")?;
     checkpoint::save(&running.graph, "rehearsal").context("the dry run's checkpoint")?;
     Ok(())

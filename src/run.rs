@@ -46,7 +46,7 @@ pub struct RunArgs {
     /// With --watch, poll the files at this interval instead of using file system notifications: for network file systems.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds, requires = "watch")]
     watch_poll: Option<Duration>,
-    /// Print errors only.
+    /// Print warnings and errors only, and on standard output the run's folder.
     #[arg(long)]
     pub quiet: bool,
     /// Format of log lines.
@@ -96,6 +96,9 @@ pub fn run(args: RunArgs) -> Result<Status> {
     let options = options(&args, &loaded, name, start)?;
     let running = Running::start(plan, loaded.catalog.clone(), &options, signals.requests.clone())?;
     signals.begun();
+    if args.quiet {
+        terminal::result(&shown(&folder));
+    }
     let reloader = match loaded.plan.take().filter(|_| args.watch) {
         Some(plan) => {
             let document = loaded.document.clone();

@@ -1,6 +1,5 @@
 //! What all commands on a pipeline file share: the file, the profile, the overrides, and the diagnostics.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -80,8 +79,7 @@ fn pipeline_folder(run: &Path) -> Option<PathBuf> {
 pub fn tell(loaded: &Loaded, format: Format) -> Result<()> {
     match format {
         Format::Text => {
-            let color = std::io::stderr().is_terminal();
-            let text = loaded.diagnostics.render_text(&loaded.sources, color);
+            let text = loaded.diagnostics.render_text(&loaded.sources, terminal::colors());
             if let Some(text) = text.strip_suffix('\n') {
                 terminal::line(text);
             }

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use pipe_plugin::{MetricReport, Sink};
-use pipe_vocab::{NodeId, Precision, Progress, Record, RecordValue, Summary, ValueRef, record};
+use pipe_vocab::{Evaluation, NodeId, Precision, Progress, Record, RecordValue, Summary, ValueRef, record};
 use serde_json::Value;
 use tch::Device;
 
 use crate::Shared;
+use crate::bests::Bests;
 use crate::checkpoints::{Afterwards, Checkpoints};
 use crate::clock::{Clock, Termination};
 use crate::folder::RunFolder;
@@ -62,6 +63,8 @@ pub struct RunContext {
     pub depth: Cell<usize>,
     /// The latest value of every metric and engine value, and the step at which it was measured.
     values: RefCell<BTreeMap<String, (f64, u64)>>,
+    /// Of those that are monitored the best.
+    pub bests: Bests,
     /// Where records go.
     subscriptions: RefCell<Vec<Subscription>>,
     /// Engines asked to stop, and whether only their epoch.
@@ -98,6 +101,7 @@ impl RunContext {
             clock_base: Cell::default(),
             depth: Cell::default(),
             values: RefCell::default(),
+            bests: Bests::default(),
             subscriptions: RefCell::default(),
             terminations: RefCell::default(),
             checkpoints: RefCell::default(),
@@ -156,6 +160,20 @@ impl RunContext {
         }
     }
 
+    /// Tells the sinks of values that were computed together, by an evaluation or where an event asked for them.
+    pub fn evaluated(&self, engine: Option<&NodeId>, values: Vec<(ValueRef, f64)>) {
+        let Clock { step, epoch } = self.clock.get();
+        for subscription in self.subscriptions.borrow().iter() {
+            let heard = |node: &NodeId| subscription.inputs.is_empty() || subscription.inputs.contains(node);
+            let values: Vec<_> = values.iter().filter(|(value, _)| heard(&value.node)).cloned().collect();
+            if !values.is_empty() {
+                let best = self.bests.of(&values.iter().map(|(value, _)| &value.node).collect::<Vec<_>>());
+                let evaluation = Evaluation { engine: engine.cloned(), step, epoch, values, best };
+                subscription.sink.borrow_mut().evaluated(&evaluation);
+            }
+        }
+    }
+
     /// Flushes every sink.
     ///
     /// # Errors
@@ -192,7 +210,17 @@ impl RunContext {
 
     /// Remembers a value under `node:name`, for monitors.
     pub fn set_value(&self, node: &NodeId, name: &str, value: f64) {
-        self.values.borrow_mut().insert(format!("{node}:{name}"), (value, self.clock.get().step));
+        let Clock { step, epoch } = self.clock.get();
+        let monitor = ValueRef { node: node.clone(), value: name.to_owned() };
+        self.values.borrow_mut().insert(monitor.to_string(), (value, step));
+        self.bests.measured(&monitor, value, step, Some(epoch));
+    }
+
+    /// Forgets what a node has measured, which is no part of the run any more.
+    pub fn forget(&self, node: &NodeId) {
+        let its_own = format!("{node}:");
+        self.values.borrow_mut().retain(|name, _| !name.starts_with(&its_own));
+        self.bests.forget(node);
     }
 
     /// The latest value of that name, if it has been measured yet.
@@ -218,11 +246,16 @@ impl RunContext {
     }
 
     /// Remembers a metric's values for monitors and records them as `<prefix>/<metric>/<value>`; a value of the metric's own name
-    /// as `<prefix>/<value>`.
+    /// as `<prefix>/<value>`. The values come back under their full names.
     ///
     /// # Errors
     /// When a sink cannot take them.
-    pub fn record_metric(&self, node: &NodeId, prefix: Option<&str>, report: &MetricReport) -> Result<()> {
+    pub fn record_metric(
+        &self,
+        node: &NodeId,
+        prefix: Option<&str>,
+        report: &MetricReport,
+    ) -> Result<Vec<(ValueRef, f64)>> {
         let prefix = prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default();
         for (name, value) in &report.values {
             self.set_value(node, name, *value);
@@ -233,7 +266,8 @@ impl RunContext {
         if let Some(text) = &report.text {
             self.emit(node, format!("{prefix}{}/summary", node.name), RecordValue::Text(text.clone()))?;
         }
-        Ok(())
+        let full = |name: &String| ValueRef { node: node.clone(), value: name.clone() };
+        Ok(report.values.iter().map(|(name, value)| (full(name), *value)).collect())
     }
 
     /// All latest values.

@@ -1,12 +1,13 @@
 //! What components are written against: the traits of the kinds, the contexts of their methods, the engine, the registration.
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
-//! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
+//! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`bests`], [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
 //! - [`engine`]: the loop over data that fires events; [`place`]: where a run stands in them
 //! - [`component`]: from a configuration to a built node
 //!
 //! Words of `pipe-vocab` and `pipe-plugin` that every component needs are named here again.
 
+pub mod bests;
 pub mod checkpoints;
 pub mod clock;
 pub mod component;
@@ -43,9 +44,9 @@ pub use kinds::step::Step;
 pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform};
 pub use pipe_vocab::event::{self, EngineEvent, EventName};
 pub use pipe_vocab::{
-    Checked, Config, ConfigError, Contract, Duration, Event, FieldSet, Filter, Kind, NodeId, PathValue, Precision,
-    Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret, Size2d, Summary, Target, ValueRef,
-    record,
+    Best, BestCheckpoint, Checked, Config, ConfigError, Contract, Duration, Evaluation, Event, FieldSet, Filter, Kind,
+    NodeId, PathValue, Precision, Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret,
+    Size2d, Summary, Target, ValueRef, record,
 };
 pub use place::{Frame, Moment, Place};
 pub use requests::Requests;

@@ -8,11 +8,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use console::Term;
-use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use pipe_vocab::shown::{shown, shown_data, shown_styled};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -22,13 +25,32 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 pub fn bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
     BARS.get_or_init(|| {
-        if !io::stderr().is_terminal() {
+        if !is_live() {
             return MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         }
         // Bars ask for the colours of standard output where the target is not indicatif's own.
         console::set_colors_enabled(console::colors_enabled_stderr());
         MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::new(Deaf::new(Term::buffered_stderr()))))
     })
+}
+
+/// Whether standard error is a terminal in which bars can move.
+pub fn is_live() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
+}
+
+/// Whether standard error takes colours: on a terminal that has them, unless `NO_COLOR` is set.
+pub fn colors() -> bool {
+    console::colors_enabled_stderr()
+}
+
+/// Prints a result of the run on standard output, where it can be piped elsewhere, and keeps it with what else is said.
+pub fn result(text: &str) {
+    let line = format!("{}\n", shown(text));
+    bars().suspend(|| {
+        let _ = io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush());
+    });
+    keep(line.as_bytes());
 }
 
 /// Prints a line on standard error, above the bars, without characters that steer a terminal, and keeps it.
@@ -68,6 +90,64 @@ pub fn keep_in(path: &Path) -> Result<()> {
     }
     *kept = Kept::File(file);
     Ok(())
+}
+
+/// Says what is being done for as long as it takes, if that is long: on a terminal in a line that goes again, elsewhere in the log.
+#[must_use = "it is said until this is dropped"]
+pub fn working(what: impl Into<String>) -> Working {
+    let what = what.into();
+    let (done, until) = channel();
+    // Without a thread to be had, nothing is said.
+    let teller = tracing::enabled!(tracing::Level::INFO)
+        .then(|| std::thread::Builder::new().name("working".into()).spawn(move || tell(&what, &until)).ok());
+    Working { done: Some(done), teller: teller.flatten() }
+}
+
+/// See [`working`].
+pub struct Working {
+    done: Option<Sender<()>>,
+    teller: Option<JoinHandle<()>>,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.done = None;
+        let _ = self.teller.take().map(JoinHandle::join);
+    }
+}
+
+/// What takes less is not worth a word: on a terminal, and in a log.
+const SHORT: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
+
+/// How often it is said again.
+const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
+
+fn tell(what: &str, until: &Receiver<()>) {
+    let (started, way) = (Instant::now(), usize::from(!is_live()));
+    let goes_on = |time| until.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+    if !goes_on(SHORT[way]) {
+        return;
+    }
+    let spinner = is_live().then(|| bars().add(ProgressBar::new_spinner()));
+    if let Some(spinner) = &spinner {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+            spinner.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+        }
+        spinner.set_message(shown(what).into_owned());
+    }
+    loop {
+        match &spinner {
+            Some(spinner) => spinner.tick(),
+            None => tracing::info!("{what} ({} s)", started.elapsed().as_secs()),
+        }
+        if !goes_on(AGAIN[way]) {
+            break;
+        }
+    }
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+        bars().remove(&spinner);
+    }
 }
 
 /// Where the log goes: standard error, above the bars.

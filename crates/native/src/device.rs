@@ -1,5 +1,7 @@
 //! Choosing a device by name, and copies between devices.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use tch::{Cuda, Device, Tensor};
 
@@ -47,6 +49,11 @@ fn cuda(name: &str, index: &str) -> Result<(Device, String)> {
         }
         Ok(_) => Ok((Device::Cuda(index), format!("cuda:{index}, as asked"))),
     }
+}
+
+/// Whether this machine has an NVIDIA GPU, usable or not.
+pub fn has_gpu() -> bool {
+    ["/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/dxg"].iter().any(|path| Path::new(path).exists())
 }
 
 /// How many GPUs can be used, or why none can.

@@ -89,7 +89,7 @@ pub mod prelude {
     pub use crate::data::{
         Batch, BatchField, Detections, Field, Image, Mask, Masks, Pixels, Sample, SampleRng, fields,
     };
-    pub use crate::record::{Progress, Record, RecordValue, Summary};
+    pub use crate::record::{Evaluation, Progress, Record, RecordValue, Summary};
     pub use crate::{
         Build, Component, Config, Contract, Dataset, Event, GroupSettings, Handler, Instance, Kind, Metric,
         MetricReport, Model, ModelOutput, NodeId, Optimizer, ParamGroup, PathValue, Problems, Property, PropertyType,

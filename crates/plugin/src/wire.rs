@@ -13,7 +13,7 @@ use crate::data::{Batch, BatchField, Detections, Sample, SampleRng};
 use crate::kinds::metric::MetricReport;
 use crate::kinds::model::ModelOutput;
 use crate::message::{Message, Reader, Wire};
-use crate::record::{Progress, Record, RecordValue, Summary};
+use crate::record::{Evaluation, Progress, Record, RecordValue, Summary};
 use crate::state::State;
 
 impl Wire for Sample {
@@ -228,12 +228,24 @@ impl Wire for Progress {
 
 impl Wire for Summary {
     fn pack(&self, to: &mut Message) -> Result<()> {
-        to.put(&(&self.status, &self.folder, self.elapsed, &self.values, &self.checkpoint, &self.error))
+        to.put(&(&self.status, &self.folder, self.elapsed, &self.values, &self.checkpoint, &self.error))?;
+        to.put(&self.best)
     }
 
     fn unpack(from: &mut Reader<'_>) -> Result<Self> {
         type Fields = (String, PathBuf, Duration, Vec<(String, f64)>, Option<PathBuf>, Option<String>);
         let (status, folder, elapsed, values, checkpoint, error): Fields = from.get()?;
-        Ok(Summary { status, folder, elapsed, values, checkpoint, error })
+        Ok(Summary { status, folder, elapsed, values, checkpoint, best: from.get()?, error })
+    }
+}
+
+impl Wire for Evaluation {
+    fn pack(&self, to: &mut Message) -> Result<()> {
+        to.put(&(&self.engine, self.step, self.epoch, &self.values, &self.best))
+    }
+
+    fn unpack(from: &mut Reader<'_>) -> Result<Self> {
+        let (engine, step, epoch, values, best) = from.get()?;
+        Ok(Evaluation { engine, step, epoch, values, best })
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use pipe_core::{BuildContext, Built, Instance, Kind, NodeId, Nodes, RunContext, Subscription};
+use pipe_core::{BuildContext, Built, Instance, Kind, NodeId, Nodes, RunContext, Subscription, terminal};
 use pipe_document::path_text;
 use pipe_native::fault::guarded;
 use pipe_plan::component::with_values;
@@ -48,6 +48,7 @@ pub fn build(plan: &Plan, graph: &Graph) -> Result<()> {
 pub fn build_into(plan: &Plan, node: &PlanNode, graph: &Graph, initial_weights: bool) -> Result<()> {
     let built = {
         let (nodes, offers, catalog) = (graph.nodes.borrow(), graph.offers.borrow(), graph.catalog.borrow().clone());
+        let _takes_long = terminal::working(format!("building {}", node.id));
         let site = Site { run: &graph.run, nodes: &nodes, offers: &offers, catalog: &catalog, initial_weights };
         build_node(plan, node, &site).with_context(|| format!("cannot build {}", node.id))?
     };

@@ -267,7 +267,8 @@ fn run_target(
         }
         TargetAction::Compute(metric) => {
             let report = metric.try_borrow_mut().map_err(|_| busy())?.compute()?;
-            ctx.run.record_metric(&target.node, None, &report)?;
+            let values = ctx.run.record_metric(&target.node, None, &report)?;
+            ctx.run.evaluated(None, values);
         }
         TargetAction::Flush(sink) => sink.try_borrow_mut().map_err(|_| busy())?.flush()?,
         TargetAction::Run(engine) => {

@@ -13,12 +13,13 @@ use pipe_core::{
 };
 use pipe_plan::{Plan, PlanNode};
 use pipe_vocab::Catalog;
+use tch::Device;
 
 use crate::graph::Graph;
 use crate::info::Info;
 use crate::options::RunOptions;
 use crate::versions::{Entry, Versions};
-use crate::{build, checkpoint, labels};
+use crate::{build, checkpoint, info, labels};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Running {
         let wanted = options.device.as_deref().unwrap_or(&plan.pipeline.device);
         let (device, why) = pipe_native::choose_device(wanted)?;
         if !options.quiet {
-            tracing::info!("{why}");
+            tell_device(wanted, device, &why);
         }
         pipe_native::generator::seed_all(plan.pipeline.seed)?;
         if plan.pipeline.deterministic {
@@ -99,7 +100,7 @@ impl Running {
         labels::remember(plan, &self.graph);
         self.info.data(&self.graph, plan)?;
         if !options.quiet && wants_console(plan) {
-            add_console(&self.graph)?;
+            add_console(&self.graph, Vec::new())?;
         }
         if let Some(from) = &options.resume {
             let restored = checkpoint::load(&self.graph, from, &plan.pipeline.accept)?;
@@ -169,6 +170,7 @@ impl Running {
             elapsed: self.started.elapsed(),
             values: self.context().values(),
             checkpoint: self.context().last_checkpoint(),
+            best: info::best(self.context().folder.path()),
             error,
         };
         let told = self.context().finish(&summary);
@@ -260,20 +262,27 @@ fn status_of(result: &Result<Ending>, problem: Option<&anyhow::Error>) -> (&'sta
     }
 }
 
+/// Says which device was chosen, and why; not where there is no other and none was asked for.
+pub fn tell_device(wanted: &str, device: Device, why: &str) {
+    if wanted != "auto" || device.is_cuda() || pipe_native::has_gpu() {
+        tracing::info!("{why}");
+    }
+}
+
 /// Whether a pipeline has no console sink of its own.
 pub fn wants_console(plan: &Plan) -> bool {
     let is_console = |node: &PlanNode| node.id.kind == Kind::Sink && node.descriptor.name == CONSOLE;
     !plan.nodes.values().any(is_console)
 }
 
-/// A pipeline without a console sink still speaks to the one who started it.
+/// A pipeline without a console sink still speaks to the one who started it: of the records of `inputs`, of all where it is empty.
 ///
 /// # Errors
 /// When the console cannot be created.
-pub fn add_console(graph: &Graph) -> Result<()> {
+pub fn add_console(graph: &Graph, inputs: Vec<NodeId>) -> Result<()> {
     let node = NodeId::new(Kind::Sink, CONSOLE);
     if let Instance::Sink(sink) = build::build_extra(graph, &node, CONSOLE, json!({}))? {
-        graph.run.subscribe(Subscription { node, inputs: Vec::new(), sink });
+        graph.run.subscribe(Subscription { node, inputs, sink });
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ pub use expression::Expression;
 pub use kind::{Kind, NodeId};
 pub use path_value::PathValue;
 pub use precision::Precision;
-pub use record::{Progress, Record, RecordValue, Summary};
+pub use record::{Best, BestCheckpoint, Evaluation, Progress, Record, RecordValue, Summary};
 pub use refusal::Refusal;
 pub use reload::Reload;
 pub use secret::Secret;

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::kind::NodeId;
+use crate::value_ref::ValueRef;
 
 /// Something measured.
 #[derive(Debug, Clone)]
@@ -116,6 +118,20 @@ pub fn read_number(value: &Value) -> Option<f64> {
     }
 }
 
+/// A number for people, with about four digits that count: 0.9910, 0.0263, 123.5, 1.23e-7.
+pub fn short(value: f64) -> String {
+    let size = value.abs();
+    if value == 0.0 || !value.is_finite() {
+        return format!("{value}");
+    }
+    if !(1e-4..1e6).contains(&size) {
+        return format!("{value:.2e}");
+    }
+    let decimals = (3 - size.log10().floor() as i32).max(0) as usize;
+    let text = format!("{value:.decimals$}");
+    if size < 0.1 { text.trim_end_matches('0').to_owned() } else { text }
+}
+
 /// An engine's state, passed to sinks after every iteration.
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -141,6 +157,47 @@ pub struct Progress {
     pub values: Vec<(String, f64)>,
 }
 
+/// Values of metrics that were computed together, told after their records, for those who show them as one.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The evaluation; none where an event computed a metric.
+    pub engine: Option<NodeId>,
+    /// Iterations of the outermost engine so far.
+    pub step: u64,
+    /// The outermost engine's epoch, counted from 1; 0 before the first.
+    pub epoch: u64,
+    /// The values, metric by metric, in the order in which each reports them.
+    pub values: Vec<(ValueRef, f64)>,
+    /// Of the monitored ones the best so far.
+    pub best: Vec<Best>,
+}
+
+/// The best of a monitored value so far.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Best {
+    /// The value.
+    pub monitor: ValueRef,
+    /// How good it was.
+    pub value: f64,
+    /// The step at which it was measured.
+    pub step: u64,
+    /// The epoch, where it was in this life of the run.
+    pub epoch: Option<u64>,
+}
+
+/// The best checkpoint by a monitored value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BestCheckpoint {
+    /// The value.
+    pub monitor: ValueRef,
+    /// How good it was.
+    pub value: f64,
+    /// The step of the checkpoint.
+    pub step: u64,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
 /// How a run ended, for sinks and the console.
 #[derive(Debug, Clone)]
 pub struct Summary {
@@ -154,6 +211,21 @@ pub struct Summary {
     pub values: Vec<(String, f64)>,
     /// The latest checkpoint.
     pub checkpoint: Option<PathBuf>,
+    /// The best checkpoints, one a monitored value.
+    pub best: Vec<BestCheckpoint>,
     /// The error, when it failed.
     pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn numbers_are_short() {
+        let numbers = [0.0123, 0.05, 0.00037216, 0.00001234, 0.99104, 1.0, 12.3456, 123.456, 65432.1, -0.5, f64::NAN];
+        let texts =
+            ["0.0123", "0.05", "0.0003722", "1.23e-5", "0.9910", "1.000", "12.35", "123.5", "65432", "-0.5000", "NaN"];
+        assert_eq!(numbers.map(short), texts);
+    }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Metric, Model, NodeId,
-    Process, Ref, RunContext, Shared, Stateful, Step, ValueRef,
+    Process, Ref, RunContext, Shared, Stateful, Step, ValueRef, terminal,
 };
 use pipe_data::Batch;
 
@@ -159,10 +159,13 @@ impl Process for Evaluate {
     }
 
     fn completed(&mut self, _state: &EngineState, run: &RunContext) -> Result<()> {
+        let mut values = Vec::new();
         for (id, metric) in &self.metrics {
+            let _takes_long = terminal::working(format!("computing {id}"));
             let report = metric.borrow_mut().compute().with_context(|| format!("computing {id}"))?;
-            run.record_metric(id, Some(&self.prefix), &report)?;
+            values.extend(run.record_metric(id, Some(&self.prefix), &report)?);
         }
+        run.evaluated(Some(&self.id), values);
         for Tag { value, tag } in &self.tags {
             if let Some(measured) = run.value(value) {
                 run.scalar(&self.id, tag, measured)?;

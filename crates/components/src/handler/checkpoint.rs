@@ -145,6 +145,9 @@ best = { monitor = "metric.accuracy:accuracy", mode = "max" }
 
 impl Component for CheckpointConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let monitors = self.best.iter().map(|best| (best.monitor.clone(), best.mode == Mode::Max)).collect();
+        let node = ctx.node.clone();
+        ctx.on_commit(move |run| run.bests.watch(&node, monitors));
         Ok(Instance::handler(Checkpoint {
             node: ctx.node.clone(),
             config: self,
@@ -489,11 +492,17 @@ impl Stateful for Checkpoint {
         }
         // Measured after the list was saved.
         let text = std::fs::read_to_string(folder.join(BEST)).unwrap_or_default();
-        let Ok(file) = serde_json::from_str::<BestFile>(&text) else { return Ok(()) };
+        let file = serde_json::from_str::<BestFile>(&text).ok();
         for saved in &mut self.ledger.saved {
-            let known = file.scores.iter().find(|known| known.name == saved.name && known.step == saved.step);
+            let known = file.iter().flat_map(|file| &file.scores);
+            let known = known.into_iter().find(|known| known.name == saved.name && known.step == saved.step);
             for (monitor, score) in known.iter().flat_map(|known| &known.scores) {
                 saved.scores.entry(monitor.clone()).or_insert(*score);
+            }
+        }
+        for best in self.config.best.iter() {
+            if let Some((saved, value)) = self.ledger.ranked(&best.judge()).first() {
+                run.bests.measured(&best.monitor, *value, saved.step, None);
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::monitor::Mode;
 use pipe_core::Handler;
+use pipe_core::record::short;
 use pipe_core::{
     BuildContext, Component, Config, Engine, EventContext, Instance, Kind, NodeId, Ref, State, Stateful, Termination,
     ValueRef,
@@ -124,7 +125,7 @@ impl Handler for EarlyStopping {
         }
         self.seen.bad_calls += 1;
         if self.seen.bad_calls >= *patience {
-            let best = self.seen.best.map_or("none".to_owned(), |best| best.to_string());
+            let best = self.seen.best.map_or("none".to_owned(), short);
             tracing::info!(
                 "{}: {monitor} has not improved {patience} times (best: {best}); {} stops",
                 self.node,

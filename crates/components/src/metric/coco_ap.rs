@@ -189,14 +189,15 @@ impl Metric for CocoAp {
                 let classes = summary.per_class.iter().filter(|_| summary.images > 0);
                 values.extend(classes.map(|class| (format!("{name}/AP/{}", class.name), class.ap)));
             }
-            if summary.unknown_categories > 0 {
-                let count = summary.unknown_categories;
-                tracing::warn!("{count} detections have labels that are not in the annotations; they are ignored");
-            }
             text.push_str(&format!("{name}, {} images\n{summary}\n", summary.images));
         }
         if let Some(path) = &self.results {
             pipe_vocab::atomic::write(path, &serde_json::to_vec(&self.entries)?)?;
+        }
+        // The same detections for boxes and masks.
+        if let Some(count) = summaries.iter().map(|summary| summary.unknown_categories).max().filter(|count| *count > 0)
+        {
+            tracing::info!("{count} detections have labels that are not in the annotations; they are ignored");
         }
         let text = summaries.iter().any(|summary| summary.images > 0).then_some(text);
         Ok(MetricReport { values, text })

@@ -67,7 +67,8 @@ fn load_weights(store: &ParameterStore, value: &PathValue, ctx: &mut BuildContex
     let (weights, path) = weights::read(value, ctx.node)?;
     let report = store.load_state_dict(&weights.tensors, &LoadOptions::lenient())?;
     ensure!(!report.loaded.is_empty(), "no weights in {} match this model:\n{report}", path.display());
-    if report.is_complete() {
+    // A head of another shape is what fine-tuning is about.
+    if report.missing.is_empty() {
         tracing::info!("loading weights from {}: {report}", path.display());
     } else {
         tracing::warn!("loading weights from {}: {report}", path.display());

@@ -1,7 +1,10 @@
 //! `sink.console`: progress of a run for people.
 
+mod pace;
+pub mod report;
+mod table;
+
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -10,9 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use pace::Pace;
+use pipe_core::record::{number, short};
 use pipe_core::{
-    BuildContext, Component, Config, Instance, Kind, NodeId, Progress, Record, RecordValue, Source, Stateful, Summary,
-    record::number, terminal,
+    BuildContext, Component, Config, Evaluation, Instance, Kind, NodeId, Progress, Record, RecordValue, Source,
+    Stateful, Summary, ValueRef, terminal,
 };
 
 use pipe_core::Sink;
@@ -20,9 +25,11 @@ use pipe_vocab::shown::shown_name;
 
 /// Shows progress, metrics and a final summary.
 ///
-/// On a terminal a progress bar with loss, learning rate, images per second and remaining time; when the output is piped,
-/// plain lines at intervals; with `--log-format json` one JSON object per line. Added by default to pipelines without a
-/// console sink.
+/// On standard output a line for each epoch, with the mean of the loss over it, and one for each evaluation: the headline values of
+/// its metrics and the best so far of those that a checkpoint handler monitors. At the end, once, the tables (COCO's, confusion
+/// matrices), the best checkpoint and where everything is. On standard error what goes on now: on a terminal a progress bar with loss,
+/// learning rate, images per second and the time left of the epoch and of the run; elsewhere plain lines at intervals. With
+/// `--log-format json` every record is a JSON object on standard error. Added by default to pipelines without a console sink.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleConfig {
@@ -58,13 +65,21 @@ interval = 30
 
 impl Component for ConsoleConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let mode = match (ctx.json_log(), std::io::stderr().is_terminal()) {
+        let mode = match (ctx.json_log(), terminal::is_live()) {
             (true, _) => Mode::Json,
             (false, true) => Mode::Bars,
             (false, false) => Mode::Lines,
         };
         let interval = Duration::try_from_secs_f64(self.interval).unwrap_or(Duration::MAX);
-        Ok(Instance::sink(Console { mode, interval, bars: BTreeMap::new(), speeds: BTreeMap::new() }))
+        Ok(Instance::sink(Console {
+            mode,
+            interval,
+            bars: BTreeMap::new(),
+            paces: BTreeMap::new(),
+            outermost: None,
+            texts: Vec::new(),
+            computed: BTreeMap::new(),
+        }))
     }
 }
 
@@ -81,85 +96,117 @@ enum Mode {
     Json,
 }
 
-/// The running sink. Lines go to standard error; standard output is for results.
+/// The running sink. What was measured goes to standard output, what goes on to standard error.
 struct Console {
     mode: Mode,
     interval: Duration,
     bars: BTreeMap<NodeId, ProgressBar>,
-    speeds: BTreeMap<NodeId, Speed>,
+    paces: BTreeMap<NodeId, Pace>,
+    /// Where the outermost engine is.
+    outermost: Option<Place>,
+    /// The last text of each metric, for the end.
+    texts: Vec<(NodeId, String)>,
+    /// Metrics that events compute, perhaps after each iteration: when they were told last, and what is yet to be told.
+    computed: BTreeMap<NodeId, (Instant, Option<String>)>,
 }
 
-/// An engine's speed, and when it was last reported.
-struct Speed {
+/// An epoch, and whether there is more of it.
+struct Place {
     epoch: u64,
-    started: Instant,
-    first_iteration: u64,
-    samples: u64,
-    last_line: Option<Instant>,
-}
-
-impl Speed {
-    fn new(progress: &Progress) -> Speed {
-        let first_iteration = progress.epoch_iteration.saturating_sub(1);
-        Speed { epoch: progress.epoch, started: Instant::now(), first_iteration, samples: 0, last_line: None }
-    }
-
-    /// Samples per second since the end of the first iteration; `None` before there is anything to measure.
-    fn per_second(&self) -> Option<f64> {
-        (self.samples > 0).then(|| self.samples as f64 / self.started.elapsed().as_secs_f64().max(1e-9))
-    }
-
-    /// Time to the end of the epoch at this speed.
-    fn left(&self, progress: &Progress) -> Option<Duration> {
-        let remaining = progress.epoch_length?.saturating_sub(progress.epoch_iteration);
-        let done = progress.epoch_iteration.saturating_sub(self.first_iteration).max(1);
-        Duration::try_from_secs_f64(self.started.elapsed().as_secs_f64() / done as f64 * remaining as f64).ok()
-    }
+    text: String,
+    inside: bool,
 }
 
 impl Stateful for Console {}
 
 impl Sink for Console {
     fn write(&mut self, record: &Record) -> Result<()> {
-        let text = match &record.value {
-            RecordValue::Scalar(value) if record.node.kind == Kind::Metric => {
-                format!("epoch {}  {} = {}", record.epoch, record.tag, short(*value))
+        let of_metric = record.node.kind == Kind::Metric;
+        if self.mode == Mode::Json {
+            let text = match &record.value {
+                RecordValue::Scalar(value) if of_metric => {
+                    format!("epoch {}  {} = {}", record.epoch, record.tag, short(*value))
+                }
+                RecordValue::Text(text) => format!("{}\n{}", record.tag, text.trim_end()),
+                RecordValue::Artifact(path) => format!("{} {}", record.tag, path.display()),
+                _ => return Ok(()),
+            };
+            json_line(&text, record.to_json());
+            return Ok(());
+        }
+        match &record.value {
+            RecordValue::Text(text) if of_metric => {
+                self.texts.retain(|(metric, _)| *metric != record.node);
+                self.texts.push((record.node.clone(), text.clone()));
             }
-            RecordValue::Text(text) => format!("{}\n{}", record.tag, text.trim_end()),
-            RecordValue::Artifact(path) => format!("{} {}", record.tag, path.display()),
-            _ => return Ok(()),
-        };
-        self.print(&text, || record.to_json());
+            RecordValue::Text(text) => terminal::line(&format!("{}\n{}", record.tag, table::laid_out(text))),
+            RecordValue::Artifact(path) => terminal::line(&format!("{} {}", record.tag, path.display())),
+            _ => {}
+        }
         Ok(())
     }
 
-    fn progress(&mut self, progress: &Progress) {
-        let new = || Speed::new(progress);
-        let begins = match self.speeds.get(&progress.engine) {
-            Some(speed) => speed.epoch != progress.epoch || progress.epoch_iteration <= speed.first_iteration + 1,
-            None => true,
-        };
-        let speed = self.speeds.entry(progress.engine.clone()).or_insert_with(new);
-        if begins {
-            *speed = new();
-        } else {
-            speed.samples += progress.samples;
+    fn evaluated(&mut self, evaluation: &Evaluation) {
+        if self.mode == Mode::Json {
+            return;
         }
-        let last = progress.epoch_length.is_some_and(|length| progress.epoch_iteration >= length);
-        let per_second = speed.per_second();
-        let values = values_text(progress, per_second);
-        let left = speed.left(progress).filter(|_| !last);
-        if self.mode == Mode::Bars && !last {
-            self.draw(progress, values, left);
-        } else if last || speed.last_line.unwrap_or(speed.started).elapsed() >= self.interval {
-            speed.last_line = Some(Instant::now());
-            if let Some(bar) = self.bars.remove(&progress.engine) {
-                bar.finish_and_clear();
-                terminal::bars().remove(&bar);
+        let text = format!("{}{}", self.heading(evaluation), report::line(evaluation));
+        let Some(metric) = evaluation.values.first().map(|(value, _)| &value.node) else { return };
+        if evaluation.engine.is_some() {
+            return terminal::result(&text);
+        }
+        let now = Instant::now();
+        match self.computed.get_mut(metric) {
+            Some((told, held)) if told.elapsed() < self.interval => *held = Some(text),
+            _ => {
+                self.computed.insert(metric.clone(), (now, None));
+                terminal::result(&text);
             }
-            let ending = left.map(|left| format!(", {} left", HumanDuration(left))).unwrap_or_default();
-            let text = format!("{}{values}{ending}", line_start(progress));
-            self.print(&text, || progress_json(progress, per_second, left));
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        let last = progress.epoch_length.is_some_and(|length| progress.epoch_iteration >= length);
+        let pace = self.paces.entry(progress.engine.clone()).or_insert_with(|| Pace::new(progress));
+        pace.note(progress);
+        let values = values_text(&pace.values(progress), pace.per_second());
+        let left = pace.left(progress).filter(|_| !last);
+        let left_in_all = pace.left_in_all(progress).filter(|_| progress.outermost && progress.max_epochs != Some(1));
+        let (due, elapsed) = (pace.told().elapsed() >= self.interval, pace.elapsed());
+        let seconds_left = (left, left_in_all);
+        if last || due {
+            pace.last_line = Some(Instant::now());
+        }
+        if progress.outermost {
+            self.enter(progress, last);
+        }
+        match self.mode {
+            Mode::Json if last || due => {
+                let pace = &self.paces[&progress.engine];
+                json_line(
+                    &format!("{}{values}{}", line_start(progress), left_text(seconds_left)),
+                    progress_json(progress, pace, left),
+                );
+            }
+            Mode::Json => {}
+            _ if last => {
+                self.clear(&progress.engine);
+                // An evaluation is told by its metrics.
+                if !progress.values.is_empty() {
+                    let engine = &progress.engine.name;
+                    let heading = if progress.outermost {
+                        format!("{}  {engine}", epoch_text(progress))
+                    } else {
+                        engine.to_string()
+                    };
+                    terminal::result(&format!("{heading}  {values}  {}", clock(elapsed)));
+                }
+            }
+            Mode::Bars => self.draw(progress, values + &left_text(seconds_left)),
+            Mode::Lines if due => {
+                terminal::line(&format!("{}{values}{}", line_start(progress), left_text(seconds_left)))
+            }
+            Mode::Lines => {}
         }
     }
 
@@ -168,38 +215,84 @@ impl Sink for Console {
             bar.finish_and_clear();
             terminal::bars().remove(&bar);
         }
-        self.print(&summary_text(summary), || summary_json(summary));
+        self.tell_held();
+        match self.mode {
+            Mode::Json => json_line(&summary_text(summary, &self.texts), summary_json(summary)),
+            _ => terminal::result(&summary_text(summary, &self.texts)),
+        }
         Ok(())
     }
 }
 
 impl Console {
-    /// Prints a message, for people or for tools.
-    fn print(&self, text: &str, fields: impl FnOnce() -> Value) {
-        if self.mode != Mode::Json {
-            return terminal::line(text);
+    /// Notes where the outermost engine is; a new epoch tells what is yet to be told of the one before.
+    fn enter(&mut self, progress: &Progress, last: bool) {
+        if self.outermost.as_ref().is_some_and(|place| place.epoch != progress.epoch) {
+            self.tell_held();
         }
-        let mut all = Map::new();
-        all.insert("message".into(), text.into());
-        if let Value::Object(fields) = fields() {
-            all.extend(fields);
-        }
-        terminal::json_line("INFO", all.into());
+        self.outermost = Some(Place { epoch: progress.epoch, text: epoch_text(progress), inside: !last });
     }
 
-    fn draw(&mut self, progress: &Progress, values: String, left: Option<Duration>) {
+    fn tell_held(&mut self) {
+        for (told, held) in self.computed.values_mut() {
+            if let Some(text) = held.take() {
+                *told = Instant::now();
+                terminal::result(&text);
+            }
+        }
+    }
+
+    /// Of which engine and when an evaluation is.
+    fn heading(&self, evaluation: &Evaluation) -> String {
+        let place = self.outermost.as_ref().filter(|place| place.epoch == evaluation.epoch);
+        let mut text = place.map_or_else(|| format!("epoch {}", evaluation.epoch), |place| place.text.clone());
+        if place.is_some_and(|place| place.inside) {
+            text += &format!(", step {}", evaluation.step);
+        }
+        if let Some(engine) = &evaluation.engine {
+            text += &format!("  {}", engine.name);
+        }
+        text
+    }
+
+    fn clear(&mut self, engine: &NodeId) {
+        if let Some(bar) = self.bars.remove(engine) {
+            bar.finish_and_clear();
+            terminal::bars().remove(&bar);
+        }
+    }
+
+    fn draw(&mut self, progress: &Progress, message: String) {
         let known = progress.epoch_length.is_some();
         let bar = self.bars.entry(progress.engine.clone()).or_insert_with(|| {
             let bar = terminal::bars().add(ProgressBar::new(progress.epoch_length.unwrap_or(0)));
             if let Ok(style) = ProgressStyle::with_template(template(terminal::width(), known)) {
                 bar.set_style(style.progress_chars("━╸─"));
             }
-            bar.set_prefix(epoch_text(progress));
             bar
         });
-        let left = left.map(|left| format!("  {} left", clock(left))).unwrap_or_default();
-        bar.set_message(values + &left);
+        bar.set_prefix(epoch_text(progress));
+        bar.set_message(message);
         bar.set_position(progress.epoch_iteration);
+    }
+}
+
+/// Prints a message for tools.
+fn json_line(text: &str, fields: Value) {
+    let mut all = Map::new();
+    all.insert("message".into(), text.into());
+    if let Value::Object(fields) = fields {
+        all.extend(fields);
+    }
+    terminal::json_line("INFO", all.into());
+}
+
+/// The time left of the epoch and of the whole run.
+fn left_text((epoch, all): (Option<Duration>, Option<Duration>)) -> String {
+    match (epoch, all) {
+        (Some(epoch), Some(all)) => format!("  {} left, run {}", clock(epoch), clock(all)),
+        (Some(left), None) | (None, Some(left)) => format!("  {} left", clock(left)),
+        (None, None) => String::new(),
     }
 }
 
@@ -220,14 +313,17 @@ fn clock(time: Duration) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
-fn progress_json(progress: &Progress, per_second: Option<f64>, left: Option<Duration>) -> Value {
-    let values: Map<String, Value> =
-        progress.values.iter().map(|(name, value)| (name.clone(), number(*value))).collect();
+fn progress_json(progress: &Progress, pace: &Pace, left: Option<Duration>) -> Value {
+    let object = |values: &[(String, f64)]| -> Map<String, Value> {
+        values.iter().map(|(name, value)| (name.clone(), number(*value))).collect()
+    };
     json!({
         "kind": "progress", "engine": progress.engine.to_string(), "epoch": progress.epoch,
         "max_epochs": progress.max_epochs, "epoch_iteration": progress.epoch_iteration,
-        "epoch_length": progress.epoch_length, "iteration": progress.iteration, "values": values,
-        "images_per_second": per_second, "seconds_left": left.map(|left| left.as_secs_f64()),
+        "epoch_length": progress.epoch_length, "iteration": progress.iteration, "values": object(&progress.values),
+        "epoch_means": object(&pace.means()), "images_per_second": pace.per_second(),
+        "seconds_left": left.map(|left| left.as_secs_f64()),
+        "run_seconds_left": pace.left_in_all(progress).map(|left| left.as_secs_f64()),
     })
 }
 
@@ -237,7 +333,7 @@ fn summary_json(summary: &Summary) -> Value {
     json!({
         "kind": "summary", "status": summary.status, "run": summary.folder.display().to_string(),
         "seconds": summary.elapsed.as_secs_f64(), "values": values, "error": summary.error,
-        "checkpoint": summary.checkpoint.as_ref().map(|path| path.display().to_string()),
+        "checkpoint": summary.checkpoint.as_ref().map(|path| path.display().to_string()), "best": summary.best,
     })
 }
 
@@ -254,8 +350,8 @@ fn line_start(progress: &Progress) -> String {
     format!("{}  {}{of}  ", epoch_text(progress), progress.epoch_iteration)
 }
 
-fn values_text(progress: &Progress, per_second: Option<f64>) -> String {
-    let values = progress.values.iter().map(|(name, value)| format!("{name} {}", short(*value)));
+fn values_text(values: &[(String, f64)], per_second: Option<f64>) -> String {
+    let values = values.iter().map(|(name, value)| format!("{name} {}", short(*value)));
     let speed = per_second.map(|speed| match speed >= 100.0 {
         true => format!("{speed:.0} img/s"),
         false => format!("{speed:.1} img/s"),
@@ -263,28 +359,23 @@ fn values_text(progress: &Progress, per_second: Option<f64>) -> String {
     shown_name(&values.chain(speed).collect::<Vec<_>>().join("  ")).into_owned()
 }
 
-/// A number with few digits: 0.0123, 12.3, 1.2e-7.
-fn short(value: f64) -> String {
-    let size = value.abs();
-    if value == 0.0 || !value.is_finite() {
-        format!("{value}")
-    } else if !(1e-4..1e6).contains(&size) {
-        format!("{value:.2e}")
-    } else if size >= 100.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.4}")
-    }
-}
-
-fn summary_text(summary: &Summary) -> String {
-    let mut lines = vec![format!("{} after {}", summary.status, HumanDuration(summary.elapsed))];
-    let metrics: Vec<&(String, f64)> = summary.values.iter().filter(|(name, _)| name.starts_with("metric.")).collect();
-    let width = metrics.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    lines.extend(metrics.iter().map(|(name, value)| format!("  {name:width$}  {}", short(*value))));
+fn summary_text(summary: &Summary, texts: &[(NodeId, String)]) -> String {
+    let full = |(name, value): &(String, f64)| {
+        let name: ValueRef = serde_json::from_value(name.as_str().into()).ok()?;
+        Some((name, *value)).filter(|(name, _)| name.node.kind == Kind::Metric)
+    };
+    let values: Vec<(ValueRef, f64)> = summary.values.iter().filter_map(full).collect();
+    let mut lines = vec![report::tables(&values, texts)];
+    lines.retain(|tables| !tables.is_empty());
+    lines.push(format!("{} after {}", summary.status, HumanDuration(summary.elapsed)));
     lines.push(format!("  run          {}", summary.folder.display()));
+    for best in &summary.best {
+        let (value, step) = (short(best.value), best.step);
+        lines.push(format!("  best         {} {value} at step {step}: {}", best.monitor, best.path.display()));
+    }
     if let Some(checkpoint) = &summary.checkpoint {
-        lines.push(format!("  checkpoint   {}", checkpoint.display()));
+        let last = if summary.best.is_empty() { "checkpoint" } else { "last" };
+        lines.push(format!("  {last:<10}   {}", checkpoint.display()));
     }
     let board = summary.folder.join("tensorboard");
     if board.exists() {
@@ -298,15 +389,9 @@ fn summary_text(summary: &Summary) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use pipe_core::BestCheckpoint;
 
-    #[test]
-    fn numbers_are_short() {
-        assert_eq!(short(0.0123), "0.0123");
-        assert_eq!(short(0.00001234), "1.23e-5");
-        assert_eq!(short(123.456), "123.5");
-        assert_eq!(short(f64::NAN), "NaN");
-    }
+    use super::*;
 
     #[test]
     fn clocks_and_templates() {
@@ -319,18 +404,19 @@ mod tests {
 
     #[test]
     fn the_summary_says_where_everything_is() {
-        let summary = Summary {
+        let monitor: ValueRef = serde_json::from_value("metric.accuracy:accuracy".into()).unwrap();
+        let path = "runs/a/checkpoints/step_000005".into();
+        let mut summary = Summary {
             status: "interrupted".into(),
             folder: "runs/a".into(),
             elapsed: Duration::from_secs(75),
             values: vec![("metric.accuracy:accuracy".into(), 0.975), ("engine.trainer:loss".into(), 0.1)],
             checkpoint: Some("runs/a/checkpoints/step_000010".into()),
+            best: vec![BestCheckpoint { monitor, value: 0.98, step: 5, path }],
             error: None,
         };
-        assert_eq!(
-            summary_text(&summary),
-            "interrupted after 75 seconds\n  metric.accuracy:accuracy  0.9750\n  run          runs/a\n  checkpoint   \
-             runs/a/checkpoints/step_000010\n  resume with  --resume runs/a"
-        );
+        let with_best = summary_text(&summary, &[]);
+        summary.best.clear();
+        insta::assert_snapshot!(format!("{with_best}\n\n{}", summary_text(&summary, &[])));
     }
 }

@@ -8,13 +8,14 @@ use super::state::{Deferred, serve_state};
 use crate::Kind;
 use crate::boundary::{Input, Remote, Served, no_method};
 use crate::message::{Message, Wire};
-use crate::record::{Progress, Record, Summary};
+use crate::record::{Evaluation, Progress, Record, Summary};
 use crate::state::{State, Stateful};
 
 const WRITE: u32 = 1;
 const PROGRESS: u32 = 2;
 const FLUSH: u32 = 3;
 const FINISH: u32 = 4;
+const EVALUATED: u32 = 5;
 
 /// Consumes records: prints them, writes them, sends them.
 pub trait Sink: Stateful {
@@ -26,6 +27,9 @@ pub trait Sink: Stateful {
 
     /// Told after every iteration of an engine; cheap, and never stored.
     fn progress(&mut self, _progress: &Progress) {}
+
+    /// Told of the values of an evaluation together, after the records of each; never stored.
+    fn evaluated(&mut self, _evaluation: &Evaluation) {}
 
     /// Makes what was written visible to readers.
     ///
@@ -52,6 +56,7 @@ impl Served for RefCell<Box<dyn Sink>> {
         match method {
             WRITE => sink.write(&Record::unpack(from)?)?,
             PROGRESS => sink.progress(&Progress::unpack(from)?),
+            EVALUATED => sink.evaluated(&Evaluation::unpack(from)?),
             FLUSH => sink.flush()?,
             FINISH => sink.finish(&Summary::unpack(from)?)?,
             other => return serve_state(sink, other, input).unwrap_or_else(|| Err(no_method(Kind::Sink, other))),
@@ -86,6 +91,10 @@ impl Sink for RemoteSink {
 
     fn progress(&mut self, progress: &Progress) {
         self.0.tell(PROGRESS, Message::of(progress));
+    }
+
+    fn evaluated(&mut self, evaluation: &Evaluation) {
+        self.0.tell(EVALUATED, Message::of(evaluation));
     }
 
     fn flush(&mut self) -> Result<()> {

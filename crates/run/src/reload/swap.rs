@@ -387,6 +387,9 @@ impl Waiting {
 fn detach(former: &Nodes, graph: &Graph) {
     for (id, instance) in former {
         let now = graph.node(id).ok();
+        if now.is_none() {
+            graph.run.forget(id);
+        }
         let finished = match (instance, &now) {
             (Instance::Sink(old), Some(Instance::Sink(new))) if Rc::ptr_eq(old, new) => Ok(()),
             (Instance::Sink(old), _) => old.borrow_mut().flush(),
@@ -417,7 +420,7 @@ fn join(graph: &Graph, live: &Nodes, plan: &Plan, edges: &[EventEdge], quiet: bo
     match sinks.into_iter().find(|subscription| !is_node(&subscription.sink)) {
         Some(own) => graph.run.subscribe(own),
         None => {
-            if let Err(error) = add_console(graph) {
+            if let Err(error) = add_console(graph, Vec::new()) {
                 tracing::warn!("the console: {error:#}");
             }
         }

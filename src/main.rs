@@ -3,6 +3,7 @@
 //! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 128 + N ended by signal N, with a checkpoint written.
 
 mod check;
+mod completions;
 mod components;
 mod dev;
 mod eval;
@@ -25,6 +26,7 @@ mod source;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use output::{Format, Status, error_text};
@@ -35,7 +37,7 @@ use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
 
 /// Runs deep-learning pipelines described in a TOML file.
 #[derive(Debug, Parser)]
-#[command(name = "pipe", version, about, arg_required_else_help = true)]
+#[command(name = "pipe", version, long_version = VERSIONS.as_str(), about, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -70,7 +72,18 @@ enum Command {
     /// Create, list and check plugins with your own components.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Print the script with which a shell completes commands and options.
+    Completions(completions::CompletionsArgs),
 }
+
+/// The program's version, and with which libraries it runs.
+static VERSIONS: LazyLock<String> = LazyLock::new(|| {
+    let found = pipe_native::libraries();
+    let (pipe, cuda) = (env!("CARGO_PKG_VERSION"), if found.has_cuda { "with" } else { "without" });
+    let place = found.folder.map(|folder| format!(", {}", folder.display())).unwrap_or_default();
+    let torchvision = found.torchvision.unwrap_or_else(|| "not found".into());
+    format!("{pipe}\nlibtorch {} {cuda} CUDA{place}\ntorchvision {torchvision}", found.libtorch)
+});
 
 /// Starts the program again with OpenMP's threads sleeping, not spinning, while they wait.
 ///
@@ -111,6 +124,7 @@ fn main() -> ExitCode {
         Command::Schema(args) => schema::schema(&args),
         Command::New(args) => new::new(&args),
         Command::Plugin(command) => plugin::plugin(&command),
+        Command::Completions(args) => completions::completions::<Cli>(&args),
     };
     let status = match result {
         Ok(status) => status,

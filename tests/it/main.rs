@@ -14,6 +14,7 @@ mod environment;
 mod interrupt;
 mod kills;
 mod labels;
+mod launcher;
 mod mistakes;
 mod outlets;
 mod plan_fuzz;

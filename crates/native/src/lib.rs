@@ -51,6 +51,6 @@ pub fn exit_now(status: i32) -> ! {
 
 pub use autocast::autocast;
 pub use device::{choose_device, device_name, has_gpu, to_device};
-pub use library::{init, load_torchvision, load_torchvision_image, version};
+pub use library::{init, libraries, load_torchvision, load_torchvision_image, version};
 pub use scaler::GradScaler;
 pub use script::ScriptModule;

@@ -34,6 +34,31 @@ pub struct Versions {
     pub cuda: Option<String>,
 }
 
+/// The libraries that this process runs with, as far as they are known before a device is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Libraries {
+    /// libtorch's version.
+    pub libtorch: String,
+    /// Where it lies, if the system says so.
+    pub folder: Option<PathBuf>,
+    /// Whether CUDA's part of it is there.
+    pub has_cuda: bool,
+    /// torchvision's version; `None` where it is not found.
+    pub torchvision: Option<String>,
+}
+
+/// The libraries in use. Opens none, and asks for no device.
+pub fn libraries() -> Libraries {
+    // SAFETY: the shim returns a string constant of its own.
+    let libtorch = unsafe { std::ffi::CStr::from_ptr(ffi::pn_torch_version()) };
+    Libraries {
+        libtorch: libtorch.to_string_lossy().into_owned(),
+        folder: library_dir().ok(),
+        has_cuda: has_cuda_library(),
+        torchvision: find("_C.so").ok().and_then(|file| torchvision_version(&file)),
+    }
+}
+
 /// Opens CUDA's library when libtorch has it. Call it once before the first use of a device; more calls do nothing.
 ///
 /// # Errors
@@ -63,14 +88,13 @@ pub fn load_torchvision_image() -> Result<()> {
 
 /// Versions of libtorch, torchvision and CUDA as found now.
 pub fn version() -> Versions {
-    // SAFETY: the shim returns a string constant of its own.
-    let libtorch = unsafe { std::ffi::CStr::from_ptr(ffi::pn_torch_version()) };
+    let Libraries { libtorch, torchvision, .. } = libraries();
     let mut cuda = std::ptr::null_mut();
     // SAFETY: `cuda` outlives the call, which writes null or a text that `take_text` frees.
     let asked = ffi::check(unsafe { ffi::pn_cuda_config(&mut cuda) });
     Versions {
-        libtorch: libtorch.to_string_lossy().into_owned(),
-        torchvision: find("_C.so").ok().and_then(|file| torchvision_version(&file)),
+        libtorch,
+        torchvision,
         cuda: asked.ok().and_then(|()| ffi::take_text(cuda)).map(|text| text.trim().to_owned()),
     }
 }

@@ -338,7 +338,9 @@ fn summary_json(summary: &Summary) -> Value {
 }
 
 fn epoch_text(progress: &Progress) -> String {
-    match (progress.outermost, progress.max_epochs) {
+    // An evaluation that no engine runs has one epoch, of which there is nothing to tell.
+    let counts = progress.outermost && !progress.values.is_empty();
+    match (counts, progress.max_epochs) {
         (true, Some(max)) => format!("epoch {}/{max}", progress.epoch),
         (true, None) => format!("epoch {}", progress.epoch),
         (false, _) => progress.engine.name.to_string(),

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use pipe_core::{BestCheckpoint, Instance, NodeId, RunFolder, now, record};
+use pipe_core::{Instance, NodeId, RunFolder, now, record};
 use pipe_plan::Plan;
 use pipe_vocab::Catalog;
 use pipe_vocab::refusal::DATA_CHANGED;
@@ -62,21 +62,6 @@ pub fn status(folder: &Path) -> Option<Status> {
         _ if lock::alive(folder) => Status::Running,
         _ => Status::Lost,
     })
-}
-
-/// The best checkpoints of a run, one a monitored value, as its folder tells.
-pub fn best(folder: &Path) -> Vec<BestCheckpoint> {
-    let mut all = Vec::new();
-    for folder in ["checkpoints", "weights"].map(|name| folder.join(name)) {
-        let text = fs::read_to_string(folder.join("best.json")).unwrap_or_default();
-        let file: Value = serde_json::from_str(&text).unwrap_or_default();
-        all.extend(file["best"].as_array().into_iter().flatten().filter_map(|best| {
-            let path = folder.join(best["name"].as_str()?);
-            let monitor = serde_json::from_value(best["monitor"].clone()).ok()?;
-            Some(BestCheckpoint { monitor, value: best["value"].as_f64()?, step: best["step"].as_u64()?, path })
-        }));
-    }
-    all
 }
 
 /// When a run was created, in seconds since 1970: its first life, if it was resumed.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use pipe_core::checkpoints::found;
 use pipe_core::{
     Clock, Engine, EngineEvent, Frame, Instance, Kind, NodeId, RecordValue, Requests, RunContext, RunFolder,
     Subscription, Summary,
@@ -19,7 +20,7 @@ use crate::graph::Graph;
 use crate::info::Info;
 use crate::options::RunOptions;
 use crate::versions::{Entry, Versions};
-use crate::{build, checkpoint, info, labels};
+use crate::{build, checkpoint, labels};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +171,7 @@ impl Running {
             elapsed: self.started.elapsed(),
             values: self.context().values(),
             checkpoint: self.context().last_checkpoint(),
-            best: info::best(self.context().folder.path()),
+            best: found::bests(self.context().folder.path()),
             error,
         };
         let told = self.context().finish(&summary);

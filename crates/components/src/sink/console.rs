@@ -177,7 +177,7 @@ impl Sink for Console {
         if last || due {
             pace.last_line = Some(Instant::now());
         }
-        if progress.outermost {
+        if counts_epochs(progress) {
             self.enter(progress, last);
         }
         match self.mode {
@@ -337,10 +337,13 @@ fn summary_json(summary: &Summary) -> Value {
     })
 }
 
+/// Whether it is the engine by whose epochs the run is told: not an evaluation that no engine runs, which has one alone.
+fn counts_epochs(progress: &Progress) -> bool {
+    progress.outermost && !progress.values.is_empty()
+}
+
 fn epoch_text(progress: &Progress) -> String {
-    // An evaluation that no engine runs has one epoch, of which there is nothing to tell.
-    let counts = progress.outermost && !progress.values.is_empty();
-    match (counts, progress.max_epochs) {
+    match (counts_epochs(progress), progress.max_epochs) {
         (true, Some(max)) => format!("epoch {}/{max}", progress.epoch),
         (true, None) => format!("epoch {}", progress.epoch),
         (false, _) => progress.engine.name.to_string(),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use pipe_vocab::NodeId;
+use pipe_vocab::{BestCheckpoint, NodeId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -176,10 +176,7 @@ pub fn step_of(checkpoint: &Path) -> Option<u64> {
 
 /// The best checkpoint of a run that its `best.json` names, if it is whole.
 pub fn best(run_folder: &Path) -> Option<PathBuf> {
-    let folder = run_folder.join("checkpoints");
-    let noted: Value = serde_json::from_slice(&fs::read(folder.join(BEST)).ok()?).ok()?;
-    let name = noted["best"][0]["name"].as_str().filter(|name| is_plain(name))?;
-    let path = folder.join(name);
+    let BestCheckpoint { path, .. } = noted(&run_folder.join("checkpoints")).into_iter().next()?;
     match verified(&path) {
         Ok(_) => Some(path),
         Err(error) => {
@@ -187,6 +184,23 @@ pub fn best(run_folder: &Path) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// The best checkpoints and weights of a run, one a monitored value, as noted: they are not looked at.
+pub fn bests(run_folder: &Path) -> Vec<BestCheckpoint> {
+    ["checkpoints", "weights"].iter().flat_map(|name| noted(&run_folder.join(name))).collect()
+}
+
+/// What `best.json` in a folder names.
+fn noted(folder: &Path) -> Vec<BestCheckpoint> {
+    let text = fs::read(folder.join(BEST)).unwrap_or_default();
+    let file: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let of = |best: &Value| {
+        let path = folder.join(best["name"].as_str().filter(|name| is_plain(name))?);
+        let monitor = serde_json::from_value(best["monitor"].clone()).ok()?;
+        Some(BestCheckpoint { monitor, value: best["value"].as_f64()?, step: best["step"].as_u64()?, path })
+    };
+    file["best"].as_array().into_iter().flatten().filter_map(of).collect()
 }
 
 /// Whether a name from a file leads to something in the folder itself.

@@ -47,8 +47,7 @@ pub struct DevArgs {
 /// # Errors
 /// When files cannot be watched.
 pub fn dev(args: &DevArgs) -> Result<Status> {
-    let words =
-        Words { first: "press Ctrl-C again to stop immediately", still: "the try is still running", json: false };
+    let words = Words { first: None, still: "the try is still running", json: false };
     let requests = Signals::listen(words)?.requests;
     let interrupt = requests.interrupt.clone();
     let source = args.pipeline.source();

@@ -89,7 +89,7 @@ pub fn find_lr(args: &FindLrArgs) -> Result<Status> {
     // A loss that is not finite is the end of the test, not of the program.
     set(plan, &id, "on_non_finite", json!("skip"))?;
     let words = Words {
-        first: "stopping; press Ctrl-C again to stop immediately",
+        first: Some("stopping; press Ctrl-C again to stop immediately"),
         still: "the step is still running",
         json: false,
     };

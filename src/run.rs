@@ -56,7 +56,7 @@ pub struct RunArgs {
 
 /// What is said when a signal has come.
 const WORDS: Words = Words {
-    first: "finishing this step, then saving a checkpoint; press Ctrl-C again to stop immediately",
+    first: Some("finishing this step, then saving a checkpoint; press Ctrl-C again to stop immediately"),
     still: "the step is still running, or its checkpoint being written",
     json: false,
 };

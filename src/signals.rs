@@ -12,8 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// What is said when a signal has come.
 #[derive(Debug, Clone, Copy)]
 pub struct Words {
-    /// At once.
-    pub first: &'static str,
+    /// At once, where the end takes long enough to read it.
+    pub first: Option<&'static str>,
     /// From time to time, while it is not done.
     pub still: &'static str,
     /// As lines of JSON.
@@ -22,7 +22,7 @@ pub struct Words {
 
 /// What a command says that has nothing to save.
 pub const STOPPING: Words = Words {
-    first: "stopping; press Ctrl-C again to stop immediately",
+    first: Some("stopping; press Ctrl-C again to stop immediately"),
     still: "the batch is still running",
     json: false,
 };
@@ -134,7 +134,9 @@ impl Words {
         let say = |text: &str| if self.json { tracing::warn!("{text}") } else { terminal::line(text) };
         let asked = Instant::now();
         // After the `^C` that the terminal shows.
-        say(&if self.json { self.first.to_owned() } else { format!("\n{}", self.first) });
+        if let Some(first) = self.first {
+            say(&if self.json { first.to_owned() } else { format!("\n{first}") });
+        }
         loop {
             std::thread::sleep(PATIENCE);
             say(&format!("{} ({} s); press Ctrl-C again to stop immediately", self.still, asked.elapsed().as_secs()));

@@ -7,6 +7,7 @@ mod averages;
 mod bad_input;
 mod cases;
 mod child_process;
+mod console;
 mod dataset;
 mod detection;
 mod detection_pipeline;

@@ -1,6 +1,7 @@
 //! Running trainings are edited, good and bad, one edit after another: what the program reported and what the records show.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -137,6 +138,30 @@ run = ["scheduler.clipping"]
     let steps: Vec<u64> = norms.iter().map(|(step, _)| *step).collect();
     assert_eq!(steps, (came + 1..=gone).collect::<Vec<_>>());
     assert!(norms.iter().all(|(step, norm)| (norm / expected(*step) - 1.0).abs() < 1e-9), "{norms:?}");
+}
+
+/// What a metric measured that is no part of the run any more is not among its values at the end.
+#[test]
+fn a_metric_that_goes_takes_its_values_along() {
+    let mut session = Session::start();
+    let confusion = "[metric.confusion]\ntype = \"confusion_matrix\"\n\n";
+    let both = session.text.replace("[\"metric.accuracy\"]", "[\"metric.accuracy\", \"metric.confusion\"]");
+    let line = session.save(both.replacen("[[on]]", &format!("{confusion}[[on]]"), 1));
+    assert_eq!(line["outcome"], "applied", "{line}");
+    let records = session.path("run/records.jsonl");
+    let measured = || std::fs::read_to_string(&records).is_ok_and(|text| text.contains("metric.confusion"));
+    let start = Instant::now();
+    while !measured() {
+        assert!(start.elapsed() < Duration::from_secs(120), "{}", session.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let without = session.text.replace(confusion, "").replace(", \"metric.confusion\"", "");
+    assert_eq!(session.save(without)["outcome"], "applied");
+    finish(&mut session);
+    let info = std::fs::read_to_string(session.path("run/run.json")).expect("run.json");
+    assert!(info.contains("metric.accuracy:accuracy") && !info.contains("metric.confusion:accuracy"), "{info}");
+    let told = std::fs::read_to_string(session.path("run/console.log")).expect("console.log");
+    assert!(told.contains("done after") && !told.contains("label \\ prediction"), "{told}");
 }
 
 #[test]

@@ -41,12 +41,11 @@ pub(crate) fn demo(root: &Path, rest: &[String]) -> Result<()> {
         .as_f64()
         .context("the training has measured no AP50 of masks")?;
     step("predictions");
-    let best = best_checkpoint(root, &run)?;
-    let drawn = predict(root, &pipe, &run, &best)?;
+    let drawn = predict(root, &pipe, &run)?;
     println!("\nmask AP50 {reached:.3} after {} min {:02} s of training and evaluation", seconds / 60, seconds % 60);
     println!("predictions are drawn in");
     drawn.iter().for_each(|image| println!("  {}", image.display()));
-    tell_next(root, &pipe, &run, &best);
+    tell_next(root, &pipe, &run);
     ensure!(reached > WANTED, "the mask AP50 is {reached:.3}; it should be above {WANTED}");
     Ok(())
 }
@@ -59,14 +58,8 @@ fn free_folder(root: &Path) -> PathBuf {
     folders.find(|folder| !root.join(folder).exists()).unwrap_or(runs)
 }
 
-fn best_checkpoint(root: &Path, run: &Path) -> Result<PathBuf> {
-    let checkpoints = run.join("checkpoints");
-    let best = json(&root.join(&checkpoints).join("best.json"))?;
-    Ok(checkpoints.join(best["best"][0]["name"].as_str().context("best.json names no checkpoint")?))
-}
-
-/// Predicts images that were not trained on; where they are drawn.
-fn predict(root: &Path, pipe: &Path, run: &Path, weights: &Path) -> Result<Vec<PathBuf>> {
+/// Predicts images that were not trained on, with the best checkpoint; where they are drawn.
+fn predict(root: &Path, pipe: &Path, run: &Path) -> Result<Vec<PathBuf>> {
     let shapes = cache()?.join("shapes");
     let folder = shapes.join("val2017");
     let images = fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
@@ -75,7 +68,7 @@ fn predict(root: &Path, pipe: &Path, run: &Path, weights: &Path) -> Result<Vec<P
     images.truncate(IMAGES);
     let drawn = run.join("predictions");
     let mut command = Command::new(pipe);
-    command.arg("predict").arg(run).arg("--weights").arg(weights).arg("--images").args(&images);
+    command.arg("predict").arg(run).arg("--images").args(&images);
     command.arg("--annotations").arg(shapes.join("annotations/instances_val2017.json"));
     must(command.arg("--out").arg(run.join("predictions.json")).arg("--draw").arg(&drawn).current_dir(root))?;
     let names = fs::read_dir(root.join(&drawn)).context("no image was drawn")?;
@@ -93,13 +86,13 @@ fn cache() -> Result<PathBuf> {
     cache.context("HOME is not set, so there is no cache of built-in data")
 }
 
-fn tell_next(root: &Path, pipe: &Path, run: &Path, best: &Path) {
+fn tell_next(root: &Path, pipe: &Path, run: &Path) {
     let pipe = pipe.strip_prefix(root).unwrap_or(pipe).display();
-    let (run, best) = (run.display(), best.display());
+    let run = run.display();
     println!(
         "next:\n  \
-         {pipe} eval {run} --weights {best}\n  \
-         {pipe} predict {run} --weights {best} --images IMAGES… --out results.json --draw drawn\n  \
+         {pipe} eval {run}\n  \
+         {pipe} predict {run} --images IMAGES… --out results.json --draw drawn\n  \
          {pipe} run pipelines/mnist.toml --profile demo --watch    # and edit the file while it trains\n  \
          {pipe} new my-project --template image-folder             # on your own images\n  \
          cargo xtask install                                       # `pipe` on the PATH"

@@ -87,7 +87,11 @@ fn unquoted(word: &str) -> (String, Option<String>) {
     let help = match lower.as_str() {
         "true" | "yes" | "on" => "write `true`".to_owned(),
         "false" | "no" | "off" => "write `false`".to_owned(),
-        "none" | "null" | "nil" => "TOML has no null: remove the key to leave it at its default".to_owned(),
+        "none" | "null" | "nil" => {
+            "TOML has no null: remove the key to leave it at its default; a key that a parent sets is removed by \
+             unset = [\"KIND.NAME.KEY\"] at the top"
+                .to_owned()
+        }
         _ if lower.starts_with('$') => "put quotes around it: \"${name}\"".to_owned(),
         _ if word.contains(['"', '\n', '\\']) || word.len() > 60 => "put quotes around it".to_owned(),
         _ => format!("put quotes around it: \"{word}\""),

@@ -21,6 +21,9 @@ use pipe_vocab::{Filter, Kind, NodeId};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnConfig {
+    /// A name, by which a file that extends this one, a profile or `--set on.NAME.KEY=…` changes the edge.
+    #[serde(default)]
+    pub name: Option<String>,
     /// The event, `NODE:EVENT`, or several; `pipe components engine` lists them.
     pub event: OneOrMany<String>,
     /// The nodes to run, in this order: handlers are called, schedulers stepped, engines run to completion, metrics
@@ -114,6 +117,8 @@ pub struct EventTarget {
 /// One `[[on]]` table.
 #[derive(Debug, Clone)]
 pub struct EventEdge {
+    /// Its name, if it has one.
+    pub name: Option<String>,
     /// The events: node, event name, place.
     pub events: Vec<(NodeId, String, Location)>,
     /// On which occurrences.
@@ -169,6 +174,11 @@ impl Reader<'_> {
         self.found.extend(lowering.diagnostics);
         let events: Vec<_> = texts(table, "event").filter_map(|(text, at)| self.event(text, at)).collect();
         let targets: Vec<_> = texts(table, "run").filter_map(|(text, at)| self.target(text, at)).collect();
+        if let Some((name, at)) = texts(table, "name").find(|(name, _)| !is_name(name)) {
+            let message = format!("`{name}` is not a valid name of an event edge");
+            let diagnostic = Diagnostic::error("bad-name", message).at(at.clone());
+            self.found.push(diagnostic.help("use letters, digits, `_` and `-`"));
+        }
         self.check_repeated(&targets);
         self.check_updates(&events, &targets);
         if wrong {
@@ -195,7 +205,7 @@ impl Reader<'_> {
             after: config.after,
             first: config.first,
         };
-        Some(EventEdge { events, filter, targets, location: node.location.clone() })
+        Some(EventEdge { name: config.name, events, filter, targets, location: node.location.clone() })
     }
 
     fn event(&mut self, text: &str, at: &Location) -> Option<(NodeId, String, Location)> {
@@ -286,6 +296,11 @@ fn bad_action(node: &NodeId, kind: Kind, word: Option<&str>, at: &Location) -> D
         _ => "events run handlers, schedulers, engines, metrics and sinks".to_owned(),
     };
     Diagnostic::error("wrong-kind", message).at(at.clone()).help(help)
+}
+
+/// Whether a text can stand in `on.NAME`, as the name of a node in `KIND.NAME`.
+fn is_name(text: &str) -> bool {
+    NodeId::new(Kind::Engine, text).to_string().parse::<NodeId>().is_ok()
 }
 
 /// The texts under a key, be it one or a list, with their places.

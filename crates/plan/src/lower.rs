@@ -9,10 +9,10 @@ use std::ops::Range;
 use serde_json::{Map, Value as Json};
 
 use super::component::{check_component, find_component};
-use super::message;
 use super::schema::{
     accepts, alternatives, choices_of, fits, in_range, is_null, property_fits, tag_of, types_of, types_within,
 };
+use super::{message, retyped};
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, Sources, suggest};
 use pipe_document::{Document, Ingredient, KeyOrValue, Node, PathSegment, Table, Value};
 use pipe_vocab::{Catalog, Checked, Expression, Kind, NodeId, PropertyType, Target, ValueRef};
@@ -417,7 +417,8 @@ impl<'a> Lowering<'a> {
         for key in required.filter_map(Json::as_str).filter(|key| table.get(key).is_none()) {
             let about = properties.and_then(|p| p.get(key)).and_then(|p| p.get("description")).and_then(Json::as_str);
             let diagnostic = Diagnostic::error("missing-key", format!("{what} needs `{key}`")).at(location.clone());
-            let help = about.map(|about| format!("`{key}`: {}", message::first_line(about)));
+            let below = path.is_empty().then(|| retyped::help(self.document, self.sources, &self.base, key)).flatten();
+            let help = below.or(about.map(|about| format!("`{key}`: {}", message::first_line(about))));
             self.diagnostics.push(diagnostic.maybe_help(help));
         }
         Json::Object(lowered)

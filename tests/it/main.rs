@@ -16,6 +16,7 @@ mod kills;
 mod labels;
 mod mistakes;
 mod outlets;
+mod pipeline_file;
 mod plan_fuzz;
 mod plugin_template;
 mod plugins;

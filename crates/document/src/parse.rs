@@ -28,6 +28,10 @@ pub(super) fn parse(text: &str, source: SourceId, layer: Layer, found: &mut Diag
         found.push(Diagnostic::error("syntax", message).at(Location::new(source, 0..0)));
         return Table::default();
     }
+    if let Some(foreign) = syntax::foreign(text, source) {
+        found.push(foreign);
+        return Table::default();
+    }
     let tokens = Source::new(text).lex().into_vec();
     let mut reader = Reader::new(text, source, layer);
     let mut start = 0;

@@ -89,7 +89,7 @@ fn inside(table: &mut Table, path: &[String], way: &str) -> Result<(), String> {
             let steps = [way, near].into_iter().chain(rest.iter().map(String::as_str)).filter(|step| !step.is_empty());
             format!("did you mean `{}`?", steps.collect::<Vec<_>>().join("."))
         });
-        return Err(near.unwrap_or("nothing below this layer sets it, so it has its default already".to_owned()));
+        return Err(near.unwrap_or("nothing below this layer sets it; what is not set has its default".to_owned()));
     }
     let Some(entry) = table.entry_mut(key) else { return Ok(()) };
     match (&mut entry.node.value, rest) {

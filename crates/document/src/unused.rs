@@ -1,6 +1,6 @@
 //! Variables that are defined and not used: in files a warning, on the command line an error.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{Entry, Node, Table, vars};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
@@ -25,6 +25,8 @@ pub(super) struct Unused {
     base: HashSet<String>,
     /// Used by what is left when all is applied.
     effective: HashSet<String>,
+    /// Keys of nodes that are called as a variable of the command line, of each the first.
+    options: HashMap<String, String>,
 }
 
 impl Unused {
@@ -44,6 +46,7 @@ impl Unused {
             used,
             base: files.iter().flat_map(|file| vars_of(file.own)).map(|(name, _)| name.to_owned()).collect(),
             effective: HashSet::new(),
+            options: HashMap::new(),
         }
     }
 
@@ -63,6 +66,14 @@ impl Unused {
             }
             self.effective.insert(name);
         }
+        let nodes = root.iter().filter_map(|(kind, entry)| Some((kind, entry.node.as_table()?)));
+        for (kind, nodes) in nodes {
+            for (name, node) in nodes.iter().filter_map(|(name, entry)| Some((name, entry.node.as_table()?))) {
+                for (wanted, _) in self.set.iter().filter(|(wanted, _)| node.get(wanted).is_some()) {
+                    self.options.entry(wanted.clone()).or_insert_with(|| format!("{kind}.{name}.{wanted}"));
+                }
+            }
+        }
     }
 
     pub fn report(self, vars: &Table, found: &mut Diagnostics) {
@@ -74,9 +85,10 @@ impl Unused {
                     format!("what used \"${{{name}}}\" is overridden: set that key itself")
                 }
                 Some(near) => format!("did you mean `vars.{near}`?"),
-                None => {
-                    format!("use it in the file as \"${{{name}}}\", or set the option itself: --set KIND.NAME.OPTION=…")
-                }
+                None => match self.options.get(name) {
+                    Some(option) => format!("set the option itself: --set {option}=…"),
+                    None => format!("use it in the file as \"${{{name}}}\", or set the option itself"),
+                },
             };
             let message = format!("`--set vars.{name}` does nothing: nothing uses this variable");
             found.push(Diagnostic::error("variable-unused", message).at(at.clone()).help(help));

@@ -94,6 +94,9 @@ fn unknown_section(section: &str, entry: &Entry) -> Diagnostic {
     let names = kinds.chain(SECTIONS).chain(["vars", "profile", "extends"]);
     let help = match suggest(section, names) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if ["loss", "losses", "criterion"].contains(&section) => {
+            "a loss is an option of the model: loss = { type = \"cross_entropy\" } in its table".to_owned()
+        }
         None => {
             let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
             format!("the kinds of nodes are {}", message::list(&kinds))

@@ -107,7 +107,9 @@ impl PipelineSource {
         if let Some(document) = &mut document {
             diagnostics.merge(plugins::load_from(document, &sources, &mut catalog));
             let (checked, found, marks) = Plan::with_marks(document, &sources, &catalog);
-            diagnostics.merge(found);
+            // What looks unused or missing may be in what could not be read.
+            let broken = diagnostics.has_errors();
+            diagnostics.merge(if broken { found.without_warnings() } else { found });
             plan = checked.filter(|_| !diagnostics.has_errors());
             if let Some(plan) = &mut plan {
                 plan.pipeline.accept.extend(self.accept.iter().cloned());

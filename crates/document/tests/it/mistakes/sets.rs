@@ -173,7 +173,7 @@ fn a_variable_of_the_command_line_that_does_nothing() {
     1 | vars.batch_size=3
       |      ^^^^^^^^^^
       |
-      = help: use it in the file as "${batch_size}", or set the option itself: --set KIND.NAME.OPTION=…
+      = help: use it in the file as "${batch_size}", or set the option itself
 
     error: p.toml: 1 error
     "#);
@@ -197,7 +197,7 @@ fn unsetting_what_is_not_there() {
     1 | unset = ["model.a", "on.images"]
       |          ^^^^^^^^^
       |
-      = help: nothing below this layer sets it, so it has its default already
+      = help: nothing below this layer sets it; what is not set has its default
 
     error[invalid-unset]: there is no `on.images` to unset
      --> p.toml:1:21
@@ -205,7 +205,7 @@ fn unsetting_what_is_not_there() {
     1 | unset = ["model.a", "on.images"]
       |                     ^^^^^^^^^^^
       |
-      = help: nothing below this layer sets it, so it has its default already
+      = help: nothing below this layer sets it; what is not set has its default
 
     error[invalid-unset]: there is no `model.net.wieghts` to unset
      --> --set:1:1
@@ -221,7 +221,7 @@ fn unsetting_what_is_not_there() {
     1 | model.net.hidden=null
       | ^^^^^^^^^^^^^^^^^^^^^
       |
-      = help: nothing below this layer sets it, so it has its default already
+      = help: nothing below this layer sets it; what is not set has its default
 
     error[invalid-unset]: there is no `modl.net` to unset
      --> --set:1:1

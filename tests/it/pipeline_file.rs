@@ -83,6 +83,11 @@ fn a_setting_that_does_nothing_is_refused_before_anything_is_run() {
     assert!(text.contains("set the option itself: --set optimizer.sgd.lr="), "{text}");
     let (status, found, _) = codes(&pipe, &["p.toml", "--set", "optimizer.sgd.nesterov=null"]);
     assert_eq!((status, found), (Some(2), vec!["invalid-unset".to_owned()]));
+    let unused = "[transform.spare]\ntype = \"normalize\"\nmean = [0.1]\nstd = [0.3]\n";
+    pipe.write("spare.toml", &format!("extends = \"p.toml\"\n{unused}"));
+    assert_eq!(codes(&pipe, &["spare.toml"]).0, Some(0), "it may be there");
+    let (status, found, _) = codes(&pipe, &["spare.toml", "--set", "transform.spare.mean=[0.2]"]);
+    assert_eq!((status, found), (Some(2), vec!["unused-node".to_owned(); 2]));
     // What a run has stored knows no variables.
     pipe.ok(&["run", "p.toml", "--set", "engine.trainer.max_epochs=1", "--quiet", "--out", "run"]);
     let said = pipe.run(&["run", "run", "--set", "vars.lr=0.2", "--out", "again"]);

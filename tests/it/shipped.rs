@@ -141,9 +141,14 @@ fn taplo_accepts_every_shipped_pipeline_and_refuses_mistakes() {
     assert!(accepted, "{said}");
     let folder = tempfile::tempdir().expect("a folder");
     let text = std::fs::read_to_string(root().join("pipelines/mnist.toml")).expect("mnist.toml");
-    for (right, wrong) in
-        [("shuffle = true", "shufle = true"), ("shuffle = true", "shuffle = 3"), ("[vars]", "[variables]")]
-    {
+    for (right, wrong) in [
+        ("shuffle = true", "shufle = true"),
+        ("shuffle = true", "shuffle = 3"),
+        ("[vars]", "[variables]"),
+        ("type = \"accuracy\"", "# without a type"),
+        ("type = \"relu\"", "p = 0.5"),
+        ("event = \"engine.trainer:epoch_completed\"", "evnt = \"engine.trainer:epoch_completed\""),
+    ] {
         let file = folder.path().join("wrong.toml");
         std::fs::write(&file, text.replacen(right, wrong, 1)).expect("written");
         let (accepted, said) = lint(&[file]);

@@ -54,7 +54,7 @@ impl Overrides {
         match &unset.path[..] {
             [section] => self.retyped.retain(|[kind, _], _| kind != section),
             [kind, name] => drop(self.retyped.remove(&[kind.clone(), name.clone()])),
-            path => self.set(&path.to_vec()),
+            path => self.set(path),
         }
         self.unset.push(unset);
     }

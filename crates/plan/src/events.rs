@@ -24,7 +24,7 @@ pub struct OnConfig {
     /// A name, by which a file that extends this one, a profile or `--set on.NAME.KEY=…` changes the edge.
     #[serde(default)]
     pub name: Option<String>,
-    /// The event, `NODE:EVENT`, or several; `pipe components engine` lists them.
+    /// The event, `NODE:EVENT`, or several; `pipe components engine.train` lists those of an engine.
     pub event: OneOrMany<String>,
     /// The nodes to run, in this order: handlers are called, schedulers stepped, engines run to completion, metrics
     /// computed (`metric.x:update`, `metric.x:reset` do the rest), sinks flushed.

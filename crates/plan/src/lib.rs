@@ -111,7 +111,7 @@ impl Plan {
         }
         // What is unused is known only where every name is: a misspelt reference would call its target unused.
         if !found.has_errors() {
-            usage::check(&read.nodes, &resolved, &event_edges, &mut found);
+            usage::check(document, &read.nodes, &resolved, &event_edges, &mut found);
             reach::check(&read.nodes, &event_edges, &mut found);
         }
         usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);

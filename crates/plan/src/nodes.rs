@@ -121,9 +121,8 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
         }
     };
     let dropped = retyped::foreign(file, &id, descriptor, table, found);
-    let mut own = table.clone();
-    dropped.iter().for_each(|key| drop(own.remove(key)));
-    let table = &own;
+    let own = (!dropped.is_empty()).then(|| without(table, &dropped));
+    let table = own.as_ref().unwrap_or(table);
     read.dropped.extend(dropped.into_iter().map(|key| (id.clone(), key)));
     let base = vec![PathSegment::from(id.kind.as_str()), PathSegment::from(&*id.name)];
     let mut lowering = Lowering::new(file.document, file.sources, file.catalog, descriptor.schema(), base);
@@ -154,6 +153,12 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
     }
     let nested = lowering.nested;
     read.nodes.insert(id.clone(), PlanNode { id, descriptor, config, component, nested, location: at });
+}
+
+fn without(table: &Table, keys: &[String]) -> Table {
+    let mut left = table.clone();
+    keys.iter().for_each(|key| drop(left.remove(key)));
+    left
 }
 
 /// A scheduler that drives nothing, or two things. Not a matter of its own check: a part of another scheduler drives nothing.

@@ -173,7 +173,9 @@ fn sinks_and_handlers_come_change_and_go() {
     // The sink has what came after it was added.
     let more = std::fs::read_to_string(session.path("more.jsonl")).expect("the new sink's file");
     let first: Value = serde_json::from_str(more.lines().next().expect("a record")).expect("JSON");
-    assert_eq!(first["step"], sink_at + 1);
+    // Applied between the last iteration of an epoch (of 8) and its end, it also has what is recorded there.
+    let at_end = sink_at % 8 == 0 && first["step"] == sink_at;
+    assert!(at_end || first["step"] == sink_at + 1, "{first} after {sink_at}");
 
     let saved: Vec<u64> = records
         .iter()

@@ -229,7 +229,7 @@ fn unsetting_what_is_not_there() {
     1 | modl.net=null
       | ^^^^^^^^^^^^^
       |
-      = help: did you mean `model`?
+      = help: did you mean `model.net`?
 
     error[invalid-unset]: there is no `model.net.steps.0` to unset
      --> --set:1:1

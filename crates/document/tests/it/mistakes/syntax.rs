@@ -116,7 +116,7 @@ fn a_text_without_quotes() {
     3 | name = None
       |        ^^^^
       |
-      = help: TOML has no null: remove the key to leave it at its default
+      = help: TOML has no null: remove the key to leave it at its default; a key that a parent sets is removed by unset = ["KIND.NAME.KEY"] at the top
 
     error[syntax]: a string needs quotes around it
      --> p.toml:4:9

@@ -74,9 +74,7 @@ impl Template {
             Template::FineTune => Parts {
                 name: "finetune_resnet.toml",
                 text: include_str!("../pipelines/finetune_resnet.toml"),
-                needs: "Put the images into `data/images/train/<class>/` and `data/images/val/<class>/`, or name another folder: \
-                    `IMAGES_ROOT=/data/flowers`. Put the pretrained weights into `weights/`: their address is at the top of \
-                    `pipeline.toml`.\n",
+                needs: IMAGES,
                 options: "",
                 last: EVALUATE,
             },
@@ -85,8 +83,7 @@ impl Template {
                 text: include_str!("../pipelines/maskrcnn_finetune.toml"),
                 needs: "Put the images into `data/mine/train/` and `data/mine/val/`, their annotations into \
                     `data/mine/annotations/instances_train.json` and `instances_val.json`, or name another folder: \
-                    `DATA_ROOT=/data/fruits`. Put the pretrained weights into `weights/`: their address is at the top of \
-                    `pipeline.toml`. Annotations without masks: add `--profile boxes` to each command.\n",
+                    `DATA_ROOT=/data/fruits`. Annotations without masks: add `--profile boxes` to each command.\n",
                 options: "",
                 last: "pipe predict RUN --weights RUN --images data/mine/val --out results.json --draw drawn    # RUN is the \
                     folder that `pipe run` prints",
@@ -112,7 +109,7 @@ pub fn new(args: &NewArgs) -> Result<Status> {
     let files = [
         ("pipeline.toml", pipeline(&parts)),
         ("README.md", readme(&parts)),
-        (".gitignore", "/runs/\n/data/\n/weights/\n".to_owned()),
+        (".gitignore", "/runs/\n/data/\n".to_owned()),
         ("pipeline.schema.json", schema),
     ];
     for (name, text) in &files {

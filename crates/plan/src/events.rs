@@ -1,6 +1,6 @@
 //! The `[[on]]` tables: when this happens, run these, in this order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::OnceLock;
 
 use indexmap::IndexMap;
@@ -70,7 +70,7 @@ impl<T> OneOrMany<T> {
 }
 
 /// What a target does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     /// A handler is called.
     Call,
@@ -150,7 +150,31 @@ pub(super) fn read(
         return Vec::new();
     };
     let mut reader = Reader { file, nodes, unreadable, found };
-    tables.iter().enumerate().filter_map(|(index, node)| reader.edge(index, node)).collect()
+    let edges: Vec<EventEdge> =
+        tables.iter().enumerate().filter_map(|(index, node)| reader.edge(index, node)).collect();
+    check_twice(&edges, found);
+    edges
+}
+
+/// What two edges do on the same occurrences of the same event, though once is meant: a file that extends another repeats its edges.
+fn check_twice(edges: &[EventEdge], found: &mut Diagnostics) {
+    let mut first: HashMap<_, &Location> = HashMap::new();
+    for edge in edges {
+        let counted = |target: &&EventTarget| matches!(target.action, Action::Step | Action::Run | Action::Update);
+        for target in edge.targets.iter().filter(counted) {
+            for (node, event, _) in &edge.events {
+                let filter = format!("{:?}", edge.filter);
+                let Some(first) = first.insert((node, event, filter, &target.node, target.action), &target.location)
+                else {
+                    continue;
+                };
+                let message = format!("two event edges run `{}` on `{node}:{event}`, so it runs twice", target.node);
+                let diagnostic = Diagnostic::error("duplicate-target", message).at(target.location.clone());
+                let help = "remove one of the two; a file that extends another adds to its edges, and changes one by its `name`";
+                found.push(diagnostic.label(first.clone(), "first here").help(help));
+            }
+        }
+    }
 }
 
 struct Reader<'a> {

@@ -50,8 +50,7 @@ struct Parts {
 const IMAGES: &str = "Put the images into `data/images/train/<class>/` and `data/images/val/<class>/`, or name another folder: \
     `IMAGES_ROOT=/data/flowers`.\n";
 
-const EVALUATE: &str =
-    "pipe eval RUN --weights RUN             # evaluate the best checkpoint; RUN is the folder that `pipe run` prints";
+const EVALUATE: &str = "pipe eval RUN    # evaluate the best checkpoint; RUN is the folder that `pipe run` prints";
 
 impl Template {
     fn parts(self) -> Parts {
@@ -85,7 +84,7 @@ impl Template {
                     `data/mine/annotations/instances_train.json` and `instances_val.json`, or name another folder: \
                     `DATA_ROOT=/data/fruits`. Annotations without masks: add `--profile boxes` to each command.\n",
                 options: "",
-                last: "pipe predict RUN --weights RUN --images data/mine/val --out results.json --draw drawn    # RUN is the \
+                last: "pipe predict RUN --images data/mine/val --out results.json --draw drawn    # RUN is the \
                     folder that `pipe run` prints",
             },
         }

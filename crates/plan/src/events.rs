@@ -158,16 +158,16 @@ pub(super) fn read(
 
 /// What two edges do on the same occurrences of the same event, though once is meant: a file that extends another repeats its edges.
 fn check_twice(edges: &[EventEdge], found: &mut Diagnostics) {
-    let mut first: HashMap<_, &Location> = HashMap::new();
-    for edge in edges {
+    let mut first: HashMap<_, (usize, &Location)> = HashMap::new();
+    for (index, edge) in edges.iter().enumerate() {
         let counted = |target: &&EventTarget| matches!(target.action, Action::Step | Action::Run | Action::Update);
         for target in edge.targets.iter().filter(counted) {
             for (node, event, _) in &edge.events {
                 let filter = format!("{:?}", edge.filter);
-                let Some(first) = first.insert((node, event, filter, &target.node, target.action), &target.location)
-                else {
-                    continue;
-                };
+                let key = (node, event, filter, &target.node, target.action);
+                // Twice in one edge is reported with the edge.
+                let earlier = first.insert(key, (index, &target.location)).filter(|(edge, _)| *edge != index);
+                let Some((_, first)) = earlier else { continue };
                 let message = format!("two event edges run `{}` on `{node}:{event}`, so it runs twice", target.node);
                 let diagnostic = Diagnostic::error("duplicate-target", message).at(target.location.clone());
                 let help = "remove one of the two; a file that extends another adds to its edges, and changes one by its `name`";

@@ -9,6 +9,7 @@ use crate::source::{PipelineArgs, tell};
 
 /// Arguments of `pipe check`.
 #[derive(Debug, Args)]
+#[command(after_help = "The file is described in docs/pipeline_file.md; `pipe new` writes one to begin with.")]
 pub struct CheckArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,

@@ -18,6 +18,7 @@ mod labels;
 mod launcher;
 mod mistakes;
 mod outlets;
+mod pipeline_file;
 mod plan_fuzz;
 mod plugin_template;
 mod plugins;

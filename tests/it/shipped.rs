@@ -8,6 +8,7 @@ use pipe_document::{Document, LoadOptions};
 use pipe_plan::Plan;
 use pipe_run::plugins;
 use pipe_test_support::{python, skip};
+use pipe_vocab::{Descriptor, Kind};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -37,8 +38,11 @@ fn shipped_pipelines_are_right_without_warnings() {
     for path in pipelines() {
         let text = std::fs::read_to_string(&path).expect("a pipeline");
         assert_eq!(problems(&path, None), "", "{}", path.display());
-        if text.contains("[profile.demo") {
-            assert_eq!(problems(&path, Some("demo")), "", "{} with the demo profile", path.display());
+        let table: toml::Table = text.parse().expect("TOML");
+        for profile in
+            table.get("profile").and_then(|profiles| profiles.as_table()).into_iter().flat_map(toml::Table::keys)
+        {
+            assert_eq!(problems(&path, Some(profile)), "", "{} with the profile {profile}", path.display());
         }
     }
 }
@@ -69,6 +73,22 @@ fn the_example_of_every_component_is_right() {
         });
         let nested = component.example.contains(&format!("type = \"{}\"", component.name));
         assert!(uses == Some(true) || nested, "the example of {} does not use it", component.full_name());
+    }
+}
+
+/// Without an event a handler is never called, and a scheduler never stepped.
+#[test]
+fn the_example_of_every_handler_and_scheduler_shows_its_event() {
+    let driven = |one: &&Descriptor| one.plugin.is_none() && matches!(one.kind, Kind::Handler | Kind::Scheduler);
+    for component in plugins::catalog().iter().filter(driven) {
+        let example: toml::Table = component.example.parse().expect("TOML");
+        let nodes = example[component.kind.as_str()].as_table().expect("nodes");
+        let own = nodes.iter().find(|(_, node)| node["type"].as_str() == Some(component.name));
+        let (name, _) = own.unwrap_or_else(|| panic!("the example of {} has no node of it", component.full_name()));
+        let id = toml::Value::from(format!("{}.{name}", component.kind));
+        let edges = example.get("on").and_then(toml::Value::as_array).into_iter().flatten();
+        let runs = edges.flat_map(|edge| edge["run"].as_array().into_iter().flatten()).any(|target| *target == id);
+        assert!(runs, "no [[on]] of the example of {} runs {id}", component.full_name());
     }
 }
 
@@ -121,9 +141,14 @@ fn taplo_accepts_every_shipped_pipeline_and_refuses_mistakes() {
     assert!(accepted, "{said}");
     let folder = tempfile::tempdir().expect("a folder");
     let text = std::fs::read_to_string(root().join("pipelines/mnist.toml")).expect("mnist.toml");
-    for (right, wrong) in
-        [("shuffle = true", "shufle = true"), ("shuffle = true", "shuffle = 3"), ("[vars]", "[variables]")]
-    {
+    for (right, wrong) in [
+        ("shuffle = true", "shufle = true"),
+        ("shuffle = true", "shuffle = 3"),
+        ("[vars]", "[variables]"),
+        ("type = \"accuracy\"", "# without a type"),
+        ("type = \"relu\"", "p = 0.5"),
+        ("event = \"engine.trainer:epoch_completed\"", "evnt = \"engine.trainer:epoch_completed\""),
+    ] {
         let file = folder.path().join("wrong.toml");
         std::fs::write(&file, text.replacen(right, wrong, 1)).expect("written");
         let (accepted, said) = lint(&[file]);

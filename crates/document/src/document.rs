@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::overrides::{Overrides, Retyped};
 use super::pointer::{KeyOrValue, PathSegment};
-use super::{Node, Table, Value};
+use super::{Node, Table, Value, edges, parse};
 use crate::diagnostic::{Location, SourceId, Sources};
 
 /// A pipeline with everything applied: parents, profile, overrides, variables.
@@ -14,6 +15,7 @@ pub struct Document {
     pub(super) root: Table,
     pub(super) vars: Table,
     pub(super) profile: Option<String>,
+    pub(super) overrides: Overrides,
     pub(super) home: Option<PathBuf>,
     pub(super) base: Option<PathBuf>,
     pub(super) redacted: BTreeSet<Vec<PathSegment>>,
@@ -38,6 +40,23 @@ impl Document {
     /// The profile that was applied.
     pub fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
+    }
+
+    /// What became of a node's keys when an override gave it another `type`.
+    pub fn retyped(&self, kind: &str, name: &str) -> Option<&Retyped> {
+        self.overrides.retyped.get(&[kind.to_owned(), name.to_owned()])
+    }
+
+    /// The value of a key as `--set` names it, such as `engine.trainer.max_epochs`, `vars.lr` or, of a named event edge,
+    /// `on.images.every`.
+    pub fn get_key(&self, key: &str) -> Option<&Node> {
+        let mut pointer: Vec<_> = parse::key_names(key, self.main)?.into_iter().map(PathSegment::Key).collect();
+        if let [PathSegment::Key(on), PathSegment::Key(name), ..] = &pointer[..]
+            && on == "on"
+        {
+            pointer[1] = PathSegment::Index(edges::position(edges::of(&self.root)?, name)?);
+        }
+        self.find(&pointer)
     }
 
     pub(super) fn home(&self) -> Option<&Path> {
@@ -70,6 +89,15 @@ impl Document {
 }
 
 impl Document {
+    /// Takes a key of a node out.
+    pub fn remove_option(&mut self, kind: &str, name: &str, option: &str) {
+        if let Some(Value::Table(nodes)) = self.root.entry_mut(kind).map(|entry| &mut entry.node.value)
+            && let Some(Value::Table(node)) = nodes.entry_mut(name).map(|entry| &mut entry.node.value)
+        {
+            node.remove(option);
+        }
+    }
+
     /// Gives the value at the end of the steps another one, of the same place and origin.
     pub fn set_value(&mut self, pointer: &[PathSegment], value: Value) {
         let Some((PathSegment::Key(key), rest)) = pointer.split_first() else { return };

@@ -11,7 +11,10 @@
 //! | `limits.rs` | how much of a file is read |
 //! | `document.rs` | [`Document`]: the pipeline with everything applied |
 //! | `load.rs` | [`Document::load`]: files and their parents, profile, `--set` |
-//! | `merge.rs` | the one merge rule |
+//! | `merge.rs`, `edges.rs` | the one merge rule; event edges by their names |
+//! | `unset.rs` | what a layer takes away |
+//! | `overrides.rs` | [`Retyped`]: what merging did that the result does not show |
+//! | `unused.rs` | variables that nothing uses |
 //! | `template.rs` | the grammar of `${name}` and `${env:NAME:-default}` in a string |
 //! | `vars.rs` | variables put into the tree |
 //! | `show.rs` | the resolved pipeline as TOML, with origins or without |
@@ -24,12 +27,14 @@
 mod build;
 pub mod diagnostic;
 mod document;
+mod edges;
 mod limits;
 mod load;
 mod merge;
 mod node;
 mod offset;
 mod origin;
+mod overrides;
 mod parse;
 mod path_value;
 mod pointer;
@@ -37,10 +42,13 @@ mod segments;
 mod show;
 mod syntax;
 mod template;
+mod unset;
+mod unused;
 mod vars;
 
 pub use document::Document;
 pub use load::{LoadOptions, read_file};
 pub use node::{Entry, Node, Table, Value};
 pub use origin::{Ingredient, Layer, Origin, PathBase};
+pub use overrides::Retyped;
 pub use pointer::{KeyOrValue, PathSegment, path_text};

@@ -1,6 +1,6 @@
 //! Loading: the file and its parents, then the profile, then `--set`, then variables.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,17 +9,16 @@ use super::build::{Key, article};
 use super::document::Document;
 use super::limits::{MAX_BYTES, MAX_DEPTH};
 use super::merge::merge;
+use super::overrides::{Overrides, Unset};
 use super::path_value::normalize;
-use super::{Entry, Layer, Node, Table, Value, parse, vars};
+use super::unused::{Tables, Unused};
+use super::{Entry, Layer, Node, Table, Value, parse, unset, vars};
 use pipe_vocab::{Kind, files};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, SourceId, Sources, suggest};
 
 /// A chain of parents longer than this is a mistake.
 const MAX_PARENTS: usize = 16;
-
-/// So many unused variables are told one by one: more would leave no room for errors.
-const MAX_UNUSED: usize = 100;
 
 /// What to load with, and the only two ways in which loading touches the world.
 pub struct LoadOptions<'a> {
@@ -68,6 +67,14 @@ struct File {
     source: SourceId,
     path: PathBuf,
     table: Table,
+    unset: Vec<Unset>,
+    profiles: Table,
+}
+
+/// One `--set`.
+enum Set {
+    Value(Table),
+    Null(Unset),
 }
 
 struct Loader<'a, 'o> {
@@ -86,20 +93,30 @@ impl Loader<'_, '_> {
                 return None;
             }
         };
-        let files = self.chain(path, text);
+        let mut files = self.chain(path, text);
         let main = files.first()?.source;
         let sets = self.sets();
-        let unused = Unused::collect(&files, &sets);
+        let tables: Vec<_> = files.iter().map(|file| Tables { own: &file.table, profiles: &file.profiles }).collect();
+        let values = sets.iter().filter_map(|set| match set {
+            Set::Value(table) => Some(table),
+            Set::Null(_) => None,
+        });
+        let mut unused = Unused::collect(&tables, values);
 
-        let mut root = Table::default();
-        for file in files.into_iter().rev() {
-            merge(&mut root, file.table, self.found);
+        let (mut root, mut overrides) = (Table::default(), Overrides::default());
+        for file in files.iter_mut().rev() {
+            let (table, unset) = (std::mem::take(&mut file.table), std::mem::take(&mut file.unset));
+            self.put(&mut root, table, unset, &mut overrides);
         }
-        let profile = self.apply_profile(&mut root);
+        let profile = self.apply_profile(&mut root, files, &mut overrides);
         for set in sets {
-            merge(&mut root, set, self.found);
+            match set {
+                Set::Value(table) => merge(&mut root, table, &mut overrides, self.found),
+                Set::Null(unset) => unset::apply(&mut root, unset, &mut overrides, self.found),
+            }
         }
         let raw_vars = self.section(&mut root, "vars");
+        unused.effective(&root, &raw_vars);
         let vars = vars::resolve(raw_vars, &mut root, self.options.env, self.sources, self.found);
         // What could not be read may have used any variable.
         if !self.found.has_errors() {
@@ -110,10 +127,17 @@ impl Loader<'_, '_> {
             root,
             vars,
             profile,
+            overrides,
             home: (self.options.env)("HOME").map(PathBuf::from),
             base: self.options.base.clone(),
             redacted: BTreeSet::new(),
         })
+    }
+
+    /// Puts a layer on top: what it takes away first.
+    fn put(&mut self, root: &mut Table, table: Table, unset: Vec<Unset>, overrides: &mut Overrides) {
+        unset.into_iter().for_each(|unset| unset::apply(root, unset, overrides, self.found));
+        merge(root, table, overrides, self.found);
     }
 
     /// The file and its parents, nearest first.
@@ -121,7 +145,7 @@ impl Loader<'_, '_> {
         let mut files: Vec<File> = Vec::new();
         let mut next = Some((path.to_owned(), text, None));
         while let Some((path, text, named_at)) = next.take() {
-            let layer = if files.is_empty() { Layer::File } else { Layer::Parent };
+            let layer = table_layer(&files);
             let source = self.sources.add_file(&path, text);
             let text = self.sources.text(source).to_owned();
             let mut found = Diagnostics::new();
@@ -136,7 +160,10 @@ impl Loader<'_, '_> {
             }
             self.found.merge(found);
             let extends = table.remove("extends");
-            files.push(File { source, path, table });
+            let unset = table.remove("unset").map(|entry| unset::read(entry, &table_layer(&files), self.found));
+            let profiles = self.section(&mut table, "profile");
+            profiles.iter().for_each(|(name, entry)| self.check_profile(name, entry));
+            files.push(File { source, path, table, unset: unset.unwrap_or_default(), profiles });
             next = extends.and_then(|entry| {
                 let (path, text) = self.parent(&files, &entry)?;
                 Some((path, text, Some(entry.node.location)))
@@ -193,17 +220,21 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// Each `--set` as a tree of its own.
-    fn sets(&mut self) -> Vec<Table> {
-        let mut trees = Vec::new();
+    /// Each `--set`.
+    fn sets(&mut self) -> Vec<Set> {
+        let mut sets = Vec::new();
         for text in &self.options.sets {
             let source = self.sources.add_set(text.as_str());
             let Some((keys, value)) = parse::parse_set(text, source, self.found) else {
                 continue;
             };
-            let reserved = keys.first().filter(|key| key.name == "extends" || key.name == "profile");
+            let reserved = keys.first().filter(|key| ["extends", "profile", "unset"].contains(&key.name.as_str()));
             if let Some(key) = reserved {
-                let help = if key.name == "profile" { "use `--profile NAME`" } else { "set the parent in the file" };
+                let help = match key.name.as_str() {
+                    "profile" => "use `--profile NAME`",
+                    "unset" => "write `--set KEY=null`",
+                    _ => "set the parent in the file",
+                };
                 let message = format!("`--set` cannot set `{}`", key.name);
                 let problem = Diagnostic::error("invalid-set", message);
                 self.found.push(problem.at(key.location.clone()).help(help));
@@ -211,29 +242,34 @@ impl Loader<'_, '_> {
                 let message = format!("nested deeper than {} levels", MAX_DEPTH);
                 let at = Location::new(source, 0..text.len());
                 self.found.push(Diagnostic::error("invalid-set", message).at(at));
+            } else if let Some(value) = value {
+                sets.push(Set::Value(tree(&keys, value)));
             } else {
-                trees.push(tree(&keys, value));
+                let path = keys.into_iter().map(|key| key.name).collect();
+                let location = Location::new(source, 0..text.len());
+                sets.push(Set::Null(Unset { path, location, layer: Layer::Set }));
             }
         }
-        trees
+        sets
     }
 
-    /// Puts the wanted profile on top, and takes all profiles out.
-    fn apply_profile(&mut self, root: &mut Table) -> Option<String> {
-        let mut profiles = self.section(root, "profile");
-        for (name, entry) in profiles.iter() {
-            self.check_profile(name, entry);
-        }
+    /// Puts the wanted profile on top, that of the parent first.
+    fn apply_profile(&mut self, root: &mut Table, files: Vec<File>, overrides: &mut Overrides) -> Option<String> {
         let wanted = self.options.profile.as_deref()?;
-        let Some(entry) = profiles.remove(wanted) else {
-            self.found.push(unknown_profile(wanted, &profiles));
+        if !files.iter().any(|file| file.profiles.get(wanted).is_some()) {
+            self.found.push(unknown_profile(wanted, &files));
             return None;
-        };
-        if let Value::Table(mut table) = entry.node.value {
+        }
+        let layer = Layer::Profile(Arc::from(wanted));
+        for mut file in files.into_iter().rev() {
+            let Some(Value::Table(mut table)) = file.profiles.remove(wanted).map(|entry| entry.node.value) else {
+                continue;
+            };
             table.remove("extends");
             table.remove("profile");
-            relabel(&mut table, &Layer::Profile(Arc::from(wanted)));
-            merge(root, table, self.found);
+            let unset = table.remove("unset").map(|entry| unset::read(entry, &layer, self.found));
+            relabel(&mut table, &layer);
+            self.put(root, table, unset.unwrap_or_default(), overrides);
         }
         Some(wanted.to_owned())
     }
@@ -274,8 +310,9 @@ impl Loader<'_, '_> {
 
 /// Whether a text is a pipeline's or says nothing at all; not whether it is a good one.
 fn is_pipeline(table: &Table, found: &Diagnostics) -> bool {
-    let known =
-        |key: &str| ["extends", "pipeline", "vars", "on", "plugins"].contains(&key) || Kind::parse(key).is_some();
+    let known = |key: &str| {
+        ["extends", "unset", "pipeline", "vars", "on", "plugins"].contains(&key) || Kind::parse(key).is_some()
+    };
     // Other programs have profiles too.
     let profiles = table.get("profile").and_then(Node::as_table).into_iter().flat_map(Table::iter);
     let mut profiles = profiles.filter_map(|(_, entry)| entry.node.as_table());
@@ -293,8 +330,18 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-fn unknown_profile(wanted: &str, profiles: &Table) -> Diagnostic {
-    let names: Vec<_> = profiles.keys().collect();
+/// The layer of the next file of the chain.
+fn table_layer(files: &[File]) -> Layer {
+    if files.is_empty() { Layer::File } else { Layer::Parent }
+}
+
+fn unknown_profile(wanted: &str, files: &[File]) -> Diagnostic {
+    let mut names: Vec<&str> = Vec::new();
+    for name in files.iter().rev().flat_map(|file| file.profiles.keys()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     let list = match &names[..] {
         [] => "this pipeline has no profiles".to_owned(),
         [only] => format!("the only profile is `{only}`"),
@@ -335,59 +382,4 @@ fn relabel(table: &mut Table, layer: &Layer) {
     for (_, entry) in table.iter_mut() {
         visit(&mut entry.node, layer);
     }
-}
-
-/// Variables that the user of the main file defines, and those that anything uses.
-///
-/// A variable of a parent is never called unused: it may be there for other children. Uses count wherever they stand, in
-/// profiles that are not applied and in values that are overridden too.
-struct Unused {
-    defined: Vec<(String, Location)>,
-    used: HashSet<String>,
-    base: HashSet<String>,
-}
-
-impl Unused {
-    fn collect(files: &[File], sets: &[Table]) -> Self {
-        let mut unused = Self { defined: Vec::new(), used: HashSet::new(), base: HashSet::new() };
-        let main = files.first().map(|file| &file.table);
-        for table in files.iter().map(|file| &file.table) {
-            unused.base.extend(vars_of(table).map(|(name, _)| name.to_owned()));
-        }
-        for table in files.iter().map(|file| &file.table).chain(sets) {
-            vars::used_names(table, &mut unused.used);
-        }
-        let profiles = main.and_then(|table| table.get("profile")?.as_table());
-        let profiles = profiles.into_iter().flat_map(Table::iter);
-        let profiles = profiles.filter_map(|(_, entry)| entry.node.as_table());
-        for table in main.into_iter().chain(profiles).chain(sets) {
-            let names = vars_of(table).map(|(name, entry)| (name.to_owned(), entry.key.clone()));
-            unused.defined.extend(names);
-        }
-        unused
-    }
-
-    fn report(self, vars: &Table, found: &mut Diagnostics) {
-        let defined = vars.keys().chain(self.base.iter().map(String::as_str));
-        let used: BTreeSet<&str> = defined.filter(|name| self.used.contains(*name)).collect();
-        let unused: Vec<_> = self.defined.into_iter().filter(|(name, _)| !self.used.contains(name)).collect();
-        let more = unused.len().saturating_sub(MAX_UNUSED);
-        if more > 0 {
-            found.push(Diagnostic::warning("variable-unused", format!("{more} more variables are never used")));
-        }
-        for (name, at) in unused.into_iter().take(MAX_UNUSED) {
-            let near = suggest(&name, used.iter().copied());
-            let help = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("use it as \"${{{name}}}\", or remove it"),
-            };
-            let message = format!("the variable `{name}` is never used");
-            found.push(Diagnostic::warning("variable-unused", message).at(at).help(help));
-        }
-    }
-}
-
-/// The entries of `[vars]`.
-fn vars_of(table: &Table) -> impl Iterator<Item = (&str, &Entry)> {
-    table.get("vars").and_then(Node::as_table).into_iter().flat_map(Table::iter)
 }

@@ -98,7 +98,8 @@ impl Origin {
     }
 }
 
-fn place(location: &Location, layer: &Layer, sources: &Sources) -> String {
+/// Where a layer wrote something: `p.toml:12 profile demo`, `--set`.
+pub(super) fn place(location: &Location, layer: &Layer, sources: &Sources) -> String {
     let name = sources.name(location.source);
     let line = sources.position(location).line;
     match layer {

@@ -28,6 +28,10 @@ pub(super) fn parse(text: &str, source: SourceId, layer: Layer, found: &mut Diag
         found.push(Diagnostic::error("syntax", message).at(Location::new(source, 0..0)));
         return Table::default();
     }
+    if let Some(foreign) = syntax::foreign(text, source) {
+        found.push(foreign);
+        return Table::default();
+    }
     let tokens = Source::new(text).lex().into_vec();
     let mut reader = Reader::new(text, source, layer);
     let mut start = 0;
@@ -38,8 +42,20 @@ pub(super) fn parse(text: &str, source: SourceId, layer: Layer, found: &mut Diag
     reader.finish(found)
 }
 
-/// Parses `a.b.c=VALUE`. A VALUE that is no TOML and does not begin like a string, array or table is taken as text.
-pub(super) fn parse_set(text: &str, source: SourceId, found: &mut Diagnostics) -> Option<(Vec<Key>, Node)> {
+/// The parts of a dotted key, or `None` where the text is no key.
+pub(super) fn key_names(text: &str, source: SourceId) -> Option<Vec<String>> {
+    let tokens = Source::new(text).lex().into_vec();
+    let mut reader = Reader::new(text, source, Layer::File);
+    let keys = reader.read_key(&tokens).filter(|keys| !keys.is_empty() && reader.errors.is_empty())?;
+    // The grammar of a key ends with the key.
+    let end = keys.last()?.location.span.end;
+    let names = keys.into_iter().map(|key| key.name).collect();
+    text[end..].trim().is_empty().then_some(names)
+}
+
+/// Parses `a.b.c=VALUE`; no value where VALUE is `null`, which takes the key away. A VALUE that is no TOML and does not begin
+/// like a string, array or table is taken as text.
+pub(super) fn parse_set(text: &str, source: SourceId, found: &mut Diagnostics) -> Option<(Vec<Key>, Option<Node>)> {
     let whole = Location::new(source, 0..text.len());
     let wrong = |message: &str| {
         Diagnostic::error("invalid-set", message)
@@ -63,6 +79,9 @@ pub(super) fn parse_set(text: &str, source: SourceId, found: &mut Diagnostics) -
         found.push(wrong("`--set` has no value").help("for an empty string, write `key=''`"));
         return None;
     }
+    if value_text == "null" {
+        return Some((keys?, None));
+    }
     let value = reader.read_value(&tokens[equals + 1..]);
     let meant_as_toml = value_text.starts_with(['"', '\'', '[', '{']);
     let value = if reader.errors.is_empty() {
@@ -75,7 +94,7 @@ pub(super) fn parse_set(text: &str, source: SourceId, found: &mut Diagnostics) -
         let location = Location::new(source, start..start + value_text.len());
         Some(Node::new(Value::String(value_text.to_owned()), location, Layer::Set))
     };
-    Some((keys?, value?))
+    Some((keys?, Some(value?)))
 }
 
 /// Turns events into a tree.

@@ -1,5 +1,6 @@
 //! The resolved pipeline as TOML, with origins or without.
 
+use super::origin::place;
 use super::{Document, Ingredient, Node, PathSegment, Table, Value};
 use crate::diagnostic::{Location, Sources};
 
@@ -67,7 +68,7 @@ impl Document {
     }
 
     /// As [`Document::get_at`], also for variables, under `vars`.
-    fn find(&self, pointer: &[PathSegment]) -> Option<&Node> {
+    pub(super) fn find(&self, pointer: &[PathSegment]) -> Option<&Node> {
         match pointer.split_first() {
             Some((PathSegment::Key(vars), rest)) if vars == "vars" => self.vars.get_at(rest),
             _ => self.get_at(pointer),
@@ -82,6 +83,11 @@ impl Document {
             Some(profile) => format!("# {name}, profile {profile}\n"),
             None => format!("# {name}\n"),
         };
+        for unset in &self.overrides.unset {
+            let key: Vec<String> = unset.path.iter().map(|key| key_text(key)).collect();
+            let place = place(&unset.location, &unset.layer, sources).replace(char::is_control, " ");
+            writer.text.push_str(&format!("# unset: {}, {place}\n", key.join(".")));
+        }
         if !self.vars().is_empty() {
             writer.block("[vars]", &["vars".into()], self.vars());
         }

@@ -25,6 +25,32 @@ pub(super) fn diagnostic(error: &ParseError, text: &str, source: SourceId) -> Di
     diagnostic
 }
 
+/// The one thing to say of a file in another language.
+pub(super) fn foreign(text: &str, source: SourceId) -> Option<Diagnostic> {
+    let said = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#') && line.trim() != "---";
+    let lines = || text.lines().filter(said);
+    let first = lines().next()?;
+    let start = first.as_ptr() as usize - text.as_ptr() as usize;
+    let toml = |line: &str| line.contains('=') || line.trim_start().starts_with('[') && line.trim_end().ends_with(']');
+    let yaml = |line: &str| {
+        let key = line.trim_start().trim_start_matches("- ").split_once(':').map(|(key, rest)| (key.trim(), rest));
+        let word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
+        key.is_some_and(|(key, rest)| {
+            key.chars().all(word) && !key.is_empty() && (rest.is_empty() || rest.starts_with(' '))
+        })
+    };
+    let language = if first.trim_start().starts_with('{') {
+        "JSON"
+    } else if yaml(first) && !lines().any(toml) {
+        "YAML"
+    } else {
+        return None;
+    };
+    let at = Location::new(source, start..start + first.len());
+    let help = "write `[pipeline]` above `name = \"…\"`, and each node as `[kind.name]`: `pipe new DIR` makes a pipeline to begin with";
+    Some(Diagnostic::error("syntax", format!("this is {language}, and pipelines are TOML")).at(at).help(help))
+}
+
 fn explain(error: &ParseError, word: &str) -> (String, Option<String>) {
     let description = error.description();
     match description {
@@ -87,7 +113,11 @@ fn unquoted(word: &str) -> (String, Option<String>) {
     let help = match lower.as_str() {
         "true" | "yes" | "on" => "write `true`".to_owned(),
         "false" | "no" | "off" => "write `false`".to_owned(),
-        "none" | "null" | "nil" => "TOML has no null: remove the key to leave it at its default".to_owned(),
+        "none" | "null" | "nil" => {
+            "TOML has no null: remove the key to leave it at its default; a key that a parent sets is removed by \
+             unset = [\"KIND.NAME.KEY\"] at the top"
+                .to_owned()
+        }
         _ if lower.starts_with('$') => "put quotes around it: \"${name}\"".to_owned(),
         _ if word.contains(['"', '\n', '\\']) || word.len() > 60 => "put quotes around it".to_owned(),
         _ => format!("put quotes around it: \"{word}\""),

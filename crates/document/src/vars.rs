@@ -53,22 +53,22 @@ pub(super) fn resolve(
 
 /// Every name that the strings of a table use.
 pub(super) fn used_names(table: &Table, used: &mut HashSet<String>) {
-    fn visit(value: &Value, used: &mut HashSet<String>) {
-        match value {
-            Value::String(text) if template::is_template(text) => {
-                if let Ok(parts) = template::parse(text) {
-                    template::names(&parts, &mut |name| {
-                        used.insert(name.to_owned());
-                    });
-                }
+    table.iter().for_each(|(_, entry)| names_in(&entry.node, used));
+}
+
+/// Every name that the strings of a value use.
+pub(super) fn names_in(node: &Node, used: &mut HashSet<String>) {
+    match &node.value {
+        Value::String(text) if template::is_template(text) => {
+            if let Ok(parts) = template::parse(text) {
+                template::names(&parts, &mut |name| {
+                    used.insert(name.to_owned());
+                });
             }
-            Value::Array(items) => items.iter().for_each(|item| visit(&item.value, used)),
-            Value::Table(table) => used_names(table, used),
-            _ => {}
         }
-    }
-    for (_, entry) in table.iter() {
-        visit(&entry.node.value, used);
+        Value::Array(items) => items.iter().for_each(|item| names_in(item, used)),
+        Value::Table(table) => used_names(table, used),
+        _ => {}
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::message;
-use super::schema::value_problem;
+use super::schema::{choices_of, value_problem};
 use pipe_document::diagnostic::{Diagnostic, Location, suggest};
 use pipe_document::{PathSegment, Table, path_text};
 use pipe_vocab::{Catalog, Checked, Descriptor, Kind};
@@ -50,13 +50,22 @@ pub fn find_component(
     catalog.get(kind, name).ok_or_else(|| {
         let elsewhere = catalog.iter().find(|d| d.name == name).map(Descriptor::full_name);
         let help = match (suggest(name, names.iter().copied()), elsewhere) {
-            (Some(near), _) => format!("did you mean `{near}`?"),
+            (Some(near), _) => match catalog.get(kind, near).and_then(|component| option_with(component, name)) {
+                Some(option) => format!("write type = \"{near}\" and {option} = \"{name}\""),
+                None => format!("did you mean `{near}`?"),
+            },
             (None, Some(other)) => format!("there is `{other}`, but this is {}", kind.with_article()),
             (None, None) => format!("the {kind} types are {}", message::list(&names)),
         };
         let diagnostic = Diagnostic::error("unknown-component", format!("there is no {kind} of type `{name}`"));
         Box::new(entry.node.origin.annotate(diagnostic.at(at).help(help)))
     })
+}
+
+/// The option of a component that has this name among its choices: `arch`, of `resnet18`.
+fn option_with<'d>(component: &'d Descriptor, name: &str) -> Option<&'d String> {
+    let mut options = component.schema().get("properties")?.as_object()?.iter();
+    options.find(|(_, option)| choices_of(option).contains(&name)).map(|(option, _)| option)
 }
 
 /// The options of a node with values that became known after it was checked, under the same ranges and checks as values in the

@@ -1,6 +1,6 @@
 //! The `[[on]]` tables: when this happens, run these, in this order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::OnceLock;
 
 use indexmap::IndexMap;
@@ -21,7 +21,10 @@ use pipe_vocab::{Filter, Kind, NodeId};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnConfig {
-    /// The event, `NODE:EVENT`, or several; `pipe components engine` lists them.
+    /// A name, by which a file that extends this one, a profile or `--set on.NAME.KEY=…` changes the edge.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The event, `NODE:EVENT`, or several; `pipe components engine.train` lists those of an engine.
     pub event: OneOrMany<String>,
     /// The nodes to run, in this order: handlers are called, schedulers stepped, engines run to completion, metrics
     /// computed (`metric.x:update`, `metric.x:reset` do the rest), sinks flushed.
@@ -67,7 +70,7 @@ impl<T> OneOrMany<T> {
 }
 
 /// What a target does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     /// A handler is called.
     Call,
@@ -114,6 +117,8 @@ pub struct EventTarget {
 /// One `[[on]]` table.
 #[derive(Debug, Clone)]
 pub struct EventEdge {
+    /// Its name, if it has one.
+    pub name: Option<String>,
     /// The events: node, event name, place.
     pub events: Vec<(NodeId, String, Location)>,
     /// On which occurrences.
@@ -145,7 +150,31 @@ pub(super) fn read(
         return Vec::new();
     };
     let mut reader = Reader { file, nodes, unreadable, found };
-    tables.iter().enumerate().filter_map(|(index, node)| reader.edge(index, node)).collect()
+    let edges: Vec<EventEdge> =
+        tables.iter().enumerate().filter_map(|(index, node)| reader.edge(index, node)).collect();
+    check_twice(&edges, found);
+    edges
+}
+
+/// What two edges do on the same occurrences of the same event, though once is meant: a file that extends another repeats its edges.
+fn check_twice(edges: &[EventEdge], found: &mut Diagnostics) {
+    let mut first: HashMap<_, (usize, &Location)> = HashMap::new();
+    for (index, edge) in edges.iter().enumerate() {
+        let counted = |target: &&EventTarget| matches!(target.action, Action::Step | Action::Run | Action::Update);
+        for target in edge.targets.iter().filter(counted) {
+            for (node, event, _) in &edge.events {
+                let filter = format!("{:?}", edge.filter);
+                let key = (node, event, filter, &target.node, target.action);
+                // Twice in one edge is reported with the edge.
+                let earlier = first.insert(key, (index, &target.location)).filter(|(edge, _)| *edge != index);
+                let Some((_, first)) = earlier else { continue };
+                let message = format!("two event edges run `{}` on `{node}:{event}`, so it runs twice", target.node);
+                let diagnostic = Diagnostic::error("duplicate-target", message).at(target.location.clone());
+                let help = "remove one of the two; a file that extends another adds to its edges, and changes one by its `name`";
+                found.push(diagnostic.label(first.clone(), "first here").help(help));
+            }
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -169,6 +198,11 @@ impl Reader<'_> {
         self.found.extend(lowering.diagnostics);
         let events: Vec<_> = texts(table, "event").filter_map(|(text, at)| self.event(text, at)).collect();
         let targets: Vec<_> = texts(table, "run").filter_map(|(text, at)| self.target(text, at)).collect();
+        if let Some((name, at)) = texts(table, "name").find(|(name, _)| !is_name(name)) {
+            let message = format!("`{name}` is not a valid name of an event edge");
+            let diagnostic = Diagnostic::error("bad-name", message).at(at.clone());
+            self.found.push(diagnostic.help("use letters, digits, `_` and `-`"));
+        }
         self.check_repeated(&targets);
         self.check_updates(&events, &targets);
         if wrong {
@@ -195,7 +229,7 @@ impl Reader<'_> {
             after: config.after,
             first: config.first,
         };
-        Some(EventEdge { events, filter, targets, location: node.location.clone() })
+        Some(EventEdge { name: config.name, events, filter, targets, location: node.location.clone() })
     }
 
     fn event(&mut self, text: &str, at: &Location) -> Option<(NodeId, String, Location)> {
@@ -286,6 +320,11 @@ fn bad_action(node: &NodeId, kind: Kind, word: Option<&str>, at: &Location) -> D
         _ => "events run handlers, schedulers, engines, metrics and sinks".to_owned(),
     };
     Diagnostic::error("wrong-kind", message).at(at.clone()).help(help)
+}
+
+/// Whether a text can stand in `on.NAME`, as the name of a node in `KIND.NAME`.
+fn is_name(text: &str) -> bool {
+    NodeId::new(Kind::Engine, text).to_string().parse::<NodeId>().is_ok()
 }
 
 /// The texts under a key, be it one or a list, with their places.

@@ -5,6 +5,7 @@
 //! - [`lower`]: tables against schemas, every mistake at its place
 //! - [`component`]: which component a table names, and whether its options fit
 //! - [`nodes`]: the tables of nodes, with their components
+//! - `retyped`: what nodes keep whose `type` an override changes
 //! - [`edges`]: names of other nodes, resolved
 //! - [`events`]: the `[[on]]` tables
 //! - [`graph`]: the petgraph graph, cycles, order
@@ -28,6 +29,7 @@ pub mod pipeline;
 pub mod plugins;
 pub mod reach;
 pub mod render;
+mod retyped;
 pub mod schema;
 pub mod schema_file;
 pub mod usage;
@@ -97,6 +99,7 @@ impl Plan {
         let read = nodes::read(file, &mut found);
         marks.secrets.extend(read.secrets);
         marks.typed.extend(read.typed);
+        marks.dropped.extend(read.dropped);
         let resolved = edges::resolve(&read.nodes, &read.unreadable, &read.mentions, &mut found);
         let event_edges = events::read(file, &read.nodes, &read.unreadable, &mut found);
         let order = graph::order(&read.nodes, &resolved, &mut found);
@@ -108,7 +111,7 @@ impl Plan {
         }
         // What is unused is known only where every name is: a misspelt reference would call its target unused.
         if !found.has_errors() {
-            usage::check(&read.nodes, &resolved, &event_edges, &mut found);
+            usage::check(document, &read.nodes, &resolved, &event_edges, &mut found);
             reach::check(&read.nodes, &event_edges, &mut found);
         }
         usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);

@@ -9,10 +9,10 @@ use std::ops::Range;
 use serde_json::{Map, Value as Json};
 
 use super::component::{check_component, find_component};
-use super::message;
 use super::schema::{
     accepts, alternatives, choices_of, fits, in_range, is_null, property_fits, tag_of, types_of, types_within,
 };
+use super::{message, retyped};
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, Sources, suggest};
 use pipe_document::{Document, Ingredient, KeyOrValue, Node, PathSegment, Table, Value};
 use pipe_vocab::{Catalog, Checked, Expression, Kind, NodeId, PropertyType, Target, ValueRef};
@@ -403,7 +403,9 @@ impl<'a> Lowering<'a> {
             let inner = match properties.and_then(|properties| properties.get(key)) {
                 Some(inner) => Some(inner),
                 None if matches!(other, Some(Json::Bool(false))) || other.is_none() && properties.is_some() => {
-                    self.unknown_key(key, &entry.key, properties.unwrap_or(&none), skip, what);
+                    let instead = schema.pointer(&format!("/x-instead/{key}")).and_then(Json::as_str);
+                    let diagnostic = unknown_key(key, properties.unwrap_or(&none), instead, skip, what);
+                    self.diagnostics.push(diagnostic.at(entry.key.clone()));
                     continue;
                 }
                 None => other.filter(|other| other.is_object()),
@@ -417,23 +419,11 @@ impl<'a> Lowering<'a> {
         for key in required.filter_map(Json::as_str).filter(|key| table.get(key).is_none()) {
             let about = properties.and_then(|p| p.get(key)).and_then(|p| p.get("description")).and_then(Json::as_str);
             let diagnostic = Diagnostic::error("missing-key", format!("{what} needs `{key}`")).at(location.clone());
-            let help = about.map(|about| format!("`{key}`: {}", message::first_line(about)));
+            let below = path.is_empty().then(|| retyped::help(self.document, self.sources, &self.base, key)).flatten();
+            let help = below.or(about.map(|about| format!("`{key}`: {}", message::first_line(about))));
             self.diagnostics.push(diagnostic.maybe_help(help));
         }
         Json::Object(lowered)
-    }
-
-    fn unknown_key(&mut self, key: &str, at: &Location, known: &Map<String, Json>, skip: &[&str], what: &str) {
-        let names = known.keys().map(String::as_str).chain(skip.iter().copied());
-        let near = suggest(key, names);
-        let all: Vec<&str> = known.keys().map(String::as_str).collect();
-        let help = match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if all.is_empty() => format!("{what} has no options"),
-            None => format!("the keys are {}", message::list(&all)),
-        };
-        let diagnostic = Diagnostic::error("unknown-key", format!("{what} has no key `{key}`"));
-        self.diagnostics.push(diagnostic.at(at.clone()).help(help));
     }
 
     /// Picks the alternative that the value was meant to be.
@@ -561,4 +551,17 @@ impl<'a> Lowering<'a> {
         }
         json
     }
+}
+
+/// `instead` is what a component says of a key that people look for in it.
+fn unknown_key(key: &str, known: &Map<String, Json>, instead: Option<&str>, skip: &[&str], what: &str) -> Diagnostic {
+    let names = known.keys().map(String::as_str).chain(skip.iter().copied());
+    let all: Vec<&str> = known.keys().map(String::as_str).collect();
+    let help = match (instead, suggest(key, names)) {
+        (Some(instead), _) => instead.to_owned(),
+        (None, Some(near)) => format!("did you mean `{near}`?"),
+        (None, None) if all.is_empty() => format!("{what} has no options"),
+        (None, None) => format!("the keys are {}", message::list(&all)),
+    };
+    Diagnostic::error("unknown-key", format!("{what} has no key `{key}`")).help(help)
 }

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::component::{check_component, find_component};
 use super::lower::{Lowering, Mentioned};
-use super::message;
+use super::{message, retyped};
 use crate::file::File;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
 use pipe_document::{Entry, KeyOrValue, PathSegment, Table, Value};
@@ -54,6 +54,8 @@ pub(super) struct Read {
     pub secrets: Vec<Vec<PathSegment>>,
     /// Texts of the environment that are of another type.
     pub typed: Vec<(Vec<PathSegment>, Value)>,
+    /// Keys that a node has from before its `type` was overridden, and that its component does not have.
+    pub dropped: Vec<(NodeId, String)>,
 }
 
 /// Sections that are not kinds.
@@ -66,6 +68,7 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> Read {
         mentions: IndexMap::new(),
         secrets: Vec::new(),
         typed: Vec::new(),
+        dropped: Vec::new(),
     };
     for (section, entry) in file.document.root().iter().filter(|(section, _)| !SECTIONS.contains(section)) {
         match (Kind::parse(section), entry.node.as_table()) {
@@ -91,6 +94,9 @@ fn unknown_section(section: &str, entry: &Entry) -> Diagnostic {
     let names = kinds.chain(SECTIONS).chain(["vars", "profile", "extends"]);
     let help = match suggest(section, names) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if ["loss", "losses", "criterion"].contains(&section) => {
+            "a loss is an option of the model: loss = { type = \"cross_entropy\" } in its table".to_owned()
+        }
         None => {
             let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
             format!("the kinds of nodes are {}", message::list(&kinds))
@@ -114,12 +120,19 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
             return;
         }
     };
+    let dropped = retyped::foreign(file, &id, descriptor, table, found);
+    let own = (!dropped.is_empty()).then(|| without(table, &dropped));
+    let table = own.as_ref().unwrap_or(table);
+    read.dropped.extend(dropped.into_iter().map(|key| (id.clone(), key)));
     let base = vec![PathSegment::from(id.kind.as_str()), PathSegment::from(&*id.name)];
     let mut lowering = Lowering::new(file.document, file.sources, file.catalog, descriptor.schema(), base);
     let what = format!("`{}` (type `{}`)", id, descriptor.name);
     let config = lowering.table(table, &at, &["type"], &what);
     if let Some(diagnostic) = undriven(descriptor, table, &at, &what) {
-        lowering.diagnostics.push(diagnostic);
+        let keys = ["optimizer", "target"];
+        let base = [id.kind.as_str().into(), (&*id.name).into()];
+        let help = keys.iter().find_map(|key| retyped::help(file.document, file.sources, &base, key));
+        lowering.diagnostics.push(diagnostic.maybe_help(help));
     }
     let wrong = lowering.diagnostics.has_errors() || lowering.wrong_port;
     found.extend(lowering.diagnostics);
@@ -140,6 +153,12 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
     }
     let nested = lowering.nested;
     read.nodes.insert(id.clone(), PlanNode { id, descriptor, config, component, nested, location: at });
+}
+
+fn without(table: &Table, keys: &[String]) -> Table {
+    let mut left = table.clone();
+    keys.iter().for_each(|key| drop(left.remove(key)));
+    left
 }
 
 /// A scheduler that drives nothing, or two things. Not a matter of its own check: a part of another scheduler drives nothing.

@@ -103,7 +103,7 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> (PipelineConfig, 
         let message = format!("`{name}` is not the code of a refusal");
         found.push(Diagnostic::error("unknown-choice", message).at(at.location.clone()).help(help));
     }
-    (config, Marks { secrets: lowering.secrets, typed: lowering.typed })
+    (config, Marks { secrets: lowering.secrets, typed: lowering.typed, dropped: Vec::new() })
 }
 
 /// Whether a run's folder can be called so: one step of a path, hidden neither from people nor by control characters.

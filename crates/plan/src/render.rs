@@ -33,7 +33,8 @@ impl Plan {
         text.push_str("\nevents and their targets, in order\n");
         for edge in &self.event_edges {
             let events: Vec<String> = edge.events.iter().map(|(node, event, _)| format!("{node}:{event}")).collect();
-            let _ = writeln!(text, "  {}{}", events.join(" or "), filter_text(&edge.filter));
+            let name = edge.name.as_ref().map(|name| format!("  ({name})")).unwrap_or_default();
+            let _ = writeln!(text, "  {}{}{name}", events.join(" or "), filter_text(&edge.filter));
             for (index, target) in edge.targets.iter().enumerate() {
                 let _ = writeln!(text, "    {}. {} {}", index + 1, target.action.as_str(), target.node);
             }
@@ -115,7 +116,8 @@ impl Plan {
         self.event_edges.iter().flat_map(|edge| {
             edge.events.iter().flat_map(move |(node, event, _)| {
                 edge.targets.iter().enumerate().map(move |(index, target)| {
-                    let label = format!("{event}{} ({})", filter_text(&edge.filter), index + 1);
+                    let name = edge.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+                    let label = format!("{name}{event}{} ({})", filter_text(&edge.filter), index + 1);
                     (node.to_string(), target.node.to_string(), label)
                 })
             })
@@ -131,7 +133,7 @@ fn event_json(edge: &EventEdge) -> Json {
         .map(|target| json!({ "node": target.node.to_string(), "action": target.action.as_str() }))
         .collect();
     let Filter { every, once, before, after, first } = &edge.filter;
-    json!({ "events": events, "every": every, "once": once, "before": before, "after": after, "first": first, "run": run })
+    json!({ "name": edge.name, "events": events, "every": every, "once": once, "before": before, "after": after, "first": first, "run": run })
 }
 
 fn filter_text(filter: &Filter) -> String {

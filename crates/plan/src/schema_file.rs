@@ -10,31 +10,50 @@ pub fn pipeline_schema(catalog: &Catalog) -> Json {
     let mut properties = Map::new();
     properties
         .insert("extends".into(), json!({ "type": "string", "description": "One parent file, relative to this one." }));
+    let unset = "Keys of the parent that this file takes away, such as `model.net.weights` or, of a named event edge, `on.NAME`.";
+    let keys = json!({ "type": "array", "items": { "type": "string" }, "description": unset });
+    properties.insert("unset".into(), keys.clone());
     properties.insert("pipeline".into(), relaxed(pipeline::schema()));
     properties.insert("vars".into(), json!({ "type": "object", "description": "Variables, used as ${name}." }));
     let mut definitions = Map::new();
     for kind in Kind::ALL {
         let components: Vec<Json> = catalog.of_kind(kind).map(|d| with_type(d.schema(), d.name)).collect();
-        let node = if components.is_empty() { json!({ "type": "object" }) } else { json!({ "oneOf": components }) };
+        let untyped = json!({ "type": "object", "not": { "required": ["type"] } });
+        let node = json!({ "oneOf": components.into_iter().chain([untyped]).collect::<Vec<_>>() });
         definitions.insert(kind.as_str().into(), node);
         let reference = json!({ "$ref": format!("#/definitions/{kind}") });
         properties.insert(kind.as_str().into(), json!({ "type": "object", "additionalProperties": reference }));
     }
-    properties.insert("on".into(), json!({ "type": "array", "items": relaxed(events::schema()) }));
+    properties.insert("on".into(), json!({ "type": "array", "items": edge() }));
     properties.insert("plugins".into(), relaxed(plugins::schema()));
     let profile = "Overrides applied by `--profile NAME`, key by key.";
     properties.insert(
         "profile".into(),
-        json!({ "type": "object", "description": profile, "additionalProperties": { "type": "object" } }),
+        json!({ "type": "object", "description": profile,
+                "additionalProperties": { "type": "object", "properties": { "unset": keys } } }),
     );
+    let typed = |kind: Kind| (kind.as_str().to_owned(), json!({ "additionalProperties": { "required": ["type"] } }));
+    let typed: Map<String, Json> = Kind::ALL.into_iter().map(typed).collect();
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "pipe pipeline",
         "type": "object",
         "properties": properties,
         "additionalProperties": false,
+        // A file that extends another may leave out what its parent says.
+        "if": { "required": ["extends"] },
+        "else": { "properties": typed },
         "definitions": definitions,
     })
+}
+
+/// An event edge: a whole one, or what is changed of a named one.
+fn edge() -> Json {
+    let mut edge = relaxed(events::schema());
+    if let Some(required) = edge.as_object_mut().and_then(|edge| edge.remove("required")) {
+        edge["anyOf"] = json!([{ "required": required }, { "required": ["name"] }]);
+    }
+    edge
 }
 
 /// A component's schema with its `type`. Editors see files before variables are put in, so every value may also be a text
@@ -62,7 +81,7 @@ fn with_type(schema: &Json, name: &str) -> Json {
 fn relaxed(schema: &Json) -> Json {
     let Json::Object(object) = schema else { return schema.clone() };
     if let Some(kind) = object.get("x-component").and_then(Json::as_str) {
-        return json!({ "$ref": format!("#/definitions/{kind}") });
+        return json!({ "allOf": [{ "$ref": format!("#/definitions/{kind}") }, { "required": ["type"] }] });
     }
     let mut open_to_text = Map::new();
     for (key, value) in object {
@@ -90,7 +109,7 @@ fn relaxed(schema: &Json) -> Json {
 fn open(name: &str, schema: &Json) -> Json {
     let inner = relaxed(schema);
     let takes_text = inner.get("type").and_then(Json::as_str) == Some("string") && inner.get("pattern").is_none();
-    if name == "type" || takes_text && inner.get("enum").is_none() || inner.get("$ref").is_some() {
+    if name == "type" || takes_text && inner.get("enum").is_none() || schema.get("x-component").is_some() {
         return inner;
     }
     let mut about = Map::new();

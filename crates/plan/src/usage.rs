@@ -7,7 +7,8 @@ use indexmap::IndexMap;
 use super::edges::{DataEdge, Resolved};
 use super::events::{Action, EventEdge};
 use super::nodes::PlanNode;
-use pipe_document::diagnostic::{Diagnostic, Diagnostics};
+use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location};
+use pipe_document::{Document, Layer, Node};
 use pipe_vocab::{Kind, NodeId};
 
 type Nodes = IndexMap<NodeId, PlanNode>;
@@ -23,8 +24,14 @@ fn targets(events: &[EventEdge]) -> impl Iterator<Item = (&NodeId, Action)> {
     events.iter().flat_map(|event| event.targets.iter().map(|target| (&target.node, target.action)))
 }
 
-/// Warns of nodes that nothing uses.
-pub(super) fn check(nodes: &Nodes, resolved: &Resolved, events: &[EventEdge], found: &mut Diagnostics) {
+/// Warns of nodes that nothing uses; what the command line sets in one is refused, because it does nothing.
+pub(super) fn check(
+    document: &Document,
+    nodes: &Nodes,
+    resolved: &Resolved,
+    events: &[EventEdge],
+    found: &mut Diagnostics,
+) {
     let engines = nodes.keys().any(|id| id.kind == Kind::Engine);
     if !engines {
         let message = "the pipeline has no engine, so there is nothing to run";
@@ -53,9 +60,22 @@ pub(super) fn check(nodes: &Nodes, resolved: &Resolved, events: &[EventEdge], fo
                 }
                 _ => (format!("nothing uses `{id}`"), "remove it, or refer to it from another node".to_owned()),
             };
+            let table = document.get_at(&[id.kind.as_str().into(), (&*id.name).into()]);
+            if let Some(at) = table.and_then(of_command_line) {
+                let message = format!("this `--set` does nothing: {message}");
+                found.push(Diagnostic::error("unused-node", message).at(at.clone()).help(help.clone()));
+            }
             found.push(Diagnostic::warning("unused-node", message).at(node.location.clone()).help(help));
         }
     }
+}
+
+/// Where `--set` has put something into a table.
+fn of_command_line(node: &Node) -> Option<&Location> {
+    if node.origin.layer == Layer::Set {
+        return Some(&node.location);
+    }
+    node.as_table()?.iter().find_map(|(_, entry)| of_command_line(&entry.node))
 }
 
 /// One optimizer may belong to one training engine only, and two engines that run inside each other cannot share a loader.

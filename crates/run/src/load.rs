@@ -90,6 +90,15 @@ impl PipelineSource {
         self.read(&pipe_document::read_file).3
     }
 
+    /// The document as the files have it, whatever `--set` says.
+    pub fn without_sets(&self, snapshot: &Snapshot) -> Option<Document> {
+        let read = |path: &Path| match snapshot.files.get(path) {
+            Some(Ok(text)) => Ok(text.clone()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        PipelineSource { sets: Vec::new(), ..self.clone() }.read(&read).0
+    }
+
     fn load_with(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> Loaded {
         let start = Instant::now();
         let (mut document, mut sources, mut diagnostics, snapshot) = self.read(read);
@@ -98,7 +107,9 @@ impl PipelineSource {
         if let Some(document) = &mut document {
             diagnostics.merge(plugins::load_from(document, &sources, &mut catalog));
             let (checked, found, marks) = Plan::with_marks(document, &sources, &catalog);
-            diagnostics.merge(found);
+            // What looks unused or missing may be in what could not be read.
+            let broken = diagnostics.has_errors();
+            diagnostics.merge(if broken { found.without_warnings() } else { found });
             plan = checked.filter(|_| !diagnostics.has_errors());
             if let Some(plan) = &mut plan {
                 plan.pipeline.accept.extend(self.accept.iter().cloned());
@@ -112,6 +123,9 @@ impl PipelineSource {
             for (place, text) in document.secrets() {
                 sources.blot(&place);
                 diagnostics.redact(&text);
+            }
+            for (node, key) in marks.dropped {
+                document.remove_option(node.kind.as_str(), &node.name, &key);
             }
         }
         let catalog = Rc::new(catalog);

@@ -100,12 +100,22 @@ impl Session {
 
     /// A run of another pipeline, with files beside it that `prepare` makes.
     pub(super) fn of(text: String, prepare: impl FnOnce(&Path)) -> Session {
+        Session::begin(text, &[], prepare)
+    }
+
+    /// A run with `--set` of the command line, of the pipeline as `change` makes it.
+    pub(super) fn with_sets(sets: &[&str], change: impl FnOnce(&str) -> String) -> Session {
+        Session::begin(change(PIPELINE), sets, |_| ())
+    }
+
+    fn begin(text: String, sets: &[&str], prepare: impl FnOnce(&Path)) -> Session {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("edited.toml"), &text).expect("written");
         prepare(folder.path());
         let log = std::fs::File::create(folder.path().join("log.txt")).expect("a log");
         let program = Command::new(env!("CARGO_BIN_EXE_pipe"))
             .args(["run", "edited.toml", "--device", "cpu", "--out", "run", "--watch"])
+            .args(sets.iter().flat_map(|set| ["--set", set]))
             .current_dir(folder.path())
             .env("PIPE_CACHE", cache())
             .env("OMP_NUM_THREADS", "1")

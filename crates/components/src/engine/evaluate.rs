@@ -81,6 +81,11 @@ type = "evaluate"
 model = "model.net"
 loader = "loader.test"
 metrics = ["metric.accuracy"]
+
+# Evaluate after each epoch of training.
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["engine.evaluator"]
 "#;
 
     fn events() -> &'static [Event] {

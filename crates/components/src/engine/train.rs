@@ -40,6 +40,9 @@ pub enum OnNonFinite {
 /// loss.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-instead" = {
+    "loss": "a loss is an option of the model: loss = { type = \"cross_entropy\" } in its table"
+}))]
 pub struct TrainConfig {
     /// The model to train.
     pub model: Ref<dyn Model>,

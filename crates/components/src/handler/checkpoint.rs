@@ -33,6 +33,10 @@ use pipe_vocab::atomic;
 /// `step` of each `monitor`). A value that is NaN or infinite is never the best.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-instead" = {
+    "monitor": "it belongs to `best`: best = { monitor = \"metric.NAME:VALUE\", mode = \"max\" }",
+    "mode": "it belongs to `best`: best = { monitor = \"metric.NAME:VALUE\", mode = \"max\" }"
+}))]
 pub struct CheckpointConfig {
     /// Number of latest checkpoints to keep.
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
@@ -136,6 +140,15 @@ type = "accuracy"
 type = "checkpoint"
 keep_last = 2
 best = { monitor = "metric.accuracy:accuracy", mode = "max" }
+
+# Saved before the evaluation, so that an error there loses no training; scored when the evaluation ends.
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["handler.checkpoint", "engine.evaluator"]
+
+[[on]]
+event = "engine.evaluator:completed"
+run = ["handler.checkpoint"]
 "#;
 
     fn events() -> &'static [Event] {

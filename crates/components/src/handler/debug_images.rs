@@ -59,6 +59,12 @@ type = "debug_images"
 dataset = "dataset.val"
 threshold = 0.4
 max_images = 2
+
+[[on]]
+event = "engine.evaluator:iteration_completed"
+every = 100
+first = true
+run = ["handler.debug_images"]
 "#;
 }
 

@@ -79,6 +79,10 @@ monitor = "metric.accuracy:accuracy"
 mode = "max"
 patience = 3
 engine = "engine.trainer"
+
+[[on]]
+event = "engine.evaluator:completed"
+run = ["handler.stop"]
 "#;
 }
 

@@ -74,6 +74,10 @@ model = "model.average"
 momentum = 0.0002
 momentum_warmup = 0.02
 warmup_iters = 1000
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["handler.ema"]
 "#;
 
     fn check(&self, problems: &mut Problems) {

@@ -34,6 +34,11 @@ layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_featur
 [handler.gradients]
 type = "gradients_histogram"
 model = "model.net"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+every = 100
+run = ["handler.gradients"]
 "#;
 }
 

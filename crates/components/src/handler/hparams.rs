@@ -44,6 +44,10 @@ type = "accuracy"
 type = "hparams"
 settings = { lr = 0.01, batch_size = 64, backbone = "resnet18" }
 metrics = ["metric.accuracy:accuracy"]
+
+[[on]]
+event = "engine.trainer:started"
+run = ["handler.hparams"]
 "#;
 
     fn check(&self, problems: &mut Problems) {

@@ -37,6 +37,11 @@ lr = 0.02
 [handler.settings]
 type = "optimizer_settings"
 optimizer = "optimizer.sgd"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+every = 10
+run = ["handler.settings"]
 "#;
 }
 

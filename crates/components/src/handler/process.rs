@@ -35,6 +35,10 @@ impl Config for ProcessHandlerConfig {
 type = "process"
 command = ["python3", "notify.py"]
 timeout = "5s"
+
+[[on]]
+event = "engine.trainer:completed"
+run = ["handler.notify"]
 "#;
 
     fn check(&self, problems: &mut Problems) {

@@ -39,6 +39,10 @@ impl Config for ProfilerConfig {
     const EXAMPLE: &'static str = r#"
 [handler.profiler]
 type = "profiler"
+
+[[on]]
+event = "engine.trainer:completed"
+run = ["handler.profiler"]
 "#;
 }
 

@@ -52,6 +52,11 @@ split = "test"
 type = "sample_images"
 dataset = "dataset.test"
 max_images = 25
+
+[[on]]
+event = "engine.evaluator:iteration_completed"
+once = 1
+run = ["handler.samples"]
 "#;
 }
 

@@ -28,6 +28,11 @@ impl Config for SystemStatsConfig {
     const EXAMPLE: &'static str = r#"
 [handler.system]
 type = "system_stats"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+every = 100
+run = ["handler.system"]
 "#;
 }
 

@@ -23,6 +23,10 @@ impl Config for TerminateOnNanConfig {
     const EXAMPLE: &'static str = r#"
 [handler.nan]
 type = "terminate_on_nan"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["handler.nan"]
 "#;
 }
 

@@ -32,6 +32,10 @@ impl Config for TimeLimitConfig {
 [handler.limit]
 type = "time_limit"
 limit = "8h"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["handler.limit"]
 "#;
 }
 

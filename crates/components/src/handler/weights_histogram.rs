@@ -31,6 +31,10 @@ layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_featur
 [handler.weights]
 type = "weights_histogram"
 model = "model.net"
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["handler.weights"]
 "#;
 }
 

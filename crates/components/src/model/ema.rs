@@ -17,6 +17,10 @@ use pipe_vision::nn::StateDict;
 /// model.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-instead" = {
+    "decay": "it belongs to `handler.ema`, as momentum = 1 - decay",
+    "momentum": "it belongs to `handler.ema`"
+}))]
 pub struct EmaModelConfig {
     /// The model whose weights are averaged.
     pub model: Ref<dyn Model>,

@@ -52,6 +52,10 @@ type = "concatenated"
 optimizer = "optimizer.sgd"
 schedulers = [{ type = "linear_warmup", iterations = 1000 }, { type = "cosine", t_max = 89000 }]
 durations = [1000]
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["scheduler.both"]
 "#;
 
     fn check(&self, problems: &mut Problems) {

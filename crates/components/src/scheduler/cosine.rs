@@ -50,6 +50,10 @@ type = "cosine"
 optimizer = "optimizer.sgd"
 t_max = 90000
 eta_min = 0.0001
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["scheduler.decay"]
 "#;
 }
 

@@ -57,6 +57,10 @@ type = "cosine_warm_restarts"
 optimizer = "optimizer.sgd"
 t_0 = 10
 t_mult = 2
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["scheduler.restarts"]
 "#;
 }
 

@@ -129,6 +129,10 @@ optimizer = "optimizer.sgd"
 max_lr = 0.02
 step_size_up = 2000
 mode = "triangular2"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["scheduler.cycles"]
 "#;
 
     fn check(&self, problems: &mut Problems) {

@@ -43,6 +43,10 @@ momentum = 0.9
 type = "exponential"
 optimizer = "optimizer.sgd"
 gamma = 0.95
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["scheduler.decay"]
 "#;
 }
 

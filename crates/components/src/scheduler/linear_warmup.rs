@@ -53,6 +53,10 @@ momentum = 0.9
 type = "linear_warmup"
 optimizer = "optimizer.sgd"
 iterations = 1000
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["scheduler.warmup"]
 "#;
 }
 

@@ -53,6 +53,10 @@ type = "multistep"
 optimizer = "optimizer.sgd"
 milestones = [16, 22]
 gamma = 0.1
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["scheduler.decay"]
 "#;
 }
 

@@ -150,6 +150,10 @@ type = "one_cycle"
 optimizer = "optimizer.sgd"
 total_steps = 9000
 max_lr = 0.1
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["scheduler.cycle"]
 "#;
 
     fn check(&self, problems: &mut Problems) {

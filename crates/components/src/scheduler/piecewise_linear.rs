@@ -60,6 +60,10 @@ momentum = 0.9
 type = "piecewise_linear"
 optimizer = "optimizer.sgd"
 points = [[0, 0.0001], [1000, 0.02], [60000, 0.02], [90000, 0.0]]
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["scheduler.drawn"]
 "#;
 
     fn check(&self, problems: &mut Problems) {

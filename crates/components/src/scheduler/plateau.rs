@@ -115,6 +115,10 @@ optimizer = "optimizer.sgd"
 monitor = "metric.loss:loss"
 mode = "min"
 patience = 3
+
+[[on]]
+event = "engine.evaluator:completed"
+run = ["scheduler.plateau"]
 "#;
 
     fn check(&self, problems: &mut Problems) {

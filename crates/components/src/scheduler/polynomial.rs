@@ -52,6 +52,10 @@ type = "polynomial"
 optimizer = "optimizer.sgd"
 total_iters = 30000
 power = 0.9
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["scheduler.decay"]
 "#;
 }
 

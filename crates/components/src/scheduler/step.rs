@@ -52,6 +52,10 @@ type = "step"
 optimizer = "optimizer.sgd"
 step_size = 3
 gamma = 0.1
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["scheduler.decay"]
 "#;
 }
 

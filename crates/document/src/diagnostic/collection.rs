@@ -77,6 +77,13 @@ impl Diagnostics {
         later.muted.into_iter().for_each(|location| self.mute(location));
     }
 
+    /// The errors alone.
+    #[must_use]
+    pub fn without_warnings(mut self) -> Self {
+        self.items.retain(Diagnostic::is_error);
+        self
+    }
+
     /// Says that an error about the value at `location` has been reported: findings that come later and are about it, or
     /// about something in it, are only consequences, and are dropped.
     pub fn mute(&mut self, location: Location) {

@@ -8,7 +8,8 @@ const MAX_CANDIDATES: usize = 512;
 /// Upper and lower case, `-` and `_` count as equal. A candidate is near when
 /// - it is at most two edits away (insertion, deletion, substitution, swap of neighbors; one edit for names of up to
 ///   four characters) and shares something with the name: for more than one edit a Jaro-Winkler similarity above 0.8; or
-/// - one is the other with whole words added, such as `workers` for `num_workers`.
+/// - one is the other with whole words added, such as `workers` for `num_workers`; or
+/// - it begins with the name, such as `accuracy` for `acc`.
 pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = normalize(name);
     // Scoring is quadratic in length: names of hostile length are not worth it.
@@ -43,7 +44,10 @@ fn cost(name: &str, candidate: &str) -> Option<f64> {
     let within = |long: &str, short: &str| {
         short.len() >= 4 && (long.ends_with(&format!("_{short}")) || long.starts_with(&format!("{short}_")))
     };
-    (within(name, candidate) || within(candidate, name)).then_some(10.0 - similarity)
+    if within(name, candidate) || within(candidate, name) {
+        return Some(10.0 - similarity);
+    }
+    (length >= 3 && candidate.starts_with(name)).then_some(20.0 - similarity)
 }
 
 fn normalize(name: &str) -> String {
@@ -68,6 +72,7 @@ mod tests {
         check("momentun", &["momentum"], Some("momentum"));
         check("num_workers", &["workers", "batch_size"], Some("workers"));
         check("epochs", &["max_epochs", "every"], Some("max_epochs"));
+        check("acc", &["confusion", "accuracy"], Some("accuracy"));
         check("weight_deacy", &["weight_decay", "weights"], Some("weight_decay"));
     }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::{World, parse_pointer};
 
 const PIPELINE: &str = r#"extends = "base.toml"
+unset = ["transform.train.old", "on.late", 'on."first".every']
 [pipeline]
 name = "fuzz"
 [vars]
@@ -23,9 +24,29 @@ multi \u00e9 \
 [[on]]
 event = 'a:b'
 run = ["c", "d"]
+[[on]]
+name = "first"
+once = [1, 2]
+[[profile.demo.on]]
+name = "own"
 [profile.demo]
+unset = ["transform.train.when"]
 vars.name = "y"
 transform.train.when = 1
+"#;
+
+const BASE: &str = r#"[pipeline]
+seed = 1
+[transform.train]
+type = "compose"
+old = 1
+[[on]]
+name = "first"
+every = 3
+[[on]]
+name = "late"
+[profile.demo]
+on.first.event = "a:c"
 "#;
 
 fn survive(world: &World) -> Result<(), TestCaseError> {
@@ -49,7 +70,7 @@ fn survive(world: &World) -> Result<(), TestCaseError> {
 }
 
 fn world(text: &str) -> World {
-    World::new(text).file("base.toml", "[pipeline]\nseed = 1\n[transform.train]\ntype = \"compose\"\n").profile("demo")
+    World::new(text).file("base.toml", BASE).profile("demo").set("on.first.run=[\"x\"]").set("pipeline.seed=null")
 }
 
 /// Pieces that mean something to the grammar, put together without sense.
@@ -174,4 +195,11 @@ fn depth_and_length_are_bounded() {
         let checked = survive(&World::new(&text));
         assert!(checked.is_ok(), "{checked:?}");
     }
+}
+
+/// Cut and soiled texts say little of a pipeline that is wrong to begin with.
+#[test]
+fn the_text_that_is_cut_is_right_itself() {
+    let (_, found, sources) = world(PIPELINE).load();
+    assert!(!found.has_errors(), "{}", found.render_text(&sources, false));
 }

@@ -100,6 +100,7 @@ fn file_over_parent() {
 
     [model.net]
     type = "small"  # p.toml:9
+    hidden = 256    # base/base.toml:19
 
     [engine.trainer]
     type = "train"   # base/base.toml:21
@@ -146,6 +147,7 @@ fn profile_then_set_over_both() {
 
     [model.net]
     type = "tiny"  # --set
+    hidden = 256   # base/base.toml:19
     n = 2          # --set
 
     [engine.trainer]
@@ -159,9 +161,18 @@ fn profile_then_set_over_both() {
 }
 
 #[test]
-fn setting_the_type_replaces_a_node_and_nothing_else_does() {
+fn setting_the_type_and_more_replaces_a_node_and_nothing_else_does() {
+    let (document, _) = example().set("model.net={ type = \"small\", n = 1 }").document();
+    assert_eq!(document.root().get("model").unwrap().to_json(), json!({"net": {"type": "small", "n": 1}}));
+    let dropped: Vec<&str> = document.retyped("model", "net").unwrap().dropped.iter().map(|(key, _)| &**key).collect();
+    assert_eq!(dropped, ["hidden"]);
+    // Alone, it leaves the other keys to those who know the components.
     let (document, _) = example().document();
-    assert_eq!(document.root().get("model").unwrap().to_json(), json!({"net": {"type": "small"}}));
+    assert_eq!(document.root().get("model").unwrap().to_json(), json!({"net": {"type": "small", "hidden": 256}}));
+    let retyped = document.retyped("model", "net").unwrap();
+    assert_eq!((&*retyped.from, &retyped.inherited[..]), ("large", &["hidden".to_owned()][..]));
+    let (document, _) = example().set("model.net.hidden=1").document();
+    assert!(document.retyped("model", "net").unwrap().inherited.is_empty(), "it was set again");
     let sgd = document.get_at(&parse_pointer("/optimizer/sgd")).unwrap().to_json();
     assert_eq!(sgd, json!({"type": "sgd", "lr": 0.1, "momentum": 0.9}));
     // `type` deeper than a node is a value like any other.
@@ -172,9 +183,8 @@ fn setting_the_type_replaces_a_node_and_nothing_else_does() {
 
 #[test]
 fn arrays_are_replaced_whole() {
-    let world = example().set("on=[]").set("transform.train.steps=[1, 2]");
+    let world = example().set("transform.train.steps=[1, 2]");
     let json = world.document().0.root().to_json();
-    assert_eq!(json["on"], json!([]));
     assert_eq!(json["transform"]["train"]["steps"], json!([1, 2]));
 }
 
@@ -381,4 +391,192 @@ fn origins_name_the_layer() {
     let value = &document.get_at(&parse_pointer("/engine/trainer/max_epochs")).unwrap().value;
     assert_eq!(value, &Value::Integer(2));
     assert!(Sources::default().files().next().is_none());
+}
+
+fn edges() -> World {
+    World::new(
+        r#"extends = "base.toml"
+[[on]]
+name = "images"
+every = 100
+[[on]]
+event = "engine.a:completed"
+run = ["handler.own"]
+[[on]]
+name = "late"
+event = "engine.a:completed"
+run = ["handler.late"]
+[[profile.demo.on]]
+event = "engine.a:started"
+run = ["handler.demo"]
+[profile.small]
+unset = ["on.late", "on.images.every"]
+on.images.first = true
+"#,
+    )
+    .file(
+        "base.toml",
+        r#"[[on]]
+name = "images"
+event = "engine.a:iteration_completed"
+every = 10
+run = ["handler.images"]
+[[on]]
+event = "engine.a:epoch_completed"
+run = ["engine.b"]
+[[profile.demo.on]]
+name = "images"
+every = 1
+"#,
+    )
+}
+
+#[test]
+fn named_edges_are_merged_and_others_added() {
+    assert_snapshot!(show(&edges()), @r#"
+    # p.toml
+
+    [[on]]
+    name = "images"                         # p.toml:3
+    event = "engine.a:iteration_completed"  # base.toml:3
+    every = 100                             # p.toml:4
+    run = ["handler.images"]                # base.toml:5
+
+    [[on]]
+    event = "engine.a:epoch_completed"  # base.toml:7
+    run = ["engine.b"]                  # base.toml:8
+
+    [[on]]
+    event = "engine.a:completed"  # p.toml:6
+    run = ["handler.own"]         # p.toml:7
+
+    [[on]]
+    name = "late"                 # p.toml:9
+    event = "engine.a:completed"  # p.toml:10
+    run = ["handler.late"]        # p.toml:11
+    "#);
+}
+
+#[test]
+fn edges_of_profiles_and_of_the_command_line() {
+    assert_snapshot!(show(&edges().profile("demo").set("on.late.run=[\"handler.x\"]")), @r#"
+    # p.toml, profile demo
+
+    [[on]]
+    name = "images"                         # base.toml:10 profile demo
+    event = "engine.a:iteration_completed"  # base.toml:3
+    every = 1                               # base.toml:11 profile demo
+    run = ["handler.images"]                # base.toml:5
+
+    [[on]]
+    event = "engine.a:epoch_completed"  # base.toml:7
+    run = ["engine.b"]                  # base.toml:8
+
+    [[on]]
+    event = "engine.a:completed"  # p.toml:6
+    run = ["handler.own"]         # p.toml:7
+
+    [[on]]
+    name = "late"                 # p.toml:9
+    event = "engine.a:completed"  # p.toml:10
+    run = ["handler.x"]           # --set
+
+    [[on]]
+    event = "engine.a:started"  # p.toml:13 profile demo
+    run = ["handler.demo"]      # p.toml:14 profile demo
+    "#);
+    assert_snapshot!(show(&edges().profile("small").set("on=[{ event = \"engine.a:started\", run = [\"sink.a\"] }]")), @r#"
+    # p.toml, profile small
+    # unset: on.late, p.toml:16 profile small
+    # unset: on.images.every, p.toml:16 profile small
+
+    [[on]]
+    name = "images"                         # p.toml:3
+    event = "engine.a:iteration_completed"  # base.toml:3
+    run = ["handler.images"]                # base.toml:5
+    first = true                            # p.toml:17 profile small
+
+    [[on]]
+    event = "engine.a:epoch_completed"  # base.toml:7
+    run = ["engine.b"]                  # base.toml:8
+
+    [[on]]
+    event = "engine.a:completed"  # p.toml:6
+    run = ["handler.own"]         # p.toml:7
+
+    [[on]]
+    event = "engine.a:started"  # --set
+    run = ["sink.a"]            # --set
+    "#);
+}
+
+#[test]
+fn what_is_unset_is_gone_and_shown() {
+    let world = example()
+        .set("model.net.hidden=null")
+        .set("optimizer=null")
+        .set("pipeline.name='null'")
+        .set("dataset.extra.best.mode=null");
+    assert_snapshot!(show(&world), @r#"
+    # p.toml
+    # unset: model.net.hidden, --set
+    # unset: optimizer, --set
+    # unset: dataset.extra.best.mode, --set
+
+    [vars]
+    coco = "data/coco"                         # base/base.toml:5, default of COCO_ROOT
+    size = 256                                 # p.toml:5
+    steps = [{ type = "resize", size = 256 }]  # base/base.toml:7, ${size} from p.toml:5
+
+    [pipeline]
+    name = "null"  # --set
+    seed = 42      # base/base.toml:3
+
+    [dataset.train]
+    type = "coco"             # base/base.toml:9
+    root = "data/coco/train"  # base/base.toml:10, ${coco} from base/base.toml:5, default of COCO_ROOT
+
+    [dataset.extra]
+    type = "coco"         # p.toml:11
+    root = "own/data"     # p.toml:12
+    best.monitor = "a:b"  # p.toml:13
+
+    [transform.train]
+    steps = [{ type = "resize", size = 256 }]  # base/base.toml:12, ${steps} from base/base.toml:7, ${size} from p.toml:5
+
+    [model.net]
+    type = "small"  # p.toml:9
+
+    [engine.trainer]
+    type = "train"   # base/base.toml:21
+    max_epochs = 10  # base/base.toml:22
+
+    [[on]]
+    event = "engine.trainer:completed"  # base/base.toml:24
+    run = ["handler.a", "handler.b"]    # base/base.toml:25
+    "#);
+    // Set again afterwards, it is not unset.
+    let again = World::new("unset = [\"model.a\"]\nextends = \"b.toml\"\n[model.a]\ntype = \"x\"\n")
+        .file("b.toml", "[model.a]\ntype = \"y\"\nn = 1\n");
+    assert_snapshot!(show(&again), @r#"
+    # p.toml
+
+    [model.a]
+    type = "x"  # p.toml:4
+    "#);
+    let (document, _) = again.document();
+    assert!(document.retyped("model", "a").is_none());
+}
+
+#[test]
+fn keys_as_the_command_line_names_them() {
+    let (document, _) = edges().document();
+    let value = |key: &str| document.get_key(key).map(pipe_document::Node::to_json);
+    assert_eq!(value("on.images.every"), Some(json!(100)));
+    assert_eq!(value("on.nothing.every"), None);
+    let (document, _) = example().document();
+    let value = |key: &str| document.get_key(key).map(pipe_document::Node::to_json);
+    assert_eq!(value("vars.size"), Some(json!(256)));
+    assert_eq!(value("optimizer.'sgd'.lr"), Some(json!(0.1)));
+    assert_eq!(value("no key"), None);
 }

@@ -332,7 +332,7 @@ fn edge_text(edge: &EventEdge) -> String {
         })
         .collect();
     let Filter { every, once, before, after, first } = &edge.filter;
-    let mut text = events.join(" or ");
+    let mut text = edge.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default() + &events.join(" or ");
     let mut add = |word: &str, value: String| text.push_str(&format!(", {word} {value}"));
     every.iter().for_each(|n| add("every", n.to_string()));
     once.iter().for_each(|n| add("once at", n.to_string()));

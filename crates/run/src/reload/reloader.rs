@@ -36,6 +36,8 @@ struct State {
     plan: Rc<Plan>,
     /// The document that it was made of; knows which values must not be shown.
     document: Option<Document>,
+    /// What the files say, whatever `--set` says; nothing without a `--set`.
+    files: Option<Document>,
     /// What waits for the end of the epoch, and the edit that it came with.
     waiting: Waiting,
     waiting_edit: u64,
@@ -50,6 +52,8 @@ struct Ready {
     loaded: Loaded,
     plan: Plan,
     read: Instant,
+    /// Edits of values that `--set` has.
+    notes: Vec<String>,
 }
 
 impl Reloader {
@@ -64,6 +68,7 @@ impl Reloader {
         let state = State {
             plan: Rc::new(plan),
             document,
+            files: (!source.sets.is_empty()).then(|| source.without_sets(&source.snapshot())).flatten(),
             waiting: Waiting::default(),
             waiting_edit: 0,
             ready: None,
@@ -143,7 +148,10 @@ impl Reloader {
         state.edits += 1;
         let edit = state.edits;
         match loaded.plan.take() {
-            Some(plan) => Ok(Ready { edit, loaded, plan, read }),
+            Some(plan) => {
+                let notes = self.shadowed(state, &loaded);
+                Ok(Ready { edit, loaded, plan, read, notes })
+            }
             None => {
                 let clock = self.graph.upgrade().map(|graph| graph.run.clock.get()).unwrap_or_default();
                 let reason = loaded.diagnostics.render_text(&loaded.sources, false);
@@ -152,11 +160,23 @@ impl Reloader {
         }
     }
 
+    /// Which values of the files were edited though `--set` has another.
+    fn shadowed(&self, state: &mut State, loaded: &Loaded) -> Vec<String> {
+        let Some(old) = state.files.take() else { return Vec::new() };
+        let new = self.source.without_sets(&loaded.snapshot);
+        let value = |document: Option<&Document>, key: &str| document?.get_key(key).map(|node| node.to_json());
+        let keys = self.source.sets.iter().filter_map(|set| Some(set.split_once('=')?.0.trim()));
+        let edited = keys.filter(|key| value(Some(&old), key) != value(new.as_ref(), key));
+        let notes = edited.map(|key| format!("{key} is set by --set; the file's value is not used")).collect();
+        state.files = new.or(Some(old));
+        notes
+    }
+
     /// Applies an edit, or refuses it; `at_work` is the engine between whose iterations this happens.
     fn swap(&self, state: &mut State, graph: &Graph, at_work: Option<&NodeId>, ready: Ready) -> Report {
-        let Ready { edit, loaded, plan, read } = ready;
+        let Ready { edit, loaded, plan, read, notes } = ready;
         let changes = difference(&state.plan, &plan);
-        let mut report = Report::new(edit, Outcome::Unchanged, graph.run.clock.get());
+        let mut report = Report { notes, ..Report::new(edit, Outcome::Unchanged, graph.run.clock.get()) };
         if changes.is_empty() {
             report.seconds = read.elapsed().as_secs_f64();
             return report;

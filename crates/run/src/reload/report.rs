@@ -111,6 +111,9 @@ pub struct Report {
     /// Nodes that wait for the end of the epoch, or no longer do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<String>,
+    /// What else is to be said: of values that `--set` has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Why it was not applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -135,6 +138,7 @@ impl Report {
             weights: Vec::new(),
             reset: Vec::new(),
             waiting: Vec::new(),
+            notes: Vec::new(),
             reason: None,
             seconds: 0.0,
             time: pipe_core::now(),
@@ -167,6 +171,9 @@ impl Report {
         }
         for optimizer in &self.reset {
             let _ = write!(text, "\n  {optimizer}: its state (momentum, averages of gradients) is gone");
+        }
+        for note in &self.notes {
+            let _ = write!(text, "\n  {note}");
         }
         text
     }

@@ -116,7 +116,7 @@ fn a_text_without_quotes() {
     3 | name = None
       |        ^^^^
       |
-      = help: TOML has no null: remove the key to leave it at its default
+      = help: TOML has no null: remove the key to leave it at its default; a key that a parent sets is removed by unset = ["KIND.NAME.KEY"] at the top
 
     error[syntax]: a string needs quotes around it
      --> p.toml:4:9
@@ -386,6 +386,14 @@ fn a_value_that_is_also_a_table() {
 fn one_event_table_and_many() {
     let world = World::new("[on]\nevent = \"a:b\"\n[[on]]\nevent = \"c:d\"\n");
     assert_snapshot!(world.mistakes(), @r#"
+    error[wrong-type]: `on` must be an array of tables, found a table
+     --> p.toml:1:2
+      |
+    1 | [on]
+      |  ^^
+      |
+      = help: write `[[on]]`
+
     error[duplicate-key]: `on` is both one table and, by `[[on]]`, several
      --> p.toml:3:3
       |
@@ -397,7 +405,7 @@ fn one_event_table_and_many() {
       |
       = help: rename one of the two
 
-    error: p.toml: 1 error
+    error: p.toml: 2 errors
     "#);
 }
 

@@ -9,10 +9,12 @@
 //! - [`events`]: the `[[on]]` tables
 //! - [`graph`]: the petgraph graph, cycles, order
 //! - [`flow`]: what samples contain along the edges
-//! - [`usage`]: what nothing uses, and what two use at once; [`reach`]: events that never come
+//! - [`usage`]: which engines run by themselves, and what two use at once
+//! - [`checks`]: rules about what is well-formed and hardly meant
 //! - [`render`]: the plan as text, dot, mermaid, JSON
 //! - [`message`](mod@message): wording
 
+pub mod checks;
 pub mod component;
 pub mod edges;
 pub mod events;
@@ -26,7 +28,6 @@ mod names;
 pub mod nodes;
 pub mod pipeline;
 pub mod plugins;
-pub mod reach;
 pub mod render;
 pub mod schema;
 pub mod schema_file;
@@ -35,15 +36,18 @@ pub mod usage;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
+pub use checks::section::Allowed;
 pub use edges::{DataEdge, PropertyEdge};
 pub use events::{Action, EventEdge, EventTarget};
 pub use nodes::PlanNode;
 pub use pipeline::PipelineConfig;
 
-use pipe_document::diagnostic::{Diagnostics, Sources};
+use pipe_document::diagnostic::{Diagnostic, Diagnostics, Sources};
 use pipe_document::{Document, PathSegment};
 use pipe_vocab::{Catalog, NodeId};
 
+use crate::checks::data::Data;
+use crate::checks::view::View;
 use crate::component::with_values;
 use crate::file::File;
 pub use crate::marks::Marks;
@@ -66,6 +70,8 @@ pub struct Plan {
     pub roots: Vec<NodeId>,
     /// Values that must never be shown: steps from the document's root.
     pub secrets: Vec<Vec<PathSegment>>,
+    /// Rules that are let pass.
+    pub allowed: Vec<Allowed>,
 }
 
 impl Plan {
@@ -88,12 +94,25 @@ impl Plan {
         Ok(())
     }
 
+    /// The rules that need the data; what is among the findings `before` is not said again.
+    pub fn check_data(&self, document: &Document, data: &Data, before: &Diagnostics) -> Diagnostics {
+        let mut allowed = self.allowed.clone();
+        let edges = (&self.data_edges[..], &self.property_edges[..]);
+        let mut view = View::new(&self.nodes, edges, &self.event_edges, document);
+        view.data = Some(data);
+        let mut found = Diagnostics::new();
+        checks::apply_to_data(&view, &mut allowed, &mut found);
+        let told = |one: &Diagnostic| before.iter().any(|other| other.code == one.code && other.primary == one.primary);
+        found.into_iter().filter(|one| !told(one)).collect()
+    }
+
     /// Checks a document and says, also where there are errors, what its components know of its values.
     pub fn with_marks(document: &Document, sources: &Sources, catalog: &Catalog) -> (Option<Plan>, Diagnostics, Marks) {
         let mut found = Diagnostics::new();
         let file = File { document, sources, catalog };
         let (pipeline, mut marks) = pipeline::read(file, &mut found);
         plugins::check(file, &mut found);
+        let mut allowed = checks::section::read(file, &mut found);
         let read = nodes::read(file, &mut found);
         marks.secrets.extend(read.secrets);
         marks.typed.extend(read.typed);
@@ -106,12 +125,13 @@ impl Plan {
         if !graph::check_value_cycles(&resolved.values, &mut found) {
             edges::check_value_order(&resolved, &event_edges, &mut found);
         }
+        usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);
         // What is unused is known only where every name is: a misspelt reference would call its target unused.
         if !found.has_errors() {
-            usage::check(&read.nodes, &resolved, &event_edges, &mut found);
-            reach::check(&read.nodes, &event_edges, &mut found);
+            let edges = (&resolved.data[..], &resolved.properties[..]);
+            let view = View::new(&read.nodes, edges, &event_edges, document);
+            checks::apply(&view, &mut allowed, &mut found);
         }
-        usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);
         if found.has_errors() {
             return (None, found, marks);
         }
@@ -125,6 +145,7 @@ impl Plan {
             order,
             roots,
             secrets: marks.secrets.clone(),
+            allowed,
         };
         (Some(plan), found, marks)
     }

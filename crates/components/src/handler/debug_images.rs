@@ -7,6 +7,7 @@ use tch::{Device, Kind as Type, Tensor};
 
 use super::pictures::{ClassNames, emit, picture};
 use pipe_core::Handler;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance, Kind, NodeId, Ref, Stateful};
 use pipe_data::{Batch, BatchField, Detections, fields};
 use pipe_draw::{DrawOptions, MaskRef, RgbImage, draw_instances, side_by_side};
@@ -60,6 +61,10 @@ dataset = "dataset.val"
 threshold = 0.4
 max_images = 2
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { costly: true, ..Facts::default() }
+    }
 }
 
 impl Component for DebugImagesConfig {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::monitor::Mode;
 use pipe_core::Handler;
+use pipe_core::facts::{Facts, Watched};
 use pipe_core::{
     BuildContext, Component, Config, Engine, EventContext, Instance, Kind, NodeId, Ref, State, Stateful, Termination,
     ValueRef,
@@ -79,6 +80,11 @@ mode = "max"
 patience = 3
 engine = "engine.trainer"
 "#;
+
+    fn facts(&self) -> Facts {
+        let watched = Watched { value: self.monitor.clone(), better: self.mode.better(), option: vec!["mode".into()] };
+        Facts { watches: vec![watched], patience: Some((self.patience, "patience")), ..Facts::default() }
+    }
 }
 
 impl Component for EarlyStoppingConfig {

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Handler;
+use pipe_core::facts::Facts;
 use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, Problems, Ref, Setting, Settings,
     Shared, State, Stateful,
@@ -75,6 +76,10 @@ momentum = 0.0002
 momentum_warmup = 0.02
 warmup_iters = 1000
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { averages: true, ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         if self.momentum_warmup.is_some() != self.warmup_iters.is_some() {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::histogram::{GRADIENTS, Histograms};
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
 /// Logs a histogram of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
@@ -35,6 +36,10 @@ layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_featur
 type = "gradients_histogram"
 model = "model.net"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { costly: true, ..Facts::default() }
+    }
 }
 
 impl Component for GradientsHistogramConfig {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{
     BuildContext, Component, Config, Instance, Kind, Nested, Optimizer, PortKind, Problems, Ref, Scheduler,
     SchedulerKind, Shared, Target,
@@ -53,6 +54,18 @@ optimizer = "optimizer.sgd"
 schedulers = [{ type = "linear_warmup", iterations = 1000 }, { type = "cosine", t_max = 89000 }]
 durations = [1000]
 "#;
+
+    fn facts(&self) -> Facts {
+        let total = |sum: &mut u64, duration: &u64| {
+            *sum = sum.saturating_add(*duration);
+            Some(*sum)
+        };
+        let schedule = Schedule {
+            changes: Some((self.durations.iter().scan(0, total).collect(), "durations")),
+            ..Schedule::default()
+        };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         let (parts, durations) = (self.schedulers.len(), self.durations.len());

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Multiplies the learning rate by `gamma` every step.
@@ -44,6 +45,10 @@ type = "exponential"
 optimizer = "optimizer.sgd"
 gamma = 0.95
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { schedule: Some(Schedule::default()), ..Facts::default() }
+    }
 }
 
 impl Component for ExponentialConfig {

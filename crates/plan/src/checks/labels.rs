@@ -50,6 +50,7 @@ fn known<'a>(view: &View<'a>, engine: &Engine<'a>) -> Option<(&'a NodeId, &'a Da
 
 /// Labels that the model has no output for.
 pub(super) fn too_few(view: &View<'_>, found: &mut Findings) {
+    let mut told = Vec::new();
     for engine in view.engines(Role::Trains).into_iter().chain(view.engines(Role::Evaluates)) {
         let (Some(model), Some((dataset, data))) = (engine.model, known(view, &engine)) else { continue };
         for model in view.with_inner(&model.from) {
@@ -58,7 +59,8 @@ pub(super) fn too_few(view: &View<'_>, found: &mut Findings) {
                 continue;
             };
             let largest = data.contents.as_ref().and_then(|contents| contents.labels.keys().next_back().copied());
-            if let Some(largest) = largest.filter(|largest| *largest >= classes as i64) {
+            if let Some(largest) = largest.filter(|largest| *largest >= classes as i64 && !told.contains(&model)) {
+                told.push(model);
                 let message = format!(
                     "`{model}` has {classes} classes, from 0, but `{dataset}` has objects with the label {largest}"
                 );

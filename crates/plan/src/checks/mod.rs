@@ -82,7 +82,8 @@ fn run(view: &View<'_>, allowed: &mut [Allowed], found: &mut Diagnostics, which:
 }
 
 fn report_unused(allowed: &[Allowed], found: &mut Diagnostics, which: impl Fn(&Rule) -> bool) {
-    for Allowed { rule, location, .. } in allowed.iter().filter(|allowed| !allowed.fired && which(allowed.rule)) {
+    let unused = allowed.iter().filter(|allowed| allowed.own && !allowed.fired && which(allowed.rule));
+    for Allowed { rule, location, .. } in unused {
         let message = format!("nothing breaks the rule `{}`, so it need not be allowed", rule.name);
         found.push(Diagnostic::warning(rules::UNUSED_ALLOW, message).at(location.clone()).help("remove it"));
     }

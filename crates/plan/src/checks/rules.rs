@@ -11,6 +11,12 @@ use super::{
 /// The code of the warning about a name in `[checks] allow` that lets nothing pass.
 pub(crate) const UNUSED_ALLOW: &str = "unused-allow";
 
+/// The rule about tokens in the text, which are not shown.
+pub const SECRET_IN_FILE: &str = "secret-in-file";
+
+/// The rule about labels that mean two classes.
+pub(crate) const CLASS_NAMES_DIFFER: &str = "class-names-differ";
+
 /// When a rule can be decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -46,6 +52,11 @@ pub struct Rule {
     /// Why that matters.
     pub why: &'static str,
     pub(super) check: fn(&View<'_>, &mut Findings),
+}
+
+/// Whether a code is that of a finding of a rule.
+pub fn is_rule(code: &str) -> bool {
+    code == UNUSED_ALLOW || RULES.iter().any(|rule| rule.name == code)
 }
 
 impl std::fmt::Debug for Rule {

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::rules::{RULES, Rule};
 use crate::file::File;
 use crate::lower::Lowering;
+use pipe_document::Layer;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
 use pipe_vocab::schema_of;
 
@@ -29,6 +30,8 @@ pub struct Allowed {
     pub(crate) rule: &'static Rule,
     /// Where its name is written.
     pub(crate) location: Location,
+    /// Whether it is meant for this pipeline alone: what a parent allows may be broken by another child.
+    pub(crate) own: bool,
     /// Whether it was broken.
     pub(crate) fired: bool,
 }
@@ -63,10 +66,13 @@ pub(crate) fn read(file: File<'_>, found: &mut Diagnostics) -> Vec<Allowed> {
     found.extend(lowering.diagnostics);
     let names = table.get("allow").and_then(|list| list.as_array()).unwrap_or_default();
     let mut allowed: Vec<Allowed> = Vec::new();
-    for (name, location) in names.iter().filter_map(|name| Some((name.as_str()?, &name.location))) {
+    for (name, node) in names.iter().filter_map(|name| Some((name.as_str()?, name))) {
+        let location = &node.location;
+        let plain = file.document.profile().is_none();
+        let own = node.origin.layer == Layer::Set || node.origin.layer == Layer::File && plain;
         match RULES.iter().find(|rule| rule.name == name) {
             Some(rule) if allowed.iter().any(|other| other.rule.name == rule.name) => {}
-            Some(rule) => allowed.push(Allowed { rule, location: location.clone(), fired: false }),
+            Some(rule) => allowed.push(Allowed { rule, location: location.clone(), own, fired: false }),
             None => {
                 let help = match suggest(name, RULES.iter().map(|rule| rule.name)) {
                     Some(near) => format!("did you mean `{near}`?"),

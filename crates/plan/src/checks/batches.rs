@@ -41,21 +41,3 @@ pub(super) fn left_out(view: &View<'_>, found: &mut Findings) {
         }
     }
 }
-
-/// A last batch of one sample, for batch norm.
-pub(super) fn last_of_one(view: &View<'_>, found: &mut Findings) {
-    for engine in view.engines(Role::Trains) {
-        let Some(model) = engine.model else { continue };
-        let normalized = view.with_inner(&model.from).into_iter().find(|model| view.facts(model).batch_norm);
-        let Some((loader, model)) = engine.loader.map(|edge| &edge.from).zip(normalized) else { continue };
-        for (_, batches, samples) in trainings(view).filter(|(of, ..)| *of == loader) {
-            if batches.incomplete_last && !batches.limited && batches.size > 1 && samples % batches.size == 1 {
-                let message = format!(
-                    "the last of every {samples} samples is a batch of its own, and `{model}` has batch norm, whose statistics \
-                     would be those of one image"
-                );
-                found.add(view.at(loader, "batch_size"), message, "set `drop_last = true`, or another `batch_size`");
-            }
-        }
-    }
-}

@@ -212,7 +212,4 @@ rules! {
     "many-left-out" Warning Data batches::left_out:
         "a training that drops incomplete batches and with them more than a quarter of the samples",
         "With little data it is worth more than full batches.";
-    "last-batch-of-one" Warning Data batches::last_of_one:
-        "a last batch of one sample for a model with batch norm",
-        "Its statistics are noise, once an epoch; for layers without spatial dimensions it is an error in the middle of the run.";
 }

@@ -170,6 +170,27 @@ fn what_is_allowed_and_never_broken_can_be_removed() {
 }
 
 #[test]
+fn parts_of_one_draw_have_nothing_in_common_and_others_may() {
+    let checks = Checks::new();
+    let base = "extends = \"base/folders_run.toml\"\n";
+    let split = |part: &str, seed: u64| {
+        format!("root = \"data/animals\"\nsplit = {{ part = \"{part}\", fraction = 0.5, seed = {seed} }}\n")
+    };
+    let told = |text: String| {
+        checks.pipe.write("parts.toml", &format!("{base}{text}"));
+        let said = checks.check("parts.toml", &[]);
+        codes(&said).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let of = |test: String| format!("[dataset.train]\n{}[dataset.test]\n{test}", split("train", 1));
+    assert_eq!(told(of(split("val", 1))), Vec::<String>::new());
+    assert_eq!(told(of(split("val", 2))), ["training-data-evaluated"], "of another draw");
+    assert_eq!(told(of(split("train", 1))), ["training-data-evaluated"]);
+    let joined = "[dataset.all]\ntype = \"concat\"\ndatasets = [\"dataset.train\", \"dataset.test\"]\n[loader.train]\n\
+                  dataset = \"dataset.all\"\n";
+    assert_eq!(told(joined.into()), ["training-data-evaluated"], "a dataset of which that one is a part");
+}
+
+#[test]
 fn a_run_says_once_what_its_data_break_and_does_not_begin_with_an_error() {
     let pipe = Pipe::digits("few.toml", "[engine.trainer]\nmax_iterations = 1\n[dataset.train]\nlimit = 10\n");
     let said = pipe.ok(&["run", "few.toml", "--out", "run"]);

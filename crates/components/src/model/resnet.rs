@@ -94,7 +94,8 @@ num_classes = 10
     fn facts(&self) -> Facts {
         Facts {
             weights: self.weights.is_some().then_some("weights"),
-            wants_normalized: self.weights.is_some(),
+            // Of other files it is not known how they were trained.
+            wants_normalized: weights::named(self.weights.as_ref()).is_some(),
             batch_norm: true,
             classes: self.loss.target().is_none().then_some((self.num_classes.unsigned_abs(), "num_classes")),
             ..Facts::default()

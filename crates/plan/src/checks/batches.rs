@@ -1,6 +1,6 @@
 //! Batches against the number of samples.
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::View;
 use pipe_vocab::facts::Role;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::{Engine, View};
 use crate::usage;
 use pipe_vocab::facts::Role;

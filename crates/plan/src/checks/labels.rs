@@ -1,7 +1,7 @@
 //! Classes: of the data against those of the model, and of the data against each other.
 
-use super::Findings;
 use super::data::Dataset;
+use super::rule::Findings;
 use super::view::{Engine, View};
 use crate::message;
 use pipe_vocab::NodeId;

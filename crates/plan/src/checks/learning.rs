@@ -1,6 +1,6 @@
 //! Optimizers and what is saved of their work.
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::View;
 use pipe_vocab::Kind;
 use pipe_vocab::facts::Role;

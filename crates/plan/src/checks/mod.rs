@@ -1,6 +1,6 @@
 //! Rules: what is well-formed and hardly meant. Each has a name, under which `[checks] allow` lets it pass.
 //!
-//! - [`rules`]: the table of all rules
+//! - [`rule`]: what a rule is; [`rules`]: the table of all
 //! - [`section`]: the `[checks]` section
 //! - [`view`]: questions to the graph and to what components say of themselves; [`timeline`]: how often things happen
 //! - [`data`]: what is known of datasets once their indexes are open
@@ -17,6 +17,7 @@ mod learning;
 mod models;
 mod normalization;
 mod reach;
+pub mod rule;
 pub mod rules;
 mod schedules;
 mod secrets;
@@ -27,36 +28,12 @@ mod unused;
 pub(crate) mod view;
 mod watching;
 
-use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, Severity};
+use pipe_document::diagnostic::{Diagnostic, Diagnostics};
 
-use rules::{Phase, RULES, Rule};
+use rule::{Findings, Phase, Rule};
+use rules::RULES;
 use section::Allowed;
 use view::View;
-
-/// What a rule finds.
-pub(crate) struct Findings {
-    rule: &'static Rule,
-    found: Vec<Diagnostic>,
-}
-
-impl Findings {
-    /// Says that the rule is broken by the pipeline as a whole.
-    pub fn add_anywhere(&mut self, message: impl Into<String>, help: impl Into<String>) {
-        self.found.push(Diagnostic::warning(self.rule.name, message).help(help));
-    }
-
-    /// Says that the rule is broken there; the caller may add labels or make it an error.
-    pub fn add(&mut self, at: Location, message: impl Into<String>, help: impl Into<String>) -> &mut Diagnostic {
-        let severity = self.rule.severity;
-        let diagnostic = match severity {
-            Severity::Error => Diagnostic::error(self.rule.name, message),
-            Severity::Warning => Diagnostic::warning(self.rule.name, message),
-        };
-        let index = self.found.len();
-        self.found.push(diagnostic.at(at).help(help));
-        &mut self.found[index]
-    }
-}
 
 /// Applies the rules that need no more than the graph.
 pub(crate) fn apply(view: &View<'_>, allowed: &mut [Allowed], found: &mut Diagnostics) {

@@ -1,6 +1,6 @@
 //! Models that are evaluated: averages, and such that nothing trains.
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::View;
 use pipe_vocab::Kind;
 use pipe_vocab::facts::Role;

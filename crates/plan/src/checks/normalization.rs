@@ -1,6 +1,6 @@
 //! Normalization of pixels: once, and everywhere the same.
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::{Engine, View};
 use pipe_document::diagnostic::{Location, Severity};
 use pipe_vocab::NodeId;

@@ -1,6 +1,6 @@
 //! Event edges that can never fire: what their filters let through comes after their engine has ended.
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::View;
 use crate::nodes::PlanNode;
 use pipe_vocab::event::{EngineEvent, EventName, Filter};

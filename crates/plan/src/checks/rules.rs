@@ -2,10 +2,9 @@
 
 use pipe_document::diagnostic::Severity;
 
-use super::view::View;
+use super::rule::{Phase, Rule};
 use super::{
-    Findings, batches, evaluation, labels, learning, models, normalization, reach, schedules, secrets, tags, unused,
-    watching,
+    batches, evaluation, labels, learning, models, normalization, reach, schedules, secrets, tags, unused, watching,
 };
 
 /// The code of the warning about a name in `[checks] allow` that lets nothing pass.
@@ -17,52 +16,9 @@ pub const SECRET_IN_FILE: &str = "secret-in-file";
 /// The rule about labels that mean two classes.
 pub(crate) const CLASS_NAMES_DIFFER: &str = "class-names-differ";
 
-/// When a rule can be decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// With the graph alone.
-    Graph,
-    /// With the graph, and in more cases with the data.
-    Both,
-    /// With the data.
-    Data,
-}
-
-impl Phase {
-    /// What it needs: `graph`, `graph, data` or `data`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Graph => "graph",
-            Phase::Both => "graph, data",
-            Phase::Data => "data",
-        }
-    }
-}
-
-/// A rule: what a pipeline had better not do.
-pub struct Rule {
-    /// Its name, the code of its findings.
-    pub name: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// When it can be decided.
-    pub phase: Phase,
-    /// What it finds, in one line.
-    pub about: &'static str,
-    /// Why that matters.
-    pub why: &'static str,
-    pub(super) check: fn(&View<'_>, &mut Findings),
-}
-
 /// Whether a code is that of a finding of a rule.
 pub fn is_rule(code: &str) -> bool {
     code == UNUSED_ALLOW || RULES.iter().any(|rule| rule.name == code)
-}
-
-impl std::fmt::Debug for Rule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
 }
 
 /// One rule a line of the list: name, severity, phase, what checks it, what it finds, why that matters.
@@ -124,7 +80,7 @@ rules! {
         "Detectors normalize images themselves. Pixels that are normalized twice are nothing like those that pretrained weights \
          were trained with; with such weights it is an error.";
     "missing-normalization" Warning Graph normalization::missing:
-        "a classifier with pretrained weights whose images are not normalized",
+        "a classifier with torchvision's weights whose images are not normalized",
         "The weights were trained on normalized images, and features of others are poor. Fine-tuning hides it, at the cost of \
          accuracy.";
     "normalization-differs" Error Graph normalization::differs:
@@ -182,7 +138,7 @@ rules! {
         "an evaluation of a model that nothing trains and that has no weights, beside a training of another",
         "The numbers are those of random weights.";
     "shared-tag" Warning Graph tags::shared:
-        "two engines that record under one tag",
+        "two engines that run within one engine and record under one tag",
         "One chart shows both, as one zigzag line.";
     "mirrored-digits" Warning Graph labels::mirrored:
         "flips of digits",

@@ -1,6 +1,6 @@
 //! Schedules against the length of the run.
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::View;
 use crate::events::Action;
 use pipe_vocab::facts::{Behind, Schedule};

@@ -1,6 +1,6 @@
 //! Secrets that stand in a file.
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::View;
 use pipe_document::{Layer, Node, Value};
 
@@ -50,5 +50,8 @@ fn walk(node: &Node, found: &mut Findings) {
 fn is_token(text: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     let begins = TOKENS.iter().any(|(prefix, length)| text.starts_with(prefix) && text.len() >= *length);
-    begins && text.chars().all(word) && text.chars().any(|c| c.is_ascii_digit())
+    // Names of things have no capitals and digits among their small letters.
+    let has = |kind: fn(&char) -> bool| text.chars().any(|c| kind(&c));
+    let mixed = has(char::is_ascii_digit) && has(char::is_ascii_uppercase);
+    begins && mixed && text.chars().all(word)
 }

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::rules::{RULES, Rule};
+use super::rule::Rule;
+use super::rules::RULES;
 use crate::file::File;
 use crate::lower::Lowering;
 use pipe_document::Layer;

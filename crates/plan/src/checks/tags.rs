@@ -1,9 +1,12 @@
 //! Tags that two engines write.
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::View;
+use crate::events::{Action, EventEdge};
 use pipe_document::diagnostic::Location;
 use pipe_vocab::facts::Role;
 use pipe_vocab::{Kind, NodeId};
@@ -22,7 +25,7 @@ pub(super) fn shared(view: &View<'_>, found: &mut Findings) {
             for tag in own {
                 let at = view.at(engine, option);
                 match written.get(&tag) {
-                    Some((other, _)) if *other == engine || told.contains(&(*other, engine)) => {}
+                    Some((other, _)) if told.contains(&(*other, engine)) || !interleaved(view, other, engine) => {}
                     Some((other, first)) => {
                         told.push((*other, engine));
                         let message = format!("`{other}` and `{engine}` both record `{tag}`, so one chart shows both");
@@ -36,4 +39,16 @@ pub(super) fn shared(view: &View<'_>, found: &mut Findings) {
             }
         }
     }
+}
+
+/// Whether both run within one engine. Such as follow each other go on with one curve.
+fn interleaved(view: &View<'_>, a: &NodeId, b: &NodeId) -> bool {
+    let runs = |edge: &EventEdge, node: &NodeId| {
+        edge.targets.iter().any(|target| target.node == *node && target.action == Action::Run)
+    };
+    let sources = |node: &NodeId| -> BTreeSet<NodeId> {
+        let edges = view.events.iter().filter(|edge| runs(edge, node));
+        edges.flat_map(|edge| &edge.events).map(|(source, ..)| source.clone()).collect()
+    };
+    a != b && !sources(a).is_disjoint(&sources(b))
 }

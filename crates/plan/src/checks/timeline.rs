@@ -2,34 +2,15 @@
 
 use serde_json::Value as Json;
 
-use super::view::View;
+use super::view::{Count, View};
 use crate::events::{Action, EventEdge};
 use pipe_vocab::event::{EngineEvent, EventName};
 use pipe_vocab::{Filter, Kind, NodeId};
-
-/// How often something happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Count {
-    /// At most.
-    pub most: u64,
-    /// Whether it is so often, if nothing ends the run before.
-    pub exact: bool,
-}
 
 /// Counts beyond this are not tried one by one.
 const MAX_TRIED: u64 = 1_000_000;
 /// Engines inside each other.
 const MAX_DEPTH: usize = 16;
-
-impl Count {
-    fn exactly(most: u64) -> Count {
-        Count { most, exact: true }
-    }
-
-    fn times(self, other: Count) -> Count {
-        Count { most: self.most.saturating_mul(other.most), exact: self.exact && other.exact }
-    }
-}
 
 impl View<'_> {
     /// How often an action of a node is run by events.
@@ -38,6 +19,16 @@ impl View<'_> {
     }
 
     fn calls_within(&self, node: &NodeId, action: Action, depth: usize) -> Option<Count> {
+        let key = (node.clone(), action);
+        if let Some(known) = self.counts.borrow().get(&key) {
+            return *known;
+        }
+        let count = self.count_calls(node, action, depth);
+        self.counts.borrow_mut().insert(key, count);
+        count
+    }
+
+    fn count_calls(&self, node: &NodeId, action: Action, depth: usize) -> Option<Count> {
         let mut sum = Count::exactly(0);
         let targets = |edge: &&EventEdge| edge.targets.iter().any(|t| t.node == *node && t.action == action);
         for edge in self.events.iter().filter(targets) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::View;
 use crate::edges::DataEdge;
 use crate::usage::targets;

@@ -1,12 +1,14 @@
 //! Questions to the graph and to what its components say of themselves.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
+use petgraph::unionfind::UnionFind;
 
 use super::data::Data;
 use crate::edges::{DataEdge, PropertyEdge};
-use crate::events::EventEdge;
+use crate::events::{Action, EventEdge};
 use crate::nodes::PlanNode;
 use pipe_document::diagnostic::Location;
 use pipe_document::{Document, KeyOrValue, PathSegment};
@@ -23,6 +25,31 @@ pub(crate) struct View<'a> {
     /// Nothing before datasets are open.
     pub data: Option<&'a Data>,
     facts: BTreeMap<&'a NodeId, Facts>,
+    /// The ports of each node.
+    filled: BTreeMap<&'a NodeId, Vec<&'a DataEdge>>,
+    /// Models that share weights have one number.
+    families: BTreeMap<&'a NodeId, usize>,
+    /// How often events run what, as far as it was asked.
+    pub counts: RefCell<BTreeMap<(NodeId, Action), Option<Count>>>,
+}
+
+/// How often something happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// At most.
+    pub most: u64,
+    /// Whether it is so often, if nothing ends the run before.
+    pub exact: bool,
+}
+
+impl Count {
+    pub fn exactly(most: u64) -> Count {
+        Count { most, exact: true }
+    }
+
+    pub fn times(self, other: Count) -> Count {
+        Count { most: self.most.saturating_mul(other.most), exact: self.exact && other.exact }
+    }
 }
 
 /// A transform of a loader: a node, or a step written in place in one.
@@ -47,7 +74,12 @@ impl<'a> View<'a> {
         document: &'a Document,
     ) -> View<'a> {
         let facts = nodes.iter().map(|(id, node)| (id, node.facts())).collect();
-        View { nodes, ports, properties, events, document, data: None, facts }
+        let mut filled: BTreeMap<&NodeId, Vec<&DataEdge>> = BTreeMap::new();
+        for edge in ports {
+            filled.entry(&edge.to).or_default().push(edge);
+        }
+        let (families, counts) = (families(ports), RefCell::default());
+        View { nodes, ports, properties, events, document, data: None, facts, filled, families, counts }
     }
 
     /// What a node says of itself.
@@ -62,8 +94,9 @@ impl<'a> View<'a> {
     }
 
     /// The ports of a node that nodes of a kind fill.
-    pub fn ports_of(&self, to: &'a NodeId, kind: Kind) -> impl Iterator<Item = &'a DataEdge> {
-        self.ports.iter().filter(move |edge| edge.to == *to && edge.from.kind == kind)
+    pub fn ports_of(&self, to: &NodeId, kind: Kind) -> impl Iterator<Item = &'a DataEdge> {
+        let ports = self.filled.get(to).map(Vec::as_slice).unwrap_or_default();
+        ports.iter().copied().filter(move |edge| edge.from.kind == kind)
     }
 
     fn port(&self, to: &'a NodeId, kind: Kind) -> Option<&'a DataEdge> {
@@ -98,18 +131,7 @@ impl<'a> View<'a> {
 
     /// Whether two models share weights: one is made of the other, or both of a third.
     pub fn related(&self, a: &NodeId, b: &NodeId) -> bool {
-        let mut reached = vec![a];
-        let mut next = 0;
-        while let Some(&at) = reached.get(next) {
-            next += 1;
-            for edge in self.ports.iter().filter(|e| e.from.kind == Kind::Model && e.to.kind == Kind::Model) {
-                let other = if edge.from == *at { &edge.to } else { &edge.from };
-                if (edge.from == *at || edge.to == *at) && !reached.contains(&other) {
-                    reached.push(other);
-                }
-            }
-        }
-        reached.contains(&b)
+        a == b || self.families.get(a).is_some_and(|family| self.families.get(b) == Some(family))
     }
 
     /// A model with those that it is made of.
@@ -164,4 +186,22 @@ impl<'a> View<'a> {
     pub fn is_run(&self, node: &NodeId) -> bool {
         self.events.iter().flat_map(|event| &event.targets).any(|target| target.node == *node)
     }
+}
+
+/// A number for each model that is made of others or of which others are made: the same for those that hang together.
+fn families(ports: &[DataEdge]) -> BTreeMap<&NodeId, usize> {
+    let edges: Vec<&DataEdge> =
+        ports.iter().filter(|edge| edge.from.kind == Kind::Model && edge.to.kind == Kind::Model).collect();
+    let mut numbers: BTreeMap<&NodeId, usize> = BTreeMap::new();
+    for edge in &edges {
+        for id in [&edge.from, &edge.to] {
+            let next = numbers.len();
+            numbers.entry(id).or_insert(next);
+        }
+    }
+    let mut joined = UnionFind::new(numbers.len());
+    for edge in edges {
+        joined.union(numbers[&edge.from], numbers[&edge.to]);
+    }
+    numbers.into_iter().map(|(id, number)| (id, joined.find(number))).collect()
 }

@@ -1,6 +1,6 @@
 //! What is decided by measured values, and how often.
 
-use super::Findings;
+use super::rule::Findings;
 use super::view::View;
 use crate::events::{Action, EventEdge};
 use pipe_document::PathSegment;
@@ -116,7 +116,7 @@ pub(super) fn costly(view: &View<'_>, found: &mut Findings) {
         }
         for target in &edge.targets {
             let what = match target.action {
-                Action::Run => "runs a whole pass",
+                Action::Run if view.facts(&target.node).role == Some(Role::Evaluates) => "runs a whole pass",
                 Action::Call if view.facts(&target.node).saves && view.facts(&target.node).costly => "saves",
                 Action::Call if view.facts(&target.node).costly => "takes long",
                 _ => continue,

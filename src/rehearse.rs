@@ -1,30 +1,71 @@
 //! The dry run of `pipe check --rehearse`: everything built, one batch of every engine, one checkpoint.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use pipe_core::{Limits, Requests, terminal};
+use pipe_core::{Kind, Limits, Requests, terminal};
 use pipe_plan::Plan;
+use pipe_plan::checks::data::Data;
+use pipe_run::checks::data_of;
 use pipe_run::{RunOptions, Running, checkpoint};
 use pipe_vocab::Catalog;
+use tch::Device;
+use tempfile::TempDir;
 
-/// Builds a plan in a temporary folder and runs one batch of every engine, with the events that belong to it.
+use crate::partial::Partial;
+
+/// A dry run that is built.
+pub struct Rehearsal {
+    running: Running,
+    /// Goes with it.
+    _folder: TempDir,
+}
+
+impl Rehearsal {
+    /// Builds a plan in a temporary folder.
+    ///
+    /// # Errors
+    /// What cannot be built.
+    pub fn start(plan: &Plan, catalog: Rc<Catalog>, device: Option<&str>) -> Result<Rehearsal> {
+        let folder = tempfile::Builder::new()
+            .prefix("pipe-rehearsal-")
+            .tempdir()
+            .context("cannot create a temporary folder for the dry run")?;
+        let device = device.map(str::to_owned);
+        let options = RunOptions { folder: folder.path().to_owned(), device, quiet: true, ..RunOptions::default() };
+        let running = Running::start(plan, catalog, &options, Requests::default())?;
+        Ok(Rehearsal { running, _folder: folder })
+    }
+
+    /// What is known of the data.
+    pub fn data(&self) -> Data {
+        data_of(&self.running.graph)
+    }
+
+    /// Runs one batch of every engine, with the events that belong to it.
+    ///
+    /// # Errors
+    /// What would make a run fail.
+    pub fn drive(&self) -> Result<()> {
+        for engine in self.running.graph.engines() {
+            engine.set_limits(Limits { max_epochs: Some(1), max_iterations: Some(1), epoch_length: Some(1) });
+        }
+        let _takes_long = terminal::working("dry run: one batch of every engine");
+        self.running.drive().context("the dry run failed")?;
+        checkpoint::save(&self.running.graph, "rehearsal").context("the dry run's checkpoint").map(drop)
+    }
+}
+
+/// Opens the loaders of a plan, with their datasets, and says what is known of them.
 ///
 /// # Errors
-/// What would make a run fail.
-pub fn rehearse(plan: &Plan, catalog: Rc<Catalog>, device: Option<&str>) -> Result<()> {
-    let folder = tempfile::Builder::new()
-        .prefix("pipe-rehearsal-")
-        .tempdir()
-        .context("cannot create a temporary folder for the dry run")?;
-    let device = device.map(str::to_owned);
-    let options = RunOptions { folder: folder.path().to_owned(), device, quiet: true, ..RunOptions::default() };
-    let running = Running::start(plan, catalog, &options, Requests::default())?;
-    for engine in running.graph.engines() {
-        engine.set_limits(Limits { max_epochs: Some(1), max_iterations: Some(1), epoch_length: Some(1) });
+/// What cannot be opened.
+pub fn open_data(plan: &Plan, catalog: Rc<Catalog>) -> Result<Data> {
+    pipe_native::init()?;
+    let partial = Partial::on(Device::Cpu, plan, catalog, Arc::default())?;
+    for loader in plan.order.iter().filter(|id| id.kind == Kind::Loader) {
+        partial.build(plan, loader)?;
     }
-    let _takes_long = terminal::working("dry run: one batch of every engine");
-    running.drive().context("the dry run failed")?;
-    checkpoint::save(&running.graph, "rehearsal").context("the dry run's checkpoint")?;
-    Ok(())
+    Ok(data_of(&partial.graph))
 }

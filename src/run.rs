@@ -11,10 +11,11 @@ use tokio::signal::unix::SignalKind;
 
 use crate::output::{Format, Status};
 use crate::signals::{self, Signals, Words};
-use crate::source::{PipelineArgs, plan_or_log, plan_or_tell, runs_folder, shown, without_secrets};
+use crate::source::{PipelineArgs, log, plan_or_log, plan_or_tell, runs_folder, shown, tell_of, without_secrets};
 use pipe_core::terminal;
 use pipe_document::Document;
 use pipe_plan::Plan;
+use pipe_run::checks::data_of;
 use pipe_run::load::{Loaded, Snapshot};
 use pipe_run::options::run_of;
 use pipe_run::reload::watch::WatchOptions;
@@ -95,6 +96,10 @@ pub fn run(args: RunArgs) -> Result<Status> {
     terminal::keep_in(&folder.join("console.log"))?;
     let options = options(&args, &loaded, name, start)?;
     let running = Running::start(plan, loaded.catalog.clone(), &options, signals.requests.clone())?;
+    if options.resume.is_none() && breaks_rules(&loaded, &running, json)? {
+        running.refuse("the data break rules");
+        return Ok(Status::Wrong);
+    }
     signals.begun();
     if args.quiet {
         terminal::result(&shown(&folder));
@@ -123,6 +128,18 @@ pub fn run(args: RunArgs) -> Result<Status> {
             Ok(Status::Signalled(signals.status()))
         }
     }
+}
+
+/// Whether the data break rules that must hold; which they break is said once, before the first step.
+fn breaks_rules(loaded: &Loaded, running: &Running, json: bool) -> Result<bool> {
+    let (Some(plan), Some(document)) = (&loaded.plan, &loaded.document) else { return Ok(false) };
+    let found = plan.check_data(document, &data_of(&running.graph), &loaded.diagnostics);
+    if json {
+        log(&found, loaded)
+    } else {
+        tell_of(&found, loaded, Format::Text)?
+    }
+    Ok(found.has_errors())
 }
 
 /// What the command line says of the run; what is another than in its last life is said.

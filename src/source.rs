@@ -8,6 +8,7 @@ use clap::Args;
 use crate::output::{Format, print};
 use pipe_core::terminal;
 use pipe_document::PathSegment;
+use pipe_document::diagnostic::Diagnostics;
 use pipe_plan::Plan;
 use pipe_run::load::{Loaded, PipelineSource};
 use pipe_run::versions::Versions;
@@ -77,15 +78,23 @@ fn pipeline_folder(run: &Path) -> Option<PathBuf> {
 /// # Errors
 /// When standard output is closed.
 pub fn tell(loaded: &Loaded, format: Format) -> Result<()> {
+    tell_of(&loaded.diagnostics, loaded, format)
+}
+
+/// As [`tell`], of findings that came later.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn tell_of(found: &Diagnostics, loaded: &Loaded, format: Format) -> Result<()> {
     match format {
         Format::Text => {
-            let text = loaded.diagnostics.render_text(&loaded.sources, terminal::colors());
+            let text = found.render_text(&loaded.sources, terminal::colors());
             if let Some(text) = text.strip_suffix('\n') {
                 terminal::line(text);
             }
         }
         Format::Json => {
-            let text = serde_json::to_string_pretty(&loaded.diagnostics.render_json(&loaded.sources))?;
+            let text = serde_json::to_string_pretty(&found.render_json(&loaded.sources))?;
             print(&(text + "\n"))?;
         }
     }
@@ -94,7 +103,13 @@ pub fn tell(loaded: &Loaded, format: Format) -> Result<()> {
 
 /// The plan, or `None` after logging each diagnostic.
 pub fn plan_or_log(loaded: &Loaded) -> Option<&Plan> {
-    for finding in loaded.diagnostics.render_json(&loaded.sources).as_array().into_iter().flatten() {
+    log(&loaded.diagnostics, loaded);
+    loaded.plan.as_ref()
+}
+
+/// Logs each diagnostic.
+pub fn log(found: &Diagnostics, loaded: &Loaded) {
+    for finding in found.render_json(&loaded.sources).as_array().into_iter().flatten() {
         let text = finding["message"].as_str().unwrap_or_default();
         let place =
             format!("{}:{}:{}", finding["file"].as_str().unwrap_or_default(), finding["line"], finding["column"]);
@@ -104,7 +119,6 @@ pub fn plan_or_log(loaded: &Loaded) -> Option<&Plan> {
             _ => tracing::warn!(code, place, help, "{text}"),
         }
     }
-    loaded.plan.as_ref()
 }
 
 /// Arguments of the command line, without the values of secret keys in `KEY=VALUE`.

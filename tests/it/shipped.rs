@@ -1,5 +1,6 @@
 //! What the project ships agrees with the program: pipelines, examples, schema, README.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +11,8 @@ use pipe_run::plugins;
 use pipe_test_support::{python, skip};
 use pipe_vocab::{Descriptor, Kind};
 
+use super::program::Pipe;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -17,6 +20,7 @@ fn root() -> &'static Path {
 fn pipelines() -> Vec<PathBuf> {
     let files = std::fs::read_dir(root().join("pipelines")).expect("pipelines").flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    files.push(root().join("examples/overfit_eight.toml"));
     files.sort();
     assert!(!files.is_empty());
     files
@@ -36,14 +40,29 @@ fn problems(path: &Path, profile: Option<&str>) -> String {
 #[test]
 fn shipped_pipelines_are_right_without_warnings() {
     for path in pipelines() {
-        let text = std::fs::read_to_string(&path).expect("a pipeline");
         assert_eq!(problems(&path, None), "", "{}", path.display());
-        let table: toml::Table = text.parse().expect("TOML");
-        for profile in
-            table.get("profile").and_then(|profiles| profiles.as_table()).into_iter().flat_map(toml::Table::keys)
-        {
-            assert_eq!(problems(&path, Some(profile)), "", "{} with the profile {profile}", path.display());
+        for profile in profiles(&path) {
+            assert_eq!(problems(&path, Some(&profile)), "", "{} with the profile {profile}", path.display());
         }
+    }
+}
+
+/// The names of a pipeline's own profiles.
+fn profiles(path: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(path).expect("a pipeline");
+    let names = text.lines().filter_map(|line| line.strip_prefix("[profile.")?.split([']', '.']).next());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn shipped_pipelines_on_built_in_data_break_no_rule() {
+    let pipe = Pipe::new();
+    for (name, profile) in
+        [("mnist", "demo"), ("maskrcnn_coco", "demo"), ("maskrcnn_copy_paste", "demo"), ("maskrcnn_finetune", "shapes")]
+    {
+        let path = root().join(format!("pipelines/{name}.toml")).display().to_string();
+        let said = pipe.ok(&["check", &path, "--profile", profile, "--data"]);
+        assert_eq!(said.stderr, "", "{name} with the profile {profile}");
     }
 }
 

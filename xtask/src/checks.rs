@@ -10,6 +10,7 @@ use crate::circles;
 use crate::map;
 use crate::metadata::target;
 use crate::python::Python;
+use crate::rules;
 use crate::setup::{Options, setup};
 use crate::shell::{cargo, must, step};
 use crate::tally;
@@ -55,13 +56,17 @@ fn generated_with(root: &Path, libtorch: &Path, check: bool) -> Result<()> {
     must(cargo(root, libtorch).args(["build", "--quiet", "--bin", "pipe"]))?;
     let pipe = target(root)?.join("debug/pipe");
     let mut stale = Vec::new();
+    let mut made = vec![("docs/checks.md", rules::page(root, &pipe)?.into_bytes())];
     for (file, command) in GENERATED {
         let output = Command::new(&pipe).args(command).output().with_context(|| format!("run {}", pipe.display()))?;
         if !output.status.success() || output.stdout.is_empty() {
             bail!("`pipe {}`, which makes {file}, printed nothing", command.join(" "));
         }
+        made.push((file, output.stdout));
+    }
+    for (file, content) in made {
         let path = root.join(file);
-        if fs::read(&path).is_ok_and(|now| now == output.stdout) {
+        if fs::read(&path).is_ok_and(|now| now == content) {
             continue;
         }
         if check {
@@ -69,7 +74,7 @@ fn generated_with(root: &Path, libtorch: &Path, check: bool) -> Result<()> {
             continue;
         }
         fs::create_dir_all(path.parent().unwrap_or(root))?;
-        fs::write(&path, &output.stdout).with_context(|| format!("write {file}"))?;
+        fs::write(&path, &content).with_context(|| format!("write {file}"))?;
         eprintln!("wrote {file}");
     }
     if !stale.is_empty() {

@@ -7,6 +7,7 @@ mod install;
 mod map;
 mod metadata;
 mod python;
+mod rules;
 mod setup;
 mod shell;
 mod soak;
@@ -32,7 +33,7 @@ cargo xtask COMMAND
   test  setup, formatting, circles, clippy, generated files, all tests: what CI runs (also: ci). Ends with the number of
         tests that passed, failed and were skipped, and why
   generated [--check]
-        writes the files that are made from the code (schemas, docs/components.md, the map), or says which are stale
+        writes the files that are made from the code (schemas, docs/components.md, docs/checks.md, the map), or says which are stale
   circles
         fails if crates, files of a crate or its top-level modules depend on each other in a circle
   map [--check]

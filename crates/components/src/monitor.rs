@@ -1,5 +1,6 @@
 //! What the components that watch a value have in common.
 
+use pipe_core::facts::Better;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,14 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// As rules see it.
+    pub fn better(self) -> Better {
+        match self {
+            Mode::Min => Better::Lower,
+            Mode::Max => Better::Higher,
+        }
+    }
+
     /// Whether a value is an improvement: finite, and beyond the bound that `bound` makes of the best one so far, if there is one.
     pub fn improves(self, value: f64, best: Option<f64>, bound: impl FnOnce(f64) -> f64) -> bool {
         value.is_finite()

@@ -43,6 +43,7 @@ pub use kinds::settings::{Setting, Settings};
 pub use kinds::step::Step;
 pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform};
 pub use pipe_vocab::event::{self, EngineEvent, EventName};
+pub use pipe_vocab::facts;
 pub use pipe_vocab::{
     Best, BestCheckpoint, Checked, Config, ConfigError, Contract, Duration, Evaluation, Event, FieldSet, Filter, Kind,
     NodeId, PathValue, Precision, Problems, Progress, Property, PropertyType, Record, RecordValue, Reload, Secret,

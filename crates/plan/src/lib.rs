@@ -10,10 +10,12 @@
 //! - [`events`]: the `[[on]]` tables
 //! - [`graph`]: the petgraph graph, cycles, order
 //! - [`flow`]: what samples contain along the edges
-//! - [`usage`]: what nothing uses, and what two use at once; [`reach`]: events that never come
+//! - [`usage`]: which engines run by themselves, and what two use at once
+//! - [`checks`]: rules about what is well-formed and hardly meant
 //! - [`render`]: the plan as text, dot, mermaid, JSON
 //! - [`message`](mod@message): wording
 
+pub mod checks;
 pub mod component;
 pub mod edges;
 pub mod events;
@@ -27,7 +29,6 @@ mod names;
 pub mod nodes;
 pub mod pipeline;
 pub mod plugins;
-pub mod reach;
 pub mod render;
 mod retyped;
 pub mod schema;
@@ -37,15 +38,20 @@ pub mod usage;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
+pub use checks::section::Allowed;
 pub use edges::{DataEdge, PropertyEdge};
 pub use events::{Action, EventEdge, EventTarget};
 pub use nodes::PlanNode;
 pub use pipeline::PipelineConfig;
 
-use pipe_document::diagnostic::{Diagnostics, Sources};
+use pipe_document::diagnostic::{Diagnostic, Diagnostics, Sources};
 use pipe_document::{Document, PathSegment};
+use pipe_vocab::refusal::LABELS_DIFFER;
 use pipe_vocab::{Catalog, NodeId};
 
+use crate::checks::data::Data;
+use crate::checks::rules::CLASS_NAMES_DIFFER;
+use crate::checks::view::View;
 use crate::component::with_values;
 use crate::file::File;
 pub use crate::marks::Marks;
@@ -68,6 +74,8 @@ pub struct Plan {
     pub roots: Vec<NodeId>,
     /// Values that must never be shown: steps from the document's root.
     pub secrets: Vec<Vec<PathSegment>>,
+    /// Rules that are let pass.
+    pub allowed: Vec<Allowed>,
 }
 
 impl Plan {
@@ -90,12 +98,29 @@ impl Plan {
         Ok(())
     }
 
+    /// The rules that need the data; what is among the findings `before` is not said again.
+    pub fn check_data(&self, document: &Document, data: &Data, before: &Diagnostics) -> Diagnostics {
+        let mut allowed = self.allowed.clone();
+        let edges = (&self.data_edges[..], &self.property_edges[..]);
+        let mut view = View::new(&self.nodes, edges, &self.event_edges, document);
+        view.data = Some(data);
+        let mut found = Diagnostics::new();
+        checks::apply_to_data(&view, &mut allowed, &mut found);
+        let told = |one: &Diagnostic| before.iter().any(|other| other.code == one.code && other.primary == one.primary);
+        // The refusal of a run speaks of the same thing.
+        let accepted = |one: &Diagnostic| {
+            one.code == CLASS_NAMES_DIFFER && self.pipeline.accept.iter().any(|code| *code == LABELS_DIFFER.name)
+        };
+        found.into_iter().filter(|one| !told(one) && !accepted(one)).collect()
+    }
+
     /// Checks a document and says, also where there are errors, what its components know of its values.
     pub fn with_marks(document: &Document, sources: &Sources, catalog: &Catalog) -> (Option<Plan>, Diagnostics, Marks) {
         let mut found = Diagnostics::new();
         let file = File { document, sources, catalog };
         let (pipeline, mut marks) = pipeline::read(file, &mut found);
         plugins::check(file, &mut found);
+        let mut allowed = checks::section::read(file, &mut found);
         let read = nodes::read(file, &mut found);
         marks.secrets.extend(read.secrets);
         marks.typed.extend(read.typed);
@@ -109,12 +134,14 @@ impl Plan {
         if !graph::check_value_cycles(&resolved.values, &mut found) {
             edges::check_value_order(&resolved, &event_edges, &mut found);
         }
+        usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);
         // What is unused is known only where every name is: a misspelt reference would call its target unused.
         if !found.has_errors() {
-            usage::check(document, &read.nodes, &resolved, &event_edges, &mut found);
-            reach::check(&read.nodes, &event_edges, &mut found);
+            let edges = (&resolved.data[..], &resolved.properties[..]);
+            let view = View::new(&read.nodes, edges, &event_edges, document);
+            checks::unused::set_in_vain(&view, &mut found);
+            checks::apply(&view, &mut allowed, &mut found);
         }
-        usage::check_sharing(&read.nodes, &resolved.data, &event_edges, &mut found);
         if found.has_errors() {
             return (None, found, marks);
         }
@@ -128,6 +155,7 @@ impl Plan {
             order,
             roots,
             secrets: marks.secrets.clone(),
+            allowed,
         };
         (Some(plan), found, marks)
     }

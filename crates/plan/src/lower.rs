@@ -58,6 +58,14 @@ pub struct Mentioned {
     pub location: Location,
 }
 
+/// A component written in place in a node's options.
+pub struct NestedNode {
+    /// Steps from the node's table to it.
+    pub path: Vec<PathSegment>,
+    /// Its options as the component's own struct.
+    pub component: Box<dyn Checked>,
+}
+
 /// Variables made of variables that are looked through for the environment.
 const MAX_VARIABLES: usize = 16;
 
@@ -78,7 +86,7 @@ pub struct Lowering<'a> {
     /// Texts of the environment where a number or a boolean is wanted, and what they are there: steps from the document's root.
     pub typed: Vec<(Vec<PathSegment>, Value)>,
     /// The components written in place, in the order of the text, each before those in itself.
-    pub nested: Vec<Box<dyn Checked>>,
+    pub nested: Vec<NestedNode>,
     /// Whether a port names a node of the wrong kind: reported with the edges, but the struct cannot be read then.
     pub wrong_port: bool,
 }
@@ -535,8 +543,11 @@ impl<'a> Lowering<'a> {
         if !found {
             match check_component(descriptor, json.clone()) {
                 Ok(checked) => {
-                    self.nested.push(checked);
-                    self.nested.extend(inner.nested);
+                    self.nested.push(NestedNode { path: path.to_vec(), component: checked });
+                    self.nested.extend(inner.nested.into_iter().map(|nested| NestedNode {
+                        path: path.iter().cloned().chain(nested.path).collect(),
+                        ..nested
+                    }));
                 }
                 Err(errors) => {
                     for (steps, message, help) in errors {

@@ -6,12 +6,12 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use super::component::{check_component, find_component};
-use super::lower::{Lowering, Mentioned};
+use super::lower::{Lowering, Mentioned, NestedNode};
 use super::{message, retyped};
 use crate::file::File;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};
 use pipe_document::{Entry, KeyOrValue, PathSegment, Table, Value};
-use pipe_vocab::{Checked, Contract, Descriptor, Kind, NodeId};
+use pipe_vocab::{Checked, Contract, Descriptor, Facts, Kind, NodeId};
 
 /// A node with its component and its checked options.
 pub struct PlanNode {
@@ -24,7 +24,7 @@ pub struct PlanNode {
     /// Its options as the component's own struct, where they are right.
     pub component: Option<Box<dyn Checked>>,
     /// The components written in place in its options, in the order of the text.
-    pub nested: Vec<Box<dyn Checked>>,
+    pub nested: Vec<NestedNode>,
     /// The table's name in the file.
     pub location: Location,
 }
@@ -33,7 +33,12 @@ impl PlanNode {
     /// The fields it reads and writes, what is written in place in it coming after itself.
     pub fn contract(&self) -> Contract {
         let own = self.component.as_ref().map(|component| component.contract()).unwrap_or_default();
-        self.nested.iter().fold(own, |all, nested| all.then(&nested.contract()))
+        self.nested.iter().fold(own, |all, nested| all.then(&nested.component.contract()))
+    }
+
+    /// What it says of itself, without what is written in place in it.
+    pub fn facts(&self) -> Facts {
+        self.component.as_ref().map(|component| component.facts()).unwrap_or_default()
     }
 
     /// Names of the values it produces.
@@ -59,7 +64,7 @@ pub(super) struct Read {
 }
 
 /// Sections that are not kinds.
-const SECTIONS: [&str; 3] = ["pipeline", "on", "plugins"];
+const SECTIONS: [&str; 4] = ["pipeline", "on", "plugins", "checks"];
 
 pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> Read {
     let mut read = Read {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::checks::section;
 use crate::{events, pipeline, plugins};
 use pipe_vocab::{Catalog, Kind};
 
@@ -26,6 +27,7 @@ pub fn pipeline_schema(catalog: &Catalog) -> Json {
     }
     properties.insert("on".into(), json!({ "type": "array", "items": edge() }));
     properties.insert("plugins".into(), relaxed(plugins::schema()));
+    properties.insert("checks".into(), relaxed(section::schema()));
     let profile = "Overrides applied by `--profile NAME`, key by key.";
     properties.insert(
         "profile".into(),

@@ -5,7 +5,8 @@
 //! - [`build`](mod@build): plan → built nodes, in topological order; [`graph`]: the built nodes, joined; [`events`]: which
 //!   targets run on which event
 //! - [`running`]: a run from its beginning to its end; [`options`]: what the command line says of it; [`info`]: `run.json`;
-//!   [`differences`]: what is another than in the life before; [`labels`]: whether labels mean the same classes
+//!   [`differences`]: what is another than in the life before; [`labels`]: whether labels mean the same classes; [`checks`]: what rules learn
+//!   of the data
 //! - [`resume`]: where a run begins or goes on; [`folders`]: where runs are stored; [`lock`], [`heartbeat`]: one writer a folder
 //! - [`checkpoint`]: writing and reading checkpoints, [`behind`] the training; [`random`]: the states of the random generators
 //! - [`versions`]: every version of a run's pipeline; [`state_at`]: a run as it was at a step
@@ -14,6 +15,7 @@
 pub mod behind;
 pub mod build;
 pub mod checkpoint;
+pub mod checks;
 pub mod differences;
 pub mod events;
 pub mod folders;

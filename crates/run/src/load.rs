@@ -11,6 +11,7 @@ use crate::plugins;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Sources};
 use pipe_document::{Document, LoadOptions};
 use pipe_plan::Plan;
+use pipe_plan::checks::rules;
 use pipe_vocab::Catalog;
 
 /// What a pipeline is read from: the file and what the command line changes in it.
@@ -106,10 +107,11 @@ impl PipelineSource {
         let mut catalog = plugins::catalog().clone();
         if let Some(document) = &mut document {
             diagnostics.merge(plugins::load_from(document, &sources, &mut catalog));
-            let (checked, found, marks) = Plan::with_marks(document, &sources, &catalog);
-            // What looks unused or missing may be in what could not be read.
-            let broken = diagnostics.has_errors();
-            diagnostics.merge(if broken { found.without_warnings() } else { found });
+            let (checked, mut found, marks) = Plan::with_marks(document, &sources, &catalog);
+            // Beside an error, rules would speak of what is not meant so.
+            let only_errors = diagnostics.has_errors();
+            found.retain(|one| !(only_errors && rules::is_rule(one.code)));
+            diagnostics.merge(found);
             plan = checked.filter(|_| !diagnostics.has_errors());
             if let Some(plan) = &mut plan {
                 plan.pipeline.accept.extend(self.accept.iter().cloned());
@@ -119,6 +121,10 @@ impl PipelineSource {
             }
             for secret in marks.secrets {
                 document.redact(&secret);
+            }
+            let plain = diagnostics.iter().filter(|one| one.code == rules::SECRET_IN_FILE);
+            for place in plain.filter_map(|one| one.primary.clone()) {
+                sources.blot(&place);
             }
             for (place, text) in document.secrets() {
                 sources.blot(&place);

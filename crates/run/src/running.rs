@@ -247,6 +247,11 @@ impl Running {
         Ok(Ending::Done)
     }
 
+    /// Says that the run does not begin, and why.
+    pub fn refuse(&self, why: &str) {
+        self.note("failed", Some(why.to_owned()));
+    }
+
     /// Writes how the run ended into `run.json`.
     fn note(&self, status: &str, error: Option<String>) {
         self.info.note(&self.graph, status, error);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::{Contract, Event, Property};
+use crate::facts::Facts;
 use crate::kind::Kind;
 
 /// The configuration struct of one `type` of one kind, from which everything users see of a component is derived.
@@ -40,6 +41,11 @@ pub trait Config: Clone + DeserializeOwned + Serialize + JsonSchema + 'static {
     /// Names of the values it produces (`AP`, `accuracy`), which a `monitor` may name.
     fn values(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What its options mean, for the rules of `pipe check`. Pure: no disk, no device.
+    fn facts(&self) -> Facts {
+        Facts::default()
     }
 
     /// Checks beyond types and ranges, such as two options that exclude each other. Pure: no disk, no device.

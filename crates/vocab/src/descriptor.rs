@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::config::{Config, ConfigError, Problems, schema_of};
 use crate::contract::{Contract, Event, Property};
+use crate::facts::Facts;
 use crate::kind::Kind;
 
 /// A checked configuration whose type is forgotten: what a plan holds, and what is built.
@@ -16,6 +17,8 @@ pub trait Checked: 'static {
     fn contract(&self) -> Contract;
     /// See [`Config::values`].
     fn values(&self) -> Vec<String>;
+    /// See [`Config::facts`].
+    fn facts(&self) -> Facts;
     /// See [`Config::check`].
     fn check(&self, problems: &mut Problems);
     /// The configuration with defaults filled in.

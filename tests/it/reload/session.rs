@@ -80,6 +80,9 @@ keep_last = 2
 [[on]]
 event = "engine.trainer:epoch_completed"
 run = ["scheduler.decay", "handler.checkpoint", "engine.evaluator"]
+
+[checks]
+allow = ["normalization-differs", "training-data-evaluated"]
 "#;
 
 /// Everything here may have to wait for a machine that is busy with other tests.

@@ -131,6 +131,8 @@ impl Settings {
         if !completed.is_empty() {
             text += &format!("\n[[on]]\nevent = \"engine.trainer:epoch_completed\"\nrun = {completed:?}\n");
         }
+        // Other data and transforms than in training are a part of the test.
+        text += "\n[checks]\nallow = [\"normalization-differs\"]\n";
         text
     }
 

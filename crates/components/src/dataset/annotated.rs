@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::split::Split;
 use pipe_coco::dice::Dice;
 use pipe_coco::index::{Annotation, BACKGROUND, Index, LeftOut};
+use pipe_core::facts::{BoxSize, Contents};
 use pipe_core::{Contract, Dataset, Property, PropertyType};
 use pipe_data::decode::read_image;
 use pipe_data::{Field, Fingerprint, Image, Mask, Masks, Sample, fields};
@@ -29,6 +30,13 @@ pub enum Empty {
     Keep,
     /// Skip them.
     Drop,
+}
+
+impl Empty {
+    /// The option and what it leaves out, for rules.
+    pub(super) fn leaves_out(self) -> Option<(&'static str, &'static str)> {
+        (self == Empty::Drop).then_some(("empty", "images without objects"))
+    }
 }
 
 /// What to do with crowd annotations.
@@ -252,6 +260,18 @@ impl Dataset for Annotated {
             sample.set(fields::MASKS, Field::Masks(masks));
         }
         Ok(sample)
+    }
+
+    fn contents(&self) -> Option<Contents> {
+        let mut contents = Contents::default();
+        for (position, image) in self.index.images().iter().enumerate() {
+            for used in self.index.annotations(position).iter().filter(|a| is_used(a, self.crowd, self.masks)) {
+                *contents.labels.entry(i64::from(used.category_id)).or_default() += 1;
+                let side = (used.bbox[2] * used.bbox[3]).sqrt() as f32;
+                contents.boxes.push(BoxSize { side, image: [image.height as f32, image.width as f32] });
+            }
+        }
+        Some(contents)
     }
 
     fn property(&self, name: &str) -> Result<Value> {

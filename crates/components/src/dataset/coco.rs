@@ -10,6 +10,7 @@ use super::annotated::{self, Annotated, Choice, Crowd, Empty};
 use super::split::Split;
 use pipe_coco::index::{Index, LoadOptions};
 use pipe_coco::synthetic::{ShapesSpec, write_shapes};
+use pipe_core::facts::{Facts, Reads};
 use pipe_core::{BuildContext, Config, Contract, Instance, Kind, PathValue, Problems, Property};
 
 /// The largest label of a model.
@@ -80,6 +81,19 @@ root = "data/coco"
 split = "train2017"
 empty = "drop"
 "#;
+
+    fn facts(&self) -> Facts {
+        let file = self.annotations.as_ref().map(PathValue::as_str);
+        Facts {
+            reads: Some(match file {
+                Some(file) => Reads { what: file.into(), part: self.split.part() },
+                None => self.split.of(self.root.as_str()),
+            }),
+            limited: self.limit.is_some(),
+            leaves_out: self.empty.leaves_out().into_iter().collect(),
+            ..Facts::default()
+        }
+    }
 
     fn properties() -> &'static [Property] {
         annotated::PROPERTIES

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use pipe_core::facts::Contents;
 use pipe_core::{BuildContext, Component, Config, Dataset, Instance, Kind, Property, PropertyType, Ref};
 use pipe_data::{Fingerprint, Sample};
 
@@ -125,6 +126,16 @@ impl Dataset for Concat {
 
     fn class_names(&self) -> Vec<(i64, String)> {
         self.with_most_classes().map(|part| part.class_names()).unwrap_or_default()
+    }
+
+    fn contents(&self) -> Option<Contents> {
+        let mut all = Contents::default();
+        for (_, part) in &self.parts {
+            let Contents { labels, boxes } = part.contents()?;
+            labels.into_iter().for_each(|(label, count)| *all.labels.entry(label).or_default() += count);
+            all.boxes.extend(boxes);
+        }
+        Some(all)
     }
 
     fn fingerprint(&self) -> Option<String> {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::files;
 use super::split::{Part, Split};
 use pipe_core::Dataset;
+use pipe_core::facts::{Contents, Facts, Reads};
 use pipe_core::{
     BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, PropertyType,
 };
@@ -58,6 +59,12 @@ type = "image_folder"
 root = "data/flowers"
 split = "train"
 "#;
+
+    fn facts(&self) -> Facts {
+        let whole = || Reads { what: self.root.as_str().into(), part: None };
+        let reads = self.split.as_ref().map_or_else(whole, |split| split.of(self.root.as_str()));
+        Facts { reads: Some(reads), ..Facts::default() }
+    }
 
     fn properties() -> &'static [Property] {
         &[
@@ -218,6 +225,10 @@ impl Dataset for ImageFolder {
     }
 
     /// Of the listing.
+    fn contents(&self) -> Option<Contents> {
+        Some(Contents::of_labels(self.samples.iter().map(|(_, label)| *label as i64)))
+    }
+
     fn fingerprint(&self) -> Option<String> {
         let name =
             |path: &Path| path.strip_prefix(&self.root).unwrap_or(path).as_os_str().as_encoded_bytes().to_owned();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use pipe_coco::synthetic::{DigitsSpec, write_digits};
 use pipe_core::Dataset;
+use pipe_core::facts::{Contents, Facts, Reads};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
 use pipe_data::{Field, Fingerprint, Image, Sample, fields};
 use pipe_vocab::files;
@@ -59,6 +60,15 @@ type = "mnist"
 root = "builtin:digits"
 split = "train"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts {
+            reads: Some(Reads { what: format!("{} {:?}", self.root.as_str(), self.split), part: None }),
+            limited: self.limit.is_some(),
+            mirrored: self.class_names.is_none().then_some("digits"),
+            ..Facts::default()
+        }
+    }
 
     fn properties() -> &'static [Property] {
         &[
@@ -163,6 +173,10 @@ impl Dataset for Mnist {
 
     fn aspect_ratio(&self, _index: usize) -> Option<f32> {
         Some(self.width as f32 / self.height as f32)
+    }
+
+    fn contents(&self) -> Option<Contents> {
+        Some(Contents::of_labels(self.labels.iter().copied().map(i64::from)))
     }
 
     fn fingerprint(&self) -> Option<String> {

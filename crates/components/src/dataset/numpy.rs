@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Kind as Element, Tensor};
 
+use pipe_core::facts::{Contents, Facts, Reads};
 use pipe_core::{
     BuildContext, Component, Config, Contract, Dataset, Instance, Kind, PathValue, Problems, Property, PropertyType,
 };
@@ -40,6 +41,10 @@ type = "numpy"
 images = "data/pathmnist.npz:train_images"
 labels = "data/pathmnist.npz:train_labels"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { reads: Some(Reads { what: self.images.as_str().into(), part: None }), ..Facts::default() }
+    }
 
     fn properties() -> &'static [Property] {
         &[
@@ -201,6 +206,10 @@ impl Dataset for Numpy {
     }
 
     /// Of the labels and the shape of the images.
+    fn contents(&self) -> Option<Contents> {
+        Some(Contents::of_labels(self.labels.iter().copied()))
+    }
+
     fn fingerprint(&self) -> Option<String> {
         let sum = Fingerprint::of(format!("{:?}", self.shape).as_bytes());
         Some(self.labels.iter().fold(sum, |sum, label| sum.with(&label.to_le_bytes())).text())

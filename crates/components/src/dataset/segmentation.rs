@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::files;
+use pipe_core::facts::{Facts, Reads};
 use pipe_core::{
     BuildContext, Component, Config, Contract, Dataset, Instance, Kind, PathValue, Property, PropertyType,
 };
@@ -55,6 +56,12 @@ masks = "data/VOCdevkit/VOC2012/SegmentationClass"
 list = "data/VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"
 class_names = ["background", "aeroplane", "bicycle"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let list = self.list.as_ref().map_or("", PathValue::as_str);
+        let reads = Reads { what: format!("{} {list}", self.images.as_str()), part: None };
+        Facts { reads: Some(reads), ..Facts::default() }
+    }
 
     fn properties() -> &'static [Property] {
         &[

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Problems;
+use pipe_core::facts::Reads;
 
 /// Which images a dataset has: those of a split that is called so, or a part of all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +54,18 @@ impl Split {
             Split::Name(name) => Some(name),
             Split::Part(_) => None,
         }
+    }
+
+    /// What a dataset in `root` reads under this split.
+    pub fn of(&self, root: &str) -> Reads {
+        let what = self.name().map_or_else(|| root.to_owned(), |name| format!("{root} {name}"));
+        Reads { what, part: self.part() }
+    }
+
+    /// The part, as rules know it.
+    pub fn part(&self) -> Option<[String; 2]> {
+        let Split::Part(Part { part, fraction, test, seed }) = self else { return None };
+        Some([format!("{part:?}"), format!("{fraction} {test} {seed}")])
     }
 
     /// Says what is wrong with shares.

@@ -12,6 +12,7 @@ use super::annotated::{self, Annotated, Choice, Crowd, Empty};
 use super::files;
 use super::split::Split;
 use pipe_coco::index::{Builder, Index, LoadOptions, Object};
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property};
 use pipe_data::decode::upright_size;
 use pipe_vocab::files::read_text;
@@ -99,6 +100,15 @@ type = "voc"
 root = "data/VOCdevkit/VOC2012"
 split = "train"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts {
+            reads: Some(self.split.of(self.root.as_str())),
+            limited: self.limit.is_some(),
+            leaves_out: self.empty.leaves_out().into_iter().collect(),
+            ..Facts::default()
+        }
+    }
 
     fn properties() -> &'static [Property] {
         annotated::PROPERTIES

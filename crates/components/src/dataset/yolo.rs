@@ -11,6 +11,7 @@ use super::annotated::{self, Annotated, Choice, Crowd, Empty};
 use super::files;
 use super::split::Split;
 use pipe_coco::index::{Builder, LoadOptions, Object};
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property};
 use pipe_data::decode::{is_image_file, upright_size};
 use pipe_vocab::files::read_text;
@@ -72,6 +73,15 @@ type = "yolo"
 data = "data/fruits/data.yaml"
 split = "train"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts {
+            reads: Some(self.split.of(self.data.as_str())),
+            limited: self.limit.is_some(),
+            leaves_out: self.empty.leaves_out().into_iter().collect(),
+            ..Facts::default()
+        }
+    }
 
     fn properties() -> &'static [Property] {
         annotated::PROPERTIES

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::event::ENGINE_EVENTS;
+use pipe_core::facts::{Facts, Role};
 use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Metric, Model, NodeId,
     Process, Ref, RunContext, Shared, Stateful, Step, ValueRef, terminal,
@@ -87,6 +88,10 @@ metrics = ["metric.accuracy"]
 event = "engine.trainer:epoch_completed"
 run = ["engine.evaluator"]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { role: Some(Role::Evaluates), tags: vec![(self.prefix.clone(), "prefix")], ..Facts::default() }
+    }
 
     fn events() -> &'static [Event] {
         ENGINE_EVENTS

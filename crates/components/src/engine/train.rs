@@ -15,6 +15,7 @@ use tch::{Kind as Type, Tensor};
 use super::buffers::Buffers;
 use super::waiting::Waiting;
 use pipe_core::event::ENGINE_EVENTS;
+use pipe_core::facts::{Better, Facts, Role};
 use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, NodeId,
     Optimizer, Precision, Problems, Process, Property, PropertyType, Ref, RunContext, Setting, Settings, Shared, State,
@@ -145,6 +146,15 @@ optimizer = "optimizer.sgd"
 loader = "loader.train"
 max_epochs = 5
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts {
+            role: Some(Role::Trains),
+            tags: vec![(self.tags.loss.clone(), "tags.loss"), (self.tags.lr.clone(), "tags.lr")],
+            better: vec![("loss".into(), Better::Lower)],
+            ..Facts::default()
+        }
+    }
 
     fn events() -> &'static [Event] {
         ENGINE_EVENTS

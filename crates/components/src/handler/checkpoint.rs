@@ -13,6 +13,7 @@ use crate::monitor::Mode;
 use pipe_core::checkpoints::ABANDONED;
 use pipe_core::checkpoints::found::BEST;
 use pipe_core::event::SAVED_CHECKPOINT;
+use pipe_core::facts::{Facts, Watched};
 use pipe_core::{
     Afterwards, BuildContext, Component, Config, Duration, EngineEvent, Event, EventContext, Handler, Instance, Kind,
     NodeId, RecordValue, RunContext, State, Stateful, ValueRef,
@@ -150,6 +151,16 @@ run = ["handler.checkpoint", "engine.evaluator"]
 event = "engine.evaluator:completed"
 run = ["handler.checkpoint"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let watches = self.best.iter().enumerate().map(|(index, best)| {
+            let inner = matches!(self.best, Bests::Many(_)).then(|| index.to_string());
+            let option = [Some("best".to_owned()), inner, Some("mode".to_owned())];
+            let option = option.into_iter().flatten().collect();
+            Watched { value: best.monitor.clone(), better: best.mode.better(), option }
+        });
+        Facts { watches: watches.collect(), saves: true, costly: self.min_interval.is_none(), ..Facts::default() }
+    }
 
     fn events() -> &'static [Event] {
         &[Event { name: SAVED_CHECKPOINT, doc: "a checkpoint has been saved" }]

@@ -7,6 +7,7 @@ use tch::{Device, Kind as Type, Tensor};
 
 use super::pictures::{ClassNames, emit, picture};
 use pipe_core::Handler;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance, Kind, NodeId, Ref, Stateful};
 use pipe_data::{Batch, BatchField, Detections, fields};
 use pipe_draw::{DrawOptions, MaskRef, RgbImage, draw_instances, side_by_side};
@@ -66,6 +67,10 @@ every = 100
 first = true
 run = ["handler.debug_images"]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { costly: true, ..Facts::default() }
+    }
 }
 
 impl Component for DebugImagesConfig {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::monitor::Mode;
 use pipe_core::Handler;
+use pipe_core::facts::{Facts, Watched};
 use pipe_core::record::short;
 use pipe_core::{
     BuildContext, Component, Config, Engine, EventContext, Instance, Kind, NodeId, Ref, State, Stateful, Termination,
@@ -84,6 +85,11 @@ engine = "engine.trainer"
 event = "engine.evaluator:completed"
 run = ["handler.stop"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let watched = Watched { value: self.monitor.clone(), better: self.mode.better(), option: vec!["mode".into()] };
+        Facts { watches: vec![watched], patience: Some((self.patience, "patience")), ..Facts::default() }
+    }
 }
 
 impl Component for EarlyStoppingConfig {

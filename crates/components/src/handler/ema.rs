@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Handler;
+use pipe_core::facts::Facts;
 use pipe_core::{
     BuildContext, Component, Config, EventContext, Instance, Kind, Model, NodeId, Problems, Ref, Setting, Settings,
     Shared, State, Stateful,
@@ -79,6 +80,10 @@ warmup_iters = 1000
 event = "engine.trainer:iteration_completed"
 run = ["handler.ema"]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { averages: true, ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         if self.momentum_warmup.is_some() != self.warmup_iters.is_some() {

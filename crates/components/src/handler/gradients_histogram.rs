@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::histogram::{GRADIENTS, Histograms};
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
 /// Logs a histogram of the gradient of each trainable parameter of a model, as `gradients/<parameter>`.
@@ -40,6 +41,10 @@ event = "engine.trainer:iteration_completed"
 every = 100
 run = ["handler.gradients"]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { costly: true, ..Facts::default() }
+    }
 }
 
 impl Component for GradientsHistogramConfig {

@@ -7,6 +7,7 @@ use tch::{Device, Kind as Type};
 
 use super::pictures::{ClassNames, emit, picture};
 use pipe_core::Handler;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance, Kind, NodeId, Ref, Stateful};
 use pipe_data::{BatchField, fields};
 use pipe_draw::{Tile, Verdict, grid};
@@ -58,6 +59,10 @@ event = "engine.evaluator:iteration_completed"
 once = 1
 run = ["handler.samples"]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { costly: true, ..Facts::default() }
+    }
 }
 
 impl Component for SampleImagesConfig {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::histogram::Histograms;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Ref};
 
 /// Logs a histogram of each trainable parameter of a model, as `weights/<parameter>`.
@@ -36,6 +37,10 @@ model = "model.net"
 event = "engine.trainer:epoch_completed"
 run = ["handler.weights"]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { costly: true, ..Facts::default() }
+    }
 }
 
 impl Component for WeightsHistogramConfig {

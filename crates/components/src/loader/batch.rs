@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Loader;
+use pipe_core::facts::{Batches, Facts};
 use pipe_core::{
     BuildContext, Component, Config, Dataset, Instance, Kind, Property, PropertyType, Ref, State, Stateful, Transform,
 };
@@ -109,6 +110,24 @@ batch_size = 64
 shuffle = true
 workers = 2
 "#;
+
+    fn facts(&self) -> Facts {
+        let grouped =
+            self.group_by_aspect_ratio.map(|_| ("group_by_aspect_ratio", "images that fill no batch of like images"));
+        let dropped = self.drop_last.then_some(("drop_last", "the samples of the last incomplete batch"));
+        let skipped =
+            (self.on_error == OnError::Skip).then_some(("on_error", "samples that cannot be read, without an error"));
+        Facts {
+            batches: Some(Batches {
+                size: self.batch_size as u64,
+                shuffle: self.shuffle,
+                limited: self.limit_batches.is_some(),
+                incomplete_last: !self.drop_last && self.group_by_aspect_ratio.is_none(),
+            }),
+            leaves_out: [grouped, dropped, skipped].into_iter().flatten().collect(),
+            ..Facts::default()
+        }
+    }
 
     fn properties() -> &'static [Property] {
         &[

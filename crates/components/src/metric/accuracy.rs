@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::top_k_accuracy::TopK;
+use pipe_core::facts::{Better, Facts};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::fields;
 
@@ -22,6 +23,10 @@ impl Config for AccuracyConfig {
 [metric.accuracy]
 type = "accuracy"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts::of_values(self.values(), Better::Higher)
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::LOGITS, fields::LABEL])

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::class_score::{Average, ClassScore};
 use super::ranked::{Point, Ranked};
+use pipe_core::facts::{Better, Facts};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::fields;
 
@@ -31,6 +32,10 @@ impl Config for AveragePrecisionConfig {
 type = "average_precision"
 average = "macro"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts::of_values(self.values(), Better::Higher)
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::LOGITS, fields::LABEL])

@@ -12,6 +12,7 @@ use crate::detections;
 use pipe_coco::eval;
 use pipe_coco::eval::{Detection, Evaluator, ResultEntry, Summary};
 use pipe_coco::index::Index;
+use pipe_core::facts::{Better, Facts};
 use pipe_core::{
     BuildContext, Component, Config, Contract, Dataset, Instance, Kind, ModelOutput, Ref, State, Stateful,
 };
@@ -82,6 +83,10 @@ type = "coco_ap"
 dataset = "dataset.val"
 iou_types = ["bbox", "segm"]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { truth: true, ..Facts::of_values(self.values(), Better::Higher) }
+    }
 
     fn contract(&self) -> Contract {
         let fields = [fields::IMAGE, fields::IMAGE_ID, fields::ORIGINAL_SIZE, fields::DETECTIONS];

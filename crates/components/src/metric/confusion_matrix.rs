@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::counts::{Counts, Form, logits_and_labels};
+use pipe_core::facts::{Better, Facts};
 use pipe_core::{
     BuildContext, Component, Config, Contract, Dataset, Instance, Kind, ModelOutput, Ref, State, Stateful,
 };
@@ -33,6 +34,10 @@ impl Config for ConfusionMatrixConfig {
 [metric.confusion]
 type = "confusion_matrix"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts::of_values(self.values(), Better::Higher)
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::LOGITS, fields::LABEL])

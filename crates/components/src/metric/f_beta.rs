@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::class_score::{Average, ClassScore};
+use pipe_core::facts::{Better, Facts};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::fields;
 
@@ -36,6 +37,10 @@ impl Config for FBetaConfig {
 type = "f_beta"
 beta = 0.5
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts::of_values(self.values(), Better::Higher)
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::LOGITS, fields::LABEL])

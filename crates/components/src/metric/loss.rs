@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind as DType, Tensor};
 
+use pipe_core::facts::{Better, Facts};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, ModelOutput, State, Stateful};
 use pipe_core::{Metric, MetricReport};
 use pipe_data::Batch;
@@ -24,6 +25,10 @@ impl Config for LossConfig {
 [metric.loss]
 type = "loss"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts::of_values(self.values(), Better::Lower)
+    }
 
     fn values(&self) -> Vec<String> {
         vec!["loss".to_owned()]

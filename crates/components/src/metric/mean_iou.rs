@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::counts::{Counts, Form};
+use pipe_core::facts::{Better, Facts};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, ModelOutput, State, Stateful};
 use pipe_core::{Metric, MetricReport};
 use pipe_data::{Batch, fields};
@@ -34,6 +35,10 @@ impl Config for MeanIouConfig {
 type = "mean_iou"
 ignore_index = 255
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts::of_values(self.values(), Better::Higher)
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::SEGMENTATION_LOGITS, fields::SEGMENTATION])

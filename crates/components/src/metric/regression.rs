@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind as DType, Tensor};
 
+use pipe_core::facts::{Better, Facts};
 use pipe_core::{
     BuildContext, Component, Config, Contract, Instance, Kind, Metric, MetricReport, ModelOutput, State, Stateful,
 };
@@ -44,6 +45,12 @@ impl Config for RegressionConfig {
 type = "regression"
 target = "label"
 "#;
+
+    fn facts(&self) -> Facts {
+        let better = |name: &String| if name == "r2" { Better::Higher } else { Better::Lower };
+        let values = self.values().into_iter().map(|name| (better(&name), name));
+        Facts { better: values.map(|(better, name)| (name, better)).collect(), ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([self.prediction.as_str(), self.target.as_str()])

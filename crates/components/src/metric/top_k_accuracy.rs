@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tch::{Kind as DType, Tensor};
 
 use super::counts::logits_and_labels;
+use pipe_core::facts::{Better, Facts};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, ModelOutput, Problems, State, Stateful};
 use pipe_core::{Metric, MetricReport};
 use pipe_data::{Batch, fields};
@@ -68,6 +69,10 @@ impl Config for TopKAccuracyConfig {
 type = "top_k_accuracy"
 k = [1, 5]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts::of_values(self.values(), Better::Higher)
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::LOGITS, fields::LABEL])

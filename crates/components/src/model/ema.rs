@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Ref, Shared, State, Stateful};
 use pipe_core::{Model, ModelOutput};
 use pipe_data::Batch;
@@ -42,6 +43,10 @@ model = "model.net"
 type = "ema"
 model = "model.average"
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { averages: true, ..Facts::default() }
+    }
 }
 
 impl Component for EmaModelConfig {

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::detection::{self, Backbone, Lengths, Norm, Version, detector_config};
 use super::weights::{self, named};
+use pipe_core::facts::{Anchors, Facts, Normalization};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, Size2d};
+use pipe_vision::nn::NormKind;
 use pipe_vision::nn::norm::EPS;
 use pipe_vision::{BackboneOptions, MaskOptions, RcnnOptions, ResNetKind};
 
@@ -60,6 +62,10 @@ backbone = "resnet50"
 num_classes = "dataset.train:num_classes"
 mask_hidden = 256
 "#;
+
+    fn facts(&self) -> Facts {
+        self.detector_facts()
+    }
 
     fn contract(&self) -> Contract {
         detection::contract(true)

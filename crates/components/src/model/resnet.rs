@@ -9,6 +9,7 @@ use super::classification::{Classifier, Network};
 use super::ground_truth::NUM_CLASSES;
 use super::loss::Loss;
 use super::weights;
+use pipe_core::facts::Facts;
 use pipe_core::{
     BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, PropertyType,
 };
@@ -89,6 +90,17 @@ type = "resnet"
 arch = "resnet50"
 num_classes = 10
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts {
+            weights: self.weights.is_some().then_some("weights"),
+            // Of other files it is not known how they were trained.
+            wants_normalized: weights::named(self.weights.as_ref()).is_some(),
+            batch_norm: true,
+            classes: self.loss.target().is_none().then_some((self.num_classes.unsigned_abs(), "num_classes")),
+            ..Facts::default()
+        }
+    }
 
     fn contract(&self) -> Contract {
         self.loss.contract()

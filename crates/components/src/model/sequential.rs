@@ -7,6 +7,7 @@ use tch::Tensor;
 
 use super::classification::{Classifier, Network};
 use super::loss::Loss;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue};
 use pipe_vision::nn;
 use pipe_vision::nn::{BatchNorm2d, Conv2d, Conv2dOptions, Linear, ParameterStore, Scope};
@@ -127,6 +128,19 @@ layers = [
   { type = "linear", in_features = 1440, out_features = 10 },
 ]
 "#;
+
+    fn facts(&self) -> Facts {
+        let outputs = self.layers.iter().rev().find_map(|layer| match layer {
+            LayerConfig::Linear { out_features, .. } => Some(out_features.unsigned_abs()),
+            _ => None,
+        });
+        Facts {
+            weights: self.weights.is_some().then_some("weights"),
+            batch_norm: self.layers.iter().any(|layer| matches!(layer, LayerConfig::BatchNorm2d { .. })),
+            classes: outputs.filter(|_| self.loss.target().is_none()).map(|outputs| (outputs, "layers")),
+            ..Facts::default()
+        }
+    }
 
     fn contract(&self) -> Contract {
         self.loss.contract()

@@ -12,6 +12,7 @@ use super::classification::{IGNORED, count_classes};
 use super::ground_truth::check_classes;
 use super::loss::ClassificationLoss;
 use super::weights;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, State, Stateful};
 use pipe_core::{Model, ModelOutput};
 use pipe_data::batch::to_float;
@@ -77,6 +78,11 @@ type = "torchscript"
 file = "net.pt"
 task = "classification"
 "#;
+
+    fn facts(&self) -> Facts {
+        // The file holds weights, and whatever else its author put there.
+        Facts { unknown: true, weights: Some("file"), ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         match self.task {

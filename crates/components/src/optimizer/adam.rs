@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::adam_rule::{self, AdamRule, BETA1, BETA2, EPS, adam_config, check_betas};
 use super::group::{GroupConfig, Settings, check_groups};
 use super::stepper::Stepper;
+use pipe_core::facts::{Facts, UpdateRule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems, Ref};
 
 adam_config! {
@@ -34,6 +35,11 @@ type = "adam"
 model = "model.net"
 lr = 0.0003
 "#;
+
+    fn facts(&self) -> Facts {
+        let rule = UpdateRule { lr: self.lr, adaptive: true, coupled_decay: self.weight_decay > 0.0 };
+        Facts { rule: Some(rule), ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         check_groups(&self.groups, problems);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::adam_rule::{self, AdamRule, BETA1, BETA2, EPS, adam_config, check_betas};
 use super::group::{GroupConfig, Settings, check_groups};
 use super::stepper::Stepper;
+use pipe_core::facts::{Facts, UpdateRule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems, Ref};
 
 adam_config! {
@@ -39,6 +40,11 @@ lr = 0.0003
 weight_decay = 0.05
 no_weight_decay = ["*.bias", "norm"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let rule = UpdateRule { lr: self.lr, adaptive: true, coupled_decay: false };
+        Facts { rule: Some(rule), ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         check_groups(&self.groups, problems);

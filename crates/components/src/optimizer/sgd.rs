@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group::{GroupConfig, Settings, check_groups};
 use super::stepper::{Part, Rule, Slot, Stepper};
+use pipe_core::facts::{Facts, UpdateRule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Model, Problems, Ref};
 
 /// Stochastic gradient descent with momentum.
@@ -71,6 +72,11 @@ weight_decay = 0.0001
 no_weight_decay = ["norm"]
 groups = [{ match = "backbone.*", lr_scale = 0.1 }]
 "#;
+
+    fn facts(&self) -> Facts {
+        let rule = UpdateRule { lr: self.lr, adaptive: false, coupled_decay: false };
+        Facts { rule: Some(rule), ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         check_groups(&self.groups, problems);

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{
     BuildContext, Component, Config, Instance, Kind, Nested, Optimizer, PortKind, Problems, Ref, Scheduler,
     SchedulerKind, Shared, Target,
@@ -57,6 +58,18 @@ durations = [1000]
 event = "engine.trainer:iteration_completed"
 run = ["scheduler.both"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let total = |sum: &mut u64, duration: &u64| {
+            *sum = sum.saturating_add(*duration);
+            Some(*sum)
+        };
+        let schedule = Schedule {
+            changes: Some((self.durations.iter().scan(0, total).collect(), "durations")),
+            ..Schedule::default()
+        };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         let (parts, durations) = (self.schedulers.len(), self.durations.len());

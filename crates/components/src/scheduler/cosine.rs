@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled, half_cosine};
+use pipe_core::facts::{Behind, Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Lowers the learning rate along half a cosine, down to `eta_min` after `t_max` steps.
@@ -55,6 +56,11 @@ eta_min = 0.0001
 event = "engine.trainer:iteration_completed"
 run = ["scheduler.decay"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let schedule = Schedule { end: Some((self.t_max, "t_max")), behind: Behind::TurnsBack, ..Schedule::default() };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 }
 
 impl Component for CosineConfig {

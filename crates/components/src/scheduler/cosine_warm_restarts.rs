@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled, half_cosine};
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Lowers the learning rate along half a cosine, repeatedly.
@@ -62,6 +63,11 @@ t_mult = 2
 event = "engine.trainer:epoch_completed"
 run = ["scheduler.restarts"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let schedule = Schedule { end: Some((self.t_0, "t_0")), ..Schedule::default() };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 }
 
 impl Component for CosineWarmRestartsConfig {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
 use super::one_cycle::Anneal;
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Problems, Ref, Target};
 
 /// Moves the learning rate up and down between `base_lr` and `max_lr`, over and over.
@@ -134,6 +135,11 @@ mode = "triangular2"
 event = "engine.trainer:iteration_completed"
 run = ["scheduler.cycles"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let schedule = Schedule { absolute: true, ..Schedule::default() };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         if self.gamma != 1.0 && self.mode != Mode::ExpRange {

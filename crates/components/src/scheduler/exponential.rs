@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Multiplies the learning rate by `gamma` every step.
@@ -48,6 +49,10 @@ gamma = 0.95
 event = "engine.trainer:epoch_completed"
 run = ["scheduler.decay"]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { schedule: Some(Schedule::default()), ..Facts::default() }
+    }
 }
 
 impl Component for ExponentialConfig {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Linearly increases the learning rate from a small fraction of itself to its full value.
@@ -58,6 +59,11 @@ iterations = 1000
 event = "engine.trainer:iteration_completed"
 run = ["scheduler.warmup"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let schedule = Schedule { end: Some((self.iterations, "iterations")), warms_up: true, ..Schedule::default() };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 }
 
 impl Component for LinearWarmupConfig {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Multiplies the learning rate by `gamma` at each milestone.
@@ -58,6 +59,11 @@ gamma = 0.1
 event = "engine.trainer:epoch_completed"
 run = ["scheduler.decay"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let schedule = Schedule { changes: Some((self.milestones.clone(), "milestones")), ..Schedule::default() };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 }
 
 impl Component for MultiStepConfig {

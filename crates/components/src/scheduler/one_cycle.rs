@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled, half_cosine};
+use pipe_core::facts::{Behind, Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Problems, Ref, Target};
 
 /// Increases the learning rate to a maximum and then decreases it far below the start, in one cycle; momentum moves inversely.
@@ -155,6 +156,16 @@ max_lr = 0.1
 event = "engine.trainer:iteration_completed"
 run = ["scheduler.cycle"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let schedule = Schedule {
+            end: Some((self.total_steps, "total_steps")),
+            behind: Behind::Vanishes,
+            absolute: self.max_lr.is_some(),
+            ..Schedule::default()
+        };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         if self.three_phase && self.pct_start > 0.5 {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Problems, Ref, Target};
 
 /// Interpolates the learning rate linearly between given points.
@@ -65,6 +66,15 @@ points = [[0, 0.0001], [1000, 0.02], [60000, 0.02], [90000, 0.0]]
 event = "engine.trainer:iteration_completed"
 run = ["scheduler.drawn"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let schedule = Schedule {
+            end: self.points.last().map(|(step, _)| (*step, "points")),
+            absolute: !self.relative,
+            ..Schedule::default()
+        };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 
     fn check(&self, problems: &mut Problems) {
         if self.points.is_empty() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::curve::Driven;
 use crate::monitor::Mode;
 use pipe_core::Scheduler;
+use pipe_core::facts::{Facts, Schedule, Watched};
 use pipe_core::{
     BuildContext, Component, Config, Instance, Kind, NodeId, Optimizer, Problems, Ref, RunContext, State, Stateful,
     Target, ValueRef,
@@ -120,6 +121,16 @@ patience = 3
 event = "engine.evaluator:completed"
 run = ["scheduler.plateau"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let watched = Watched { value: self.monitor.clone(), better: self.mode.better(), option: vec!["mode".into()] };
+        Facts {
+            schedule: Some(Schedule::default()),
+            watches: vec![watched],
+            patience: Some((self.patience, "patience")),
+            ..Facts::default()
+        }
+    }
 
     fn check(&self, problems: &mut Problems) {
         if self.factor >= 1.0 {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
+use pipe_core::facts::{Behind, Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Lowers the learning rate to zero over `total_iters` steps along a polynomial.
@@ -57,6 +58,12 @@ power = 0.9
 event = "engine.trainer:iteration_completed"
 run = ["scheduler.decay"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let schedule =
+            Schedule { end: Some((self.total_iters, "total_iters")), behind: Behind::Vanishes, ..Schedule::default() };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 }
 
 impl Component for PolynomialConfig {

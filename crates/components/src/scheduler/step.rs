@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Curve, Scheduled};
+use pipe_core::facts::{Facts, Schedule};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Optimizer, Ref, Target};
 
 /// Multiplies the learning rate by `gamma` every `step_size` steps.
@@ -57,6 +58,11 @@ gamma = 0.1
 event = "engine.trainer:epoch_completed"
 run = ["scheduler.decay"]
 "#;
+
+    fn facts(&self) -> Facts {
+        let schedule = Schedule { changes: Some((vec![self.step_size], "step_size")), ..Schedule::default() };
+        Facts { schedule: Some(schedule), ..Facts::default() }
+    }
 }
 
 impl Component for StepConfig {

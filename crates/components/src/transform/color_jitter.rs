@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use rand::seq::SliceRandom;
 
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
@@ -44,6 +45,11 @@ contrast = 0.4
 saturation = 0.4
 hue = 0.1
 "#;
+
+    fn facts(&self) -> Facts {
+        let strengths = [self.brightness, self.contrast, self.saturation, self.hue];
+        Facts { random: strengths.iter().any(|strength| *strength > 0.0), ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

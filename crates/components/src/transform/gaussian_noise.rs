@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::image::Pixels;
 use pipe_data::random::{chance, normal};
@@ -44,6 +45,10 @@ type = "gaussian_noise"
 sigma = 0.05
 p = 0.5
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: self.p > 0.0, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::{Facts, Normalization};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems};
 use pipe_data::image::{Image, Pixels};
 use pipe_data::{Sample, SampleRng, fields};
@@ -32,6 +33,12 @@ type = "normalize"
 mean = [0.485, 0.456, 0.406]
 std = [0.229, 0.224, 0.225]
 "#;
+
+    fn facts(&self) -> Facts {
+        let numbers = |all: &[f32]| all.iter().copied().map(f64::from).collect();
+        let normalizes = Normalization { mean: numbers(&self.mean), std: numbers(&self.std) };
+        Facts { normalizes: Some(normalizes), ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems};
 use pipe_data::geometry::{Affine, Interpolation};
 use pipe_data::random::between;
@@ -51,6 +52,10 @@ degrees = 10
 translate = [0.1, 0.1]
 scale = [0.9, 1.1]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: true, resizes: true, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Size2d};
 use pipe_data::geometry::Window;
 use pipe_data::random::whole;
@@ -37,6 +38,10 @@ type = "random_crop"
 size = 32
 padding = 4
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: true, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

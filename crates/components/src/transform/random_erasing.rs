@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::geometry::crop::Window;
 use pipe_data::image::{Image, Pixels};
@@ -50,6 +51,10 @@ impl Config for RandomErasing {
 type = "random_erasing"
 p = 0.25
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: self.p > 0.0, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -72,6 +73,10 @@ impl Config for RandomIouCrop {
 type = "random_iou_crop"
 options = [0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: true, resizes: true, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE, fields::BOXES])

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use rand::seq::SliceRandom;
 
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
@@ -57,6 +58,10 @@ impl Config for RandomPhotometricDistort {
 type = "random_photometric_distort"
 p = 0.5
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: self.p > 0.0, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

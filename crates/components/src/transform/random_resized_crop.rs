@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Size2d};
 use pipe_data::geometry::{Interpolation, Window};
 use pipe_data::random::{between, whole};
@@ -43,6 +44,10 @@ impl Config for RandomResizedCrop {
 type = "random_resized_crop"
 size = 224
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: true, resizes: true, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

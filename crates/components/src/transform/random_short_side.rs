@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use rand::seq::IndexedRandom;
 
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
@@ -36,6 +37,10 @@ type = "random_short_side"
 sizes = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
 max_size = 1333
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: true, resizes: true, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

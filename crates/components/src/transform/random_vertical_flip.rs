@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::random::chance;
 use pipe_data::{Sample, SampleRng, fields, geometry};
@@ -31,6 +32,10 @@ impl Config for RandomVerticalFlip {
 type = "random_vertical_flip"
 p = 0.5
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: self.p > 0.0 && self.p < 1.0, mirrors: self.p > 0.0, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use rand::Rng;
 
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems};
@@ -44,6 +45,10 @@ impl Config for RandomZoomOut {
 type = "random_zoom_out"
 fill = [123, 117, 104]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: self.p > 0.0, resizes: true, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Size2d};
 use pipe_data::geometry::Interpolation;
 use pipe_data::{Sample, SampleRng, fields, geometry};
@@ -40,6 +41,10 @@ impl Config for Resize {
 type = "resize"
 size = 512
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { resizes: true, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

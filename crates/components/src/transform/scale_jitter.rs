@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
+use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Size2d};
 use pipe_data::geometry::Interpolation;
 use pipe_data::random::between;
@@ -37,6 +38,10 @@ type = "scale_jitter"
 size = 1024
 scale = [0.1, 2.0]
 "#;
+
+    fn facts(&self) -> Facts {
+        Facts { random: true, resizes: true, ..Facts::default() }
+    }
 
     fn contract(&self) -> Contract {
         Contract::default().needs([fields::IMAGE])

@@ -11,7 +11,7 @@ use std::rc::{Rc, Weak};
 
 use anyhow::{Context, Result, anyhow};
 use pipe_plugin::Ref;
-use pipe_vocab::{Catalog, Checked, Config, Contract, Kind, NodeId, Precision, Problems};
+use pipe_vocab::{Catalog, Checked, Config, Contract, Facts, Kind, NodeId, Precision, Problems};
 use serde_json::{Map, Value};
 use tch::Device;
 
@@ -180,6 +180,8 @@ pub trait Buildable {
     fn contract(&self) -> Contract;
     /// See [`Config::values`].
     fn values(&self) -> Vec<String>;
+    /// See [`Config::facts`].
+    fn facts(&self) -> Facts;
     /// See [`Config::check`].
     fn check(&self, problems: &mut Problems);
     /// The configuration with defaults filled in.
@@ -200,6 +202,10 @@ impl<C: Component> Buildable for C {
 
     fn values(&self) -> Vec<String> {
         Config::values(self)
+    }
+
+    fn facts(&self) -> Facts {
+        Config::facts(self)
     }
 
     fn check(&self, problems: &mut Problems) {
@@ -229,6 +235,10 @@ impl Checked for Carried {
 
     fn values(&self) -> Vec<String> {
         self.0.values()
+    }
+
+    fn facts(&self) -> Facts {
+        self.0.facts()
     }
 
     fn check(&self, problems: &mut Problems) {

@@ -63,6 +63,11 @@ impl Diagnostics {
         }
     }
 
+    /// Leaves out the findings that `keep` does not want.
+    pub fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
+        self.items.retain(keep);
+    }
+
     /// Adds every finding of `other`.
     pub fn extend(&mut self, other: impl IntoIterator<Item = Diagnostic>) {
         for diagnostic in other {
@@ -75,13 +80,6 @@ impl Diagnostics {
         self.extend(later.items);
         self.dropped += later.dropped;
         later.muted.into_iter().for_each(|location| self.mute(location));
-    }
-
-    /// The errors alone.
-    #[must_use]
-    pub fn without_warnings(mut self) -> Self {
-        self.items.retain(Diagnostic::is_error);
-        self
     }
 
     /// Says that an error about the value at `location` has been reported: findings that come later and are about it, or

@@ -10,6 +10,7 @@ use crate::Kind;
 use crate::boundary::{Input, Remote, Served, no_method};
 use crate::data::Sample;
 use crate::message::{Message, Reader, Wire};
+use pipe_vocab::facts::Contents;
 
 const LEN: u32 = 1;
 const GET: u32 = 2;
@@ -60,6 +61,11 @@ pub trait Dataset: Send + Sync {
     /// A short text by which the samples are known again when a run is resumed: of the annotations, or of the listing; for
     /// datasets of the program.
     fn fingerprint(&self) -> Option<String> {
+        None
+    }
+
+    /// What the index says of the samples, for the rules of `pipe check`; for datasets of the program.
+    fn contents(&self) -> Option<Contents> {
         None
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use pipe_core::component::build::{Buildable, checked};
 use pipe_core::{BuildContext, ConfigError, Contract, Instance, Kind, NodeId, Optimizer, Problems, Property, Shared};
 use pipe_plugin::plugin::{BuildPlace, BuiltComponent, Description, Inspected, LentPort, Plugin};
-use pipe_vocab::{Descriptor, PluginInfo};
+use pipe_vocab::{Descriptor, Facts, PluginInfo};
 use serde_json::Value;
 
 use super::adapt::{PluggedHandler, PluggedOptimizer, PluggedScheduler};
@@ -75,6 +75,10 @@ impl Buildable for Configured {
 
     fn values(&self) -> Vec<String> {
         self.inspected.values.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { unknown: true, ..Facts::default() }
     }
 
     fn check(&self, problems: &mut Problems) {

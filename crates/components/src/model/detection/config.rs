@@ -167,6 +167,28 @@ macro_rules! define_config {
                 options
             }
 
+            /// What the options that every detector has mean.
+            fn detector_facts(&self) -> Facts {
+                let options = self.detector();
+                let sizes: Vec<f64> = self.anchor_sizes.iter().flatten().copied().collect();
+                let anchors = Anchors {
+                    sides: [sizes.iter().copied().fold(f64::MAX, f64::min), sizes.iter().copied().fold(0.0, f64::max)],
+                    // Of several lengths the largest, in which objects are largest.
+                    resize: (!self.skip_resize)
+                        .then(|| [options.min_size.iter().copied().max().unwrap_or(0) as f64, self.max_size as f64]),
+                };
+                let (of_detector, of_backbone) = (self.weights.as_ref(), self.weights_backbone.as_ref());
+                Facts {
+                    weights: of_detector.map(|_| "weights").or(of_backbone.map(|_| "weights_backbone")),
+                    normalizes: Some(Normalization { mean: self.image_mean.to_vec(), std: self.image_std.to_vec() }),
+                    batch_norm: options.backbone.norm == NormKind::Batch
+                        || options.backbone.fpn_norm == Some(NormKind::Batch),
+                    classes: Some((self.num_classes.unsigned_abs(), "num_classes")),
+                    anchors: (self.fixed_size.is_none() && !sizes.is_empty()).then_some(anchors),
+                    ..Facts::default()
+                }
+            }
+
             fn check_detector(&self, problems: &mut Problems) {
                 detection::check_levels(&self.returned_layers, &self.anchor_sizes, problems);
                 if self.rpn_bg_iou_thresh > self.rpn_fg_iou_thresh {

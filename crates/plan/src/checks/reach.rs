@@ -1,18 +1,15 @@
 //! Event edges that can never fire: what their filters let through comes after their engine has ended.
 
-use indexmap::IndexMap;
-use serde_json::Value as Json;
-
-use super::events::EventEdge;
-use super::nodes::PlanNode;
-use pipe_document::diagnostic::{Diagnostic, Diagnostics};
+use super::rule::Findings;
+use super::view::View;
+use crate::nodes::PlanNode;
 use pipe_vocab::event::{EngineEvent, EventName, Filter};
 use pipe_vocab::{Kind, NodeId};
 
-/// Warns of each.
-pub(super) fn check(nodes: &IndexMap<NodeId, PlanNode>, events: &[EventEdge], found: &mut Diagnostics) {
-    for edge in events {
-        let limits = edge.events.iter().map(|(node, event, _)| limit(nodes, node, event, &edge.filter));
+/// Each of them.
+pub(super) fn never_fires(view: &View<'_>, found: &mut Findings) {
+    for edge in view.events {
+        let limits = edge.events.iter().map(|(node, event, _)| limit(view, node, event, &edge.filter));
         let limits: Option<Vec<Limit>> = limits.collect();
         let Some(limits) = limits.filter(|limits| limits.iter().all(|limit| !fires(&edge.filter, limit.count))) else {
             continue;
@@ -20,8 +17,8 @@ pub(super) fn check(nodes: &IndexMap<NodeId, PlanNode>, events: &[EventEdge], fo
         let told: Vec<&str> = limits.iter().map(|limit| limit.told.as_str()).collect();
         let targets: Vec<String> = edge.targets.iter().map(|target| format!("`{}`", target.node)).collect();
         let message = format!("this `[[on]]` never runs {}: {}", targets.join(", "), told.join("; "));
-        let diagnostic = Diagnostic::warning("never-fires", message).at(edge.location.clone());
-        found.push(diagnostic.help("change `every`, `once`, `after` or `before`, or let the engine run longer"));
+        let help = "change `every`, `once`, `after` or `before`, or let the engine run longer";
+        found.add(edge.location.clone(), message, help);
     }
 }
 
@@ -32,10 +29,10 @@ struct Limit {
 }
 
 /// `None` where it is not known, or the event has no count of its own.
-fn limit(nodes: &IndexMap<NodeId, PlanNode>, id: &NodeId, event: &str, filter: &Filter) -> Option<Limit> {
+fn limit(view: &View<'_>, id: &NodeId, event: &str, filter: &Filter) -> Option<Limit> {
     let EventName::Engine(event) = EventName::from(event) else { return None };
-    let node = nodes.get(id).filter(|node| node.id.kind == Kind::Engine)?;
-    let number = |name: &str| node.config.get(name).and_then(Json::as_u64);
+    let node = view.nodes.get(id).filter(|node| node.id.kind == Kind::Engine)?;
+    let number = |name: &str| view.number(id, name);
     // An engine without epochs to set makes one each time, and counts anew.
     let epochs = if takes(node, "max_epochs") { number("max_epochs") } else { Some(1) };
     if matches!(event, EngineEvent::BackwardCompleted | EngineEvent::OptimizerStepCompleted)

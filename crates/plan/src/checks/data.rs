@@ -1,0 +1,26 @@
+//! What is known of datasets once their indexes are open.
+
+use std::collections::BTreeMap;
+
+use pipe_vocab::NodeId;
+use pipe_vocab::facts::Contents;
+
+/// What is known of the data of a pipeline.
+#[derive(Debug, Default)]
+pub struct Data {
+    /// The datasets that could be opened.
+    pub datasets: BTreeMap<NodeId, Dataset>,
+    /// Batches of an epoch of each loader.
+    pub batches: BTreeMap<NodeId, u64>,
+}
+
+/// What is known of a dataset.
+#[derive(Debug, Default)]
+pub struct Dataset {
+    /// Number of samples.
+    pub samples: u64,
+    /// Names of the classes by label.
+    pub class_names: BTreeMap<i64, String>,
+    /// What its index says of the samples, where it says anything.
+    pub contents: Option<Contents>,
+}

@@ -33,7 +33,8 @@ fn pipe() -> Pipe {
 fn number(line: &str, name: &str) -> f64 {
     let words: Vec<&str> = line.split_whitespace().collect();
     let at = words.iter().position(|word| *word == name).unwrap_or_else(|| panic!("no {name} in {line}"));
-    words[at + 1].parse().unwrap_or_else(|error| panic!("{error}: {name} in {line}"))
+    let at = if words[at + 1] == "=" { at + 2 } else { at + 1 };
+    words[at].trim_end_matches(')').parse().unwrap_or_else(|error| panic!("{error}: {name} in {line}"))
 }
 
 fn of_tag(records: &[Value], tag: &str, epoch: u64) -> Vec<f64> {
@@ -93,9 +94,10 @@ fn a_quiet_run_says_where_it_is_and_what_is_wrong() {
     let pipe = pipe();
     let said = pipe.ok(&[&RUN[..], &["--quiet"]].concat());
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("run\n", ""));
-    let set = ["--quiet", "--resume", "run", "--set", "vars.unused=1", "--set", "engine.trainer.max_epochs=5"];
+    let set =
+        ["--quiet", "--resume", "run", "--set", "loader.train.shuffle=false", "--set", "engine.trainer.max_epochs=5"];
     let said = pipe.ok(&[&["run", "told.toml"][..], &set].concat());
-    assert!(said.stderr.contains("is never used"), "{said:?}");
+    assert!(said.stderr.contains("warning[unshuffled-training]"), "{said:?}");
     assert_eq!(said.stdout, "run\n");
 }
 

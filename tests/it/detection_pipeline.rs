@@ -170,8 +170,11 @@ fn an_evaluation_writes_the_detections_that_it_counts() {
     for name in ["AP", "AP50", "AR100"] {
         assert_eq!(scored["stats"][name], values[format!("metric.coco:bbox/{name}")], "{name}");
     }
-    let named = &pipe.json("found.json")[0];
-    assert!(named["file_name"].is_string() && named["category_name"].is_string(), "{named}");
+    let found = pipe.json("found.json");
+    let found = found.as_array().unwrap();
+    assert!(found.iter().all(|entry| entry["file_name"].is_string()));
+    // An untrained model also finds labels that are no category.
+    assert!(found.iter().any(|entry| entry["category_name"].is_string()));
 }
 
 #[test]

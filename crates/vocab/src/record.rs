@@ -118,7 +118,7 @@ pub fn read_number(value: &Value) -> Option<f64> {
     }
 }
 
-/// A number for people, with about four digits that count: 0.9910, 0.0263, 123.5, 1.23e-7.
+/// A number for people, with four decimals or about four digits that count: 0.9910, 2.3026, 0.0263, 123.5, 1.23e-7.
 pub fn short(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 || !value.is_finite() {
@@ -127,7 +127,10 @@ pub fn short(value: f64) -> String {
     if !(1e-4..1e6).contains(&size) {
         return format!("{value:.2e}");
     }
-    let decimals = (3 - size.log10().floor() as i32).max(0) as usize;
+    let decimals = match size {
+        0.1..100.0 => 4,
+        _ => (3 - size.log10().floor() as i32).max(0) as usize,
+    };
     let text = format!("{value:.decimals$}");
     if size < 0.1 { text.trim_end_matches('0').to_owned() } else { text }
 }
@@ -224,8 +227,19 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         let numbers = [0.0123, 0.05, 0.00037216, 0.00001234, 0.99104, 1.0, 12.3456, 123.456, 65432.1, -0.5, f64::NAN];
-        let texts =
-            ["0.0123", "0.05", "0.0003722", "1.23e-5", "0.9910", "1.000", "12.35", "123.5", "65432", "-0.5000", "NaN"];
+        let texts = [
+            "0.0123",
+            "0.05",
+            "0.0003722",
+            "1.23e-5",
+            "0.9910",
+            "1.0000",
+            "12.3456",
+            "123.5",
+            "65432",
+            "-0.5000",
+            "NaN",
+        ];
         assert_eq!(numbers.map(short), texts);
     }
 }

@@ -77,6 +77,7 @@ impl Component for ConsoleConfig {
             bars: BTreeMap::new(),
             paces: BTreeMap::new(),
             outermost: None,
+            batches: BTreeMap::new(),
             texts: Vec::new(),
             computed: BTreeMap::new(),
         }))
@@ -104,6 +105,8 @@ struct Console {
     paces: BTreeMap<NodeId, Pace>,
     /// Where the outermost engine is.
     outermost: Option<Place>,
+    /// How many batches each engine has done of those of its epoch.
+    batches: BTreeMap<NodeId, String>,
     /// The last text of each metric, for the end.
     texts: Vec<(NodeId, String)>,
     /// Metrics that events compute, perhaps after each iteration: when they were told last, and what is yet to be told.
@@ -174,6 +177,9 @@ impl Sink for Console {
         let left_in_all = pace.left_in_all(progress).filter(|_| progress.outermost && progress.max_epochs != Some(1));
         let (due, elapsed) = (pace.told().elapsed() >= self.interval, pace.elapsed());
         let seconds_left = (left, left_in_all);
+        if let Some(length) = progress.epoch_length {
+            self.batches.insert(progress.engine.clone(), format!("{}/{length}", progress.epoch_iteration));
+        }
         if last || due {
             pace.last_line = Some(Instant::now());
         }
@@ -251,6 +257,7 @@ impl Console {
         }
         if let Some(engine) = &evaluation.engine {
             text += &format!("  {}", engine.name);
+            text += &self.batches.get(engine).map(|batches| format!("  {batches}")).unwrap_or_default();
         }
         text
     }

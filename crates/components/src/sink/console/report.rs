@@ -16,11 +16,11 @@ pub fn line(evaluation: &Evaluation) -> String {
     let name = |value: &ValueRef| short_name(value, &evaluation.values);
     let mut text = String::new();
     for (value, measured) in headline(&evaluation.values) {
-        text += &format!("  {} {}", name(value), short(measured));
+        text += &format!("  {} = {}", name(value), short(measured));
     }
     for best in &evaluation.best {
         let at = best.epoch.map_or_else(|| format!("step {}", best.step), |epoch| format!("epoch {epoch}"));
-        text += &format!("  (best {} {} at {at})", name(&best.monitor), short(best.value));
+        text += &format!("  (best {} = {} at {at})", name(&best.monitor), short(best.value));
     }
     text
 }
@@ -153,7 +153,7 @@ mod tests {
         let best = vec![Best { monitor, value: 0.4, step: 5, epoch: Some(2) }];
         assert_eq!(
             told(coco(), best),
-            "  bbox/AP 0.4120  bbox/AP50 0.6130  segm/AP 0.3880  segm/AP50 0.5900  (best segm/AP 0.4000 at epoch 2)"
+            "  bbox/AP = 0.4120  bbox/AP50 = 0.6130  segm/AP = 0.3880  segm/AP50 = 0.5900  (best segm/AP = 0.4000 at epoch 2)"
         );
         let several = values(&[
             ("metric.acc:accuracy", 0.9),
@@ -163,7 +163,7 @@ mod tests {
         let best = vec![Best { monitor: several[0].0.clone(), value: 0.9, step: 5, epoch: None }];
         assert_eq!(
             told(several, best),
-            "  acc 0.9000  confusion/accuracy 0.9000  balanced_accuracy 0.8000  (best acc 0.9000 at step 5)"
+            "  acc = 0.9000  confusion/accuracy = 0.9000  balanced_accuracy = 0.8000  (best acc = 0.9000 at step 5)"
         );
     }
 

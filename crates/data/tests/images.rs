@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use pipe_data::Image;
+use pipe_data::SampleRng;
 use pipe_data::decode::{is_image_file, read_image, upright_size};
+use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 fn folder() -> &'static Path {
@@ -58,4 +60,35 @@ fn what_is_no_image_or_a_cut_one_is_an_error() {
     let text = cut.path().join("notes.txt");
     std::fs::write(&text, "PS: BM is no magic of a text").unwrap();
     assert!(!is_image_file(&text));
+}
+
+#[test]
+fn damage_is_an_error_or_another_image() {
+    let mut dice = SampleRng::seed_from_u64(1);
+    let names = [
+        "rgb.bmp",
+        "palette.bmp",
+        "bits.bmp",
+        "lzw.tif",
+        "palette.tif",
+        "deep.tif",
+        "bits.tif",
+        "rgb.ppm",
+        "ascii.ppm",
+    ];
+    let files = names.map(|name| std::fs::read(folder().join(name)).unwrap());
+    for _ in 0..3000 {
+        let mut bytes = files[dice.random_range(0..files.len())].clone();
+        for _ in 0..dice.random_range(1..5) {
+            let at = dice.random_range(0..bytes.len());
+            match dice.random_range(0..4) {
+                0 => bytes[at] = dice.random(),
+                1 => bytes[at] = [0, 0x7f, 0x80, 0xff][dice.random_range(0..4)],
+                2 => drop(bytes.splice(at..(at + 4).min(bytes.len()), [0xff; 4])),
+                _ => bytes.truncate(at.max(16)),
+            }
+        }
+        // What it comes to does not matter, but that it comes to an end.
+        let _ = pipe_data::decode::decode_image(&bytes, dice.random());
+    }
 }

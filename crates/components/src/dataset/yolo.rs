@@ -177,7 +177,8 @@ fn open(config: &YoloConfig, file: &Path) -> Result<Annotated> {
 
 /// The images that a path of `data.yaml` means: of a folder, or of a list of files.
 fn images_of(root: &Path, path: &Path) -> Result<Vec<PathBuf>> {
-    let whole = root.join(path);
+    // Without the `.` that a `path` often is.
+    let whole: PathBuf = root.join(path).components().collect();
     if whole.is_dir() {
         return files::below(&whole)
             .filter(|path| path.as_ref().is_ok_and(|path| files::is_shown_image(path)))

@@ -51,7 +51,8 @@ pub struct EvalArgs {
 /// What stops the evaluation.
 pub fn eval(args: &EvalArgs) -> Result<Status> {
     let mut loaded = args.pipeline.load();
-    if plan_or_tell(&loaded)?.is_none() {
+    // Rules about training are of no interest here.
+    if loaded.plan.is_none() && plan_or_tell(&loaded)?.is_none() {
         return Ok(Status::Wrong);
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };

@@ -90,7 +90,7 @@ pub fn tell_of(found: &Diagnostics, loaded: &Loaded, format: Format) -> Result<(
         Format::Text => {
             let text = found.render_text(&loaded.sources, terminal::colors());
             if let Some(text) = text.strip_suffix('\n') {
-                terminal::line(text);
+                terminal::styled_line(text);
             }
         }
         Format::Json => {

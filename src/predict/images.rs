@@ -1,6 +1,7 @@
 //! The images that are looked at: which, and under which ids.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,18 +21,20 @@ pub struct Picture {
     pub path: PathBuf,
     /// Whether the id is a mere place, so that the results must say the name.
     pub counted: bool,
+    /// Whether another image has the same name in another folder, or with another ending.
+    pub shared: bool,
 }
 
 impl Picture {
     /// What files about it are called, without ending.
     pub fn name(&self) -> String {
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        if self.counted { format!("{}_{stem}", self.id) } else { stem.into_owned() }
+        if self.shared { format!("{}_{stem}", self.id) } else { stem.into_owned() }
     }
 
-    /// The image, or a word on why it is left out.
-    pub fn read_or_tell<'p>(&'p self, unread: &mut usize) -> Option<(&'p Picture, Image)> {
-        match read_image(&self.path, false) {
+    /// The image, turned upright by its EXIF orientation if `exif`, or a word on why it is left out.
+    pub fn read_or_tell<'p>(&'p self, exif: bool, unread: &mut usize) -> Option<(&'p Picture, Image)> {
+        match read_image(&self.path, exif) {
             Ok(image) => Some((self, image)),
             Err(error) => {
                 tracing::error!("{error:#}; it is left out");
@@ -57,7 +60,11 @@ pub fn pictures(paths: &[PathBuf]) -> Result<Vec<Picture>> {
     let distinct = |ids: &Vec<i64>| ids.iter().collect::<BTreeSet<_>>().len() == ids.len();
     let counted = numbers.as_ref().is_none_or(|ids| !distinct(ids));
     let ids = numbers.filter(|_| !counted).unwrap_or_else(|| (1..=files.len() as i64).collect());
-    Ok(files.into_iter().zip(ids).map(|(path, id)| Picture { id, path, counted }).collect())
+    let mut stems: BTreeMap<OsString, usize> = BTreeMap::new();
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_owned();
+    files.iter().for_each(|path| *stems.entry(stem(path)).or_default() += 1);
+    let picture = |(path, id): (PathBuf, i64)| Picture { id, counted, shared: stems[&stem(&path)] > 1, path };
+    Ok(files.into_iter().zip(ids).map(picture).collect())
 }
 
 fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -68,7 +75,7 @@ fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     if !path.exists() && text.contains(['*', '?', '[']) {
         let found = glob::glob(&text).with_context(|| format!("the pattern {text}"))?;
         let before = files.len();
-        files.extend(found.flatten().filter(|path| path.is_file() && is_image_file(path)));
+        files.extend(found.flatten().filter(|path| path.is_file() && !is_hidden(path) && is_image_file(path)));
         ensure!(files.len() > before, "no image is called {text}");
         return Ok(());
     }
@@ -86,14 +93,38 @@ fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// `.DS_Store`, `._cat.jpg`.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Refuses to write over what is read.
+///
+/// # Errors
+/// When the file `out`, or a file about an image in one of the `folders`, would replace an image.
+pub fn refuse_overwriting(pictures: &[Picture], out: &Path, folders: &[&Path]) -> Result<()> {
+    let whole = |path: &Path| std::fs::canonicalize(path).ok();
+    let inputs: BTreeSet<PathBuf> = pictures.iter().filter_map(|picture| whole(&picture.path)).collect();
+    ensure!(
+        whole(out).is_none_or(|out| !inputs.contains(&out)),
+        "{} is one of the images: choose another --out",
+        out.display()
+    );
+    for folder in folders {
+        let same = whole(folder).is_some_and(|folder| inputs.iter().any(|input| input.parent() == Some(&folder)));
+        ensure!(!same, "the images lie in {}: choose another folder for what is written", folder.display());
+    }
+    Ok(())
+}
+
 fn add_folder(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let all = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+    let all = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file() && !is_hidden(path));
     let (mut inside, others): (Vec<PathBuf>, Vec<PathBuf>) = all.partition(|path| is_image_file(path));
     if !others.is_empty() {
         tracing::warn!("{}: no images of a format that is read: {}", path.display(), endings(&others));
     }
-    ensure!(!inside.is_empty(), "{} contains no images", path.display());
+    ensure!(!inside.is_empty(), "{} contains no images; folders in it are not looked into", path.display());
     inside.sort();
     tracing::info!("{}: {} images ({})", path.display(), inside.len(), endings(&inside));
     files.extend(inside);

@@ -9,7 +9,7 @@ mod model;
 mod write;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -17,7 +17,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use self::images::{Picture, pictures, take_ids};
+use self::images::{Picture, pictures, refuse_overwriting, take_ids};
 use self::model::{Found, Predictor};
 use self::write::{As, Writer};
 use crate::output::{Format, Status, print};
@@ -85,11 +85,14 @@ pub struct PredictArgs {
 /// When an image, the weights or the pipeline's model is unsuitable, or a file cannot be written.
 pub fn predict(args: &PredictArgs) -> Result<Status> {
     let mut loaded = args.pipeline.load();
-    if plan_or_tell(&loaded)?.is_none() {
+    if loaded.plan.is_none() && plan_or_tell(&loaded)?.is_none() {
         return Ok(Status::Wrong);
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
     let (pictures, categories) = find_pictures(args)?;
+    let mut folders: Vec<&Path> = [&args.draw, &args.raw].into_iter().flatten().map(PathBuf::as_path).collect();
+    folders.extend(args.out.is_dir().then_some(args.out.as_path()));
+    refuse_overwriting(&pictures, &args.out, &folders)?;
     let interrupt = Signals::listen(STOPPING)?;
     let partial =
         Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
@@ -111,7 +114,7 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
             return Ok(Status::Signalled(interrupt.status()));
         }
         let (pictures, read): (Vec<&Picture>, Vec<Image>) =
-            pictures.iter().filter_map(|picture| picture.read_or_tell(&mut unread)).unzip();
+            pictures.iter().filter_map(|picture| picture.read_or_tell(predictor.exif, &mut unread)).unzip();
         if !pictures.is_empty() {
             let found = predictor.run(&pictures, &read, done as u64, args.raw.as_deref())?;
             write_batch(args, &mut writer, &predictor, &pictures, &read, &found)?;

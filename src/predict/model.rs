@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use pipe_coco::eval::Detection;
+use pipe_components::dataset::image_folder::ImageFolderConfig;
+use pipe_components::dataset::yolo::YoloConfig;
 use pipe_components::detections;
 use pipe_components::engine::evaluate::EvaluateConfig;
 use pipe_core::{Config, Instance, Kind, Model, ModelOutput, NodeId, RunContext, Shared, Transform};
@@ -20,6 +22,7 @@ use pipe_vision::checkpoint::num_classes;
 use pipe_vision::nn::StateDict;
 use pipe_vision::nn::functional::resize_bilinear;
 use pipe_vision::weights::{self, Weights};
+use serde_json::Value;
 use tch::{Device, Tensor};
 
 use super::images::Picture;
@@ -50,6 +53,8 @@ pub struct Predictor {
     model: Shared<dyn Model>,
     /// What evaluation does to images before the model sees them.
     transform: Option<Arc<dyn Transform>>,
+    /// Whether images are turned upright by their EXIF orientation, as the dataset of the evaluation does.
+    pub exif: bool,
     /// Whether the first convolution takes one channel, so that images are made grey before all else, as those it was trained on.
     grey: bool,
     /// Names of classes by label, as far as they are known.
@@ -82,7 +87,9 @@ impl Predictor {
             None => None,
         };
         let grey = takes_grey(&*model.borrow());
-        Ok(Predictor { context: partial.graph.run.clone(), model, transform, grey, names })
+        let exif = evaluation_loader(plan, id).and_then(|loader| port_of(plan, loader, Kind::Dataset));
+        let exif = exif.is_some_and(|dataset| turns_upright(plan, dataset));
+        Ok(Predictor { context: partial.graph.run.clone(), model, transform, exif, grey, names })
     }
 
     /// What the model says of each image, at the image's own size. `number` is the batch's; raw outputs go into the folder `raw`.
@@ -222,11 +229,25 @@ fn class_names(plan: &Plan, partial: &Partial, model: &NodeId) -> BTreeMap<i64, 
     }
 }
 
+/// Whether a dataset turns images upright by their EXIF orientation.
+fn turns_upright(plan: &Plan, dataset: &NodeId) -> bool {
+    let Some(node) = plan.nodes.get(dataset) else { return false };
+    match node.descriptor.name {
+        ImageFolderConfig::TYPE => node.config.get("exif").and_then(Value::as_bool).unwrap_or(true),
+        name => name == YoloConfig::TYPE,
+    }
+}
+
 /// The transform of the loader with which the model is evaluated.
 fn evaluation_transform<'p>(plan: &'p Plan, model: &NodeId) -> Option<&'p NodeId> {
+    port_of(plan, evaluation_loader(plan, model)?, Kind::Transform)
+}
+
+/// The loader with which the model is evaluated.
+fn evaluation_loader<'p>(plan: &'p Plan, model: &NodeId) -> Option<&'p NodeId> {
     let evaluates = |node: &&PlanNode| {
         node.descriptor.name == EvaluateConfig::TYPE && port_of(plan, &node.id, Kind::Model) == Some(model)
     };
     let engine = plan.nodes.values().find(evaluates)?;
-    port_of(plan, port_of(plan, &engine.id, Kind::Loader)?, Kind::Transform)
+    port_of(plan, &engine.id, Kind::Loader)
 }

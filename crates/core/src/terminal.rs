@@ -58,6 +58,13 @@ pub fn line(text: &str) {
     write(&shown(text));
 }
 
+/// As [`line`], of text that the program has styled; it is kept without the styles.
+pub fn styled_line(text: &str) {
+    let line = format!("{}\n", shown_styled(text));
+    say(line.as_bytes());
+    keep(console::strip_ansi_codes(&line).as_bytes());
+}
+
 fn write(text: &str) {
     let line = format!("{text}\n");
     say(line.as_bytes());

@@ -133,6 +133,9 @@ impl Annotated {
             left_out.classes.join(", ")
         );
         let index = select(index, choice)?;
+        if choice.masks {
+            refuse_without_masks(&index)?;
+        }
         ensure!(
             !index.images().is_empty(),
             "there are no usable images: none has an annotation that can be trained on{}",
@@ -155,6 +158,21 @@ impl Annotated {
     pub(super) fn upright(self) -> Annotated {
         Annotated { upright: true, ..self }
     }
+}
+
+/// Without a single mask nothing would be trained on.
+fn refuse_without_masks(index: &Index) -> Result<()> {
+    let all = || (0..index.images().len()).flat_map(|position| index.annotations(position));
+    let (mut boxes, mut masks) = (0, 0);
+    for object in all().filter(|object| object.box_usable) {
+        boxes += 1;
+        masks += usize::from(object.mask_usable);
+    }
+    ensure!(
+        boxes == 0 || masks > 0,
+        "not one of the {boxes} objects has a mask, so that none would be trained on; for a model of boxes set `masks = false`"
+    );
+    Ok(())
 }
 
 /// The images that are used: the part of the split, without empty ones if they are dropped, then the random subset.

@@ -185,10 +185,9 @@ impl Dataset for Numpy {
         let [height, width, channels] = self.shape;
         let size = height * width * channels;
         let pixels = &self.pixels[index * size..(index + 1) * size];
-        let bytes = if channels == 1 { pixels.iter().flat_map(|grey| [*grey; 3]).collect() } else { pixels.to_vec() };
         Ok(Sample::new()
             .with(fields::ORIGINAL_SIZE, Field::Size([height, width]))
-            .with(fields::IMAGE, Field::Image(Image::from_u8(height, width, 3, bytes)))
+            .with(fields::IMAGE, Field::Image(Image::from_u8(height, width, channels, pixels.to_vec())))
             .with(fields::LABEL, Field::Integer(self.labels[index]))
             .with(fields::SOURCE, Field::Text(format!("{}[{index}]", self.name))))
     }

@@ -217,6 +217,12 @@ impl Reader {
     fn index(&self, images: &[PathBuf]) -> Result<pipe_coco::index::Index> {
         let mut builder = Builder::new(self.names.iter().map(|(class, name)| (class + 1, name.clone())));
         let ids = ids(images);
+        ensure!(
+            images.iter().any(|image| labels_of(image).exists()),
+            "not one of the {} images has a file of labels; looked for such as {}",
+            images.len(),
+            labels_of(&images[0]).display()
+        );
         let mut skipped = Vec::new();
         for (image, id) in images.iter().zip(ids) {
             let [height, width] = upright_size(image)?;

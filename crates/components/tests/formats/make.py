@@ -110,6 +110,6 @@ np.save(HERE / "arrays/grey.npy", grey)
 np.save(HERE / "arrays/labels.npy", np.array([1, 0, 1]))
 expected["arrays"] = {
     "color": pixels[1].flatten().tolist(),
-    "grey": np.repeat(np.rint(grey[2] * 255)[..., None], 3, 2).astype(int).flatten().tolist(),
+    "grey": np.rint(grey[2] * 255).astype(int).flatten().tolist(),
 }
 (HERE / "expected.json").write_text(json.dumps(expected) + "\n")

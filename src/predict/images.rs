@@ -183,6 +183,22 @@ mod tests {
     }
 
     #[test]
+    fn files_are_called_after_images_and_never_replace_them() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("more")).unwrap();
+        for name in ["a.jpg", "b.png", ".hidden.jpg", "more/b.jpg"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let all = pictures(&[folder.path().to_owned(), folder.path().join("more")]).unwrap();
+        assert_eq!(all.iter().map(Picture::name).collect::<Vec<_>>(), ["a", "2_b", "3_b"]);
+        let (input, other) = (folder.path().join("a.jpg"), folder.path().join("out.json"));
+        let error = refuse_overwriting(&all, &input, &[]).unwrap_err().to_string();
+        assert!(error.contains("a.jpg is one of the images"), "{error}");
+        assert!(refuse_overwriting(&all, &other, &[folder.path()]).is_err());
+        assert!(refuse_overwriting(&all, &other, &[&folder.path().join("drawn")]).is_ok());
+    }
+
+    #[test]
     fn patterns_and_lists_name_images() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["1.jpg", "2.jpg", "3.png"] {

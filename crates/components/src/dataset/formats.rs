@@ -97,6 +97,21 @@ fn lines_that_are_no_labels_are_named_or_skipped() {
 }
 
 #[test]
+fn sets_that_nothing_would_be_learnt_from_are_refused() {
+    let copy = copy("yolo");
+    let data = copy.path().join("data.yaml");
+    std::fs::remove_file(copy.path().join("labels/train/c.txt")).unwrap();
+    let message = error("yolo", json!({ "data": data, "masks": true }));
+    assert!(
+        message.contains("not one of the 2 objects has a mask") && message.contains("`masks = false`"),
+        "{message}"
+    );
+    std::fs::remove_dir_all(copy.path().join("labels")).unwrap();
+    let message = error("yolo", json!({ "data": data }));
+    assert!(message.contains("not one of the 3 images has a file of labels; looked for such as"), "{message}");
+}
+
+#[test]
 fn poses_are_read_for_their_boxes() {
     let copy = copy("yolo");
     let data = copy.path().join("data.yaml");

@@ -82,7 +82,7 @@ fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     if path.extension().is_some_and(|ending| ending == "txt") && !is_image_file(path) {
         let list = read_text(path, MAX_LIST).with_context(|| format!("cannot read the list {}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             // As they stand, from where the program runs; else from where the list lies.
             let (here, beside) = (PathBuf::from(line), folder.join(line));
             files.push(if here.exists() || !beside.exists() { here } else { beside });

@@ -138,6 +138,9 @@ pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions)
     let place = || format!("in {}", results.display());
     let mut entries = read_results(results)?;
     let named = take_ids_by_name(&index, &mut entries).with_context(place)?;
+    let known = |name: &str| index.categories().iter().any(|category| category.name == name);
+    let names: BTreeSet<&str> = entries.iter().filter_map(|entry| entry.category_name.as_deref()).collect();
+    let unknown: Vec<String> = names.into_iter().filter(|name| !known(name)).map(str::to_owned).collect();
     let renamed = take_categories_by_name(&index, &mut entries);
     let images = by_image(&index, entries, iou, &options.images).with_context(place)?;
     let mut evaluator = Evaluator::new(&index, iou);
@@ -146,6 +149,13 @@ pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions)
     if named > 0 {
         notes.push(format!(
             "{named} detections were given to their images by `file_name`: the annotations have other ids"
+        ));
+    }
+    if !unknown.is_empty() {
+        let names = unknown[..unknown.len().min(5)].join(", ");
+        notes.push(format!(
+            "the annotations have no category called {names}{}: such detections go by their ids",
+            if unknown.len() > 5 { ", …" } else { "" }
         ));
     }
     if renamed > 0 {

@@ -70,10 +70,12 @@ impl Split {
 
     /// Says what is wrong with shares.
     pub fn check(&self, problems: &mut Problems) {
-        if let Split::Part(Part { fraction, test, .. }) = self
-            && fraction + test > 1.0
-        {
+        let Split::Part(Part { part, fraction, test, .. }) = self else { return };
+        if fraction + test > 1.0 {
             problems.at("split.test", "together with `fraction` it is more than 1", "lower one of them");
+        }
+        if *part == PartName::Test && *test == 0.0 {
+            problems.at("split.part", "the part `test` has no share", "give it one, in each part: test = 0.1");
         }
     }
 }

@@ -138,9 +138,7 @@ pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions)
     let place = || format!("in {}", results.display());
     let mut entries = read_results(results)?;
     let named = take_ids_by_name(&index, &mut entries).with_context(place)?;
-    let known = |name: &str| index.categories().iter().any(|category| category.name == name);
-    let names: BTreeSet<&str> = entries.iter().filter_map(|entry| entry.category_name.as_deref()).collect();
-    let unknown: Vec<String> = names.into_iter().filter(|name| !known(name)).map(str::to_owned).collect();
+    let unknown = names_without_category(&index, &entries);
     let renamed = take_categories_by_name(&index, &mut entries);
     let images = by_image(&index, entries, iou, &options.images).with_context(place)?;
     let mut evaluator = Evaluator::new(&index, iou);
@@ -210,6 +208,13 @@ fn take_ids_by_name(truth: &Index, entries: &mut [ResultEntry]) -> Result<usize>
         }
     }
     Ok(named)
+}
+
+/// The names of categories in results that the annotations do not have.
+fn names_without_category(truth: &Index, entries: &[ResultEntry]) -> Vec<String> {
+    let known: BTreeSet<&str> = truth.categories().iter().map(|category| category.name.as_str()).collect();
+    let named: BTreeSet<&str> = entries.iter().filter_map(|entry| entry.category_name.as_deref()).collect();
+    named.difference(&known).map(|name| (*name).to_owned()).collect()
 }
 
 /// Gives entries that name their category the id that the annotations have for that name, where theirs is another's. Returns how many

@@ -1,7 +1,7 @@
 //! Images with annotated objects, whatever format they come in: an [`Index`] and a folder of images.
 
 use std::any::Any;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -158,6 +158,40 @@ impl Annotated {
     pub(super) fn upright(self) -> Annotated {
         Annotated { upright: true, ..self }
     }
+}
+
+/// Refuses names that lead out of the folder of images: a foreign file must not choose what is read. An absolute name below
+/// the folder is inside.
+///
+/// # Errors
+/// The first such name.
+pub(super) fn check_names(index: &Index, folder: &Path) -> Result<()> {
+    for image in index.images() {
+        let inside = inside(folder, Path::new(&*image.file_name));
+        ensure!(
+            inside,
+            "image {} has the file_name `{}`, which leads out of the folder {}; if that is meant, set `images` to a folder \
+             that holds all of them",
+            image.id,
+            image.file_name,
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether a path below `folder` stays there, read as text: `..` undoes the part before it.
+pub(super) fn inside(folder: &Path, name: &Path) -> bool {
+    let name = if name.is_absolute() { name.strip_prefix(folder).ok() } else { Some(name) };
+    let depths = name.into_iter().flat_map(Path::components).scan(0i32, |depth, part| {
+        *depth += match part {
+            Component::Normal(_) => 1,
+            Component::CurDir => 0,
+            _ => -1,
+        };
+        Some(*depth)
+    });
+    name.is_some() && depths.into_iter().all(|depth| depth >= 0)
 }
 
 /// Without a single mask nothing would be trained on.

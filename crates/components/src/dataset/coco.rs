@@ -1,6 +1,6 @@
 //! COCO detection datasets.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
@@ -150,7 +150,7 @@ pub fn open(config: &CocoConfig, root: &Path) -> Result<Annotated> {
     if config.classes.is_none() {
         check_labels(&index).with_context(|| format!("in {}", annotations.display()))?;
     }
-    check_names(&index, &images).with_context(|| format!("in {}", annotations.display()))?;
+    annotated::check_names(&index, &images).with_context(|| format!("in {}", annotations.display()))?;
     let index = index.with_files(&images).with_context(|| {
         format!("the images of {} are missing; `images` can point to another folder", annotations.display())
     })?;
@@ -192,37 +192,6 @@ fn check_labels(index: &Index) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Refuses names that lead out of the folder of images: a foreign file must not choose what is read. An absolute name below
-/// the folder is inside.
-fn check_names(index: &Index, folder: &Path) -> Result<()> {
-    for image in index.images() {
-        let inside = inside(folder, Path::new(&*image.file_name));
-        ensure!(
-            inside,
-            "image {} has the file_name `{}`, which leads out of the folder {}; if that is meant, set `images` to a folder \
-             that holds all of them",
-            image.id,
-            image.file_name,
-            folder.display()
-        );
-    }
-    Ok(())
-}
-
-/// Whether a path below `folder` stays there, read as text: `..` undoes the part before it.
-fn inside(folder: &Path, name: &Path) -> bool {
-    let name = if name.is_absolute() { name.strip_prefix(folder).ok() } else { Some(name) };
-    let depths = name.into_iter().flat_map(Path::components).scan(0i32, |depth, part| {
-        *depth += match part {
-            Component::Normal(_) => 1,
-            Component::CurDir => 0,
-            _ => -1,
-        };
-        Some(*depth)
-    });
-    name.is_some() && depths.into_iter().all(|depth| depth >= 0)
 }
 
 #[cfg(test)]
@@ -276,10 +245,10 @@ mod tests {
     fn names_stay_in_the_folder() {
         let folder = Path::new("/data/images");
         for name in ["a.jpg", "a/../b.jpg", "./a/b.jpg", "/data/images/a.jpg"] {
-            assert!(inside(folder, Path::new(name)), "{name}");
+            assert!(annotated::inside(folder, Path::new(name)), "{name}");
         }
         for name in ["../a.jpg", "a/../../b.jpg", "/etc/passwd", "/data/images/../a.jpg"] {
-            assert!(!inside(folder, Path::new(name)), "{name}");
+            assert!(!annotated::inside(folder, Path::new(name)), "{name}");
         }
         let root = self::folder();
         let path = root.path().join("annotations/instances_train2017.json");

@@ -169,6 +169,7 @@ fn open(config: &VocConfig, root: &Path) -> Result<Annotated> {
     };
     let index = index(&entries, &classes, &images, config.strict)?;
     ensure!(!index.images().is_empty(), "there are no images in {}", annotations.display());
+    annotated::check_names(&index, &images).with_context(|| format!("in {}", annotations.display()))?;
     let index = index.with_files(&images).with_context(|| {
         format!("the images of {} are missing; `images` can point to another folder", annotations.display())
     })?;
@@ -277,11 +278,12 @@ fn index(entries: &[(&String, Entry)], classes: &[String], images: &Path, strict
         let named = |ending: &str| Some(format!("{stem}.{ending}")).filter(|name| images.join(name).exists());
         let found = ["jpg", "png", "jpeg", "JPG", "bmp"].into_iter().find_map(named);
         let name = found.or_else(|| entry.file_name.clone()).unwrap_or_else(|| format!("{stem}.jpg"));
-        ensure!(!name.contains("..") && !Path::new(&name).is_absolute(), "{stem}.xml names the image {name:?}");
         let path = images.join(&name);
         let size = match entry.size {
             Some(size) => size,
-            None if path.exists() => upright_size(&path)?.map(|side| side as u32),
+            None if annotated::inside(images, Path::new(&name)) && path.exists() => {
+                upright_size(&path)?.map(|side| side as u32)
+            }
             None => [1, 1],
         };
         builder.image(id, &name, size);

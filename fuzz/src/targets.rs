@@ -190,7 +190,11 @@ fn coco(_: &Folder, bytes: &[u8]) -> Result<()> {
     let index = Index::read(
         bytes,
         "input",
-        &CocoOptions { strict: bytes.len().is_multiple_of(2), images: bytes.len().is_multiple_of(3) },
+        &CocoOptions {
+            strict: bytes.len().is_multiple_of(2),
+            images: bytes.len().is_multiple_of(3),
+            keypoints: bytes.len().is_multiple_of(5),
+        },
     )?;
     let _ = (index.num_classes(), index.audit().to_string());
     for position in 0..index.images().len().min(8) {

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use pipe_coco::index::{Index, LoadOptions};
+use pipe_core::Dataset;
 use pipe_data::Image;
 use pipe_data::decode::{is_image_file, read_image};
 use pipe_vocab::files::read_text;
@@ -17,8 +19,12 @@ const MAX_LIST: u64 = 256 << 20;
 pub struct Picture {
     /// The number in its name, as COCO names its files (`000000000139.jpg`), else its place in the list from 1 on.
     pub id: i64,
-    /// Its file.
+    /// Its file; of a sample without one its number.
     pub path: PathBuf,
+    /// What annotations call it.
+    listed: Option<String>,
+    /// The sample, if it is one of a dataset.
+    sample: Option<(Arc<dyn Dataset>, usize)>,
     /// Whether the id is a mere place, so that the results must say the name.
     pub counted: bool,
     /// Whether another image has the same name in another folder, or with another ending.
@@ -32,9 +38,18 @@ impl Picture {
         if self.shared { format!("{}_{stem}", self.id) } else { stem.into_owned() }
     }
 
+    /// What the results call it: as annotations do, else the path.
+    pub fn file_name(&self) -> String {
+        self.listed.clone().unwrap_or_else(|| self.path.display().to_string())
+    }
+
     /// The image, turned upright by its EXIF orientation if `exif`, or a word on why it is left out.
     pub fn read_or_tell<'p>(&'p self, exif: bool, unread: &mut usize) -> Option<(&'p Picture, Image)> {
-        match read_image(&self.path, exif) {
+        let read = match &self.sample {
+            Some((dataset, index)) => dataset.get(*index).and_then(|sample| Ok(sample.image()?.clone())),
+            None => read_image(&self.path, exif),
+        };
+        match read {
             Ok(image) => Some((self, image)),
             Err(error) => {
                 tracing::error!("{error:#}; it is left out");
@@ -60,11 +75,34 @@ pub fn pictures(paths: &[PathBuf]) -> Result<Vec<Picture>> {
     let distinct = |ids: &Vec<i64>| ids.iter().collect::<BTreeSet<_>>().len() == ids.len();
     let counted = numbers.as_ref().is_none_or(|ids| !distinct(ids));
     let ids = numbers.filter(|_| !counted).unwrap_or_else(|| (1..=files.len() as i64).collect());
+    let picture = |(path, id): (PathBuf, i64)| Picture { id, counted, shared: false, path, listed: None, sample: None };
+    Ok(with_names(files.into_iter().zip(ids).map(picture).collect()))
+}
+
+/// Those of a dataset, with its ids, and the ids of its categories by name.
+pub fn of_dataset(dataset: &Arc<dyn Dataset>) -> (Vec<Picture>, BTreeMap<String, u32>) {
+    let index = dataset.extension().and_then(|extension| extension.downcast_ref::<Arc<Index>>());
+    let entry = |place: usize| index.and_then(|index| index.images().get(place));
+    let picture = |place: usize| Picture {
+        id: entry(place).map_or(place as i64, |image| image.id),
+        listed: entry(place).map(|image| image.file_name.to_string()),
+        path: dataset.file(place).unwrap_or_else(|| place.to_string().into()),
+        sample: Some((dataset.clone(), place)),
+        counted: false,
+        shared: false,
+    };
+    let category = |(label, name): (i64, String)| Some((name, u32::try_from(label).ok()?));
+    let categories = dataset.class_names().into_iter().filter_map(category).collect();
+    (with_names((0..dataset.len()).map(picture).collect()), categories)
+}
+
+/// Finds out which have a name for themselves.
+fn with_names(mut pictures: Vec<Picture>) -> Vec<Picture> {
     let mut stems: BTreeMap<OsString, usize> = BTreeMap::new();
     let stem = |path: &Path| path.file_stem().unwrap_or_default().to_owned();
-    files.iter().for_each(|path| *stems.entry(stem(path)).or_default() += 1);
-    let picture = |(path, id): (PathBuf, i64)| Picture { id, counted, shared: stems[&stem(&path)] > 1, path };
-    Ok(files.into_iter().zip(ids).map(picture).collect())
+    pictures.iter().for_each(|picture| *stems.entry(stem(&picture.path)).or_default() += 1);
+    pictures.iter_mut().for_each(|picture| picture.shared = stems[&stem(&picture.path)] > 1);
+    pictures
 }
 
 fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -146,19 +184,20 @@ fn endings(files: &[PathBuf]) -> String {
 /// # Errors
 /// When the annotations have no image of a name, or several.
 pub fn take_ids(pictures: &mut [Picture], annotations: &Path) -> Result<BTreeMap<String, u32>> {
-    let index = Index::open(annotations, &LoadOptions { strict: false, images: false })?;
+    let index = Index::open(annotations, &LoadOptions { strict: false, images: false, ..LoadOptions::default() })?;
     let base = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-    let mut ids: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let mut ids: BTreeMap<String, Vec<(i64, &str)>> = BTreeMap::new();
     for image in index.images() {
-        ids.entry(base(&image.file_name)).or_default().push(image.id);
+        ids.entry(base(&image.file_name)).or_default().push((image.id, &image.file_name));
     }
     for picture in pictures {
         let name = base(&picture.path.display().to_string());
-        picture.id = match ids.get(&name).map(Vec::as_slice) {
-            Some([id]) => *id,
+        let (id, listed) = match ids.get(&name).map(Vec::as_slice) {
+            Some([one]) => *one,
             Some(_) => bail!("{} has several images called {name}", annotations.display()),
             None => bail!("{} has no image called {name}", annotations.display()),
         };
+        (picture.id, picture.listed) = (id, Some(listed.to_owned()));
     }
     Ok(index.categories().iter().map(|category| (category.name.clone(), category.id)).collect())
 }

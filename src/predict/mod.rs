@@ -12,19 +12,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use self::images::{Picture, pictures, refuse_overwriting, take_ids};
+use self::images::{Picture, of_dataset, pictures, refuse_overwriting, take_ids};
 use self::model::{Found, Predictor};
 use self::write::{As, Writer};
 use crate::output::{Format, Status, print};
 use crate::partial::{Partial, choose, weights_for};
 use crate::signals::{STOPPING, Signals};
 use crate::source::{PipelineArgs, plan_or_tell};
-use pipe_core::{Kind, NodeId, terminal};
+use pipe_core::{Instance, Kind, NodeId, terminal};
 use pipe_data::{Image, fields};
 use pipe_plan::Plan;
 
@@ -41,8 +41,11 @@ pub struct PredictArgs {
     #[arg(long, value_name = "PATH")]
     weights: Option<String>,
     /// Images, folders of them, patterns such as 'val/*.jpg', or lists (`.txt`).
-    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    #[arg(long, value_name = "PATH", required_unless_present = "split", num_args = 1..)]
     images: Vec<PathBuf>,
+    /// Instead the images of a dataset of the pipeline, such as `val`, with its ids.
+    #[arg(long, value_name = "DATASET", conflicts_with_all = ["images", "annotations"])]
+    split: Option<String>,
     /// Annotations of these images, a COCO file: the results have its ids of images, found by file name, and of categories, by name.
     #[arg(long, value_name = "FILE.json")]
     annotations: Option<PathBuf>,
@@ -89,13 +92,13 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
         return Ok(Status::Wrong);
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
-    let (pictures, categories) = find_pictures(args)?;
-    let mut folders: Vec<&Path> = [&args.draw, &args.raw].into_iter().flatten().map(PathBuf::as_path).collect();
-    folders.extend(args.out.is_dir().then_some(args.out.as_path()));
-    refuse_overwriting(&pictures, &args.out, &folders)?;
     let interrupt = Signals::listen(STOPPING)?;
     let partial =
         Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
+    let (pictures, categories) = find_pictures(args, plan, &partial)?;
+    let mut folders: Vec<&Path> = [&args.draw, &args.raw].into_iter().flatten().map(PathBuf::as_path).collect();
+    folders.extend(args.out.is_dir().then_some(args.out.as_path()));
+    refuse_overwriting(&pictures, &args.out, &folders)?;
     let id = choose(plan, Kind::Model, args.model.as_deref(), model::predicts, "model that predicts")?.clone();
     let weights = weights_for(&args.pipeline, args.weights.as_deref(), plan, &id)?;
     let predictor = Predictor::build(plan, &partial, &id, weights)?;
@@ -134,7 +137,12 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
 }
 
 /// The images, and the ids that annotations have for categories.
-fn find_pictures(args: &PredictArgs) -> Result<(Vec<Picture>, BTreeMap<String, u32>)> {
+fn find_pictures(args: &PredictArgs, plan: &Plan, partial: &Partial) -> Result<(Vec<Picture>, BTreeMap<String, u32>)> {
+    if let Some(name) = &args.split {
+        let id = choose(plan, Kind::Dataset, Some(name), |_| true, "dataset")?;
+        let Instance::Dataset(dataset) = partial.build(plan, id)? else { bail!("{id} is not a dataset") };
+        return Ok(of_dataset(&dataset));
+    }
     let mut pictures = pictures(&args.images)?;
     let mut categories = BTreeMap::new();
     match &args.annotations {

@@ -108,7 +108,7 @@ impl Writer {
     fn objects(&mut self, picture: &Picture, image: &Image, objects: &[&Detection]) -> Result<()> {
         match self.format {
             As::Json => {
-                let path = picture.path.display().to_string();
+                let path = picture.file_name();
                 let entry = |object: &&Detection| {
                     let label = i64::from(object.category_id);
                     let name = self.names.get(&label).map(String::as_str);
@@ -167,7 +167,7 @@ impl Writer {
                 });
                 let top: Vec<Value> = top.collect();
                 self.entries.push(
-                    json!({ "file_name": picture.path.display().to_string(), "image_id": picture.id, "top": top }),
+                    json!({ "file_name": picture.file_name(), "image_id": picture.id, "top": top }),
                 );
                 Ok(())
             }

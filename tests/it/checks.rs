@@ -51,6 +51,11 @@ impl Checks {
                 }
             }
         }
+        std::fs::create_dir_all(pipe.path("data/linked")).expect("a folder");
+        for split in ["train", "val"] {
+            let train = pipe.path("data/animals/train");
+            std::os::unix::fs::symlink(train, pipe.path("data/linked").join(split)).expect("a link");
+        }
         std::fs::create_dir_all(pipe.path("data/unseen_cats/train/cat")).expect("a folder");
         for split in ["train2017", "val2017"] {
             write_cells(&pipe.path("data/cells"), split);
@@ -135,6 +140,62 @@ fn a_good_pipeline_breaks_no_rule() {
         let said = checks.check(&format!("{rule}.good.toml"), &["--data"]);
         assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{rule}");
     }
+}
+
+#[test]
+fn a_flip_has_to_swap_keypoints() {
+    let pipe = Pipe::new();
+    let root = pipe.path("people");
+    write_cells(&root, "train2017");
+    let file = |task: &str| root.join(format!("annotations/{task}_train2017.json"));
+    let mut people: Value = serde_json::from_slice(&std::fs::read(file("instances")).expect("read")).expect("JSON");
+    people["categories"][0]["keypoints"] = json!(["nose", "left_eye", "right_eye"]);
+    std::fs::write(file("person_keypoints"), people.to_string()).expect("written");
+    let pairs = |pairs: &str| {
+        format!(
+            r#"
+            [dataset.train]
+            type = "coco"
+            root = "people"
+            keypoints = true
+
+            [loader.train]
+            type = "batch"
+            dataset = "dataset.train"
+            transform = "transform.flip"
+            batch_size = 2
+            shuffle = true
+
+            [transform.flip]
+            type = "random_horizontal_flip"
+            {pairs}
+            [model.net]
+            type = "faster_rcnn"
+            num_classes = 2
+            weights_backbone = ""
+
+            [optimizer.sgd]
+            type = "sgd"
+            model = "model.net"
+
+            [engine.trainer]
+            type = "train"
+            model = "model.net"
+            optimizer = "optimizer.sgd"
+            loader = "loader.train"
+            max_epochs = 1
+            "#
+        )
+    };
+    pipe.write("bad.toml", &pairs(""));
+    pipe.write("good.toml", &pairs("keypoint_pairs = [[2, 1]]"));
+    let said = |file: &str| {
+        pipe.run(&["check", file, "--data", "--set", "checks.allow=[\"unsaved-training\", \"small-objects\"]"])
+    };
+    let bad = said("bad.toml");
+    assert_eq!(codes(&bad), ["mirrored-sides"], "{}", bad.stderr);
+    assert!(bad.stderr.contains("let it swap them: `keypoint_pairs = [[1, 2]]`"), "{}", bad.stderr);
+    assert_eq!(said("good.toml").stderr, "");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Mask R-CNN from end to end through the program: run, eval, predict, score, on the built-in shapes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pipe_vision::nn::NormKind;
@@ -175,6 +175,22 @@ fn an_evaluation_writes_the_detections_that_it_counts() {
     assert!(found.iter().all(|entry| entry["file_name"].is_string()));
     // An untrained model also finds labels that are no category.
     assert!(found.iter().any(|entry| entry["category_name"].is_string()));
+
+    // The same images by the name of the dataset, with the same ids and names.
+    let predict = ["predict", "tiny.toml", "--weights", "fresh.safetensors", "--split", "val", "--out", "split.json"];
+    pipe.ok(&predict);
+    let images = |found: &[Value]| {
+        let known = found.iter().filter(|entry| entry["category_name"].is_string());
+        known.map(|entry| (entry["image_id"].as_i64(), entry["file_name"].to_string())).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(images(pipe.json("split.json").as_array().unwrap()), images(found));
+    let wrong =
+        pipe.run(&["predict", "tiny.toml", "--weights", "fresh.safetensors", "--split", "vall", "--out", "o.json"]);
+    assert!(
+        wrong.stderr.contains("`vall` is not a dataset of the pipeline; available: dataset.train, dataset.val"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What the rules of `pipe check` learn of the data.
 
-use pipe_core::Instance;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pipe_core::{Dataset as Samples, Instance};
 use pipe_plan::checks::data::{Data, Dataset};
 
 use crate::graph::Graph;
@@ -15,6 +18,7 @@ pub fn data_of(graph: &Graph) -> Data {
                     samples: dataset.len() as u64,
                     class_names: dataset.class_names().into_iter().collect(),
                     contents: dataset.contents(),
+                    files: files(&**dataset),
                 };
                 data.datasets.insert(id.clone(), known);
             }
@@ -26,4 +30,19 @@ pub fn data_of(graph: &Graph) -> Data {
         }
     }
     data
+}
+
+/// The files of a dataset. Only their folders are followed through links, since each file would cost time.
+fn files(dataset: &dyn Samples) -> Vec<PathBuf> {
+    let mut folders: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let mut whole = |path: PathBuf| {
+        let (folder, name) = (path.parent().unwrap_or(Path::new("")), path.file_name()?);
+        if let Some(known) = folders.get(folder) {
+            return Some(known.join(name));
+        }
+        let real = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        folders.insert(folder.to_owned(), real.clone());
+        Some(real.join(name))
+    };
+    (0..dataset.len()).filter_map(|index| whole(dataset.file(index)?)).collect()
 }

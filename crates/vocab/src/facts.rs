@@ -26,6 +26,8 @@ pub struct Facts {
     pub random: bool,
     /// Transform: whether it mirrors some images.
     pub mirrors: bool,
+    /// Transform: the keypoints that it swaps in mirrored images.
+    pub swaps: Vec<[usize; 2]>,
     /// Transform: whether objects have another size afterwards.
     pub resizes: bool,
     /// Transform: what it subtracts from pixels and divides them by. Model: the same, if it does so itself.
@@ -53,6 +55,8 @@ pub struct Facts {
 
     /// Engine: what it does with its model.
     pub role: Option<Role>,
+    /// Engine: how many batches make a step of the optimizer, and the option that says so.
+    pub accumulates: Option<(u64, &'static str)>,
     /// Engine: the tags under which it records, and the options that say so. Of metrics, what their tags begin with.
     pub tags: Vec<(String, &'static str)>,
 
@@ -150,6 +154,8 @@ pub struct Schedule {
     pub behind: Behind,
     /// Whether it is a beginning only: a warm-up.
     pub warms_up: bool,
+    /// The option that makes it grow without end, if it does.
+    pub grows: Option<&'static str>,
     /// Whether its values take the place of the configured one, rather than being fractions of it.
     pub absolute: bool,
 }
@@ -202,6 +208,8 @@ pub struct Contents {
     pub labels: BTreeMap<i64, u64>,
     /// The boxes of all objects.
     pub boxes: Vec<BoxSize>,
+    /// The keypoints that change sides in a mirror, by their names.
+    pub mirror_pairs: Vec<[usize; 2]>,
 }
 
 impl Contents {

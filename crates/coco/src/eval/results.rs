@@ -130,7 +130,7 @@ pub struct Score {
 /// Files that cannot be read, with the entry at fault; images that the annotations do not have; for `segm`, annotations of which
 /// none has a mask, and an entry without or with a damaged one.
 pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions) -> Result<Score> {
-    let load = LoadOptions { strict: !options.lenient, images: false };
+    let load = LoadOptions { strict: !options.lenient, images: false, ..LoadOptions::default() };
     let index = Arc::new(Index::open(truth, &load)?);
     if iou == IouType::Segm {
         refuse_without_masks(&index).with_context(|| format!("in {}", truth.display()))?;

@@ -43,6 +43,8 @@ pub enum Problem {
     RunsSize,
     /// A segmentation without a single pixel.
     EmptyMask,
+    /// Keypoints that are not three finite numbers for each that the category names.
+    BadKeypoints,
 }
 
 impl Problem {
@@ -89,6 +91,7 @@ impl Problem {
             Self::BadRuns => ("invalid RLE", NO_MASK),
             Self::RunsSize => ("RLE size differs from the image", NO_MASK),
             Self::EmptyMask => ("empty segmentation mask", NO_MASK),
+            Self::BadKeypoints => ("keypoints that are not x, y, v for each that the category names", "not labelled"),
         }
     }
 }

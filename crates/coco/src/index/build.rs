@@ -28,7 +28,8 @@ pub struct Object {
 impl Builder {
     /// For these categories, by id.
     pub fn new(categories: impl IntoIterator<Item = (u32, String)>) -> Builder {
-        let categories = categories.into_iter().map(|(id, name)| Category { id, name }).collect();
+        let categories =
+            categories.into_iter().map(|(id, name)| Category { id, name, keypoints: Vec::new() }).collect();
         let mut raw = Raw::default();
         raw.categories = Some(categories);
         (raw.images, raw.annotations) = (Some(Vec::new()), Some(Vec::new()));

@@ -54,7 +54,12 @@ impl Index {
         let before = self.annotations.len();
         self.renumber(&new);
         left_out.annotations = before - self.annotations.len();
-        self.categories = ids.into_iter().map(|(name, id)| Category { id, name: name.to_owned() }).collect();
+        let category = |(name, id): (&str, u32)| {
+            let old = self.categories.iter().find(|category| category.name == name);
+            let keypoints = old.map(|category| category.keypoints.clone()).unwrap_or_default();
+            Category { id, name: name.to_owned(), keypoints }
+        };
+        self.categories = ids.into_iter().map(category).collect();
         self.categories.sort_by_key(|category| category.id);
         Ok((self, left_out))
     }

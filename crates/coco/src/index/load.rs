@@ -25,11 +25,13 @@ pub struct LoadOptions {
     pub strict: bool,
     /// Whether the images are to be read: each must have a name and a size then. Scoring needs neither.
     pub images: bool,
+    /// Whether the keypoints of objects are read.
+    pub keypoints: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { strict: true, images: true }
+        Self { strict: true, images: true, keypoints: false }
     }
 }
 
@@ -50,7 +52,8 @@ impl Index {
     /// # Errors
     /// As [`Index::open`].
     pub fn read(reader: impl Read, name: &str, options: &LoadOptions) -> Result<Self> {
-        let raw = Raw::read(BufReader::with_capacity(1 << 18, PythonJson::new(reader)), name)?;
+        let reader = BufReader::with_capacity(1 << 18, PythonJson::new(reader));
+        let raw = Raw::read(reader, name, options.keypoints)?;
         Self::resolve(raw, options).with_context(|| format!("in {name}"))
     }
 
@@ -105,8 +108,10 @@ impl Index {
         }
         annotations.sort_by_key(|annotation| annotation.image_id);
         let starts = starts(&images, &annotations)?;
-        let mut index = Self { images, categories, annotations, starts, segments: raw.segments, audit };
+        let (segments, keypoints) = (raw.segments, raw.keypoints.unwrap_or_default());
+        let mut index = Self { images, categories, annotations, starts, segments, keypoints, audit };
         index.segments.shrink();
+        index.inspect_keypoints();
         index.inspect();
         Ok(index)
     }

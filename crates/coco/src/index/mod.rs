@@ -10,12 +10,14 @@
 //! | `parse.rs` | JSON to those tables in one pass, never held as a tree |
 //! | `loose.rs` | values of another type than they should be |
 //! | `python_json.rs` | JSON as other programs write it, with `NaN` |
+//! | `keypoints.rs` | [`Index::keypoints`]: the points of an object |
 //! | `segments.rs` | [`Segmentation`]: polygons and run lengths in a few large buffers |
 //! | `audit.rs` | [`Audit`]: what is odd, counted, with example ids |
 
 mod audit;
 mod build;
 mod classes;
+mod keypoints;
 mod load;
 mod loose;
 mod parse;
@@ -25,6 +27,7 @@ mod segments;
 pub use audit::{Audit, Finding, Problem};
 pub use build::{Builder, Object};
 pub use classes::{BACKGROUND, LeftOut};
+pub use keypoints::mirror_pairs;
 pub use load::LoadOptions;
 pub(crate) use parse::{Whole, explain};
 pub(crate) use python_json::PythonJson;
@@ -33,6 +36,7 @@ pub use segments::Segmentation;
 use anyhow::{Context, Result};
 
 use crate::mask::Rle;
+use keypoints::Points;
 use segments::{Segments, Slot};
 
 /// One image of the file.
@@ -56,6 +60,9 @@ pub struct Category {
     pub id: u32,
     /// Its name.
     pub name: String,
+    /// Names of its keypoints, such as `left_eye`; none of most categories.
+    #[serde(default, deserialize_with = "keypoints::names")]
+    pub keypoints: Vec<String>,
 }
 
 /// One annotated object.
@@ -89,6 +96,8 @@ pub struct Index {
     /// Annotations of image `i`: `starts[i]..starts[i + 1]`.
     starts: Vec<u32>,
     segments: Segments,
+    /// Of annotations that have them, by id.
+    keypoints: Points,
     audit: Audit,
 }
 
@@ -167,6 +176,7 @@ impl Index {
             subset.images.push(self.images[position].clone());
             for annotation in self.annotations(position) {
                 let slot = subset.segments.copy_from(&self.segments, annotation.slot)?;
+                subset.take_keypoints(self, annotation.id);
                 subset.annotations.push(Annotation { slot, ..annotation.clone() });
             }
             subset.starts.push(subset.annotations.len() as u32);

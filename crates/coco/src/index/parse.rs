@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::keypoints::Points;
 use super::loose::Loose;
 use super::segments::{Segmentation, Segments, Slot};
 use super::{Annotation, Category, Image};
@@ -20,6 +21,8 @@ pub(super) struct Raw {
     pub categories: Option<Vec<Category>>,
     pub annotations: Option<Vec<Annotation>>,
     pub segments: Segments,
+    /// Where they are wanted.
+    pub keypoints: Option<Points>,
     /// Annotations without an `area`.
     pub without_area: Vec<i64>,
     /// Places, in their lists, of the annotations and of the images that lack what they are known by.
@@ -41,8 +44,8 @@ struct Scratch {
 
 impl Raw {
     /// Reads a whole file; `name` is for messages.
-    pub fn read(reader: impl Read, name: &str) -> Result<Self> {
-        let mut raw = Self::default();
+    pub fn read(reader: impl Read, name: &str, keypoints: bool) -> Result<Self> {
+        let mut raw = Self { keypoints: keypoints.then(Points::default), ..Self::default() };
         let mut json = serde_json::Deserializer::from_reader(reader);
         let read = Document(&mut raw).deserialize(&mut json).and_then(|()| json.end());
         read.map_err(|error| explain(&error, name, raw.progress))?;
@@ -267,6 +270,7 @@ enum Field {
     Area,
     Iscrowd,
     Segmentation,
+    Keypoints,
     #[serde(other)]
     Other,
 }
@@ -288,7 +292,7 @@ impl<'de> Visitor<'de> for Entry<'_> {
     /// `None` for one without a number by which it, its image or its category is known.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut id, mut image_id, mut category, mut bbox) = (None, None, None, None);
-        let (mut area, mut crowd, mut slot) = (None, Loose::Right(0), Slot::None);
+        let (mut area, mut crowd, mut slot, mut points) = (None, Loose::Right(0), Slot::None, None);
         while let Some(field) = map.next_key::<Field>()? {
             match field {
                 Field::Id => id = map.next_value::<Loose<i64>>()?.right(),
@@ -301,7 +305,8 @@ impl<'de> Visitor<'de> for Entry<'_> {
                     let Raw { segments, scratch, .. } = &mut *self.0;
                     slot = map.next_value_seed(Shape { segments, scratch })?;
                 }
-                Field::Other => {
+                Field::Keypoints if self.0.keypoints.is_some() => points = Some(map.next_value::<serde_json::Value>()?),
+                Field::Keypoints | Field::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
@@ -312,6 +317,9 @@ impl<'de> Visitor<'de> for Entry<'_> {
         let (Some(id), Some(image_id), Some(category_id), true) = (id, image_id, category, crowd != Loose::Odd) else {
             return Ok(None);
         };
+        if let (Some(points), Some(all)) = (points, &mut self.0.keypoints) {
+            all.add(id, &points);
+        }
         if area.is_none() {
             self.0.without_area.push(id);
         }

@@ -1,6 +1,7 @@
 //! Images with annotated objects, whatever format they come in: an [`Index`] and a folder of images.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::split::Split;
 use pipe_coco::dice::Dice;
-use pipe_coco::index::{Annotation, BACKGROUND, Index, LeftOut};
+use pipe_coco::index::{Annotation, BACKGROUND, Index, LeftOut, mirror_pairs};
 use pipe_core::facts::{BoxSize, Contents};
 use pipe_core::{Contract, Dataset, Property, PropertyType};
 use pipe_data::decode::read_image;
@@ -65,8 +66,8 @@ pub(super) const PROPERTIES: &[Property] = &[
 ];
 
 /// The fields of a sample.
-pub(super) fn contract(masks: bool) -> Contract {
-    let contract = Contract::default().adds([
+pub(super) fn contract(masks: bool, keypoints: bool) -> Contract {
+    let mut contract = Contract::default().adds([
         fields::IMAGE,
         fields::BOXES,
         fields::LABELS,
@@ -76,7 +77,10 @@ pub(super) fn contract(masks: bool) -> Contract {
         fields::ORIGINAL_SIZE,
         fields::SOURCE,
     ]);
-    if masks { contract.adds([fields::MASKS]) } else { contract }
+    for (field, there) in [(fields::MASKS, masks), (fields::KEYPOINTS, keypoints)] {
+        contract = if there { contract.adds([field]) } else { contract };
+    }
+    contract
 }
 
 /// Which of the images and annotations are used, and how.
@@ -89,6 +93,7 @@ pub(super) struct Choice<'a> {
     pub empty: Empty,
     pub crowd: Crowd,
     pub masks: bool,
+    pub keypoints: bool,
     pub strict: bool,
 }
 
@@ -105,6 +110,8 @@ pub struct Annotated {
     /// Whether annotations are always for the upright image.
     upright: bool,
     masks: bool,
+    /// Keypoints of each object, where they are loaded.
+    keypoints: Option<usize>,
     crowd: Crowd,
     left_out: LeftOut,
 }
@@ -137,11 +144,16 @@ impl Annotated {
             refuse_without_masks(&index)?;
         }
         ensure!(
+            !choice.keypoints || index.keypoint_count() > 0,
+            "no object has keypoints: `annotations` of keypoints are mostly a file of their own, person_keypoints_….json"
+        );
+        ensure!(
             !index.images().is_empty(),
             "there are no usable images: none has an annotation that can be trained on{}",
             if choice.masks { "; without masks (`masks = false`) there may be" } else { "" }
         );
         Ok(Annotated {
+            keypoints: choice.keypoints.then(|| index.keypoint_count()),
             index: Arc::new(index),
             images: images.to_owned(),
             annotations: annotations.map(Path::to_owned),
@@ -279,6 +291,7 @@ impl Dataset for Annotated {
         let mut boxes = Vec::new();
         let (mut labels, mut areas, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
         let mut masks = Masks { height, width, instances: Vec::new() };
+        let mut keypoints = Vec::new();
         let mut mask_pixels = 0.0;
         for annotation in self.index.annotations(index).iter().filter(|a| is_used(a, self.crowd, self.masks)) {
             let Some(corners) = corners(annotation.bbox, height, width) else { continue };
@@ -286,6 +299,11 @@ impl Dataset for Annotated {
             labels.push(i64::from(annotation.category_id));
             areas.push(annotation.area as f32);
             crowds.push(i64::from(annotation.crowd));
+            if let Some(count) = self.keypoints {
+                let mut points = self.index.keypoints(annotation).to_vec();
+                points.resize(count, [0.0; 3]);
+                keypoints.push(points);
+            }
             if self.masks {
                 let runs = self.index.mask(annotation).with_context(|| path.display().to_string())?;
                 let [_, _, w, h] = runs.bbox();
@@ -311,11 +329,18 @@ impl Dataset for Annotated {
         if self.masks {
             sample.set(fields::MASKS, Field::Masks(masks));
         }
+        if self.keypoints.is_some() {
+            sample.set(fields::KEYPOINTS, Field::Keypoints(keypoints));
+        }
         Ok(sample)
     }
 
     fn contents(&self) -> Option<Contents> {
         let mut contents = Contents::default();
+        if self.keypoints.is_some() {
+            let pairs = self.index.categories().iter().flat_map(|category| mirror_pairs(&category.keypoints));
+            contents.mirror_pairs = pairs.collect::<BTreeSet<_>>().into_iter().collect();
+        }
         for (position, image) in self.index.images().iter().enumerate() {
             for used in self.index.annotations(position).iter().filter(|a| is_used(a, self.crowd, self.masks)) {
                 *contents.labels.entry(i64::from(used.category_id)).or_default() += 1;
@@ -340,6 +365,10 @@ impl Dataset for Annotated {
 
     fn aspect_ratio(&self, index: usize) -> Option<f32> {
         self.index.images().get(index).map(|image| (f64::from(image.width) / f64::from(image.height)) as f32)
+    }
+
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        self.index.images().get(index).map(|image| self.images.join(&*image.file_name))
     }
 
     fn class_names(&self) -> Vec<(i64, String)> {

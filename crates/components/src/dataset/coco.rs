@@ -33,7 +33,7 @@ pub struct CocoConfig {
     /// Folder of the images; default `<root>/<split>`.
     #[serde(default)]
     pub images: Option<PathValue>,
-    /// Annotation file; default `<root>/annotations/instances_<split>.json`.
+    /// Annotation file; default `<root>/annotations/instances_<split>.json`, with `keypoints` `person_keypoints_<split>.json`.
     #[serde(default)]
     pub annotations: Option<PathValue>,
     /// The classes to use, by name: their labels are their places, from 1 on, and annotations of others are left out. With
@@ -54,6 +54,9 @@ pub struct CocoConfig {
     /// Whether to load masks.
     #[serde(default = "yes")]
     pub masks: bool,
+    /// Whether to load keypoints: x, y in pixels and 0 for not labelled, 1 for hidden, 2 for visible.
+    #[serde(default)]
+    pub keypoints: bool,
     /// What to do with crowd annotations: `drop` as torchvision's references do, or `keep`, marked in `iscrowd`.
     #[serde(default)]
     pub crowd: Crowd,
@@ -112,7 +115,7 @@ empty = "drop"
     }
 
     fn contract(&self) -> Contract {
-        annotated::contract(self.masks)
+        annotated::contract(self.masks, self.keypoints)
     }
 }
 
@@ -142,10 +145,12 @@ pub fn open(config: &CocoConfig, root: &Path) -> Result<Annotated> {
         set_apart.as_ref().and_then(PathValue::path).map_or(usual, Path::to_owned)
     };
     let split = config.split.name().unwrap_or("train2017");
-    let usual = root.join("annotations").join(format!("instances_{split}.json"));
+    let task = if config.keypoints { "person_keypoints" } else { "instances" };
+    let usual = root.join("annotations").join(format!("{task}_{split}.json"));
     let annotations = place(&config.annotations, usual);
     let images = place(&config.images, root.join(split));
-    let index = Index::open(&annotations, &LoadOptions { strict: config.strict, ..LoadOptions::default() })?;
+    let load = LoadOptions { strict: config.strict, keypoints: config.keypoints, ..LoadOptions::default() };
+    let index = Index::open(&annotations, &load)?;
     ensure!(!index.images().is_empty(), "{} lists no images", annotations.display());
     if config.classes.is_none() {
         check_labels(&index).with_context(|| format!("in {}", annotations.display()))?;
@@ -162,6 +167,7 @@ pub fn open(config: &CocoConfig, root: &Path) -> Result<Annotated> {
         empty: config.empty,
         crowd: config.crowd,
         masks: config.masks,
+        keypoints: config.keypoints,
         strict: config.strict,
     };
     Annotated::new(index, &images, Some(&annotations), &choice).with_context(|| format!("in {}", annotations.display()))
@@ -287,6 +293,27 @@ mod tests {
         assert_eq!(set.aspect_ratio(0), Some(1.5));
         assert!(set.report().unwrap().contains("degenerate box"), "{:?}", set.report());
         assert_eq!(set.extension().unwrap().downcast_ref::<Arc<Index>>().unwrap().annotation_count(), 3);
+    }
+
+    #[test]
+    fn objects_have_keypoints_where_they_are_asked_for() {
+        let root = folder();
+        let path = |task: &str| root.path().join(format!("annotations/{task}_train2017.json"));
+        let mut file: Value = serde_json::from_str(&std::fs::read_to_string(path("instances")).unwrap()).unwrap();
+        file["categories"][1]["keypoints"] = json!(["nose", "left_ear", "right_ear"]);
+        file["annotations"][0]["keypoints"] = json!([1, 2, 2, 3.5, 1, 1, 0, 0, 0]);
+        let mut other = file["annotations"][0].clone();
+        other.as_object_mut().unwrap().remove("keypoints");
+        other["id"] = 20.into();
+        file["annotations"].as_array_mut().unwrap().push(other);
+        std::fs::write(path("person_keypoints"), file.to_string()).unwrap();
+        let set = dataset("coco", json!({ "root": root.path(), "keypoints": true, "masks": false })).unwrap();
+        let points = vec![vec![[1.0, 2.0, 2.0], [3.5, 1.0, 1.0], [0.0; 3]], vec![[0.0; 3]; 3]];
+        assert_eq!(set.get(0).unwrap().get(fields::KEYPOINTS), Some(&Field::Keypoints(points)));
+        assert_eq!(set.contents().unwrap().mirror_pairs, [[1, 2]]);
+        let message =
+            error("coco", json!({ "root": root.path(), "keypoints": true, "annotations": path("instances") }));
+        assert!(message.contains("no object has keypoints"), "{message}");
     }
 
     #[test]

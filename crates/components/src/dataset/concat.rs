@@ -1,5 +1,6 @@
 //! Several datasets as one.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -119,6 +120,11 @@ impl Dataset for Concat {
         self.with_most_classes()?.property(name)
     }
 
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        let (part, place) = self.find(index)?;
+        part.file(place)
+    }
+
     fn aspect_ratio(&self, index: usize) -> Option<f32> {
         let (part, place) = self.find(index)?;
         part.aspect_ratio(place)
@@ -131,9 +137,10 @@ impl Dataset for Concat {
     fn contents(&self) -> Option<Contents> {
         let mut all = Contents::default();
         for (_, part) in &self.parts {
-            let Contents { labels, boxes } = part.contents()?;
+            let Contents { labels, boxes, mirror_pairs } = part.contents()?;
             labels.into_iter().for_each(|(label, count)| *all.labels.entry(label).or_default() += count);
             all.boxes.extend(boxes);
+            all.mirror_pairs.extend(mirror_pairs);
         }
         Some(all)
     }

@@ -203,6 +203,10 @@ impl Dataset for Segmentation {
             .with(fields::SOURCE, Field::Text(path.display().to_string())))
     }
 
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        self.samples.get(index).map(|(path, _)| path.clone())
+    }
+
     fn property(&self, name: &str) -> Result<Value> {
         match name {
             "num_classes" => Ok(self.classes.len().into()),

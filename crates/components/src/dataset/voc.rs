@@ -119,7 +119,7 @@ split = "train"
     }
 
     fn contract(&self) -> Contract {
-        annotated::contract(false)
+        annotated::contract(false, false)
     }
 }
 
@@ -181,6 +181,7 @@ fn open(config: &VocConfig, root: &Path) -> Result<Annotated> {
         empty: config.empty,
         crowd: Crowd::Drop,
         masks: false,
+        keypoints: false,
         strict: config.strict,
     };
     Annotated::new(index, &images, None, &choice).with_context(|| format!("in {}", annotations.display()))

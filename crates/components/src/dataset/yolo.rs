@@ -92,7 +92,7 @@ split = "train"
     }
 
     fn contract(&self) -> Contract {
-        annotated::contract(self.masks)
+        annotated::contract(self.masks, false)
     }
 }
 
@@ -168,6 +168,7 @@ fn open(config: &YoloConfig, file: &Path) -> Result<Annotated> {
         empty: config.empty,
         crowd: Crowd::Drop,
         masks: config.masks,
+        keypoints: false,
         strict: config.strict,
     };
     // Names are whole paths, which `join` takes as they are.

@@ -150,6 +150,7 @@ max_epochs = 5
     fn facts(&self) -> Facts {
         Facts {
             role: Some(Role::Trains),
+            accumulates: Some((self.accumulate, "accumulate")),
             tags: vec![(self.tags.loss.clone(), "tags.loss"), (self.tags.lr.clone(), "tags.lr")],
             better: vec![("loss".into(), Better::Lower)],
             ..Facts::default()

@@ -26,7 +26,7 @@ pub struct SgdConfig {
     pub lr: f64,
     /// Momentum factor; 0 disables momentum.
     #[serde(default)]
-    #[schemars(extend("x-reload" = "hot"), range(min = 0.0))]
+    #[schemars(extend("x-reload" = "hot"), range(min = 0.0, max = 1.0))]
     pub momentum: f64,
     /// Dampening of momentum.
     #[serde(default)]

@@ -51,7 +51,8 @@ run = ["scheduler.decay"]
 "#;
 
     fn facts(&self) -> Facts {
-        Facts { schedule: Some(Schedule::default()), ..Facts::default() }
+        let grows = (self.gamma > 1.0).then_some("gamma");
+        Facts { schedule: Some(Schedule { grows, ..Schedule::default() }), ..Facts::default() }
     }
 }
 

@@ -61,7 +61,8 @@ run = ["scheduler.decay"]
 "#;
 
     fn facts(&self) -> Facts {
-        let schedule = Schedule { changes: Some((self.milestones.clone(), "milestones")), ..Schedule::default() };
+        let changes = Some((self.milestones.clone(), "milestones"));
+        let schedule = Schedule { changes, grows: (self.gamma > 1.0).then_some("gamma"), ..Schedule::default() };
         Facts { schedule: Some(schedule), ..Facts::default() }
     }
 }

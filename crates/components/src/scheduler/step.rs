@@ -60,7 +60,8 @@ run = ["scheduler.decay"]
 "#;
 
     fn facts(&self) -> Facts {
-        let schedule = Schedule { changes: Some((vec![self.step_size], "step_size")), ..Schedule::default() };
+        let changes = Some((vec![self.step_size], "step_size"));
+        let schedule = Schedule { changes, grows: (self.gamma > 1.0).then_some("gamma"), ..Schedule::default() };
         Facts { schedule: Some(schedule), ..Facts::default() }
     }
 }

@@ -37,7 +37,8 @@ p = 0.5
 "#;
 
     fn facts(&self) -> Facts {
-        Facts { random: self.p > 0.0 && self.p < 1.0, mirrors: self.p > 0.0, ..Facts::default() }
+        let (random, mirrors) = (self.p > 0.0 && self.p < 1.0, self.p > 0.0);
+        Facts { random, mirrors, swaps: self.keypoint_pairs.clone(), ..Facts::default() }
     }
 
     fn contract(&self) -> Contract {

@@ -41,3 +41,21 @@ pub(super) fn left_out(view: &View<'_>, found: &mut Findings) {
         }
     }
 }
+
+/// An epoch that ends before the first step is due.
+pub(super) fn accumulated(view: &View<'_>, found: &mut Findings) {
+    for engine in view.engines(Role::Trains) {
+        let Some((batches, option)) = view.facts(engine.id).accumulates else { continue };
+        let length = view.data.and_then(|data| data.batches.get(&engine.loader?.from));
+        let length = view.number(engine.id, "epoch_length").or(length.copied());
+        if let Some(length) = length.filter(|length| batches > *length && view.is_known(engine.id, option)) {
+            let message =
+                format!("a step of {batches} batches is never full: an epoch of `{}` has {length}", engine.id);
+            found.add(
+                view.at(engine.id, option),
+                message,
+                format!("at most {length}; gradients do not cross an epoch's end"),
+            );
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What is known of datasets once their indexes are open.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use pipe_vocab::NodeId;
 use pipe_vocab::facts::Contents;
@@ -23,4 +24,6 @@ pub struct Dataset {
     pub class_names: BTreeMap<i64, String>,
     /// What its index says of the samples, where it says anything.
     pub contents: Option<Contents>,
+    /// The image files of the samples, whatever links lead to them; none where they lie together in one file.
+    pub files: Vec<PathBuf>,
 }

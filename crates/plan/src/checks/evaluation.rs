@@ -1,6 +1,7 @@
 //! What an evaluation sees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
 
 use super::rule::Findings;
 use super::view::{Engine, View};
@@ -53,6 +54,29 @@ pub(super) fn of_training_data(view: &View<'_>, found: &mut Findings) {
         let help = "evaluate on data that the model has not seen";
         let at = if train == dataset.from { dataset.location.clone() } else { view.place(&dataset.from, &[]) };
         found.add(at, message, help);
+    }
+}
+
+/// Images of an evaluation are among those of the training, though the options of the datasets do not say so.
+pub(super) fn shared_images(view: &View<'_>, found: &mut Findings) {
+    let Some(data) = view.data else { return };
+    let mut told = BTreeSet::new();
+    for (evaluation, trainings) in with_trainings(view) {
+        let Some(val) = evaluation.dataset.map(|edge| &edge.from) else { continue };
+        for train in trainings.iter().filter_map(|training| Some(&training.dataset?.from)) {
+            let both = data.datasets.get(train).zip(data.datasets.get(val));
+            let Some((trained, seen)) = both.filter(|_| !same_data(view, train, val)) else { continue };
+            let known: HashSet<&PathBuf> = trained.files.iter().collect();
+            let shared: Vec<&PathBuf> = seen.files.iter().filter(|file| known.contains(file)).collect();
+            let Some(first) = shared.first().filter(|_| told.insert((train, val))) else { continue };
+            let message = format!(
+                "{} of the {} images of `{val}` are also in `{train}`, on which the model is trained, such as {}",
+                shared.len(),
+                seen.samples,
+                first.file_name().unwrap_or_default().to_string_lossy()
+            );
+            found.add(view.place(val, &[]), message, "evaluate on images that the model has not seen");
+        }
     }
 }
 

@@ -24,10 +24,20 @@ pub(super) fn mirrored(view: &View<'_>, found: &mut Findings) {
     }
 }
 
-/// Mirrored images where classes tell left from right.
+/// Mirrored images where classes or keypoints tell left from right.
 pub(super) fn sides(view: &View<'_>, found: &mut Findings) {
     for engine in view.engines(Role::Trains) {
-        let Some((loader, (_, data))) = engine.loader.zip(known(view, &engine)) else { continue };
+        let Some((loader, (dataset, data))) = engine.loader.zip(known(view, &engine)) else { continue };
+        let step = view.steps(&loader.from).into_iter().find(|step| step.facts.mirrors);
+        let Some(step) = step else { continue };
+        let pairs = data.contents.as_ref().map_or(&[][..], |contents| &contents.mirror_pairs);
+        let swaps = |[a, b]: &[usize; 2]| step.facts.swaps.iter().any(|swap| swap == &[*a, *b] || swap == &[*b, *a]);
+        if let Some([left, right]) = pairs.iter().find(|pair| !swaps(pair)) {
+            let message = format!(
+                "this mirrors images, but the keypoints {left} and {right} of `{dataset}` are the left and the right of a pair"
+            );
+            found.add(step.location.clone(), message, format!("let it swap them: `keypoint_pairs = {pairs:?}`"));
+        }
         let names: Vec<&str> = data.class_names.values().map(String::as_str).collect();
         let other = |name: &str| {
             let lower = name.to_lowercase();
@@ -35,10 +45,8 @@ pub(super) fn sides(view: &View<'_>, found: &mut Findings) {
             (swapped != lower).then(|| names.iter().find(|other| other.to_lowercase() == swapped).copied()).flatten()
         };
         let Some((left, right)) = names.iter().find_map(|name| Some((*name, other(name)?))) else { continue };
-        if let Some(step) = view.steps(&loader.from).into_iter().find(|step| step.facts.mirrors) {
-            let message = format!("this mirrors images, but their classes tell `{left}` from `{right}`");
-            found.add(step.location, message, "remove it: a mirrored image would have the wrong label");
-        }
+        let message = format!("this mirrors images, but their classes tell `{left}` from `{right}`");
+        found.add(step.location, message, "remove it: a mirrored image would have the wrong label");
     }
 }
 

@@ -8,10 +8,14 @@ use pipe_vocab::facts::Role;
 /// The least learning rate that is too large for an adaptive rule: each weight moves by so much at every step.
 const LARGE_FOR_ADAPTIVE: f64 = 0.1;
 
+/// The least that is too large for any other: recipes with batches of thousands of images use up to 10.
+const LARGE: f64 = 20.0;
+
 /// A learning rate with which nothing is learned.
 pub(super) fn rate(view: &View<'_>, found: &mut Findings) {
     for (id, facts) in view.of_kind(Kind::Optimizer) {
-        let Some(rule) = facts.rule.filter(|rule| rule.adaptive && rule.lr >= LARGE_FOR_ADAPTIVE) else { continue };
+        let large = |adaptive| if adaptive { LARGE_FOR_ADAPTIVE } else { LARGE };
+        let Some(rule) = facts.rule.filter(|rule| rule.lr >= large(rule.adaptive)) else { continue };
         let driven = view.ports.iter().filter(|edge| edge.from == *id && edge.to.kind == Kind::Scheduler);
         // A scheduler may set a rate of its own, or say nothing of what it does.
         let replaced = driven.into_iter().any(|edge| {
@@ -19,8 +23,13 @@ pub(super) fn rate(view: &View<'_>, found: &mut Findings) {
             facts.schedule.as_ref().is_none_or(|schedule| schedule.absolute)
         });
         if !replaced && view.is_known(id, "lr") {
-            let message = format!("a learning rate of {} moves each weight by about {0} at every step", rule.lr);
-            found.add(view.at(id, "lr"), message, "0.001 is usual for such an optimizer");
+            let (message, help) = if rule.adaptive {
+                let message = format!("a learning rate of {} moves each weight by about {0} at every step", rule.lr);
+                (message, "0.001 is usual for such an optimizer")
+            } else {
+                (format!("with a learning rate of {} the weights run away", rule.lr), "0.01 to 0.1 are usual")
+            };
+            found.add(view.at(id, "lr"), message, help);
         }
     }
 }

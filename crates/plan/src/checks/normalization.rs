@@ -61,6 +61,27 @@ pub(super) fn twice(view: &View<'_>, found: &mut Findings) {
     }
 }
 
+/// ImageNet's standard deviations, which stand for the means where both are swapped.
+const STD_OF_IMAGENET: [f64; 3] = [0.229, 0.224, 0.225];
+
+/// Numbers that are no mean and standard deviation of pixels between 0 and 1.
+pub(super) fn unusual(view: &View<'_>, found: &mut Findings) {
+    let mut told = Vec::new();
+    for (Normalization { mean, std }, at) in chains(view).into_iter().flat_map(|chain| chain.steps) {
+        let (message, help) = if mean.iter().chain(&std).any(|value| *value > 1.0) {
+            ("these are means and deviations of pixels from 0 to 255, but pixels are from 0 to 1", "divide them by 255")
+        } else if mean == STD_OF_IMAGENET.map(|value| f64::from(value as f32)) {
+            ("the means are ImageNet's standard deviations", "swap `mean` and `std`")
+        } else {
+            continue;
+        };
+        if !told.contains(&at) {
+            found.add(at.clone(), message, help);
+            told.push(at);
+        }
+    }
+}
+
 /// Weights that want normalized images get others.
 pub(super) fn missing(view: &View<'_>, found: &mut Findings) {
     for chain in chains(view).into_iter().filter(|chain| chain.steps.is_empty() && !chain.unknown) {

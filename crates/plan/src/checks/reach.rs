@@ -46,9 +46,12 @@ fn limit(view: &View<'_>, id: &NodeId, event: &str, filter: &Filter) -> Option<L
     }
     let (count, what) = if event.counts_iterations() {
         let of_epochs = epochs.zip(number("epoch_length")).map(|(epochs, length)| epochs.saturating_mul(length));
-        (of_epochs.into_iter().chain(number("max_iterations")).min()?, "iteration")
+        (of_epochs.into_iter().chain(number("max_iterations")).min(), "iteration")
     } else {
-        (epochs?, "epoch")
+        (epochs, "epoch")
+    };
+    let Some(count) = count else {
+        return Some(Limit { count: u64::MAX, told: format!("the first {what} of `{id}` is 1") });
     };
     Some(Limit { count, told: format!("the last {what} of `{id}` is {count}") })
 }

@@ -54,6 +54,9 @@ rules! {
         "a model whose every evaluation reads the data that it is trained on",
         "The numbers say how well the model remembers, not how well it works. An evaluation of training data beside one of other \
          data is fine.";
+    "shared-images" Warning Data evaluation::shared_images:
+        "images that are both trained on and evaluated, by whatever ways the datasets lead to them",
+        "The numbers are better than the model is. A list of files that was split wrongly, one folder inside the other, a link.";
     "unshuffled-training" Warning Graph evaluation::unshuffled:
         "a training whose loader does not shuffle",
         "Data are mostly stored class by class or scene by scene: batches of alike samples give gradients that pull in turn, and \
@@ -79,6 +82,9 @@ rules! {
         "images that are normalized twice, by two steps or by a step and by the model",
         "Detectors normalize images themselves. Pixels that are normalized twice are nothing like those that pretrained weights \
          were trained with; with such weights it is an error.";
+    "unusual-normalization" Warning Graph normalization::unusual:
+        "means and standard deviations that cannot be those of pixels between 0 and 1",
+        "Numbers for pixels up to 255, or `mean` and `std` swapped: the model sees images that are all alike.";
     "missing-normalization" Warning Graph normalization::missing:
         "a classifier with torchvision's weights whose images are not normalized",
         "The weights were trained on normalized images, and features of others are poor. Fine-tuning hides it, at the cost of \
@@ -98,8 +104,11 @@ rules! {
     "endless-warm-up" Warning Both schedules::warm_up:
         "a warm-up that is longer than the run",
         "The model is trained at a fraction of the learning rate that was set.";
+    "growing-schedule" Warning Graph schedules::grows:
+        "a step, multistep or exponential schedule with a factor above 1",
+        "The learning rate rises until the weights run away.";
     "large-learning-rate" Warning Graph learning::rate:
-        "a learning rate of 0.1 or more with an adaptive optimizer",
+        "a learning rate of 0.1 or more with an adaptive optimizer, of 20 or more with another",
         "Adam moves each weight by about the learning rate at every step, whatever its gradient: weights are mostly smaller than that. \
          Rates of SGD do not carry over.";
     "adam-weight-decay" Warning Graph learning::weight_decay:
@@ -165,6 +174,9 @@ rules! {
     "batch-larger-than-data" Warning Data batches::larger_than_dataset:
         "a batch size above the number of training samples",
         "Each epoch is one step, so the run makes far fewer steps than its epochs suggest.";
+    "accumulation-too-long" Warning Both batches::accumulated:
+        "gradients that are accumulated over more batches than an epoch has",
+        "The epoch ends before the step is full, so the batch size of a step is another than was meant.";
     "many-left-out" Warning Data batches::left_out:
         "a training that drops incomplete batches and with them more than a quarter of the samples",
         "With little data it is worth more than full batches.";

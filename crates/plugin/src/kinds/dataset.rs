@@ -1,6 +1,7 @@
 //! Datasets: indexed samples.
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
@@ -51,6 +52,11 @@ pub trait Dataset: Send + Sync {
     /// Names of the classes by label, for people.
     fn class_names(&self) -> Vec<(i64, String)> {
         Vec::new()
+    }
+
+    /// The image file that the sample at `index` is read from, if each has its own; for datasets of the program.
+    fn file(&self, _index: usize) -> Option<PathBuf> {
+        None
     }
 
     /// More than a plugin can know, for components of the program that know what to ask for: the annotations in COCO's form.

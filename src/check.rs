@@ -58,7 +58,7 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
     let Some(plan) = loaded.plan.as_ref().filter(|_| !loaded.diagnostics.has_errors()) else {
         return Ok(Status::Wrong);
     };
-    data?;
+    let data = data?;
     if let Some(rehearsal) = rehearsal? {
         rehearsal.drive()?;
     }
@@ -66,8 +66,12 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
         let milliseconds = loaded.elapsed.as_secs_f64() * 1e3;
         let rehearsed = if args.rehearse { "; dry run passed" } else { "" };
         let (nodes, events) = (counted(plan.nodes.len(), "node"), counted(plan.event_edges.len(), "event edge"));
+        let datasets = data.iter().filter(|_| args.data).flat_map(|data| &data.datasets);
+        let reports: String = datasets
+            .filter_map(|(id, dataset)| Some(format!("{id}: {}\n", dataset.report.as_ref()?.replace('\n', "\n  "))))
+            .collect();
         print(&format!(
-            "{}: OK ({nodes}, {events}, checked in {milliseconds:.1} ms){rehearsed}\n",
+            "{reports}{}: OK ({nodes}, {events}, checked in {milliseconds:.1} ms){rehearsed}\n",
             pipeline.file.display()
         ))?;
     }

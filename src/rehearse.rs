@@ -60,12 +60,17 @@ impl Rehearsal {
 /// Opens the loaders of a plan, with their datasets, and says what is known of them.
 ///
 /// # Errors
-/// What cannot be opened.
+/// The first that cannot be opened; the others are told.
 pub fn open_data(plan: &Plan, catalog: Rc<Catalog>) -> Result<Data> {
     pipe_native::init()?;
     let partial = Partial::on(Device::Cpu, plan, catalog, Arc::default())?;
+    let mut first = None;
     for loader in plan.order.iter().filter(|id| id.kind == Kind::Loader) {
-        partial.build(plan, loader)?;
+        match (partial.build(plan, loader), &first) {
+            (Err(error), None) => first = Some(error),
+            (Err(error), Some(first)) if format!("{error:#}") != format!("{first:#}") => tracing::error!("{error:#}"),
+            _ => {}
+        }
     }
-    Ok(data_of(&partial.graph))
+    first.map_or_else(|| Ok(data_of(&partial.graph)), Err)
 }

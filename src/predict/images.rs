@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -148,11 +149,25 @@ pub fn refuse_overwriting(pictures: &[Picture], out: &Path, folders: &[&Path]) -
         "{} is one of the images: choose another --out",
         out.display()
     );
+    // Results of before may be replaced, which are a list; a pipeline, annotations or weights may not.
+    let begins = out.is_file().then(|| beginning(out)).transpose()?.unwrap_or_default();
+    ensure!(
+        ["", "[{", "[]"].contains(&begins.as_str()),
+        "{} exists and is no file of results: choose another --out, or remove it",
+        out.display()
+    );
     for folder in folders {
         let same = whole(folder).is_some_and(|folder| inputs.iter().any(|input| input.parent() == Some(&folder)));
         ensure!(!same, "the images lie in {}: choose another folder for what is written", folder.display());
     }
     Ok(())
+}
+
+/// The first two characters of a file that are no space.
+fn beginning(path: &Path) -> Result<String> {
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = std::io::BufReader::new(file).bytes().map_while(Result::ok);
+    Ok(bytes.filter(|byte| !byte.is_ascii_whitespace()).take(2).map(char::from).collect())
 }
 
 fn add_folder(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -166,9 +166,7 @@ impl Writer {
                     json!({ "label": label, "name": name, "probability": probabilities[label] })
                 });
                 let top: Vec<Value> = top.collect();
-                self.entries.push(
-                    json!({ "file_name": picture.file_name(), "image_id": picture.id, "top": top }),
-                );
+                self.entries.push(json!({ "file_name": picture.file_name(), "image_id": picture.id, "top": top }));
                 Ok(())
             }
             As::Npz => Ok(Tensor::write_npz(

@@ -59,6 +59,8 @@ impl Checks {
         std::fs::create_dir_all(pipe.path("data/unseen_cats/train/cat")).expect("a folder");
         for split in ["train2017", "val2017"] {
             write_cells(&pipe.path("data/cells"), split);
+            write_objects(&pipe.path("data/corners"), split, &|id| [300 + id, 300, 340 + id, 340]);
+            write_objects(&pipe.path("data/sizes"), split, &|id| [300 + id, 300, 40, 40]);
         }
         Checks { pipe }
     }
@@ -77,13 +79,18 @@ fn codes(said: &Said) -> Vec<&str> {
 
 /// Images of 512 by 512 with objects of 8 by 8.
 fn write_cells(root: &Path, split: &str) {
+    write_objects(root, split, &|id| [8 * id, 16 * id, 8, 8]);
+}
+
+/// Images of 512 by 512 with objects in these boxes, by their ids.
+fn write_objects(root: &Path, split: &str, bbox: &dyn Fn(i64) -> [i64; 4]) {
     let images: Vec<Value> =
         (1..=4).map(|id| json!({ "id": id, "width": 512, "height": 512, "file_name": format!("{id}.png") })).collect();
     let cell = |id: i64| {
-        let (x, y) = (8 * id, 16 * id);
+        let [x, y, w, h] = bbox(id);
         json!({
-            "id": id, "image_id": 1 + id % 4, "category_id": 1, "bbox": [x, y, 8, 8], "area": 64, "iscrowd": 0,
-            "segmentation": [[x, y, x + 8, y, x + 8, y + 8, x, y + 8]],
+            "id": id, "image_id": 1 + id % 4, "category_id": 1, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0,
+            "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
         })
     };
     let annotations: Vec<Value> = (1..=12).map(cell).collect();

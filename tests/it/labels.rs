@@ -184,6 +184,23 @@ fn a_classifier_predicts_what_its_evaluation_counts() {
     assert_eq!((found.len(), pipe.names("drawn").len()), (3, 3));
     let refused = pipe.run(&["predict", "run", "--images", "train", "--out", "x", "--as", "yolo"]);
     assert_eq!(refused.status, Some(1), "{}", refused.stderr);
+    // A file of results may be replaced, another not.
+    let again = ["predict", "run", "--split", "train", "--out"];
+    pipe.ok(&[&again[..], &["found.json"]].concat());
+    assert_eq!(pipe.json("found.json").as_array().unwrap().len(), 3);
+    let before = pipe.read("labels.toml");
+    let refused = pipe.run(&[&again[..], &["labels.toml"]].concat());
+    assert!(refused.stderr.contains("labels.toml exists and is no file of results"), "{}", refused.stderr);
+    assert_eq!(pipe.read("labels.toml"), before);
+}
+
+#[test]
+fn every_dataset_that_is_missing_is_told() {
+    let pipe = world();
+    let roots = ["--set", "dataset.train.root='here'", "--set", "dataset.val.root='there'"];
+    let said = pipe.run(&[&["check", "labels.toml", "--data"], &roots[..]].concat());
+    assert_eq!(said.status, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("here") && said.stderr.contains("there"), "{}", said.stderr);
 }
 
 #[test]

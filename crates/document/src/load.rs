@@ -1,6 +1,6 @@
 //! Loading: the file and its parents, then the profile, then `--set`, then variables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Document {
     /// not be run then. `None` only where the file itself cannot be read.
     pub fn load(path: &Path, options: &LoadOptions<'_>, sources: &mut Sources) -> (Option<Self>, Diagnostics) {
         let mut found = Diagnostics::new();
-        let document = Loader { options, sources, found: &mut found }.load(path);
+        let document = Loader { options, sources, found: &mut found, incomplete: false }.load(path);
         (document, found)
     }
 }
@@ -81,6 +81,8 @@ struct Loader<'a, 'o> {
     options: &'a LoadOptions<'o>,
     sources: &'a mut Sources,
     found: &'a mut Diagnostics,
+    /// Whether a parent is missing, which may have what is not found.
+    incomplete: bool,
 }
 
 impl Loader<'_, '_> {
@@ -156,6 +158,7 @@ impl Loader<'_, '_> {
                 let problem = Diagnostic::error("invalid-extends", message).at(at);
                 self.found
                     .push(problem.help("it has none of the tables of one, such as [pipeline], [vars] or [model.NAME]"));
+                self.incomplete = true;
                 break;
             }
             self.found.merge(found);
@@ -165,7 +168,9 @@ impl Loader<'_, '_> {
             profiles.iter().for_each(|(name, entry)| self.check_profile(name, entry));
             files.push(File { source, path, table, unset: unset.unwrap_or_default(), profiles });
             next = extends.and_then(|entry| {
-                let (path, text) = self.parent(&files, &entry)?;
+                let parent = self.parent(&files, &entry);
+                self.incomplete |= parent.is_none();
+                let (path, text) = parent?;
                 Some((path, text, Some(entry.node.location)))
             });
         }
@@ -223,11 +228,18 @@ impl Loader<'_, '_> {
     /// Each `--set`.
     fn sets(&mut self) -> Vec<Set> {
         let mut sets = Vec::new();
+        let mut seen: HashMap<String, Location> = HashMap::new();
         for text in &self.options.sets {
             let source = self.sources.add_set(text.as_str());
             let Some((keys, value)) = parse::parse_set(text, source, self.found) else {
                 continue;
             };
+            let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+            let at = Location::new(source, 0..text.len());
+            if let Some(first) = seen.insert(names.join("."), at.clone()) {
+                let problem = Diagnostic::error("repeated-set", format!("`--set {}` is given twice", names.join(".")));
+                self.found.push(problem.at(at).label(first, "first here").help("leave one of the two away"));
+            }
             let reserved = keys.first().filter(|key| ["extends", "profile", "unset"].contains(&key.name.as_str()));
             if let Some(key) = reserved {
                 let help = match key.name.as_str() {
@@ -257,7 +269,9 @@ impl Loader<'_, '_> {
     fn apply_profile(&mut self, root: &mut Table, files: Vec<File>, overrides: &mut Overrides) -> Option<String> {
         let wanted = self.options.profile.as_deref()?;
         if !files.iter().any(|file| file.profiles.get(wanted).is_some()) {
-            self.found.push(unknown_profile(wanted, &files));
+            if !self.incomplete {
+                self.found.push(unknown_profile(wanted, &files));
+            }
             return None;
         }
         let layer = Layer::Profile(Arc::from(wanted));

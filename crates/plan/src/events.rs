@@ -195,6 +195,10 @@ impl Reader<'_> {
         let mut lowering = Lowering::new(self.file.document, self.file.sources, self.file.catalog, schema(), base);
         let json = lowering.table(table, &node.location, &[], "`[[on]]`");
         let wrong = lowering.diagnostics.has_errors();
+        if let Some(problem) = self.misnamed(table) {
+            lowering.diagnostics.retain(|found| found.code != "missing-key");
+            self.found.push(problem);
+        }
         self.found.extend(lowering.diagnostics);
         let events: Vec<_> = texts(table, "event").filter_map(|(text, at)| self.event(text, at)).collect();
         let targets: Vec<_> = texts(table, "run").filter_map(|(text, at)| self.target(text, at)).collect();
@@ -230,6 +234,20 @@ impl Reader<'_> {
             first: config.first,
         };
         Some(EventEdge { name: config.name, events, filter, targets, location: node.location.clone() })
+    }
+
+    /// An edge that lacks what the one with nearly its name has: it was meant to change that one.
+    fn misnamed(&self, table: &Table) -> Option<Diagnostic> {
+        let (name, at) = texts(table, "name").next().filter(|_| table.get("event").is_none())?;
+        let edges = self.file.document.root().get("on")?.as_array()?;
+        let others: Vec<&str> = edges
+            .iter()
+            .filter_map(|edge| edge.as_table()?.get("name")?.as_str())
+            .filter(|other| *other != name)
+            .collect();
+        let near = suggest(name, others)?;
+        let message = format!("the event edge `{name}` has no `event`, and no other has its name");
+        Some(Diagnostic::error("missing-key", message).at(at.clone()).help(format!("did you mean `{near}`?")))
     }
 
     fn event(&mut self, text: &str, at: &Location) -> Option<(NodeId, String, Location)> {

@@ -30,6 +30,11 @@ pub struct PlanNode {
 }
 
 impl PlanNode {
+    /// Whether its component has an option of this name.
+    pub fn takes(&self, option: &str) -> bool {
+        self.descriptor.schema()["properties"].get(option).is_some()
+    }
+
     /// The fields it reads and writes, what is written in place in it coming after itself.
     pub fn contract(&self) -> Contract {
         let own = self.component.as_ref().map(|component| component.contract()).unwrap_or_default();

@@ -18,6 +18,7 @@ pub fn data_of(graph: &Graph) -> Data {
                     samples: dataset.len() as u64,
                     class_names: dataset.class_names().into_iter().collect(),
                     contents: dataset.contents(),
+                    report: dataset.report(),
                     files: files(&**dataset),
                 };
                 data.datasets.insert(id.clone(), known);

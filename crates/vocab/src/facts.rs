@@ -208,6 +208,8 @@ pub struct Contents {
     pub labels: BTreeMap<i64, u64>,
     /// The boxes of all objects.
     pub boxes: Vec<BoxSize>,
+    /// How many of these boxes reach more than a pixel out of their image, or lie outside.
+    pub outside: u64,
     /// The keypoints that change sides in a mirror, by their names.
     pub mirror_pairs: Vec<[usize; 2]>,
 }

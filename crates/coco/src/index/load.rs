@@ -205,12 +205,11 @@ fn refuse_unknown_images(images: &[Image]) -> Result<()> {
         bail!("image {} has no `file_name`", image.id);
     }
     if let Some(image) = images.iter().find(|image| image.width == 0 || image.height == 0) {
+        let which = if image.width == 0 { "width" } else { "height" };
         bail!(
-            "image {} ({}) has size {} × {}; `width` and `height` say it",
+            "image {} ({}) has no `{which}`, or one of 0: each image needs its size in pixels",
             image.id,
-            image.file_name,
-            image.width,
-            image.height
+            image.file_name
         );
     }
     Ok(())

@@ -344,6 +344,9 @@ impl Dataset for Annotated {
         for (position, image) in self.index.images().iter().enumerate() {
             for used in self.index.annotations(position).iter().filter(|a| is_used(a, self.crowd, self.masks)) {
                 *contents.labels.entry(i64::from(used.category_id)).or_default() += 1;
+                let [x, y, w, h] = used.bbox;
+                let reach = (x + w - f64::from(image.width)).max(y + h - f64::from(image.height)).max(-x).max(-y);
+                contents.outside += u64::from(reach > 1.0);
                 let side = (used.bbox[2] * used.bbox[3]).sqrt() as f32;
                 contents.boxes.push(BoxSize { side, image: [image.height as f32, image.width as f32] });
             }

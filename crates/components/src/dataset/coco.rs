@@ -1,5 +1,6 @@
 //! COCO detection datasets.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -187,6 +188,17 @@ fn check_labels(index: &Index) -> Result<()> {
         "a category has the id {largest}; ids are the labels of a model, which has an output for each up to the largest: \
          renumber them (at most {MAX_LABEL})"
     );
+    let mut names = BTreeMap::new();
+    for category in index.categories() {
+        if let Some(other) = names.insert(&category.name, category.id) {
+            bail!(
+                "the categories {other} and {} are both called {:?}, so results could not tell them apart: rename one, or give the \
+                 annotations of both one id",
+                category.id,
+                category.name
+            );
+        }
+    }
     if let Some(name) = index.category_name(0) {
         let all = index.images().iter().enumerate().flat_map(|(position, _)| index.annotations(position));
         let count = all.filter(|annotation| annotation.category_id == 0).count();
@@ -272,6 +284,9 @@ mod tests {
         std::fs::write(&path, text.replace("\"id\":1,\"name\":\"cat\"", "\"id\":100000000,\"name\":\"cat\"")).unwrap();
         let message = error("coco", json!({ "root": root.path() }));
         assert!(message.contains("a category has the id 100000000"), "{message}");
+        std::fs::write(&path, text.replace("\"dog\"", "\"cat\"")).unwrap();
+        let message = error("coco", json!({ "root": root.path() }));
+        assert!(message.contains("the categories 1 and 3 are both called \"cat\""), "{message}");
     }
 
     #[test]

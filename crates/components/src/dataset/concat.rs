@@ -137,9 +137,10 @@ impl Dataset for Concat {
     fn contents(&self) -> Option<Contents> {
         let mut all = Contents::default();
         for (_, part) in &self.parts {
-            let Contents { labels, boxes, mirror_pairs } = part.contents()?;
+            let Contents { labels, boxes, outside, mirror_pairs } = part.contents()?;
             labels.into_iter().for_each(|(label, count)| *all.labels.entry(label).or_default() += count);
             all.boxes.extend(boxes);
+            all.outside += outside;
             all.mirror_pairs.extend(mirror_pairs);
         }
         Some(all)

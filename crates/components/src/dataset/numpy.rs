@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Kind as Element, Tensor};
+use zip::ZipArchive;
 
 use pipe_core::facts::{Contents, Facts, Reads};
 use pipe_core::{
@@ -91,10 +92,13 @@ fn array(value: &PathValue) -> Result<Tensor> {
     files::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let read = || -> Result<Tensor> {
         let Some(name) = name else { return Ok(Tensor::read_npy(file)?) };
-        let arrays = Tensor::read_npz(file)?;
-        let names: Vec<String> = arrays.iter().map(|(name, _)| name.clone()).collect();
-        let found = arrays.into_iter().find(|(own, _)| own == name);
-        Ok(found.with_context(|| format!("it has no array `{name}`, but: {}", names.join(", ")))?.1)
+        // Only this one: others may be of types that are no tensor.
+        let mut archive = ZipArchive::new(files::open(file)?)?;
+        let names: Vec<String> = archive.file_names().map(|name| name.trim_end_matches(".npy").to_owned()).collect();
+        ensure!(names.iter().any(|own| own == name), "it has no array `{name}`, but: {}", names.join(", "));
+        let mut alone = tempfile::Builder::new().suffix(".npy").tempfile()?;
+        std::io::copy(&mut archive.by_name(&format!("{name}.npy"))?, &mut alone)?;
+        Ok(Tensor::read_npy(alone.path())?)
     };
     read().with_context(|| format!("cannot read {}", file.display()))
 }

@@ -105,7 +105,9 @@ for name, values in [("grey", [0, 1, 255]), ("palette", [0, 1, 2, 255]), ("bits"
 (HERE / "arrays").mkdir()
 pixels = rng.integers(0, 256, (3, 2, 4, 3), dtype=np.uint8)
 grey = rng.random((3, 2, 4), dtype=np.float32)
-np.savez_compressed(HERE / "arrays/data.npz", train_images=pixels, train_labels=np.array([[2], [0], [1]], dtype=np.uint8))
+arrays = dict(train_images=pixels, train_labels=np.array([[2], [0], [1]], dtype=np.uint8))
+# One that is no tensor, which must not cost the others.
+np.savez_compressed(HERE / "arrays/data.npz", **arrays, names=np.array(["a", "b", "c"]))
 np.save(HERE / "arrays/grey.npy", grey)
 np.save(HERE / "arrays/labels.npy", np.array([1, 0, 1]))
 expected["arrays"] = {

@@ -24,6 +24,8 @@ pub struct Dataset {
     pub class_names: BTreeMap<i64, String>,
     /// What its index says of the samples, where it says anything.
     pub contents: Option<Contents>,
+    /// What it says of itself: how many samples, what is odd about them.
+    pub report: Option<String>,
     /// The image files of the samples, whatever links lead to them; none where they lie together in one file.
     pub files: Vec<PathBuf>,
 }

@@ -50,6 +50,14 @@ pub(super) fn sides(view: &View<'_>, found: &mut Findings) {
     }
 }
 
+/// The label and the two names of the first class that both name, and differently.
+fn differing<'a>(trained: &'a Dataset, tested: &'a Dataset) -> Option<(i64, &'a str, &'a str)> {
+    tested.class_names.iter().find_map(|(label, name)| {
+        let other = trained.class_names.get(label).filter(|other| !other.is_empty() && !name.is_empty())?;
+        (other.trim() != name.trim()).then_some((*label, other.as_str(), name.as_str()))
+    })
+}
+
 /// The dataset of an engine, where it is open.
 fn known<'a>(view: &View<'a>, engine: &Engine<'a>) -> Option<(&'a NodeId, &'a Dataset)> {
     let dataset = &engine.dataset?.from;
@@ -101,15 +109,14 @@ fn pairs<'a>(view: &View<'a>) -> Vec<[(&'a NodeId, &'a Dataset); 2]> {
 /// One label that means two classes.
 pub(super) fn names_differ(view: &View<'_>, found: &mut Findings) {
     for [(train, trained), (test, tested)] in pairs(view) {
-        let differ = |(label, name): (&i64, &String)| {
-            let other = trained.class_names.get(label).filter(|other| !other.is_empty() && !name.is_empty())?;
-            (other.trim() != name.trim())
-                .then(|| format!("label {label} is `{other}` in `{train}` and `{name}` in `{test}`"))
+        let Some((label, other, name)) = differing(trained, tested) else { continue };
+        let message = format!("label {label} is `{other}` in `{train}` and `{name}` in `{test}`");
+        let takes = |option: &&str| view.nodes.get(test).is_some_and(|node| node.takes(option));
+        let help = match ["classes", "class_names"].into_iter().find(takes) {
+            Some(option) => format!("give `{test}` the labels of the other: {option} = \"{train}:class_names\""),
+            None => "labels must mean the same in both".into(),
         };
-        if let Some(message) = tested.class_names.iter().find_map(differ) {
-            let help = "labels must mean the same in both: of folders, both need a folder for every class";
-            found.add(view.place(test, &[]), message, help);
-        }
+        found.add(view.place(test, &[]), message, help);
     }
 }
 
@@ -117,6 +124,10 @@ pub(super) fn names_differ(view: &View<'_>, found: &mut Findings) {
 pub(super) fn not_trained(view: &View<'_>, found: &mut Findings) {
     for [(train, trained), (test, tested)] in pairs(view) {
         let (Some(seen), Some(wanted)) = (&trained.contents, &tested.contents) else { continue };
+        // Of labels that mean something else that is told.
+        if differing(trained, tested).is_some() {
+            continue;
+        }
         let missing: Vec<String> = wanted
             .labels
             .iter()
@@ -132,6 +143,27 @@ pub(super) fn not_trained(view: &View<'_>, found: &mut Findings) {
         let more = if more > 0 { format!(" ({more} more)") } else { String::new() };
         let message = format!("`{train}` has nothing of {named}{more}, which `{test}` has");
         found.add(view.place(train, &[]), message, "a model cannot learn what it never sees: check the split");
+    }
+}
+
+/// Boxes that lie out of their image: a part of all that is no carelessness any more.
+const MANY_OUTSIDE: f64 = 0.1;
+
+/// Boxes of another form than the format's.
+pub(super) fn outside(view: &View<'_>, found: &mut Findings) {
+    let mut told = Vec::new();
+    for engine in view.engines(Role::Trains).into_iter().chain(view.engines(Role::Evaluates)) {
+        let Some((dataset, contents)) = known(view, &engine).and_then(|(id, data)| Some((id, data.contents.as_ref()?)))
+        else {
+            continue;
+        };
+        let (outside, all) = (contents.outside, contents.boxes.len());
+        if outside as f64 > MANY_OUTSIDE * all as f64 && !told.contains(&dataset) {
+            told.push(dataset);
+            let message = format!("{outside} of the {all} boxes of `{dataset}` reach out of their images");
+            let help = "COCO's boxes are x, y, width, height: are these corners, or for images of another size?";
+            found.add(view.place(dataset, &[]), message, help);
+        }
     }
 }
 

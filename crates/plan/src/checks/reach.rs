@@ -2,7 +2,6 @@
 
 use super::rule::Findings;
 use super::view::View;
-use crate::nodes::PlanNode;
 use pipe_vocab::event::{EngineEvent, EventName, Filter};
 use pipe_vocab::{Kind, NodeId};
 
@@ -34,9 +33,8 @@ fn limit(view: &View<'_>, id: &NodeId, event: &str, filter: &Filter) -> Option<L
     let node = view.nodes.get(id).filter(|node| node.id.kind == Kind::Engine)?;
     let number = |name: &str| view.number(id, name);
     // An engine without epochs to set makes one each time, and counts anew.
-    let epochs = if takes(node, "max_epochs") { number("max_epochs") } else { Some(1) };
-    if matches!(event, EngineEvent::BackwardCompleted | EngineEvent::OptimizerStepCompleted)
-        && !takes(node, "optimizer")
+    let epochs = if node.takes("max_epochs") { number("max_epochs") } else { Some(1) };
+    if matches!(event, EngineEvent::BackwardCompleted | EngineEvent::OptimizerStepCompleted) && !node.takes("optimizer")
     {
         return Some(Limit { count: 0, told: format!("`{id}` does not train") });
     }
@@ -54,10 +52,6 @@ fn limit(view: &View<'_>, id: &NodeId, event: &str, filter: &Filter) -> Option<L
         return Some(Limit { count: u64::MAX, told: format!("the first {what} of `{id}` is 1") });
     };
     Some(Limit { count, told: format!("the last {what} of `{id}` is {count}") })
-}
-
-fn takes(node: &PlanNode, option: &str) -> bool {
-    node.descriptor.schema()["properties"].get(option).is_some()
 }
 
 /// Whether a filter lets any count from 1 to `last` through.

@@ -171,6 +171,10 @@ rules! {
     "small-objects" Warning Data labels::small:
         "training data most of whose objects are smaller than the anchors can find",
         "An anchor is trained on objects that it overlaps well; smaller ones are mostly taken for background.";
+    "boxes-outside" Warning Data labels::outside:
+        "annotations more than a tenth of whose boxes reach out of their images",
+        "Mostly they are written as two corners where a corner and a size belong, or are for images of another size. Training \
+         clips them and learns the wrong ones.";
     "batch-larger-than-data" Warning Data batches::larger_than_dataset:
         "a batch size above the number of training samples",
         "Each epoch is one step, so the run makes far fewer steps than its epochs suggest.";

@@ -69,7 +69,7 @@ impl View<'_> {
     /// The epochs of one run of an engine.
     pub fn epochs(&self, engine: &NodeId) -> Option<Count> {
         let node = self.nodes.get(engine)?;
-        let takes = node.descriptor.schema()["properties"].get("max_epochs").is_some();
+        let takes = node.takes("max_epochs");
         let epochs = if takes { self.number(engine, "max_epochs")? } else { 1 };
         // A limit of iterations may come first.
         Some(match (self.number(engine, "max_iterations"), self.epoch_length(engine)) {
@@ -83,7 +83,7 @@ impl View<'_> {
     pub fn iterations(&self, engine: &NodeId) -> Option<Count> {
         let limit = self.number(engine, "max_iterations");
         let node = self.nodes.get(engine)?;
-        let takes = node.descriptor.schema()["properties"].get("max_epochs").is_some();
+        let takes = node.takes("max_epochs");
         let epochs = if takes { self.number(engine, "max_epochs") } else { Some(1) };
         let by_epochs = epochs.zip(self.epoch_length(engine)).map(|(epochs, length)| epochs.saturating_mul(length));
         match (limit, by_epochs) {

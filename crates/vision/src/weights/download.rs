@@ -75,7 +75,7 @@ pub fn fetch(file: &str, places: &Places, tell: Tell<'_>) -> Result<PathBuf> {
     if !places.source.contains("://") {
         let found = Path::new(&places.source).join(file);
         ensure!(found.exists(), "{} has no {file} ({MIRROR})", places.source);
-        ensure!(is_right(&found)?, "{} is not what its name says (SHA-256)", found.display());
+        ensure!(is_right(&found)?, "{} is not what its name says (SHA-256): get it anew", found.display());
         return Ok(found);
     }
     fs::create_dir_all(&places.cache).with_context(|| format!("cannot create {}", places.cache.display()))?;
@@ -125,7 +125,9 @@ fn download(url: &str, part: &Path, target: &Path, tell: Tell<'_>) -> Result<()>
     file.sync_all().with_context(at_part)?;
     if !is_right_of(part, target)? {
         fs::remove_file(part).with_context(at_part)?;
-        bail!("what came is not what was published (SHA-256)");
+        bail!(
+            "what came is not what was published (SHA-256), and was removed: something on the way changes files, or the mirror is wrong"
+        );
     }
     fs::rename(part, target).with_context(|| format!("cannot write {}", target.display()))?;
     target.parent().map_or(Ok(()), atomic::sync_folder)
@@ -333,7 +335,7 @@ mod tests {
         trial.file = "net-00000000.pth".into();
         let error = format!("{:#}", trial.fetch().unwrap_err());
         assert!(
-            error.contains("cannot download http") && error.ends_with("not what was published (SHA-256)"),
+            error.contains("cannot download http") && error.contains("not what was published (SHA-256)"),
             "{error}"
         );
         assert!(error.contains(MIRROR), "{error}");

@@ -198,3 +198,19 @@ fn a_section_that_is_no_table() {
     error: p.toml: 2 errors
     "#);
 }
+
+#[test]
+fn a_profile_of_a_parent_that_is_missing_may_be_there() {
+    let world = World::new("extends = [\"a.toml\"]\n[a.b]\nc = 1\n").profile("demo");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[invalid-extends]: `extends` is an array
+     --> p.toml:1:11
+      |
+    1 | extends = ["a.toml"]
+      |           ^^^^^^^^^^
+      |
+      = help: give one file: extends = "base.toml"
+
+    error: p.toml: 1 error
+    "#);
+}

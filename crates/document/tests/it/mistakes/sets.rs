@@ -329,7 +329,7 @@ fn edges_that_are_not_there_or_twice() {
 
     error: p.toml: 2 errors
     "#);
-    let world = World::new(edge).set("on.b.every=3").set("on=[]").set("on=3").set("on.every=3");
+    let world = World::new(edge).set("on.b.every=3").set("on=[]").set("on.every=3");
     assert_snapshot!(world.mistakes(), @r#"
     error[unknown-edge]: there is no event edge named `b`
      --> --set:1:4
@@ -347,14 +347,6 @@ fn edges_that_are_not_there_or_twice() {
       |
       = help: `--set on=null` removes all event edges, `--set on.NAME=null` removes one
 
-    error[cannot-merge]: `on` cannot become an integer
-     --> --set:1:1
-      |
-    1 | on=3
-      | ^^
-      |
-      = help: add edges with [[on]]
-
     error[wrong-type]: `on` must be an array of tables, found a table
      --> --set:1:1
       |
@@ -363,7 +355,7 @@ fn edges_that_are_not_there_or_twice() {
       |
       = help: write `[[on]]`
 
-    error: p.toml: 4 errors
+    error: p.toml: 3 errors
     "#);
     assert_snapshot!(World::new("[[on]]\n").set("on.b.every=3").mistakes(), @r#"
     error[unknown-edge]: there is no event edge named `b`
@@ -373,6 +365,38 @@ fn edges_that_are_not_there_or_twice() {
       |    ^
       |
       = help: no event edge has a name: give one its name with `name = "…"`
+
+    error: p.toml: 1 error
+    "#);
+    assert_snapshot!(World::new(edge).set("on=3").mistakes(), @r#"
+    error[cannot-merge]: `on` cannot become an integer
+     --> --set:1:1
+      |
+    1 | on=3
+      | ^^
+      |
+      = help: add edges with [[on]]
+
+    error: p.toml: 1 error
+    "#);
+}
+
+#[test]
+fn a_key_that_is_set_twice() {
+    let world = World::new("[a.b]\nc = 1\n").set("a.b.c=2").set("a.b.c=3");
+    assert_snapshot!(world.mistakes(), @r#"
+    error[repeated-set]: `--set a.b.c` is given twice
+     --> --set:1:1
+      |
+    1 | a.b.c=3
+      | ^^^^^^^
+      |
+     ::: --set:1:1
+      |
+    1 | a.b.c=2
+      | ------- first here
+      |
+      = help: leave one of the two away
 
     error: p.toml: 1 error
     "#);

@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Annotation, Index, Problem};
-
 /// The keypoints of annotations, by the annotations' ids.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Points {
@@ -22,6 +20,36 @@ impl Points {
             Some(points) => drop(self.right.entry(id).or_insert(points)),
             None => self.odd.push(id),
         }
+    }
+
+    /// Those of an annotation; none of one without.
+    pub fn of(&self, id: i64) -> &[[f32; 3]] {
+        self.right.get(&id).map_or(&[], |points| points)
+    }
+
+    /// The most that an annotation has.
+    pub fn most(&self) -> usize {
+        self.right.values().map(|points| points.len()).max().unwrap_or(0)
+    }
+
+    /// Takes over those of an annotation.
+    pub fn take_from(&mut self, other: &Points, id: i64) {
+        if let Some(points) = other.right.get(&id) {
+            self.right.insert(id, points.clone());
+        }
+    }
+
+    /// Leaves those of an annotation out that are not as many as they should be. A number of 0 says nothing.
+    pub fn expect(&mut self, id: i64, count: usize) {
+        if count > 0 && self.right.get(&id).is_some_and(|points| points.len() != count) {
+            self.right.remove(&id);
+            self.odd.push(id);
+        }
+    }
+
+    /// The annotations whose keypoints are left out.
+    pub fn take_odd(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.odd)
     }
 }
 
@@ -43,42 +71,6 @@ pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     Ok(value.as_array().and_then(|names| names.iter().map(name).collect()).unwrap_or_default())
 }
 
-impl Index {
-    /// The keypoints of an annotation of this index: x and y in pixels, and 0 for not labelled, 1 for hidden, 2 for visible. Empty for
-    /// an object without, and where they were not asked for ([`super::LoadOptions::keypoints`]).
-    pub fn keypoints(&self, annotation: &Annotation) -> &[[f32; 3]] {
-        self.keypoints.right.get(&annotation.id).map_or(&[], |points| points)
-    }
-
-    /// The most keypoints that an object can have, by the categories' names, and where there are none by the objects.
-    pub fn keypoint_count(&self) -> usize {
-        let named = self.categories.iter().map(|category| category.keypoints.len()).max().unwrap_or(0);
-        if named > 0 { named } else { self.keypoints.right.values().map(|points| points.len()).max().unwrap_or(0) }
-    }
-
-    /// Takes over the keypoints of an annotation of another index.
-    pub(super) fn take_keypoints(&mut self, from: &Index, id: i64) {
-        if let Some(points) = from.keypoints.right.get(&id) {
-            self.keypoints.right.insert(id, points.clone());
-        }
-    }
-
-    /// Leaves out, and counts, what are not the keypoints of the object's category.
-    pub(super) fn inspect_keypoints(&mut self) {
-        let Index { annotations, categories, keypoints, audit, .. } = self;
-        for annotation in &*annotations {
-            let Some(points) = keypoints.right.get(&annotation.id) else { continue };
-            let category = categories.iter().find(|category| category.id == annotation.category_id);
-            let wanted = category.map_or(0, |category| category.keypoints.len());
-            if wanted > 0 && points.len() != wanted {
-                keypoints.right.remove(&annotation.id);
-                keypoints.odd.push(annotation.id);
-            }
-        }
-        keypoints.odd.drain(..).for_each(|id| audit.record(Problem::BadKeypoints, id));
-    }
-}
-
 /// The keypoints, by place, that change sides in a mirror: those whose names are the same but for `left` and `right`.
 pub fn mirror_pairs(names: &[String]) -> Vec<[usize; 2]> {
     let other = |name: &str| name.contains("left").then(|| name.replace("left", "right"));
@@ -92,7 +84,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::index::LoadOptions;
+    use crate::index::{Index, LoadOptions, Problem};
 
     fn read(keypoints: bool) -> Index {
         let annotation = |id: i64, points: Value| json!({ "id": id, "image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4], "keypoints": points });

@@ -111,9 +111,21 @@ impl Index {
         let (segments, keypoints) = (raw.segments, raw.keypoints.unwrap_or_default());
         let mut index = Self { images, categories, annotations, starts, segments, keypoints, audit };
         index.segments.shrink();
-        index.inspect_keypoints();
+        if options.keypoints {
+            index.inspect_keypoints();
+        }
         index.inspect();
         Ok(index)
+    }
+
+    /// Leaves out keypoints that are not those of the object's category.
+    fn inspect_keypoints(&mut self) {
+        let Index { annotations, categories, keypoints, audit, .. } = self;
+        for annotation in &*annotations {
+            let category = categories.iter().find(|category| category.id == annotation.category_id);
+            keypoints.expect(annotation.id, category.map_or(0, |category| category.keypoints.len()));
+        }
+        keypoints.take_odd().into_iter().for_each(|id| audit.record(Problem::BadKeypoints, id));
     }
 
     /// Looks at every annotation for what training cannot use.

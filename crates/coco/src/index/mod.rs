@@ -146,6 +146,18 @@ impl Index {
         self.segments.get(annotation.slot)
     }
 
+    /// The keypoints of an annotation of this index: x and y in pixels, and 0 for not labelled, 1 for hidden, 2 for visible. Empty for
+    /// an object without, and where they were not asked for ([`LoadOptions::keypoints`]).
+    pub fn keypoints(&self, annotation: &Annotation) -> &[[f32; 3]] {
+        self.keypoints.of(annotation.id)
+    }
+
+    /// The most keypoints that an object can have, by the categories' names, and where there are none by the objects.
+    pub fn keypoint_count(&self) -> usize {
+        let named = self.categories.iter().map(|category| category.keypoints.len()).max().unwrap_or(0);
+        if named > 0 { named } else { self.keypoints.most() }
+    }
+
     /// The mask of an annotation of this index, `[height, width]` of its image.
     ///
     /// # Errors
@@ -176,7 +188,7 @@ impl Index {
             subset.images.push(self.images[position].clone());
             for annotation in self.annotations(position) {
                 let slot = subset.segments.copy_from(&self.segments, annotation.slot)?;
-                subset.take_keypoints(self, annotation.id);
+                subset.keypoints.take_from(&self.keypoints, annotation.id);
                 subset.annotations.push(Annotation { slot, ..annotation.clone() });
             }
             subset.starts.push(subset.annotations.len() as u32);

@@ -49,7 +49,8 @@ const CLASSES: [&str; 20] = [
 /// Images are in `<root>/JPEGImages`, annotations in `<root>/Annotations`, the names of a split in
 /// `<root>/ImageSets/Main/<split>.txt`. Labels are the places of the classes, from 1 on: VOC's twenty, or, if the annotations have
 /// others, all that they have, sorted. Corners count pixels from 1 and belong to the box, so a box that covers an image of 500 pixels
-/// begins at 0 and is 500 wide. Objects marked `difficult` are neither trained on nor counted in an evaluation.
+/// begins at 0 and is 500 wide. Objects marked `difficult` are neither trained on nor counted in an evaluation; which detections they
+/// excuse goes by the overlap of COCO's crowds, the share of the detection.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VocConfig {

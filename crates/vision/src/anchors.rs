@@ -1,5 +1,7 @@
 //! Anchors: reference boxes of several sizes and shapes at every place of every feature map.
 
+use std::cell::RefCell;
+
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
@@ -10,6 +12,8 @@ use super::ImageSize;
 pub struct AnchorGenerator {
     /// For each level the anchors around the origin, `[A, 4]`.
     cells: Vec<Tensor>,
+    /// The same on the device where they were wanted last: an upload in every step would wait each time.
+    moved: RefCell<Vec<Tensor>>,
 }
 
 impl AnchorGenerator {
@@ -33,7 +37,7 @@ impl AnchorGenerator {
             counts[0] > 0 && counts.iter().all(|count| *count == counts[0]),
             "anchors: every level must have the same number of anchors per location, not {counts:?}"
         );
-        Ok(Self { cells })
+        Ok(Self { cells, moved: RefCell::default() })
     }
 
     /// Levels of the pyramid this makes anchors for.
@@ -58,7 +62,12 @@ impl AnchorGenerator {
             self.cells.len(),
             features.len()
         );
-        let levels = self.cells.iter().zip(features).map(|(cell, feature)| level(cell, image, feature));
+        let device = features[0].device();
+        let mut moved = self.moved.borrow_mut();
+        if moved.first().is_none_or(|cell| cell.device() != device) {
+            *moved = self.cells.iter().map(|cell| cell.f_to_device(device)).collect::<Result<_, _>>()?;
+        }
+        let levels = moved.iter().zip(features).map(|(cell, feature)| level(cell, image, feature));
         Ok(Tensor::f_cat(&levels.collect::<Result<Vec<_>>>()?, 0)?)
     }
 }
@@ -82,7 +91,7 @@ fn level(cell: &Tensor, image: ImageSize, feature: &Tensor) -> Result<Tensor> {
     let xs = steps(width, image.1 / width)?.f_view([1, width])?.f_expand([height, width], false)?;
     let ys = steps(height, image.0 / height)?.f_view([height, 1])?.f_expand([height, width], false)?;
     let shifts = Tensor::f_stack(&[&xs, &ys, &xs, &ys], 2)?.f_view([height * width, 1, 4])?;
-    Ok(shifts.f_add(&cell.f_to_device(device)?.f_unsqueeze(0)?)?.f_reshape([-1, 4])?)
+    Ok(shifts.f_add(&cell.f_unsqueeze(0)?)?.f_reshape([-1, 4])?)
 }
 
 #[cfg(test)]

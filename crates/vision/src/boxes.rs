@@ -81,16 +81,6 @@ pub fn iou(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(inter.f_div(&union)?)
 }
 
-/// Boxes cut off at the borders of an image of this size.
-///
-/// # Errors
-/// `boxes` is not `[N, 4]`.
-pub fn clip(boxes: &Tensor, (height, width): ImageSize) -> Result<Tensor> {
-    let xs = boxes.f_slice(-1, 0, None, 2)?.f_clamp(0, width)?;
-    let ys = boxes.f_slice(-1, 1, None, 2)?.f_clamp(0, height)?;
-    Ok(Tensor::f_stack(&[xs, ys], -1)?.f_reshape(boxes.size())?)
-}
-
 /// Whether both sides of each box are at least `min_size` pixels: bool `[N]`.
 ///
 /// # Errors
@@ -118,6 +108,32 @@ pub fn resize(boxes: &Tensor, from: ImageSize, to: ImageSize) -> Result<Tensor> 
 /// The places where a bool `[N]` is true, in order: i64 `[K]`.
 pub(super) fn indices(mask: &Tensor) -> Result<Tensor> {
     Ok(mask.f_nonzero()?.f_squeeze_dim(1)?)
+}
+
+/// [`indices`] where their number is known, without a wait for the device.
+pub(super) fn known_indices(mask: &Tensor, count: i64) -> Result<Tensor> {
+    Ok(mask.f_nonzero_static(count, 0)?.f_squeeze_dim(1)?)
+}
+
+/// Brings counts to the host, all at once: it waits for the device.
+pub(super) fn read_counts(counts: &Tensor) -> Result<Vec<i64>> {
+    Ok(counts.f_flatten(0, -1)?.try_into()?)
+}
+
+/// The sizes of images as a tensor, f32 `[N, 2]` of width and height, made on the device: an upload would wait.
+pub(super) fn sizes_on(images: &[ImageSize], device: tch::Device) -> Result<Tensor> {
+    let sizes = Tensor::f_empty([images.len() as i64, 2], (Kind::Float, device))?;
+    for (image, (height, width)) in images.iter().enumerate() {
+        let row = sizes.f_select(0, image as i64)?;
+        let _ = row.f_select(0, 0)?.f_fill_(*width)?;
+        let _ = row.f_select(0, 1)?.f_fill_(*height)?;
+    }
+    Ok(sizes)
+}
+
+/// Boxes `[M, 4]` cut off at the borders of the images that they are in; `limits`: width and height for each, `[M, 2]`.
+pub(super) fn clip_each(boxes: &Tensor, limits: &Tensor) -> Result<Tensor> {
+    Ok(boxes.f_clamp_min(0)?.f_minimum(&limits.f_repeat([1, 2])?.f_to_kind(boxes.kind())?)?)
 }
 
 /// At least single precision: boxes of a thousand pixels do not survive half's ten or bfloat16's seven bits.
@@ -169,7 +185,8 @@ mod tests {
     #[test]
     fn clipped_and_filtered() {
         let boxes = of(&[[-5.0, 3.0, 700.0, 9.0], [1.0, 1.0, 1.5, 8.0]]);
-        let clipped = clip(&boxes, (8, 640)).unwrap();
+        let limits = sizes_on(&[(8, 640)], tch::Device::Cpu).unwrap().repeat([2, 1]);
+        let clipped = clip_each(&boxes, &limits).unwrap();
         assert_eq!(values(&clipped), [0.0, 3.0, 640.0, 8.0, 1.0, 1.0, 1.5, 8.0]);
         let large = large_enough(&clipped, 1.0).unwrap();
         assert_eq!(Vec::<bool>::try_from(large).unwrap(), [true, false]);

@@ -6,7 +6,7 @@
 //! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`ops`];
 //! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
 //! - detection: [`types`] (ground truth and detections), [`transform`] (images in, detections out), [`rpn`] and
-//!   [`proposals`], [`pooler`], [`box_head`], [`mask_head`], [`roi_heads`] with its [`samples`];
+//!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`roi_heads`] with its [`samples`];
 //! - the model: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN), its [`options`], [`checkpoint`] (loading
 //!   torchvision's files, old ones too).
 
@@ -32,6 +32,7 @@ pub mod roi_heads;
 pub mod rpn;
 pub mod sampler;
 pub mod samples;
+pub mod suppress;
 pub mod transform;
 pub mod types;
 pub mod weights;

@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
-use super::boxes::{area, at_least_float, indices};
+use super::boxes::{area, at_least_float, read_counts};
+use super::suppress::count_by;
 use super::{ImageSize, ops};
 
 /// Side in pixels and level of the pyramid (2 is the largest map) that the paper's equation 1 is anchored at.
@@ -34,19 +35,23 @@ impl MultiScaleRoiAlign {
             return pool(&features[0], &rois, scales[0]);
         }
         let levels = levels(&rois.f_narrow(1, 1, 4)?, &scales)?;
-        let (mut order, mut pooled) = (Vec::new(), Vec::new());
-        for (level, (features, scale)) in features.iter().zip(&scales).enumerate() {
-            let chosen = indices(&levels.f_eq(level as i64)?)?;
-            if chosen.size()[0] > 0 {
-                pooled.push(pool(features, &rois.f_index_select(0, &chosen)?, *scale)?);
-                order.push(chosen);
+        let all = Tensor::f_ones_like(&levels)?.f_to_kind(Kind::Bool)?;
+        // One wait for the device, not one a level.
+        let counts = read_counts(&count_by(&levels, &all, features.len() as i64)?)?;
+        let (_, order) = levels.f_sort_stable(true, 0, false)?;
+        let sorted = rois.f_index_select(0, &order)?;
+        let (mut pooled, mut first) = (Vec::new(), 0);
+        for ((features, scale), count) in features.iter().zip(&scales).zip(counts) {
+            if count > 0 {
+                pooled.push(pool(features, &sorted.f_narrow(0, first, count)?, *scale)?);
+                first += count;
             }
         }
         match pooled.len() {
             0 => pool(&features[0], &rois, scales[0]),
             // All boxes in one level are still in their order.
             1 => Ok(pooled.remove(0)),
-            _ => Ok(Tensor::f_cat(&pooled, 0)?.f_index_select(0, &Tensor::f_cat(&order, 0)?.f_argsort(0, false)?)?),
+            _ => Ok(Tensor::f_cat(&pooled, 0)?.f_index_select(0, &order.f_argsort(0, false)?)?),
         }
     }
 }

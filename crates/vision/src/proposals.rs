@@ -3,9 +3,10 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::boxes::{at_least_float, clip, indices, large_enough};
+use super::ImageSize;
+use super::boxes::{at_least_float, clip_each, large_enough, sizes_on};
 use super::coder::BoxCoder;
-use super::{ImageSize, ops};
+use super::suppress::Candidates;
 
 /// Sides shorter than this, in pixels, make no proposal.
 const MIN_SIZE: f64 = 1e-3;
@@ -54,13 +55,16 @@ impl ProposalFilter {
         let spread = best.f_unsqueeze(2)?.f_expand([count, kept, 4], false)?;
         let offsets = outputs.offsets.f_detach()?.f_gather(1, &spread, false)?.f_view([-1, 4])?;
         let anchors = anchors.f_index_select(0, &best.f_view([-1])?)?;
-        let boxes = coder.decode(&offsets, &anchors)?.f_view([count, kept, 4])?;
-        let scores = objectness.f_gather(1, &best, false)?.f_sigmoid()?;
-        let per_image = |(index, size): (usize, &ImageSize)| {
-            let index = index as i64;
-            self.of_image(&boxes.f_select(0, index)?, &scores.f_select(0, index)?, &levels, *size)
-        };
-        images.iter().enumerate().map(per_image).collect()
+        let limits = sizes_on(images, best.device())?.f_unsqueeze(1)?.f_expand([count, kept, 2], false)?;
+        let boxes = clip_each(&coder.decode(&offsets, &anchors)?.f_view([-1, 4])?, &limits.f_reshape([-1, 2])?)?;
+        let scores = objectness.f_gather(1, &best, false)?.f_sigmoid()?.f_view([-1])?;
+        let valid = large_enough(&boxes, MIN_SIZE)?.f_logical_and(&scores.f_ge(self.score_thresh)?)?;
+        let image = Tensor::f_arange(count, (Kind::Int64, best.device()))?.f_unsqueeze(1)?;
+        let image = image.f_expand([count, kept], false)?.f_reshape([-1])?;
+        let group = levels.f_unsqueeze(0)?.f_expand([count, kept], false)?.f_reshape([-1])?;
+        let all = Candidates { boxes: &boxes, scores: &scores, image: &image, group: &group, valid: &valid };
+        let keep = all.suppress(count, self.nms_thresh, self.post_nms_top_n)?;
+        keep.iter().map(|keep| Ok(boxes.f_index_select(0, keep)?)).collect()
     }
 
     /// The indices `[N, K]` of the best anchors of each level, and the levels `[K]` they are of.
@@ -75,16 +79,5 @@ impl ProposalFilter {
             offset += count;
         }
         Ok((Tensor::f_cat(&best, 1)?, Tensor::f_cat(&levels, 0)?))
-    }
-
-    fn of_image(&self, boxes: &Tensor, scores: &Tensor, levels: &Tensor, size: ImageSize) -> Result<Tensor> {
-        let boxes = clip(boxes, size)?;
-        let sound = large_enough(&boxes, MIN_SIZE)?.f_logical_and(&scores.f_ge(self.score_thresh)?)?;
-        let sound = indices(&sound)?;
-        let boxes = boxes.f_index_select(0, &sound)?;
-        let (scores, levels) = (scores.f_index_select(0, &sound)?, levels.f_index_select(0, &sound)?);
-        let keep = ops::batched_nms(&boxes, &scores, &levels, self.nms_thresh)?;
-        let keep = keep.f_narrow(0, 0, self.post_nms_top_n.min(keep.size()[0]))?;
-        Ok(boxes.f_index_select(0, &keep)?)
     }
 }

@@ -5,7 +5,7 @@ use tch::{Kind, Reduction, Tensor};
 
 use super::backbone::OUT_CHANNELS;
 use super::box_head::{BoxHead, BoxPredictor};
-use super::boxes::{at_least_float, clip, indices, large_enough};
+use super::boxes::{at_least_float, clip_each, indices, known_indices, large_enough, sizes_on};
 use super::coder::BoxCoder;
 use super::mask_head::{MaskHead, MaskPredictor};
 use super::matcher::Matcher;
@@ -14,8 +14,9 @@ use super::pooler::MultiScaleRoiAlign;
 use super::rpn::SMOOTH_L1_BETA;
 use super::sampler::BalancedSampler;
 use super::samples::{self, Samples};
+use super::suppress::Candidates;
 use super::types::{Detections, Target};
-use super::{ImageSize, masks, ops};
+use super::{ImageSize, masks};
 use crate::nn::Scope;
 
 /// Sides shorter than this, in pixels, make no detection.
@@ -101,7 +102,8 @@ impl RoiHeads {
         let boxes: Vec<_> = samples.iter().map(|samples| samples.proposals.shallow_clone()).collect();
         let features = self.head.forward(&self.pooler.forward(maps, &boxes, sizes)?, true)?;
         let (logits, offsets) = self.predictor.forward(&features)?;
-        let positive = samples.iter().map(|samples| indices(&samples.labels.f_gt(0)?)).collect::<Result<Vec<_>>>()?;
+        let positive = |samples: &Samples| known_indices(&samples.labels.f_gt(0)?, samples.positives);
+        let positive = samples.iter().map(positive).collect::<Result<Vec<_>>>()?;
         let [classifier, box_reg] = self.box_losses(&logits, &offsets, &samples, &positive, targets)?;
         let mut losses = vec![("loss_classifier", classifier), ("loss_box_reg", box_reg)];
         if let Some(mask) = &self.mask {
@@ -150,38 +152,45 @@ impl RoiHeads {
     pub fn detect(&self, maps: &[Tensor], proposals: &[Tensor], sizes: &[ImageSize]) -> Result<Vec<Detections>> {
         let features = self.head.forward(&self.pooler.forward(maps, proposals, sizes)?, false)?;
         let (logits, offsets) = self.predictor.forward(&features)?;
-        let counts: Vec<_> = proposals.iter().map(|boxes| boxes.size()[0]).collect();
-        let scores = at_least_float(&logits)?.f_softmax(-1, None)?.f_split_with_sizes(&counts, 0)?;
-        let boxes = self.coder.decode(&offsets, &Tensor::f_cat(proposals, 0)?)?.f_split_with_sizes(&counts, 0)?;
-        let of_image = |((boxes, scores), size): ((&Tensor, &Tensor), &ImageSize)| self.of_image(boxes, scores, *size);
-        let mut found = boxes.iter().zip(&scores).zip(sizes).map(of_image).collect::<Result<Vec<_>>>()?;
+        let scores = at_least_float(&logits)?.f_softmax(-1, None)?;
+        let boxes = self.coder.decode(&offsets, &Tensor::f_cat(proposals, 0)?)?;
+        let image = |(image, boxes): (usize, &Tensor)| {
+            Tensor::f_full([boxes.size()[0]], image as i64, (Kind::Int64, boxes.device()))
+        };
+        let image = proposals.iter().enumerate().map(image).collect::<Result<Vec<_>, _>>()?;
+        let mut found = self.best(&boxes, &scores, &Tensor::f_cat(&image, 0)?, sizes)?;
         if let Some(mask) = &self.mask {
             add_masks(mask, maps, sizes, &mut found)?;
         }
         Ok(found)
     }
 
-    /// One image's detections from boxes `[K, C, 4]` and scores `[K, C]`.
-    fn of_image(&self, boxes: &Tensor, scores: &Tensor, size: ImageSize) -> Result<Detections> {
+    /// The detections of each image from boxes `[P, C, 4]` and scores `[P, C]` of the proposals of all; `image`: the one that each
+    /// proposal is in, i64 `[P]`.
+    fn best(&self, boxes: &Tensor, scores: &Tensor, image: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Detections>> {
         let (count, classes) = scores.size2()?;
         // Every class of every proposal but the background is a detection of its own.
         let foreground = classes - 1;
         let flat = scores.f_narrow(1, 1, foreground)?.f_reshape([-1])?;
         let good = indices(&flat.f_gt(self.score_thresh)?)?;
-        let boxes = boxes.f_narrow(1, 1, foreground)?.f_reshape([count * foreground, 4])?;
-        let boxes = clip(&boxes.f_index_select(0, &good)?, size)?;
-        let sound = indices(&large_enough(&boxes, MIN_SIZE)?)?;
-        let (good, boxes) = (good.f_index_select(0, &sound)?, boxes.f_index_select(0, &sound)?);
         let scores = flat.f_index_select(0, &good)?;
         let labels = good.f_remainder(foreground)? + 1;
-        let keep = ops::batched_nms(&boxes, &scores, &labels, self.nms_thresh)?;
-        let keep = keep.f_narrow(0, 0, self.detections_per_img.min(keep.size()[0]))?;
-        Ok(Detections {
-            boxes: boxes.f_index_select(0, &keep)?,
-            labels: labels.f_index_select(0, &keep)?,
-            scores: scores.f_index_select(0, &keep)?,
-            masks: None,
-        })
+        let image = image.f_index_select(0, &good.f_divide_scalar_mode(foreground, "floor")?)?;
+        let limits = sizes_on(sizes, flat.device())?.f_index_select(0, &image)?;
+        let boxes = boxes.f_narrow(1, 1, foreground)?.f_reshape([count * foreground, 4])?;
+        let boxes = clip_each(&boxes.f_index_select(0, &good)?, &limits)?;
+        let valid = large_enough(&boxes, MIN_SIZE)?;
+        let all = Candidates { boxes: &boxes, scores: &scores, image: &image, group: &labels, valid: &valid };
+        let keep = all.suppress(sizes.len() as i64, self.nms_thresh, self.detections_per_img)?;
+        let of_image = |keep: &Tensor| {
+            Ok(Detections {
+                boxes: boxes.f_index_select(0, keep)?,
+                labels: labels.f_index_select(0, keep)?,
+                scores: scores.f_index_select(0, keep)?,
+                masks: None,
+            })
+        };
+        keep.iter().map(of_image).collect()
     }
 }
 

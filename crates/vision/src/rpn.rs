@@ -143,14 +143,15 @@ impl RegionProposals {
         let count = anchors.size()[0];
         let (mut positive, mut negative) = (Vec::new(), Vec::new());
         let (mut wanted_offsets, mut wanted) = (Vec::new(), Vec::new());
-        for (image, target) in targets.iter().enumerate() {
+        let assigned = targets.iter().map(|target| self.assign(anchors, target)).collect::<Result<Vec<_>>>()?;
+        let (labels, matched): (Vec<_>, Vec<_>) = assigned.into_iter().unzip();
+        let drawn = self.sampler.sample(&labels)?;
+        for (image, (target, (foreground, background))) in targets.iter().zip(&drawn).enumerate() {
             let first = image as i64 * count;
-            let (labels, matched) = self.assign(anchors, target)?;
-            let (foreground, background) = self.sampler.sample(&labels)?;
-            if let Some(matched) = matched {
+            if let Some(matched) = &matched[image] {
                 // Offsets are encoded for the sampled foreground alone; no other enters the loss.
-                let truth = target.boxes.f_index_select(0, &matched.f_index_select(0, &foreground)?)?;
-                wanted_offsets.push(self.coder.encode(&truth, &anchors.f_index_select(0, &foreground)?)?);
+                let truth = target.boxes.f_index_select(0, &matched.f_index_select(0, foreground)?)?;
+                wanted_offsets.push(self.coder.encode(&truth, &anchors.f_index_select(0, foreground)?)?);
             }
             wanted.push(foreground.size()[0]);
             positive.push(foreground + first);

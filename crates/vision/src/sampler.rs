@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::boxes::indices;
+use super::boxes::{known_indices, read_counts};
 
 /// Draws the predictions that a loss is computed on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,18 +15,26 @@ pub struct BalancedSampler {
 }
 
 impl BalancedSampler {
-    /// The indices drawn from `labels` `[N]`, ascending: positives (label ≥ 1) and negatives (label 0); others (−1) are
-    /// never drawn. Draws from torch's generator exactly as torchvision does.
+    /// For each image the indices drawn from its `labels` `[N]`, ascending: positives (label ≥ 1) and negatives (label 0); others
+    /// (−1) are never drawn. Draws from torch's generator exactly as torchvision does, and waits for the device once.
     ///
     /// # Errors
-    /// `labels` has not one dimension.
-    pub fn sample(&self, labels: &Tensor) -> Result<(Tensor, Tensor)> {
-        let positive = indices(&labels.f_ge(1)?)?;
-        let negative = indices(&labels.f_eq(0)?)?;
+    /// `labels` have not one dimension.
+    pub fn sample(&self, labels: &[Tensor]) -> Result<Vec<(Tensor, Tensor)>> {
+        let kinds = |labels: &Tensor| anyhow::Ok(Tensor::f_stack(&[labels.f_ge(1)?, labels.f_eq(0)?], 0)?);
+        let masks = labels.iter().map(kinds).collect::<Result<Vec<_>>>()?;
+        let sums = masks.iter().map(|mask| mask.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64));
+        let counts = read_counts(&Tensor::f_cat(&sums.collect::<Result<Vec<_>, _>>()?, 0)?)?;
         let most = (self.batch_size_per_image as f64 * self.positive_fraction) as i64;
-        let positives = positive.size()[0].min(most);
-        let negatives = negative.size()[0].min(self.batch_size_per_image - positives);
-        Ok((draw(&positive, positives)?, draw(&negative, negatives)?))
+        let of_image = |(masks, counts): (&Tensor, &[i64; 2])| {
+            let [positives, negatives] = *counts;
+            let positive = known_indices(&masks.f_select(0, 0)?, positives)?;
+            let negative = known_indices(&masks.f_select(0, 1)?, negatives)?;
+            let positives = positives.min(most);
+            let negatives = negatives.min(self.batch_size_per_image - positives);
+            Ok((draw(&positive, positives)?, draw(&negative, negatives)?))
+        };
+        masks.iter().zip(counts.as_chunks::<2>().0).map(of_image).collect()
     }
 }
 
@@ -45,16 +53,20 @@ fn draw(items: &Tensor, count: i64) -> Result<Tensor> {
 mod tests {
     use super::*;
 
+    fn sample(sampler: &BalancedSampler, labels: &Tensor) -> (Tensor, Tensor) {
+        sampler.sample(&[labels.shallow_clone()]).unwrap().remove(0)
+    }
+
     #[test]
     fn shares_are_kept() {
         let labels = Tensor::from_slice(&[1i64, 0, 2, 0, -1, 3, 0, 0, 0, -1]);
         let sampler = BalancedSampler { batch_size_per_image: 4, positive_fraction: 0.5 };
-        let (positive, negative) = sampler.sample(&labels).unwrap();
+        let (positive, negative) = sample(&sampler, &labels);
         assert_eq!((positive.size()[0], negative.size()[0]), (2, 2));
         for index in Vec::<i64>::try_from(&positive).unwrap() {
             assert!([0, 2, 5].contains(&index));
         }
-        let few = BalancedSampler { batch_size_per_image: 100, positive_fraction: 0.25 }.sample(&labels).unwrap();
+        let few = sample(&BalancedSampler { batch_size_per_image: 100, positive_fraction: 0.25 }, &labels);
         assert_eq!(Vec::<i64>::try_from(few.0).unwrap(), [0, 2, 5]);
         assert_eq!(Vec::<i64>::try_from(few.1).unwrap(), [1, 3, 6, 7, 8]);
     }
@@ -62,7 +74,7 @@ mod tests {
     #[test]
     fn images_without_positives_give_negatives() {
         let sampler = BalancedSampler { batch_size_per_image: 3, positive_fraction: 0.5 };
-        let (positive, negative) = sampler.sample(&Tensor::zeros([9], (Kind::Float, tch::Device::Cpu))).unwrap();
+        let (positive, negative) = sample(&sampler, &Tensor::zeros([9], (Kind::Float, tch::Device::Cpu)));
         assert_eq!((positive.size()[0], negative.size()[0]), (0, 3));
     }
 }

@@ -17,6 +17,8 @@ pub struct Samples {
     pub labels: Tensor,
     /// The ground truth each belongs to (0 where none): i64 `[K]`.
     pub matched: Tensor,
+    /// How many are foreground.
+    pub positives: i64,
 }
 
 /// Samples of each image: proposals and the ground-truth boxes themselves, labelled by overlap.
@@ -29,18 +31,22 @@ pub fn select(
     matcher: &Matcher,
     sampler: &BalancedSampler,
 ) -> Result<Vec<Samples>> {
-    let of_image = |(proposals, target): (&Tensor, &Target)| {
+    let (mut all, mut matched, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    for (proposals, target) in proposals.iter().zip(targets) {
         let proposals = Tensor::f_cat(&[proposals, &target.boxes.f_to_kind(proposals.kind())?], 0)?;
-        let (matched, labels) = assign(&proposals, target, matcher)?;
-        let (positive, negative) = sampler.sample(&labels)?;
+        let (of, label) = assign(&proposals, target, matcher)?;
+        all.push(proposals);
+        matched.push(of);
+        labels.push(label);
+    }
+    let drawn = sampler.sample(&labels)?;
+    let of_image = |(image, (positive, negative)): (usize, &(Tensor, Tensor))| {
         let (sampled, _) = Tensor::f_cat(&[positive, negative], 0)?.f_sort(0, false)?;
-        Ok(Samples {
-            proposals: proposals.f_index_select(0, &sampled)?,
-            labels: labels.f_index_select(0, &sampled)?,
-            matched: matched.f_index_select(0, &sampled)?,
-        })
+        let of = |all: &[Tensor]| all[image].f_index_select(0, &sampled);
+        let positives = positive.size()[0];
+        Ok(Samples { proposals: of(&all)?, labels: of(&labels)?, matched: of(&matched)?, positives })
     };
-    proposals.iter().zip(targets).map(of_image).collect()
+    drawn.iter().enumerate().map(of_image).collect()
 }
 
 /// For each proposal the index of its ground truth and its label (−1: neither one nor background), both i64 `[K]`.

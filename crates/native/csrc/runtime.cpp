@@ -89,7 +89,7 @@ static c10::Stream unpack(const StreamId& s) {
 }
 
 static StreamId pack(const c10::Stream& s) {
-  return {s.id(), s.device().is_cpu() ? -1 : static_cast<int>(s.device_index())};
+  return {s.id(), pn_device_number(s.device())};
 }
 
 PN_EXPORT Error pn_synchronize(int device) {

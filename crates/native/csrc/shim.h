@@ -54,10 +54,20 @@ inline Handle pn_new(at::Tensor tensor) {
   return new at::Tensor(std::move(tensor));
 }
 
-// tch's numbering of devices: -1 is the CPU, n >= 0 is CUDA device n.
+// tch's numbering of devices: -1 is the CPU, -2 MPS, n >= 0 is CUDA device n.
 inline c10::Device pn_device(int device) {
-  return device < 0 ? c10::Device(c10::kCPU)
-                    : c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(device));
+  switch (device) {
+    case -1:
+      return c10::Device(c10::kCPU);
+    case -2:
+      return c10::Device(c10::kMPS, 0);
+    default:
+      return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(device));
+  }
+}
+
+inline int pn_device_number(c10::Device device) {
+  return device.is_cpu() ? -1 : device.is_mps() ? -2 : static_cast<int>(device.index());
 }
 
 // Calls a registered operator of one result (ops.cpp); arguments that its schema lists beyond `args` take their defaults.

@@ -10,7 +10,7 @@ use crate::library::{has_cuda_library, init};
 
 /// The device a name stands for, and which it is and why, in words for people.
 ///
-/// Names: `cpu`; `cuda` (the first GPU) and `cuda:1`; `auto`, the first GPU where there is one and the CPU otherwise.
+/// Names: `cpu`; `cuda` (the first GPU) and `cuda:1`; `auto`, the first accelerator where there is one and the CPU otherwise.
 ///
 /// # Errors
 /// An unknown name, or a GPU that is asked for and is not there, with the reason.
@@ -18,6 +18,7 @@ pub fn choose_device(name: &str) -> Result<(Device, String)> {
     init()?;
     match name {
         "cpu" => Ok((Device::Cpu, "cpu, as asked".to_owned())),
+        "auto" if tch::utils::has_mps() => Ok((Device::Mps, "mps, the accelerator that libtorch knows".to_owned())),
         "auto" => Ok(match gpu_count() {
             Ok(count) => (Device::Cuda(0), format!("cuda:0, the first of {count} GPU(s)")),
             Err(why) => (Device::Cpu, format!("cpu, because {why}")),
@@ -30,12 +31,25 @@ pub fn choose_device(name: &str) -> Result<(Device, String)> {
     }
 }
 
-/// `cpu`, or `cuda:N`.
+/// `cpu`, `cuda:N` or `mps`.
 pub fn device_name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Mps => "mps".to_owned(),
         _ => "cpu".to_owned(),
     }
+}
+
+/// Whether a device has memory and streams of its own, so that work on it goes on beside the program's: all that the program
+/// may ask of a device outside this crate. Which accelerator it is, is libtorch's matter.
+pub fn is_accelerator(device: Device) -> bool {
+    device != Device::Cpu
+}
+
+/// All accelerators of this machine that libtorch can use.
+pub(crate) fn accelerators() -> Vec<Device> {
+    let gpus = usize::try_from(Cuda::device_count()).unwrap_or(0);
+    (0..gpus).map(Device::Cuda).chain(tch::utils::has_mps().then_some(Device::Mps)).collect()
 }
 
 fn cuda(name: &str, index: &str) -> Result<(Device, String)> {
@@ -69,7 +83,7 @@ fn gpu_count() -> std::result::Result<usize, &'static str> {
 
 /// A copy of the tensor on `device`; the tensor itself where it is there already.
 ///
-/// With `non_blocking`, a copy from the CPU to a GPU goes through pinned memory and returns before it is done; work
+/// With `non_blocking`, a copy from the CPU to an accelerator goes through pinned memory and returns before it is done; work
 /// queued later on the same stream sees it whole.
 ///
 /// # Errors

@@ -183,12 +183,13 @@ pub(crate) fn handles(tensors: &[Tensor]) -> Vec<Handle> {
     tensors.iter().map(handle).collect()
 }
 
-/// The shim's number of a device: -1 is the CPU, n ≥ 0 is CUDA device n.
+/// The shim's number of a device, as tch's: -1 is the CPU, -2 MPS, n ≥ 0 is CUDA device n.
 pub(crate) fn device_number(device: Device) -> Result<c_int> {
     match device {
         Device::Cpu => Ok(-1),
+        Device::Mps => Ok(-2),
         // libtorch numbers devices with a signed byte.
         Device::Cuda(n) if n <= i8::MAX as usize => Ok(n as c_int),
-        other => bail!("the device {other:?} is not supported: use the CPU or a CUDA device"),
+        other => bail!("the device {other:?} is not supported: use the CPU or an accelerator"),
     }
 }

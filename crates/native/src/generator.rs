@@ -1,8 +1,9 @@
-//! Seeds and states of libtorch's random generators: one of the CPU, one of each GPU.
+//! Seeds and states of libtorch's random generators: one of the CPU, one of each accelerator.
 
 use anyhow::Result;
-use tch::{Cuda, Device, Tensor};
+use tch::{Device, Tensor};
 
+use crate::device::accelerators;
 use crate::ffi;
 
 /// The state of a device's default generator: u8 `[B]`, on the CPU, in torch's own layout.
@@ -34,10 +35,9 @@ pub fn seed(device: Device, seed: u64) -> Result<()> {
     ffi::check(unsafe { ffi::pn_generator_seed(ffi::device_number(device)?, seed) })
 }
 
-/// Every device that has a generator here: the CPU, then each GPU.
+/// Every device that has a generator here: the CPU, then each accelerator.
 pub fn devices() -> Vec<Device> {
-    let gpus = usize::try_from(Cuda::device_count()).unwrap_or(0);
-    std::iter::once(Device::Cpu).chain((0..gpus).map(Device::Cuda)).collect()
+    std::iter::once(Device::Cpu).chain(accelerators()).collect()
 }
 
 /// Seeds the generators of all devices, as `torch.manual_seed` does.

@@ -50,7 +50,7 @@ pub fn exit_now(status: i32) -> ! {
 }
 
 pub use autocast::autocast;
-pub use device::{choose_device, device_name, has_gpu, to_device};
+pub use device::{choose_device, device_name, has_gpu, is_accelerator, to_device};
 pub use library::{init, libraries, load_torchvision, load_torchvision_image, version};
 pub use scaler::GradScaler;
 pub use script::ScriptModule;

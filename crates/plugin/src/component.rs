@@ -98,17 +98,21 @@ impl Build {
     }
 }
 
-/// `cpu` or `cuda:N`.
+/// `cpu`, `cuda:N` or `mps`.
 pub(crate) fn device_name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Mps => "mps".to_owned(),
         _ => "cpu".to_owned(),
     }
 }
 
 fn device_of(name: &str) -> Device {
     let index = name.strip_prefix("cuda:").and_then(|index| index.parse().ok());
-    index.map_or(Device::Cpu, Device::Cuda)
+    match name {
+        "mps" => Device::Mps,
+        _ => index.map_or(Device::Cpu, Device::Cuda),
+    }
 }
 
 /// A built component, of whichever kind.

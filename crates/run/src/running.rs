@@ -270,7 +270,7 @@ fn status_of(result: &Result<Ending>, problem: Option<&anyhow::Error>) -> (&'sta
 
 /// Says which device was chosen, and why; not where there is no other and none was asked for.
 pub fn tell_device(wanted: &str, device: Device, why: &str) {
-    if wanted != "auto" || device.is_cuda() || pipe_native::has_gpu() {
+    if wanted != "auto" || pipe_native::is_accelerator(device) || pipe_native::has_gpu() {
         tracing::info!("{why}");
     }
 }

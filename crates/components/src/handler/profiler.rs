@@ -48,7 +48,7 @@ run = ["handler.profiler"]
 
 impl Component for ProfilerConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let synchronize = (self.synchronize && ctx.device.is_cuda()).then_some(ctx.device);
+        let synchronize = (self.synchronize && pipe_native::is_accelerator(ctx.device)).then_some(ctx.device);
         ctx.on_commit(move |run| run.timings.enable(synchronize));
         Ok(Instance::handler(Profiler { node: ctx.node.clone(), started: Instant::now(), called: false }))
     }

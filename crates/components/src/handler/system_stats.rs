@@ -69,7 +69,8 @@ impl Handler for SystemStats {
         if let Some(percent) = machine_memory_percent(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default()) {
             self.record(ctx.run, "machine_memory_percent", percent)?;
         }
-        if let device @ Device::Cuda(_) = ctx.run.device {
+        let device = ctx.run.device;
+        if pipe_native::is_accelerator(device) {
             use pipe_native::memory;
             self.record(ctx.run, "gpu_allocated_mib", memory::allocated(device)? as f64 / MIB)?;
             self.record(ctx.run, "gpu_peak_mib", memory::max_allocated(device)? as f64 / MIB)?;

@@ -1,12 +1,10 @@
 //! Tensors as they are at one moment, while training changes the originals.
 //!
-//! On a GPU they are copied in its own memory, in a thousandth of the time that it takes to bring them over; the thread that
+//! On an accelerator they are copied in its own memory, in a thousandth of the time that it takes to bring them over; the thread that
 //! writes them does that on a stream of its own. Where that memory may be short, they are brought over at once.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
-use pipe_native::memory;
+use pipe_native::{is_accelerator, memory};
 use pipe_native::stream::{Event, Stream};
 use pipe_vision::nn::StateDict;
 use tch::{Device, Tensor};
@@ -23,15 +21,16 @@ pub(super) struct Copied(Vec<(Device, Event)>);
 /// When a device has no room or has failed.
 pub(super) fn take(states: &mut [&mut StateDict]) -> Result<Copied> {
     let _no_gradients = tch::no_grad_guard();
-    let mut sizes: BTreeMap<usize, u64> = BTreeMap::new();
-    for tensor in states.iter().flat_map(|state| state.values()) {
-        if let Device::Cuda(index) = tensor.device() {
-            *sizes.entry(index).or_default() += (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+    let mut sizes: Vec<(Device, u64)> = Vec::new();
+    for tensor in states.iter().flat_map(|state| state.values()).filter(|tensor| is_accelerator(tensor.device())) {
+        let size = (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+        match sizes.iter_mut().find(|(device, _)| *device == tensor.device()) {
+            Some((_, sum)) => *sum += size,
+            None => sizes.push((tensor.device(), size)),
         }
     }
     let mut roomy = Vec::new();
-    for (index, size) in sizes {
-        let device = Device::Cuda(index);
+    for (device, size) in sizes {
         if spare(device)? >= size + MARGIN {
             roomy.push(device);
         }

@@ -1,0 +1,91 @@
+//! The stand-in accelerator: a second device made of host memory, so that what the program does with a GPU is tested where
+//! there is none. For tests only.
+//!
+//! It is a shared library (`csrc/`) that registers itself with libtorch under a name that tch already has,
+//! [`Device::Mps`](tch::Device::Mps), of which a build for Linux has no kernels. No program links it and none knows of it: a
+//! test puts it before the program with `LD_PRELOAD` (see [`library`]), where `--device auto` finds it as it finds any
+//! accelerator, or opens it in its own process ([`open`]). So what is tested is the very program that is released.
+//!
+//! - Operators run on the CPU's kernels, on the same memory, so results are the CPU's bit for bit; random numbers come from
+//!   the CPU's generator. A tensor of the CPU among the device's is libtorch's error, as on a GPU.
+//! - Memory that nobody has written is NaN, and so is memory that was freed. The allocator has a capacity and a peak
+//!   (`pipe_native::memory` reads it; [`set_capacity`]).
+//! - Streams, events and pinned memory: a non-blocking copy from or to pinned memory is carried out only when its stream is
+//!   waited for, or works on; until then the destination is NaN. Pinned memory that is written to before that is an error.
+//! - [`watched`] counts what would stop a GPU: waits of the host for the device, and uploads from pageable memory.
+//!
+//! What it does not show: how fast anything is, what CUDA's kernels round otherwise, and races between kernels, which run
+//! when they are called.
+
+mod watch;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
+
+pub use watch::{Count, Kind, watched};
+
+/// The shared library, for `LD_PRELOAD`.
+pub fn library() -> &'static Path {
+    Path::new(env!("PIPE_STAND_IN"))
+}
+
+/// What the library exports.
+struct Exports {
+    observe: Symbol<unsafe extern "C" fn(Option<watch::Observer>)>,
+    set_capacity: Symbol<unsafe extern "C" fn(u64)>,
+    reset_peak: Symbol<unsafe extern "C" fn()>,
+}
+
+/// Makes the device known to this process. Call it before the first tensor: libtorch asks only once which devices there are.
+///
+/// # Errors
+/// When the library cannot be opened.
+pub fn open() -> Result<()> {
+    exports().map(drop)
+}
+
+/// How many bytes the device has from now on; an allocation beyond them is libtorch's out-of-memory error.
+///
+/// # Errors
+/// As [`open`].
+pub fn set_capacity(bytes: u64) -> Result<()> {
+    // SAFETY: a plain number.
+    unsafe { (exports()?.set_capacity)(bytes) };
+    Ok(())
+}
+
+/// Lets the peak of the device's memory begin anew at what is in use.
+///
+/// # Errors
+/// As [`open`].
+pub fn reset_peak() -> Result<()> {
+    // SAFETY: no arguments.
+    unsafe { (exports()?.reset_peak)() };
+    Ok(())
+}
+
+fn exports() -> Result<&'static Exports> {
+    static EXPORTS: OnceLock<std::result::Result<Exports, String>> = OnceLock::new();
+    EXPORTS.get_or_init(|| load().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
+}
+
+fn load() -> Result<Exports> {
+    let path = library();
+    // SAFETY: the library's initialisers only register the device with libtorch, which this process is linked to. It is never
+    // closed.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }
+        .with_context(|| format!("open {}", path.display()))?;
+    // SAFETY: the signatures are those of csrc/device.cpp and csrc/memory.cpp, built with this crate.
+    let exports = unsafe {
+        Exports {
+            observe: library.get(b"stand_in_observe\0")?,
+            set_capacity: library.get(b"stand_in_set_capacity\0")?,
+            reset_peak: library.get(b"stand_in_reset_peak\0")?,
+        }
+    };
+    std::mem::forget(library);
+    Ok(exports)
+}

@@ -43,7 +43,9 @@ class Borrowed {
         storage_of(t.storage()), c10::DispatchKeySet(c10::DispatchKey::CPU), t.dtype());
     auto* impl = cpu.unsafeGetTensorImpl();
     impl->set_sizes_and_strides(t.sizes(), t.strides(), t.storage_offset());
-    impl->set_wrapped_number(t.unsafeGetTensorImpl()->is_wrapped_number());
+    if (t.unsafeGetTensorImpl()->is_wrapped_number()) {
+      impl->set_wrapped_number(true);
+    }
     tensors_.push_back({t, cpu});
     return cpu;
   }

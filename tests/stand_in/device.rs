@@ -4,6 +4,8 @@ use pipe_native::optim::{Adam, AdamState, Amp, Sgd, adamw_step, clip_grad_norm_,
 use pipe_native::{choose_device, device_name, is_accelerator, to_device};
 use tch::{Device, Kind, Tensor};
 
+use crate::program::alone;
+
 /// The stand-in's device.
 pub fn device() -> Device {
     pipe_stand_in::open().expect("the stand-in opens");
@@ -57,6 +59,7 @@ fn trained(device: Device, adam: bool) -> Vec<Tensor> {
 
 #[test]
 fn a_step_is_the_cpus_bit_for_bit() {
+    let _alone = alone();
     let device = device();
     for adam in [false, true] {
         let (there, here) = (trained(device, adam), trained(Device::Cpu, adam));
@@ -68,6 +71,7 @@ fn a_step_is_the_cpus_bit_for_bit() {
 
 #[test]
 fn what_mixes_devices_is_an_error() {
+    let _alone = alone();
     let device = device();
     let (there, here) = (waves(&[4], 0.3, device), waves(&[4], 0.5, Device::Cpu));
     let error = |result: Result<Tensor, tch::TchError>| result.expect_err("an error").to_string();

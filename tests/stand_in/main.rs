@@ -7,3 +7,5 @@ mod device;
 #[path = "../it/program.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod program;
+mod run;
+mod traffic;

@@ -12,7 +12,7 @@
 //!   (`pipe_native::memory` reads it; [`set_capacity`]).
 //! - Streams, events and pinned memory: a non-blocking copy from or to pinned memory is carried out only when its stream is
 //!   waited for, or works on; until then the destination is NaN. Pinned memory that is written to before that is an error.
-//! - [`watched`] counts what would stop a GPU: waits of the host for the device, and uploads from pageable memory.
+//! - [`Watch`] counts what would stop a GPU: waits of the host for the device, and uploads from pageable memory.
 //!
 //! What it does not show: how fast anything is, what CUDA's kernels round otherwise, and races between kernels, which run
 //! when they are called.
@@ -25,7 +25,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, anyhow};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
 
-pub use watch::{Count, Kind, watched};
+pub use watch::{Count, Kind, Watch};
 
 /// The shared library, for `LD_PRELOAD`.
 pub fn library() -> &'static Path {

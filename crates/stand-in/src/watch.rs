@@ -41,21 +41,38 @@ fn counts() -> MutexGuard<'static, Counts> {
     COUNTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `f`, and counts what happens meanwhile in the whole process, sorted by kind, operator and place.
-///
-/// # Errors
-/// When the stand-in cannot be opened.
-pub fn watched<T>(f: impl FnOnce() -> T) -> Result<(T, Vec<Count>)> {
-    let exports = exports()?;
-    counts().clear();
-    // SAFETY: the observer is a function of this library, which is there for as long as the process.
-    unsafe { (exports.observe)(Some(observe)) };
-    let result = f();
-    // SAFETY: as above; from now on none is called.
-    unsafe { (exports.observe)(None) };
-    let found = std::mem::take(&mut *counts());
-    let count = |((kind, operator, place), times)| Count { kind, operator, place, times };
-    Ok((result, found.into_iter().map(count).collect()))
+/// Counts what happens in the whole process, for as long as it lives.
+#[derive(Debug)]
+pub struct Watch(());
+
+impl Watch {
+    /// Begins to count.
+    ///
+    /// # Errors
+    /// When the stand-in cannot be opened.
+    pub fn begin() -> Result<Watch> {
+        let exports = exports()?;
+        counts().clear();
+        // SAFETY: the observer is a function of this library, which is there for as long as the process.
+        unsafe { (exports.observe)(Some(observe)) };
+        Ok(Watch(()))
+    }
+
+    /// What was counted since the last call, or since the beginning, by kind, operator and place.
+    pub fn take(&self) -> Vec<Count> {
+        let found = std::mem::take(&mut *counts());
+        let count = |((kind, operator, place), times)| Count { kind, operator, place, times };
+        found.into_iter().map(count).collect()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Ok(exports) = exports() {
+            // SAFETY: from now on nobody is called.
+            unsafe { (exports.observe)(None) };
+        }
+    }
 }
 
 extern "C" fn observe(kind: c_int, operator: *const c_char) {

@@ -1,0 +1,100 @@
+//! What would stop a GPU in a training step: waits of the host, and uploads from pageable memory.
+
+use std::fmt::Write;
+
+use pipe_stand_in::{Count, Kind};
+
+use crate::device::device;
+use crate::program::{alone, cache};
+use crate::run::train;
+
+/// Mask R-CNN, ResNet-18, on small images.
+const PIPELINE: &str = r#"
+[pipeline]
+name = "traffic"
+
+[dataset.train]
+type = "coco"
+root = "builtin:shapes"
+empty = "drop"
+limit = 24
+
+[transform.resize]
+type = "resize"
+size = 64
+
+[loader.train]
+type = "batch"
+dataset = "dataset.train"
+transform = "transform.resize"
+batch_size = BATCH
+workers = 0
+
+[model.net]
+type = "mask_rcnn"
+backbone = "resnet18"
+num_classes = "dataset.train:num_classes"
+min_size = 64
+max_size = 64
+box_representation_size = 32
+mask_layers = [8]
+mask_hidden = 8
+
+[optimizer.sgd]
+type = "sgd"
+model = "model.net"
+lr = 0.001
+
+[engine.trainer]
+type = "train"
+model = "model.net"
+optimizer = "optimizer.sgd"
+loader = "loader.train"
+max_iterations = 3
+
+[checks]
+allow = ["unsaved-training", "unshuffled-training"]
+"#;
+
+/// What stops the second step, which logs nothing.
+fn step(batch: usize) -> Vec<Count> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = PIPELINE.replace("BATCH", &batch.to_string());
+    train(folder.path(), &text, "auto", "run", None).remove(1)
+}
+
+fn times(counts: &[Count], kind: Kind) -> usize {
+    counts.iter().filter(|count| count.kind == kind).map(|count| count.times).sum()
+}
+
+/// A row a kind, operator and place.
+fn table(small: &[Count], large: &[Count]) -> String {
+    let mut rows: Vec<(Kind, &str, &str)> =
+        small.iter().chain(large).map(|c| (c.kind, c.operator.as_str(), c.place.as_str())).collect();
+    rows.sort();
+    rows.dedup();
+    let at = |counts: &[Count], row: &(Kind, &str, &str)| {
+        let found = counts.iter().find(|c| (c.kind, c.operator.as_str(), c.place.as_str()) == *row);
+        found.map_or(0, |count| count.times)
+    };
+    let mut text = String::from("| | operator | place | batch 2 | batch 8 |\n|---|---|---|---|---|\n");
+    let name = |kind| if kind == Kind::Wait { "wait" } else { "pageable upload" };
+    for row @ (kind, operator, place) in &rows {
+        let (few, many) = (at(small, row), at(large, row));
+        let _ = writeln!(text, "| {} | `{operator}` | {place} | {few} | {many} |", name(*kind));
+    }
+    for kind in [Kind::Wait, Kind::PageableUpload] {
+        let _ = writeln!(text, "| {} | all | | {} | {} |", name(kind), times(small, kind), times(large, kind));
+    }
+    text
+}
+
+#[test]
+fn what_stops_a_gpu_in_a_step_of_mask_rcnn() {
+    let _alone = alone();
+    // SAFETY of the test: nobody else of this process reads the environment meanwhile, see `alone`.
+    assert_eq!(device(), tch::Device::Mps);
+    let (small, large) = (step(2), step(8));
+    println!("{}", table(&small, &large));
+    assert!(times(&small, Kind::Wait) > 0);
+}

@@ -44,7 +44,8 @@ fn trained(device: Device, adam: bool) -> Vec<Tensor> {
     let (first, second) = (zeros(), zeros());
     if adam {
         let steps: Vec<Tensor> = weights.iter().map(|_| Tensor::zeros([0i64; 0], (Kind::Float, device))).collect();
-        let options = Adam { lr: 0.1, betas: (0.9, 0.99), eps: 1e-8, weight_decay: 0.1, amsgrad: false, maximize: false };
+        let options =
+            Adam { lr: 0.1, betas: (0.9, 0.99), eps: 1e-8, weight_decay: 0.1, amsgrad: false, maximize: false };
         let state = AdamState { exp_avgs: &first, exp_avg_sqs: &second, max_exp_avg_sqs: &[], steps: &steps };
         adamw_step(&weights, &grads, state, &options, Amp::default()).unwrap();
     } else {

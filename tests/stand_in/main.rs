@@ -3,9 +3,11 @@
 // Named here so that the linker keeps them: their components register themselves.
 use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
 
+mod cases;
 mod device;
 #[path = "../it/program.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod program;
 mod run;
+mod streams;
 mod traffic;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use pipe_stand_in::{Count, Kind};
 
 use crate::device::device;
-use crate::program::{alone, cache};
+use crate::program::alone;
 use crate::run::train;
 
 /// Mask R-CNN, ResNet-18, on small images.
@@ -92,7 +92,6 @@ fn table(small: &[Count], large: &[Count]) -> String {
 #[test]
 fn what_stops_a_gpu_in_a_step_of_mask_rcnn() {
     let _alone = alone();
-    // SAFETY of the test: nobody else of this process reads the environment meanwhile, see `alone`.
     assert_eq!(device(), tch::Device::Mps);
     let (small, large) = (step(2), step(8));
     println!("{}", table(&small, &large));

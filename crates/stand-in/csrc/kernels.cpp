@@ -330,6 +330,7 @@ TORCH_LIBRARY_IMPL(_, MPS, m) {
 TORCH_LIBRARY_IMPL(aten, MPS, m) {
   // Without kernels of their own libtorch would make these out of others: a mask would be counted twice, and a sum warn.
   m.impl("index.Tensor", torch::CppFunction::makeFromBoxedFunction<&on_cpu>());
+  m.impl("mse_loss", torch::CppFunction::makeFromBoxedFunction<&on_cpu>());
   m.impl("smooth_l1_loss", torch::CppFunction::makeFromBoxedFunction<&on_cpu>());
   m.impl("empty.memory_format", TORCH_FN(empty));
   m.impl("empty_strided", TORCH_FN(empty_strided));

@@ -27,7 +27,8 @@ pub struct Count {
     pub kind: Kind,
     /// The operator, such as `aten::nonzero`, `copy to the CPU` or `copy to the device`.
     pub operator: String,
-    /// Where the program called it, as `crates/vision/src/sampler.rs:40`; `backward` for the threads of autograd.
+    /// Where the program called it, as `crates/vision/src/boxes.rs:120 from crates/vision/src/sampler.rs:40`; `backward` for the
+    /// threads of autograd.
     pub place: String,
     /// How often.
     pub times: usize,
@@ -83,17 +84,26 @@ extern "C" fn observe(kind: c_int, operator: *const c_char) {
     *counts().entry((kind, operator, place)).or_default() += 1;
 }
 
-/// The innermost place of the program in a backtrace; crates that only pass calls on are no places.
+/// The innermost place of the program in a backtrace, and from which other file it was called; crates that only pass calls on are no
+/// places.
 fn place(backtrace: &str) -> String {
-    let passes_on = |file: &str| ["crates/stand-in/", "crates/native/"].iter().any(|own| file.contains(own));
-    let ours = |line: &str| {
-        let file = line.trim().strip_prefix("at ")?;
-        let start = ["crates/", "plugins/", "src/", "tests/"].iter().filter_map(|start| file.find(start)).min()?;
-        let is_program = !file.contains("/.cargo/") && !file.contains("/rustc/") && !passes_on(file);
-        let (place, _column) = file[start..].rsplit_once(':')?;
-        is_program.then(|| place.to_owned())
-    };
-    backtrace.lines().find_map(ours).unwrap_or_else(|| "backward".to_owned())
+    let mut places = backtrace.lines().filter_map(own_place);
+    let Some(innermost) = places.next() else { return "backward".to_owned() };
+    let file = |place: &str| place.rsplit_once(':').map(|(file, _line)| file.to_owned());
+    match places.find(|place| file(place) != file(&innermost)) {
+        Some(caller) => format!("{innermost} from {caller}"),
+        None => innermost,
+    }
+}
+
+/// The file and line of a backtrace's line, if they are the program's.
+fn own_place(line: &str) -> Option<String> {
+    let file = line.trim().strip_prefix("at ")?;
+    let start = ["crates/", "plugins/", "src/", "tests/"].iter().filter_map(|start| file.find(start)).min()?;
+    let (place, _column) = file[start..].rsplit_once(':')?;
+    let passes_on = ["crates/stand-in/", "crates/native/"].iter().any(|own| place.starts_with(own));
+    let is_other = file.contains("/.cargo/") || file.contains("/rustc/");
+    (!passes_on && !is_other).then(|| place.to_owned())
 }
 
 #[cfg(test)]
@@ -106,6 +116,11 @@ mod tests {
                      2: tch::wrappers::tensor::item\n             at /home/a/.cargo/registry/src/tch-0.24/src/tensor.rs:1:2\n   \
                      3: pipe_vision::sampler::sample\n             at ./crates/vision/src/sampler.rs:40:9\n";
         assert_eq!(place(trace), "crates/vision/src/sampler.rs:40");
+        let trace = format!(
+            "{trace}   4: sample\n             at ./crates/vision/src/sampler.rs:9:9\n   \
+                             5: proposals\n             at ./crates/vision/src/rpn.rs:7:9\n"
+        );
+        assert_eq!(place(&trace), "crates/vision/src/sampler.rs:40 from crates/vision/src/rpn.rs:7");
         assert_eq!(place("   1: torch::autograd::Engine::evaluate_function\n"), "backward");
     }
 }

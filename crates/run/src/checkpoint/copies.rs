@@ -4,8 +4,8 @@
 //! writes them does that on a stream of its own. Where that memory may be short, they are brought over at once.
 
 use anyhow::Result;
-use pipe_native::{is_accelerator, memory};
 use pipe_native::stream::{Event, Stream};
+use pipe_native::{is_accelerator, memory};
 use pipe_vision::nn::StateDict;
 use tch::{Device, Tensor};
 

@@ -1,0 +1,446 @@
+//! Every model and every loss trains, evaluates, goes on from a checkpoint, is edited while it trains and predicts on an
+//! accelerator, and its numbers are those of the CPU. A tensor on the wrong device is an error there, so nothing mixes devices.
+//!
+//! The numbers are equal bit for bit, but for detectors: on the CPU RoIAlign is the program's own kernel, elsewhere torchvision's,
+//! which rounds otherwise. Its losses are compared within a millionth, its outputs within a
+//! hundred-thousandth.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use pipe_coco::synthetic::{ShapesSpec, write_shapes};
+use pipe_stand_in::library;
+use tch::{Device, Kind, Tensor};
+
+use crate::device::device;
+use crate::program::{Pipe, Said, alone};
+use crate::run::train;
+
+/// How far a detector's losses may differ: see above.
+const DETECTOR: f64 = 1e-6;
+
+struct Case {
+    /// Dataset, transform, model, loss, optimizer, metric.
+    nodes: String,
+    /// What is edited after the first step, in the order of the file.
+    edits: &'static [(&'static str, &'static str)],
+    /// The largest difference that is let be, as a part of the number.
+    tolerance: f64,
+    /// Arguments of `pipe predict`; none where it refuses the model.
+    predict: &'static [&'static str],
+}
+
+/// What all have: loaders, an optimizer unless the case has its own, a trainer, an evaluator, checkpoints.
+const FRAME: &str = r#"
+[pipeline]
+name = "case"
+seed = 3
+
+[loader.train]
+type = "batch"
+dataset = "dataset.train"
+transform = "transform.all"
+batch_size = 3
+shuffle = true
+workers = 0
+
+[loader.test]
+type = "batch"
+dataset = "dataset.train"
+transform = "transform.all"
+batch_size = 2
+workers = 0
+
+[engine.trainer]
+type = "train"
+model = "model.net"
+optimizer = "optimizer.steps"
+loader = "loader.train"
+epoch_length = 2
+max_epochs = EPOCHS
+log_interval = 1
+clip_grad_norm = 5.0
+
+[engine.evaluator]
+type = "evaluate"
+model = "model.net"
+loader = "loader.test"
+metrics = METRICS
+
+[handler.checkpoint]
+type = "checkpoint"
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["engine.evaluator", "handler.checkpoint"]
+"#;
+
+/// Images of three classes, grey.
+const GREY: &str = r#"
+[dataset.train]
+type = "image_folder"
+root = "sets"
+
+[transform.all]
+type = "compose"
+steps = [{ type = "grayscale" }, { type = "normalize", mean = [0.4], std = [0.3] }]
+
+[metric.measure]
+type = "accuracy"
+"#;
+
+/// Images of three classes, and a model that takes the class for a number.
+const NUMBERS: &str = r#"
+[dataset.train]
+type = "image_folder"
+root = "sets"
+
+[transform.all]
+type = "normalize"
+mean = [0.4, 0.4, 0.4]
+std = [0.3, 0.3, 0.3]
+
+[metric.measure]
+type = "regression"
+target = "label"
+
+[model.net]
+type = "sequential"
+layers = [{ type = "flatten" }, { type = "linear", in_features = 432, out_features = 1 }]
+"#;
+
+/// Images with boxes and masks.
+const SHAPES: &str = r#"
+[dataset.train]
+type = "coco"
+root = "SHAPES"
+empty = "drop"
+limit = 6
+
+[transform.all]
+type = "resize"
+size = 64
+
+[metric.measure]
+type = "coco_ap"
+dataset = "dataset.train"
+"#;
+
+const SGD: &str = "[optimizer.steps]\ntype = \"sgd\"\nmodel = \"model.net\"\nlr = 0.01\nmomentum = 0.9\n";
+const ADAM: &str = "[optimizer.steps]\ntype = \"adam\"\nmodel = \"model.net\"\nlr = 0.01\n";
+const ADAMW: &str = "[optimizer.steps]\ntype = \"adamw\"\nmodel = \"model.net\"\nlr = 0.01\nweight_decay = 0.1\n";
+
+const RATE: (&str, &str) = ("lr = 0.01", "lr = 0.004");
+const PICTURES: &[&str] = &["--images", "sets/*/*.png"];
+
+/// A folder with the images of all cases.
+fn world() -> Pipe {
+    pipe_stand_in::open().expect("before the first tensor");
+    let pipe = Pipe::new();
+    let save = |file: &str, tensor: &Tensor| {
+        let path = pipe.path(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, pipe_native::image::encode_png(tensor, 1).expect("an image")).expect("a file");
+    };
+    for number in 0..9 {
+        let pixels = (Tensor::arange(3 * 144, (Kind::Float, Device::Cpu)) * (0.05 + 0.1 * f64::from(number))).sin();
+        let image = (pixels * 127.0 + 128.0).to_kind(Kind::Uint8).reshape([3, 12, 12]);
+        let class = ["ant", "bee", "cow"][number as usize % 3];
+        save(&format!("sets/{class}/{number}.png"), &image);
+        save(&format!("plain/{number}.png"), &image);
+        save(&format!("masks/{number}.png"), &image.narrow(0, 0, 1).floor_divide_scalar(86).to_kind(Kind::Uint8));
+    }
+    pipe
+}
+
+fn shapes() -> String {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in-shapes");
+    let spec = ShapesSpec { train: 8, val: 2, size: (64, 64), ..ShapesSpec::default() };
+    write_shapes(&root, &spec).expect("shapes");
+    root.display().to_string()
+}
+
+/// The program on a device.
+fn pipe_on(device: &str, mut command: Command) -> Said {
+    if device == "auto" {
+        command.env("LD_PRELOAD", library());
+    }
+    let said = Said::of(command.args(["--device", device]));
+    assert_eq!(said.status, Some(0), "{device}: {}", said.stderr);
+    said
+}
+
+/// Numbers that a run has recorded: tag, step, value.
+fn numbers(pipe: &Pipe, run: &str) -> Vec<(String, u64, f64)> {
+    let scalars = pipe.scalars(run).into_iter();
+    let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
+    scalars.map(|r| (r["tag"].as_str().unwrap().to_owned(), r["step"].as_u64().unwrap(), number(&r["value"]))).collect()
+}
+
+fn is_close(a: f64, b: f64, tolerance: f64) -> bool {
+    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * a.abs().max(1.0)
+}
+
+#[track_caller]
+fn same_numbers(pipe: &Pipe, runs: [&str; 2], tolerance: f64) {
+    let [there, here] = runs.map(|run| numbers(pipe, run));
+    assert!(there.len() == here.len() && here.len() > 4, "{runs:?}: {there:?} {here:?}");
+    for (a, b) in there.iter().zip(&here) {
+        assert!((&a.0, a.1) == (&b.0, b.1) && is_close(a.2, b.2, tolerance), "{runs:?}: {a:?} {b:?}");
+    }
+}
+
+/// The raw outputs that `pipe predict` wrote.
+fn outputs(folder: &Path) -> BTreeMap<String, Tensor> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("raw outputs") {
+        let path = entry.expect("an entry").path();
+        let file = path.file_name().expect("a name").to_string_lossy().into_owned();
+        for (name, tensor) in pipe_vision::weights::read(&path).expect("tensors").tensors {
+            all.insert(format!("{file} {name}"), tensor);
+        }
+    }
+    all
+}
+
+fn same_outputs(there: &BTreeMap<String, Tensor>, here: &BTreeMap<String, Tensor>, tolerance: f64) {
+    assert!(!here.is_empty() && there.keys().eq(here.keys()), "{:?} {:?}", there.keys(), here.keys());
+    for (name, here) in here {
+        let there = &there[name];
+        assert_eq!(there.size(), here.size(), "{name}");
+        // Of the largest number: boxes are in pixels.
+        let of = |tensor: &Tensor| tensor.to_kind(Kind::Double).abs();
+        let largest = if here.numel() == 0 { 0.0 } else { of(here).max().double_value(&[]) };
+        let difference = if here.numel() == 0 { 0.0 } else { of(&(there - here)).max().double_value(&[]) };
+        assert!(difference <= tolerance * largest.max(1.0), "{name}: {difference} of {largest}");
+    }
+}
+
+impl Case {
+    fn text(&self, epochs: &str) -> String {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/script").display().to_string();
+        let text = format!("{FRAME}{}", self.nodes).replace("EPOCHS", epochs).replace("SCRIPTS", &scripts);
+        // A detector has no losses in evaluation.
+        let losses = "[\"metric.measure\", \"metric.loss\"]\n\n[metric.loss]\ntype = \"loss\"";
+        match text.contains("SHAPES") {
+            true => text.replace("SHAPES", &shapes()).replace("METRICS", "[\"metric.measure\"]"),
+            false => text.replace("METRICS", losses),
+        }
+    }
+
+    /// By the program: training with evaluations and checkpoints, a resume, predictions.
+    fn check_the_program(&self, pipe: &Pipe) {
+        for (device, run) in [("auto", "there"), ("cpu", "here")] {
+            pipe.write("case.toml", &self.text("1"));
+            pipe_on(device, pipe.command(&["run", "case.toml", "--out", run, "--quiet"]));
+            let on = pipe.json(&format!("{run}/run.json"))["device"].as_str().expect("a device").to_owned();
+            assert!(on.starts_with(if run == "there" { "mps" } else { "cpu" }), "{on}");
+            pipe.write("case.toml", &self.text("2"));
+            pipe_on(device, pipe.command(&["run", "case.toml", "--resume", run, "--quiet"]));
+            if !self.predict.is_empty() {
+                let (out, raw) = (format!("{run}.out"), format!("{run}.raw"));
+                let arguments = [&["predict", run, "--out", &out, "--raw", &raw], self.predict].concat();
+                pipe_on(device, pipe.command(&arguments));
+            }
+        }
+        same_numbers(pipe, ["there", "here"], self.tolerance);
+        if !self.predict.is_empty() {
+            same_outputs(&outputs(&pipe.path("there.raw")), &outputs(&pipe.path("here.raw")), 10.0 * self.tolerance);
+        }
+    }
+
+    /// In this process, so that the edit comes after the same step on both devices.
+    fn check_an_edit(&self, pipe: &Pipe) {
+        let _alone = alone();
+        device();
+        let text = self.text("2");
+        let mut edited = text.clone();
+        for (from, to) in self.edits {
+            assert_eq!(edited.matches(from).count(), 1, "`{from}` in {edited}");
+            edited = edited.replace(from, to);
+        }
+        for (device, run) in [("auto", "edited there"), ("cpu", "edited here")] {
+            train(pipe.folder(), &text, device, run, Some((1, &edited)));
+            let index = pipe.read(&format!("{run}/pipelines/index.jsonl"));
+            assert!(index.contains("\"applied\""), "{index}");
+        }
+        same_numbers(pipe, ["edited there", "edited here"], self.tolerance);
+    }
+
+    fn check(&self) {
+        let pipe = world();
+        self.check_the_program(&pipe);
+        self.check_an_edit(&pipe);
+    }
+}
+
+/// A case whose numbers are the CPU's bit for bit.
+fn exact(nodes: &[&str], edits: &'static [(&'static str, &'static str)], predict: &'static [&'static str]) -> Case {
+    Case { nodes: nodes.concat(), edits, tolerance: 0.0, predict }
+}
+
+#[test]
+fn sequential_with_every_layer() {
+    let layers = r#"
+[model.net]
+type = "sequential"
+layers = [
+  { type = "conv2d", in_channels = 1, out_channels = 6, kernel_size = 3, padding = 1 },
+  { type = "batch_norm2d", num_features = 6 },
+  { type = "relu" },
+  { type = "max_pool2d", kernel_size = 2 },
+  { type = "conv2d", in_channels = 6, out_channels = 8, kernel_size = 3, padding = 1 },
+  { type = "gelu" },
+  { type = "avg_pool2d", kernel_size = 2 },
+  { type = "dropout", p = 0.25 },
+  { type = "global_average_pool" },
+  { type = "flatten" },
+  { type = "linear", in_features = 8, out_features = 3 },
+]
+loss = { type = "cross_entropy", label_smoothing = 0.1 }
+"#;
+    exact(&[GREY, layers, SGD], &[RATE, ("label_smoothing = 0.1", "label_smoothing = 0.2")], PICTURES).check();
+}
+
+#[test]
+fn mean_squared_error() {
+    exact(&[NUMBERS, "loss = { type = \"mse\", target = \"label\" }\n", ADAM], &[RATE, ("\"mse\"", "\"l1\"")], &[])
+        .check();
+}
+
+#[test]
+fn mean_absolute_error() {
+    exact(&[NUMBERS, "loss = { type = \"l1\", target = \"label\" }\n", ADAMW], &[RATE, ("\"l1\"", "\"mse\"")], &[])
+        .check();
+}
+
+#[test]
+fn smooth_l1() {
+    let loss = "loss = { type = \"smooth_l1\", target = \"label\", beta = 0.5 }\n";
+    exact(&[NUMBERS, loss, SGD], &[RATE, ("beta = 0.5", "beta = 0.25")], &[]).check();
+}
+
+#[test]
+fn resnet_and_its_average() {
+    let nodes = r#"
+[model.net]
+type = "resnet"
+num_classes = 3
+loss = { type = "cross_entropy", label_smoothing = 0.0 }
+
+[model.average]
+type = "ema"
+model = "model.net"
+
+[handler.ema]
+type = "ema"
+model = "model.average"
+momentum = 0.1
+
+[engine.average]
+type = "evaluate"
+model = "model.average"
+loader = "loader.test"
+metrics = ["metric.average"]
+tags = [{ value = "metric.average:loss", tag = "average/loss" }]
+
+[metric.average]
+type = "loss"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["handler.ema"]
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["engine.average"]
+"#;
+    let grey = GREY.replace("{ type = \"grayscale\" }", "{ type = \"grayscale\", channels = 3 }");
+    let edits = &[RATE, ("label_smoothing = 0.0", "label_smoothing = 0.1"), ("momentum = 0.1", "momentum = 0.2")];
+    exact(&[&grey, nodes, ADAMW], edits, PICTURES).check();
+}
+
+#[test]
+fn torchscript_classification() {
+    let nodes = "[model.net]\ntype = \"torchscript\"\nfile = \"SCRIPTS/net.pt\"\nloss = { type = \"cross_entropy\", \
+                 label_smoothing = 0.1 }\n";
+    exact(&[GREY, nodes, SGD], &[RATE, ("label_smoothing = 0.1", "label_smoothing = 0.2")], PICTURES).check();
+}
+
+#[test]
+fn torchscript_segmentation() {
+    let nodes = r#"
+[dataset.train]
+type = "segmentation"
+images = "plain"
+masks = "masks"
+class_names = ["dark", "grey", "bright"]
+
+[transform.all]
+type = "compose"
+steps = [{ type = "grayscale" }, { type = "normalize", mean = [0.4], std = [0.3] }]
+
+[metric.measure]
+type = "mean_iou"
+
+[model.net]
+type = "torchscript"
+file = "SCRIPTS/segment.pt"
+task = "segmentation"
+logits = "out"
+loss = { type = "cross_entropy", label_smoothing = 0.1 }
+"#;
+    let edits = &[RATE, ("label_smoothing = 0.1", "label_smoothing = 0.2")];
+    exact(&[nodes, ADAM], edits, &["--images", "plain"]).check();
+}
+
+#[test]
+fn torchscript_with_losses_of_its_own() {
+    let nodes = "[model.net]\ntype = \"torchscript\"\nfile = \"SCRIPTS/own.pt\"\ntask = \"own\"\n\
+                 inputs = [\"image\", \"label\"]\noutputs = [\"logits\"]\n";
+    let grey = GREY.replace("{ type = \"grayscale\" }", "{ type = \"grayscale\" }, { type = \"resize\", size = 2 }");
+    exact(&[&grey, nodes, SGD], &[RATE, ("outputs = [\"logits\"]", "outputs = [\"logits\"] # again")], &[]).check();
+}
+
+/// A detector on images of 64 × 64.
+fn detector(model: &str, more: &str) -> Case {
+    let nodes = format!(
+        r#"
+[model.net]
+type = "{model}"
+backbone = "resnet18"
+num_classes = "dataset.train:num_classes"
+min_size = 64
+max_size = 64
+returned_layers = [3, 4]
+anchor_sizes = [[16], [32], [64]]
+rpn_nms_thresh = 0.7
+{more}
+"#
+    );
+    // Small steps, lest a difference in the last bit grow.
+    let nodes = [SHAPES, &nodes, &SGD.replace("lr = 0.01", "lr = 0.0001")].concat();
+    let images = &["--images", "sets/ant/0.png", "--threshold", "0.0"];
+    Case {
+        nodes,
+        edits: &[("lr = 0.0001", "lr = 0.00005"), ("rpn_nms_thresh = 0.7", "rpn_nms_thresh = 0.6")],
+        tolerance: DETECTOR,
+        predict: images,
+    }
+}
+
+#[test]
+fn mask_rcnn() {
+    detector("mask_rcnn", "box_representation_size = 32\nmask_layers = [8]\nmask_hidden = 8").check();
+}
+
+#[test]
+fn mask_rcnn_v2() {
+    detector("mask_rcnn", "version = \"v2\"\nmask_layers = [8]\nmask_hidden = 8").check();
+}
+
+#[test]
+fn faster_rcnn() {
+    detector("faster_rcnn", "box_representation_size = 32").check();
+}

@@ -3,8 +3,10 @@
 // Named here so that the linker keeps them: their components register themselves.
 use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
 
-mod cases;
+mod case;
 mod device;
+mod models;
+mod nodes;
 #[path = "../it/program.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod program;

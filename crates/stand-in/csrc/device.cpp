@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -215,6 +216,11 @@ struct MPSHooks final : at::MPSHooksInterface {
     finish_all();
   }
 };
+
+// libtorch refuses two accelerators.
+__attribute__((constructor)) void hide_gpus() {
+  setenv("CUDA_VISIBLE_DEVICES", "", 1);
+}
 
 using at::MPSHooksRegistry;
 using at::RegistererMPSHooksRegistry;

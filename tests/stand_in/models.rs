@@ -1,0 +1,175 @@
+//! Every model and every loss trains, evaluates, goes on from a checkpoint, is edited while it trains and predicts on an
+//! accelerator, and its numbers are those of the CPU. A tensor on the wrong device is an error there, so nothing mixes devices.
+//!
+//! The numbers are equal bit for bit, after a resume and an edit too, but for those of detectors: see `DETECTOR`.
+
+use crate::case::{ADAM, ADAMW, Case, DETECTOR, GREY, NUMBERS, PICTURES, RATE, SGD, SHAPES, exact};
+
+#[test]
+fn sequential_with_every_layer() {
+    let layers = r#"
+[model.net]
+type = "sequential"
+layers = [
+  { type = "conv2d", in_channels = 1, out_channels = 6, kernel_size = 3, padding = 1 },
+  { type = "batch_norm2d", num_features = 6 },
+  { type = "relu" },
+  { type = "max_pool2d", kernel_size = 2 },
+  { type = "conv2d", in_channels = 6, out_channels = 8, kernel_size = 3, padding = 1 },
+  { type = "gelu" },
+  { type = "avg_pool2d", kernel_size = 2 },
+  { type = "dropout", p = 0.25 },
+  { type = "global_average_pool" },
+  { type = "flatten" },
+  { type = "linear", in_features = 8, out_features = 3 },
+]
+loss = { type = "cross_entropy", label_smoothing = 0.1 }
+"#;
+    exact(&[GREY, layers, SGD], &[RATE, ("label_smoothing = 0.1", "label_smoothing = 0.2")], PICTURES).check();
+}
+
+#[test]
+fn mean_squared_error() {
+    exact(&[NUMBERS, "loss = { type = \"mse\", target = \"label\" }\n", ADAM], &[RATE, ("\"mse\"", "\"l1\"")], &[])
+        .check();
+}
+
+#[test]
+fn mean_absolute_error() {
+    exact(&[NUMBERS, "loss = { type = \"l1\", target = \"label\" }\n", ADAMW], &[RATE, ("\"l1\"", "\"mse\"")], &[])
+        .check();
+}
+
+#[test]
+fn smooth_l1() {
+    let loss = "loss = { type = \"smooth_l1\", target = \"label\", beta = 0.5 }\n";
+    exact(&[NUMBERS, loss, SGD], &[RATE, ("beta = 0.5", "beta = 0.25")], &[]).check();
+}
+
+#[test]
+fn resnet_and_its_average() {
+    let nodes = r#"
+[model.net]
+type = "resnet"
+num_classes = 3
+loss = { type = "cross_entropy", label_smoothing = 0.0 }
+
+[model.average]
+type = "ema"
+model = "model.net"
+
+[handler.ema]
+type = "ema"
+model = "model.average"
+momentum = 0.1
+
+[engine.average]
+type = "evaluate"
+model = "model.average"
+loader = "loader.test"
+metrics = ["metric.average"]
+tags = [{ value = "metric.average:loss", tag = "average/loss" }]
+
+[metric.average]
+type = "loss"
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["handler.ema"]
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["engine.average"]
+"#;
+    let grey = GREY.replace("{ type = \"grayscale\" }", "{ type = \"grayscale\", channels = 3 }");
+    let edits = &[RATE, ("label_smoothing = 0.0", "label_smoothing = 0.1"), ("momentum = 0.1", "momentum = 0.2")];
+    exact(&[&grey, nodes, ADAMW], edits, PICTURES).check();
+}
+
+#[test]
+fn torchscript_classification() {
+    let nodes = "[model.net]\ntype = \"torchscript\"\nfile = \"SCRIPTS/net.pt\"\nloss = { type = \"cross_entropy\", \
+                 label_smoothing = 0.1 }\n";
+    exact(&[GREY, nodes, SGD], &[RATE, ("label_smoothing = 0.1", "label_smoothing = 0.2")], PICTURES).check();
+}
+
+#[test]
+fn torchscript_segmentation() {
+    let nodes = r#"
+[dataset.train]
+type = "segmentation"
+images = "plain"
+masks = "masks"
+class_names = ["dark", "grey", "bright"]
+
+[transform.all]
+type = "compose"
+steps = [{ type = "grayscale" }, { type = "normalize", mean = [0.4], std = [0.3] }]
+
+[metric.measure]
+type = "mean_iou"
+
+[model.net]
+type = "torchscript"
+file = "SCRIPTS/segment.pt"
+task = "segmentation"
+logits = "out"
+loss = { type = "cross_entropy", label_smoothing = 0.1 }
+"#;
+    let edits = &[RATE, ("label_smoothing = 0.1", "label_smoothing = 0.2")];
+    exact(&[nodes, ADAM], edits, &["--images", "plain"]).check();
+}
+
+#[test]
+fn torchscript_with_losses_of_its_own() {
+    let nodes = "[model.net]\ntype = \"torchscript\"\nfile = \"SCRIPTS/own.pt\"\ntask = \"own\"\n\
+                 inputs = [\"image\", \"label\"]\noutputs = [\"logits\"]\n";
+    let grey = GREY.replace("{ type = \"grayscale\" }", "{ type = \"grayscale\" }, { type = \"resize\", size = 2 }");
+    exact(&[&grey, nodes, SGD], &[RATE, ("outputs = [\"logits\"]", "outputs = [\"logits\"] # again")], &[]).check();
+}
+
+/// A detector on images of 64 × 64.
+fn detector(model: &str, more: &str) -> Case {
+    let nodes = format!(
+        r#"
+[model.net]
+type = "{model}"
+backbone = "resnet18"
+num_classes = "dataset.train:num_classes"
+min_size = 64
+max_size = 64
+returned_layers = [3, 4]
+anchor_sizes = [[16], [32], [64]]
+rpn_nms_thresh = 0.7
+rpn_post_nms_top_n_train = 64
+rpn_post_nms_top_n_test = 32
+box_batch_size_per_image = 32
+{more}
+"#
+    );
+    // Small steps, lest a difference in the last bit grow.
+    let nodes = [SHAPES, &nodes, &SGD.replace("lr = 0.01", "lr = 0.0001")].concat();
+    let images = &["--images", "sets/ant/0.png", "--threshold", "0.0"];
+    Case {
+        nodes,
+        edits: &[("lr = 0.0001", "lr = 0.00005"), ("rpn_nms_thresh = 0.7", "rpn_nms_thresh = 0.6")],
+        tolerance: DETECTOR,
+        predict: images,
+        precision: "fp32",
+    }
+}
+
+#[test]
+fn mask_rcnn() {
+    detector("mask_rcnn", "box_representation_size = 32\nmask_layers = [8]\nmask_hidden = 8").check();
+}
+
+#[test]
+fn mask_rcnn_v2() {
+    detector("mask_rcnn", "version = \"v2\"\nmask_layers = [8]\nmask_hidden = 8").check();
+}
+
+#[test]
+fn faster_rcnn() {
+    detector("faster_rcnn", "box_representation_size = 32").check();
+}

@@ -17,26 +17,20 @@
 //! What it does not show: how fast anything is, what CUDA's kernels round otherwise, and races between kernels, which run
 //! when they are called.
 
+mod exports;
 mod watch;
 
 use std::path::Path;
-use std::sync::OnceLock;
 
-use anyhow::{Context, Result, anyhow};
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
+use anyhow::Result;
+
+use exports::exports;
 
 pub use watch::{Count, Kind, Watch};
 
 /// The shared library, for `LD_PRELOAD`.
 pub fn library() -> &'static Path {
-    Path::new(env!("PIPE_STAND_IN"))
-}
-
-/// What the library exports.
-struct Exports {
-    observe: Symbol<unsafe extern "C" fn(Option<watch::Observer>)>,
-    set_capacity: Symbol<unsafe extern "C" fn(u64)>,
-    reset_peak: Symbol<unsafe extern "C" fn()>,
+    exports::library()
 }
 
 /// Makes the device known to this process. Call it before the first tensor: libtorch asks only once which devices there are.
@@ -65,27 +59,4 @@ pub fn reset_peak() -> Result<()> {
     // SAFETY: no arguments.
     unsafe { (exports()?.reset_peak)() };
     Ok(())
-}
-
-fn exports() -> Result<&'static Exports> {
-    static EXPORTS: OnceLock<std::result::Result<Exports, String>> = OnceLock::new();
-    EXPORTS.get_or_init(|| load().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
-}
-
-fn load() -> Result<Exports> {
-    let path = library();
-    // SAFETY: the library's initialisers only register the device with libtorch, which this process is linked to. It is never
-    // closed.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }
-        .with_context(|| format!("open {}", path.display()))?;
-    // SAFETY: the signatures are those of csrc/device.cpp and csrc/memory.cpp, built with this crate.
-    let exports = unsafe {
-        Exports {
-            observe: library.get(b"stand_in_observe\0")?,
-            set_capacity: library.get(b"stand_in_set_capacity\0")?,
-            reset_peak: library.get(b"stand_in_reset_peak\0")?,
-        }
-    };
-    std::mem::forget(library);
-    Ok(exports)
 }

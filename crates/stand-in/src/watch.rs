@@ -7,9 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 
-use crate::exports;
-
-pub(crate) type Observer = extern "C" fn(kind: c_int, operator: *const c_char);
+use crate::exports::exports;
 
 /// What a GPU would have been stopped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,6 +3,8 @@
 //!
 //! The numbers are equal bit for bit, after a resume and an edit too, but for those of detectors: see `DETECTOR`.
 
+use pipe_core::Kind;
+
 use crate::case::{ADAM, ADAMW, Case, DETECTOR, GREY, NUMBERS, PICTURES, RATE, SGD, SHAPES, exact};
 
 #[test]
@@ -172,4 +174,26 @@ fn mask_rcnn_v2() {
 #[test]
 fn faster_rcnn() {
     detector("faster_rcnn", "box_representation_size = 32").check();
+}
+
+#[test]
+fn none_is_left_out() {
+    let catalog = pipe_run::plugins::catalog();
+    let tested = [include_str!("models.rs"), include_str!("nodes.rs"), include_str!("case.rs")].concat();
+    let is_tested = |name: &str| tested.contains(&format!("\"{name}\"")) || tested.contains(&format!("\\\"{name}\\\""));
+    for model in catalog.of_kind(Kind::Model) {
+        assert!(is_tested(model.name), "model.{}", model.name);
+    }
+    // Those that look at numbers alone.
+    let numbers = ["expression", "mean", "running_average"];
+    for metric in catalog.of_kind(Kind::Metric).filter(|metric| !numbers.contains(&metric.name)) {
+        assert!(is_tested(metric.name), "metric.{}", metric.name);
+    }
+    let sequential = catalog.get(Kind::Model, "sequential").expect("a model");
+    let losses = sequential.schema()["properties"]["loss"]["oneOf"].as_array().expect("losses");
+    assert!(losses.len() >= 4);
+    for loss in losses {
+        let name = loss["properties"]["type"]["const"].as_str().expect("a name");
+        assert!(is_tested(name), "the loss {name}");
+    }
 }

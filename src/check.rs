@@ -46,11 +46,15 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
         _ => Ok(None),
     };
     let data = match (&loaded.plan, &rehearsal) {
-        (Some(_), Ok(Some(rehearsal))) => Ok(Some(rehearsal.data())),
-        (Some(plan), Ok(None)) if args.data => open_data(plan, loaded.catalog.clone()).map(Some),
-        _ => Ok(None),
+        (Some(_), Ok(Some(rehearsal))) => Some(rehearsal.data()),
+        (Some(plan), _) if args.data || args.rehearse => {
+            let (data, found) = open_data(plan, loaded.catalog.clone())?;
+            loaded.diagnostics.merge(found);
+            Some(data)
+        }
+        _ => None,
     };
-    if let (Some(plan), Some(document), Ok(Some(data))) = (&loaded.plan, &loaded.document, &data) {
+    if let (Some(plan), Some(document), Some(data)) = (&loaded.plan, &loaded.document, &data) {
         let found = plan.check_data(document, data, &loaded.diagnostics);
         loaded.diagnostics.merge(found);
     }
@@ -58,7 +62,6 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
     let Some(plan) = loaded.plan.as_ref().filter(|_| !loaded.diagnostics.has_errors()) else {
         return Ok(Status::Wrong);
     };
-    let data = data?;
     if let Some(rehearsal) = rehearsal? {
         rehearsal.drive()?;
     }

@@ -10,7 +10,7 @@ use pipe_run::labels;
 use pipe_run::running::add_console;
 use serde_json::Value;
 
-use crate::output::{Format, Status, print};
+use crate::output::{Format, Status, print, refuse_foreign};
 use crate::partial::{Partial, choose, load_weights, port_of, weights_for};
 use crate::signals::{STOPPING, Signals};
 use crate::source::{PipelineArgs, plan_or_tell};
@@ -100,6 +100,7 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
 
 /// Has the metrics that can write their detections do so.
 fn write_results(plan: &mut Plan, out: &Path) -> Result<()> {
+    refuse_foreign(out)?;
     let out = std::path::absolute(out).with_context(|| format!("cannot write {}", out.display()))?;
     let can = |node: &PlanNode| node.descriptor.name == CocoApConfig::TYPE;
     let metrics: Vec<NodeId> = plan.nodes.values().filter(|node| can(node)).map(|node| node.id.clone()).collect();

@@ -1,8 +1,9 @@
 //! How commands answer: the format of their output, the exit status, errors as text.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use pipe_vocab::shown::shown_data;
 
@@ -55,6 +56,29 @@ macro_rules! say {
     ($($part:tt)*) => { pipe_core::terminal::line(&format!($($part)*)) };
 }
 pub(crate) use say;
+
+/// Refuses a file for results that holds something else: results of before, a list, may be replaced; a pipeline, annotations or
+/// weights may not.
+///
+/// # Errors
+/// Such a file, or a folder.
+pub fn refuse_foreign(out: &Path) -> Result<()> {
+    ensure!(!out.is_dir(), "{} is a folder; results are written into a file", out.display());
+    let begins = if out.is_file() { beginning(out)? } else { String::new() };
+    ensure!(
+        ["", "[{", "[]"].contains(&begins.as_str()),
+        "{} exists and is no file of results: choose another, or remove it",
+        out.display()
+    );
+    Ok(())
+}
+
+/// The first two characters of a file that are no space.
+fn beginning(path: &Path) -> Result<String> {
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = std::io::BufReader::new(file).bytes().map_while(Result::ok);
+    Ok(bytes.filter(|byte| !byte.is_ascii_whitespace()).take(2).map(char::from).collect())
+}
 
 /// Prints to standard output, without characters that steer a terminal; a closed reader (`| head`) is not an error.
 pub fn print(text: &str) -> Result<Status> {

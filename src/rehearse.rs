@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use pipe_core::{Kind, Limits, Requests, terminal};
+use pipe_document::diagnostic::{Diagnostic, Diagnostics};
 use pipe_plan::Plan;
 use pipe_plan::checks::data::Data;
 use pipe_run::checks::data_of;
@@ -57,20 +58,23 @@ impl Rehearsal {
     }
 }
 
-/// Opens the loaders of a plan, with their datasets, and says what is known of them.
+/// Opens the datasets of a plan, and the loaders on them, and says what is known of them, and which cannot be opened, and why.
 ///
 /// # Errors
-/// The first that cannot be opened; the others are told.
-pub fn open_data(plan: &Plan, catalog: Rc<Catalog>) -> Result<Data> {
+/// When no temporary folder can be created.
+pub fn open_data(plan: &Plan, catalog: Rc<Catalog>) -> Result<(Data, Diagnostics)> {
     pipe_native::init()?;
     let partial = Partial::on(Device::Cpu, plan, catalog, Arc::default())?;
-    let mut first = None;
-    for loader in plan.order.iter().filter(|id| id.kind == Kind::Loader) {
-        match (partial.build(plan, loader), &first) {
-            (Err(error), None) => first = Some(error),
-            (Err(error), Some(first)) if format!("{error:#}") != format!("{first:#}") => tracing::error!("{error:#}"),
-            _ => {}
+    let mut found = Diagnostics::new();
+    for node in plan.nodes.values().filter(|node| [Kind::Dataset, Kind::Loader].contains(&node.id.kind)) {
+        let Err(error) = partial.build(plan, &node.id) else { continue };
+        // A loader fails with its dataset.
+        let own = format!("cannot build {}", node.id);
+        if error.to_string() == own {
+            let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+            let problem = Diagnostic::error("unusable-data", causes.join(": "));
+            found.push(problem.at(node.location.clone()));
         }
     }
-    first.map_or_else(|| Ok(data_of(&partial.graph)), Err)
+    Ok((data_of(&partial.graph), found))
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +11,8 @@ use pipe_core::Dataset;
 use pipe_data::Image;
 use pipe_data::decode::{is_image_file, read_image};
 use pipe_vocab::files::read_text;
+
+use crate::output::refuse_foreign;
 
 /// A list of images is not longer.
 const MAX_LIST: u64 = 256 << 20;
@@ -128,6 +129,7 @@ fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
         return Ok(());
     }
+    ensure!(path.exists(), "there is no image or folder {}", path.display());
     files.push(path.to_owned());
     Ok(())
 }
@@ -140,34 +142,24 @@ fn is_hidden(path: &Path) -> bool {
 /// Refuses to write over what is read.
 ///
 /// # Errors
-/// When the file `out`, or a file about an image in one of the `folders`, would replace an image.
-pub fn refuse_overwriting(pictures: &[Picture], out: &Path, folders: &[&Path]) -> Result<()> {
+/// When the file `out`, or a file about an image in one of the `folders`, would replace an image; when `out` is something else than
+/// results.
+pub fn refuse_overwriting(pictures: &[Picture], out: Option<&Path>, folders: &[&Path]) -> Result<()> {
     let whole = |path: &Path| std::fs::canonicalize(path).ok();
     let inputs: BTreeSet<PathBuf> = pictures.iter().filter_map(|picture| whole(&picture.path)).collect();
-    ensure!(
-        whole(out).is_none_or(|out| !inputs.contains(&out)),
-        "{} is one of the images: choose another --out",
-        out.display()
-    );
-    // Results of before may be replaced, which are a list; a pipeline, annotations or weights may not.
-    let begins = out.is_file().then(|| beginning(out)).transpose()?.unwrap_or_default();
-    ensure!(
-        ["", "[{", "[]"].contains(&begins.as_str()),
-        "{} exists and is no file of results: choose another --out, or remove it",
-        out.display()
-    );
+    if let Some(out) = out {
+        ensure!(
+            whole(out).is_none_or(|out| !inputs.contains(&out)),
+            "{} is one of the images: choose another --out",
+            out.display()
+        );
+        refuse_foreign(out)?;
+    }
     for folder in folders {
         let same = whole(folder).is_some_and(|folder| inputs.iter().any(|input| input.parent() == Some(&folder)));
         ensure!(!same, "the images lie in {}: choose another folder for what is written", folder.display());
     }
     Ok(())
-}
-
-/// The first two characters of a file that are no space.
-fn beginning(path: &Path) -> Result<String> {
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let bytes = std::io::BufReader::new(file).bytes().map_while(Result::ok);
-    Ok(bytes.filter(|byte| !byte.is_ascii_whitespace()).take(2).map(char::from).collect())
 }
 
 fn add_folder(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -229,7 +221,7 @@ mod tests {
         }
         let by_name = pictures(&[folder.path().to_owned()]).unwrap();
         assert_eq!(by_name.iter().map(|p| p.id).collect::<Vec<_>>(), [139, 7]);
-        let by_place = pictures(&[folder.path().join("7.png"), "cat.jpg".into()]).unwrap();
+        let by_place = pictures(&[folder.path().join("7.png"), folder.path().join("cat.jpg")]).unwrap();
         assert_eq!(by_place.iter().map(|p| (p.id, p.counted)).collect::<Vec<_>>(), [(1, true), (2, true)]);
         let empty = tempfile::tempdir().unwrap();
         assert!(pictures(&[empty.path().to_owned()]).is_err());
@@ -246,10 +238,10 @@ mod tests {
         let all = pictures(&[folder.path().to_owned(), folder.path().join("more")]).unwrap();
         assert_eq!(all.iter().map(Picture::name).collect::<Vec<_>>(), ["a", "2_b", "3_b"]);
         let (input, other) = (folder.path().join("a.jpg"), folder.path().join("out.json"));
-        let error = refuse_overwriting(&all, &input, &[]).unwrap_err().to_string();
+        let error = refuse_overwriting(&all, Some(&input), &[]).unwrap_err().to_string();
         assert!(error.contains("a.jpg is one of the images"), "{error}");
-        assert!(refuse_overwriting(&all, &other, &[folder.path()]).is_err());
-        assert!(refuse_overwriting(&all, &other, &[&folder.path().join("drawn")]).is_ok());
+        assert!(refuse_overwriting(&all, Some(&other), &[folder.path()]).is_err());
+        assert!(refuse_overwriting(&all, Some(&other), &[&folder.path().join("drawn")]).is_ok());
     }
 
     #[test]

@@ -95,18 +95,18 @@ pub fn predict(args: &PredictArgs) -> Result<Status> {
     let interrupt = Signals::listen(STOPPING)?;
     let partial =
         Partial::open(plan, loaded.catalog.clone(), args.device.as_deref(), interrupt.requests.interrupt.clone())?;
-    let (pictures, categories) = find_pictures(args, plan, &partial)?;
-    let mut folders: Vec<&Path> = [&args.draw, &args.raw].into_iter().flatten().map(PathBuf::as_path).collect();
-    folders.extend(args.out.is_dir().then_some(args.out.as_path()));
-    refuse_overwriting(&pictures, &args.out, &folders)?;
     let id = choose(plan, Kind::Model, args.model.as_deref(), model::predicts, "model that predicts")?.clone();
+    let (pictures, categories) = find_pictures(args, plan, &partial)?;
+    let format = args.as_.unwrap_or_else(|| usual_format(plan, &id));
+    let mut folders: Vec<&Path> = [&args.draw, &args.raw].into_iter().flatten().map(PathBuf::as_path).collect();
+    folders.extend((format != As::Json).then_some(args.out.as_path()));
+    refuse_overwriting(&pictures, (format == As::Json).then_some(args.out.as_path()), &folders)?;
     let weights = weights_for(&args.pipeline, args.weights.as_deref(), plan, &id)?;
     let predictor = Predictor::build(plan, &partial, &id, weights)?;
     for folder in [&args.draw, &args.raw].into_iter().flatten() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let start = Instant::now();
-    let format = args.as_.unwrap_or_else(|| usual_format(plan, &id));
     let threshold = args.threshold.unwrap_or(0.0);
     let mut writer = Writer::new(format, &args.out, args.top_k as usize, threshold, &predictor.names)?;
     writer.take_categories(&categories);

@@ -15,7 +15,7 @@ use pipe_core::{Config, Instance, Kind, Model, ModelOutput, NodeId, RunContext, 
 use pipe_data::batch::Detections;
 use pipe_data::color::grayscale;
 use pipe_data::random::{Purpose, stream};
-use pipe_data::{Batch, BatchField, Field, Image, Sample, collate, fields};
+use pipe_data::{Batch, BatchField, Field, Image, Sample, collate, fields, to_device};
 use pipe_plan::{Plan, PlanNode};
 use pipe_run::labels;
 use pipe_vision::checkpoint::num_classes;
@@ -116,7 +116,7 @@ impl Predictor {
                 None => Ok(sample),
             }
         });
-        let batch = collate(samples.collect::<Result<Vec<_>>>()?)?.to_device(self.context.device);
+        let batch = to_device(&collate(samples.collect::<Result<Vec<_>>>()?)?, self.context.device)?;
         let mut model = self.model.borrow_mut();
         let output = tch::no_grad(|| self.context.autocast(|| model.forward(&batch)))??;
         found(pictures, images, &batch, &output, raw)

@@ -191,6 +191,9 @@ fn a_classifier_predicts_what_its_evaluation_counts() {
     let before = pipe.read("labels.toml");
     let refused = pipe.run(&[&again[..], &["labels.toml"]].concat());
     assert!(refused.stderr.contains("labels.toml exists and is no file of results"), "{}", refused.stderr);
+    let missing = pipe.run(&["predict", "run", "--images", "nowhere.jpg", "--out", "new.json"]);
+    assert!(missing.stderr.contains("there is no image or folder nowhere.jpg"), "{}", missing.stderr);
+    assert!(!pipe.path("new.json").exists());
     assert_eq!(pipe.read("labels.toml"), before);
 }
 
@@ -199,7 +202,8 @@ fn every_dataset_that_is_missing_is_told() {
     let pipe = world();
     let roots = ["--set", "dataset.train.root='here'", "--set", "dataset.val.root='there'"];
     let said = pipe.run(&[&["check", "labels.toml", "--data"], &roots[..]].concat());
-    assert_eq!(said.status, Some(1), "{}", said.stderr);
+    assert_eq!(said.status, Some(2), "{}", said.stderr);
+    assert_eq!(said.stderr.matches("error[unusable-data]").count(), 2, "{}", said.stderr);
     assert!(said.stderr.contains("here") && said.stderr.contains("there"), "{}", said.stderr);
 }
 

@@ -97,7 +97,7 @@ fn what_stops_a_gpu_in_a_step_of_mask_rcnn() {
     let table = table(&small, &large);
     println!("{table}");
     // What docs/benchmarks.md has. Less is better: lower these then.
-    let most = [(Kind::Wait, 7, 7), (Kind::PageableUpload, 13, 43)];
+    let most = [(Kind::Wait, 7, 7), (Kind::PageableUpload, 0, 0)];
     for (kind, few, many) in most {
         assert!(times(&small, kind) <= few && times(&large, kind) <= many, "more than before: {table}");
     }

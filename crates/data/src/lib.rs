@@ -25,7 +25,7 @@ mod palette;
 pub mod pool;
 mod raster;
 
-pub use batch::{Batch, BatchField, Detections, collate};
+pub use batch::{Batch, BatchField, Detections, collate, to_device};
 pub use fingerprint::Fingerprint;
 pub use image::{Image, Pixels};
 pub use masks::{Mask, Masks};

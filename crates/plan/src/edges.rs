@@ -70,6 +70,8 @@ pub struct Resolved {
     pub properties: Vec<PropertyEdge>,
     /// Measured values.
     pub values: Vec<ValueEdge>,
+    /// Whether a port names a metric that is not there: which metrics are computed is not known then.
+    pub lacks_metric: bool,
 }
 
 type Nodes = IndexMap<NodeId, PlanNode>;
@@ -90,6 +92,8 @@ pub(super) fn resolve(
                     found.push(wrong_kind(node, kinds, &path, nodes, &location));
                 } else if exists(node, nodes, unreadable, &location, found) {
                     resolved.data.push(DataEdge { from: node.clone(), to: to.clone(), port: path, location });
+                } else {
+                    resolved.lacks_metric |= node.kind == Kind::Metric;
                 }
             }
             Mention::Property { node, property, types } => {
@@ -235,7 +239,7 @@ pub(super) fn check_values(
         let computed = |target: &super::events::EventTarget| target.node == *node && target.action == Action::Compute;
         let used = resolved.data.iter().any(|data| data.from == *node && data.to.kind == Kind::Engine)
             || events.iter().flat_map(|event| &event.targets).any(computed);
-        if node.kind == Kind::Metric && !used && unreadable.is_empty() {
+        if node.kind == Kind::Metric && !used && unreadable.is_empty() && !resolved.lacks_metric {
             let message = format!("nothing computes `{node}`, so `{value}` is never available");
             let help = format!("add it to an engine: metrics = [\"{node}\"]");
             found.push(Diagnostic::error("never-measured", message).at(edge.location.clone()).help(help));

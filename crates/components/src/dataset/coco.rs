@@ -151,7 +151,11 @@ pub fn open(config: &CocoConfig, root: &Path) -> Result<Annotated> {
     let annotations = place(&config.annotations, usual);
     let images = place(&config.images, root.join(split));
     let load = LoadOptions { strict: config.strict, keypoints: config.keypoints, ..LoadOptions::default() };
-    let index = Index::open(&annotations, &load)?;
+    let index = Index::open(&annotations, &load);
+    let index = match (config.keypoints, &config.annotations) {
+        (true, None) => index.context("`keypoints = true` reads annotations of their own"),
+        _ => index,
+    }?;
     ensure!(!index.images().is_empty(), "{} lists no images", annotations.display());
     if config.classes.is_none() {
         check_labels(&index).with_context(|| format!("in {}", annotations.display()))?;

@@ -21,7 +21,7 @@ use pipe_core::{
     Optimizer, Precision, Problems, Process, Property, PropertyType, Ref, RunContext, Setting, Settings, Shared, State,
     Stateful, Step, record,
 };
-use pipe_data::Batch;
+use pipe_data::{Batch, to_device};
 
 /// What to do when a loss is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -330,23 +330,32 @@ impl Process for Train {
             OnNonFinite::Skip => Some(Buffers::keep(&*model)?),
             OnNonFinite::Raise => None,
         };
-        let batch = run.timings.measure(&id, "to device", || batch.to_device(run.device));
+        let batch = run.timings.measure(&id, "to device", || to_device(&batch, run.device))?;
         let output = run.timings.measure(&id, "forward", || run.autocast(|| model.forward(&batch)))??;
         drop(model);
         let total = self.total(&output.losses)?;
-        let losses = read(&total, &output.losses)?;
+        // Reading the losses waits for the device, so backward is queued first, if its gradients can be thrown away.
+        let fresh = self.pending == 0;
+        if fresh {
+            // Not after the step: handlers of `iteration_completed` may inspect the gradients.
+            self.optimizer.borrow_mut().zero_grad();
+            run.timings.measure(&id, "backward", || self.backward(&total))?;
+        }
+        let losses = run.timings.measure(&id, "losses", || read(&total, &output.losses))?;
         if let Some(message) = non_finite(&losses, &batch) {
             kept.map_or(Ok(()), Buffers::put_back)?;
+            if fresh {
+                self.pending = 0;
+                self.optimizer.borrow_mut().zero_grad();
+            }
             self.skip_or_fail(message, run)?;
             self.losses.clear();
             return Ok(Step { batch, output, ..Step::default() });
         }
         self.losses = losses;
-        if self.pending == 0 {
-            // Not after the step: handlers of `iteration_completed` may inspect the gradients.
-            self.optimizer.borrow_mut().zero_grad();
+        if !fresh {
+            run.timings.measure(&id, "backward", || self.backward(&total))?;
         }
-        run.timings.measure(&id, "backward", || self.backward(&total))?;
         Ok(Step { batch, output, values: Vec::new(), backward: true })
     }
 
@@ -397,7 +406,7 @@ impl Process for Train {
         let mut model = self.model.borrow_mut();
         model.set_training(true);
         model.check(&batch)?;
-        let batch = batch.to_device(run.device);
+        let batch = to_device(&batch, run.device)?;
         // A forward pass in training updates running statistics: they are restored.
         let state = model.state()?;
         let kept = State { tensors: state.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect(), ..state };

@@ -169,7 +169,7 @@ impl Sink for Console {
     }
 
     fn progress(&mut self, progress: &Progress) {
-        let last = progress.epoch_length.is_some_and(|length| progress.epoch_iteration >= length);
+        let last = Pace::length(progress).is_some_and(|length| progress.epoch_iteration >= length);
         let pace = self.paces.entry(progress.engine.clone()).or_insert_with(|| Pace::new(progress));
         pace.note(progress);
         let values = values_text(&pace.values(progress), pace.per_second());
@@ -177,7 +177,7 @@ impl Sink for Console {
         let left_in_all = pace.left_in_all(progress).filter(|_| progress.outermost && progress.max_epochs != Some(1));
         let (due, elapsed) = (pace.told().elapsed() >= self.interval, pace.elapsed());
         let seconds_left = (left, left_in_all);
-        if let Some(length) = progress.epoch_length {
+        if let Some(length) = Pace::length(progress) {
             self.batches.insert(progress.engine.clone(), format!("{}/{length}", progress.epoch_iteration));
         }
         if last || due {
@@ -270,10 +270,10 @@ impl Console {
     }
 
     fn draw(&mut self, progress: &Progress, message: String) {
-        let known = progress.epoch_length.is_some();
+        let length = Pace::length(progress);
         let bar = self.bars.entry(progress.engine.clone()).or_insert_with(|| {
-            let bar = terminal::bars().add(ProgressBar::new(progress.epoch_length.unwrap_or(0)));
-            if let Ok(style) = ProgressStyle::with_template(template(terminal::width(), known)) {
+            let bar = terminal::bars().add(ProgressBar::new(length.unwrap_or(0)));
+            if let Ok(style) = ProgressStyle::with_template(template(terminal::width(), length.is_some())) {
                 bar.set_style(style.progress_chars("━╸─"));
             }
             bar
@@ -358,7 +358,7 @@ fn epoch_text(progress: &Progress) -> String {
 }
 
 fn line_start(progress: &Progress) -> String {
-    let of = progress.epoch_length.map(|length| format!("/{length}")).unwrap_or_default();
+    let of = Pace::length(progress).map(|length| format!("/{length}")).unwrap_or_default();
     format!("{}  {}{of}  ", epoch_text(progress), progress.epoch_iteration)
 }
 

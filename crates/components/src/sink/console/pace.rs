@@ -76,9 +76,16 @@ impl Pace {
         (self.samples > 0).then(|| self.samples as f64 / self.elapsed().as_secs_f64().max(1e-9))
     }
 
+    /// The iterations of this epoch: fewer where a limit of the whole run comes first.
+    pub fn length(progress: &Progress) -> Option<u64> {
+        let done = progress.iteration.saturating_sub(progress.epoch_iteration);
+        let limit = progress.max_iterations.map(|limit| limit.saturating_sub(done));
+        progress.epoch_length.into_iter().chain(limit).min()
+    }
+
     /// Time to the end of the epoch at this speed.
     pub fn left(&self, progress: &Progress) -> Option<Duration> {
-        let remaining = progress.epoch_length?.saturating_sub(progress.epoch_iteration);
+        let remaining = Pace::length(progress)?.saturating_sub(progress.epoch_iteration);
         let done = progress.epoch_iteration.saturating_sub(self.first_iteration).max(1);
         Duration::try_from_secs_f64(self.elapsed().as_secs_f64() / done as f64 * remaining as f64).ok()
     }
@@ -128,6 +135,8 @@ mod tests {
         let last = at(1, 3, 1.0, 2);
         assert_eq!(pace.values(&last), [("loss".to_owned(), 3.0), ("lr".to_owned(), 0.1)]);
         assert_eq!(pace.left(&last), Some(Duration::ZERO));
+        let ending = Progress { max_iterations: Some(5), ..at(2, 1, 0.0, 4) };
+        assert_eq!((Pace::length(&ending), Pace::length(&at(2, 1, 0.0, 4))), (Some(2), Some(3)));
         assert!(pace.left_in_all(&last).is_some_and(|left| left > Duration::ZERO), "another epoch is left");
         pace.note(&at(2, 1, 0.5, 4));
         assert_eq!(pace.values(&at(2, 1, 0.5, 4))[0].1, 0.5, "each epoch has its own");

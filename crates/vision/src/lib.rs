@@ -7,7 +7,8 @@
 //! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
 //! - detection: [`types`] (ground truth and detections), [`transform`] (images in, detections out), [`rpn`] and
 //!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`roi_heads`] with its [`samples`];
-//! - the model: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN), its [`options`], [`checkpoint`] (loading
+//! - [`segmentation`]: a class for each pixel (FCN, DeepLabV3);
+//! - the detector: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN), its [`options`], [`checkpoint`] (loading
 //!   torchvision's files, old ones too).
 
 pub mod anchors;
@@ -32,7 +33,9 @@ pub mod roi_heads;
 pub mod rpn;
 pub mod sampler;
 pub mod samples;
-pub mod suppress;
+//!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`roi_heads`] with its [`samples`];
+//! - [`segmentation`]: a class for each pixel (FCN, DeepLabV3);
+//! - the detector: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN), its [`options`], [`checkpoint`] (loading
 pub mod transform;
 pub mod types;
 pub mod weights;
@@ -40,6 +43,7 @@ pub mod weights;
 pub use generalized_rcnn::GeneralizedRcnn;
 pub use options::{BackboneOptions, MaskOptions, RcnnOptions};
 pub use resnet::{ResNet, ResNetKind};
+pub use segmentation::{HeadKind, SegmentationNet, SegmentationOptions};
 pub use types::{Detections, Target};
 
 /// Height and width in pixels.

@@ -96,6 +96,34 @@ impl FromStr for ResNetKind {
     }
 }
 
+/// How far apart a block's 3×3 convolution looks, and how far it steps.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    stride: i64,
+    dilation: i64,
+}
+
+/// How much of a body is made, and how coarse its maps become.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    /// `layer1` to `layer<layers>`.
+    layers: usize,
+    /// Whether `layer3` and `layer4` dilate instead of striding, so that their maps stay at 1/8 of the size: torchvision's
+    /// `replace_stride_with_dilation=[False, True, True]`.
+    dilated: bool,
+}
+
+impl Extent {
+    const WHOLE: Extent = Extent { layers: 4, dilated: false };
+
+    /// What the first block of a layer does and what the others do; the dilation grows from layer to layer.
+    fn reaches(self, layer: usize) -> [Reach; 2] {
+        let stride = if layer == 0 || self.dilated && layer >= 2 { 1 } else { 2 };
+        let dilation = |layer: usize| if self.dilated && layer >= 2 { 1 << (layer - 1) } else { 1 };
+        [Reach { stride, dilation: dilation(layer.saturating_sub(1)) }, Reach { stride: 1, dilation: dilation(layer) }]
+    }
+}
+
 /// A residual block: convolutions and norms in order, and the projection of the shortcut where shapes differ.
 #[derive(Debug)]
 struct Block {
@@ -104,16 +132,18 @@ struct Block {
 }
 
 impl Block {
-    fn new(scope: &Scope, (inputs, planes): (i64, i64), stride: i64, shape: &Shape, norm: NormKind) -> Result<Self> {
+    fn new(scope: &Scope, (inputs, planes): (i64, i64), reach: Reach, shape: &Shape, norm: NormKind) -> Result<Self> {
+        let Reach { stride, dilation } = reach;
         let conv = |index: usize, from: i64, to: i64, options: Conv2dOptions| {
-            let options = Conv2dOptions { padding: (options.kernel - 1) / 2, bias: false, ..options };
+            let padding = (options.kernel - 1) / 2 * options.dilation;
+            let options = Conv2dOptions { padding, bias: false, ..options };
             let conv = Conv2d::new(&scope.sub(format!("conv{index}")), from, to, options)?;
             anyhow::Ok((conv, Norm::new(&scope.sub(format!("bn{index}")), norm, to)?))
         };
         let plain = Conv2dOptions::default();
         let (outputs, convs) = if shape.bottleneck {
             let width = planes * shape.width / 64 * shape.groups;
-            let middle = Conv2dOptions { kernel: 3, stride, groups: shape.groups, ..plain };
+            let middle = Conv2dOptions { kernel: 3, stride, dilation, groups: shape.groups, ..plain };
             let convs = vec![
                 conv(1, inputs, width, plain)?,
                 conv(2, width, width, middle)?,
@@ -163,19 +193,20 @@ pub struct ResNetBody {
 
 impl ResNetBody {
     /// Makes the parameters under `scope`. Initial values are drawn only by [`Self::init`].
-    fn new(scope: &Scope, kind: ResNetKind, norm: NormKind) -> Result<Self> {
+    fn new(scope: &Scope, kind: ResNetKind, norm: NormKind, extent: Extent) -> Result<Self> {
         let stem = Conv2dOptions { kernel: 7, stride: 2, padding: 3, bias: false, ..Default::default() };
         let conv1 = Conv2d::new(&scope.sub("conv1"), 3, 64, stem)?;
         let bn1 = Norm::new(&scope.sub("bn1"), norm, 64)?;
         let (shape, channels) = (kind.shape(), kind.channels());
         let mut layers = Vec::new();
         let mut inputs = 64;
-        for (index, planes) in [64, 128, 256, 512].into_iter().enumerate() {
+        for (index, planes) in [64, 128, 256, 512].into_iter().enumerate().take(extent.layers) {
+            let [first, others] = extent.reaches(index);
             let scope = scope.sub(format!("layer{}", index + 1));
             let mut blocks = Vec::new();
             for block in 0..shape.blocks[index] {
-                let stride = if index > 0 && block == 0 { 2 } else { 1 };
-                blocks.push(Block::new(&scope.sub(block), (inputs, planes), stride, &shape, norm)?);
+                let reach = if block == 0 { first } else { others };
+                blocks.push(Block::new(&scope.sub(block), (inputs, planes), reach, &shape, norm)?);
                 inputs = channels[index];
             }
             layers.push(blocks);
@@ -188,7 +219,20 @@ impl ResNetBody {
     /// # Errors
     /// The names are taken.
     pub fn backbone(scope: &Scope, kind: ResNetKind, norm: NormKind) -> Result<Self> {
-        let body = Self::new(scope, kind, norm)?;
+        Self::drawn(scope, kind, norm, Extent::WHOLE)
+    }
+
+    /// A body up to `layer<layers>` as the backbone of a segmentation network, drawn likewise. Networks of bottlenecks dilate their
+    /// `layer3` and `layer4`; basic blocks cannot, as in torchvision, and stride.
+    ///
+    /// # Errors
+    /// The names are taken.
+    pub fn dilated(scope: &Scope, kind: ResNetKind, layers: usize) -> Result<Self> {
+        Self::drawn(scope, kind, NormKind::Batch, Extent { layers, dilated: kind.shape().bottleneck })
+    }
+
+    fn drawn(scope: &Scope, kind: ResNetKind, norm: NormKind, extent: Extent) -> Result<Self> {
+        let body = Self::new(scope, kind, norm, extent)?;
         Linear::new(&ParameterStore::new().root(), kind.channels()[3], 1000)?;
         body.init()?;
         Ok(body)
@@ -199,7 +243,7 @@ impl ResNetBody {
         std::iter::once(&self.conv1).chain(blocks).try_for_each(|conv| init::kaiming_normal(&conv.weight, Fan::Out))
     }
 
-    /// Images `[N, 3, H, W]` → the maps of `layer1` to `layer4`, at 1/4 to 1/32 of the size.
+    /// Images `[N, 3, H, W]` → the maps of `layer1` to the last layer, at 1/4 to 1/32 of the size (1/8 where dilated).
     ///
     /// # Errors
     /// The input has not three channels, or memory is short.
@@ -233,7 +277,7 @@ impl ResNet {
     pub fn new(kind: ResNetKind, num_classes: i64, norm: NormKind, device: Device) -> Result<Self> {
         let store = ParameterStore::new();
         let root = store.root();
-        let body = ResNetBody::new(&root, kind, norm)?;
+        let body = ResNetBody::new(&root, kind, norm, Extent::WHOLE)?;
         let fc = Linear::new(&root.sub("fc"), kind.channels()[3], num_classes)?;
         body.init()?;
         store.to(device)?;

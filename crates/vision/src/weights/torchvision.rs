@@ -18,6 +18,9 @@ const fn named(model: &'static str, tag: &'static str, file: &'static str) -> Na
     Named { model, tag, file }
 }
 
+/// Of the segmentation networks: trained on COCO's images with the classes of Pascal VOC.
+const VOC: &str = "coco_with_voc_labels_v1";
+
 /// Of torchvision 0.26. The last of a model is its `DEFAULT`.
 const ALL: &[Named] = &[
     named("resnet18", "imagenet1k_v1", "resnet18-f37072fd.pth"),
@@ -40,18 +43,30 @@ const ALL: &[Named] = &[
     named("fasterrcnn_resnet50_fpn_v2", "coco_v1", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
     named("maskrcnn_resnet50_fpn", "coco_v1", "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"),
     named("maskrcnn_resnet50_fpn_v2", "coco_v1", "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"),
+    named("fcn_resnet50", VOC, "fcn_resnet50_coco-1167a1af.pth"),
+    named("fcn_resnet101", VOC, "fcn_resnet101_coco-7ecb50ca.pth"),
+    named("deeplabv3_resnet50", VOC, "deeplabv3_resnet50_coco-cd0a2569.pth"),
+    named("deeplabv3_resnet101", VOC, "deeplabv3_resnet101_coco-586e9e4e.pth"),
 ];
 
 impl Named {
-    /// Whether it is a detector's, and not a classifier's.
+    /// Whether it is a detector's.
     pub fn is_detector(&self) -> bool {
-        self.tag.starts_with("coco")
+        self.tag == "coco_v1"
     }
 
-    /// The classes that these weights tell apart, by label; detectors begin at 1, behind the background.
+    /// Whether it is a segmentation network's.
+    pub fn is_segmentation(&self) -> bool {
+        self.tag == VOC
+    }
+
+    /// The classes that these weights tell apart, by label; detectors begin at 1, behind the background, which segmentation counts.
     pub fn classes(&self) -> BTreeMap<i64, String> {
-        let text =
-            if self.is_detector() { include_str!("classes/coco.txt") } else { include_str!("classes/imagenet.txt") };
+        let text = match () {
+            () if self.is_detector() => include_str!("classes/coco.txt"),
+            () if self.is_segmentation() => include_str!("classes/voc.txt"),
+            () => include_str!("classes/imagenet.txt"),
+        };
         let named = text.lines().enumerate().filter(|(_, name)| !name.is_empty());
         named.map(|(label, name)| (label as i64, name.to_owned())).collect()
     }
@@ -120,6 +135,8 @@ mod tests {
     fn classes_are_those_of_the_data() {
         let classes = |name: &str| find(name).unwrap().classes();
         let (coco, imagenet) = (classes("maskrcnn_resnet50_fpn"), classes("resnet50"));
+        let voc = classes("FCN_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1");
+        assert_eq!((voc.len(), voc[&0].as_str(), voc[&20].as_str()), (21, "background", "tvmonitor"));
         assert_eq!((coco.len(), coco[&1].as_str(), coco[&90].as_str()), (80, "person", "toothbrush"));
         assert_eq!((imagenet.len(), imagenet[&0].as_str(), imagenet[&999].as_str()), (1000, "tench", "toilet tissue"));
     }

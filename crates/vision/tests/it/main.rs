@@ -3,3 +3,4 @@
 mod common;
 mod detection;
 mod resnet;
+mod segmentation;

@@ -18,9 +18,10 @@ use pipe_data::random::{Purpose, stream};
 use pipe_data::{Batch, BatchField, Field, Image, Sample, collate, fields, to_device};
 use pipe_plan::{Plan, PlanNode};
 use pipe_run::labels;
-use pipe_vision::checkpoint::num_classes;
+use pipe_vision::checkpoint;
 use pipe_vision::nn::StateDict;
 use pipe_vision::nn::functional::resize_bilinear;
+use pipe_vision::segmentation;
 use pipe_vision::weights::{self, Weights};
 use serde_json::Value;
 use tch::{Device, Tensor};
@@ -72,8 +73,9 @@ impl Predictor {
             Some(names) => names,
             None => class_names(plan, partial, id),
         };
-        let last_layer = || Some(*tensors.get("fc.weight")?.size().first()?);
-        if let Some(classes) = num_classes(&tensors).or_else(last_layer) {
+        let of_classifier = || Some(*tensors.get("fc.weight")?.size().first()?);
+        let of_others = checkpoint::num_classes(&tensors).or_else(|| segmentation::num_classes(&tensors));
+        if let Some(classes) = of_others.or_else(of_classifier) {
             take_classes(plan, id, classes)?;
         }
         let Instance::Model(model) = partial.build(plan, id)? else { bail!("{id} is not a model") };

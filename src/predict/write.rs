@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use pipe_coco::eval::{Detection, ResultEntry};
 use pipe_data::{Image, Pixels};
-use pipe_draw::{DrawOptions, Instance as Shown, MaskRef, RgbImage, draw_instances};
+use pipe_draw::{DrawOptions, Instance as Shown, MaskRef, RgbImage, draw_instances, encode_classes};
 use serde_json::{Value, json};
 use tch::Tensor;
 
@@ -25,7 +25,7 @@ pub enum As {
     /// A folder with one NumPy archive an image: `boxes` (`[N, 4]` xyxy), `labels`, `scores`, `masks` (`[N, H, W]`); or
     /// `probabilities` (`[C]`); or `classes` (`[H, W]`).
     Npz,
-    /// A folder with one PNG an image: the class of each pixel. For segmentation.
+    /// A folder with one PNG an image, with a palette: the class of each pixel. For segmentation.
     Png,
 }
 
@@ -178,13 +178,13 @@ impl Writer {
     }
 
     fn pixels(&self, picture: &Picture, image: &Image, classes: &[u8]) -> Result<()> {
-        let size = [image.height as i64, image.width as i64];
         match self.format {
             As::Png => {
-                let plane = Tensor::from_slice(classes).f_view([1, size[0], size[1]])?;
-                pipe_vocab::atomic::write(&self.file(picture, "png"), &pipe_native::image::encode_png(&plane, 6)?)
+                let png = encode_classes(classes, image.height, image.width)?;
+                pipe_vocab::atomic::write(&self.file(picture, "png"), &png)
             }
             As::Npz => {
+                let size = [image.height as i64, image.width as i64];
                 let arrays = [("classes", Tensor::from_slice(classes).f_view(size)?)];
                 Ok(Tensor::write_npz(&arrays, self.file(picture, "npz"))?)
             }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::palette::Color;
+use super::palette::{Color, class_color};
 
 /// An 8-bit RGB image, `[height, width, 3]` in row-major order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,4 +113,22 @@ impl RgbImage {
     fn offset(&self, y: usize, x: usize) -> Option<usize> {
         (y < self.height && x < self.width).then(|| (y * self.width + x) * 3)
     }
+}
+/// Classes by pixel, rows of `width`, as a PNG file whose pixels are their numbers, with a palette: black for 0, then the classes' colors.
+///
+/// # Errors
+/// Not `height` rows, no pixels, or more of them than PNG can hold.
+pub fn encode_classes(classes: &[u8], height: usize, width: usize) -> Result<Vec<u8>> {
+    ensure!(!classes.is_empty() && classes.len() == height * width, "a mask needs a class for each pixel");
+    let color = |class: i64| if class == 0 { [0; 3] } else { class_color(class) };
+    let palette: Vec<Color> = (0..=255).map(color).collect();
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, u32::try_from(width)?, u32::try_from(height)?);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(palette.as_flattened());
+    let mut writer = encoder.write_header().context("cannot encode the mask as PNG")?;
+    writer.write_image_data(classes).context("cannot encode the mask as PNG")?;
+    writer.finish().context("cannot encode the mask as PNG")?;
+    Ok(file)
 }

@@ -5,7 +5,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `image.rs` | [`RgbImage`]: pixels, integer enlargement, PNG |
+//! | `image.rs` | [`RgbImage`]: pixels, integer enlargement, PNG; [`encode_classes`]: masks of classes as PNG |
 //! | `canvas.rs` | [`Canvas`]: anti-aliased rectangles, outlines and text on an image |
 //! | `text.rs` | measuring and rasterizing text in DejaVu Sans Bold |
 //! | `palette.rs` | [`class_color`]: one stable color per class |
@@ -24,7 +24,7 @@ mod palette;
 mod text;
 
 pub use canvas::{Canvas, Rect};
-pub use image::RgbImage;
+pub use image::{RgbImage, encode_classes};
 pub use instances::{DrawOptions, Instance, draw_instances};
 pub use layout::{Tile, Verdict, grid, side_by_side};
 pub use mask::MaskRef;

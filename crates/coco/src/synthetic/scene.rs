@@ -31,6 +31,8 @@ pub(super) struct Scene {
     pub rgb: Vec<u8>,
     /// COCO annotations without `id` and `image_id`.
     pub annotations: Vec<Value>,
+    /// `[H, W]`: the place in [`KINDS`] of what is seen at each pixel, from 1 on; 0 is the background.
+    pub classes: Vec<u8>,
 }
 
 /// Draws a scene of at most `most` objects, and now and then a crowd or nothing at all.
@@ -66,7 +68,17 @@ pub(super) fn scene(width: u32, height: u32, most: usize, dice: &mut Dice) -> Re
         }
     }
     let frame = [f64::from(width), f64::from(height)];
-    Ok(Scene { rgb: canvas.to_rgb(), annotations: things.iter().map(|thing| annotate(thing, frame)).collect() })
+    let mut classes = vec![0; (width * height) as usize];
+    for thing in &things {
+        let seen = thing.visible.decode();
+        let seen = classes.iter_mut().zip(seen).filter(|(_, seen)| *seen > 0);
+        seen.for_each(|(class, _)| *class = thing.kind as u8 + 1);
+    }
+    Ok(Scene {
+        rgb: canvas.to_rgb(),
+        annotations: things.iter().map(|thing| annotate(thing, frame)).collect(),
+        classes,
+    })
 }
 
 fn single(canvas: &Canvas, dice: &mut Dice) -> Result<Thing> {

@@ -1,4 +1,4 @@
-//! `builtin:shapes`: images of shapes in COCO's own layout.
+//! `builtin:shapes`: images of shapes, in COCO's own layout and with a mask of classes each.
 
 use std::fs;
 use std::path::Path;
@@ -16,6 +16,8 @@ use crate::parallel::parallel;
 /// Raised whenever the same specification gives other files.
 const VERSION: u32 = 1;
 const JPEG_QUALITY: u8 = 92;
+/// Colors of the masks' classes, as Pascal VOC's.
+const PALETTE: [[u8; 3]; 5] = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]];
 
 /// What is written.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,16 +50,43 @@ impl Default for ShapesSpec {
 /// # Errors
 /// A size out of range (32 to 4096), a folder that holds something else, or a disk that cannot be written.
 pub fn write_shapes(root: &Path, spec: &ShapesSpec) -> Result<()> {
+    check(spec)?;
+    publish(root, &format!("shapes {VERSION} {spec:?}\n"), |folder| {
+        write_split(folder, "train2017", 0, spec.train, spec)?;
+        write_split(folder, "val2017", 1, spec.val, spec)
+    })
+}
+
+/// Writes the same images with a mask each into the folder `root`, unless they are there already: images in `<root>/images/train` and
+/// `<root>/images/val`, masks in `<root>/masks/train` and `<root>/masks/val`, PNG files whose pixels are 0 for the background, 1 for circles,
+/// 2 squares, 3 triangles, 4 stars.
+///
+/// # Errors
+/// As [`write_shapes`].
+pub fn write_shape_masks(root: &Path, spec: &ShapesSpec) -> Result<()> {
+    check(spec)?;
+    publish(root, &format!("masks of shapes {VERSION} {spec:?}\n"), |folder| {
+        for (number, (split, count)) in [("train", spec.train), ("val", spec.val)].into_iter().enumerate() {
+            let [images, masks] = ["images", "masks"].map(|what| folder.join(what).join(split));
+            fs::create_dir_all(&images)?;
+            fs::create_dir_all(&masks)?;
+            let indices: Vec<usize> = (0..count).collect();
+            for written in parallel(&indices, |&i| write_masked(&images, &masks, number as u64, i, spec)) {
+                written?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn check(spec: &ShapesSpec) -> Result<()> {
     let (width, height) = spec.size;
     ensure!(
         [width, height].iter().all(|side| (32..=4096).contains(side)),
         "images of {width} × {height}: sides are 32 to 4096 pixels"
     );
     ensure!(spec.most_objects > 0, "images need at least one object");
-    publish(root, &format!("shapes {VERSION} {spec:?}\n"), |folder| {
-        write_split(folder, "train2017", 0, spec.train, spec)?;
-        write_split(folder, "val2017", 1, spec.val, spec)
-    })
+    Ok(())
 }
 
 fn write_split(folder: &Path, split: &str, number: u64, count: usize, spec: &ShapesSpec) -> Result<()> {
@@ -87,18 +116,39 @@ fn write_split(folder: &Path, split: &str, number: u64, count: usize, spec: &Sha
 
 /// Writes one image; returns its entry and its annotations.
 fn write_picture(folder: &Path, split: u64, index: usize, spec: &ShapesSpec) -> Result<(Value, Vec<Value>)> {
+    let (id, [width, height], scene) = draw(split, index, spec)?;
+    let name = format!("{id:012}.jpg");
+    write_jpeg(&folder.join(&name), &scene.rgb, [width, height])?;
+    Ok((json!({"id": id, "file_name": name, "width": width, "height": height}), scene.annotations))
+}
+
+/// Writes one image and its mask.
+fn write_masked(images: &Path, masks: &Path, split: u64, index: usize, spec: &ShapesSpec) -> Result<()> {
+    let (id, size, scene) = draw(split, index, spec)?;
+    write_jpeg(&images.join(format!("{id:012}.jpg")), &scene.rgb, size)?;
+    let path = masks.join(format!("{id:012}.png"));
+    let write = || -> Result<()> {
+        let mut encoder = png::Encoder::new(fs::File::create(&path)?, size[0], size[1]);
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_palette(PALETTE.as_flattened());
+        Ok(encoder.write_header()?.write_image_data(&scene.classes)?)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The id, width and height of an image, and what is in it.
+fn draw(split: u64, index: usize, spec: &ShapesSpec) -> Result<(usize, [u32; 2], Scene)> {
     // A sequence of its own: images do not depend on how many there are or on the number of threads.
     let mut dice = Dice::new(spec.seed, split << 32 | index as u64);
     let (width, full) = spec.size;
     let height = if dice.chance(0.25) { (full * 3 / 4).max(32) } else { full };
-    let Scene { rgb, annotations } = scene(width, height, spec.most_objects, &mut dice)?;
+    let scene = scene(width, height, spec.most_objects, &mut dice)?;
+    Ok((split as usize * 1_000_000 + index + 1, [width, height], scene))
+}
 
-    let id = split as usize * 1_000_000 + index + 1;
-    let name = format!("{id:012}.jpg");
-    let path = folder.join(&name);
-    let encoder = Encoder::new_file(&path, JPEG_QUALITY).with_context(|| format!("cannot write {}", path.display()))?;
-    encoder
-        .encode(&rgb, width as u16, height as u16, ColorType::Rgb)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok((json!({"id": id, "file_name": name, "width": width, "height": height}), annotations))
+fn write_jpeg(path: &Path, rgb: &[u8], [width, height]: [u32; 2]) -> Result<()> {
+    let encoder = Encoder::new_file(path, JPEG_QUALITY).with_context(|| format!("cannot write {}", path.display()))?;
+    let written = encoder.encode(rgb, width as u16, height as u16, ColorType::Rgb);
+    written.with_context(|| format!("cannot write {}", path.display()))
 }

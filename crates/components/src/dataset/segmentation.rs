@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::files;
+use super::split::Split;
+use pipe_coco::synthetic::{ShapesSpec, write_shape_masks};
 use pipe_core::facts::{Facts, Reads};
 use pipe_core::{
-    BuildContext, Component, Config, Contract, Dataset, Instance, Kind, PathValue, Property, PropertyType,
+    BuildContext, Component, Config, Contract, Dataset, Instance, Kind, PathValue, Problems, Property, PropertyType,
 };
 use pipe_data::decode::read_image;
 use pipe_data::{Field, Fingerprint, Sample, fields};
@@ -28,14 +30,24 @@ const MAX_LIST: u64 = 64 << 20;
 /// Images with a mask of classes each: PNG files whose pixels are the numbers of the classes, grey or with a palette, as Pascal VOC
 /// and Cityscapes have them. 255 is no class: it counts neither in the loss nor in metrics.
 ///
-/// An image and its mask have the same name but for the ending.
+/// Images are in `<root>/images/<split>`, masks in `<root>/masks/<split>`; both can be overridden. An image and its mask have the same name
+/// but for the ending. `builtin:shapes` needs no files: its classes are background, circle, square, triangle and star.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentationConfig {
-    /// Folder of the images.
-    pub images: PathValue,
-    /// Folder of the masks.
-    pub masks: PathValue,
+    /// Root folder of the dataset, or `builtin:shapes`.
+    #[serde(default)]
+    pub root: Option<PathValue>,
+    /// The split, such as `train`; or a part of all images, such as `{ part = "train", fraction = 0.8 }`, and `part = "val"` of the same
+    /// for the evaluation.
+    #[serde(default)]
+    pub split: Option<Split>,
+    /// Folder of the images; default `<root>/images/<split>`.
+    #[serde(default)]
+    pub images: Option<PathValue>,
+    /// Folder of the masks; default `<root>/masks/<split>`.
+    #[serde(default)]
+    pub masks: Option<PathValue>,
     /// A list of the names to use, one a line without ending, such as VOC's `ImageSets/Segmentation/train.txt`. Default: all images
     /// that have a mask.
     #[serde(default)]
@@ -58,9 +70,33 @@ class_names = ["background", "aeroplane", "bicycle"]
 "#;
 
     fn facts(&self) -> Facts {
-        let list = self.list.as_ref().map_or("", PathValue::as_str);
-        let reads = Reads { what: format!("{} {list}", self.images.as_str()), part: None };
-        Facts { reads: Some(reads), ..Facts::default() }
+        let text = |path: &Option<PathValue>| path.as_ref().map_or("", PathValue::as_str).to_owned();
+        let name = self.split.as_ref().and_then(Split::name).filter(|_| self.images.is_none()).unwrap_or_default();
+        let root = if self.images.is_none() { text(&self.root) } else { text(&self.images) };
+        let what = format!("{root} {name} {}", text(&self.list));
+        let part = self.split.as_ref().and_then(Split::part);
+        Facts { reads: Some(Reads { what, part }), ..Facts::default() }
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        if let Some(split) = &self.split {
+            split.check(problems);
+        }
+        if self.list.is_some() && self.split.as_ref().is_some_and(|split| split.name().is_none()) {
+            problems.at("split", "a part is of all images, and `list` says which to use", "keep one of them");
+        }
+        if self.root.is_none() {
+            for (option, given) in [("images", &self.images), ("masks", &self.masks)] {
+                if given.is_none() {
+                    problems.at("", format!("neither `root` nor `{option}` is set"), "for example root = \"data/mine\"");
+                }
+            }
+        }
+        for (place, name) in self.class_names.iter().enumerate() {
+            if self.class_names[..place].contains(name) {
+                problems.at(&format!("class_names.{place}"), format!("{name:?} is there twice"), "name each class once");
+            }
+        }
     }
 
     fn properties() -> &'static [Property] {
@@ -93,13 +129,8 @@ struct Segmentation {
 
 impl Segmentation {
     fn open(config: &SegmentationConfig) -> Result<Segmentation> {
-        let folder = |value: &PathValue| {
-            value
-                .path()
-                .map(Path::to_owned)
-                .with_context(|| format!("there is no builtin dataset {:?}", value.as_str()))
-        };
-        let (images, masks) = (by_stem(&folder(&config.images)?)?, by_stem(&folder(&config.masks)?)?);
+        let (image_folder, mask_folder) = (folder(config, "images")?, folder(config, "masks")?);
+        let (images, masks) = (by_stem(&image_folder)?, by_stem(&mask_folder)?);
         let mut samples = Vec::new();
         let mut without_mask = 0;
         match config.list.as_ref().and_then(PathValue::path) {
@@ -113,9 +144,14 @@ impl Segmentation {
                 }
             }
             None => {
-                for (name, image) in images {
-                    match masks.get(&name) {
-                        Some(mask) => samples.push((image, mask.clone())),
+                let names: Vec<&str> = images.keys().map(String::as_str).collect();
+                let chosen = match &config.split {
+                    Some(Split::Part(part)) => part.choose(&names),
+                    _ => (0..names.len()).collect(),
+                };
+                for name in chosen.into_iter().map(|place| names[place]) {
+                    match masks.get(name) {
+                        Some(mask) => samples.push((images[name].clone(), mask.clone())),
                         None => without_mask += 1,
                     }
                 }
@@ -124,11 +160,31 @@ impl Segmentation {
         ensure!(
             !samples.is_empty(),
             "no image in {} has a mask of the same name in {}",
-            config.images.as_str(),
-            config.masks.as_str()
+            image_folder.display(),
+            mask_folder.display()
         );
         Ok(Segmentation { samples, classes: config.class_names.clone(), without_mask })
     }
+}
+
+/// The folder of `images` or of `masks`.
+fn folder(config: &SegmentationConfig, what: &str) -> Result<PathBuf> {
+    let unknown = |value: &PathValue| format!("there is no builtin dataset {:?} of masks", value.as_str());
+    if let Some(own) = if what == "images" { &config.images } else { &config.masks } {
+        return own.path().map(Path::to_owned).with_context(|| unknown(own));
+    }
+    let root = config.root.as_ref().context("no `root`")?;
+    let folder = match (root.path(), root.builtin()) {
+        (Some(path), _) => path.to_owned(),
+        (None, Some("shapes")) => {
+            let root = pipe_vocab::cache::dir()?.join("shape_masks");
+            write_shape_masks(&root, &ShapesSpec::default())?;
+            root
+        }
+        (None, _) => bail!("{}; available: `builtin:shapes`", unknown(root)),
+    };
+    let split = config.split.as_ref().and_then(Split::name);
+    Ok(split.map_or(folder.join(what), |split| folder.join(what).join(split)))
 }
 
 /// The images in a folder and below it, by their path there without ending.

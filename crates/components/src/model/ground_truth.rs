@@ -42,14 +42,32 @@ pub(super) fn check_classes(batch: &Batch, labels: &Tensor, classes: i64, ignore
     if matches!(labels.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
         return Ok(());
     }
-    let last = classes - 1;
-    let Some((place, label)) = wrong(labels, &(0..=last), Some(ignored))? else { return Ok(()) };
+    let Some((place, label)) = wrong(labels, &(0..=classes - 1), Some(ignored))? else { return Ok(()) };
     let of_one = labels.numel() / batch.size.max(1);
-    let image = image(batch, place / of_one.max(1));
+    refuse(&image(batch, place / of_one.max(1)), label, classes, ignored, help)
+}
+
+/// The same of the pixels of each image, `[H, W]`.
+pub(super) fn check_pixel_classes(
+    batch: &Batch,
+    labels: &[Tensor],
+    classes: i64,
+    ignored: i64,
+    help: &str,
+) -> Result<()> {
+    for (index, labels) in labels.iter().enumerate() {
+        if let Some((_, label)) = wrong(labels, &(0..=classes - 1), Some(ignored))? {
+            refuse(&image(batch, index), label, classes, ignored, help)?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse(image: &str, label: i64, classes: i64, ignored: i64, help: &str) -> Result<()> {
     if label < 0 {
         bail!("{image} has label {label}; labels start at 0, and {ignored} is ignored by the loss: fix the dataset");
     }
-    bail!("{image} has label {label}, but the model has {classes} classes (0 to {last}): {help}")
+    bail!("{image} has label {label}, but the model has {classes} classes (0 to {}): {help}", classes - 1)
 }
 
 /// Rejects labels `[N]` of one image's objects outside the classes of a detector.

@@ -2,17 +2,21 @@
 //!
 //! - [`classification`]: shared parts of the classifiers
 //! - [`detection`]: shared parts of the detectors
+//! - [`segmentation`]: shared parts of the networks that classify pixels
 //! - [`weights`]: the files that `weights` means
 //! - `ground_truth`: labels and boxes checked before they go to the device
 
 pub mod classification;
+pub mod deeplabv3;
 pub mod detection;
 pub mod ema;
 pub mod faster_rcnn;
+pub mod fcn;
 mod ground_truth;
 pub mod loss;
 pub mod mask_rcnn;
 pub mod resnet;
+pub mod segmentation;
 pub mod sequential;
 pub mod torchscript;
 pub mod weights;

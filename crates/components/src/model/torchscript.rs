@@ -11,6 +11,7 @@ use tch::Tensor;
 use super::classification::{IGNORED, count_classes};
 use super::ground_truth::check_classes;
 use super::loss::ClassificationLoss;
+use super::segmentation::IGNORED as IGNORED_PIXEL;
 use super::weights;
 use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, State, Stateful};
@@ -174,8 +175,6 @@ struct TorchScript {
     training: bool,
 }
 
-/// The label of pixels that do not count.
-const IGNORED_PIXEL: i64 = 255;
 /// What can be set where the dataset has more classes than the module.
 const HELP: &str = "use a module with a score for each class of the dataset";
 

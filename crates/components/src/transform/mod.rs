@@ -15,6 +15,7 @@ pub mod random_erasing;
 pub mod random_horizontal_flip;
 pub mod random_iou_crop;
 pub mod random_photometric_distort;
+pub mod random_resize;
 pub mod random_resized_crop;
 pub mod random_short_side;
 pub mod random_vertical_flip;

@@ -208,6 +208,7 @@ macro_rules! define_config {
                 }
                 let version = if self.version == Version::V2 { "_v2" } else { "" };
                 weights::check("weights", self.weights.as_ref(), problems, |named| match named.is_detector() {
+                    false if named.is_segmentation() => Some("its weights are for `model.fcn` and `model.deeplabv3`".into()),
                     false => Some("a classifier's weights are for `weights_backbone`".into()),
                     true if named.model.ends_with("_v2") == (self.version == Version::V2) => None,
                     true => Some(format!("this one is `version = \"{}\"`: `torchvision:maskrcnn_resnet50_fpn{version}`", if self.version == Version::V2 { "v2" } else { "v1" })),

@@ -32,6 +32,8 @@ enum Template {
     FineTune,
     /// A pretrained Mask R-CNN or Faster R-CNN, fine-tuned on annotations in COCO format.
     Detection,
+    /// A pretrained DeepLabV3 or FCN, fine-tuned on images with masks of classes.
+    Segmentation,
 }
 
 /// What a template is made of.
@@ -86,6 +88,18 @@ impl Template {
                 options: "",
                 last: "pipe predict RUN --images data/mine/val --out results.json --draw drawn    # RUN is the \
                     folder that `pipe run` prints",
+            },
+            Template::Segmentation => Parts {
+                name: "segmentation_finetune.toml",
+                text: include_str!("../pipelines/segmentation_finetune.toml"),
+                needs: "Put the images into `data/mine/images/train/` and `data/mine/images/val/`, their masks under the same names into \
+                    `data/mine/masks/train/` and `data/mine/masks/val/`, or name another folder: `DATA_ROOT=/data/streets`. A mask is a \
+                    PNG file, grey or with a palette, whose pixels are the numbers of the classes, 255 where none is meant; name the \
+                    classes under `[vars]`. To try it without files or downloads, add `--profile demo` to each command: built-in shapes, \
+                    two minutes on two cores.\n",
+                options: "",
+                last: "pipe predict RUN --images data/mine/images/val --out masks --draw drawn    # RUN is the folder that \
+                    `pipe run` prints",
             },
         }
     }

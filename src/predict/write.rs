@@ -240,7 +240,9 @@ pub fn draw(
         Ok(Shown { bbox: Some(drawn.bbox), mask, label, class_id: drawn.class, score: drawn.score, crowd: false })
     });
     let instances = instances.collect::<Result<Vec<_>>>()?;
-    let png = draw_instances(&canvas, &instances, &DrawOptions::default()).encode_png()?;
+    // Around a region there is no box: it would be one around the image.
+    let boxes = !matches!(found, Found::Pixels(_));
+    let png = draw_instances(&canvas, &instances, &DrawOptions { boxes, ..DrawOptions::default() }).encode_png()?;
     pipe_vocab::atomic::write(&folder.join(format!("{}.png", picture.name())), &png)
 }
 

@@ -35,19 +35,27 @@ pub(super) struct Scene {
     pub classes: Vec<u8>,
 }
 
+/// What objects look like.
+pub(super) struct Look {
+    /// The least radius and what may be added to it, as shares of the shorter side.
+    pub radius: [f64; 2],
+    /// Whether there are crowds.
+    pub crowds: bool,
+}
+
 /// Draws a scene of at most `most` objects, and now and then a crowd or nothing at all.
-pub(super) fn scene(width: u32, height: u32, most: usize, dice: &mut Dice) -> Result<Scene> {
+pub(super) fn scene(width: u32, height: u32, most: usize, look: &Look, dice: &mut Dice) -> Result<Scene> {
     let mut canvas = Canvas::background(width as usize, height as usize, dice);
     let mut things: Vec<Thing> = Vec::new();
     let empty = dice.chance(0.02);
-    if !empty && dice.chance(0.08) {
+    if !empty && look.crowds && dice.chance(0.08) {
         things.push(crowd(&canvas, dice)?);
     }
     let wanted = if empty { 0 } else { 1 + dice.below(most) };
     for _ in 0..wanted {
         // A place that hides too much of what is there is given up after a few tries.
         for _ in 0..8 {
-            let thing = single(&canvas, dice)?;
+            let thing = single(&canvas, look.radius, dice)?;
             if thing.whole < LEAST_PIXELS {
                 continue;
             }
@@ -81,10 +89,10 @@ pub(super) fn scene(width: u32, height: u32, most: usize, dice: &mut Dice) -> Re
     })
 }
 
-fn single(canvas: &Canvas, dice: &mut Dice) -> Result<Thing> {
+fn single(canvas: &Canvas, [least, more]: [f64; 2], dice: &mut Dice) -> Result<Thing> {
     let short = canvas.width.min(canvas.height) as f64;
     // Squared, so that small ones are more frequent.
-    let radius = short * (0.07 + 0.22 * dice.unit().powi(2));
+    let radius = short * (least + more * dice.unit().powi(2));
     let within = |end: usize, dice: &mut Dice| dice.between(0.5 * radius, end as f64 - 0.5 * radius);
     let center = [within(canvas.width, dice), within(canvas.height, dice)];
     let kind = dice.below(KINDS.len());

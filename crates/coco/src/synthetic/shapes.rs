@@ -8,7 +8,7 @@ use jpeg_encoder::{ColorType, Encoder};
 use serde_json::{Value, json};
 
 use super::outline::Kind;
-use super::scene::{Scene, scene};
+use super::scene::{Look, Scene, scene};
 use super::store::publish;
 use crate::dice::Dice;
 use crate::parallel::parallel;
@@ -16,6 +16,10 @@ use crate::parallel::parallel;
 /// Raised whenever the same specification gives other files.
 const VERSION: u32 = 1;
 const JPEG_QUALITY: u8 = 92;
+/// Of all sizes, as COCO's objects.
+const SMALL_TO_LARGE: Look = Look { radius: [0.07, 0.22], crowds: true };
+/// Large, so that a network that sees a few thousand small images learns to tell them.
+const LARGE: Look = Look { radius: [0.16, 0.2], crowds: false };
 /// Colors of the masks' classes, as Pascal VOC's.
 const PALETTE: [[u8; 3]; 5] = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]];
 
@@ -32,6 +36,13 @@ pub struct ShapesSpec {
     pub most_objects: usize,
     /// Everything follows from it.
     pub seed: u64,
+}
+
+impl ShapesSpec {
+    /// What [`write_shape_masks`] is usually asked for: small images of few objects.
+    pub fn few() -> Self {
+        Self { size: (64, 64), most_objects: 3, ..Self::default() }
+    }
 }
 
 impl Default for ShapesSpec {
@@ -57,7 +68,7 @@ pub fn write_shapes(root: &Path, spec: &ShapesSpec) -> Result<()> {
     })
 }
 
-/// Writes the same images with a mask each into the folder `root`, unless they are there already: images in `<root>/images/train` and
+/// Writes images of fewer and larger shapes, with a mask each, into the folder `root`, unless they are there already: images in `<root>/images/train` and
 /// `<root>/images/val`, masks in `<root>/masks/train` and `<root>/masks/val`, PNG files whose pixels are 0 for the background, 1 for circles,
 /// 2 squares, 3 triangles, 4 stars.
 ///
@@ -116,7 +127,7 @@ fn write_split(folder: &Path, split: &str, number: u64, count: usize, spec: &Sha
 
 /// Writes one image; returns its entry and its annotations.
 fn write_picture(folder: &Path, split: u64, index: usize, spec: &ShapesSpec) -> Result<(Value, Vec<Value>)> {
-    let (id, [width, height], scene) = draw(split, index, spec)?;
+    let (id, [width, height], scene) = draw(split, index, spec, &SMALL_TO_LARGE)?;
     let name = format!("{id:012}.jpg");
     write_jpeg(&folder.join(&name), &scene.rgb, [width, height])?;
     Ok((json!({"id": id, "file_name": name, "width": width, "height": height}), scene.annotations))
@@ -124,7 +135,7 @@ fn write_picture(folder: &Path, split: u64, index: usize, spec: &ShapesSpec) -> 
 
 /// Writes one image and its mask.
 fn write_masked(images: &Path, masks: &Path, split: u64, index: usize, spec: &ShapesSpec) -> Result<()> {
-    let (id, size, scene) = draw(split, index, spec)?;
+    let (id, size, scene) = draw(split, index, spec, &LARGE)?;
     write_jpeg(&images.join(format!("{id:012}.jpg")), &scene.rgb, size)?;
     let path = masks.join(format!("{id:012}.png"));
     let write = || -> Result<()> {
@@ -138,12 +149,12 @@ fn write_masked(images: &Path, masks: &Path, split: u64, index: usize, spec: &Sh
 }
 
 /// The id, width and height of an image, and what is in it.
-fn draw(split: u64, index: usize, spec: &ShapesSpec) -> Result<(usize, [u32; 2], Scene)> {
+fn draw(split: u64, index: usize, spec: &ShapesSpec, look: &Look) -> Result<(usize, [u32; 2], Scene)> {
     // A sequence of its own: images do not depend on how many there are or on the number of threads.
     let mut dice = Dice::new(spec.seed, split << 32 | index as u64);
     let (width, full) = spec.size;
     let height = if dice.chance(0.25) { (full * 3 / 4).max(32) } else { full };
-    let scene = scene(width, height, spec.most_objects, &mut dice)?;
+    let scene = scene(width, height, spec.most_objects, look, &mut dice)?;
     Ok((split as usize * 1_000_000 + index + 1, [width, height], scene))
 }
 

@@ -178,7 +178,7 @@ fn folder(config: &SegmentationConfig, what: &str) -> Result<PathBuf> {
         (Some(path), _) => path.to_owned(),
         (None, Some("shapes")) => {
             let root = pipe_vocab::cache::dir()?.join("shape_masks");
-            write_shape_masks(&root, &ShapesSpec::default())?;
+            write_shape_masks(&root, &ShapesSpec::few())?;
             root
         }
         (None, _) => bail!("{}; available: `builtin:shapes`", unknown(root)),

@@ -1,4 +1,4 @@
-//! `handler.debug_images`: detections beside the ground truth.
+//! `handler.debug_images`: detections, or classes of pixels, beside the ground truth.
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -12,11 +12,11 @@ use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance
 use pipe_data::{Batch, BatchField, Detections, fields};
 use pipe_draw::{DrawOptions, MaskRef, RgbImage, draw_instances, side_by_side};
 
-/// Logs images of a detection batch: ground truth beside predictions, with boxes, masks, class names and scores.
+/// Logs images of a batch of detection or semantic segmentation: ground truth beside predictions, with boxes, masks, class names and scores.
 ///
 /// Call it on `iteration_completed`. On an evaluator, ground truth and predictions are shown side by side, as
-/// `evaluation/image_<iteration>_<n>`; in training, where a detector returns only losses, the ground truth alone, as
-/// `training/image_<n>`. Masks alone, in the colors of their classes, are logged as `…_mask` (ground truth) and
+/// `val/image_<iteration>_<n>`; in training, where a detector returns only losses, the ground truth alone, as
+/// `train/image_<n>`. Masks alone, in the colors of their classes, are logged as `…_mask` (ground truth) and
 /// `…_predicted_mask`, where there are any. Images are shown as the model sees them, after all transforms.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -32,7 +32,7 @@ pub struct DebugImagesConfig {
     #[schemars(extend("x-reload" = "hot"), range(min = 1))]
     #[serde(default = "four")]
     pub max_images: usize,
-    /// Prefix of the tags; default `val` for images with detections and `train` for those without.
+    /// Prefix of the tags; default `val` in evaluation and `train` in training.
     #[serde(default)]
     #[schemars(extend("x-reload" = "hot"))]
     pub tag: Option<String>,
@@ -85,6 +85,8 @@ impl Component for DebugImagesConfig {
 
 pipe_core::register!(DebugImagesConfig);
 
+/// The label of pixels without a class.
+const NO_CLASS: i64 = 255;
 /// Opacity of masks drawn alone: where they overlap, both are visible.
 const MASK_ALPHA: f32 = 0.6;
 
@@ -100,25 +102,34 @@ impl Stateful for DebugImages {}
 impl Handler for DebugImages {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let step = ctx.step()?;
-        let found = match step.output.outputs.get(fields::DETECTIONS) {
+        let outputs = &step.output.outputs;
+        let found = match outputs.get(fields::DETECTIONS) {
             Some(BatchField::Detections(found)) => Some(found),
             _ => None,
         };
+        let scores = outputs.get(fields::SEGMENTATION_LOGITS).map(|_| outputs.list(fields::SEGMENTATION_LOGITS));
+        let scores = scores.transpose()?;
+        // A segmentation network predicts in training, too: then its scores have a gradient.
+        let trains = scores.as_ref().is_some_and(|scores| scores.iter().any(Tensor::requires_grad));
         let images = step.batch.list(fields::IMAGE)?;
         for (n, image) in images.iter().enumerate().take(self.config.max_images) {
             let image = picture(image)?;
             let truth = truth(&step.batch, n)?;
             let found = found.and_then(|found| found.get(n));
-            let found = found.map(|found| predicted(found, self.config.threshold)).transpose()?;
-            self.record(ctx, n, &image, &truth, found.as_ref())?;
+            let found = match scores.as_ref().and_then(|scores| scores.get(n)) {
+                Some(scores) => Some(regions(&scores.detach().f_argmax(0, false)?)?),
+                None => found.map(|found| predicted(found, self.config.threshold)).transpose()?,
+            };
+            self.record(ctx, n, &image, &truth, found.as_ref(), trains)?;
         }
         Ok(())
     }
 }
 
-/// The objects of one image, on the CPU.
+/// The objects of one image, or the regions of its classes, on the CPU.
 #[derive(Default)]
 struct Objects {
+    /// None of regions.
     boxes: Vec<[f32; 4]>,
     labels: Vec<i64>,
     scores: Option<Vec<f32>>,
@@ -136,21 +147,26 @@ impl DebugImages {
         image: &RgbImage,
         truth: &Objects,
         found: Option<&Objects>,
+        trains: bool,
     ) -> Result<()> {
-        let group = self.config.tag.as_deref().unwrap_or(if found.is_some() { "val" } else { "train" });
+        let trains = trains || found.is_none();
+        let group = self.config.tag.as_deref().unwrap_or(if trains { "train" } else { "val" });
         let options = DrawOptions::default();
         let drawn = self.draw(image, truth, &options)?;
-        let (drawn, tag) = match found {
+        let drawn = match found {
             Some(found) => {
                 let predicted = self.draw(image, found, &options)?;
-                let title = match found.boxes.is_empty() {
+                let title = match found.scores.as_ref().is_some_and(Vec::is_empty) {
                     true => format!("no prediction with score ≥ {}", self.config.threshold),
                     false => "prediction".to_owned(),
                 };
-                let drawn = side_by_side(&drawn, &predicted, ["ground truth", &title]);
-                (drawn, format!("{group}/image_{}_{n}", ctx.state.iteration))
+                side_by_side(&drawn, &predicted, ["ground truth", &title])
             }
-            None => (drawn, format!("{group}/image_{n}")),
+            None => drawn,
+        };
+        let tag = match trains {
+            true => format!("{group}/image_{n}"),
+            false => format!("{group}/image_{}_{n}", ctx.state.iteration),
         };
         emit(ctx.run, &self.node, tag.clone(), drawn)?;
         for (objects, what) in [(Some(truth), "mask"), (found, "predicted_mask")] {
@@ -165,8 +181,9 @@ impl DebugImages {
 
     fn draw(&self, image: &RgbImage, objects: &Objects, options: &DrawOptions) -> Result<RgbImage> {
         let names: Vec<String> = objects.labels.iter().map(|label| self.names.get(*label)).collect();
-        let mut instances = Vec::with_capacity(objects.boxes.len());
-        for (i, bbox) in objects.boxes.iter().enumerate() {
+        let count = objects.boxes.len().max(objects.labels.len());
+        let mut instances = Vec::with_capacity(count);
+        for i in 0..count {
             let mask = match &objects.masks {
                 Some((planes, [height, width])) if (*height, *width) == (image.height(), image.width()) => {
                     let plane = planes.get(i * height * width..(i + 1) * height * width);
@@ -175,7 +192,7 @@ impl DebugImages {
                 _ => None,
             };
             instances.push(pipe_draw::Instance {
-                bbox: Some(*bbox),
+                bbox: objects.boxes.get(i).copied(),
                 mask,
                 label: names.get(i).map_or("", String::as_str),
                 class_id: objects.labels.get(i).copied().unwrap_or_default(),
@@ -196,6 +213,9 @@ fn truth(batch: &Batch, n: usize) -> Result<Objects> {
             _ => None,
         })
     };
+    if let Some(classes) = field(fields::SEGMENTATION)? {
+        return regions(&classes);
+    }
     Ok(Objects {
         boxes: field(fields::BOXES)?.map_or_else(|| Ok(Vec::new()), |boxes| box_list(&boxes))?,
         labels: field(fields::LABELS)?.map_or_else(|| Ok(Vec::new()), |labels| integers(&labels))?,
@@ -203,6 +223,17 @@ fn truth(batch: &Batch, n: usize) -> Result<Objects> {
         scores: None,
         masks: field(fields::MASKS)?.map(|masks| planes(&masks)).transpose()?,
     })
+}
+
+/// The regions of the classes `[H, W]`, without the background and what has no class.
+fn regions(classes: &Tensor) -> Result<Objects> {
+    let (height, width) = classes.size2()?;
+    let classes = integers(classes)?;
+    let mut labels: Vec<i64> = classes.iter().copied().filter(|class| !matches!(*class, 0 | NO_CLASS)).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    let planes = labels.iter().flat_map(|label| classes.iter().map(move |class| u8::from(class == label))).collect();
+    Ok(Objects { labels, masks: Some((planes, [height as usize, width as usize])), ..Objects::default() })
 }
 
 /// The detections with a score of at least `threshold`.
@@ -295,6 +326,29 @@ mod tests {
         let width = |i: usize| records[i]["value"]["width"].as_u64().unwrap();
         assert!(width(4) > 2 * width(0), "{} beside {}", width(4), width(0));
         assert_eq!(width(5), width(0));
+    }
+
+    #[test]
+    fn classes_of_pixels_are_shown_as_regions() {
+        let test = TestRun::new();
+        let handler = test.handler("handler.d", json!({ "type": "debug_images", "max_images": 1 }));
+        let float = (Type::Float, Device::Cpu);
+        let mut step = Step { batch: Batch::new(1), ..Step::default() };
+        let classes = Tensor::from_slice(&[0i64, 1, 1, 255, 3, 0]).view([1, 2, 3]);
+        step.batch.set(fields::IMAGE, BatchField::Stacked(Tensor::rand([1, 3, 2, 3], float)));
+        step.batch.set(fields::SEGMENTATION, BatchField::Stacked(classes.shallow_clone()));
+        let scores = Tensor::rand([1, 4, 2, 3], float);
+        step.output.outputs.set(fields::SEGMENTATION_LOGITS, BatchField::Stacked(scores.shallow_clone()));
+        test.call(&handler, "iteration_completed", Some(&step)).unwrap();
+        let _ = scores.set_requires_grad(true);
+        test.call(&handler, "iteration_completed", Some(&step)).unwrap();
+        let records = records(&test);
+        let tags: Vec<&str> = records.iter().map(|record| record["tag"].as_str().unwrap()).collect();
+        let of = |tag: &str| [tag.to_owned(), format!("{tag}_mask"), format!("{tag}_predicted_mask")];
+        assert_eq!(tags, [of("val/image_7_0"), of("train/image_0")].concat());
+        let regions = regions(&classes.get(0)).unwrap();
+        assert_eq!(regions.labels, [1, 3], "neither the background nor what has no class");
+        assert_eq!(regions.masks.unwrap(), (vec![0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0], [2, 3]));
     }
 
     #[test]

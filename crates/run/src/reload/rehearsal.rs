@@ -241,8 +241,9 @@ impl Stateful for Painter {}
 
 impl Handler for Painter {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
-        let has_boxes = ctx.step.is_some_and(|step| step.batch.get(fields::BOXES).is_some());
-        let painter = if has_boxes { &self.boxes } else { &self.classes };
+        let has = |field: &str| ctx.step.is_some_and(|step| step.batch.get(field).is_some());
+        let has_places = has(fields::BOXES) || has(fields::SEGMENTATION);
+        let painter = if has_places { &self.boxes } else { &self.classes };
         // A batch that cannot be drawn is not an error of the pipeline.
         let drawn = painter.borrow_mut().call(ctx);
         self.observer.borrow_mut().no_picture = drawn.err().map(|error| format!("{error:#}"));

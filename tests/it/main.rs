@@ -30,6 +30,7 @@ mod reload;
 mod run_folder;
 mod schedule;
 mod secrets;
+mod segmentation;
 mod shipped;
 mod signals;
 mod tags;

@@ -6,9 +6,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use pipe_coco::synthetic::{DigitsSpec, ShapesSpec, write_digits, write_shape_masks, write_shapes};
 use pipe_coco::{eval::Detection, eval::Evaluator, eval::IouType};
 use pipe_coco::{index::Index, index::LoadOptions, index::Segmentation};
-use pipe_coco::{synthetic::DigitsSpec, synthetic::ShapesSpec, synthetic::write_digits, synthetic::write_shapes};
 
 fn spec() -> ShapesSpec {
     ShapesSpec { train: 60, val: 12, size: (96, 80), ..ShapesSpec::default() }
@@ -29,6 +29,32 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     files
+}
+
+#[test]
+fn shapes_have_masks_of_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("masks");
+    let spec = ShapesSpec { train: 40, val: 3, ..ShapesSpec::few() };
+    write_shape_masks(&root, &spec).unwrap();
+    let files = contents(&root);
+    let of = |part: &str| files.keys().filter(|name| name.starts_with(part)).count();
+    assert_eq!(["images/train", "images/val", "masks/train", "masks/val"].map(of), [40, 3, 40, 3]);
+    let mut counts = [0usize; 5];
+    for (name, bytes) in files.iter().filter(|(name, _)| name.starts_with("masks")) {
+        let mut reader = png::Decoder::new(bytes.as_slice()).read_info().unwrap();
+        assert!(reader.info().color_type == png::ColorType::Indexed && [48, 64].contains(&reader.info().height));
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        assert!(files.contains_key(&name.replace("masks", "images").replace(".png", ".jpg")));
+        pixels.iter().for_each(|class| counts[usize::from(*class)] += 1);
+    }
+    let all: usize = counts.iter().sum();
+    assert!(counts.iter().all(|count| *count > all / 100), "every class is there: {counts:?}");
+    assert!(counts[0] > all / 2 && counts[0] < all * 9 / 10, "{counts:?}");
+    let again = folder.path().join("again");
+    write_shape_masks(&again, &spec).unwrap();
+    assert!(contents(&again) == files, "the same seed gives the same bytes");
 }
 
 #[test]

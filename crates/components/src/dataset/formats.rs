@@ -199,6 +199,34 @@ fn masks_are_the_numbers_of_their_pixels() {
 }
 
 #[test]
+fn masks_are_found_below_a_root_by_split_and_part() {
+    let classes = json!(["background", "circle", "square", "triangle", "star"]);
+    let shapes = |split: serde_json::Value| json!({ "root": "builtin:shapes", "split": split, "class_names": classes });
+    let val = dataset("segmentation", shapes(json!("val"))).unwrap();
+    assert_eq!(val.len(), 100);
+    let sample = val.get(0).unwrap();
+    assert!(sample.source().ends_with("images/val/000001000001.jpg"), "{}", sample.source());
+    assert!(matches!(sample.get(fields::SEGMENTATION), Some(Field::Segmentation { .. })));
+    let part = |part: &str| {
+        let split = json!({ "part": part, "fraction": 0.67 });
+        let config = json!({ "images": folder("masks/images"), "masks": folder("masks/masks"), "split": split,
+            "class_names": ["sky", "road", "tree"] });
+        let set = dataset("segmentation", config).unwrap();
+        (0..set.len()).map(|place| name(&set.get(place).unwrap())).collect::<Vec<_>>()
+    };
+    let (train, val) = (part("train"), part("val"));
+    assert_eq!((train.len(), val.len()), (2, 1));
+    assert!(!train.contains(&val[0]));
+    let error = error("segmentation", json!({ "root": "builtin:digits", "class_names": classes }));
+    assert!(error.contains("available: `builtin:shapes`"), "{error}");
+    let problems = |config: serde_json::Value| crate::dataset::testing::error("segmentation", config);
+    let twice = problems(json!({ "root": "builtin:shapes", "split": "val", "class_names": ["a", "b", "a"] }));
+    assert!(twice.contains("\"a\" is there twice"), "{twice}");
+    let rootless = problems(json!({ "images": "x", "class_names": ["a"] }));
+    assert!(rootless.contains("neither `root` nor `masks` is set"), "{rootless}");
+}
+
+#[test]
 fn arrays_are_numpys() {
     let pixels = |sample: &Sample| match &sample.image().unwrap().pixels {
         Pixels::U8(pixels) => json!(pixels),

@@ -88,13 +88,21 @@ class_names = ["background", "aeroplane", "bicycle"]
         if self.root.is_none() {
             for (option, given) in [("images", &self.images), ("masks", &self.masks)] {
                 if given.is_none() {
-                    problems.at("", format!("neither `root` nor `{option}` is set"), "for example root = \"data/mine\"");
+                    problems.at(
+                        "",
+                        format!("neither `root` nor `{option}` is set"),
+                        "for example root = \"data/mine\"",
+                    );
                 }
             }
         }
         for (place, name) in self.class_names.iter().enumerate() {
             if self.class_names[..place].contains(name) {
-                problems.at(&format!("class_names.{place}"), format!("{name:?} is there twice"), "name each class once");
+                problems.at(
+                    &format!("class_names.{place}"),
+                    format!("{name:?} is there twice"),
+                    "name each class once",
+                );
             }
         }
     }

@@ -218,3 +218,122 @@ impl Model for Segmentation {
         self.network.store().buffers()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tch::Kind;
+
+    use super::*;
+    use pipe_core::Shared;
+    use pipe_run::testing::{TestRun, stored};
+
+    fn table(more: Value) -> Value {
+        let mut table =
+            json!({ "type": "fcn", "backbone": "resnet18", "out_layer": 2, "aux_loss": true, "num_classes": 3 });
+        table.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        table
+    }
+
+    fn model(table: Value) -> Shared<dyn Model> {
+        match TestRun::new().try_build("model.net", table).unwrap() {
+            Instance::Model(model) => model,
+            _ => panic!("no model"),
+        }
+    }
+
+    fn error(table: Value) -> String {
+        format!("{:#}", TestRun::new().try_build("model.net", table).err().unwrap())
+    }
+
+    /// Two images of one size, as one tensor or as a list.
+    fn batch(listed: bool) -> Batch {
+        let image = Tensor::arange(2 * 3 * 32 * 24, (Kind::Float, Device::Cpu)).sin().reshape([2, 3, 32, 24]);
+        let labels = Tensor::arange(2 * 32 * 24, (Kind::Int64, Device::Cpu)).remainder(3).reshape([2, 32, 24]);
+        let _ = labels.get(0).narrow(0, 0, 9).fill_(IGNORED);
+        let field = |tensor: Tensor| match listed {
+            true => BatchField::List(tensor.unbind(0)),
+            false => BatchField::Stacked(tensor),
+        };
+        let mut batch = Batch::new(2);
+        batch.set(fields::IMAGE, field(image));
+        batch.set(fields::SEGMENTATION, field(labels));
+        batch
+    }
+
+    fn losses(output: &ModelOutput) -> Vec<(&str, f64)> {
+        output.losses.iter().map(|(name, loss)| (name.as_str(), loss.double_value(&[]))).collect()
+    }
+
+    #[test]
+    fn images_of_several_sizes_are_evaluated_one_by_one_with_the_same_numbers() {
+        let net = model(table(json!({})));
+        net.borrow_mut().set_training(false);
+        let of = |listed| net.borrow_mut().forward(&batch(listed)).unwrap();
+        let (stacked, listed) = (of(false), of(true));
+        let logits =
+            |output: &ModelOutput| Tensor::stack(&output.outputs.list(fields::SEGMENTATION_LOGITS).unwrap(), 0);
+        assert_eq!(logits(&stacked).size(), [2, 3, 32, 24]);
+        assert!(logits(&stacked).allclose(&logits(&listed), 1e-4, 1e-5, false));
+        for ((name, a), (_, b)) in losses(&stacked).into_iter().zip(losses(&listed)) {
+            assert!((a - b).abs() < 1e-5, "{name}: {a} and {b}");
+        }
+        assert_eq!(
+            losses(&stacked).iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["cross_entropy", "aux_cross_entropy"]
+        );
+        net.borrow_mut().set_training(true);
+        let error = format!("{:#}", net.borrow_mut().forward(&batch(true)).unwrap_err());
+        assert!(error.contains("resize or crop to one size"), "{error}");
+    }
+
+    /// Uniform scores would lose ln 3; the auxiliary classifier's count half.
+    #[test]
+    fn pixels_without_a_class_do_not_count() {
+        let net = model(table(json!({})));
+        net.borrow_mut().set_training(false);
+        let mut state = net.borrow().state().unwrap();
+        for (name, tensor) in &mut state.tensors {
+            if name.contains("classifier.4.") {
+                let _ = tensor.zero_();
+            }
+        }
+        net.borrow_mut().load_state(&stored(&state)).unwrap();
+        let mut batch = batch(false);
+        let output = net.borrow_mut().forward(&batch).unwrap();
+        let (whole, half) = (3f64.ln(), 3f64.ln() / 2.0);
+        for ((name, loss), wanted) in losses(&output).into_iter().zip([whole, half]) {
+            assert!((loss - wanted).abs() < 1e-6, "{name}: {loss}");
+        }
+        net.borrow().check(&batch).unwrap();
+        let labels = batch.stacked(fields::SEGMENTATION).unwrap().copy();
+        let _ = labels.get(1).get(3).fill_(7);
+        batch.set(fields::SEGMENTATION, BatchField::Stacked(labels));
+        let error = net.borrow().check(&batch).unwrap_err().to_string();
+        assert!(error.starts_with("image 1 of the batch has label 7, but the model has 3 classes (0 to 2)"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let deeplab = |more: Value| {
+            let mut table = table(more);
+            table["type"] = "deeplabv3".into();
+            table
+        };
+        let other = error(table(json!({ "backbone": "resnet50", "weights": "torchvision:deeplabv3_resnet50" })));
+        assert!(other.contains("weights: `deeplabv3_resnet50` is not for this model"), "{other}");
+        let classifier = error(deeplab(json!({ "backbone": "resnet50", "weights": "torchvision:resnet50" })));
+        assert!(classifier.contains("weights: `resnet50` is not for this model"), "{classifier}");
+        let both = error(table(json!({ "weights": "a.pth", "weights_backbone": "b.pth" })));
+        assert!(both.contains("`weights` would overwrite these"), "{both}");
+        let backbone = error(table(json!({ "weights_backbone": "torchvision:resnet50" })));
+        assert!(backbone.contains("weights_backbone: `resnet50` is not for this model"), "{backbone}");
+        let layer = error(table(json!({ "out_layer": 1 })));
+        assert!(layer.contains("out_layer"), "{layer}");
+        let one = model(deeplab(json!({})));
+        let mut single = Batch::new(1);
+        single.set(fields::IMAGE, BatchField::Stacked(Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu))));
+        let error = format!("{:#}", one.borrow_mut().forward(&single).unwrap_err());
+        assert!(error.contains("use a larger batch"), "{error}");
+    }
+}

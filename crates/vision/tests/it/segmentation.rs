@@ -90,10 +90,9 @@ fn alone() {
 /// As many as torchvision says of its published weights.
 #[test]
 fn as_many_parameters_as_torchvisions() {
-    for (head, backbone, count) in [
-        (HeadKind::Fcn, ResNetKind::ResNet50, 35_322_218),
-        (HeadKind::DeepLabV3, ResNetKind::ResNet101, 60_996_202),
-    ] {
+    for (head, backbone, count) in
+        [(HeadKind::Fcn, ResNetKind::ResNet50, 35_322_218), (HeadKind::DeepLabV3, ResNetKind::ResNet101, 60_996_202)]
+    {
         let options = SegmentationOptions { backbone, num_classes: 21, ..options(head) };
         let network = SegmentationNet::new(options, Device::Cpu).expect("a network");
         assert_eq!(network.store().parameter_count(), (count, count), "{head}_{backbone}");
@@ -103,7 +102,13 @@ fn as_many_parameters_as_torchvisions() {
 #[test]
 fn weights_of_other_classes_leave_the_last_layers_as_they_are() {
     let small = |num_classes, aux| {
-        let options = SegmentationOptions { backbone: ResNetKind::ResNet18, out_layer: 2, aux, num_classes, ..options(HeadKind::Fcn) };
+        let options = SegmentationOptions {
+            backbone: ResNetKind::ResNet18,
+            out_layer: 2,
+            aux,
+            num_classes,
+            ..options(HeadKind::Fcn)
+        };
         SegmentationNet::new(options, Device::Cpu).expect("a network")
     };
     let (trained, other) = (small(7, true), small(3, true));
@@ -122,11 +127,15 @@ fn weights_of_other_classes_leave_the_last_layers_as_they_are() {
     assert!(plain.load(&trained.store().state_dict()).expect("it fits").is_complete(), "the other head is left aside");
     let error = trained.load(&plain.store().state_dict()).expect_err("nothing for the other head").to_string();
     assert!(error.contains("`aux_loss = false`"), "{error}");
-    let mut classifier = pipe_vision::ResNet::new(ResNetKind::ResNet18, 10, pipe_vision::nn::NormKind::Batch, Device::Cpu)
-        .expect("a classifier")
-        .store()
-        .state_dict();
-    assert!(trained.load_backbone(&classifier).expect("it fits").is_complete(), "layers that it has not are left aside");
+    let mut classifier =
+        pipe_vision::ResNet::new(ResNetKind::ResNet18, 10, pipe_vision::nn::NormKind::Batch, Device::Cpu)
+            .expect("a classifier")
+            .store()
+            .state_dict();
+    assert!(
+        trained.load_backbone(&classifier).expect("it fits").is_complete(),
+        "layers that it has not are left aside"
+    );
     classifier.shift_remove("layer1.0.conv1.weight");
     assert!(trained.load_backbone(&classifier).is_err());
 }

@@ -6,10 +6,10 @@ use std::io::BufReader;
 
 use serde_json::Value;
 
-use super::program::Pipe;
+use super::program::{Pipe, cache};
 
-/// Epochs and crops small enough for a test; a model that sees nothing would stay at 0.2, that of the background alone.
-const SMALL: [&str; 6] = ["--set", "vars.epochs=5", "--set", "vars.lr=0.004", "--device", "cpu"];
+/// Few epochs; a model that sees nothing would stay at 0.2, that of the background alone.
+const SMALL: [&str; 4] = ["--set", "vars.epochs=10", "--device", "cpu"];
 
 fn templated() -> Pipe {
     let pipe = Pipe::new();
@@ -42,16 +42,16 @@ fn a_network_learns_shapes_and_predicts_what_its_evaluation_counts() {
         .filter(|record| record["tag"].as_str().is_some_and(|tag| tag.ends_with("/mean_iou")))
         .map(|record| record["value"].as_f64().expect("a number"))
         .collect();
-    assert_eq!(scores.len(), 5);
-    assert!(scores[4] > 0.25 && scores[4] > scores[0] + 0.05, "it learns nothing: {scores:?}");
+    assert_eq!(scores.len(), 10);
+    let best = scores.iter().copied().fold(0.0, f64::max);
+    assert!(best > 0.27 && best > scores[0] + 0.05, "it learns nothing: {scores:?}");
     let records = pipe.read("run/records.jsonl");
-    for tag in ["loss/cross_entropy", "loss/aux_cross_entropy", "iou/star", "val/image_1_0_predicted_mask"] {
+    for tag in ["train/cross_entropy", "train/aux_cross_entropy", "iou/star", "val/image_1_0_predicted_mask"] {
         assert!(records.contains(tag), "{tag} is not in the records");
     }
 
     let evaluated = pipe.ok(&["eval", "run", "--device", "cpu", "--format", "json"]);
     let values: Value = serde_json::from_str(&evaluated.stdout).expect("JSON");
-    let best = scores.iter().copied().fold(0.0, f64::max);
     let again = values["metric.iou:mean_iou"].as_f64().expect("a number");
     assert!((again - best).abs() < 1e-6, "{again} is not {best}");
     let table = pipe.ok(&["eval", "run", "--device", "cpu"]).stdout;
@@ -62,7 +62,7 @@ fn a_network_learns_shapes_and_predicts_what_its_evaluation_counts() {
 
 /// The images that were evaluated, predicted: with the same pixels right.
 fn predicts_as_evaluated(pipe: &Pipe) {
-    let shapes = pipe_vocab::cache::dir().expect("a cache").join("shape_masks");
+    let shapes = cache().join("shape_masks");
     let images: Vec<String> = (1..=12)
         .map(|number| shapes.join(format!("images/val/{:012}.jpg", 1_000_000 + number)).display().to_string())
         .collect();
@@ -77,13 +77,13 @@ fn predicts_as_evaluated(pipe: &Pipe) {
         let predicted = mask(&pipe.path("masks").join(&name));
         let truth = mask(&shapes.join("masks/val").join(&name));
         assert_eq!(predicted.len(), truth.len(), "{name} has the size of its image");
-        right += predicted.iter().zip(&truth).filter(|(a, b)| a == b).count();
-        all += truth.len();
+        right += predicted.iter().zip(&truth).filter(|(a, b)| **b > 0 && a == b).count();
+        all += truth.iter().filter(|class| **class > 0).count();
         seen.extend(predicted);
         assert!(pipe.path("drawn").join(&name).is_file());
     }
     assert!(seen.len() > 1 && seen.iter().all(|class| *class < 5), "{seen:?}");
-    assert!(right as f64 > 0.8 * all as f64, "{right} of {all} pixels are right");
+    assert!(right as f64 > 0.2 * all as f64, "{right} of the {all} pixels of objects are right");
 }
 
 /// The numbers of a mask's pixels, which has a palette.

@@ -42,7 +42,7 @@ fn shapes_have_masks_of_classes() {
     assert_eq!(["images/train", "images/val", "masks/train", "masks/val"].map(of), [40, 3, 40, 3]);
     let mut counts = [0usize; 5];
     for (name, bytes) in files.iter().filter(|(name, _)| name.starts_with("masks")) {
-        let mut reader = png::Decoder::new(bytes.as_slice()).read_info().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
         assert!(reader.info().color_type == png::ColorType::Indexed && [48, 64].contains(&reader.info().height));
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();

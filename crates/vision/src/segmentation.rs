@@ -130,7 +130,7 @@ impl DeepLabHead {
 #[derive(Debug)]
 enum Head {
     Fcn(FcnHead),
-    DeepLabV3(DeepLabHead),
+    DeepLabV3(Box<DeepLabHead>),
 }
 
 impl Head {
@@ -178,7 +178,7 @@ impl SegmentationNet {
         let (scope, inputs) = (root.sub("classifier"), channels[out_layer - 1]);
         let head = match options.head {
             HeadKind::Fcn => Head::Fcn(FcnHead::new(&scope, inputs, num_classes)?),
-            HeadKind::DeepLabV3 => Head::DeepLabV3(DeepLabHead::new(&scope, inputs, num_classes)?),
+            HeadKind::DeepLabV3 => Head::DeepLabV3(Box::new(DeepLabHead::new(&scope, inputs, num_classes)?)),
         };
         store.order_by(&["backbone.", "classifier.", "aux_classifier."]);
         store.to(device)?;

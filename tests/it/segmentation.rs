@@ -55,7 +55,13 @@ fn a_network_learns_shapes_and_predicts_what_its_evaluation_counts() {
     let again = values["metric.iou:mean_iou"].as_f64().expect("a number");
     assert!((again - best).abs() < 1e-6, "{again} is not {best}");
     let table = pipe.ok(&["eval", "run", "--device", "cpu"]).stdout;
-    assert!(table.contains("background") && table.contains("triangle") && table.contains("accuracy"), "{table}");
+    assert!(
+        table.contains("mean IoU")
+            && table.contains("background")
+            && table.contains("triangle")
+            && table.contains("accuracy"),
+        "{table}"
+    );
 
     predicts_as_evaluated(&pipe);
 }

@@ -19,7 +19,7 @@ use pipe_data::{Batch, fields};
 ///
 /// Per class: pixels both predicted and labelled as the class, over pixels that are either. Values: `mean_iou`, the
 /// mean over the classes that occur as a label or a prediction; `pixel_accuracy`; and `iou/<class>`, NaN for a class that
-/// does not occur. A table has each class with its IoU and its accuracy: the share of its pixels that are predicted as such.
+/// does not occur. A table has each class with its IoU and its accuracy, the share of its pixels that are predicted as such.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeanIouConfig {
@@ -81,10 +81,11 @@ impl MeanIou {
         name.cloned().unwrap_or_else(|| class.to_string())
     }
 
-    /// A row for each class that occurs.
-    fn table(&self, rows: &[Vec<f64>], ious: &[f64]) -> String {
+    /// The means, and a row for each class that occurs.
+    fn table(&self, rows: &[Vec<f64>], ious: &[f64], [mean, pixels]: [f64; 2]) -> String {
         let percent = |share: f64| if share.is_nan() { "–".to_owned() } else { format!("{:.1} %", 100.0 * share) };
-        let mut text = String::from("| class | IoU | accuracy |\n|---|--:|--:|\n");
+        let mut text = format!("mean IoU {}, pixel accuracy {}\n\n", percent(mean), percent(pixels));
+        text += "| class | IoU | accuracy |\n|---|--:|--:|\n";
         for (class, iou) in ious.iter().enumerate().filter(|(_, iou)| !iou.is_nan()) {
             let accuracy = percent(rows[class][class] / rows[class].iter().sum::<f64>());
             // A bar would end the cell of a Markdown table.
@@ -134,7 +135,7 @@ impl Metric for MeanIou {
         let accuracy = right.iter().sum::<f64>() / rows.iter().flatten().sum::<f64>();
         let mut values = vec![("mean_iou".to_owned(), mean), ("pixel_accuracy".to_owned(), accuracy)];
         values.extend(ious.iter().enumerate().map(|(class, iou)| (format!("iou/{}", self.name(class)), *iou)));
-        let text = (!occurring.is_empty()).then(|| self.table(&rows, &ious));
+        let text = (!occurring.is_empty()).then(|| self.table(&rows, &ious, [mean, accuracy]));
         Ok(MetricReport { values, text })
     }
 }
@@ -201,6 +202,8 @@ mod tests {
             .zip(numbers(&expected["iu"]).iter().zip(&accuracies))
             .map(|(name, (iou, accuracy))| format!("| {name} | {:.1} % | {:.1} % |\n", iou * 100.0, accuracy * 100.0))
             .collect();
-        assert_eq!(report.text.unwrap(), format!("| class | IoU | accuracy |\n|---|--:|--:|\n{}", rows.concat()));
+        let means = format!("mean IoU {:.1} %, pixel accuracy {:.1} %", wanted[0] * 100.0, wanted[1] * 100.0);
+        let table = format!("{means}\n\n| class | IoU | accuracy |\n|---|--:|--:|\n{}", rows.concat());
+        assert_eq!(report.text.unwrap(), table);
     }
 }

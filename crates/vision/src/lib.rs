@@ -33,9 +33,8 @@ pub mod roi_heads;
 pub mod rpn;
 pub mod sampler;
 pub mod samples;
-//!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`roi_heads`] with its [`samples`];
-//! - [`segmentation`]: a class for each pixel (FCN, DeepLabV3);
-//! - the detector: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN), its [`options`], [`checkpoint`] (loading
+pub mod segmentation;
+pub mod suppress;
 pub mod transform;
 pub mod types;
 pub mod weights;

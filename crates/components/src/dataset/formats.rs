@@ -243,7 +243,7 @@ fn arrays_are_numpys() {
     let set = dataset("numpy", grey).unwrap();
     assert_eq!(pixels(&set.get(2).unwrap()), expected("arrays")["grey"]);
     let message = error("numpy", json!({ "images": of("images"), "labels": of("train_labels") }));
-    assert!(message.contains("it has no array `images`, but: train_images, train_labels"), "{message}");
+    assert!(message.contains("it has no array `images`, but: names, train_images, train_labels"), "{message}");
     let message = error("numpy", json!({ "images": of("train_images"), "labels": folder("arrays/grey.npy") }));
     assert!(message.contains("have the shape [3, 2, 4]; they are [N] or [N, 1]"), "{message}");
 }

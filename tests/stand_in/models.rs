@@ -122,6 +122,45 @@ loss = { type = "cross_entropy", label_smoothing = 0.1 }
     exact(&[nodes, ADAM], edits, &["--images", "plain"]).check();
 }
 
+/// A network for masks on a small backbone.
+fn segmentation(model: &str) {
+    let nodes = format!(
+        r#"
+[dataset.train]
+type = "segmentation"
+images = "plain"
+masks = "masks"
+class_names = ["dark", "grey", "bright"]
+
+[transform.all]
+type = "normalize"
+mean = [0.4]
+std = [0.3]
+
+[metric.measure]
+type = "mean_iou"
+
+[model.net]
+type = "{model}"
+backbone = "resnet18"
+out_layer = 2
+aux_loss = true
+num_classes = "dataset.train:num_classes"
+"#
+    );
+    exact(&[&nodes, SGD], &[RATE], &["--images", "plain"]).check();
+}
+
+#[test]
+fn fcn() {
+    segmentation("fcn");
+}
+
+#[test]
+fn deeplabv3() {
+    segmentation("deeplabv3");
+}
+
 #[test]
 fn torchscript_with_losses_of_its_own() {
     let nodes = "[model.net]\ntype = \"torchscript\"\nfile = \"SCRIPTS/own.pt\"\ntask = \"own\"\n\

@@ -94,7 +94,10 @@ fn array(value: &PathValue) -> Result<Tensor> {
         let Some(name) = name else { return Ok(Tensor::read_npy(file)?) };
         // Only this one: others may be of types that are no tensor.
         let mut archive = ZipArchive::new(files::open(file)?)?;
-        let names: Vec<String> = archive.file_names().map(|name| name.trim_end_matches(".npy").to_owned()).collect();
+        let mut names: Vec<String> =
+            archive.file_names().map(|name| name.trim_end_matches(".npy").to_owned()).collect();
+        // They come in any order.
+        names.sort_unstable();
         ensure!(names.iter().any(|own| own == name), "it has no array `{name}`, but: {}", names.join(", "));
         let mut alone = tempfile::Builder::new().suffix(".npy").tempfile()?;
         std::io::copy(&mut archive.by_name(&format!("{name}.npy"))?, &mut alone)?;

@@ -221,6 +221,7 @@ mod tests {
         }
         let by_name = pictures(&[folder.path().to_owned()]).unwrap();
         assert_eq!(by_name.iter().map(|p| p.id).collect::<Vec<_>>(), [139, 7]);
+        std::fs::write(folder.path().join("cat.jpg"), "").unwrap();
         let by_place = pictures(&[folder.path().join("7.png"), folder.path().join("cat.jpg")]).unwrap();
         assert_eq!(by_place.iter().map(|p| (p.id, p.counted)).collect::<Vec<_>>(), [(1, true), (2, true)]);
         let empty = tempfile::tempdir().unwrap();

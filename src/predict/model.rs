@@ -15,7 +15,8 @@ use pipe_core::{Config, Instance, Kind, Model, ModelOutput, NodeId, RunContext, 
 use pipe_data::batch::Detections;
 use pipe_data::color::grayscale;
 use pipe_data::random::{Purpose, stream};
-use pipe_data::{Batch, BatchField, Field, Image, Sample, collate, fields, to_device};
+use pipe_data::upload::to_device;
+use pipe_data::{Batch, BatchField, Field, Image, Sample, collate, fields};
 use pipe_plan::{Plan, PlanNode};
 use pipe_run::labels;
 use pipe_vision::checkpoint;

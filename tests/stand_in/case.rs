@@ -52,7 +52,7 @@ dataset = "dataset.train"
 transform = "transform.all"
 batch_size = 3
 shuffle = true
-workers = 0
+workers = 2
 
 [loader.test]
 type = "batch"

@@ -1,5 +1,7 @@
 //! Streams, events, pinned memory and the allocator, as a GPU has them: what is done too early is seen.
 
+use pipe_data::upload::{Uploads, pinned};
+use pipe_data::{Batch, BatchField};
 use pipe_native::scaler::{GradScaler, GradScalerState};
 use pipe_native::stream::{Event, Stream, synchronize};
 use pipe_native::{autocast, generator, memory, to_device};
@@ -91,6 +93,34 @@ fn uploads_are_told_by_their_memory() {
     let [waited] = &found[..] else { panic!("{found:?}") };
     assert_eq!((waited.operator.as_str(), waited.times), ("synchronize the device", 1));
     assert!(waited.place.starts_with("tests/stand_in/streams.rs:"), "{}", waited.place);
+}
+
+#[test]
+fn a_batch_is_copied_ahead_and_waited_for_by_the_device_alone() {
+    let _alone = alone();
+    let device = device();
+    let batch = |first: f32| {
+        let mut batch = Batch::new(2);
+        batch.set("image", BatchField::Stacked(numbers() + f64::from(first)));
+        batch.set("boxes", BatchField::List(vec![numbers(), numbers() * 2.0]));
+        pinned(&batch).unwrap()
+    };
+    let first = |batch: &Batch| values(batch.stacked("image").unwrap())[0];
+    let (one, two, three) = (batch(1.0), batch(2.0), batch(3.0));
+    let uploads = Uploads::default();
+    let watch = Watch::begin().unwrap();
+    uploads.begin(&one, device).unwrap();
+    uploads.begin(&two, device).unwrap();
+    let there = uploads.take(&one, device).unwrap();
+    let sums = there.list("boxes").unwrap().iter().map(|boxes| boxes.sum(Kind::Float)).collect::<Vec<_>>();
+    let next = uploads.take(&two, device).unwrap();
+    let never_begun = uploads.take(&three, device).unwrap();
+    assert!(watch.take().is_empty(), "nothing waits, and nothing is pageable");
+    assert_eq!((first(&there), first(&next), first(&never_begun)), (1.0, 2.0, 3.0));
+    assert_eq!(values(&sums[1].reshape([1])), [999_000.0]);
+    // A batch of the same size in other memory is another batch.
+    uploads.begin(&one, device).unwrap();
+    assert_eq!(first(&uploads.take(&batch(4.0), device).unwrap()), 4.0);
 }
 
 #[test]

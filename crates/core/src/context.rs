@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use pipe_data::upload::Uploads;
 use pipe_plugin::{MetricReport, Sink};
 use pipe_vocab::{Evaluation, NodeId, Precision, Progress, Record, RecordValue, Summary, ValueRef, record};
 use serde_json::Value;
@@ -73,6 +74,8 @@ pub struct RunContext {
     checkpoints: RefCell<Option<Weak<dyn Checkpoints>>>,
     /// How long things take, when a profiler asks.
     pub timings: Timings,
+    /// Batches on their way to the device.
+    pub uploads: Uploads,
     /// Whether the console speaks JSON.
     pub json_log: Cell<bool>,
     /// Which handler saved a checkpoint, by name.
@@ -106,6 +109,7 @@ impl RunContext {
             terminations: RefCell::default(),
             checkpoints: RefCell::default(),
             timings: Timings::default(),
+            uploads: Uploads::default(),
             json_log: Cell::default(),
             checkpoint_owners: RefCell::default(),
             last_checkpoint: RefCell::default(),

@@ -1,7 +1,7 @@
 //! Collating samples into batches.
 
 use anyhow::{Result, anyhow, bail, ensure};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 pub use pipe_plugin::data::batch::{Batch, BatchField, Detections, to_float};
 
@@ -79,24 +79,6 @@ fn write_planes<T: Copy>(pixels: &[T], channels: usize, plane: usize, planes: &m
             target.iter_mut().zip(pixels[c..].iter().step_by(channels)).for_each(|(to, from)| *to = *from);
         }
     }
-}
-
-/// The batch on another device. Copies to an accelerator go through pinned memory and are queued: nothing waits for them.
-///
-/// # Errors
-/// When the device has no room.
-pub fn to_device(batch: &Batch, device: Device) -> Result<Batch> {
-    let moved = |tensor: &Tensor| pipe_native::device::to_device(tensor, device, true);
-    let mut there = batch.shallow_clone();
-    for (name, field) in batch.iter() {
-        match field {
-            BatchField::Stacked(tensor) => there.set(name, BatchField::Stacked(moved(tensor)?)),
-            BatchField::List(list) => there.set(name, BatchField::List(list.iter().map(moved).collect::<Result<_>>()?)),
-            // A model's, and on its device.
-            BatchField::Text(_) | BatchField::Detections(_) => {}
-        }
-    }
-    Ok(there)
 }
 
 fn join(column: &[&Field]) -> Result<BatchField> {

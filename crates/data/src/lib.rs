@@ -14,6 +14,7 @@
 //! - [`order`]: which samples make which batch
 //! - [`fingerprint`]: a short text by which data are known again
 //! - [`pool`]: worker threads that hand things over in order
+//! - [`upload`]: batches on their way to an accelerator
 
 pub mod batch;
 pub mod color;
@@ -24,8 +25,9 @@ pub mod order;
 mod palette;
 pub mod pool;
 mod raster;
+pub mod upload;
 
-pub use batch::{Batch, BatchField, Detections, collate, to_device};
+pub use batch::{Batch, BatchField, Detections, collate};
 pub use fingerprint::Fingerprint;
 pub use image::{Image, Pixels};
 pub use masks::{Mask, Masks};

@@ -226,6 +226,10 @@ PN_EXPORT Error pn_set_deterministic(bool on, bool warn_only) {
 
 // ---- copies
 
+PN_EXPORT Error pn_pin(Handle tensor, Handle* out) {
+  return pn_guard([&] { *out = pn_new(tensor->pin_memory()); });
+}
+
 PN_EXPORT Error pn_to_device(Handle tensor, int device, bool pin, bool non_blocking, Handle* out) {
   return pn_guard([&] {
     const auto to = pn_device(device);

@@ -81,6 +81,16 @@ fn gpu_count() -> std::result::Result<usize, &'static str> {
     }
 }
 
+/// A copy of a tensor of the CPU in pinned memory, from which copies to an accelerator need no wait.
+///
+/// # Errors
+/// When there is no accelerator, or no memory.
+pub fn pin(tensor: &Tensor) -> Result<Tensor> {
+    let source = ffi::handle(tensor);
+    // SAFETY: the handle lives as long as `tensor`; the shim only reads it.
+    ffi::new_tensor(|out| unsafe { ffi::pn_pin(source, out) })
+}
+
 /// A copy of the tensor on `device`; the tensor itself where it is there already.
 ///
 /// With `non_blocking`, a copy from the CPU to an accelerator goes through pinned memory and returns before it is done; work

@@ -115,6 +115,7 @@ unsafe extern "C" {
     pub(crate) fn pn_script_to(module: *mut c_void, device: c_int) -> Error;
     pub(crate) fn pn_script_forward(module: *mut c_void, inputs: *const Handle, n: usize, context: *mut c_void, take: Take) -> Error;
 
+    pub(crate) fn pn_pin(tensor: Handle, out: *mut Handle) -> Error;
     pub(crate) fn pn_to_device(tensor: Handle, device: c_int, pin: bool, non_blocking: bool, out: *mut Handle) -> Error;
 }
 

@@ -10,7 +10,8 @@ use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Metric, Model, NodeId,
     Process, Ref, RunContext, Shared, Stateful, Step, ValueRef, terminal,
 };
-use pipe_data::{Batch, to_device};
+use pipe_data::Batch;
+use pipe_data::upload::to_device;
 
 /// Evaluates a model on a loader: one pass without gradients, computing metrics.
 ///
@@ -141,7 +142,7 @@ impl Process for Evaluate {
         let mut model = self.model.borrow_mut();
         model.set_training(false);
         model.check(&batch)?;
-        let batch = run.timings.measure(&self.id, "to device", || to_device(&batch, run.device))?;
+        let batch = run.timings.measure(&self.id, "to device", || run.uploads.take(&batch, run.device))?;
         let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)))??;
         for (id, metric) in &self.metrics {
             let updated = run.timings.measure(&self.id, "metrics", || metric.borrow_mut().update(&batch, &output));

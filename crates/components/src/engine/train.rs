@@ -21,7 +21,8 @@ use pipe_core::{
     Optimizer, Precision, Problems, Process, Property, PropertyType, Ref, RunContext, Setting, Settings, Shared, State,
     Stateful, Step, record,
 };
-use pipe_data::{Batch, to_device};
+use pipe_data::Batch;
+use pipe_data::upload::to_device;
 
 /// What to do when a loss is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -330,7 +331,7 @@ impl Process for Train {
             OnNonFinite::Skip => Some(Buffers::keep(&*model)?),
             OnNonFinite::Raise => None,
         };
-        let batch = run.timings.measure(&id, "to device", || to_device(&batch, run.device))?;
+        let batch = run.timings.measure(&id, "to device", || run.uploads.take(&batch, run.device))?;
         let output = run.timings.measure(&id, "forward", || run.autocast(|| model.forward(&batch)))??;
         drop(model);
         let total = self.total(&output.losses)?;

@@ -15,8 +15,11 @@ use pipe_core::{
 use pipe_data::order::{Entry, Order, aspect_ratio_group};
 use pipe_data::pool::{Pool, Stop};
 use pipe_data::random::{Purpose, stream};
+use pipe_data::upload::pinned;
 use pipe_data::{Batch, Sample, collate};
 use pipe_native::fault::guarded;
+use pipe_native::is_accelerator;
+use tch::Device;
 
 mod position;
 
@@ -145,7 +148,7 @@ impl Component for BatchConfig {
         let name = ctx.node.to_string();
         ctx.offer("samples", dataset.len());
         ctx.offer("batch_size", self.batch_size);
-        let loader = BatchLoader::new(&self, dataset, transform, ctx.seed, name)?;
+        let loader = BatchLoader::new(&self, dataset, transform, ctx.seed, ctx.device, name)?;
         ctx.offer("batches", loader.order.epoch_length());
         Ok(Instance::loader(loader))
     }
@@ -163,6 +166,8 @@ struct Source {
     transform: Option<Arc<dyn Transform>>,
     seed: u64,
     on_error: OnError,
+    /// Whether batches are put into pinned memory.
+    pin: bool,
 }
 
 /// A batch in preparation, with what was skipped. No batch when none of its samples could be loaded.
@@ -206,7 +211,9 @@ impl Source {
             let mut rng = stream(self.seed, Purpose::Batch, epoch, number as u64);
             samples = transform.apply_batch(samples, &mut rng).context("transforming a batch")?;
         }
-        Ok(Made { batch: Some(collate(samples)?), skipped })
+        let batch = collate(samples)?;
+        let batch = if self.pin { pinned(&batch)? } else { batch };
+        Ok(Made { batch: Some(batch), skipped })
     }
 }
 
@@ -246,6 +253,8 @@ pub struct BatchLoader {
     workers: usize,
     prefetch: usize,
     epoch: Option<Epoch>,
+    /// The next one, which was looked at.
+    ahead: Option<Result<Made>>,
     rule: Rule,
     position: Position,
     /// Batches in the epoch, less those of other rules.
@@ -265,6 +274,7 @@ impl BatchLoader {
         dataset: Arc<dyn Dataset>,
         transform: Option<Arc<dyn Transform>>,
         seed: u64,
+        device: Device,
         name: String,
     ) -> Result<BatchLoader> {
         let dataset_name = config.dataset.node.to_string();
@@ -293,7 +303,8 @@ impl BatchLoader {
             limit_batches: config.limit_batches,
             group_by_aspect_ratio: bins,
         };
-        let source = Source { dataset, dataset_name, transform, seed, on_error: config.on_error };
+        let source =
+            Source { dataset, dataset_name, transform, seed, on_error: config.on_error, pin: is_accelerator(device) };
         Ok(BatchLoader {
             name,
             source: Arc::new(source),
@@ -301,6 +312,7 @@ impl BatchLoader {
             workers: config.workers,
             prefetch: config.prefetch,
             epoch: None,
+            ahead: None,
             rule,
             position: Position::default(),
             batches: 0,
@@ -310,6 +322,9 @@ impl BatchLoader {
     }
 
     fn next_made(&mut self) -> Option<Result<Made>> {
+        if let Some(made) = self.ahead.take() {
+            return Some(made);
+        }
         match self.epoch.as_mut()? {
             Epoch::Threads(pool) => pool.next(),
             Epoch::Inline { epoch, batches, next } => {
@@ -391,7 +406,7 @@ impl Loader for BatchLoader {
 
     fn start_epoch(&mut self, epoch: usize, first_batch: usize) -> Result<()> {
         self.report_skipped();
-        self.epoch = None;
+        (self.epoch, self.ahead) = (None, None);
         self.position = self.enter(epoch, first_batch);
         let epoch = epoch as u64;
         let batches = self.order.batches(self.source.seed, epoch, &self.position.used);
@@ -422,9 +437,18 @@ impl Loader for BatchLoader {
 
     fn wait(&mut self, longest: Duration) -> bool {
         match &mut self.epoch {
-            Some(Epoch::Threads(pool)) => pool.wait(longest),
+            Some(Epoch::Threads(pool)) if self.ahead.is_none() => pool.wait(longest),
             _ => true,
         }
+    }
+
+    fn peek(&mut self) -> Option<&Batch> {
+        if let (None, Some(Epoch::Threads(pool))) = (&self.ahead, &mut self.epoch)
+            && pool.wait(Duration::ZERO)
+        {
+            self.ahead = pool.next();
+        }
+        self.ahead.as_ref()?.as_ref().ok()?.batch.as_ref()
     }
 
     fn next_batch(&mut self) -> Result<Option<Batch>> {

@@ -30,6 +30,11 @@ pub trait Loader: Stateful {
         true
     }
 
+    /// The batch that [`Loader::next_batch`] gives next, if it is ready; nothing is handed out.
+    fn peek(&mut self) -> Option<&Batch> {
+        None
+    }
+
     /// The next batch on the CPU, or `None` at the end of the epoch.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ fn try_loader(dataset: Numbers, options: serde_json::Value) -> Result<BatchLoade
     let mut config = json!({ "dataset": "dataset.numbers" });
     config.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
     let config: BatchConfig = serde_json::from_value(config).unwrap();
-    BatchLoader::new(&config, Arc::new(dataset), Some(Arc::new(Noise)), 7, "loader.test".into())
+    BatchLoader::new(&config, Arc::new(dataset), Some(Arc::new(Noise)), 7, tch::Device::Cpu, "loader.test".into())
 }
 
 /// Every value of every batch from here to the end of the epoch.

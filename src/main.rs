@@ -104,10 +104,10 @@ fn start_with_sleeping_threads() {
 /// Parses the command line and runs the command.
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::FindLr(_)) {
+    let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
+    if started || matches!(cli.command, Command::FindLr(_)) {
         start_with_sleeping_threads();
     }
-    let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
     start_log(&cli);
     let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);
     let result = match cli.command {

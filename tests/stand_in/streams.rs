@@ -114,10 +114,13 @@ fn a_batch_is_copied_ahead_and_waited_for_by_the_device_alone() {
     let there = uploads.take(&one, device).unwrap();
     let sums = there.list("boxes").unwrap().iter().map(|boxes| boxes.sum(Kind::Float)).collect::<Vec<_>>();
     let next = uploads.take(&two, device).unwrap();
+    // Before anything else could have waited.
+    let sum = next.stacked("image").unwrap().sum(Kind::Double);
     let never_begun = uploads.take(&three, device).unwrap();
     assert!(watch.take().is_empty(), "nothing waits, and nothing is pageable");
     assert_eq!((first(&there), first(&next), first(&never_begun)), (1.0, 2.0, 3.0));
     assert_eq!(values(&sums[1].reshape([1])), [999_000.0]);
+    assert_eq!(sum.double_value(&[]), 501_500.0);
     // A batch of the same size in other memory is another batch.
     uploads.begin(&one, device).unwrap();
     assert_eq!(first(&uploads.take(&batch(4.0), device).unwrap()), 4.0);

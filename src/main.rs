@@ -85,11 +85,14 @@ static VERSIONS: LazyLock<String> = LazyLock::new(|| {
     format!("{pipe}\nlibtorch {} {cuda} CUDA{place}\ntorchvision {torchvision}", found.libtorch)
 });
 
-/// Starts the program again with OpenMP's threads sleeping, not spinning, while they wait.
+/// How often a waiting thread of OpenMP looks before it sleeps; docs/benchmarks.md has what it was chosen by.
+const SPINS: &str = "2000";
+
+/// Starts the program again with OpenMP's threads going to sleep soon while they wait.
 ///
-/// libgomp reads its settings when it is loaded, before `main`. Spinning threads take cores from the loader's workers:
-/// with them the demo takes more than 50 % longer. Settings of the user are respected.
-fn start_with_sleeping_threads() {
+/// libgomp reads its settings when it is loaded, before `main`. Threads that spin for long take cores from the loader's workers
+/// (with them the demo takes more than 50 % longer), and those that sleep at once wake late. Settings of the user are respected.
+fn start_with_patient_threads() {
     use std::os::unix::process::CommandExt;
     let decided = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().any(|name| std::env::var_os(name).is_some());
     if decided {
@@ -98,7 +101,7 @@ fn start_with_sleeping_threads() {
     let Ok(program) = std::env::current_exe() else { return };
     // Returns only if the program cannot be restarted; it then continues as is.
     let _error =
-        std::process::Command::new(program).args(std::env::args_os().skip(1)).env("OMP_WAIT_POLICY", "passive").exec();
+        std::process::Command::new(program).args(std::env::args_os().skip(1)).env("GOMP_SPINCOUNT", SPINS).exec();
 }
 
 /// Parses the command line and runs the command.
@@ -106,7 +109,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
     if started || matches!(cli.command, Command::FindLr(_)) {
-        start_with_sleeping_threads();
+        start_with_patient_threads();
     }
     start_log(&cli);
     let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);

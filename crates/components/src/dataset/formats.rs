@@ -41,6 +41,15 @@ fn copy(name: &str) -> tempfile::TempDir {
 }
 
 #[test]
+fn keypoints_are_those_of_pycocotools() {
+    let set =
+        dataset("coco", json!({ "root": folder("keypoints"), "split": "train", "masks": false, "keypoints": true }));
+    let sample = set.unwrap().get(0).unwrap();
+    let Some(Field::Keypoints(points)) = sample.get(fields::KEYPOINTS) else { panic!("no keypoints") };
+    assert_eq!(json!(points), expected("keypoints"));
+}
+
+#[test]
 fn yolo_is_read_as_ultralytics_reads_it() {
     let set = dataset("yolo", json!({ "data": folder("yolo/data.yaml"), "masks": true })).unwrap();
     let index = index(&set);

@@ -1,8 +1,9 @@
 """Small datasets in the formats of others, and what their own programs read of them.
 
-    python make.py        (Pillow, NumPy, torchvision, ultralytics)
+    python make.py        (Pillow, NumPy, pycocotools, torchvision, ultralytics)
 
 YOLO: boxes by ultralytics' `verify_image_label`. VOC: corners by torchvision's `VOCDetection`. Masks: indices by Pillow. Arrays: NumPy.
+Keypoints: pycocotools.
 """
 
 import json
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 from ultralytics.data.utils import verify_image_label
 
 HERE = Path(__file__).parent
-for folder in ["yolo", "voc", "masks", "arrays"]:
+for folder in ["yolo", "voc", "masks", "arrays", "keypoints"]:
     shutil.rmtree(HERE / folder, ignore_errors=True)
 rng = np.random.default_rng(0)
 
@@ -114,4 +116,29 @@ expected["arrays"] = {
     "color": pixels[1].flatten().tolist(),
     "grey": np.rint(grey[2] * 255).astype(int).flatten().tolist(),
 }
+# Keypoints, as COCO has them: an object with, one without, one of a category that has none.
+(HERE / "keypoints/annotations").mkdir(parents=True)
+objects = [
+    {"id": 7, "category_id": 1, "keypoints": [3, 2, 2, 4.5, 2, 1, 0, 0, 0], "num_keypoints": 2},
+    {"id": 3, "category_id": 1, "keypoints": [0, 0, 0, 9, 4, 2, 8.25, 3, 2], "num_keypoints": 2},
+    {"id": 5, "category_id": 2},
+]
+for entry in objects:
+    entry.update(image_id=1, bbox=[2, 1, 8, 4], area=32, iscrowd=0)
+points = {
+    "images": [{"id": 1, "file_name": "1.png", "height": 6, "width": 12}],
+    "annotations": objects,
+    "categories": [
+        {"id": 1, "name": "person", "keypoints": ["nose", "left_eye", "right_eye"], "skeleton": [[1, 2], [1, 3]]},
+        {"id": 2, "name": "ball"},
+    ],
+}
+image(HERE / "keypoints/train/1.png", 6, 12)
+file = HERE / "keypoints/annotations/person_keypoints_train.json"
+file.write_text(json.dumps(points))
+read = COCO(file)
+expected["keypoints"] = [
+    np.array(entry.get("keypoints", [0] * 9), dtype=np.float32).reshape(3, 3).tolist()
+    for entry in read.loadAnns(read.getAnnIds(imgIds=1))
+]
 (HERE / "expected.json").write_text(json.dumps(expected) + "\n")

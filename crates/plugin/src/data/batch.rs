@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use indexmap::IndexMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::fields;
 
@@ -105,23 +105,6 @@ impl Batch {
         batch
     }
 
-    /// The batch on another device.
-    pub fn to_device(&self, device: Device) -> Batch {
-        let mut batch = Batch::new(self.size);
-        for (name, field) in self.iter() {
-            let moved = match field {
-                BatchField::Stacked(tensor) => BatchField::Stacked(tensor.to_device(device)),
-                BatchField::List(tensors) => BatchField::List(tensors.iter().map(|t| t.to_device(device)).collect()),
-                BatchField::Text(texts) => BatchField::Text(texts.clone()),
-                BatchField::Detections(all) => {
-                    BatchField::Detections(all.iter().map(|d| d.to_device(device)).collect())
-                }
-            };
-            batch.set(name, moved);
-        }
-        batch
-    }
-
     /// Where each sample came from, for messages.
     pub fn sources(&self) -> Vec<String> {
         match self.get(fields::SOURCE) {
@@ -139,16 +122,6 @@ impl Detections {
             labels: self.labels.shallow_clone(),
             scores: self.scores.shallow_clone(),
             masks: self.masks.as_ref().map(Tensor::shallow_clone),
-        }
-    }
-
-    /// The detections on another device.
-    pub fn to_device(&self, device: Device) -> Detections {
-        Detections {
-            boxes: self.boxes.to_device(device),
-            labels: self.labels.to_device(device),
-            scores: self.scores.to_device(device),
-            masks: self.masks.as_ref().map(|m| m.to_device(device)),
         }
     }
 }

@@ -228,16 +228,17 @@ impl Loader<'_, '_> {
     /// Each `--set`.
     fn sets(&mut self) -> Vec<Set> {
         let mut sets = Vec::new();
-        let mut seen: HashMap<String, Location> = HashMap::new();
+        let mut seen: HashMap<Vec<String>, Location> = HashMap::new();
         for text in &self.options.sets {
             let source = self.sources.add_set(text.as_str());
             let Some((keys, value)) = parse::parse_set(text, source, self.found) else {
                 continue;
             };
-            let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+            let names: Vec<String> = keys.iter().map(|key| key.name.clone()).collect();
             let at = Location::new(source, 0..text.len());
-            if let Some(first) = seen.insert(names.join("."), at.clone()) {
-                let problem = Diagnostic::error("repeated-set", format!("`--set {}` is given twice", names.join(".")));
+            let shown = names.join(".");
+            if let Some(first) = seen.insert(names, at.clone()) {
+                let problem = Diagnostic::error("repeated-set", format!("`--set {shown}` is given twice"));
                 self.found.push(problem.at(at).label(first, "first here").help("leave one of the two away"));
             }
             let reserved = keys.first().filter(|key| ["extends", "profile", "unset"].contains(&key.name.as_str()));

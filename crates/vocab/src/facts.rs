@@ -154,7 +154,7 @@ pub struct Schedule {
     pub behind: Behind,
     /// Whether it is a beginning only: a warm-up.
     pub warms_up: bool,
-    /// The option that makes it grow without end, if it does.
+    /// The option that makes a learning rate grow without end, if it does; other settings may be meant to.
     pub grows: Option<&'static str>,
     /// Whether its values take the place of the configured one, rather than being fractions of it.
     pub absolute: bool,

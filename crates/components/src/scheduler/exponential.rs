@@ -51,7 +51,7 @@ run = ["scheduler.decay"]
 "#;
 
     fn facts(&self) -> Facts {
-        let grows = (self.gamma > 1.0).then_some("gamma");
+        let grows = (self.gamma > 1.0 && self.target.is_none()).then_some("gamma");
         Facts { schedule: Some(Schedule { grows, ..Schedule::default() }), ..Facts::default() }
     }
 }

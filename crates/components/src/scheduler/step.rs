@@ -61,7 +61,11 @@ run = ["scheduler.decay"]
 
     fn facts(&self) -> Facts {
         let changes = Some((vec![self.step_size], "step_size"));
-        let schedule = Schedule { changes, grows: (self.gamma > 1.0).then_some("gamma"), ..Schedule::default() };
+        let schedule = Schedule {
+            changes,
+            grows: (self.gamma > 1.0 && self.target.is_none()).then_some("gamma"),
+            ..Schedule::default()
+        };
         Facts { schedule: Some(schedule), ..Facts::default() }
     }
 }

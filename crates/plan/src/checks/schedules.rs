@@ -81,12 +81,12 @@ pub(super) fn warm_up(view: &View<'_>, found: &mut Findings) {
     }
 }
 
-/// A factor above 1 with which a setting grows at every change.
+/// A factor above 1 with which a learning rate grows at every change.
 pub(super) fn grows(view: &View<'_>, found: &mut Findings) {
     for (id, facts) in view.of_kind(Kind::Scheduler) {
         let Some(option) = facts.schedule.as_ref().and_then(|schedule| schedule.grows) else { continue };
         if view.is_known(id, option) {
-            let message = format!("with a factor above 1, `{id}` raises its setting each time, without end");
+            let message = format!("with a factor above 1, `{id}` raises the learning rate each time, without end");
             let help = "a decay has a factor below 1; `pipe find-lr` tries rising learning rates";
             found.add(view.at(id, option), message, help);
         }

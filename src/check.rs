@@ -7,6 +7,7 @@ use pipe_plan::checks::rules::RULES;
 use serde_json::json;
 
 use crate::output::{Format, Status, print};
+use crate::preflight;
 use crate::rehearse::{Rehearsal, open_data};
 use crate::source::{PipelineArgs, tell};
 
@@ -38,9 +39,12 @@ pub struct CheckArgs {
 /// # Errors
 /// What stops a dry run.
 pub fn check(args: &CheckArgs) -> Result<Status> {
-    let Some(pipeline) = &args.pipeline else { return list_rules(args.format) };
+    let Some(mut pipeline) = args.pipeline.clone() else { return list_rules(args.format) };
     let mut loaded = pipeline.load();
     tracing::debug!("read and checked in {:.2} ms", loaded.elapsed.as_secs_f64() * 1e3);
+    if args.rehearse {
+        preflight::choose_batch_sizes(&mut pipeline, &mut loaded, args.device.as_deref(), None)?;
+    }
     let rehearsal = match &loaded.plan {
         Some(plan) if args.rehearse => Rehearsal::start(plan, loaded.catalog.clone(), args.device.as_deref()).map(Some),
         _ => Ok(None),

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::output::{Format, Status, print};
 use crate::partial::{Partial, choose, port_of};
+use crate::preflight::choose_batch_sizes;
 use crate::signals::{Signals, Words};
 use crate::source::{PipelineArgs, plan_or_tell};
 
@@ -75,10 +76,12 @@ fn positive(text: &str) -> Result<f64, String> {
 pub fn find_lr(args: &FindLrArgs) -> Result<Status> {
     ensure!(args.end > args.start, "--end {} is not above --start {}", args.end, args.start);
     ensure!(args.smooth <= 1.0, "--smooth {} is above 1", args.smooth);
-    let mut loaded = args.pipeline.load();
+    let mut pipeline = args.pipeline.clone();
+    let mut loaded = pipeline.load();
     if plan_or_tell(&loaded)?.is_none() {
         return Ok(Status::Wrong);
     }
+    choose_batch_sizes(&mut pipeline, &mut loaded, args.device.as_deref(), None)?;
     let Some(plan) = loaded.plan.as_mut() else { return Ok(Status::Wrong) };
     let is_training = |node: &pipe_plan::PlanNode| node.descriptor.name == TrainConfig::TYPE;
     let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_training, "engine of type `train`")?.clone();

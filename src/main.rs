@@ -14,6 +14,7 @@ mod output;
 mod partial;
 mod plugin;
 mod predict;
+mod preflight;
 mod reference;
 mod rehearse;
 mod run;

@@ -15,6 +15,7 @@ use tch::Device;
 use tempfile::TempDir;
 
 use crate::partial::Partial;
+use crate::preflight;
 
 /// A dry run that is built.
 pub struct Rehearsal {
@@ -49,6 +50,7 @@ impl Rehearsal {
     /// # Errors
     /// What would make a run fail.
     pub fn drive(&self) -> Result<()> {
+        preflight::tell(&self.running, true)?;
         for engine in self.running.graph.engines() {
             engine.set_limits(Limits { max_epochs: Some(1), max_iterations: Some(1), epoch_length: Some(1) });
         }

@@ -10,6 +10,7 @@ use clap::Args;
 use tokio::signal::unix::SignalKind;
 
 use crate::output::{Format, Status};
+use crate::preflight;
 use crate::signals::{self, Signals, Words};
 use crate::source::{PipelineArgs, log, plan_or_log, plan_or_tell, runs_folder, shown, tell_of, without_secrets};
 use pipe_core::terminal;
@@ -66,7 +67,7 @@ const WORDS: Words = Words {
 ///
 /// # Errors
 /// What stops the run.
-pub fn run(args: RunArgs) -> Result<Status> {
+pub fn run(mut args: RunArgs) -> Result<Status> {
     let json = args.log_format == Format::Json;
     let signals = Signals::listen_for_run(Words { json, ..WORDS }, args.watch)?;
     let mut loaded = args.pipeline.load();
@@ -79,6 +80,13 @@ pub fn run(args: RunArgs) -> Result<Status> {
         return Ok(Status::Wrong);
     }
     let (name, start) = beginning(&args, plan)?;
+    preflight::choose_batch_sizes(
+        &mut args.pipeline,
+        &mut loaded,
+        args.device.as_deref(),
+        start.checkpoint.as_deref(),
+    )?;
+    let Some(plan) = &loaded.plan else { return Ok(Status::Wrong) };
     let text = loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default();
     if start.is_finished(&text) {
         terminal::line(&format!(
@@ -99,6 +107,10 @@ pub fn run(args: RunArgs) -> Result<Status> {
     if options.resume.is_none() && breaks_rules(&loaded, &running, json)? {
         running.refuse("the data break rules");
         return Ok(Status::Wrong);
+    }
+    if let Err(error) = preflight::tell(&running, plan.pipeline.preflight) {
+        running.refuse(&format!("{error:#}"));
+        return Err(error);
     }
     signals.begun();
     if args.quiet {

@@ -7,6 +7,7 @@ mod case;
 mod device;
 mod models;
 mod nodes;
+mod preflight;
 #[path = "../it/program.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod program;

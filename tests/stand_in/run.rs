@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pipe_core::{Boundary, NodeId};
 use pipe_run::graph::{Between, Graph};
 use pipe_run::load::{Loaded, PipelineSource, Snapshot};
+use pipe_run::preflight::preflight;
 use pipe_run::reload::{Inbox, Reloader};
 use pipe_run::{RunOptions, Running};
 use pipe_stand_in::{Count, Watch};
@@ -45,7 +46,7 @@ fn snapshot(folder: &Path, text: &str) -> Snapshot {
     Snapshot { files, ..Snapshot::default() }
 }
 
-fn load(folder: &Path, text: &str) -> Loaded {
+pub fn load(folder: &Path, text: &str) -> Loaded {
     source(folder).load_snapshot(&snapshot(folder, text))
 }
 
@@ -64,6 +65,7 @@ pub fn train(folder: &Path, text: &str, device: &str, out: &str, edit: Option<(u
         ..RunOptions::default()
     };
     let running = Running::start(&plan, loaded.catalog, &options, Default::default()).expect("the run starts");
+    preflight(&running.graph).expect("everything fits");
     let inbox = Arc::new(Inbox::default());
     let reloader = Rc::new(Reloader::new(&running.graph, source(folder), (plan, loaded.document), inbox.clone(), true));
     let between = Rc::new(Between_ {

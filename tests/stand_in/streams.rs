@@ -5,7 +5,7 @@ use pipe_data::{Batch, BatchField};
 use pipe_native::scaler::{GradScaler, GradScalerState};
 use pipe_native::stream::{Event, Stream, synchronize};
 use pipe_native::{autocast, generator, memory, to_device};
-use pipe_stand_in::{Kind as Traffic, Watch, reset_peak, set_capacity};
+use pipe_stand_in::{Kind as Traffic, Watch, set_capacity};
 use tch::{Device, Kind, Tensor};
 
 use crate::device::device;
@@ -167,14 +167,14 @@ fn what_waits_is_told_by_operator() {
 fn memory_has_a_capacity_and_a_peak() {
     let _alone = alone();
     let device = device();
-    reset_peak().unwrap();
+    memory::forget(device).unwrap();
     let before = memory::allocated(device).unwrap();
     let held = Tensor::zeros([4 << 20], (Kind::Uint8, device));
     assert_eq!(memory::allocated(device).unwrap(), before + 4 * MIB);
     drop(held);
     assert_eq!(memory::allocated(device).unwrap(), before);
     assert!(memory::max_allocated(device).unwrap() >= before + 4 * MIB);
-    reset_peak().unwrap();
+    memory::forget(device).unwrap();
     assert_eq!(memory::max_allocated(device).unwrap(), before);
 
     set_capacity(before + 4 * MIB).unwrap();

@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use pipe_data::Batch;
 use pipe_native::fault::guarded;
 use pipe_plugin::State;
 use pipe_vocab::NodeId;
@@ -23,6 +25,7 @@ use crate::place::Frame;
 
 mod fire;
 mod iteration;
+mod too_much;
 
 /// A loop over a loader's batches.
 pub struct Engine {
@@ -309,6 +312,23 @@ impl Engine {
         let batch = loader.borrow_mut().next_batch().with_context(|| format!("{}: getting a batch", self.id))?;
         let Some(batch) = batch else { return Ok(()) };
         self.process_mut()?.rehearse(batch, run).with_context(|| format!("{}: trying a batch", self.id))
+    }
+
+    /// Tries a batch of the runs to come for the memory and the time that it takes, see [`Process::preflight`].
+    ///
+    /// # Errors
+    /// What an iteration with it would fail on.
+    pub fn preflight(&self, batch: &Batch, run: &RunContext) -> Result<Duration> {
+        guarded(|| self.process_mut()?.preflight(batch, run))
+            .map_err(|error| too_much::told_of_memory(error, || Some(batch.shallow_clone()), run.device))
+    }
+
+    /// The height and width in pixels to which a batch of images is padded at most, given theirs.
+    ///
+    /// # Errors
+    /// When the process is at work.
+    pub fn padded(&self, images: &[[usize; 2]]) -> Result<[usize; 2]> {
+        Ok(self.process_mut()?.padded(images))
     }
 
     /// The loader, as it is at the next epoch.

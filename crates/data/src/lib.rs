@@ -31,6 +31,7 @@ pub use batch::{Batch, BatchField, Detections, collate};
 pub use fingerprint::Fingerprint;
 pub use image::{Image, Pixels};
 pub use masks::{Mask, Masks};
+pub use pipe_plugin::data::Extent;
 pub use pipe_plugin::data::{fields, image, masks, random, sample};
 pub use random::SampleRng;
 pub use sample::{Field, Sample};

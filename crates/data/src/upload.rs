@@ -56,6 +56,11 @@ impl Uploads {
         Ok(())
     }
 
+    /// Lets go of copies that nobody took.
+    pub fn forget(&self) {
+        self.ahead.borrow_mut().clear();
+    }
+
     /// The batch on the device: the copy that has begun, for which work that is queued from now on waits, else one that begins now.
     ///
     /// # Errors

@@ -192,6 +192,17 @@ PN_EXPORT Error pn_memory_info(int device, uint64_t* free_bytes, uint64_t* total
   });
 }
 
+PN_EXPORT Error pn_memory_forget(int device) {
+  return pn_guard([&] {
+    const auto d = pn_device(device);
+    auto* allocator = at::getDeviceAllocator(d.type());
+    if (allocator->initialized()) {
+      allocator->emptyCache();
+      allocator->resetPeakStats(d.index());
+    }
+  });
+}
+
 // ---- numeric switches
 
 PN_EXPORT bool pn_grad_mode() {

@@ -100,6 +100,7 @@ unsafe extern "C" {
     pub(crate) fn pn_event_elapsed(from: *const c_void, to: *const c_void, out: *mut f64) -> Error;
 
     pub(crate) fn pn_memory_stats(device: c_int, out: *mut MemoryStats) -> Error;
+    pub(crate) fn pn_memory_forget(device: c_int) -> Error;
     pub(crate) fn pn_memory_info(device: c_int, free: *mut u64, total: *mut u64) -> Error;
 
     pub(crate) fn pn_grad_mode() -> bool;

@@ -19,7 +19,7 @@ pub fn allocated(device: Device) -> Result<u64> {
     }
 }
 
-/// The most bytes in use since the start.
+/// The most bytes in use since the start, or since [`forget`].
 ///
 /// # Errors
 /// As [`allocated`].
@@ -27,6 +27,19 @@ pub fn max_allocated(device: Device) -> Result<u64> {
     match device {
         Device::Cpu => process_status("VmHWM:"),
         _ => stats(device).map(|s| s.peak_allocated.unsigned_abs()),
+    }
+}
+
+/// Gives the device back what libtorch keeps of its memory for later, and lets the peak begin anew at what is in use. Nothing on the
+/// CPU.
+///
+/// # Errors
+/// As [`allocated`].
+pub fn forget(device: Device) -> Result<()> {
+    match device {
+        Device::Cpu => Ok(()),
+        // SAFETY: it takes a number.
+        _ => ffi::check(unsafe { ffi::pn_memory_forget(ffi::device_number(device)?) }),
     }
 }
 

@@ -136,6 +136,9 @@ impl<'a> Lowering<'a> {
         if let Some(kind) = schema.get("x-component").and_then(Json::as_str).and_then(Kind::parse) {
             return self.nested(node, kind, path);
         }
+        if node.as_str().is_some_and(|text| schema.get("x-word").and_then(Json::as_str) == Some(text)) {
+            return node.to_json();
+        }
         if let Some(value) = self.typed_text(node, schema) {
             self.typed.push((self.base.iter().chain(path.iter()).cloned().collect(), value.clone()));
             return self.value(&Node { value, ..node.clone() }, schema, path);
@@ -210,10 +213,12 @@ impl<'a> Lowering<'a> {
         if types.is_empty() || types.iter().any(|ty| fits(&node.value, ty)) {
             return true;
         }
+        let word = schema.get("x-word").and_then(Json::as_str);
+        let wanted = message::types(&types) + &word.map(|word| format!(", or \"{word}\"")).unwrap_or_default();
         // A secret of the wrong type is one all the same.
         let secret = schema.get("x-secret").is_some();
         let found = if secret { "something else".to_owned() } else { message::found(&node.value) };
-        let message = format!("expected {}, found {found}", message::types(&types));
+        let message = format!("expected {wanted}, found {found}");
         // Quotes that the file needs are no mistake.
         let help = match self.is_of_environment(node, 0) {
             true => Some(format!("it comes from the environment: set the variable to {}", message::types(&types))),

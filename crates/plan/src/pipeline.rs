@@ -31,6 +31,10 @@ pub struct PipelineConfig {
     /// Refuse operations whose results depend on thread timing. CPU results never do; on CUDA this costs speed.
     #[schemars(extend("x-reload" = "fixed"))]
     pub deterministic: bool,
+    /// On an accelerator: whether the batches of the schedule that need most memory are tried before the first step, so that what does
+    /// not fit is refused then.
+    #[schemars(extend("x-reload" = "fixed"))]
+    pub preflight: bool,
     /// Refusals that are to pass, by their codes: the same as `--accept CODE`.
     #[schemars(extend("x-reload" = "hot"))]
     pub accept: Vec<String>,
@@ -44,6 +48,7 @@ impl Default for PipelineConfig {
             device: "auto".into(),
             precision: Precision::Fp32,
             deterministic: false,
+            preflight: true,
             accept: Vec::new(),
         }
     }

@@ -120,6 +120,8 @@ fn open(name: &str, schema: &Json) -> Json {
             about.insert(key.into(), value.clone());
         }
     }
-    about.insert("anyOf".into(), json!([inner, { "type": "string", "pattern": r"\$\{|^[a-z]+\.[A-Za-z0-9_-]+:" }]));
+    let mut forms = vec![inner, json!({ "type": "string", "pattern": r"\$\{|^[a-z]+\.[A-Za-z0-9_-]+:" })];
+    forms.extend(schema.get("x-word").map(|word| json!({ "const": word })));
+    about.insert("anyOf".into(), Json::Array(forms));
     Json::Object(about)
 }

@@ -63,7 +63,7 @@ pub use component::{Build, Component, Instance};
 pub use kinds::dataset::Dataset;
 pub use kinds::handler::{Action, Event, Handler};
 pub use kinds::metric::{Metric, MetricReport};
-pub use kinds::model::{Model, ModelOutput};
+pub use kinds::model::{Model, ModelOutput, largest};
 pub use kinds::optimizer::{GroupSettings, Optimizer, ParamGroup};
 pub use kinds::scheduler::{Scheduler, Values};
 pub use kinds::sink::Sink;
@@ -87,7 +87,7 @@ pub mod prelude {
 
     pub use crate::data::random::{between, chance, normal, whole};
     pub use crate::data::{
-        Batch, BatchField, Detections, Field, Image, Mask, Masks, Pixels, Sample, SampleRng, fields,
+        Batch, BatchField, Detections, Extent, Field, Image, Mask, Masks, Pixels, Sample, SampleRng, fields,
     };
     pub use crate::record::{Evaluation, Progress, Record, RecordValue, Summary};
     pub use crate::{

@@ -9,6 +9,7 @@
 //!   of the data
 //! - [`resume`]: where a run begins or goes on; [`folders`]: where runs are stored; [`lock`], [`heartbeat`]: one writer a folder
 //! - [`checkpoint`]: writing and reading checkpoints, [`behind`] the training; [`random`]: the states of the random generators
+//! - [`preflight`]: the largest batches tried before the first step
 //! - [`versions`]: every version of a run's pipeline; [`state_at`]: a run as it was at a step
 //! - [`reload`]: edits of the file applied to a running pipeline
 
@@ -27,6 +28,7 @@ pub mod load;
 pub mod lock;
 pub mod options;
 pub mod plugins;
+pub mod preflight;
 pub mod random;
 pub mod reload;
 pub mod resume;

@@ -42,6 +42,12 @@ void free_block(Block* block) {
   delete block;
 }
 
+// More than any test takes, unless one says otherwise.
+size_t initial_capacity() {
+  const auto* given = std::getenv("STAND_IN_CAPACITY");
+  return given == nullptr ? size_t{1} << 40 : std::strtoull(given, nullptr, 10);
+}
+
 class DeviceMemory final : public c10::DeviceAllocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
@@ -103,8 +109,7 @@ class DeviceMemory final : public c10::DeviceAllocator {
   static void release(void* context);
 
   std::mutex lock_;
-  // More than any test takes, unless one says otherwise.
-  size_t allocated_ = 0, peak_ = 0, capacity_ = size_t{1} << 40;
+  size_t allocated_ = 0, peak_ = 0, capacity_ = initial_capacity();
 };
 
 DeviceMemory& memory() {
@@ -186,8 +191,4 @@ static const c10::AllocatorRegisterer<c10::kMPS> registered(&memory());
 
 STAND_IN_EXPORT void stand_in_set_capacity(uint64_t bytes) {
   stand_in::memory().set_capacity(bytes);
-}
-
-STAND_IN_EXPORT void stand_in_reset_peak() {
-  stand_in::memory().resetPeakStats(0);
 }

@@ -14,7 +14,6 @@ pub(crate) type Observer = extern "C" fn(kind: c_int, operator: *const c_char);
 pub(crate) struct Exports {
     pub(crate) observe: Symbol<unsafe extern "C" fn(Option<Observer>)>,
     pub(crate) set_capacity: Symbol<unsafe extern "C" fn(u64)>,
-    pub(crate) reset_peak: Symbol<unsafe extern "C" fn()>,
 }
 
 pub(crate) fn library() -> &'static Path {
@@ -34,11 +33,7 @@ fn load() -> Result<Exports> {
         .with_context(|| format!("open {}", path.display()))?;
     // SAFETY: the signatures are those of csrc/device.cpp and csrc/memory.cpp, built with this crate.
     let exports = unsafe {
-        Exports {
-            observe: library.get(b"stand_in_observe\0")?,
-            set_capacity: library.get(b"stand_in_set_capacity\0")?,
-            reset_peak: library.get(b"stand_in_reset_peak\0")?,
-        }
+        Exports { observe: library.get(b"stand_in_observe\0")?, set_capacity: library.get(b"stand_in_set_capacity\0")? }
     };
     std::mem::forget(library);
     Ok(exports)

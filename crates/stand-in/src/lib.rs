@@ -41,22 +41,13 @@ pub fn open() -> Result<()> {
     exports().map(drop)
 }
 
-/// How many bytes the device has from now on; an allocation beyond them is libtorch's out-of-memory error.
+/// How many bytes the device has from now on, or from its beginning by the variable `STAND_IN_CAPACITY`; an allocation beyond them is
+/// libtorch's out-of-memory error.
 ///
 /// # Errors
 /// As [`open`].
 pub fn set_capacity(bytes: u64) -> Result<()> {
     // SAFETY: a plain number.
     unsafe { (exports()?.set_capacity)(bytes) };
-    Ok(())
-}
-
-/// Lets the peak of the device's memory begin anew at what is in use.
-///
-/// # Errors
-/// As [`open`].
-pub fn reset_peak() -> Result<()> {
-    // SAFETY: no arguments.
-    unsafe { (exports()?.reset_peak)() };
     Ok(())
 }

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::ImageSize;
 use super::backbone::{OUT_CHANNELS, ResNetFpn};
 use super::box_head::{BoxHead, BoxPredictor};
 use super::checkpoint::{self, Classes};
@@ -127,6 +128,18 @@ impl GeneralizedRcnn {
             let paste = self.options.masks.as_ref().is_some_and(|masks| masks.paste);
             self.transform.restore(found, &batch, paste)
         })
+    }
+
+    /// The size to which a batch of images is padded at most.
+    pub fn padded(&self, images: &[ImageSize]) -> ImageSize {
+        self.transform.padded(images)
+    }
+
+    /// Whether from now on training needs as much memory as it can with the images at hand: of the sizes from which one is drawn each
+    /// image gets the largest, and the heads get as much foreground as there can be.
+    pub fn take_largest(&self, on: bool) {
+        self.transform.take_largest(on);
+        self.heads.take_largest(on);
     }
 
     /// Loads a detector's weights, also under torchvision's first names.

@@ -1,5 +1,7 @@
 //! From proposals to detections, or to losses: torchvision's `RoIHeads`.
 
+use std::cell::Cell;
+
 use anyhow::Result;
 use tch::{Kind, Reduction, Tensor};
 
@@ -56,6 +58,8 @@ pub struct RoiHeads {
     score_thresh: f64,
     nms_thresh: f64,
     detections_per_img: i64,
+    /// Whether the heads learn from as much foreground as they can.
+    largest: Cell<bool>,
 }
 
 impl RoiHeads {
@@ -76,6 +80,7 @@ impl RoiHeads {
             score_thresh: o.box_score_thresh,
             nms_thresh: o.box_nms_thresh,
             detections_per_img: o.box_detections_per_img,
+            largest: Cell::new(false),
         }
     }
 
@@ -85,6 +90,11 @@ impl RoiHeads {
     /// A size is not positive, or the names are taken.
     pub fn box_head(scope: &Scope, options: &RcnnOptions) -> Result<BoxHead> {
         BoxHead::new(&scope.sub("box_head"), OUT_CHANNELS, options.box_pool_size, &options.box_head)
+    }
+
+    /// Whether from now on the heads learn from as much foreground as the sampler takes at most.
+    pub fn take_largest(&self, on: bool) {
+        self.largest.set(on);
     }
 
     /// The losses by name. `maps`: the pyramid without its halved last map; `proposals`: `[K, 4]` for each image.
@@ -98,7 +108,10 @@ impl RoiHeads {
         sizes: &[ImageSize],
         targets: &[Target],
     ) -> Result<Vec<(&'static str, Tensor)>> {
-        let samples = samples::select(proposals, targets, &self.matcher, &self.sampler)?;
+        let samples = match self.largest.get() {
+            true => samples::most(proposals, targets, &self.sampler)?,
+            false => samples::select(proposals, targets, &self.matcher, &self.sampler)?,
+        };
         let boxes: Vec<_> = samples.iter().map(|samples| samples.proposals.shallow_clone()).collect();
         let features = self.head.forward(&self.pooler.forward(maps, &boxes, sizes)?, true)?;
         let (logits, offsets) = self.predictor.forward(&features)?;

@@ -15,6 +15,11 @@ pub struct BalancedSampler {
 }
 
 impl BalancedSampler {
+    /// Positives of an image at most.
+    pub fn most_positives(&self) -> i64 {
+        (self.batch_size_per_image as f64 * self.positive_fraction) as i64
+    }
+
     /// For each image the indices drawn from its `labels` `[N]`, ascending: positives (label ≥ 1) and negatives (label 0); others
     /// (−1) are never drawn. Draws from torch's generator exactly as torchvision does, and waits for the device once.
     ///
@@ -25,7 +30,7 @@ impl BalancedSampler {
         let masks = labels.iter().map(kinds).collect::<Result<Vec<_>>>()?;
         let sums = masks.iter().map(|mask| mask.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64));
         let counts = read_counts(&Tensor::f_cat(&sums.collect::<Result<Vec<_>, _>>()?, 0)?)?;
-        let most = (self.batch_size_per_image as f64 * self.positive_fraction) as i64;
+        let most = self.most_positives();
         let of_image = |(masks, counts): (&Tensor, &[i64; 2])| {
             let [positives, negatives] = *counts;
             let positive = known_indices(&masks.f_select(0, 0)?, positives)?;

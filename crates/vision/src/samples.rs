@@ -31,10 +31,36 @@ pub fn select(
     matcher: &Matcher,
     sampler: &BalancedSampler,
 ) -> Result<Vec<Samples>> {
+    chosen(proposals, targets, sampler, |proposals, target| assign(proposals, target, matcher))
+}
+
+/// Labels in which as many proposals are foreground as the sampler takes at most, and the others background: what an image comes to
+/// that needs most memory, whatever the weights are.
+///
+/// # Errors
+/// As [`select`].
+pub fn most(proposals: &[Tensor], targets: &[Target], sampler: &BalancedSampler) -> Result<Vec<Samples>> {
+    let any = Matcher { high: 0.0, low: 0.0, allow_low_quality: false };
+    chosen(proposals, targets, sampler, |proposals, target| {
+        let (of, labels) = assign(proposals, target, &any)?;
+        let (all, positives) = (labels.size()[0], sampler.most_positives());
+        if all > positives {
+            let _ = labels.f_narrow(0, positives, all - positives)?.f_zero_()?;
+        }
+        Ok((of, labels))
+    })
+}
+
+fn chosen(
+    proposals: &[Tensor],
+    targets: &[Target],
+    sampler: &BalancedSampler,
+    assign: impl Fn(&Tensor, &Target) -> Result<(Tensor, Tensor)>,
+) -> Result<Vec<Samples>> {
     let (mut all, mut matched, mut labels) = (Vec::new(), Vec::new(), Vec::new());
     for (proposals, target) in proposals.iter().zip(targets) {
         let proposals = Tensor::f_cat(&[proposals, &target.boxes.f_to_kind(proposals.kind())?], 0)?;
-        let (of, label) = assign(&proposals, target, matcher)?;
+        let (of, label) = assign(&proposals, target)?;
         all.push(proposals);
         matched.push(of);
         labels.push(label);

@@ -1,6 +1,6 @@
 //! What happens to images before a detector and to detections after it: torchvision's `GeneralizedRCNNTransform`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
@@ -20,6 +20,8 @@ pub struct Transform {
     size_divisible: i64,
     mean: [f64; 3],
     std: [f64; 3],
+    /// Whether the largest size is taken in place of the one drawn.
+    largest: Cell<bool>,
     /// Mean and standard deviation where the last images were and of their type: each upload of them waits for the device.
     statistics: RefCell<Option<Statistics>>,
 }
@@ -63,6 +65,7 @@ impl Transform {
             size_divisible: o.size_divisible,
             mean: o.image_mean,
             std: o.image_std,
+            largest: Cell::new(false),
             statistics: RefCell::new(None),
         })
     }
@@ -109,6 +112,25 @@ impl Transform {
         Ok(Statistics { of, mean: upload(&self.mean)?, std: upload(&self.std)? })
     }
 
+    /// Whether from now on each image gets the largest of the sizes from which one is drawn.
+    pub fn take_largest(&self, on: bool) {
+        self.largest.set(on);
+    }
+
+    /// The size of a batch of images at most.
+    pub fn padded(&self, images: &[ImageSize]) -> ImageSize {
+        let scaled =
+            images.iter().map(|size| if self.skip_resize { *size } else { self.scaled(*size, self.longest()) });
+        let (height, width) = scaled.fold((0, 0), |(height, width), new| (height.max(new.0), width.max(new.1)));
+        let step = self.size_divisible;
+        ((height + step - 1) / step * step, (width + step - 1) / step * step)
+    }
+
+    /// The greatest length of the shorter side.
+    fn longest(&self) -> i64 {
+        self.min_size.iter().copied().max().unwrap_or(self.max_size)
+    }
+
     /// The size an image gets.
     fn new_size(&self, (height, width): ImageSize, train: bool) -> Result<ImageSize> {
         let index = match train {
@@ -121,13 +143,19 @@ impl Transform {
             }
             false => self.min_size.len() - 1,
         };
+        let short = if self.largest.get() { self.longest() } else { self.min_size[index] };
+        Ok(self.scaled((height, width), short))
+    }
+
+    /// The size of an image whose shorter side shall have that length.
+    fn scaled(&self, (height, width): ImageSize, wanted: i64) -> ImageSize {
         if let Some(size) = self.fixed_size {
-            return Ok(size);
+            return size;
         }
         let (short, long) = (height.min(width) as f64, height.max(width) as f64);
-        let scale = (self.min_size[index] as f64 / short).min(self.max_size as f64 / long);
+        let scale = (wanted as f64 / short).min(self.max_size as f64 / long);
         let length = |side: i64| ((side as f64 * scale).floor() as i64).max(1);
-        Ok((length(height), length(width)))
+        (length(height), length(width))
     }
 
     /// One tensor for images `[3, H, W]` of several sizes.

@@ -17,7 +17,7 @@ use pipe_coco::index::{Annotation, BACKGROUND, Index, LeftOut, mirror_pairs};
 use pipe_core::facts::{BoxSize, Contents};
 use pipe_core::{Contract, Dataset, Property, PropertyType};
 use pipe_data::decode::read_image;
-use pipe_data::{Field, Fingerprint, Image, Mask, Masks, Sample, fields};
+use pipe_data::{Extent, Field, Fingerprint, Image, Mask, Masks, Sample, fields};
 
 /// Pixels that the masks of one image may take, each in its own window: 2 GiB.
 const MAX_MASK_PIXELS: f64 = (2u64 << 30) as f64;
@@ -366,8 +366,10 @@ impl Dataset for Annotated {
         }
     }
 
-    fn aspect_ratio(&self, index: usize) -> Option<f32> {
-        self.index.images().get(index).map(|image| (f64::from(image.width) / f64::from(image.height)) as f32)
+    fn extent(&self, index: usize) -> Option<Extent> {
+        let image = self.index.images().get(index)?;
+        let used = self.index.annotations(index).iter().filter(|a| is_used(a, self.crowd, self.masks));
+        Some(Extent { height: image.height as usize, width: image.width as usize, objects: used.count() })
     }
 
     fn file(&self, index: usize) -> Option<PathBuf> {

@@ -224,7 +224,7 @@ mod tests {
 
     use super::*;
     use crate::dataset::testing::{dataset, error};
-    use pipe_data::{Field, Mask, fields};
+    use pipe_data::{Extent, Field, Mask, fields};
 
     fn annotation(id: i64, image: i64, bbox: [f64; 4], crowd: bool) -> Value {
         let [x, y, w, h] = bbox;
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(set.get(2).unwrap().instances(), Some(0), "a box without width is no instance");
         assert_eq!(set.property("num_classes").unwrap(), 4);
         assert_eq!(set.property("class_names").unwrap(), json!(["background", "cat", "", "dog"]));
-        assert_eq!(set.aspect_ratio(0), Some(1.5));
+        assert_eq!(set.extent(0), Some(Extent { height: 4, width: 6, objects: 1 }));
         assert!(set.report().unwrap().contains("degenerate box"), "{:?}", set.report());
         assert_eq!(set.extension().unwrap().downcast_ref::<Arc<Index>>().unwrap().annotation_count(), 3);
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use pipe_core::facts::Contents;
 use pipe_core::{BuildContext, Component, Config, Dataset, Instance, Kind, Property, PropertyType, Ref};
-use pipe_data::{Fingerprint, Sample};
+use pipe_data::{Extent, Fingerprint, Sample};
 
 /// Several datasets as one, one after the other: `ConcatDataset` of torch. Their labels must mean the same classes.
 ///
@@ -125,9 +125,9 @@ impl Dataset for Concat {
         part.file(place)
     }
 
-    fn aspect_ratio(&self, index: usize) -> Option<f32> {
+    fn extent(&self, index: usize) -> Option<Extent> {
         let (part, place) = self.find(index)?;
-        part.aspect_ratio(place)
+        part.extent(place)
     }
 
     fn class_names(&self) -> Vec<(i64, String)> {

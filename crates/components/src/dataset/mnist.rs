@@ -13,7 +13,7 @@ use pipe_coco::synthetic::{DigitsSpec, write_digits};
 use pipe_core::Dataset;
 use pipe_core::facts::{Contents, Facts, Reads};
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Property, PropertyType};
-use pipe_data::{Field, Fingerprint, Image, Sample, fields};
+use pipe_data::{Extent, Field, Fingerprint, Image, Sample, fields};
 use pipe_vocab::files;
 
 /// Values of one file: 1 GiB.
@@ -171,8 +171,8 @@ impl Dataset for Mnist {
         }
     }
 
-    fn aspect_ratio(&self, _index: usize) -> Option<f32> {
-        Some(self.width as f32 / self.height as f32)
+    fn extent(&self, _index: usize) -> Option<Extent> {
+        Some(Extent { height: self.height, width: self.width, objects: 0 })
     }
 
     fn contents(&self) -> Option<Contents> {

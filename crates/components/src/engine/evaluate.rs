@@ -1,9 +1,12 @@
 //! `engine.evaluate`: evaluates a model on a loader.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::preflight::{ahead, timed};
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::facts::{Facts, Role};
 use pipe_core::{
@@ -158,6 +161,25 @@ impl Process for Evaluate {
     /// The metrics begin anew, so all batches must be seen again.
     fn resumes(&self) -> bool {
         false
+    }
+
+    fn padded(&self, images: &[[usize; 2]]) -> [usize; 2] {
+        self.model.borrow().padded(images)
+    }
+
+    fn preflight(&mut self, batch: &Batch, run: &RunContext) -> Result<Duration> {
+        let _no_gradients = tch::no_grad_guard();
+        let whole = || {
+            let mut model = self.model.borrow_mut();
+            model.set_training(false);
+            model.check(batch)?;
+            let there = ahead(batch, run)?;
+            run.autocast(|| model.forward(&there))??;
+            Ok(())
+        };
+        let spent = whole().and_then(|()| timed(run.device, whole));
+        run.uploads.forget();
+        spent
     }
 
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {

@@ -2,5 +2,6 @@
 
 mod buffers;
 pub mod evaluate;
+mod preflight;
 pub mod train;
 mod waiting;

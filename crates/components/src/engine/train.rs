@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind as Type, Tensor};
 
 use super::buffers::Buffers;
+use super::preflight::{Kept, ahead, timed};
 use super::waiting::Waiting;
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::facts::{Better, Facts, Role};
@@ -403,6 +405,26 @@ impl Process for Train {
         waiting.give_to(&*self.optimizer.borrow())
     }
 
+    fn padded(&self, images: &[[usize; 2]]) -> [usize; 2] {
+        self.model.borrow().padded(images)
+    }
+
+    fn preflight(&mut self, batch: &Batch, run: &RunContext) -> Result<Duration> {
+        let kept = Kept::of(&*self.model.borrow(), &*self.optimizer.borrow())?;
+        let scaler = self.scaler.as_ref().map(GradScaler::state).transpose()?;
+        self.model.borrow_mut().take_largest(true);
+        // The second meets the gradients of the first, as in training.
+        let spent = self.whole(batch, run).and_then(|()| timed(run.device, || self.whole(batch, run)));
+        self.model.borrow_mut().take_largest(false);
+        self.optimizer.borrow_mut().zero_grad();
+        self.pending = 0;
+        if let (Some(own), Some(state)) = (&mut self.scaler, scaler) {
+            own.load_state(state)?;
+        }
+        kept.put_back(&mut *self.model.borrow_mut(), &mut *self.optimizer.borrow_mut())?;
+        spent
+    }
+
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
         let mut model = self.model.borrow_mut();
         model.set_training(true);
@@ -443,6 +465,23 @@ impl Train {
             self.setting(&format!("loss_weights.{name}")).map_or_else(|| loss.shallow_clone(), |weight| &loss * weight)
         });
         weighted.reduce(|sum, loss| sum + loss).context("the model returned no loss")
+    }
+
+    /// An iteration with an optimizer's step, while the next batch is copied ahead.
+    fn whole(&mut self, batch: &Batch, run: &RunContext) -> Result<()> {
+        let mut model = self.model.borrow_mut();
+        model.set_training(true);
+        model.check(batch)?;
+        let there = ahead(batch, run)?;
+        let output = run.autocast(|| model.forward(&there))??;
+        drop(model);
+        let total = self.total(&output.losses)?;
+        if self.config.accumulate == 1 {
+            self.optimizer.borrow_mut().zero_grad();
+        }
+        self.backward(&total)?;
+        read(&total, &output.losses)?;
+        self.apply_gradients()
     }
 
     fn backward(&mut self, total: &Tensor) -> Result<()> {

@@ -3,27 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use pipe_core::Loader;
 use pipe_core::facts::{Batches, Facts};
 use pipe_core::{
     BuildContext, Component, Config, Dataset, Instance, Kind, Property, PropertyType, Ref, State, Stateful, Transform,
 };
+use pipe_core::{Loader, Outlook};
+use pipe_data::Batch;
 use pipe_data::order::{Entry, Order, aspect_ratio_group};
 use pipe_data::pool::{Pool, Stop};
-use pipe_data::random::{Purpose, stream};
-use pipe_data::upload::pinned;
-use pipe_data::{Batch, Sample, collate};
-use pipe_native::fault::guarded;
 use pipe_native::is_accelerator;
 use tch::Device;
 
+mod outlook;
 mod position;
+mod size;
+mod source;
 
+use outlook::Ahead;
 use position::{Position, Rule};
+pub use size::BatchSize;
+pub use source::OnError;
+use source::{Made, Source};
 
 /// Groups a dataset's samples into batches, loaded and transformed by worker threads.
 ///
@@ -37,10 +41,10 @@ pub struct BatchConfig {
     /// The transform applied to each sample.
     #[serde(default)]
     pub transform: Option<Ref<dyn Transform>>,
-    /// Batch size: samples per batch.
-    #[schemars(range(min = 1))]
-    #[serde(default = "one")]
-    pub batch_size: usize,
+    /// Batch size: samples per batch; or `"auto"`, the most that the accelerator's memory has room for: before the run begins, the
+    /// batches of its schedule that need most are tried.
+    #[serde(default)]
+    pub batch_size: BatchSize,
     /// Whether to shuffle the samples anew every epoch.
     #[serde(default)]
     pub shuffle: bool,
@@ -67,21 +71,6 @@ pub struct BatchConfig {
     /// What to do when a sample cannot be loaded or transformed.
     #[serde(default)]
     pub on_error: OnError,
-}
-
-/// What to do when a sample cannot be loaded or transformed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// Stop the run with an error that names the sample.
-    #[default]
-    Raise,
-    /// Skip the sample; the log lists the skipped samples once per epoch.
-    Skip,
-}
-
-fn one() -> usize {
-    1
 }
 
 fn two() -> usize {
@@ -121,8 +110,8 @@ workers = 2
         let skipped =
             (self.on_error == OnError::Skip).then_some(("on_error", "samples that cannot be read, without an error"));
         Facts {
-            batches: Some(Batches {
-                size: self.batch_size as u64,
+            batches: self.batch_size.given().map(|size| Batches {
+                size: size as u64,
                 shuffle: self.shuffle,
                 limited: self.limit_batches.is_some(),
                 incomplete_last: !self.drop_last && self.group_by_aspect_ratio.is_none(),
@@ -147,7 +136,7 @@ impl Component for BatchConfig {
         let transform = self.transform.as_ref().map(|port| ctx.get(port)).transpose()?;
         let name = ctx.node.to_string();
         ctx.offer("samples", dataset.len());
-        ctx.offer("batch_size", self.batch_size);
+        ctx.offer("batch_size", self.batch_size.or_one());
         let loader = BatchLoader::new(&self, dataset, transform, ctx.seed, ctx.device, name)?;
         ctx.offer("batches", loader.order.epoch_length());
         Ok(Instance::loader(loader))
@@ -158,76 +147,6 @@ pipe_core::register!(BatchConfig);
 
 /// Skipped samples that are listed individually, per epoch.
 const EXAMPLES: usize = 8;
-
-/// What workers need to make a batch.
-struct Source {
-    dataset: Arc<dyn Dataset>,
-    dataset_name: String,
-    transform: Option<Arc<dyn Transform>>,
-    seed: u64,
-    on_error: OnError,
-    /// Whether batches are put into pinned memory.
-    pin: bool,
-}
-
-/// A batch in preparation, with what was skipped. No batch when none of its samples could be loaded.
-struct Made {
-    batch: Option<Batch>,
-    skipped: Vec<String>,
-}
-
-impl Source {
-    fn sample(&self, epoch: u64, entry: Entry) -> Result<Sample> {
-        let index = entry.index;
-        guarded(|| {
-            let sample = self.dataset.get(index)?;
-            let Some(transform) = &self.transform else { return Ok(sample) };
-            let source = sample.source().to_owned();
-            // A sample that is used again is augmented anew.
-            let key = index as u64 | (entry.repetition as u64) << 40;
-            let mut rng = stream(self.seed, Purpose::Sample, epoch, key);
-            guarded(|| transform.apply(sample, &mut rng)).with_context(|| format!("transforming {source}"))
-        })
-        .with_context(|| format!("sample {index} of {}", self.dataset_name))
-    }
-
-    fn make(&self, epoch: u64, number: usize, entries: &[Entry], stop: &Stop) -> Result<Made> {
-        let mut samples = Vec::with_capacity(entries.len());
-        let mut skipped = Vec::new();
-        for entry in entries {
-            if stop.asked() {
-                bail!("the loader was stopped");
-            }
-            match self.sample(epoch, *entry) {
-                Ok(sample) => samples.push(sample),
-                Err(error) if self.on_error == OnError::Skip => skipped.push(format!("{error:#}")),
-                Err(error) => return Err(error),
-            }
-        }
-        if samples.is_empty() {
-            return Ok(Made { batch: None, skipped });
-        }
-        if let Some(transform) = &self.transform {
-            let mut rng = stream(self.seed, Purpose::Batch, epoch, number as u64);
-            samples = transform.apply_batch(samples, &mut rng).context("transforming a batch")?;
-        }
-        let batch = collate(samples)?;
-        let batch = if self.pin { pinned(&batch)? } else { batch };
-        Ok(Made { batch: Some(batch), skipped })
-    }
-}
-
-impl Source {
-    /// A batch made in this thread.
-    fn make_here(&self, epoch: u64, number: usize, entries: &[Entry]) -> Result<Made> {
-        // As in a worker: for single images libtorch's threads cost more than they gain.
-        let threads = tch::get_num_threads();
-        tch::set_num_threads(1);
-        let made = guarded(|| self.make(epoch, number, entries, &Stop::default()));
-        tch::set_num_threads(threads);
-        made
-    }
-}
 
 /// An epoch in progress.
 enum Epoch {
@@ -250,6 +169,8 @@ pub struct BatchLoader {
     name: String,
     source: Arc<Source>,
     order: Order,
+    /// Whether the batch size is known: not before it has been looked for.
+    chosen: bool,
     workers: usize,
     prefetch: usize,
     epoch: Option<Epoch>,
@@ -279,13 +200,12 @@ impl BatchLoader {
     ) -> Result<BatchLoader> {
         let dataset_name = config.dataset.node.to_string();
         let samples = dataset.len();
-        ensure!(config.batch_size > 0, "batch_size must be 1 or more");
         ensure!(samples > 0, "{dataset_name} has no samples");
         let bins = config.group_by_aspect_ratio;
         let groups = bins.map(|bins| shape_groups(&*dataset, &dataset_name, bins)).transpose()?;
         let order = Order {
             samples,
-            batch_size: config.batch_size,
+            batch_size: config.batch_size.or_one(),
             shuffle: config.shuffle,
             drop_last: config.drop_last,
             limit: config.limit_batches,
@@ -295,10 +215,10 @@ impl BatchLoader {
             order.epoch_length() > 0,
             "{dataset_name} has {samples} samples, too few for one full batch of {}; lower batch_size, or remove \
              drop_last and group_by_aspect_ratio",
-            config.batch_size
+            order.batch_size
         );
         let rule = Rule {
-            batch_size: config.batch_size,
+            batch_size: order.batch_size,
             drop_last: config.drop_last,
             limit_batches: config.limit_batches,
             group_by_aspect_ratio: bins,
@@ -309,6 +229,7 @@ impl BatchLoader {
             name,
             source: Arc::new(source),
             order,
+            chosen: config.batch_size.given().is_some(),
             workers: config.workers,
             prefetch: config.prefetch,
             epoch: None,
@@ -405,6 +326,11 @@ impl Loader for BatchLoader {
     }
 
     fn start_epoch(&mut self, epoch: usize, first_batch: usize) -> Result<()> {
+        ensure!(
+            self.chosen,
+            "{}: no batch size has been looked for; give `batch_size` a number in place of \"auto\"",
+            self.name
+        );
         self.report_skipped();
         (self.epoch, self.ahead) = (None, None);
         self.position = self.enter(epoch, first_batch);
@@ -433,6 +359,11 @@ impl Loader for BatchLoader {
         let (last, entries) = last.with_context(|| format!("{}: there was no batch in this epoch", self.name))?;
         let made = self.source.make_here(epoch, position.used.batches + last, entries);
         made.with_context(|| self.name.clone())?.batch.with_context(|| format!("{}: the batch is empty now", self.name))
+    }
+
+    fn outlook(&self, batch_size: Option<usize>) -> Option<Box<dyn Outlook>> {
+        let rule = Rule { batch_size: batch_size.unwrap_or(self.rule.batch_size), ..self.rule.clone() };
+        Some(Box::new(Ahead::new(self.source.clone(), self.order_of(&rule)?, self.workers)))
     }
 
     fn wait(&mut self, longest: Duration) -> bool {
@@ -493,10 +424,10 @@ impl Stateful for BatchLoader {
 /// The group of each sample by the aspect ratio of its image.
 fn shape_groups(dataset: &dyn Dataset, name: &str, bins: usize) -> Result<Vec<usize>> {
     let group = |index| {
-        let ratio = dataset.aspect_ratio(index).ok_or_else(|| {
+        let extent = dataset.extent(index).ok_or_else(|| {
             anyhow!("{name} does not know the sizes of its images in advance; remove group_by_aspect_ratio")
         })?;
-        Ok(aspect_ratio_group(ratio, bins))
+        Ok(aspect_ratio_group((extent.width as f64 / extent.height as f64) as f32, bins))
     };
     (0..dataset.len()).map(group).collect()
 }

@@ -150,6 +150,14 @@ impl Model for Ema {
         self.model.borrow_mut().forward(batch)
     }
 
+    fn padded(&self, images: &[[usize; 2]]) -> [usize; 2] {
+        self.model.borrow().padded(images)
+    }
+
+    fn take_largest(&mut self, on: bool) {
+        self.model.borrow_mut().take_largest(on);
+    }
+
     fn average(&mut self, momentum: f64, copy_buffers: bool) -> Result<()> {
         let live = self.live()?;
         let trained = self.model.borrow().parameters();

@@ -204,6 +204,8 @@ impl<R: Rule> Stateful for Stepper<R> {
         }
         let mut afresh = Vec::new();
         for (group, state) in self.groups.iter().zip(&mut self.states) {
+            // Not both at once: a device may have no room for them.
+            state.slots.clear();
             *state = GroupState::new(&self.rule, group);
             for (i, name) in group.names.iter().enumerate() {
                 let own: Option<Vec<&Tensor>> =

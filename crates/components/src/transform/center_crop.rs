@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use pipe_core::Transform;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Size2d};
 use pipe_data::geometry::Window;
-use pipe_data::{Sample, SampleRng, fields, geometry};
+use pipe_data::{Extent, Sample, SampleRng, fields, geometry};
 
 /// Crops the image at its center; smaller images are padded.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +43,10 @@ impl Component for CenterCrop {
 pipe_core::register!(CenterCrop);
 
 impl Transform for CenterCrop {
+    fn largest(&self, extent: Extent) -> Extent {
+        extent.resized([self.size.height as usize, self.size.width as usize])
+    }
+
     fn apply(&self, mut sample: Sample, _rng: &mut SampleRng) -> Result<Sample> {
         let (old_height, old_width) = geometry::size(&sample)?;
         let (height, width) = (self.size.height as usize, self.size.width as usize);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use pipe_core::Transform;
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Nested, PortKind, TransformKind};
-use pipe_data::{Sample, SampleRng};
+use pipe_data::{Extent, Sample, SampleRng};
 
 /// Applies several transforms in sequence.
 ///
@@ -53,6 +53,10 @@ impl Transform for Steps {
 
     fn on_batches(&self) -> bool {
         self.0.iter().any(|step| step.on_batches())
+    }
+
+    fn largest(&self, extent: Extent) -> Extent {
+        self.0.iter().fold(extent, |extent, step| step.largest(extent))
     }
 
     fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {

@@ -9,7 +9,7 @@ use rand::Rng;
 
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Size2d};
 use pipe_data::geometry::Window;
-use pipe_data::{Sample, SampleRng, fields, geometry};
+use pipe_data::{Extent, Sample, SampleRng, fields, geometry};
 
 /// Randomly crops to a fixed size; smaller images are padded at the right and the bottom.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +45,10 @@ impl Component for FixedSizeCrop {
 pipe_core::register!(FixedSizeCrop);
 
 impl Transform for FixedSizeCrop {
+    fn largest(&self, extent: Extent) -> Extent {
+        extent.resized([self.size.height as usize, self.size.width as usize])
+    }
+
     fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         let (old_height, old_width) = geometry::size(&sample)?;
         // A single random number places the window along the diagonal, as in torchvision.

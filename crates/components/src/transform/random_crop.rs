@@ -9,7 +9,7 @@ use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Size2d};
 use pipe_data::geometry::Window;
 use pipe_data::random::whole;
-use pipe_data::{Sample, SampleRng, fields, geometry};
+use pipe_data::{Extent, Sample, SampleRng, fields, geometry};
 
 /// Crops a window of fixed size at a random location, after optional padding.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +57,10 @@ impl Component for RandomCrop {
 pipe_core::register!(RandomCrop);
 
 impl Transform for RandomCrop {
+    fn largest(&self, extent: Extent) -> Extent {
+        extent.resized([self.size.height as usize, self.size.width as usize])
+    }
+
     fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         let (old_height, old_width) = geometry::size(&sample)?;
         let (height, width) = (self.size.height as usize, self.size.width as usize);

@@ -10,7 +10,7 @@ use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems};
 use pipe_data::geometry::Interpolation;
 use pipe_data::random::whole;
-use pipe_data::{Sample, SampleRng, fields, geometry};
+use pipe_data::{Extent, Sample, SampleRng, fields, geometry};
 
 /// Resizes the shorter side to a random length between two, keeping the aspect ratio (torchvision's `RandomResize`): with
 /// `random_crop`, the scales of segmentation recipes.
@@ -64,6 +64,11 @@ impl Component for RandomResize {
 pipe_core::register!(RandomResize);
 
 impl Transform for RandomResize {
+    fn largest(&self, extent: Extent) -> Extent {
+        let (height, width) = by_short_side((extent.height, extent.width), self.max_size, None);
+        extent.resized([height, width])
+    }
+
     fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         let short = whole(rng, self.min_size as i64, self.max_size as i64) as usize;
         let (height, width) = by_short_side(geometry::size(&sample)?, short, None);

@@ -9,7 +9,7 @@ use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Size2d};
 use pipe_data::geometry::{Interpolation, Window};
 use pipe_data::random::{between, whole};
-use pipe_data::{Sample, SampleRng, fields, geometry};
+use pipe_data::{Extent, Sample, SampleRng, fields, geometry};
 
 /// Crops a random area with a random aspect ratio and resizes it: the usual training crop of classifiers.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +75,10 @@ impl Component for RandomResizedCrop {
 pipe_core::register!(RandomResizedCrop);
 
 impl Transform for RandomResizedCrop {
+    fn largest(&self, extent: Extent) -> Extent {
+        extent.resized([self.size.height as usize, self.size.width as usize])
+    }
+
     fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         let (height, width) = geometry::size(&sample)?;
         let window = self.draw(height, width, rng);

@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom;
 
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
 use pipe_data::geometry::Interpolation;
-use pipe_data::{Sample, SampleRng, fields, geometry};
+use pipe_data::{Extent, Sample, SampleRng, fields, geometry};
 
 /// Resizes the shorter side to one of `sizes`, chosen at random (multi-scale training).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,12 @@ impl Component for RandomShortSide {
 pipe_core::register!(RandomShortSide);
 
 impl Transform for RandomShortSide {
+    fn largest(&self, extent: Extent) -> Extent {
+        let Some(short) = self.sizes.iter().max() else { return extent };
+        let (height, width) = scaled((extent.height, extent.width), *short, self.max_size);
+        extent.resized([height, width])
+    }
+
     fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         let (height, width) = geometry::size(&sample)?;
         let Some(&short) = self.sizes.choose(rng) else { return Ok(sample) };

@@ -11,7 +11,7 @@ use rand::Rng;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems};
 use pipe_data::geometry::Window;
 use pipe_data::random::{between, chance};
-use pipe_data::{Sample, SampleRng, fields, geometry};
+use pipe_data::{Extent, Sample, SampleRng, fields, geometry};
 
 /// Places the image at a random location on a larger canvas, with probability `p`: SSD's augmentation for small objects.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +75,11 @@ impl Component for RandomZoomOut {
 pipe_core::register!(RandomZoomOut);
 
 impl Transform for RandomZoomOut {
+    fn largest(&self, extent: Extent) -> Extent {
+        let factor = if self.p > 0.0 { self.side_range[1].max(1.0) } else { 1.0 };
+        extent.resized([extent.height, extent.width].map(|side| (side as f64 * factor) as usize))
+    }
+
     fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         if !chance(rng, self.p) {
             return Ok(sample);

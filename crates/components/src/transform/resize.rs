@@ -8,7 +8,7 @@ use pipe_core::Transform;
 use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Size2d};
 use pipe_data::geometry::Interpolation;
-use pipe_data::{Sample, SampleRng, fields, geometry};
+use pipe_data::{Extent, Sample, SampleRng, fields, geometry};
 
 /// Resizes the image, together with its boxes, masks, keypoints and areas.
 ///
@@ -68,14 +68,24 @@ impl Component for Resize {
 
 pipe_core::register!(Resize);
 
-impl Transform for Resize {
-    fn apply(&self, mut sample: Sample, _rng: &mut SampleRng) -> Result<Sample> {
-        let (height, width) = geometry::size(&sample)?;
-        let (height, width) = match (self.size, self.short_side) {
+impl Resize {
+    fn new_size(&self, (height, width): (usize, usize)) -> (usize, usize) {
+        match (self.size, self.short_side) {
             (Some(size), _) => (size.height as usize, size.width as usize),
             (None, Some(short)) => by_short_side((height, width), short, self.max_size),
             (None, None) => (height, width),
-        };
+        }
+    }
+}
+
+impl Transform for Resize {
+    fn largest(&self, extent: Extent) -> Extent {
+        let (height, width) = self.new_size((extent.height, extent.width));
+        extent.resized([height, width])
+    }
+
+    fn apply(&self, mut sample: Sample, _rng: &mut SampleRng) -> Result<Sample> {
+        let (height, width) = self.new_size(geometry::size(&sample)?);
         geometry::resize(&mut sample, height, width, self.interpolation)?;
         Ok(sample)
     }

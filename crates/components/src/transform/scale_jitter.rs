@@ -9,7 +9,7 @@ use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Size2d};
 use pipe_data::geometry::Interpolation;
 use pipe_data::random::between;
-use pipe_data::{Sample, SampleRng, fields, geometry};
+use pipe_data::{Extent, Sample, SampleRng, fields, geometry};
 
 /// Resizes the image to fit `size` times a random factor (large-scale jitter); usually followed by `fixed_size_crop`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -64,6 +64,11 @@ impl Component for ScaleJitter {
 pipe_core::register!(ScaleJitter);
 
 impl Transform for ScaleJitter {
+    fn largest(&self, extent: Extent) -> Extent {
+        let (height, width) = self.scaled(extent.height, extent.width, self.scale[1]);
+        extent.resized([height, width])
+    }
+
     fn apply(&self, mut sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
         let (height, width) = geometry::size(&sample)?;
         let (height, width) = self.scaled(height, width, between(rng, self.scale));

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result};
-use pipe_data::{Batch, fields};
-use pipe_native::fault::{guarded, is_out_of_memory};
+use anyhow::{Context, Result};
+use pipe_data::Batch;
+use pipe_native::fault::guarded;
 use pipe_native::moments::{Moment, pass};
 use pipe_vocab::event::EngineEvent;
-use tch::{Device, Tensor};
 
+use super::too_much::told_of_memory;
 use super::{Engine, Halt, Work};
 use crate::Shared;
 use crate::kinds::event::Boundary;
@@ -22,9 +22,6 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 /// After so long a wait it is said.
 const LONG: Duration = Duration::from_secs(30);
-
-/// Images of a batch that a message names.
-const SHOWN: usize = 16;
 
 impl Engine {
     /// The iterations of an epoch that are left.
@@ -173,7 +170,7 @@ impl Engine {
         }
         let mut step = match at {
             None => guarded(|| self.process_mut()?.step(batch, &state, run))
-                .map_err(|error| self.told_of_memory(error, loader, run.device))
+                .map_err(|error| told_of_memory(error, || last_batch(loader), run.device))
                 .with_context(place)?,
             Some(_) => self.restored_step(run.uploads.take(&batch, run.device)?, run.device)?,
         };
@@ -200,20 +197,6 @@ impl Engine {
         self.fire(work, IterationCompleted, Some(&Rc::new(step)), frame)
     }
 
-    /// Says which batch was too much, where an error is one of memory.
-    fn told_of_memory(&self, error: Error, loader: &Shared<dyn Loader>, device: Device) -> Error {
-        if !is_out_of_memory(&error) {
-            return error;
-        }
-        // The batch itself went with the step; the loader knows of what it was made.
-        let batch = loader.try_borrow_mut().ok().and_then(|mut loader| loader.last_batch().ok());
-        let batch = batch.map(|batch| format!(" with {}", contents(&batch))).unwrap_or_default();
-        error.context(format!(
-            "out of memory on {}{batch}. Lower `batch_size` or the size of the images, or set `precision = \"bf16\"`",
-            pipe_native::device_name(device)
-        ))
-    }
-
     /// What the iteration came to before the checkpoint.
     fn restored_step(&self, batch: Batch, device: tch::Device) -> Result<Step> {
         let restored = self.restored.borrow_mut().take();
@@ -222,18 +205,7 @@ impl Engine {
     }
 }
 
-/// How many images, of which sizes, with how many objects, and where they came from.
-fn contents(batch: &Batch) -> String {
-    let sizes = batch.list(fields::IMAGE).unwrap_or_default();
-    let objects = batch.list(fields::BOXES).unwrap_or_default();
-    let one = |(number, source): (usize, String)| {
-        let size = sizes.get(number).map(Tensor::size).unwrap_or_default();
-        let size = if let [.., height, width] = size[..] { format!(" {width} × {height}") } else { String::new() };
-        let objects = objects.get(number).map(|boxes| format!(", {} objects", boxes.size()[0])).unwrap_or_default();
-        format!("{source}{size}{objects}")
-    };
-    let told: Vec<String> = batch.sources().into_iter().enumerate().take(SHOWN).map(one).collect();
-    let more = batch.size.saturating_sub(SHOWN);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    format!("a batch of {} ({}{more})", batch.size, told.join("; "))
+/// The batch itself went with the step; the loader knows of what it was made.
+fn last_batch(loader: &Shared<dyn Loader>) -> Option<Batch> {
+    loader.try_borrow_mut().ok().and_then(|mut loader| loader.last_batch().ok())
 }

@@ -3,8 +3,29 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use pipe_data::Batch;
+use pipe_data::{Batch, Extent};
 use pipe_plugin::Stateful;
+
+/// The batches of a loader before they are read.
+pub trait Outlook: Send + Sync {
+    /// Samples in the dataset.
+    fn samples(&self) -> usize;
+
+    /// Whether every pass over the data has the same batches.
+    fn repeats(&self) -> bool;
+
+    /// Threads that make batches; 0 where the training thread makes them.
+    fn workers(&self) -> usize;
+
+    /// For each batch of a pass, the most that its samples can be. Nothing of them where the dataset does not know their sizes.
+    fn batches(&self, pass: usize) -> Vec<Vec<Extent>>;
+
+    /// A batch of a pass, on the CPU; `None` where none of its samples can be read.
+    ///
+    /// # Errors
+    /// When a sample cannot be read or changed.
+    fn make(&self, pass: usize, number: usize) -> Result<Option<Batch>>;
+}
 
 /// A source of batches, epoch by epoch. Which samples an epoch holds, in which order and with which random numbers,
 /// depends on the seed and the epoch alone, so a run can be resumed at any batch.
@@ -28,6 +49,12 @@ pub trait Loader: Stateful {
     /// Waits until [`Loader::next_batch`] has something to give, but not longer than that; `false` where it has not yet.
     fn wait(&mut self, _longest: Duration) -> bool {
         true
+    }
+
+    /// What is known of its batches before they are read, with another batch size where one is given; `None` for a loader that knows
+    /// nothing of them.
+    fn outlook(&self, _batch_size: Option<usize>) -> Option<Box<dyn Outlook>> {
+        None
     }
 
     /// The batch that [`Loader::next_batch`] gives next, if it is ready; nothing is handed out.

@@ -1,8 +1,10 @@
 //! Processes: what an engine does with a batch.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use pipe_data::Batch;
-use pipe_plugin::{State, Stateful};
+use pipe_plugin::{State, Stateful, largest};
 use pipe_vocab::NodeId;
 
 use super::engine_state::EngineState;
@@ -99,6 +101,20 @@ pub trait Process: Stateful {
     /// When they are of another model.
     fn put_gradients(&mut self, _gradients: &State) -> Result<()> {
         Ok(())
+    }
+
+    /// The height and width in pixels to which a batch of images is padded at most, given theirs.
+    fn padded(&self, images: &[[usize; 2]]) -> [usize; 2] {
+        largest(images)
+    }
+
+    /// Does an iteration's whole work on a batch twice, as far as it takes memory, and puts everything back as it was but for the
+    /// random generators of libtorch. Returns how long the second took.
+    ///
+    /// # Errors
+    /// As [`Process::step`].
+    fn preflight(&mut self, _batch: &Batch, _run: &RunContext) -> Result<Duration> {
+        Ok(Duration::ZERO)
     }
 
     /// Tries a batch without changing anything, for a process that is about to take another one's place.

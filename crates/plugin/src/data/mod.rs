@@ -1,6 +1,7 @@
 //! Samples with typed fields, and batches.
 
 pub mod batch;
+pub mod extent;
 pub mod fields;
 pub mod image;
 pub mod masks;
@@ -8,6 +9,7 @@ pub mod random;
 pub mod sample;
 
 pub use batch::{Batch, BatchField, Detections};
+pub use extent::Extent;
 pub use image::{Image, Pixels};
 pub use masks::{Mask, Masks};
 pub use random::SampleRng;

@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use crate::Kind;
 use crate::boundary::{Input, Remote, Served, no_method};
-use crate::data::Sample;
+use crate::data::{Extent, Sample};
 use crate::message::{Message, Reader, Wire};
 use pipe_vocab::facts::Contents;
 
 const LEN: u32 = 1;
 const GET: u32 = 2;
 const PROPERTY: u32 = 3;
-const ASPECT_RATIO: u32 = 4;
+const EXTENT: u32 = 4;
 const CLASS_NAMES: u32 = 5;
 const REPORT: u32 = 6;
 
@@ -44,8 +44,9 @@ pub trait Dataset: Send + Sync {
         bail!("the dataset has no property `{name}`")
     }
 
-    /// Width / height of the image at `index` when known without decoding it, for batches of alike shapes.
-    fn aspect_ratio(&self, _index: usize) -> Option<f32> {
+    /// The size of the image at `index` and the number of its objects, when known without reading it: for batches of alike shapes,
+    /// and for what a run will need of memory.
+    fn extent(&self, _index: usize) -> Option<Extent> {
         None
     }
 
@@ -92,7 +93,7 @@ impl Served for Arc<dyn Dataset> {
                 reply.json(&self.property(&from.get::<String>()?)?)?;
                 Ok(reply)
             }
-            ASPECT_RATIO => Message::plain(&self.aspect_ratio(index(&**self, from)?)),
+            EXTENT => Message::plain(&self.extent(index(&**self, from)?)),
             CLASS_NAMES => Message::plain(&self.class_names()),
             REPORT => Message::plain(&self.report()),
             other => Err(no_method(Kind::Dataset, other)),
@@ -145,8 +146,8 @@ impl Dataset for RemoteDataset {
         self.remote.call(PROPERTY, &Message::plain(name)?)?.reader().json()
     }
 
-    fn aspect_ratio(&self, index: usize) -> Option<f32> {
-        let ask = || self.remote.call(ASPECT_RATIO, &Message::plain(&index)?)?.reader().get();
+    fn extent(&self, index: usize) -> Option<Extent> {
+        let ask = || self.remote.call(EXTENT, &Message::plain(&index)?)?.reader().get();
         self.or_warn(ask())
     }
 

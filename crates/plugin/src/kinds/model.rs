@@ -67,6 +67,15 @@ pub trait Model: Stateful {
         bail!("it is no average of another model; `model.ema` is one")
     }
 
+    /// The height and width in pixels to which a batch of images is padded, given theirs: the largest, where the model draws its sizes.
+    fn padded(&self, images: &[[usize; 2]]) -> [usize; 2] {
+        largest(images)
+    }
+
+    /// Whether from now on chance and weights are to decide so that training needs most memory, as far as that is up to the model: to
+    /// learn how much a batch may need.
+    fn take_largest(&mut self, _on: bool) {}
+
     /// Trainable parameters by name, in the order of the state dict: the same tensors as long as the model lives.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
@@ -75,6 +84,11 @@ pub trait Model: Stateful {
     fn buffers(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }
+}
+
+/// The greatest height and the greatest width.
+pub fn largest(images: &[[usize; 2]]) -> [usize; 2] {
+    images.iter().fold([0, 0], |[height, width], image| [height.max(image[0]), width.max(image[1])])
 }
 
 /// In a cell, so that a model that calls itself through the program is an error and not a fault.

@@ -4,12 +4,13 @@ use anyhow::Result;
 
 use crate::Kind;
 use crate::boundary::{Input, Remote, Served, no_method};
-use crate::data::{Sample, SampleRng};
+use crate::data::{Extent, Sample, SampleRng};
 use crate::message::{Message, Wire};
 
 const APPLY: u32 = 1;
 const APPLY_BATCH: u32 = 2;
 const ACTS_ON: u32 = 3;
+const LARGEST: u32 = 4;
 
 /// A function from sample to sample, called from worker threads. It acts on fields by their type and keeps them
 /// consistent: what moves the image moves its boxes, masks and keypoints.
@@ -26,6 +27,11 @@ pub trait Transform: Send + Sync {
     /// `true` here.
     fn on_batches(&self) -> bool {
         false
+    }
+
+    /// The most that [`Transform::apply`] can make of a sample of this extent: whoever makes images larger or smaller says so here.
+    fn largest(&self, extent: Extent) -> Extent {
+        extent
     }
 
     /// Changes one sample. All chance comes from `rng`.
@@ -56,10 +62,11 @@ fn applied<T: Wire>(mut input: Input<'_>, f: impl FnOnce(T, &mut SampleRng) -> R
 }
 
 impl Served for Box<dyn Transform> {
-    fn serve(&self, method: u32, input: Input<'_>) -> Result<Message> {
+    fn serve(&self, method: u32, mut input: Input<'_>) -> Result<Message> {
         match method {
             APPLY => applied(input, |sample, rng| self.apply(sample, rng)),
             APPLY_BATCH => applied(input, |samples, rng| self.apply_batch(samples, rng)),
+            LARGEST => Message::plain(&self.largest(input.reader.get()?)),
             ACTS_ON => Message::plain(&(self.on_samples(), self.on_batches())),
             other => Err(no_method(Kind::Transform, other)),
         }
@@ -102,6 +109,14 @@ impl Transform for RemoteTransform {
 
     fn on_batches(&self) -> bool {
         self.on_batches
+    }
+
+    fn largest(&self, extent: Extent) -> Extent {
+        let ask = || self.remote.call(LARGEST, &Message::plain(&extent)?)?.reader().get();
+        ask().unwrap_or_else(|error| {
+            tracing::warn!("{error:#}");
+            extent
+        })
     }
 
     fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {

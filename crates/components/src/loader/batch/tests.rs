@@ -1,7 +1,7 @@
 //! Batches in order, whatever the number of workers, and samples that fail.
 
 use super::*;
-use pipe_data::{BatchField, Field, SampleRng, fields};
+use pipe_data::{BatchField, Extent, Field, Sample, SampleRng, fields};
 use rand::Rng;
 use serde_json::json;
 
@@ -25,8 +25,9 @@ impl Dataset for Numbers {
         Ok(sample.with(fields::SOURCE, Field::Text(format!("number {index}"))))
     }
 
-    fn aspect_ratio(&self, index: usize) -> Option<f32> {
-        Some(if index.is_multiple_of(3) { 0.4 } else { 1.7 })
+    fn extent(&self, index: usize) -> Option<Extent> {
+        let width = if index.is_multiple_of(3) { 4 } else { 17 };
+        Some(Extent { height: 10, width, objects: 0 })
     }
 }
 

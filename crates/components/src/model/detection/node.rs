@@ -75,6 +75,16 @@ impl Model for DetectionModel {
         Ok(output)
     }
 
+    fn padded(&self, images: &[[usize; 2]]) -> [usize; 2] {
+        let sizes: Vec<(i64, i64)> = images.iter().map(|[height, width]| (*height as i64, *width as i64)).collect();
+        let (height, width) = self.detector.padded(&sizes);
+        [height as usize, width as usize]
+    }
+
+    fn take_largest(&mut self, on: bool) {
+        self.detector.take_largest(on);
+    }
+
     fn parameters(&self) -> Vec<(String, Tensor)> {
         self.detector.store().trainable()
     }

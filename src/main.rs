@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 128 + N ended by signal N, with a checkpoint written.
 
+mod bench;
 mod check;
 mod completions;
 mod components;
@@ -54,6 +55,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Find a learning rate: train a little with a growing one, and see where the loss falls most steeply.
     FindLr(find_lr::FindLrArgs),
+    /// Measure a training iteration: where its time goes, how far it is from what the machine can do, what to change.
+    Bench(bench::BenchArgs),
     /// Detect objects in images with a trained model.
     Predict(predict::PredictArgs),
     /// Evaluate a COCO results file against annotations.
@@ -109,7 +112,7 @@ fn start_with_patient_threads() {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
-    if started || matches!(cli.command, Command::FindLr(_)) {
+    if started || matches!(cli.command, Command::FindLr(_) | Command::Bench(_)) {
         start_with_patient_threads();
     }
     start_log(&cli);
@@ -119,6 +122,7 @@ fn main() -> ExitCode {
         Command::Dev(args) => dev::dev(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::FindLr(args) => find_lr::find_lr(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Predict(args) => predict::predict(&args),
         Command::Score(args) => score::score(&args),
         Command::Check(args) => check::check(&args),

@@ -5,6 +5,7 @@ use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
 
 mod averages;
 mod bad_input;
+mod bench;
 mod cases;
 mod checks;
 mod child_process;

@@ -1,9 +1,12 @@
 //! How long things take: phases of iterations, and targets of events. Measured only when a profiler asks.
 
 use std::cell::{Cell, RefCell};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
+use pipe_native::profile::{Profile, range};
 use tch::Device;
 
 use pipe_vocab::NodeId;
@@ -15,6 +18,16 @@ pub struct Timings {
     /// Waited for at both ends of each measurement: work on a GPU continues after the call that began it.
     device: Cell<Option<Device>>,
     entries: RefCell<IndexMap<(NodeId, String), Spent>>,
+    /// Whether a trace is wanted or taken.
+    traces: Cell<bool>,
+    trace: RefCell<Option<Trace>>,
+}
+
+/// A trace of some iterations.
+struct Trace {
+    iterations: RangeInclusive<u64>,
+    file: PathBuf,
+    taken: Option<Profile>,
 }
 
 /// The times of one thing.
@@ -50,6 +63,7 @@ impl Timings {
 
     /// Runs `f` and notes how long it took.
     pub fn measure<T>(&self, engine: &NodeId, what: &str, f: impl FnOnce() -> T) -> T {
+        let _range = range(what);
         if !self.enabled() {
             return f();
         }
@@ -59,6 +73,48 @@ impl Timings {
         self.wait();
         self.note(engine, what, started.elapsed());
         result
+    }
+
+    /// Takes a trace of those iterations of the outermost engine, counted from 1.
+    pub fn trace(&self, iterations: RangeInclusive<u64>, file: PathBuf) {
+        *self.trace.borrow_mut() = Some(Trace { iterations, file, taken: None });
+        self.traces.set(true);
+    }
+
+    /// The outermost engine is about to begin an iteration.
+    pub fn iteration(&self, number: u64) {
+        if !self.traces.get() {
+            return;
+        }
+        let mut trace = self.trace.borrow_mut();
+        let Some(Trace { iterations, taken, .. }) = &mut *trace else { return };
+        if number > *iterations.end() {
+            drop(trace);
+            self.end_trace();
+        } else if number >= *iterations.start() && taken.is_none() {
+            match Profile::begin() {
+                Ok(profile) => *taken = Some(profile),
+                Err(error) => {
+                    tracing::warn!("no trace is taken: {error:#}");
+                    self.traces.set(false);
+                }
+            }
+        }
+    }
+
+    /// Writes the trace, if one has begun.
+    pub fn end_trace(&self) {
+        self.traces.set(false);
+        let Some(Trace { iterations, file, taken: Some(profile) }) = self.trace.borrow_mut().take() else { return };
+        match profile.end(Some(&file)) {
+            Ok(_) => tracing::info!(
+                "a trace of the iterations from {} to {} is in {}: open it with Perfetto or chrome://tracing",
+                iterations.start(),
+                iterations.end(),
+                file.display()
+            ),
+            Err(error) => tracing::warn!("the trace {} could not be written: {error:#}", file.display()),
+        }
     }
 
     /// Notes a time.

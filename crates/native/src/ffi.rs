@@ -99,6 +99,11 @@ unsafe extern "C" {
     pub(crate) fn pn_event_synchronize(event: *const c_void) -> Error;
     pub(crate) fn pn_event_elapsed(from: *const c_void, to: *const c_void, out: *mut f64) -> Error;
 
+    pub(crate) fn pn_profile_begin() -> Error;
+    pub(crate) fn pn_profile_end(trace: *const c_char, sums: *mut *mut c_char) -> Error;
+    pub(crate) fn pn_range_begin(name: *const c_char) -> *mut c_void;
+    pub(crate) fn pn_range_end(range: *mut c_void);
+
     pub(crate) fn pn_memory_stats(device: c_int, out: *mut MemoryStats) -> Error;
     pub(crate) fn pn_memory_forget(device: c_int) -> Error;
     pub(crate) fn pn_memory_info(device: c_int, free: *mut u64, total: *mut u64) -> Error;

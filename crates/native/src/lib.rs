@@ -12,6 +12,7 @@
 //! | [`generator`] | seeds and states of the random generators |
 //! | [`stream`] | streams, events, waiting for a device |
 //! | [`memory`] | what the allocator of a device holds |
+//! | [`profile`] | torch's profiler: operators, kernels, traces |
 //! | [`script`] | modules of TorchScript files |
 //! | [`numeric`] | cuDNN's benchmark mode, TF32, determinism |
 //!
@@ -31,6 +32,7 @@ pub mod moments;
 pub mod numeric;
 pub mod ops;
 pub mod optim;
+pub mod profile;
 pub mod scaler;
 pub mod script;
 pub mod stream;

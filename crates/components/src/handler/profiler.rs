@@ -27,6 +27,32 @@ pub struct ProfilerConfig {
     #[serde(default = "yes")]
     #[schemars(extend("x-reload" = "hot"))]
     pub synchronize: bool,
+    /// Also a trace of some iterations, `trace.json` in the run's folder: operators, kernels, copies and the parts of the iteration over
+    /// time, for Perfetto or `chrome://tracing`. Those iterations are slower.
+    #[serde(default)]
+    pub trace: Option<TraceConfig>,
+}
+
+/// Which iterations of the outermost engine are traced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TraceConfig {
+    /// The first, counted from 1: the first few are not like those that follow.
+    #[serde(default = "tenth")]
+    #[schemars(range(min = 1))]
+    pub first: u64,
+    /// How many.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub iterations: u64,
+}
+
+fn tenth() -> u64 {
+    10
+}
+
+fn three() -> u64 {
+    3
 }
 
 fn yes() -> bool {
@@ -49,7 +75,13 @@ run = ["handler.profiler"]
 impl Component for ProfilerConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
         let synchronize = (self.synchronize && pipe_native::is_accelerator(ctx.device)).then_some(ctx.device);
-        ctx.on_commit(move |run| run.timings.enable(synchronize));
+        let trace = self.trace;
+        ctx.on_commit(move |run| {
+            run.timings.enable(synchronize);
+            if let Some(TraceConfig { first, iterations }) = trace {
+                run.timings.trace(first..=first.saturating_add(iterations - 1), run.folder.path().join("trace.json"));
+            }
+        });
         Ok(Instance::handler(Profiler { node: ctx.node.clone(), started: Instant::now(), called: false }))
     }
 }
@@ -80,6 +112,7 @@ impl Handler for Profiler {
 
     fn finish(&mut self, run: &RunContext) -> Result<()> {
         run.timings.disable();
+        run.timings.end_trace();
         if self.called { Ok(()) } else { self.record(run) }
     }
 }

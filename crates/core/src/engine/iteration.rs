@@ -70,6 +70,9 @@ impl Engine {
         last: Option<Batch>,
     ) -> Result<bool, Halt> {
         use EngineEvent::{GetBatchCompleted, GetBatchStarted, IterationStarted};
+        if work.run.depth.get() == 1 {
+            work.run.timings.iteration(self.state.borrow().iteration + 1);
+        }
         // Cut off in the middle of its work, it begins that work again.
         let again = frame.is_none() && last.is_some();
         let at = frame.and_then(Frame::of_engine).or(again.then_some(IterationStarted));

@@ -1,0 +1,149 @@
+//! torch's own profiler: which operators and kernels ran, how long they took and how many floating-point operations they made.
+
+use std::ffi::{CString, c_void};
+use std::marker::PhantomData;
+use std::path::Path;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::ffi;
+
+/// Whether a profile is being taken, of whichever thread.
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// What one operator or kernel came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// Its name, such as `aten::conv2d`.
+    pub name: String,
+    /// Whether it ran on an accelerator: a kernel or a copy.
+    pub on_device: bool,
+    /// How often.
+    pub times: u64,
+    /// All together, what it called included.
+    pub spent: Duration,
+    /// Floating-point operations, of those that torch counts (convolutions and products of matrices above all).
+    pub flops: u64,
+}
+
+/// A profile that is being taken: of the work that this thread queues, its backward passes included. There is one at a time.
+#[derive(Debug)]
+pub struct Profile {
+    /// Stays on its thread.
+    _thread: PhantomData<*const ()>,
+}
+
+/// Whether a profile is being taken.
+pub fn is_on() -> bool {
+    ON.load(Ordering::Relaxed)
+}
+
+impl Profile {
+    /// Begins to take a profile. Everything becomes slower.
+    ///
+    /// # Errors
+    /// When one is being taken already, or libtorch has no profiler.
+    pub fn begin() -> Result<Profile> {
+        ensure!(!ON.swap(true, Ordering::Relaxed), "a profile is being taken already");
+        let profile = Profile { _thread: PhantomData };
+        // SAFETY: no arguments.
+        ffi::check(unsafe { ffi::pn_profile_begin() }).inspect_err(|_| ON.store(false, Ordering::Relaxed))?;
+        Ok(profile)
+    }
+
+    /// Ends it, and writes a trace that Chrome (`chrome://tracing`) and Perfetto open. What there was, by name.
+    ///
+    /// # Errors
+    /// When the trace cannot be written.
+    pub fn end(self, trace: Option<&Path>) -> Result<Vec<Operator>> {
+        let sums = end(trace);
+        std::mem::forget(self);
+        sums
+    }
+}
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        if let Err(error) = end(None) {
+            tracing::warn!("a profile could not be ended: {error:#}");
+        }
+    }
+}
+
+fn end(trace: Option<&Path>) -> Result<Vec<Operator>> {
+    ON.store(false, Ordering::Relaxed);
+    let path = trace.map(|path| CString::new(path.as_os_str().as_encoded_bytes())).transpose()?;
+    let mut sums = null_mut();
+    // SAFETY: the path, where there is one, and the result outlive the call.
+    let error = unsafe { ffi::pn_profile_end(path.as_ref().map_or(std::ptr::null(), |path| path.as_ptr()), &mut sums) };
+    ffi::check(error).context("ending a profile")?;
+    let text = ffi::take_text(sums).unwrap_or_default();
+    let mut operators: Vec<Operator> = text.lines().filter_map(operator).collect();
+    operators.sort_by(|a, b| b.spent.cmp(&a.spent).then_with(|| a.name.cmp(&b.name)));
+    Ok(operators)
+}
+
+fn operator(line: &str) -> Option<Operator> {
+    let mut parts = line.split('\t');
+    Some(Operator {
+        name: parts.next()?.to_owned(),
+        on_device: parts.next()? == "1",
+        times: parts.next()?.parse().ok()?,
+        spent: Duration::from_nanos(parts.next()?.parse().ok()?),
+        flops: parts.next()?.parse().ok()?,
+    })
+}
+
+/// A named stretch of time in a profile, until it is dropped.
+#[derive(Debug)]
+pub struct Range(*mut c_void);
+
+/// Begins a stretch of time with a name, where a profile is being taken.
+pub fn range(name: &str) -> Option<Range> {
+    let name = is_on().then(|| CString::new(name).ok()).flatten()?;
+    // SAFETY: the name outlives the call; the range is ended by the thread that began it, since it is not `Send`.
+    Some(Range(unsafe { ffi::pn_range_begin(name.as_ptr()) }))
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        // SAFETY: it is of `pn_range_begin`, or null, and ended once.
+        unsafe { ffi::pn_range_end(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    /// 2 · 4 · 8 · 6 · 6 outputs of 3 · 3 · 3 products and sums each; its gradients cost twice that.
+    #[test]
+    fn operators_ranges_and_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = Tensor::ones([4, 3, 8, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let weight = Tensor::ones([8, 3, 3, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let profile = Profile::begin().unwrap();
+        assert!(Profile::begin().is_err(), "there is one already");
+        let forward = range("forward pass");
+        let output = image.conv2d(&weight, None::<&Tensor>, [1], [0], [1], 1);
+        drop(forward);
+        output.sum(Kind::Float).backward();
+        let file = folder.path().join("trace.json");
+        let operators = profile.end(Some(&file)).unwrap();
+        let find = |name: &str| operators.iter().find(|operator| operator.name == name).expect(name);
+        let flops = 2 * 4 * 8 * 6 * 6 * 27;
+        assert_eq!((find("aten::conv2d").flops, find("aten::conv2d").times), (flops, 1));
+        assert_eq!(find("aten::convolution_backward").flops, 2 * flops);
+        assert_eq!(find("forward pass").times, 1);
+        let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let named = |name: &str| events.iter().any(|event| event["name"] == name && event["ph"] == "X");
+        assert!(named("forward pass") && named("aten::conv2d"), "{} events", events.len());
+        assert!(range("nobody listens").is_none());
+    }
+}

@@ -42,18 +42,8 @@ pub struct BenchArgs {
 /// Iterations before it is measured: memory is taken, kernels are chosen, workers have filled their queue.
 const WARM_UP: u64 = 3;
 
-/// The loader alone is measured so long at most.
-const LOADING: Duration = Duration::from_secs(10);
-
-/// What makes a host wait for its GPU, by operator: results whose size depends on values, and values that are read.
-const WAITING: [&str; 6] = [
-    "aten::_local_scalar_dense",
-    "aten::nonzero",
-    "aten::masked_select",
-    "aten::equal",
-    "aten::bincount",
-    "torchvision::nms",
-];
+/// The loader alone is measured so long.
+const LOADING: Duration = Duration::from_secs(2);
 
 /// Trains for some iterations, on copies of everything that end with the command, and says what they cost.
 ///
@@ -132,7 +122,7 @@ impl Trial<'_> {
             parts,
             flops: operators.iter().map(|operator| operator.flops).sum(),
             peak_flops: peak(device, run.precision)?,
-            waits: waits(&operators),
+            waits: waits(device, &operators),
             operators,
             loading,
             memory: (memory::max_allocated(device)?, memory::free_and_total(device)?.1),
@@ -163,20 +153,19 @@ impl Trial<'_> {
         Ok((all, model.parameters().iter().map(|(_, tensor)| tensor.numel()).sum()))
     }
 
-    /// How long the loader takes for a batch while nothing else is at work; nothing where an epoch has one batch.
-    fn loading(&self) -> Result<Option<Duration>> {
+    /// How long the loader takes for a batch while nothing else is at work: over whole epochs, so that nothing was made before.
+    fn loading(&self) -> Result<Duration> {
         let loader = self.engine.loader();
         let mut loader = loader.borrow_mut();
-        loader.start_epoch(0, 0)?;
-        if loader.next_batch()?.is_none() {
-            return Ok(None);
+        let (start, mut batches, mut epoch) = (Instant::now(), 0, 0);
+        while start.elapsed() < LOADING {
+            loader.start_epoch(epoch, 0)?;
+            while start.elapsed() < LOADING && loader.next_batch()?.is_some() {
+                batches += 1;
+            }
+            epoch += 1;
         }
-        // What workers have made by now was not waited for.
-        let (start, mut batches) = (Instant::now(), 0);
-        while start.elapsed() < LOADING && batches < 4 * self.measured as u32 && loader.next_batch()?.is_some() {
-            batches += 1;
-        }
-        Ok((batches > 0).then(|| start.elapsed() / batches.max(1)))
+        Ok(start.elapsed() / batches.max(1))
     }
 }
 
@@ -201,13 +190,13 @@ fn peak(device: Device, precision: Precision) -> Result<f64> {
     Ok(2.0 * (side as f64).powi(3) / best.as_secs_f64())
 }
 
-/// What made the host wait in an iteration, and how often; on a machine without a GPU, what would have.
-fn waits(operators: &[Operator]) -> Vec<(String, u64)> {
-    let waits = |operator: &&Operator| match operator.on_device {
-        true => operator.name.starts_with("Memcpy DtoH"),
-        false => WAITING.contains(&operator.name.as_str()),
-    };
-    operators.iter().filter(waits).map(|operator| (operator.name.clone(), operator.times)).collect()
+/// How often the host waited for a GPU in an iteration, by CUDA's name of the call; less the wait at its end, which is of the measurement.
+fn waits(device: Device, operators: &[Operator]) -> Option<Vec<(String, u64)>> {
+    let waits = |operator: &&Operator| operator.name.starts_with("cuda") && operator.name.ends_with("Synchronize");
+    let own = |name: &str| u64::from(name == "cudaDeviceSynchronize");
+    let all = operators.iter().filter(waits);
+    let all = all.map(|operator| (operator.name.clone(), operator.times.saturating_sub(own(&operator.name))));
+    matches!(device, Device::Cuda(_)).then(|| all.filter(|(_, times)| *times > 0).collect())
 }
 
 /// What was measured.
@@ -226,10 +215,11 @@ struct Report {
     flops: u64,
     /// Floating-point operations a second that a product of matrices reaches.
     peak_flops: f64,
-    waits: Vec<(String, u64)>,
+    /// Waits of the host, where there is something to wait for.
+    waits: Option<Vec<(String, u64)>>,
     operators: Vec<Operator>,
     /// A batch of the loader alone.
-    loading: Option<Duration>,
+    loading: Duration,
     /// The most bytes in use, and all that there are.
     memory: (u64, u64),
 }
@@ -290,8 +280,9 @@ impl Report {
         let seconds = |time: &Duration| json!(time.as_secs_f64());
         let parts: serde_json::Map<String, Value> =
             self.parts.iter().map(|(part, spent)| (part.clone(), seconds(spent))).collect();
-        let waits: serde_json::Map<String, Value> =
-            self.waits.iter().map(|(name, times)| (name.clone(), json!(times))).collect();
+        let waits = self.waits.as_ref().map(|waits| -> serde_json::Map<String, Value> {
+            waits.iter().map(|(name, times)| (name.clone(), json!(times))).collect()
+        });
         json!({
             "device": device_name(self.device),
             "precision": self.precision,
@@ -301,7 +292,7 @@ impl Report {
             "iteration_seconds": self.iteration.as_secs_f64(),
             "images_per_second": self.rate(self.iteration),
             "parts_seconds": parts,
-            "loader_images_per_second": self.loading.map(|loading| self.rate(loading)),
+            "loader_images_per_second": self.rate(self.loading),
             "flops": self.flops,
             "peak_flops_per_second": self.peak_flops,
             "share_of_peak": self.share_of_peak(),
@@ -334,9 +325,7 @@ impl Report {
         for (part, spent) in &self.parts {
             line(&format!("  {part}"), milliseconds(*spent));
         }
-        if let Some(loading) = self.loading {
-            line("loader alone", format!("{:.1} images/s with {} workers", self.rate(loading), self.workers));
-        }
+        line("loader alone", format!("{:.1} images/s with {} workers", self.rate(self.loading), self.workers));
         let peak = format!(
             "{:.1} GFLOP, {:.0} % of the {:.0} GFLOP/s that a product of matrices reaches here",
             self.flops as f64 / 1e9,
@@ -344,9 +333,10 @@ impl Report {
             self.peak_flops / 1e9
         );
         line("work", peak);
-        let waits: Vec<String> = self.waits.iter().map(|(name, times)| format!("{name} {times}")).collect();
-        let waits = if waits.is_empty() { "none".to_owned() } else { waits.join(", ") };
-        line(if is_accelerator(self.device) { "waits for the device" } else { "waits, on a GPU" }, waits);
+        if let Some(waits) = &self.waits {
+            let waits: Vec<String> = waits.iter().map(|(name, times)| format!("{name} {times}")).collect();
+            line("waits for the device", if waits.is_empty() { "none".to_owned() } else { waits.join(", ") });
+        }
         line("memory at the peak", format!("{:.2} GiB", self.memory.0 as f64 / f64::from(1 << 30)));
         let own = self.operators.iter().filter(|operator| operator.name.contains("::") && !operator.on_device);
         for operator in own.take(5) {

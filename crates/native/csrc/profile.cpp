@@ -2,6 +2,7 @@
 #include "shim.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <sstream>
@@ -42,6 +43,8 @@ PN_EXPORT Error pn_profile_begin() {
     const torch::profiler::impl::ProfilerConfig config(
         torch::profiler::impl::ProfilerState::KINETO, /*report_input_shapes=*/true, /*profile_memory=*/false, /*with_stack=*/false,
         /*with_flops=*/true);
+    // Where there is no GPU it would say so as an error.
+    setenv("KINETO_LOG_LEVEL", "99", 0);
     std::set<ActivityType> activities{ActivityType::CPU};
     if (at::globalContext().hasCUDA()) {
       activities.insert(ActivityType::CUDA);

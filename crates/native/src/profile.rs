@@ -130,7 +130,7 @@ mod tests {
         let profile = Profile::begin().unwrap();
         assert!(Profile::begin().is_err(), "there is one already");
         let forward = range("forward pass");
-        let output = image.conv2d(&weight, None::<&Tensor>, [1], [0], [1], 1);
+        let output = image.conv2d(&weight, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 1);
         drop(forward);
         output.sum(Kind::Float).backward();
         let file = folder.path().join("trace.json");

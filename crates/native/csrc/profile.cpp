@@ -20,20 +20,37 @@ struct Sum {
   uint64_t times = 0, nanoseconds = 0, flops = 0;
 };
 
-// A convolution's gradients cost two convolutions, of which torch's profiler counts none. Inputs: gradient [N, C, ...], input, weight.
-uint64_t backward_flops(const profiler::KinetoEvent& event) {
-  const auto shapes = event.shapes();
-  if (event.name() != "aten::convolution_backward" || shapes.size() < 3) {
-    return 0;
-  }
-  uint64_t flops = 4;
-  for (const auto side : shapes[0]) {
+// 2 · the numbers of `image` [N, C, ...] · those of `weight` [., ...] that each of them meets.
+uint64_t products(const std::vector<int64_t>& image, const std::vector<int64_t>& weight) {
+  uint64_t flops = weight.empty() ? 0 : 2;
+  for (const auto side : image) {
     flops *= static_cast<uint64_t>(side);
   }
-  for (size_t i = 1; i < shapes[2].size(); ++i) {
-    flops *= static_cast<uint64_t>(shapes[2][i]);
+  for (size_t i = 1; i < weight.size(); ++i) {
+    flops *= static_cast<uint64_t>(weight[i]);
   }
   return flops;
+}
+
+// What torch's profiler does not count: transposed convolutions, and the gradients of all, each as much work as the convolution.
+uint64_t more_flops(const profiler::KinetoEvent& event) {
+  const auto shapes = event.shapes();
+  const auto name = event.name();
+  if (name == "aten::conv_transpose2d" && shapes.size() > 1) {
+    return products(shapes[0], shapes[1]);
+  }
+  // grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, output_mask
+  const auto values = event.concreteInputs();
+  if (name != "aten::convolution_backward" || shapes.size() < 3 || values.size() < 11) {
+    return 0;
+  }
+  const bool transposed = values[7].isBool() && values[7].toBool();
+  const auto once = products(shapes[transposed ? 1 : 0], shapes[2]);
+  if (!values[10].isBoolList()) {
+    return 2 * once;
+  }
+  const auto wanted = values[10].toBoolList();
+  return once * (static_cast<uint64_t>(wanted[0]) + static_cast<uint64_t>(wanted[1]));
 }
 
 }  // namespace
@@ -67,7 +84,7 @@ PN_EXPORT Error pn_profile_end(const char* trace, char** sums) {
       auto& sum = all[{event.name(), event.deviceType() != c10::DeviceType::CPU}];
       sum.times += 1;
       sum.nanoseconds += event.durationNs();
-      sum.flops += event.flops() + backward_flops(event);
+      sum.flops += event.flops() + more_flops(event);
     }
     std::ostringstream text;
     for (const auto& [key, sum] : all) {

@@ -121,7 +121,8 @@ mod tests {
 
     use super::*;
 
-    /// 2 · 4 · 8 · 6 · 6 outputs of 3 · 3 · 3 products and sums each; its gradients cost twice that.
+    /// 4 · 8 · 6 · 6 outputs of 3 · 3 · 3 products and sums each; its gradients cost twice that. Then transposed, 4 · 8 · 6 · 6 inputs that
+    /// meet 5 · 2 · 2 weights each; of its gradients that of the weight is not wanted.
     #[test]
     fn operators_ranges_and_a_trace() {
         let folder = tempfile::tempdir().unwrap();
@@ -132,13 +133,17 @@ mod tests {
         let forward = range("forward pass");
         let output = image.conv2d(&weight, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 1);
         drop(forward);
+        let fixed = Tensor::ones([8, 5, 2, 2], (Kind::Float, Device::Cpu));
+        let output = output.conv_transpose2d(&fixed, None::<&Tensor>, [2, 2], [0, 0], [0, 0], 1, [1, 1]);
         output.sum(Kind::Float).backward();
         let file = folder.path().join("trace.json");
         let operators = profile.end(Some(&file)).unwrap();
         let find = |name: &str| operators.iter().find(|operator| operator.name == name).expect(name);
         let flops = 2 * 4 * 8 * 6 * 6 * 27;
         assert_eq!((find("aten::conv2d").flops, find("aten::conv2d").times), (flops, 1));
-        assert_eq!(find("aten::convolution_backward").flops, 2 * flops);
+        let transposed = 2 * 4 * 8 * 6 * 6 * 20;
+        assert_eq!(find("aten::conv_transpose2d").flops, transposed);
+        assert_eq!(find("aten::convolution_backward").flops, 2 * flops + transposed);
         assert_eq!(find("forward pass").times, 1);
         let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let events = trace["traceEvents"].as_array().unwrap();

@@ -1,21 +1,27 @@
 """What has to be shown on a machine with a GPU, in one call: no network, no Rust, only a `pipe` binary and Python.
 
-    python3 scripts/gpu_suite.py --pipe target/release/pipe [--tests FILE ...] [--device cuda] [--out report.json]
+    python3 scripts/gpu_suite.py --pipe target/release/pipe --coco COCO_SAMPLE [--tests FILE ...] [--device cuda] [--out report.json]
 
 Needs Python with torch 2.11 and torchvision 0.26; `pipe` then runs with their libraries. FILEs are test binaries built
 elsewhere, which run whole here: `cargo test --release --no-run -p pipe-native` prints their names (they are small, and
-tests that need a GPU run where there is one). On a CPU (`--device cpu --small`) the script runs too, to try the script.
+tests that need a GPU run where there is one). On a CPU (`--device cpu --small`) the script runs too, to try the script; with
+`--stand-in LIBRARY` (crates/stand-in) `pipe` takes that for a GPU: `cargo xtask soak gpu-suite`.
 
 Parts, each told as it ends; exit status 1 when one fails:
+  mission       pipelines/maskrcnn_coco.toml on COCO's images: two epochs, SIGTERM in the second, resume; first losses and the detections of
+                `pipe predict` beside the CPU's
   load          CUDA's library opens, `device = "auto"` takes the GPU, run.json names it
   tests         the native layer's tests: streams, pinned copies, memory, generators, fused steps, nms, roi_align, scaler
   parity        tests/parity/predict/compare.py on this device
   deterministic two runs with `deterministic = true` write the same weights, bit for bit
   resume        runs that are stopped or killed, in an evaluation and a checkpoint's writing too, go on: nothing differs
+  reload        an edit of the file under --watch is applied at a step
+  fits          the preflight's peak beside the run's; the batch size that `batch_size = "auto"` finds trains
   memory        a batch too large for the GPU: the message names its images
   precision     bf16 and fp16 (with its loss scaler) train: every loss finite, and falling
   standstill    how long training stands still for a checkpoint, beside `torch.save` of the same
-  training      images a second beside torchvision's model in a plain loop, same pictures, sizes and batches
+  table         images a second beside torchvision's model in a plain loop, same pictures and workers: 2,000 files at 800 / 1333, batches
+                of 2, 8 and 16, TF32 and bf16; how busy the GPU was
   profile       where an iteration's time goes: the profiler's table
   inference     images a second of `pipe predict` beside torchvision's model
 """
@@ -25,6 +31,8 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -141,8 +149,8 @@ def environment():
     return env
 
 
-def make_data(folder, count, height, width):
-    """Pictures of noise with a few bright rectangles, annotated in COCO's JSON."""
+def make_data(folder, count, height, width, repeat=1):
+    """Pictures of noise with a few bright rectangles, annotated in COCO's JSON; each under `repeat` names."""
     (folder / "train2017").mkdir(parents=True)
     (folder / "annotations").mkdir()
     dice = torch.Generator().manual_seed(0)
@@ -161,16 +169,59 @@ def make_data(folder, count, height, width):
             })
         write_jpeg(picture, str(folder / f"train2017/{i}.jpg"), quality=90)
         images.append({"id": i, "file_name": f"{i}.jpg", "height": height, "width": width})
+    for i in range(count + 1, count * repeat + 1):
+        of = (i - 1) % count + 1
+        shutil.copyfile(folder / f"train2017/{of}.jpg", folder / f"train2017/{i}.jpg")
+        images.append({**images[of - 1], "id": i, "file_name": f"{i}.jpg"})
+        again = [one for one in annotations if one["image_id"] == of]
+        annotations += [{**one, "id": len(annotations) + k, "image_id": i} for k, one in enumerate(again, 1)]
     categories = [{"id": c, "name": f"c{c}"} for c in range(1, CLASSES)]
     truth = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations/instances_train2017.json").write_text(json.dumps(truth))
     return truth
 
 
+def without_equal(these, those):
+    """Of each list's detections, how many have none in the other: same image and class, boxes within a pixel, scores within 0.01."""
+    def lacks(one, others):
+        near = lambda other: all(abs(a - b) < 1 for a, b in zip(one["bbox"], other["bbox"])) and abs(one["score"] - other["score"]) < 0.01
+        return not any(near(other) for other in others.get((one["image_id"], one["category_id"]), []))
+    by = [{}, {}]
+    for known, detections in zip(by, (these, those)):
+        for one in detections:
+            known.setdefault((one["image_id"], one["category_id"]), []).append(one)
+    return sum(lacks(one, by[1]) for one in these) + sum(lacks(one, by[0]) for one in those)
+
+
+class Busy:
+    """How busy the GPU is, by nvidia-smi, in the second half of what runs."""
+
+    def __init__(self, device):
+        self.command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+        self.asks = device.type == "cuda" and shutil.which("nvidia-smi")
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True) if self.asks else None
+        return self
+
+    def __exit__(self, *_):
+        if self.process:
+            self.process.terminate()
+            self.said, _ = self.process.communicate()
+
+    def share(self):
+        values = [int(line) for line in self.said.split() if line.isdigit()] if self.process else []
+        return statistics.mean(values[len(values) // 2 :]) / 100 if values else None
+
+
 class Suite:
     def __init__(self, args, folder):
-        self.args, self.folder, self.env = args, folder, environment()
-        self.device = torch.device(args.device)
+        # A build of torch for CUDA takes no other accelerator beside it: the stand-in goes with the libraries of the project's set-up.
+        self.args, self.folder, self.env = args, folder, dict(os.environ) if args.stand_in else environment()
+        # What torch knows nothing of is compared with the CPU.
+        self.device = torch.device("cpu" if args.stand_in else args.device)
+        if args.stand_in:
+            self.env["LD_PRELOAD"] = str(pathlib.Path(args.stand_in).resolve())
         small = args.small
         self.size, self.long = (96, 128) if small else (800, 1333)
         self.batch, self.workers = (2, 1) if small else (4, 4)
@@ -211,10 +262,94 @@ class Suite:
         (file,) = run.glob("checkpoints/step_*/model.net.safetensors")
         return file
 
+    def mission(self):
+        if not self.args.coco:
+            return {"left out": "no --coco"}
+        small = ["vars.image_size=96", "vars.batch_size=2", "dataset.train.limit=12", "dataset.val.limit=6", "vars.workers=2"]
+        settings = lambda *more: [part for value in [*(small if self.args.small else []), "engine.trainer.log_interval=1", *more]
+                                  for part in ("--set", value)]
+        sets = settings("engine.trainer.max_epochs=2")
+        variables = {**self.env, "COCO_ROOT": str(pathlib.Path(self.args.coco).resolve())}
+        file, run = ROOT / "pipelines/maskrcnn_coco.toml", self.folder / "mission"
+        command = [str(pathlib.Path(self.args.pipe).resolve()), "run", str(file), "--device", self.args.device, "--out", str(run), *sets]
+        begun = time.perf_counter()
+        first = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder)
+        while first.poll() is None and not any(record["epoch"] == 2 for record in self.so_far(run)):
+            time.sleep(0.05)
+        first.send_signal(signal.SIGTERM)
+        said, _ = first.communicate()
+        if first.returncode != 143:
+            raise RuntimeError(f"SIGTERM ended it with {first.returncode}\n{said[-3000:]}")
+        stopped = max(record["step"] for record in self.so_far(run))
+        self.pipe("run", file, "--device", self.args.device, "--resume", run, *sets, **variables)
+        seconds = time.perf_counter() - begun
+        losses = [record["value"] for record in self.records(run, "loss/total_loss")]
+        if any(not isinstance(loss, float) for loss in losses):
+            raise RuntimeError(f"a loss is not finite: {losses}")
+        # The first step's weights are equal; what follows drifts apart by rounding.
+        one = settings("engine.trainer.max_iterations=1")
+        self.pipe("run", file, "--device", "cpu", "--out", self.folder / "mission_cpu", *one, **variables)
+        (of_cpu,) = (record["value"] for record in self.records(self.folder / "mission_cpu", "loss/total_loss"))
+        if abs(losses[0] - of_cpu) > 5e-3 * abs(of_cpu):
+            raise RuntimeError(f"the first loss is {losses[0]}, on the CPU {of_cpu}")
+        images = sorted((pathlib.Path(self.args.coco) / "val2017").iterdir())[: 3 if self.args.small else 12]
+        found = {}
+        for device in [self.args.device, "cpu"]:
+            out = self.folder / f"mission_{device}.json"
+            self.pipe("predict", run, "--device", device, "--threshold", 0.0, "--out", out, "--images", *images)
+            found[device] = json.loads(out.read_text())
+        unlike = without_equal(*found.values())
+        if unlike > 0.05 * len(found["cpu"]):
+            raise RuntimeError(f"{unlike} of {len(found['cpu'])} detections have no equal on the CPU")
+        return {"seconds": seconds, "stopped at step": stopped, "losses": [losses[0], losses[-1]], "first loss on the CPU": of_cpu,
+                "detections": len(found["cpu"]), "without an equal": unlike}
+
+    def so_far(self, run):
+        """The records of a run that is still at work, but for a last line that is half written."""
+        try:
+            return [json.loads(line) for line in (run / "records.jsonl").read_text().split("\n")[:-1]]
+        except FileNotFoundError:
+            return []
+
+    def reload(self):
+        out = self.write(iterations=1000, log=1)
+        file = self.folder / "suite.toml"
+        command = [str(pathlib.Path(self.args.pipe).resolve()), "run", "suite.toml", "--out", str(out), "--watch"]
+        run = subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder)
+        def wait_for(what):
+            while run.poll() is None and not what(self.so_far(out)):
+                time.sleep(0.05)
+        wait_for(lambda records: any(record["step"] >= 3 for record in records))
+        file.write_text(file.read_text().replace("lr = 0.002", "lr = 0.0007"))
+        rates = lambda records: [record for record in records if record["tag"] == "train/lr"]
+        wait_for(lambda records: any(record["value"] == 0.0007 for record in rates(records)))
+        run.send_signal(signal.SIGTERM)
+        said, _ = run.communicate()
+        changed = [record["step"] for record in rates(self.so_far(out)) if record["value"] == 0.0007]
+        if run.returncode != 143 or not changed:
+            raise RuntimeError(f"{run.returncode}\n{said[-3000:]}")
+        return {"the new rate at step": changed[0]}
+
+    def fits(self):
+        if self.device.type == "cpu" and not self.args.stand_in:
+            return {"left out": "no accelerator"}
+        result = {}
+        for batch in [self.batch, '"auto"']:
+            out, done = self.train(batch=batch, iterations=4, log=1)
+            said = [line for line in done.stderr.splitlines() if "the largest" in line]
+            if not said:
+                raise RuntimeError(done.stderr[-2000:])
+            result[f"batch_size = {batch}"] = said
+            if self.args.stand_in:
+                # Its capacity is no one's: the largest batch is the whole data set.
+                self.env["STAND_IN_CAPACITY"] = str(6 << 30)
+        self.env.pop("STAND_IN_CAPACITY", None)
+        return result
+
     def load(self):
         run, _ = self.train(device="auto", iterations=2, log=1)
         info = json.loads((run / "run.json").read_text())
-        wants = "cuda" if self.device.type == "cuda" else "cpu"
+        wants = "mps" if self.args.stand_in else self.device.type
         if wants not in info["device"]:
             raise RuntimeError(f"auto chose {info['device']}, not {wants}")
         return {"device": info["device"], "versions": info["versions"]}
@@ -352,13 +487,13 @@ class Suite:
         labels = torch.tensor([one["category_id"] for one in objects])
         return {"boxes": boxes, "labels": labels, "masks": masks}
 
-    def torchvision_training(self, precision):
+    def torchvision_training(self, precision, batch, iterations):
         torch.manual_seed(1)
         model = maskrcnn_resnet50_fpn(
             weights=None, weights_backbone=None, num_classes=CLASSES, min_size=self.size, max_size=self.long
         ).to(self.device)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
-        suite, data = self, self.folder / "data/train2017"
+        suite, data = self, self.folder / "wide/train2017"
 
         class Pictures(torch.utils.data.Dataset):
             def __len__(self):
@@ -369,11 +504,11 @@ class Suite:
                 return image, suite.targets(i + 1)
 
         loader = torch.utils.data.DataLoader(
-            Pictures(), batch_size=self.batch, shuffle=True, num_workers=self.workers, collate_fn=lambda b: tuple(zip(*b)),
+            Pictures(), batch_size=batch, shuffle=True, num_workers=self.workers, collate_fn=lambda b: tuple(zip(*b)),
             pin_memory=self.device.type == "cuda", persistent_workers=True, drop_last=True,
         )
         done, start = 0, 0.0
-        while done < self.iterations:
+        while done < iterations:
             for images, targets in loader:
                 if done == self.skip:
                     self.sync()
@@ -386,19 +521,26 @@ class Suite:
                 loss.backward()
                 optimizer.step()
                 done += 1
-                if done == self.iterations:
+                if done == iterations:
                     break
         self.sync()
-        return (self.iterations - self.skip) * self.batch / (time.perf_counter() - start)
+        return (iterations - self.skip) * batch / (time.perf_counter() - start)
 
-    def training(self):
+    def table(self):
+        """Bars: 1.5 times torchvision's images a second, the GPU busy 95 % of the time."""
         result = {}
-        for precision in ["fp32", "bf16"]:
-            run, _ = self.train(precision=precision)
-            marks = [r for r in self.records(run, "train/loss") if r["step"] >= self.skip]
-            ours = (marks[-1]["step"] - marks[0]["step"]) * self.batch / (marks[-1]["time"] - marks[0]["time"])
-            theirs = self.torchvision_training(precision)
-            result[precision] = {"pipe": ours, "torchvision": theirs, "ratio": ours / theirs}
+        wide = self.folder / "wide"
+        if not wide.exists():
+            self.truth = make_data(wide, 8 if self.args.small else 64, self.height, self.width, repeat=1 if self.args.small else 31)
+        for batch in [2] if self.args.small else [2, 8, 16]:
+            iterations = self.iterations if self.args.small else 240 // batch + self.skip
+            for precision in ["fp32", "bf16"]:
+                with Busy(self.device) as busy:
+                    run, _ = self.train(precision=precision, batch=batch, iterations=iterations, log=1, data=wide)
+                marks = [r for r in self.records(run, "train/loss") if r["step"] >= self.skip]
+                ours = (marks[-1]["step"] - marks[0]["step"]) * batch / (marks[-1]["time"] - marks[0]["time"])
+                theirs = self.torchvision_training(precision, batch, iterations)
+                result[f"batch {batch}, {precision}"] = {"pipe": ours, "torchvision": theirs, "ratio": ours / theirs, "busy": busy.share()}
         return result
 
     def profile(self):
@@ -418,7 +560,7 @@ class Suite:
         one = json.loads(self.pipe(*arguments, files[0]).stdout)["seconds"]
         many = json.loads(self.pipe(*arguments, *(files * rounds)).stdout)
         # The first picture warms the GPU up; it is taken off both times.
-        ours = (many["pictures"] - 1) / max(many["seconds"] - one, 1e-9)
+        ours = (many["images"] - 1) / max(many["seconds"] - one, 1e-9)
         model = maskrcnn_resnet50_fpn(
             weights=None, weights_backbone=None, num_classes=CLASSES, min_size=self.size, max_size=self.long
         ).to(self.device).eval()
@@ -440,12 +582,14 @@ def main():
     parser.add_argument("--pipe", required=True)
     parser.add_argument("--tests", nargs="*", default=[], help="test binaries of pipe-native")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--coco", help="a COCO folder with train2017, val2017 and their instances, for the mission")
+    parser.add_argument("--stand-in", help="the stand-in accelerator's library, which `pipe` then takes for a GPU")
     parser.add_argument("--images", help="a folder of pictures for the parity; else made ones")
     parser.add_argument("--small", action="store_true", help="small pictures, few iterations")
     parser.add_argument("--only", help="parts, separated by commas")
     parser.add_argument("--out", type=pathlib.Path, help="write the report here too")
     args = parser.parse_args()
-    parts = ["load", "tests", "parity", "deterministic", "resume", "memory", "precision", "standstill", "training", "profile", "inference"]
+    parts = ["mission", "load", "tests", "parity", "deterministic", "resume", "reload", "fits", "memory", "precision", "standstill", "table", "profile", "inference"]
     name = torch.cuda.get_device_name() if args.device.startswith("cuda") else "CPU"
     report = {"torch": torch.__version__, "torchvision": torchvision.__version__, "device": name}
     print(report, flush=True)

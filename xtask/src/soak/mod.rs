@@ -1,6 +1,7 @@
 //! `cargo xtask soak`: what runs for as long as one likes, looking for faults that tests did not think of.
 
 mod fuzz;
+mod gpu_suite;
 mod wheel;
 
 use std::path::Path;
@@ -19,6 +20,9 @@ pub(crate) const HELP: &str = "\
         kills runs of the pipelines of tests/kills (default: all, 50 times each) inside checkpoint writes, between targets, in nested
         engines and at any time, asks others to end there, goes on with each, and compares what they leave with a run that nothing
         happened to; a hundred times a second Ctrl-C
+  soak gpu-suite --python EXE [--coco FOLDER] [--only PARTS]
+        tries scripts/gpu_suite.py, as far as that goes without a GPU, on the stand-in accelerator, small; EXE is a Python with torch and
+        torchvision
   soak wheel [--python EXE]
         builds the wheel, installs it into a fresh virtual environment (with the packages of a Python that has torch, otherwise with
         the libraries of the set-up), and runs the demo there
@@ -31,6 +35,7 @@ pub(crate) fn soak(root: &Path, arguments: &[String]) -> Result<()> {
     match arguments.split_first() {
         Some((part, rest)) if part == "fuzz" => fuzz::fuzz(root, rest),
         Some((part, rest)) if part == "kills" => kills(root, rest),
+        Some((part, rest)) if part == "gpu-suite" => gpu_suite::gpu_suite(root, rest),
         Some((part, rest)) if part == "wheel" => wheel::wheel(root, rest),
         _ => bail!("`soak` takes one of:\n\n{HELP}"),
     }

@@ -8,6 +8,7 @@
 //! | `build.rs` | [`Builder`]: from another format |
 //! | `classes.rs` | only some classes, numbered anew |
 //! | `parse.rs` | JSON to those tables in one pass, never held as a tree |
+//! | `quick.rs` | the same in pieces on all cores, where nothing is wrong |
 //! | `loose.rs` | values of another type than they should be |
 //! | `python_json.rs` | JSON as other programs write it, with `NaN` |
 //! | `keypoints.rs` | [`Index::keypoints`]: the points of an object |
@@ -22,6 +23,7 @@ mod load;
 mod loose;
 mod parse;
 mod python_json;
+mod quick;
 mod segments;
 
 pub use audit::{Audit, Finding, Problem};

@@ -43,9 +43,14 @@ struct Scratch {
 }
 
 impl Raw {
+    /// Of nothing yet.
+    pub fn new(keypoints: bool) -> Self {
+        Self { keypoints: keypoints.then(Points::default), ..Self::default() }
+    }
+
     /// Reads a whole file; `name` is for messages.
     pub fn read(reader: impl Read, name: &str, keypoints: bool) -> Result<Self> {
-        let mut raw = Self { keypoints: keypoints.then(Points::default), ..Self::default() };
+        let mut raw = Self::new(keypoints);
         let mut json = serde_json::Deserializer::from_reader(reader);
         let read = Document(&mut raw).deserialize(&mut json).and_then(|()| json.end());
         read.map_err(|error| explain(&error, name, raw.progress))?;
@@ -109,7 +114,7 @@ struct Document<'a>(&'a mut Raw);
 
 #[derive(Deserialize, Clone, Copy, PartialEq)]
 #[serde(field_identifier, rename_all = "lowercase")]
-enum Section {
+pub(super) enum Section {
     Images,
     Categories,
     Annotations,
@@ -153,9 +158,9 @@ impl<'de> Visitor<'de> for Document<'_> {
 }
 
 /// The list of one section.
-struct List<'a> {
-    raw: &'a mut Raw,
-    section: Section,
+pub(super) struct List<'a> {
+    pub raw: &'a mut Raw,
+    pub section: Section,
 }
 
 impl<'de> DeserializeSeed<'de> for List<'_> {

@@ -40,8 +40,9 @@ pub(crate) fn read<P: Send>(
     let cutter = Mutex::new(Cutter::new(from, lists));
     let line = Mutex::new(Line { join, next: 0, waiting: BTreeMap::new() });
     let work = || -> Option<()> {
+        let mut text = Vec::new();
         loop {
-            let Some((number, list, text)) = lock(&cutter).piece()? else { return Some(()) };
+            let Some((number, list)) = lock(&cutter).piece(&mut text)? else { return Some(()) };
             let Some(part) = read(list, &text) else {
                 lock(&cutter).failed = true;
                 return None;
@@ -125,14 +126,14 @@ impl<R: Read> Cutter<R> {
         }
     }
 
-    /// The next piece: its number, its list and its text. `Some(None)` at the end of the document; `None` where it cannot go on.
-    fn piece(&mut self) -> Option<Option<(usize, usize, Vec<u8>)>> {
+    /// The next piece: its text, its number and its list. `Some(None)` at the end of the document; `None` where it cannot go on.
+    fn piece(&mut self, text: &mut Vec<u8>) -> Option<Option<(usize, usize)>> {
         loop {
             if self.failed {
                 return None;
             }
             if let Some(list) = self.scan() {
-                let mut text = Vec::with_capacity(self.whole + 2);
+                text.clear();
                 text.push(b'[');
                 text.extend_from_slice(&self.buffer[..self.whole]);
                 text.push(b']');
@@ -141,7 +142,7 @@ impl<R: Read> Cutter<R> {
                 self.drop_front(self.whole);
                 (self.open, self.whole) = (false, 0);
                 self.skeleton.push(b'0');
-                return Some(Some((number, list, text)));
+                return Some(Some((number, list)));
             }
             let held = self.buffer.len();
             if held > MOST || self.skeleton.len() > MOST {

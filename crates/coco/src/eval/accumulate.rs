@@ -38,11 +38,11 @@ impl Curves {
 }
 
 /// One detection in the line of all detections of a category.
-struct Ranked<'a> {
+struct Ranked {
     score: f64,
     /// Its rank in its image.
-    rank: usize,
-    marks: &'a [Marks; AREAS.len()],
+    rank: u32,
+    marks: [Marks; AREAS.len()],
 }
 
 /// One category's part of the curves, for an area range and limit.
@@ -90,7 +90,7 @@ pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, ImageMatches>) ->
 fn class_parts(matches: &[&ClassMatches]) -> Vec<Part> {
     let mut ranked: Vec<Ranked> = (matches.iter())
         .flat_map(|class| class.scores.iter().zip(&class.marks).enumerate())
-        .map(|(rank, (&score, marks))| Ranked { score, rank, marks })
+        .map(|(rank, (&score, &marks))| Ranked { score, rank: rank as u32, marks })
         .collect();
     ranked.sort_by(|a, b| falling(a.score, b.score));
 
@@ -102,7 +102,7 @@ fn class_parts(matches: &[&ClassMatches]) -> Vec<Part> {
             continue;
         }
         for (limit, &most) in MAX_DETECTIONS.iter().enumerate() {
-            let line = || ranked.iter().filter(|detection| detection.rank < most);
+            let line = || ranked.iter().filter(|detection| (detection.rank as usize) < most);
             find(line(), area, &mut found);
             let first = line().next().map(|detection| detection.score);
             for (threshold, found) in found.iter_mut().enumerate() {
@@ -122,7 +122,7 @@ struct Point {
 }
 
 /// The points of each threshold's curve.
-fn find<'a>(line: impl Iterator<Item = &'a Ranked<'a>>, area: usize, points: &mut [Vec<Point>; THRESHOLDS]) {
+fn find<'a>(line: impl Iterator<Item = &'a Ranked>, area: usize, points: &mut [Vec<Point>; THRESHOLDS]) {
     points.iter_mut().for_each(Vec::clear);
     // Most wrong detections are wrong at all thresholds.
     let (mut always, mut wrong) = (0u32, [0u32; THRESHOLDS]);

@@ -19,26 +19,30 @@ pub(super) fn match_image(
     let size = [image.height, image.width];
     let mut truths: Vec<&Annotation> = index.annotations(position).iter().collect();
     truths.sort_by_key(|truth| truth.category_id);
-    let mut known: Vec<&Detection> = Vec::with_capacity(detections.len());
+    let mut found: Vec<(u32, f64, usize)> = Vec::with_capacity(detections.len());
     for (i, detection) in detections.iter().enumerate() {
         check(detection, iou, size).with_context(|| format!("detection {i}"))?;
-        if index.category_name(detection.category_id).is_some() {
-            known.push(detection);
-        }
+        found.push((detection.category_id, detection.score, i));
     }
-    known.sort_by(|a, b| a.category_id.cmp(&b.category_id).then_with(|| falling(a.score, b.score)));
+    // Equal scores stay in the order they were given.
+    found.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| falling(a.1, b.1)).then(a.2.cmp(&b.2)));
+    let found: Vec<&Detection> = found.into_iter().map(|(_, _, i)| &detections[i]).collect();
 
-    let (mut classes, mut truths, mut found) = (Vec::new(), &truths[..], &known[..]);
+    let (mut classes, mut truths, mut found, mut unknown_categories) = (Vec::new(), &truths[..], &found[..], 0);
     while let Some(category_id) =
         [truths.first().map(|g| g.category_id), found.first().map(|d| d.category_id)].into_iter().flatten().min()
     {
         let (own, others) = truths.split_at(truths.partition_point(|truth| truth.category_id == category_id));
         let (detections, rest) = found.split_at(found.partition_point(|found| found.category_id == category_id));
         (truths, found) = (others, rest);
+        if index.category_name(category_id).is_none() {
+            unknown_categories += detections.len();
+            continue;
+        }
         let best = &detections[..detections.len().min(MAX_DETECTIONS[2])];
         classes.push(match_class(index, size, iou, category_id, own, best)?);
     }
-    Ok(ImageMatches { classes, detections: detections.len(), unknown_categories: detections.len() - known.len() })
+    Ok(ImageMatches { classes, detections: detections.len(), unknown_categories })
 }
 
 fn check(detection: &Detection, iou: IouType, [height, width]: [u32; 2]) -> Result<()> {
@@ -79,12 +83,16 @@ fn match_class(
         scores: detections.iter().map(|d| d.score).collect(),
         marks: vec![Default::default(); detections.len()],
     };
+    // Most detections are near no object, and match none at any threshold.
+    let near = |row: &[f64]| row.iter().any(|&iou| iou >= iou_threshold(0));
+    let rows: Vec<(usize, &[f64])> =
+        ious.chunks(truths.len().max(1)).enumerate().filter(|(_, row)| near(row)).collect();
     let mut objects = Objects::new(truths);
     for (range, &[low, high]) in AREAS.iter().enumerate() {
         objects.of_range(low, high);
         matches.truths[range] = objects.ignore.iter().filter(|ignored| !**ignored).count() as u32;
-        for (d, all) in matches.marks.iter_mut().enumerate() {
-            all[range] = objects.choose(ious.get(d * truths.len()..(d + 1) * truths.len()).unwrap_or_default());
+        for (d, row) in &rows {
+            matches.marks[*d][range] = objects.choose(row);
         }
     }
     for (all, detection) in matches.marks.iter_mut().zip(detections) {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufReader, Read, Seek};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +14,10 @@ use super::python_json::PythonJson;
 use super::segments::{Segments, Slot};
 use super::{Annotation, Audit, Category, Image, Index, Problem};
 use crate::mask::Rle;
+use crate::parallel::parallel;
 
+/// Images that a thread looks at before it takes others.
+const PART: usize = 1000;
 /// The largest datasets have 13,000.
 const MAX_CATEGORIES: usize = 20_000;
 
@@ -137,15 +141,39 @@ impl Index {
 
     /// Looks at every annotation for what training cannot use.
     fn inspect(&mut self) {
-        // Without a size nothing can be said of what lies outside.
-        for (position, image) in self.images.iter().enumerate().filter(|(_, image)| image.width > 0 && image.height > 0)
-        {
-            let (start, end) = (self.starts[position] as usize, self.starts[position + 1] as usize);
-            for annotation in &mut self.annotations[start..end] {
-                inspect_box(annotation, image, &mut self.audit);
-                inspect_mask(annotation, image, &self.segments, &mut self.audit);
+        let positions: Vec<usize> = (0..self.images.len()).step_by(PART).collect();
+        let parts = parallel(&positions, |&first| self.inspect_part(first..(first + PART).min(self.images.len())));
+        for (audit, unusable) in parts {
+            self.audit.merge(&audit);
+            for (at, [box_usable, mask_usable]) in unusable {
+                let annotation = &mut self.annotations[at];
+                annotation.box_usable &= box_usable;
+                annotation.mask_usable &= mask_usable;
             }
         }
+    }
+
+    /// Whether box and mask can be used of those annotations of some images of which one cannot.
+    fn inspect_part(&self, positions: Range<usize>) -> (Audit, Vec<(usize, [bool; 2])>) {
+        let (mut audit, mut unusable) = (Audit::default(), Vec::new());
+        for position in positions {
+            let image = &self.images[position];
+            // Without a size nothing can be said of what lies outside.
+            if image.width == 0 || image.height == 0 {
+                continue;
+            }
+            let first = self.starts[position] as usize;
+            for (i, annotation) in self.annotations(position).iter().enumerate() {
+                let usable = [
+                    inspect_box(annotation, image, &mut audit),
+                    inspect_mask(annotation, image, &self.segments, &mut audit),
+                ];
+                if usable != [true; 2] {
+                    unusable.push((first + i, usable));
+                }
+            }
+        }
+        (audit, unusable)
     }
 }
 
@@ -269,7 +297,8 @@ fn starts(images: &[Image], annotations: &[Annotation]) -> Result<Vec<u32>> {
     Ok(starts)
 }
 
-fn inspect_box(annotation: &mut Annotation, image: &Image, audit: &mut Audit) {
+/// Whether training can use the box.
+fn inspect_box(annotation: &Annotation, image: &Image, audit: &mut Audit) -> bool {
     let [x, y, w, h] = annotation.bbox;
     let (width, height) = (f64::from(image.width), f64::from(image.height));
     let problem = if !(w > 0.0 && h > 0.0 && [x, y, w, h].iter().all(|v| v.is_finite())) {
@@ -279,19 +308,20 @@ fn inspect_box(annotation: &mut Annotation, image: &Image, audit: &mut Audit) {
     } else if x < -1.0 || y < -1.0 || x + w > width + 1.0 || y + h > height + 1.0 {
         Problem::BoxReachesOut
     } else {
-        return;
+        return true;
     };
-    annotation.box_usable = problem == Problem::BoxReachesOut;
     audit.record(problem, annotation.id);
+    problem == Problem::BoxReachesOut
 }
 
-fn inspect_mask(annotation: &mut Annotation, image: &Image, segments: &Segments, audit: &mut Audit) {
+/// Whether training can use the mask.
+fn inspect_mask(annotation: &Annotation, image: &Image, segments: &Segments, audit: &mut Audit) -> bool {
     let mut problem = |problem, usable| {
         audit.record(problem, annotation.id);
-        annotation.mask_usable = usable;
+        usable
     };
     match annotation.slot {
-        Slot::None => {}
+        Slot::None => annotation.mask_usable,
         Slot::Runs(index) => {
             let (size, counts) = segments.runs(index);
             if size != [image.height, image.width] {
@@ -300,7 +330,7 @@ fn inspect_mask(annotation: &mut Annotation, image: &Image, segments: &Segments,
             match Rle::from_compressed(size[0], size[1], counts) {
                 Err(_) => problem(Problem::BadRuns, false),
                 Ok(mask) if mask.area() == 0 => problem(Problem::EmptyMask, false),
-                Ok(_) => {}
+                Ok(_) => true,
             }
         }
         slot => {
@@ -312,12 +342,14 @@ fn inspect_mask(annotation: &mut Annotation, image: &Image, segments: &Segments,
                     Some(_) => outside = true,
                 }
             }
+            let mut usable = true;
             if bad {
-                problem(Problem::BadPolygon, inside);
+                usable = problem(Problem::BadPolygon, inside);
             }
             if outside && !inside {
-                problem(Problem::PolygonOutside, false);
+                usable = problem(Problem::PolygonOutside, false);
             }
+            usable
         }
     }
 }

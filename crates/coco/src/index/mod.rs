@@ -12,6 +12,7 @@
 //! | `loose.rs` | values of another type than they should be |
 //! | `python_json.rs` | JSON as other programs write it, with `NaN` |
 //! | `keypoints.rs` | [`Index::keypoints`]: the points of an object |
+//! | `shape.rs` | a segmentation in JSON |
 //! | `segments.rs` | [`Segmentation`]: polygons and run lengths in a few large buffers |
 //! | `audit.rs` | [`Audit`]: what is odd, counted, with example ids |
 
@@ -25,6 +26,7 @@ mod parse;
 mod python_json;
 mod quick;
 mod segments;
+mod shape;
 
 pub use audit::{Audit, Finding, Problem};
 pub use build::{Builder, Object};

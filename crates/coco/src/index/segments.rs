@@ -232,13 +232,16 @@ impl Segmentation {
 }
 
 /// The corners of a polygon; `None` when it encloses nothing.
-fn bounds<T: Copy + Into<f64>>(polygon: &[T]) -> Option<[f64; 4]> {
+fn bounds<T: Copy + PartialOrd + Into<f64>>(polygon: &[T]) -> Option<[f64; 4]> {
     is_drawable(polygon.len()).then(|| {
-        let none = [f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY];
-        polygon.as_chunks::<2>().0.iter().fold(none, |[left, top, right, bottom], &[x, y]| {
-            let (x, y) = (x.into(), y.into());
-            [left.min(x), top.min(y), right.max(x), bottom.max(y)]
-        })
+        let [mut low, mut high] = [[polygon[0], polygon[1]]; 2];
+        for point in polygon.as_chunks::<2>().0 {
+            for axis in 0..2 {
+                low[axis] = if point[axis] < low[axis] { point[axis] } else { low[axis] };
+                high[axis] = if point[axis] > high[axis] { point[axis] } else { high[axis] };
+            }
+        }
+        [low[0], low[1], high[0], high[1]].map(Into::into)
     })
 }
 

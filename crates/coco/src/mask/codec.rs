@@ -61,6 +61,11 @@ pub(crate) fn compress(counts: &[u32]) -> String {
 
 /// One signed number; `at` moves behind it.
 fn read_number(text: &[u8], at: &mut usize, index: usize) -> Result<i64, MaskError> {
+    // Most are a single group.
+    if let Some(group) = text.get(*at).map(|byte| byte.wrapping_sub(ZERO)).filter(|group| *group < MORE) {
+        *at += 1;
+        return Ok(i64::from(group & 0x0f) - i64::from(group & SIGN));
+    }
     let mut value = 0i64;
     let mut shift = 0;
     loop {

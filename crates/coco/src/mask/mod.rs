@@ -140,6 +140,12 @@ impl Rle {
         [left, top, right - left + 1, bottom - top + 1].map(f64::from)
     }
 
+    /// Where the last foreground run ends, in column-major positions.
+    fn foreground_end(&self) -> u32 {
+        let behind = if self.counts.len() % 2 == 1 { self.counts.last().copied().unwrap_or(0) } else { 0 };
+        self.height * self.width - behind
+    }
+
     /// The foreground runs as half-open ranges of column-major positions.
     fn foreground(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         let mut at = 0;

@@ -80,9 +80,19 @@ impl Rle {
 pub fn intersection_area(left: &Rle, right: &Rle) -> u64 {
     let (a, b) = (&left.counts[..], &right.counts[..]);
     let (Some(mut a_end), Some(mut b_end)) = (a.first().copied(), b.first().copied()) else { return 0 };
-    let (mut i, mut j, mut at, mut both) = (0, 0, 0, 0);
-    // Up to the last foreground of either. Which run ends first is as good as random, so there is no branch on it.
-    while i < a.len() && j < b.len() {
+    // What lies before the first foreground of either, or behind the last, is passed over.
+    let (mut i, mut j, mut at, mut both) = (0, 0, a_end.max(b_end), 0);
+    let last = left.foreground_end().min(right.foreground_end());
+    while a_end <= at && i + 1 < a.len() {
+        i += 1;
+        a_end += a[i];
+    }
+    while b_end <= at && j + 1 < b.len() {
+        j += 1;
+        b_end += b[j];
+    }
+    // Which run ends first is as good as random, so there is no branch on it.
+    while at < last && i < a.len() && j < b.len() {
         let end = a_end.min(b_end);
         both += u64::from(end - at) * (i & j & 1) as u64;
         at = end;

@@ -13,10 +13,10 @@ use memchr::memchr2;
 
 use crate::parallel::cores;
 
-/// Bytes of a piece, about.
-const PIECE: usize = 1 << 20;
+/// Bytes of a piece, about. Small in this crate's own tests, so that their documents have several.
+const PIECE: usize = if cfg!(test) { 100 } else { 1 << 20 };
 /// Bytes that are read at once.
-const BLOCK: usize = 1 << 18;
+const BLOCK: usize = if cfg!(test) { 7 } else { 1 << 18 };
 /// More than this in one object, or beside all pieces, is for the other reader.
 const MOST: usize = 1 << 26;
 
@@ -150,16 +150,19 @@ impl<R: Read> Cutter<R> {
             } else if self.from.by_ref().take(BLOCK as u64).read_to_end(&mut self.buffer).is_err() {
                 self.failed = true;
             } else if self.buffer.len() == held {
-                self.failed |= self.open;
+                self.failed |= self.open || self.text;
+                if self.failed {
+                    return None;
+                }
                 self.to_skeleton(held);
-                return (!self.failed).then_some(None);
+                return Some(None);
             }
         }
     }
 
     /// Looks at what was read, up to the end of a piece, whose list it returns, or of the buffer.
     fn scan(&mut self) -> Option<usize> {
-        while self.at < self.buffer.len() {
+        while self.at < self.buffer.len() && !self.failed {
             let rest = &self.buffer[self.at..];
             if self.text {
                 let Some(end) = memchr2(b'"', b'\\', rest) else {
@@ -221,8 +224,8 @@ impl<R: Read> Cutter<R> {
             return self.list.filter(|_| self.whole >= PIECE);
         }
         if self.depth + 1 == of_lists {
-            // With an object that is not closed the piece is wrong, and found to be.
-            return self.list.take().filter(|_| self.open && self.whole > 0);
+            self.failed |= self.open && self.whole == 0;
+            return self.list.take().filter(|_| self.open && !self.failed);
         }
         None
     }
@@ -262,4 +265,38 @@ fn structure(bytes: &[u8]) -> Option<usize> {
     let plain =
         blocks.iter().take_while(|block| !block.iter().fold(false, |found, &byte| found | is(byte))).count() * 32;
     bytes[plain..].iter().position(|&byte| is(byte)).map(|found| plain + found)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// The document, and what comes of it with any byte left out, doubled, or another one in its place.
+    pub(crate) fn damaged(text: &str) -> impl Iterator<Item = Vec<u8>> {
+        let text = text.as_bytes().to_vec();
+        (0..text.len()).flat_map(move |at| {
+            let with = |middle: &[u8]| [&text[..at], middle, &text[at + 1..]].concat();
+            let others = b"\"\\{}[],:0 Nn\n\xff".map(|byte| with(&[byte]));
+            [with(&[]), with(&[text[at]; 2]), text[..at].to_vec()].into_iter().chain(others).collect::<Vec<_>>()
+        })
+    }
+
+    #[test]
+    fn pieces_and_skeleton_are_the_document() {
+        let text = r#"{"b" : [{"x": "}]\\"}, 7], "a": [ {"x": [1, {"y": "\"{["}]} , {} ,{"long": "0123456789"},{"z":{}}], "c": {"a": [{"x":0}]}, "a\"": []}"#;
+        let mut parts = String::new();
+        let own = |list: usize, text: &[u8]| Some((list, String::from_utf8(text.to_vec()).unwrap()));
+        let join = |(list, text): (usize, String)| {
+            assert_eq!(list, 1);
+            Some(parts.push_str(&text))
+        };
+        let (skeleton, counts) = read(Cursor::new(text), Lists::Keys(&["b\\", "a"]), own, join).unwrap();
+        let skeleton = String::from_utf8(skeleton).unwrap();
+        assert_eq!(counts, [0, 1]);
+        let list = text.find("{\"x\": [1").unwrap()..text.find("], \"c\"").unwrap();
+        assert_eq!(parts, format!("[{}]", &text[list.clone()]));
+        assert_eq!(skeleton, [&text[..list.start], "0", &text[list.end..]].concat());
+    }
 }

@@ -66,24 +66,20 @@ pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, ImageMatches>) ->
     let parts = parallel(&classes, |matches| class_parts(matches));
 
     let cells = ids.len() * AREAS.len() * MAX_DETECTIONS.len();
-    let mut curves = Curves {
-        precision: vec![-1.0; THRESHOLDS * RECALLS * cells],
-        scores: vec![-1.0; THRESHOLDS * RECALLS * cells],
-        recall: vec![-1.0; THRESHOLDS * cells],
-        classes: ids.len(),
-    };
-    for (k, parts) in parts.into_iter().enumerate() {
-        for part in parts {
-            let cell = (k * AREAS.len() + part.area) * MAX_DETECTIONS.len() + part.limit;
-            curves.recall[part.threshold * cells + cell] = part.recall;
-            for r in 0..RECALLS {
-                let at = (part.threshold * RECALLS + r) * cells + cell;
-                curves.precision[at] = part.precision[r];
-                curves.scores[at] = part.scores[r];
-            }
+    let mut by_cell: Vec<Option<&Part>> = vec![None; THRESHOLDS * cells];
+    for (k, part) in parts.iter().enumerate().flat_map(|(k, parts)| parts.iter().map(move |part| (k, part))) {
+        let cell = (k * AREAS.len() + part.area) * MAX_DETECTIONS.len() + part.limit;
+        by_cell[part.threshold * cells + cell] = Some(part);
+    }
+    let [mut precision, mut scores] = [(); 2].map(|()| Vec::with_capacity(by_cell.len() * RECALLS));
+    for parts in by_cell.chunks(cells.max(1)) {
+        for r in 0..RECALLS {
+            precision.extend(parts.iter().map(|part| part.map_or(-1.0, |part| part.precision[r])));
+            scores.extend(parts.iter().map(|part| part.map_or(-1.0, |part| part.scores[r])));
         }
     }
-    curves
+    let recall = by_cell.iter().map(|part| part.map_or(-1.0, |part| part.recall)).collect();
+    Curves { precision, scores, recall, classes: ids.len() }
 }
 
 /// All parts of one category. Sorted once: leaving out low ranks keeps a stable order.

@@ -83,16 +83,13 @@ fn match_class(
         scores: detections.iter().map(|d| d.score).collect(),
         marks: vec![Default::default(); detections.len()],
     };
-    // Most detections are near no object, and match none at any threshold.
-    let near = |row: &[f64]| row.iter().any(|&iou| iou >= iou_threshold(0));
-    let rows: Vec<(usize, &[f64])> =
-        ious.chunks(truths.len().max(1)).enumerate().filter(|(_, row)| near(row)).collect();
-    let mut objects = Objects::new(truths);
+    let rows = Row::all(&ious, truths.len());
     for (range, &[low, high]) in AREAS.iter().enumerate() {
-        objects.of_range(low, high);
-        matches.truths[range] = objects.ignore.iter().filter(|ignored| !**ignored).count() as u32;
-        for (d, row) in &rows {
-            matches.marks[*d][range] = objects.choose(row);
+        let ignore: Vec<bool> = truths.iter().map(|g| g.crowd || g.area < low || g.area > high).collect();
+        matches.truths[range] = ignore.iter().filter(|ignored| !**ignored).count() as u32;
+        let mut taken = vec![0; truths.len()];
+        for row in &rows {
+            matches.marks[row.detection][range] = row.choose(truths, &ignore, &mut taken);
         }
     }
     for (all, detection) in matches.marks.iter_mut().zip(detections) {
@@ -127,59 +124,47 @@ fn mask_ious(
     Ok(iou_matrix(&masks, &truths, &crowd, iou_threshold(0))?)
 }
 
-/// The objects of one category, while detections choose among them in order of their scores.
-struct Objects<'a> {
-    truths: &'a [&'a Annotation],
-    ignore: Vec<bool>,
-    /// Those that count first.
-    order: Vec<usize>,
-    /// A bit for each threshold at which an object was chosen.
-    taken: Vec<u16>,
+/// A detection that is near some objects.
+struct Row {
+    detection: usize,
+    /// Those objects and their IoUs, of the lowest threshold or more.
+    near: Vec<(usize, f64)>,
+    /// Thresholds that one of them reaches.
+    thresholds: usize,
 }
 
-impl<'a> Objects<'a> {
-    fn new(truths: &'a [&'a Annotation]) -> Self {
-        let count = truths.len();
-        Self { truths, ignore: vec![false; count], order: (0..count).collect(), taken: vec![0; count] }
+impl Row {
+    /// Those of IoUs `[D, G]`; most detections are near no object, and match none at any threshold.
+    fn all(ious: &[f64], truths: usize) -> Vec<Self> {
+        let row = |(detection, ious): (usize, &[f64])| {
+            let near: Vec<_> = ious.iter().copied().enumerate().filter(|(_, iou)| *iou >= iou_threshold(0)).collect();
+            let reached = |threshold: &usize| near.iter().any(|(_, iou)| *iou >= iou_threshold(*threshold));
+            let thresholds = (0..THRESHOLDS).take_while(reached).count();
+            (thresholds > 0).then_some(Self { detection, near, thresholds })
+        };
+        ious.chunks(truths.max(1)).enumerate().filter_map(row).collect()
     }
 
-    /// Begins anew with those of an area range; crowds and others are ignored.
-    fn of_range(&mut self, low: f64, high: f64) {
-        for (ignore, truth) in self.ignore.iter_mut().zip(self.truths) {
-            *ignore = truth.crowd || truth.area < low || truth.area > high;
-        }
-        self.order.sort_unstable_by_key(|&g| (self.ignore[g], g));
-        self.taken.fill(0);
-    }
-
-    /// The choice of one detection at every threshold, by its IoUs: the unmatched object of the highest IoU (the last of equal
-    /// ones), ignored objects only when no other is left; crowds may be chosen by many.
-    fn choose(&mut self, ious: &[f64]) -> Marks {
+    /// What it is at each threshold. Detections choose in order of their scores: the unmatched object of the highest IoU (the last of
+    /// equal ones), ignored objects only when no other is left; crowds may be chosen by many. `taken` has a bit for each threshold at
+    /// which an object was chosen.
+    fn choose(&self, truths: &[&Annotation], ignore: &[bool], taken: &mut [u16]) -> Marks {
         let mut marks = Marks::default();
-        let highest = ious.iter().fold(0.0, |highest: f64, &iou| highest.max(iou));
-        for threshold in 0..THRESHOLDS {
+        for threshold in 0..self.thresholds {
             let bit = 1 << threshold;
-            let mut best = iou_threshold(threshold).min(1.0 - 1e-10);
-            if highest < best {
-                break;
-            }
-            let mut chosen: Option<usize> = None;
-            for &g in &self.order {
-                if self.taken[g] & bit != 0 && !self.truths[g].crowd {
-                    continue;
+            let best_of = |ignored: bool| {
+                let (mut best, mut chosen) = (iou_threshold(threshold), None);
+                for &(g, iou) in &self.near {
+                    if ignore[g] == ignored && iou >= best && (taken[g] & bit == 0 || truths[g].crowd) {
+                        (best, chosen) = (iou, Some(g));
+                    }
                 }
-                if self.ignore[g] && chosen.is_some_and(|c| !self.ignore[c]) {
-                    break;
-                }
-                if ious[g] >= best {
-                    best = ious[g];
-                    chosen = Some(g);
-                }
-            }
-            if let Some(g) = chosen {
-                self.taken[g] |= bit;
+                chosen
+            };
+            if let Some(g) = best_of(false).or_else(|| best_of(true)) {
+                taken[g] |= bit;
                 marks.matched |= bit;
-                marks.ignored |= if self.ignore[g] { bit } else { 0 };
+                marks.ignored |= if ignore[g] { bit } else { 0 };
             }
         }
         marks

@@ -384,3 +384,27 @@ fn detection(image: &Image, entry: &ResultEntry, iou: IouType, box_areas: bool) 
     let category_id = u32::try_from(entry.category_id).unwrap_or(u32::MAX);
     Ok(Detection { category_id, bbox, score: entry.score, mask, area })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::pieces::tests::damaged;
+
+    #[test]
+    fn what_is_wrong_is_left_to_the_other_reader() {
+        let entry = r#"{"image_id": 5.0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5, "segmentation": [[1, 2, 3, 4, 5, 6]]}"#;
+        let mask = r#"{"image_id": 7, "category_id": 2, "score": 1e-3, "segmentation": {"size": [4, 4], "counts": "]}\"0"}, "file_name": "a"}"#;
+        let text = format!(" [{entry}, {mask} ,{entry}]\n");
+        assert_eq!(read_quickly(Cursor::new(&text)).unwrap(), parse_results(text.as_bytes(), "r.json").unwrap());
+        let mut right = 0;
+        for text in damaged(&text) {
+            let Some(quick) = read_quickly(Cursor::new(&text)) else { continue };
+            let slow = parse_results(&text[..], "r.json");
+            assert_eq!(quick, slow.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&text))));
+            right += 1;
+        }
+        assert!(right > 100, "{right}");
+    }
+}

@@ -15,6 +15,7 @@ use super::{Annotation, Category, Image};
 
 /// What a file says, before anything is resolved.
 #[derive(Default)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Raw {
     pub images: Option<Vec<Image>>,
     pub categories: Option<Vec<Category>>,

@@ -65,3 +65,51 @@ impl Raw {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Cursor};
+
+    use super::*;
+    use crate::index::PythonJson;
+    use crate::pieces::tests::damaged;
+
+    const FILE: &str = r#"{"info": {"year": [2017, {"a": "]}"}]},
+        "images": [{"id": 9, "width": 10, "height": 8, "file_name": "n\"{.jpg"}, {"id": "x"}, {"id": 5, "width": 8, "height": 8, "file_name": "f.jpg"},
+            {"id": 7, "width": 8, "height": 8}],
+        "annotations": [{"id": 1, "image_id": 9, "category_id": 90, "bbox": [1, 2, 3.5, 4], "segmentation": [[1.25, 2, 4.5, 2, 4.5, 6], [1, 2]]},
+            {"id": 2, "image_id": 5, "category_id": 3, "bbox": [0, 0, 2, 2], "area": 4, "segmentation": {"counts": [0, 2, 6, 2, 54], "size": [8, 8]}},
+            {"id": null}, {"id": 3, "image_id": 9, "area": 1e0, "category_id": 3, "bbox": [0, 0, 2, 2], "keypoints": [1, 2, 2]},
+            {"id": 4, "image_id": 9, "iscrowd": 1, "category_id": 3, "bbox": null, "area": 1, "segmentation": {"size": [8, 10], "counts": "0260P2"}},
+            {"id": 5, "image_id": 9, "category_id": 3, "bbox": [0, 0, 2, 2], "area": 1, "segmentation": [[0.001, 0.001, 1, 0, 1, 1]]}],
+        "categories": [{"id": 90, "name": "b"}, {"id": 3, "name": "c"}]}"#;
+
+    /// But for where it stands.
+    fn all(raw: &Raw) -> String {
+        let text = format!("{raw:?}");
+        text[..text.find("progress").unwrap()].to_owned()
+    }
+
+    fn slowly(text: &[u8]) -> anyhow::Result<Raw> {
+        Raw::read(BufReader::new(PythonJson::new(text)), "f.json", true)
+    }
+
+    #[test]
+    fn what_is_right_is_read_alike() {
+        let quick = Raw::read_quickly(Cursor::new(FILE), true).unwrap();
+        assert_eq!((quick.odd_images.as_slice(), quick.odd_annotations.as_slice()), (&[1][..], &[2][..]));
+        assert_eq!(all(&quick), all(&slowly(FILE.as_bytes()).unwrap()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_left_to_the_other_reader() {
+        let mut right = 0;
+        for text in damaged(FILE) {
+            let Some(quick) = Raw::read_quickly(Cursor::new(&text), true) else { continue };
+            let slow = slowly(&text).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&text)));
+            assert_eq!(all(&quick), all(&slow), "{}", String::from_utf8_lossy(&text));
+            right += 1;
+        }
+        assert!(right > 1000, "{right}");
+    }
+}

@@ -12,6 +12,7 @@ use crate::mask::compress;
 
 /// One annotation's polygons, kept between annotations for their memory.
 #[derive(Default)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Scratch {
     values: Vec<f64>,
     ends: Vec<usize>,

@@ -14,9 +14,9 @@ use memchr::memchr2;
 use crate::parallel::cores;
 
 /// Bytes of a piece, about. Small in this crate's own tests, so that their documents have several.
-const PIECE: usize = if cfg!(test) { 100 } else { 1 << 20 };
+const PIECE: usize = if cfg!(test) { 100 } else { 1 << 18 };
 /// Bytes that are read at once.
-const BLOCK: usize = if cfg!(test) { 7 } else { 1 << 18 };
+const BLOCK: usize = if cfg!(test) { 7 } else { 1 << 16 };
 /// More than this in one object, or beside all pieces, is for the other reader.
 const MOST: usize = 1 << 26;
 
@@ -129,9 +129,6 @@ impl<R: Read> Cutter<R> {
     /// The next piece: its text, its number and its list. `Some(None)` at the end of the document; `None` where it cannot go on.
     fn piece(&mut self, text: &mut Vec<u8>) -> Option<Option<(usize, usize)>> {
         loop {
-            if self.failed {
-                return None;
-            }
             if let Some(list) = self.scan() {
                 text.clear();
                 text.push(b'[');
@@ -145,16 +142,15 @@ impl<R: Read> Cutter<R> {
                 return Some(Some((number, list)));
             }
             let held = self.buffer.len();
-            if held > MOST || self.skeleton.len() > MOST {
-                self.failed = true;
-            } else if self.from.by_ref().take(BLOCK as u64).read_to_end(&mut self.buffer).is_err() {
-                self.failed = true;
-            } else if self.buffer.len() == held {
-                self.failed |= self.open || self.text;
-                if self.failed {
-                    return None;
-                }
-                self.to_skeleton(held);
+            let read = self.from.by_ref().take(BLOCK as u64).read_to_end(&mut self.buffer);
+            self.failed |= held > MOST || self.skeleton.len() > MOST || read.is_err();
+            let ended = self.buffer.len() == held;
+            self.failed |= ended && (self.open || self.text);
+            if self.failed {
+                return None;
+            }
+            if ended {
+                self.pass_over(held);
                 return Some(None);
             }
         }
@@ -198,7 +194,7 @@ impl<R: Read> Cutter<R> {
             }
         }
         if !self.open {
-            self.to_skeleton(self.at);
+            self.pass_over(self.at);
         }
         None
     }
@@ -206,10 +202,10 @@ impl<R: Read> Cutter<R> {
     fn opened(&mut self, byte: u8) {
         let of_lists = self.of_lists();
         if byte == b'[' && self.depth + 1 == of_lists {
-            self.to_skeleton(self.at);
+            self.pass_over(self.at);
             self.list = self.list_begun();
         } else if byte == b'{' && self.depth == of_lists && self.list.is_some() && !self.open {
-            self.to_skeleton(self.at - 1);
+            self.pass_over(self.at - 1);
             self.open = true;
         }
         self.depth += 1;
@@ -246,7 +242,8 @@ impl<R: Read> Cutter<R> {
         keys.iter().position(|key| before.strip_suffix(key.as_bytes()).is_some_and(|before| before.ends_with(b"\"")))
     }
 
-    fn to_skeleton(&mut self, end: usize) {
+    /// To the skeleton.
+    fn pass_over(&mut self, end: usize) {
         self.skeleton.extend_from_slice(&self.buffer[..end]);
         self.drop_front(end);
     }
@@ -290,7 +287,8 @@ pub(crate) mod tests {
         let own = |list: usize, text: &[u8]| Some((list, String::from_utf8(text.to_vec()).unwrap()));
         let join = |(list, text): (usize, String)| {
             assert_eq!(list, 1);
-            Some(parts.push_str(&text))
+            parts.push_str(&text);
+            Some(())
         };
         let (skeleton, counts) = read(Cursor::new(text), Lists::Keys(&["b\\", "a"]), own, join).unwrap();
         let skeleton = String::from_utf8(skeleton).unwrap();

@@ -293,7 +293,11 @@ pub fn read_results(path: &Path) -> Result<Vec<ResultEntry>> {
 fn read_quickly(file: impl Read + Send) -> Option<Vec<ResultEntry>> {
     let mut entries: Vec<ResultEntry> = Vec::new();
     let part = |_, text: &[u8]| serde_json::from_slice::<Vec<ResultEntry>>(text).ok();
-    let (skeleton, pieces) = pieces::read(file, Lists::Whole, part, |part| Some(entries.extend(part)))?;
+    let join = |part: Vec<ResultEntry>| {
+        entries.extend(part);
+        Some(())
+    };
+    let (skeleton, pieces) = pieces::read(file, Lists::Whole, part, join)?;
     let list: Vec<u8> = serde_json::from_slice(&skeleton).ok()?;
     ([list.len()] == pieces[..]).then_some(entries)
 }

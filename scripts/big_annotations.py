@@ -4,14 +4,11 @@
     /usr/bin/time -v pipe score FOLDER/big.json FOLDER/none.json --detected-only
 
 writes `big.json` and `none.json`, a results file without results: scoring it reads the annotations and does no more.
-With `--pycocotools` the same file is read by pycocotools, for the time and the memory.
 """
 
 import pathlib
 import random
-import resource
 import sys
-import time
 
 IMAGES, ANNOTATIONS, CATEGORIES = 118_287, 860_001, [i for i in range(1, 91) if i % 9]
 
@@ -26,14 +23,6 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "big.json"
-    if "--pycocotools" in sys.argv:
-        from pycocotools.coco import COCO
-
-        start = time.perf_counter()
-        COCO(str(path))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"pycocotools: {time.perf_counter() - start:.1f} s, at most {peak:.0f} MiB")
-        return
     dice = random.Random(0)
     shapes = [polygon(dice) for _ in range(5000)]
     images = (

@@ -2,11 +2,15 @@
 """The same work by `pipe` and by a plain script on torch and torchvision, side by side.
 
     python3 -m venv VENV && VENV/bin/pip install -r benches/side_by_side/requirements.txt
+    cargo build --release -p pipe-coco --example coco_bench
     python3 benches/side_by_side/run.py --pipe target/release/pipe --python VENV/bin/python --coco COCO_SAMPLE [--row NAME …]
 
 Both sides are whole processes. A row's time is that of one iteration: what a run of many iterations takes longer than one of few, over
 the number of iterations between; `start` is a run of one. Sides take turns (A B A B …); what is printed are medians over the rounds,
 and the ratio of each round's pair, of which the median, the least and the most. On a quiet machine only.
+
+The rows `coco-…` are COCO's annotations and evaluation beside pycocotools, faster-coco-eval and hotcoco, each in a process of its own that says how long
+it took from opening the files to the numbers, without its own start, and its peak memory; ours is `coco_bench`. All twelve numbers must agree.
 """
 
 import argparse
@@ -27,6 +31,16 @@ ROWS = {
     "detection-256": ("Mask R-CNN R50-FPN, 256 px, batch 4, SGD", "detection", {"size": 256, "batch": 4}, (1, 4), 0.80),
     "detection-512": ("Mask R-CNN R50-FPN, 512 px, batch 2, SGD", "detection", {"size": 512, "batch": 2}, (1, 4), 0.80),
     "start": ("start to the end of the first iteration, ResNet-18", "classification", {}, (0, 1), 0.20),
+}
+
+# name: what, what is read, the libraries with how many times as fast is the bar.
+EVALUATION = {"pycocotools": 20, "faster-coco-eval": 5, "hotcoco": 1}
+COCO_ROWS = {
+    "coco-index": ("index, 118,287 images, 860,001 annotations", ["index", "big.json"], {"pycocotools": 10}),
+    "coco-boxes": ("boxes, 5,000 images × 100 detections", ["bbox", "gt.json", "bbox_100.json"], EVALUATION),
+    "coco-boxes-20": ("boxes, 5,000 images × 20", ["bbox", "gt.json", "bbox_20.json"], EVALUATION),
+    "coco-masks": ("masks, 5,000 images × 100 detections", ["segm", "gt.json", "segm_100.json"], EVALUATION),
+    "coco-masks-20": ("masks, 5,000 images × 20", ["segm", "gt.json", "segm_20.json"], EVALUATION),
 }
 
 
@@ -66,18 +80,64 @@ def measure(args, row, folder):
     print(f"| {what} | {ours:.3f} s | {theirs:.3f} s | **{ratio:.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | ≤ {bar:.2f} |", flush=True)
 
 
+def said(command, folder):
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def measure_coco(args, row, folder):
+    what, files, libraries = COCO_ROWS[row]
+    for library, bar in libraries.items():
+        rounds = [
+            (said([args.coco_bench, *files], folder), said([args.python, HERE / "coco.py", library, *files], folder))
+            for _ in range(args.rounds)
+        ]
+        differ = max((abs(a - b) for pair in rounds for a, b in zip(pair[0]["stats"], pair[1]["stats"])), default=0.0)
+        if differ > 1e-9:
+            sys.exit(f"{row}: {library} has other numbers, by {differ:.1e}")
+        ratios = [theirs["seconds"] / ours["seconds"] for ours, theirs in rounds]
+        seconds, mib = ([statistics.median(side[key] for side in sides) for sides in zip(*rounds)] for key in ("seconds", "mib"))
+        print(
+            f"| {what} | {seconds[0]:.3f} s, {mib[0]:.0f} MiB | {library} | {seconds[1]:.2f} s, {mib[1]:.0f} MiB | **{statistics.median(ratios):.2f}×** "
+            f"({min(ratios):.2f} to {max(ratios):.2f}) | ≥ {bar} | 1/{mib[1] / mib[0]:.1f} | {differ:.0e} |",
+            flush=True,
+        )
+
+
+def coco_rows(args, rows, folder):
+    print(f"load before the start {os.getloadavg()[0]:.1f}, {args.rounds} rounds\n")
+    if "coco-index" in rows:
+        script = HERE.parents[1] / "scripts" / "big_annotations.py"
+        subprocess.run([args.python, script, folder], check=True, stdout=subprocess.DEVNULL)
+    if rows != ["coco-index"]:
+        subprocess.run([args.python, HERE / "coco.py", "make", folder], check=True)
+    print("| | here | | there | as fast | bar | memory | numbers differ by |\n|---|---|---|---|---|---|---|---|", flush=True)
+    for row in rows:
+        measure_coco(args, row, folder)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pipe", type=Path, required=True)
+    parser.add_argument("--pipe", type=Path, default=Path("target/release/pipe"))
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
-    parser.add_argument("--coco", type=Path, required=True, help="a COCO folder with train2017 and its instances")
-    parser.add_argument("--row", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--coco", type=Path, help="a COCO folder with train2017 and its instances")
+    parser.add_argument("--coco-bench", type=Path, default=Path("target/release/examples/coco_bench"))
+    parser.add_argument("--row", nargs="+", choices=[*ROWS, *COCO_ROWS], default=[*ROWS, *COCO_ROWS])
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    args.pipe, args.coco = args.pipe.absolute(), args.coco.resolve()
-    args.python = args.python.absolute()
+    args.pipe, args.coco_bench, args.python = args.pipe.absolute(), args.coco_bench.absolute(), args.python.absolute()
+    rows, of_coco = ([row for row in args.row if row in known] for known in (ROWS, COCO_ROWS))
+    if rows and not args.coco:
+        parser.error("--coco is needed but for the rows coco-…")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
+        if of_coco:
+            coco_rows(args, of_coco, folder)
+        if not rows:
+            return
+        args.coco = args.coco.resolve()
         subprocess.run([args.python, HERE / "classification.py", folder, "make"], check=True)
         for _, name, settings, *_ in ROWS.values():
             if name == "detection":
@@ -87,7 +147,7 @@ def main():
         load = os.getloadavg()[0]
         print(f"load before the start {load:.1f}, {args.rounds} rounds\n")
         print("| one iteration | `pipe` | torch | ratio | bar |\n|---|---|---|---|---|", flush=True)
-        for row in args.row:
+        for row in rows:
             measure(args, row, folder)
 
 

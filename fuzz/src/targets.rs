@@ -188,7 +188,7 @@ fn pipeline(_: &Folder, bytes: &[u8]) -> Result<()> {
 /// An annotation file, and the masks in it.
 fn coco(_: &Folder, bytes: &[u8]) -> Result<()> {
     let index = Index::read(
-        bytes,
+        io::Cursor::new(bytes),
         "input",
         &CocoOptions {
             strict: bytes.len().is_multiple_of(2),

@@ -13,4 +13,5 @@ pub mod eval;
 pub mod index;
 pub mod mask;
 mod parallel;
+mod pieces;
 pub mod synthetic;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::matching::falling;
-use super::types::{AREAS, ClassMatches, ImageMatches, MAX_DETECTIONS, Marks, THRESHOLDS};
+use super::types::{ALL, AREAS, ClassMatches, ImageMatches, MAX_DETECTIONS, Marks, THRESHOLDS};
 use crate::index::Index;
 use crate::parallel::parallel;
 
@@ -38,11 +38,11 @@ impl Curves {
 }
 
 /// One detection in the line of all detections of a category.
-struct Ranked<'a> {
+struct Ranked {
     score: f64,
     /// Its rank in its image.
-    rank: usize,
-    marks: &'a [Marks; AREAS.len()],
+    rank: u32,
+    marks: [Marks; AREAS.len()],
 }
 
 /// One category's part of the curves, for an area range and limit.
@@ -66,60 +66,44 @@ pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, ImageMatches>) ->
     let parts = parallel(&classes, |matches| class_parts(matches));
 
     let cells = ids.len() * AREAS.len() * MAX_DETECTIONS.len();
-    let mut curves = Curves {
-        precision: vec![-1.0; THRESHOLDS * RECALLS * cells],
-        scores: vec![-1.0; THRESHOLDS * RECALLS * cells],
-        recall: vec![-1.0; THRESHOLDS * cells],
-        classes: ids.len(),
-    };
-    for (k, parts) in parts.into_iter().enumerate() {
-        for part in parts {
-            let cell = (k * AREAS.len() + part.area) * MAX_DETECTIONS.len() + part.limit;
-            curves.recall[part.threshold * cells + cell] = part.recall;
-            for r in 0..RECALLS {
-                let at = (part.threshold * RECALLS + r) * cells + cell;
-                curves.precision[at] = part.precision[r];
-                curves.scores[at] = part.scores[r];
-            }
+    let mut by_cell: Vec<Option<&Part>> = vec![None; THRESHOLDS * cells];
+    for (k, part) in parts.iter().enumerate().flat_map(|(k, parts)| parts.iter().map(move |part| (k, part))) {
+        let cell = (k * AREAS.len() + part.area) * MAX_DETECTIONS.len() + part.limit;
+        by_cell[part.threshold * cells + cell] = Some(part);
+    }
+    let [mut precision, mut scores] = [(); 2].map(|()| Vec::with_capacity(by_cell.len() * RECALLS));
+    for parts in by_cell.chunks(cells.max(1)) {
+        for r in 0..RECALLS {
+            precision.extend(parts.iter().map(|part| part.map_or(-1.0, |part| part.precision[r])));
+            scores.extend(parts.iter().map(|part| part.map_or(-1.0, |part| part.scores[r])));
         }
     }
-    curves
+    let recall = by_cell.iter().map(|part| part.map_or(-1.0, |part| part.recall)).collect();
+    Curves { precision, scores, recall, classes: ids.len() }
 }
 
 /// All parts of one category. Sorted once: leaving out low ranks keeps a stable order.
 fn class_parts(matches: &[&ClassMatches]) -> Vec<Part> {
     let mut ranked: Vec<Ranked> = (matches.iter())
         .flat_map(|class| class.scores.iter().zip(&class.marks).enumerate())
-        .map(|(rank, (&score, marks))| Ranked { score, rank, marks })
+        .map(|(rank, (&score, &marks))| Ranked { score, rank: rank as u32, marks })
         .collect();
     ranked.sort_by(|a, b| falling(a.score, b.score));
 
     let mut parts = Vec::new();
-    let mut curve = Vec::with_capacity(ranked.len());
+    let mut found: [Vec<Point>; THRESHOLDS] = Default::default();
     for area in 0..AREAS.len() {
         let truths: u32 = matches.iter().map(|class| class.truths[area]).sum();
         if truths == 0 {
             continue;
         }
         for (limit, &most) in MAX_DETECTIONS.iter().enumerate() {
-            let line = || ranked.iter().filter(|detection| detection.rank < most);
-            for threshold in 0..THRESHOLDS {
-                curve.clear();
-                let (mut found, mut wrong) = (0.0, 0.0);
-                curve.extend(line().map(|detection| {
-                    let marks = detection.marks[area];
-                    let (matched, ignored) = (marks.matched >> threshold & 1, marks.ignored >> threshold & 1);
-                    found += f64::from(matched & !ignored);
-                    wrong += f64::from(!matched & !ignored & 1);
-                    Point {
-                        recall: found / f64::from(truths),
-                        // The tiny number keeps 0 / 0 out, as numpy.spacing(1) does.
-                        precision: found / (wrong + found + f64::EPSILON),
-                        score: detection.score,
-                    }
-                }));
-                let recall = curve.last().map_or(0.0, |point| point.recall);
-                let (precision, scores) = sample(&mut curve);
+            let line = || ranked.iter().filter(|detection| (detection.rank as usize) < most);
+            find(line(), area, &mut found);
+            let first = line().next().map(|detection| detection.score);
+            for (threshold, found) in found.iter_mut().enumerate() {
+                let recall = found.len() as f64 / f64::from(truths);
+                let (precision, scores) = sample(found, truths, first);
                 parts.push(Part { area, limit, threshold, recall, precision, scores });
             }
         }
@@ -127,29 +111,54 @@ fn class_parts(matches: &[&ClassMatches]) -> Vec<Part> {
     parts
 }
 
-/// A curve's point after one more detection.
+/// A curve's point at a detection that finds an object: only there does recall rise, and between two of them precision falls.
 struct Point {
-    recall: f64,
     precision: f64,
     score: f64,
 }
 
-/// Precision and score at the recall thresholds, the precision made to fall; 0 where that recall is never reached.
-fn sample(curve: &mut [Point]) -> ([f64; RECALLS], [f64; RECALLS]) {
-    let mut highest = f64::MIN;
-    for point in curve.iter_mut().rev() {
+/// The points of each threshold's curve.
+fn find<'a>(line: impl Iterator<Item = &'a Ranked>, area: usize, points: &mut [Vec<Point>; THRESHOLDS]) {
+    points.iter_mut().for_each(Vec::clear);
+    // Most wrong detections are wrong at all thresholds.
+    let (mut always, mut wrong) = (0u32, [0u32; THRESHOLDS]);
+    for Ranked { score, marks, .. } in line {
+        let Marks { matched, ignored } = marks[area];
+        let (right, other) = (matched & !ignored, !matched & !ignored & ALL);
+        if other == ALL {
+            always += 1;
+            continue;
+        }
+        for (threshold, points) in points.iter_mut().enumerate() {
+            wrong[threshold] += u32::from(other >> threshold & 1);
+            if right >> threshold & 1 == 1 {
+                let (found, wrong) = ((points.len() + 1) as f64, f64::from(always + wrong[threshold]));
+                // The tiny number keeps 0 / 0 out, as numpy.spacing(1) does.
+                points.push(Point { precision: found / (wrong + found + f64::EPSILON), score: *score });
+            }
+        }
+    }
+}
+
+/// Precision and score at the recall thresholds, the precision made to fall; 0 where that recall is never reached. A recall of 0 is
+/// reached with the `first` detection, right or wrong.
+fn sample(found: &mut [Point], truths: u32, first: Option<f64>) -> ([f64; RECALLS], [f64; RECALLS]) {
+    let mut highest = 0.0f64;
+    for point in found.iter_mut().rev() {
         highest = highest.max(point.precision);
         point.precision = highest;
     }
     let (mut precision, mut scores) = ([0.0; RECALLS], [0.0; RECALLS]);
+    let Some(first) = first else { return (precision, scores) };
+    (precision[0], scores[0]) = (highest, first);
     let mut at = 0;
-    for r in 0..RECALLS {
+    for r in 1..RECALLS {
         // The bits of numpy.linspace(0, 1, 101).
         let recall = if r + 1 == RECALLS { 1.0 } else { r as f64 * 0.01 };
-        while at < curve.len() && curve[at].recall < recall {
+        while at < found.len() && (at + 1) as f64 / f64::from(truths) < recall {
             at += 1;
         }
-        let Some(point) = curve.get(at) else { break };
+        let Some(point) = found.get(at) else { break };
         (precision[r], scores[r]) = (point.precision, point.score);
     }
     (precision, scores)

@@ -1,5 +1,6 @@
 //! Detections in, image by image; the summary out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,13 +41,37 @@ impl Evaluator {
     /// # Errors
     /// As [`Evaluator::add`]; nothing is added then.
     pub fn add_all(&mut self, images: Vec<(i64, Vec<Detection>)>) -> Result<()> {
+        self.add_made(&images, |_, detections| Ok(Cow::Borrowed(detections)))
+    }
+
+    /// Adds many images, whose detections are made beside their matching, so that those of few images are held at once. What cannot be made
+    /// fails with a number; of several failures the lowest counts.
+    pub(super) fn add_made<T: Sync>(
+        &mut self,
+        images: &[(i64, T)],
+        make: impl for<'a> Fn(usize, &'a T) -> Result<Cow<'a, [Detection]>, (usize, anyhow::Error)> + Sync,
+    ) -> Result<()> {
         let (truth, iou) = (&*self.truth, self.state.iou);
-        let matched = parallel(&images, |(image_id, detections)| {
-            let position = truth.position(*image_id).with_context(|| unknown_image(*image_id))?;
-            matching::match_image(truth, position, iou, detections).with_context(|| format!("image {image_id}"))
+        let matched = parallel(images, |(image_id, given)| {
+            let late = |error: anyhow::Error| (usize::MAX, error);
+            let position = truth.position(*image_id).with_context(|| unknown_image(*image_id)).map_err(late)?;
+            let detections = make(position, given)?;
+            let matched = matching::match_image(truth, position, iou, &detections);
+            matched.with_context(|| format!("image {image_id}")).map_err(late)
         });
-        let matched = matched.into_iter().collect::<Result<Vec<_>>>()?;
-        self.state.images.extend(images.into_iter().map(|(id, _)| id).zip(matched));
+        let mut failed: Option<(usize, anyhow::Error)> = None;
+        let mut all = Vec::with_capacity(images.len());
+        for matched in matched {
+            match matched {
+                Ok(matched) => all.push(matched),
+                Err(error) if failed.as_ref().is_none_or(|(first, _)| error.0 < *first) => failed = Some(error),
+                Err(_) => {}
+            }
+        }
+        if let Some((_, error)) = failed {
+            return Err(error);
+        }
+        self.state.images.extend(images.iter().map(|(id, _)| *id).zip(all));
         Ok(())
     }
 

@@ -1,20 +1,12 @@
 //! One image: which detections find which objects (`COCOeval.computeIoU` and `evaluateImg`).
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use super::types::{AREAS, ClassMatches, Detection, ImageMatches, IouType, MAX_DETECTIONS, Marks, THRESHOLDS};
+use super::types::{ALL, AREAS, ClassMatches, Detection, ImageMatches, IouType, MAX_DETECTIONS, Marks, THRESHOLDS};
 use crate::index::{Annotation, Index};
 use crate::mask::{Rle, box_iou, iou_matrix};
-
-/// The objects and detections of one category.
-#[derive(Default)]
-struct Class<'a> {
-    truths: Vec<&'a Annotation>,
-    detections: Vec<&'a Detection>,
-}
 
 /// Matches all detections of the image at a position.
 pub(super) fn match_image(
@@ -24,22 +16,33 @@ pub(super) fn match_image(
     detections: &[Detection],
 ) -> Result<ImageMatches> {
     let image = &index.images()[position];
-    let mut classes: BTreeMap<u32, Class> = BTreeMap::new();
-    for annotation in index.annotations(position) {
-        classes.entry(annotation.category_id).or_default().truths.push(annotation);
-    }
     let size = [image.height, image.width];
-    let mut unknown_categories = 0;
+    let mut truths: Vec<&Annotation> = index.annotations(position).iter().collect();
+    truths.sort_by_key(|truth| truth.category_id);
+    let mut found: Vec<(u32, f64, usize)> = Vec::with_capacity(detections.len());
     for (i, detection) in detections.iter().enumerate() {
         check(detection, iou, size).with_context(|| format!("detection {i}"))?;
-        if index.category_name(detection.category_id).is_some() {
-            classes.entry(detection.category_id).or_default().detections.push(detection);
-        } else {
-            unknown_categories += 1;
-        }
+        found.push((detection.category_id, detection.score, i));
     }
-    let classes = classes.into_iter().map(|(category_id, class)| match_class(index, size, iou, category_id, class));
-    Ok(ImageMatches { classes: classes.collect::<Result<_>>()?, detections: detections.len(), unknown_categories })
+    // Equal scores stay in the order they were given.
+    found.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| falling(a.1, b.1)).then(a.2.cmp(&b.2)));
+    let found: Vec<&Detection> = found.into_iter().map(|(_, _, i)| &detections[i]).collect();
+
+    let (mut classes, mut truths, mut found, mut unknown_categories) = (Vec::new(), &truths[..], &found[..], 0);
+    while let Some(category_id) =
+        [truths.first().map(|g| g.category_id), found.first().map(|d| d.category_id)].into_iter().flatten().min()
+    {
+        let (own, others) = truths.split_at(truths.partition_point(|truth| truth.category_id == category_id));
+        let (detections, rest) = found.split_at(found.partition_point(|found| found.category_id == category_id));
+        (truths, found) = (others, rest);
+        if index.category_name(category_id).is_none() {
+            unknown_categories += detections.len();
+            continue;
+        }
+        let best = &detections[..detections.len().min(MAX_DETECTIONS[2])];
+        classes.push(match_class(index, size, iou, category_id, own, best)?);
+    }
+    Ok(ImageMatches { classes, detections: detections.len(), unknown_categories })
 }
 
 fn check(detection: &Detection, iou: IouType, [height, width]: [u32; 2]) -> Result<()> {
@@ -57,103 +60,115 @@ fn check(detection: &Detection, iou: IouType, [height, width]: [u32; 2]) -> Resu
     Ok(())
 }
 
+/// Matches the detections of one category, which fall in score.
 fn match_class(
     index: &Index,
     size: [u32; 2],
     iou: IouType,
     category_id: u32,
-    Class { truths, mut detections }: Class,
+    truths: &[&Annotation],
+    detections: &[&Detection],
 ) -> Result<ClassMatches> {
-    detections.sort_by(|a, b| falling(a.score, b.score));
-    detections.truncate(MAX_DETECTIONS[2]);
-    let crowd: Vec<bool> = truths.iter().map(|truth| truth.crowd).collect();
-    let (areas, ious) = match iou {
+    let ious = match iou {
+        _ if detections.is_empty() || truths.is_empty() => Vec::new(),
         IouType::Bbox => {
-            let areas = detections.iter().map(|d| d.area.unwrap_or(d.bbox[2] * d.bbox[3])).collect();
             let row = |d: &&Detection| truths.iter().map(|g| box_iou(d.bbox, g.bbox, g.crowd)).collect::<Vec<_>>();
-            (areas, detections.iter().flat_map(row).collect())
+            detections.iter().flat_map(row).collect()
         }
-        IouType::Segm => mask_ious(index, size, &truths, &crowd, &detections)?,
+        IouType::Segm => mask_ious(index, size, truths, detections)?,
     };
-
     let mut matches = ClassMatches {
         category_id,
         truths: [0; AREAS.len()],
         scores: detections.iter().map(|d| d.score).collect(),
         marks: vec![Default::default(); detections.len()],
     };
+    let rows = Row::all(&ious, truths.len());
     for (range, &[low, high]) in AREAS.iter().enumerate() {
         let ignore: Vec<bool> = truths.iter().map(|g| g.crowd || g.area < low || g.area > high).collect();
         matches.truths[range] = ignore.iter().filter(|ignored| !**ignored).count() as u32;
-        let marks = match_range(&ious, &crowd, &ignore, detections.len());
-        for ((all, marks), &area) in matches.marks.iter_mut().zip(marks).zip(&areas) {
-            let mut marks = marks;
+        let mut taken = vec![0; truths.len()];
+        for row in &rows {
+            matches.marks[row.detection][range] = row.choose(truths, &ignore, &mut taken);
+        }
+    }
+    for (all, detection) in matches.marks.iter_mut().zip(detections) {
+        let area = area(detection, iou);
+        for (marks, &[low, high]) in all.iter_mut().zip(&AREAS) {
             if area < low || area > high {
                 marks.ignored |= !marks.matched & ALL;
             }
-            all[range] = marks;
         }
     }
     Ok(matches)
 }
 
-/// A bit for every threshold.
-const ALL: u16 = (1 << THRESHOLDS) - 1;
+fn area(detection: &Detection, iou: IouType) -> f64 {
+    detection.area.unwrap_or_else(|| match (iou, &detection.mask) {
+        (IouType::Segm, Some(mask)) => mask.area() as f64,
+        _ => detection.bbox[2] * detection.bbox[3],
+    })
+}
 
-/// Areas of the detections, and IoUs `[D, G]` of masks.
+/// IoUs `[D, G]` of masks, as far as they can matter.
 fn mask_ious(
     index: &Index,
     [height, width]: [u32; 2],
     truths: &[&Annotation],
-    crowd: &[bool],
     detections: &[&Detection],
-) -> Result<(Vec<f64>, Vec<f64>)> {
-    let masks: Vec<Rle> = detections.iter().filter_map(|d| d.mask.clone()).collect();
-    let area = |(d, mask): (&&Detection, &Rle)| d.area.unwrap_or(mask.area() as f64);
-    let areas = detections.iter().zip(&masks).map(area).collect();
-    if detections.is_empty() || truths.is_empty() {
-        return Ok((areas, Vec::new()));
-    }
+) -> Result<Vec<f64>> {
+    let masks: Vec<&Rle> = detections.iter().filter_map(|d| d.mask.as_ref()).collect();
     let truth = |g: &&Annotation| if g.mask_usable { index.mask(g) } else { Ok(Rle::empty(height, width)?) };
+    let crowd: Vec<bool> = truths.iter().map(|truth| truth.crowd).collect();
     let truths = truths.iter().map(truth).collect::<Result<Vec<_>>>()?;
-    Ok((areas, iou_matrix(&masks, &truths, crowd)?))
+    Ok(iou_matrix(&masks, &truths, &crowd, iou_threshold(0))?)
 }
 
-/// Matches at every threshold. Detections choose in order of their scores: the unmatched object of the highest IoU (the
-/// last of equal ones), ignored objects only when no other is left; crowds may be chosen by many.
-fn match_range(ious: &[f64], crowd: &[bool], ignore: &[bool], detections: usize) -> Vec<Marks> {
-    let mut marks = vec![Marks::default(); detections];
-    let mut order: Vec<usize> = (0..ignore.len()).collect();
-    order.sort_by_key(|&g| ignore[g]);
-    let mut taken = vec![0u16; ignore.len()];
-    if order.is_empty() {
-        return marks;
+/// A detection that is near some objects.
+struct Row {
+    detection: usize,
+    /// Those objects and their IoUs, of the lowest threshold or more.
+    near: Vec<(usize, f64)>,
+    /// Thresholds that one of them reaches.
+    thresholds: usize,
+}
+
+impl Row {
+    /// Those of IoUs `[D, G]`; most detections are near no object, and match none at any threshold.
+    fn all(ious: &[f64], truths: usize) -> Vec<Self> {
+        let row = |(detection, ious): (usize, &[f64])| {
+            let near: Vec<_> = ious.iter().copied().enumerate().filter(|(_, iou)| *iou >= iou_threshold(0)).collect();
+            let reached = |threshold: &usize| near.iter().any(|(_, iou)| *iou >= iou_threshold(*threshold));
+            let thresholds = (0..THRESHOLDS).take_while(reached).count();
+            (thresholds > 0).then_some(Self { detection, near, thresholds })
+        };
+        ious.chunks(truths.max(1)).enumerate().filter_map(row).collect()
     }
-    for (marks, row) in marks.iter_mut().zip(ious.chunks(ignore.len())) {
-        for threshold in 0..THRESHOLDS {
+
+    /// What it is at each threshold. Detections choose in order of their scores: the unmatched object of the highest IoU (the last of
+    /// equal ones), ignored objects only when no other is left; crowds may be chosen by many. `taken` has a bit for each threshold at
+    /// which an object was chosen.
+    fn choose(&self, truths: &[&Annotation], ignore: &[bool], taken: &mut [u16]) -> Marks {
+        let mut marks = Marks::default();
+        for threshold in 0..self.thresholds {
             let bit = 1 << threshold;
-            let mut best = iou_threshold(threshold).min(1.0 - 1e-10);
-            let mut chosen: Option<usize> = None;
-            for &g in &order {
-                if taken[g] & bit != 0 && !crowd[g] {
-                    continue;
+            let best_of = |ignored: bool| {
+                let (mut best, mut chosen) = (iou_threshold(threshold), None);
+                for &(g, iou) in &self.near {
+                    if ignore[g] == ignored && iou >= best && (taken[g] & bit == 0 || truths[g].crowd) {
+                        (best, chosen) = (iou, Some(g));
+                    }
                 }
-                if ignore[g] && chosen.is_some_and(|c| !ignore[c]) {
-                    break;
-                }
-                if row[g] >= best {
-                    best = row[g];
-                    chosen = Some(g);
-                }
-            }
-            if let Some(g) = chosen {
+                chosen
+            };
+            if let Some(g) = best_of(false).or_else(|| best_of(true)) {
                 taken[g] |= bit;
                 marks.matched |= bit;
                 marks.ignored |= if ignore[g] { bit } else { 0 };
             }
         }
+        marks
     }
-    marks
 }
 
 /// Order of finite scores, the highest first; 0 and -0 are equal.

@@ -1,8 +1,9 @@
 //! Results files: `[{"image_id", "category_id", "score", "bbox" and/or "segmentation"}, …]`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use serde_json::{Value, json};
 use super::evaluator::Evaluator;
 use super::summary::Summary;
 use super::types::{Detection, IouType};
-use crate::index::{Index, LoadOptions, PythonJson, Segmentation, Whole, explain};
+use crate::index::{Image, Index, LoadOptions, PythonJson, Segmentation, Whole, explain};
+use crate::pieces::{self, Lists};
 
 /// One entry of a results file.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +64,7 @@ impl<'de> Deserialize<'de> for ResultEntry {
             #[serde(default)]
             score: Option<f64>,
             #[serde(default)]
-            bbox: Vec<Option<f64>>,
+            bbox: Numbers,
             #[serde(default)]
             segmentation: Segmentation,
             #[serde(default)]
@@ -73,11 +75,11 @@ impl<'de> Deserialize<'de> for ResultEntry {
         let fields = Fields::deserialize(deserializer)?;
         let not_finite =
             |what: &str| D::Error::custom(format!("{what} is no finite number (missing, null, NaN or Infinity)"));
-        let bbox = match fields.bbox[..] {
-            [] => None,
-            [Some(x), Some(y), Some(w), Some(h)] => Some([x, y, w, h]),
-            [_, _, _, _] => return Err(not_finite("a number of the box")),
-            _ => return Err(D::Error::custom(format!("a box of {} numbers; expected 4", fields.bbox.len()))),
+        let bbox = match (fields.bbox.count, fields.bbox.first) {
+            (0, _) => None,
+            (4, [Some(x), Some(y), Some(w), Some(h)]) => Some([x, y, w, h]),
+            (4, _) => return Err(not_finite("a number of the box")),
+            (count, _) => return Err(D::Error::custom(format!("a box of {count} numbers; expected 4"))),
         };
         Ok(Self {
             image_id: fields.image_id.0,
@@ -88,6 +90,36 @@ impl<'de> Deserialize<'de> for ResultEntry {
             file_name: fields.file_name,
             category_name: fields.category_name,
         })
+    }
+}
+
+/// A list of numbers, of which a box needs four.
+#[derive(Default)]
+struct Numbers {
+    count: usize,
+    first: [Option<f64>; 4],
+}
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Numbers;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Numbers, A::Error> {
+                let mut numbers = Numbers::default();
+                while let Some(number) = seq.next_element()? {
+                    if let Some(place) = numbers.first.get_mut(numbers.count) {
+                        *place = number;
+                    }
+                    numbers.count += 1;
+                }
+                Ok(numbers)
+            }
+        }
+        deserializer.deserialize_seq(List)
     }
 }
 
@@ -140,9 +172,15 @@ pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions)
     let named = take_ids_by_name(&index, &mut entries).with_context(place)?;
     let unknown = names_without_category(&index, &entries);
     let renamed = take_categories_by_name(&index, &mut entries);
-    let images = by_image(&index, entries, iou, &options.images).with_context(place)?;
+    let images = by_image(&index, &entries, &options.images).with_context(place)?;
+    let box_areas = entries.first().is_some_and(|entry| entry.bbox.is_some());
     let mut evaluator = Evaluator::new(&index, iou);
-    evaluator.add_all(images).with_context(place)?;
+    let made = |position: usize, i: usize| {
+        let detection = detection(&index.images()[position], &entries[i], iou, box_areas);
+        detection.with_context(|| format!("results[{i}], image {}", entries[i].image_id)).map_err(|error| (i, error))
+    };
+    let all = |position, own: &[usize]| own.iter().map(|&i| made(position, i)).collect::<Result<Vec<_>, _>>();
+    evaluator.add_made(&images, |position, own| all(position, own).map(Cow::Owned)).with_context(place)?;
     let mut notes: Vec<String> = index.audit().to_string().lines().map(str::to_owned).collect();
     if named > 0 {
         notes.push(format!(
@@ -241,8 +279,27 @@ fn take_categories_by_name(truth: &Index, entries: &mut [ResultEntry]) -> usize 
 /// A file that cannot be read, is cut short, or has an entry of another shape, with the entry's number.
 pub fn read_results(path: &Path) -> Result<Vec<ResultEntry>> {
     let name = path.display().to_string();
-    let file = files::open(path).with_context(|| format!("cannot open the results {name}"))?;
-    parse_results(file, &name)
+    let mut file = files::open(path).with_context(|| format!("cannot open the results {name}"))?;
+    match read_quickly(&mut file) {
+        Some(entries) => Ok(entries),
+        None => {
+            file.rewind().with_context(|| format!("cannot read the results {name}"))?;
+            parse_results(file, &name)
+        }
+    }
+}
+
+/// What [`parse_results`] reads, sooner; `None` where that one is to be asked, which can say what is wrong.
+fn read_quickly(file: impl Read + Send) -> Option<Vec<ResultEntry>> {
+    let mut entries: Vec<ResultEntry> = Vec::new();
+    let part = |_, text: &[u8]| serde_json::from_slice::<Vec<ResultEntry>>(text).ok();
+    let join = |part: Vec<ResultEntry>| {
+        entries.extend(part);
+        Some(())
+    };
+    let (skeleton, pieces) = pieces::read(file, Lists::Whole, part, join)?;
+    let list: Vec<u8> = serde_json::from_slice(&skeleton).ok()?;
+    ([list.len()] == pieces[..]).then_some(entries)
 }
 
 fn parse_results(reader: impl Read, name: &str) -> Result<Vec<ResultEntry>> {
@@ -276,30 +333,27 @@ impl<'de> Visitor<'de> for Entries<'_> {
     }
 }
 
-/// Detections of every image to be evaluated.
-fn by_image(
-    truth: &Index,
-    entries: Vec<ResultEntry>,
-    iou: IouType,
-    scored: &Scored,
-) -> Result<Vec<(i64, Vec<Detection>)>> {
+/// Every image to be evaluated, and which entries are its own.
+fn by_image(truth: &Index, entries: &[ResultEntry], scored: &Scored) -> Result<Vec<(i64, Vec<usize>)>> {
     refuse_unknown(truth, entries.iter().map(|entry| entry.image_id), "the results have")?;
-    let mut images: BTreeMap<i64, Vec<Detection>> = match scored {
-        Scored::All => truth.images().iter().map(|image| (image.id, Vec::new())).collect(),
-        Scored::WithDetections => entries.iter().map(|entry| (entry.image_id, Vec::new())).collect(),
-        Scored::Images(ids) => {
-            refuse_unknown(truth, ids.iter().copied(), "asked for are")?;
-            ids.iter().map(|&id| (id, Vec::new())).collect()
-        }
-    };
-    let box_areas = entries.first().is_some_and(|entry| entry.bbox.is_some());
-    for (i, entry) in entries.into_iter().enumerate() {
-        let Some(detections) = images.get_mut(&entry.image_id) else { continue };
-        let image_id = entry.image_id;
-        let detection = detection(truth, entry, iou, box_areas);
-        detections.push(detection.with_context(|| format!("results[{i}], image {image_id}"))?);
+    if let Scored::Images(ids) = scored {
+        refuse_unknown(truth, ids.iter().copied(), "asked for are")?;
     }
-    Ok(images.into_iter().collect())
+    let mut own: Vec<Vec<usize>> = vec![Vec::new(); truth.images().len()];
+    for (i, entry) in entries.iter().enumerate() {
+        if let Some(position) = truth.position(entry.image_id) {
+            own[position].push(i);
+        }
+    }
+    let images = truth.images().iter().map(|image| image.id).zip(own);
+    Ok(match scored {
+        Scored::All => images.collect(),
+        Scored::WithDetections => images.filter(|(_, own)| !own.is_empty()).collect(),
+        Scored::Images(ids) => {
+            let ids: BTreeSet<i64> = ids.iter().copied().collect();
+            images.filter(|(id, _)| ids.contains(id)).collect()
+        }
+    })
 }
 
 fn refuse_unknown(truth: &Index, ids: impl Iterator<Item = i64>, whose: &str) -> Result<()> {
@@ -316,20 +370,45 @@ fn refuse_unknown(truth: &Index, ids: impl Iterator<Item = i64>, whose: &str) ->
     Ok(())
 }
 
-fn detection(truth: &Index, entry: ResultEntry, iou: IouType, box_areas: bool) -> Result<Detection> {
-    let position = truth.position(entry.image_id).context("no such image")?;
-    let image = &truth.images()[position];
-    let mask = match entry.segmentation {
+fn detection(image: &Image, entry: &ResultEntry, iou: IouType, box_areas: bool) -> Result<Detection> {
+    let mask = match &entry.segmentation {
         Segmentation::None => None,
         _ if iou == IouType::Bbox && entry.bbox.is_some() => None,
         segmentation => Some(segmentation.mask(image.height, image.width)?),
     };
     ensure!(mask.is_some() || iou == IouType::Bbox, "no segmentation; to evaluate the boxes, use `bbox`");
     let around = || mask.as_ref().map(|mask| mask.bbox());
-    let bbox = entry.bbox.or_else(around).context("neither a box nor a segmentation")?;
-    let mask_area = || mask.as_ref().map(|mask| mask.area() as f64);
-    let area = if box_areas { Some(bbox[2] * bbox[3]) } else { mask_area() };
+    let bbox = match entry.bbox {
+        // Nobody looks at it.
+        None if iou == IouType::Segm && !box_areas => [0.0; 4],
+        bbox => bbox.or_else(around).context("neither a box nor a segmentation")?,
+    };
+    let area = box_areas.then_some(bbox[2] * bbox[3]).or_else(|| mask.as_ref().map(|mask| mask.area() as f64));
     // A category beyond all ids is as unknown as any other that the annotations do not have.
     let category_id = u32::try_from(entry.category_id).unwrap_or(u32::MAX);
     Ok(Detection { category_id, bbox, score: entry.score, mask, area })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::pieces::tests::damaged;
+
+    #[test]
+    fn what_is_wrong_is_left_to_the_other_reader() {
+        let entry = r#"{"image_id": 5.0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5, "segmentation": [[1, 2, 3, 4, 5, 6]]}"#;
+        let mask = r#"{"image_id": 7, "category_id": 2, "score": 1e-3, "segmentation": {"size": [4, 4], "counts": "]}\"0"}, "file_name": "a"}"#;
+        let text = format!(" [{entry}, {mask} ,{entry}]\n");
+        assert_eq!(read_quickly(Cursor::new(&text)).unwrap(), parse_results(text.as_bytes(), "r.json").unwrap());
+        let mut right = 0;
+        for text in damaged(&text) {
+            let Some(quick) = read_quickly(Cursor::new(&text)) else { continue };
+            let slow = parse_results(&text[..], "r.json");
+            assert_eq!(quick, slow.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&text))));
+            right += 1;
+        }
+        assert!(right > 100, "{right}");
+    }
 }

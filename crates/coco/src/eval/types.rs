@@ -9,6 +9,8 @@ use crate::mask::Rle;
 
 /// Number of IoU thresholds: 0.50 to 0.95 in steps of 0.05.
 pub(super) const THRESHOLDS: usize = 10;
+/// A bit for every threshold.
+pub(super) const ALL: u16 = (1 << THRESHOLDS) - 1;
 /// Area ranges in square pixels: all, small (to 32²), medium (to 96²), large. Both ends belong to a range.
 pub(super) const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
 /// The best detections of an image and category that count.

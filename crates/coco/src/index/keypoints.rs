@@ -22,6 +22,14 @@ impl Points {
         }
     }
 
+    /// Adds those of annotations that come later.
+    pub fn append(&mut self, later: Self) {
+        for (id, points) in later.right {
+            self.right.entry(id).or_insert(points);
+        }
+        self.odd.extend(later.odd);
+    }
+
     /// Those of an annotation; none of one without.
     pub fn of(&self, id: i64) -> &[[f32; 3]] {
         self.right.get(&id).map_or(&[], |points| points)
@@ -102,8 +110,12 @@ mod tests {
                 annotation(5, Value::Null),
             ],
         });
-        Index::read(file.to_string().as_bytes(), "f.json", &LoadOptions { keypoints, ..LoadOptions::default() })
-            .unwrap()
+        Index::read(
+            std::io::Cursor::new(file.to_string()),
+            "f.json",
+            &LoadOptions { keypoints, ..LoadOptions::default() },
+        )
+        .unwrap()
     }
 
     #[test]

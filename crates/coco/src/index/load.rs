@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +14,10 @@ use super::python_json::PythonJson;
 use super::segments::{Segments, Slot};
 use super::{Annotation, Audit, Category, Image, Index, Problem};
 use crate::mask::Rle;
+use crate::parallel::parallel;
 
+/// Images that a thread looks at before it takes others.
+const PART: usize = 1000;
 /// The largest datasets have 13,000.
 const MAX_CATEGORIES: usize = 20_000;
 
@@ -51,9 +55,15 @@ impl Index {
     ///
     /// # Errors
     /// As [`Index::open`].
-    pub fn read(reader: impl Read, name: &str, options: &LoadOptions) -> Result<Self> {
-        let reader = BufReader::with_capacity(1 << 18, PythonJson::new(reader));
-        let raw = Raw::read(reader, name, options.keypoints)?;
+    pub fn read(mut reader: impl Read + Seek + Send, name: &str, options: &LoadOptions) -> Result<Self> {
+        let raw = match Raw::read_quickly(&mut reader, options.keypoints) {
+            Some(raw) => raw,
+            None => {
+                reader.rewind().with_context(|| format!("cannot read {name}"))?;
+                let reader = BufReader::with_capacity(1 << 18, PythonJson::new(reader));
+                Raw::read(reader, name, options.keypoints)?
+            }
+        };
         Self::resolve(raw, options).with_context(|| format!("in {name}"))
     }
 
@@ -106,7 +116,7 @@ impl Index {
             let way = if options.images { "set `strict = false`" } else { "give `--lenient`" };
             refuse(&audit, way)?;
         }
-        annotations.sort_by_key(|annotation| annotation.image_id);
+        sort_by_image(&mut annotations);
         let starts = starts(&images, &annotations)?;
         let (segments, keypoints) = (raw.segments, raw.keypoints.unwrap_or_default());
         let mut index = Self { images, categories, annotations, starts, segments, keypoints, audit };
@@ -130,15 +140,39 @@ impl Index {
 
     /// Looks at every annotation for what training cannot use.
     fn inspect(&mut self) {
-        // Without a size nothing can be said of what lies outside.
-        for (position, image) in self.images.iter().enumerate().filter(|(_, image)| image.width > 0 && image.height > 0)
-        {
-            let (start, end) = (self.starts[position] as usize, self.starts[position + 1] as usize);
-            for annotation in &mut self.annotations[start..end] {
-                inspect_box(annotation, image, &mut self.audit);
-                inspect_mask(annotation, image, &self.segments, &mut self.audit);
+        let positions: Vec<usize> = (0..self.images.len()).step_by(PART).collect();
+        let parts = parallel(&positions, |&first| self.inspect_part(first..(first + PART).min(self.images.len())));
+        for (audit, unusable) in parts {
+            self.audit.merge(&audit);
+            for (at, [box_usable, mask_usable]) in unusable {
+                let annotation = &mut self.annotations[at];
+                annotation.box_usable &= box_usable;
+                annotation.mask_usable &= mask_usable;
             }
         }
+    }
+
+    /// Whether box and mask can be used of those annotations of some images of which one cannot.
+    fn inspect_part(&self, positions: Range<usize>) -> (Audit, Vec<(usize, [bool; 2])>) {
+        let (mut audit, mut unusable) = (Audit::default(), Vec::new());
+        for position in positions {
+            let image = &self.images[position];
+            // Without a size nothing can be said of what lies outside.
+            if image.width == 0 || image.height == 0 {
+                continue;
+            }
+            let first = self.starts[position] as usize;
+            for (i, annotation) in self.annotations(position).iter().enumerate() {
+                let usable = [
+                    inspect_box(annotation, image, &mut audit),
+                    inspect_mask(annotation, image, &self.segments, &mut audit),
+                ];
+                if usable != [true; 2] {
+                    unusable.push((first + i, usable));
+                }
+            }
+        }
+        (audit, unusable)
     }
 }
 
@@ -249,6 +283,17 @@ fn refuse(audit: &Audit, way: &str) -> Result<()> {
     Ok(())
 }
 
+/// Those of one image stay in the file's order, as in a stable sort, which would need half of their memory again.
+fn sort_by_image(annotations: &mut [Annotation]) {
+    let ids = || annotations.iter().map(|annotation| annotation.image_id);
+    let least = ids().min().unwrap_or(0);
+    let span = ids().max().unwrap_or(0).checked_sub(least);
+    match span.and_then(|span| u32::try_from(span).ok()) {
+        Some(_) => annotations.sort_by_cached_key(|annotation| (annotation.image_id - least) as u32),
+        None => annotations.sort_by_cached_key(|annotation| annotation.image_id),
+    }
+}
+
 /// Where each image's annotations start; both are sorted by image id, and every annotation has its image.
 fn starts(images: &[Image], annotations: &[Annotation]) -> Result<Vec<u32>> {
     u32::try_from(annotations.len()).context("more than 4 billion annotations")?;
@@ -262,7 +307,8 @@ fn starts(images: &[Image], annotations: &[Annotation]) -> Result<Vec<u32>> {
     Ok(starts)
 }
 
-fn inspect_box(annotation: &mut Annotation, image: &Image, audit: &mut Audit) {
+/// Whether training can use the box.
+fn inspect_box(annotation: &Annotation, image: &Image, audit: &mut Audit) -> bool {
     let [x, y, w, h] = annotation.bbox;
     let (width, height) = (f64::from(image.width), f64::from(image.height));
     let problem = if !(w > 0.0 && h > 0.0 && [x, y, w, h].iter().all(|v| v.is_finite())) {
@@ -272,19 +318,20 @@ fn inspect_box(annotation: &mut Annotation, image: &Image, audit: &mut Audit) {
     } else if x < -1.0 || y < -1.0 || x + w > width + 1.0 || y + h > height + 1.0 {
         Problem::BoxReachesOut
     } else {
-        return;
+        return true;
     };
-    annotation.box_usable = problem == Problem::BoxReachesOut;
     audit.record(problem, annotation.id);
+    problem == Problem::BoxReachesOut
 }
 
-fn inspect_mask(annotation: &mut Annotation, image: &Image, segments: &Segments, audit: &mut Audit) {
+/// Whether training can use the mask.
+fn inspect_mask(annotation: &Annotation, image: &Image, segments: &Segments, audit: &mut Audit) -> bool {
     let mut problem = |problem, usable| {
         audit.record(problem, annotation.id);
-        annotation.mask_usable = usable;
+        usable
     };
     match annotation.slot {
-        Slot::None => {}
+        Slot::None => annotation.mask_usable,
         Slot::Runs(index) => {
             let (size, counts) = segments.runs(index);
             if size != [image.height, image.width] {
@@ -293,7 +340,7 @@ fn inspect_mask(annotation: &mut Annotation, image: &Image, segments: &Segments,
             match Rle::from_compressed(size[0], size[1], counts) {
                 Err(_) => problem(Problem::BadRuns, false),
                 Ok(mask) if mask.area() == 0 => problem(Problem::EmptyMask, false),
-                Ok(_) => {}
+                Ok(_) => true,
             }
         }
         slot => {
@@ -305,12 +352,14 @@ fn inspect_mask(annotation: &mut Annotation, image: &Image, segments: &Segments,
                     Some(_) => outside = true,
                 }
             }
+            let mut usable = true;
             if bad {
-                problem(Problem::BadPolygon, inside);
+                usable = problem(Problem::BadPolygon, inside);
             }
             if outside && !inside {
-                problem(Problem::PolygonOutside, false);
+                usable = problem(Problem::PolygonOutside, false);
             }
+            usable
         }
     }
 }

@@ -8,9 +8,11 @@
 //! | `build.rs` | [`Builder`]: from another format |
 //! | `classes.rs` | only some classes, numbered anew |
 //! | `parse.rs` | JSON to those tables in one pass, never held as a tree |
+//! | `quick.rs` | the same in pieces on all cores, where nothing is wrong |
 //! | `loose.rs` | values of another type than they should be |
 //! | `python_json.rs` | JSON as other programs write it, with `NaN` |
 //! | `keypoints.rs` | [`Index::keypoints`]: the points of an object |
+//! | `shape.rs` | a segmentation in JSON |
 //! | `segments.rs` | [`Segmentation`]: polygons and run lengths in a few large buffers |
 //! | `audit.rs` | [`Audit`]: what is odd, counted, with example ids |
 
@@ -22,7 +24,9 @@ mod load;
 mod loose;
 mod parse;
 mod python_json;
+mod quick;
 mod segments;
+mod shape;
 
 pub use audit::{Audit, Finding, Problem};
 pub use build::{Builder, Object};

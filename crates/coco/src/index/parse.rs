@@ -1,6 +1,5 @@
 //! COCO JSON to tables in one pass: nothing is held as a tree, coordinates go straight to their buffers.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 
@@ -10,12 +9,13 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::keypoints::Points;
 use super::loose::Loose;
-use super::segments::{Segmentation, Segments, Slot};
+use super::segments::{Segments, Slot};
+use super::shape::{Scratch, Shape};
 use super::{Annotation, Category, Image};
-use crate::mask::compress;
 
 /// What a file says, before anything is resolved.
 #[derive(Default)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Raw {
     pub images: Option<Vec<Image>>,
     pub categories: Option<Vec<Category>>,
@@ -35,17 +35,15 @@ pub(super) struct Raw {
 /// Where reading stands, for messages: the section and how many of its entries are done.
 type Progress = Option<(&'static str, usize)>;
 
-/// One annotation's polygons, kept between annotations for their memory.
-#[derive(Default)]
-struct Scratch {
-    values: Vec<f64>,
-    ends: Vec<usize>,
-}
-
 impl Raw {
+    /// Of nothing yet.
+    pub fn new(keypoints: bool) -> Self {
+        Self { keypoints: keypoints.then(Points::default), ..Self::default() }
+    }
+
     /// Reads a whole file; `name` is for messages.
     pub fn read(reader: impl Read, name: &str, keypoints: bool) -> Result<Self> {
-        let mut raw = Self { keypoints: keypoints.then(Points::default), ..Self::default() };
+        let mut raw = Self::new(keypoints);
         let mut json = serde_json::Deserializer::from_reader(reader);
         let read = Document(&mut raw).deserialize(&mut json).and_then(|()| json.end());
         read.map_err(|error| explain(&error, name, raw.progress))?;
@@ -109,7 +107,7 @@ struct Document<'a>(&'a mut Raw);
 
 #[derive(Deserialize, Clone, Copy, PartialEq)]
 #[serde(field_identifier, rename_all = "lowercase")]
-enum Section {
+pub(super) enum Section {
     Images,
     Categories,
     Annotations,
@@ -153,9 +151,9 @@ impl<'de> Visitor<'de> for Document<'_> {
 }
 
 /// The list of one section.
-struct List<'a> {
-    raw: &'a mut Raw,
-    section: Section,
+pub(super) struct List<'a> {
+    pub raw: &'a mut Raw,
+    pub section: Section,
 }
 
 impl<'de> DeserializeSeed<'de> for List<'_> {
@@ -303,7 +301,7 @@ impl<'de> Visitor<'de> for Entry<'_> {
                 Field::Iscrowd => crowd = map.next_value::<Loose<i64>>()?,
                 Field::Segmentation => {
                     let Raw { segments, scratch, .. } = &mut *self.0;
-                    slot = map.next_value_seed(Shape { segments, scratch })?;
+                    slot = map.next_value_seed(Shape { keep: segments, scratch })?;
                 }
                 Field::Keypoints if self.0.keypoints.is_some() => points = Some(map.next_value::<serde_json::Value>()?),
                 Field::Keypoints | Field::Other => {
@@ -334,143 +332,5 @@ impl<'de> Visitor<'de> for Entry<'_> {
             mask_usable: slot != Slot::None,
             slot,
         }))
-    }
-}
-
-/// A segmentation: a list of polygons, or an object with run lengths.
-struct Shape<'a> {
-    segments: &'a mut Segments,
-    scratch: &'a mut Scratch,
-}
-
-impl<'de> DeserializeSeed<'de> for Shape<'_> {
-    type Value = Slot;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Slot, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Shape<'_> {
-    type Value = Slot;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a segmentation: a list of polygons, or an object with `size` and `counts`")
-    }
-
-    // Something else that is no mask: the object has none.
-    fn visit_unit<E: Error>(self) -> Result<Slot, E> {
-        Ok(Slot::None)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Slot, E> {
-        Ok(Slot::None)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Slot, E> {
-        Ok(Slot::None)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Slot, E> {
-        Ok(Slot::None)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Slot, E> {
-        Ok(Slot::None)
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Slot, E> {
-        Ok(Slot::None)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Slot, A::Error> {
-        let Scratch { values, ends } = self.scratch;
-        values.clear();
-        ends.clear();
-        while seq.next_element_seed(Polygon(values))?.is_some() {
-            ends.push(values.len());
-        }
-        self.segments.push_polygons(values, ends).map_err(A::Error::custom)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Slot, A::Error> {
-        let (mut size, mut counts) = (None, None);
-        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-            match &*key {
-                "size" => size = Some(map.next_value::<[u32; 2]>()?),
-                "counts" => counts = Some(map.next_value::<Counts>()?.0),
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        let size = size.ok_or_else(|| A::Error::missing_field("size"))?;
-        let counts = counts.ok_or_else(|| A::Error::missing_field("counts"))?;
-        self.segments.push_runs(size, &counts).map_err(A::Error::custom)
-    }
-}
-
-impl<'de> Deserialize<'de> for Segmentation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (mut segments, mut scratch) = (Segments::default(), Scratch::default());
-        let slot = Shape { segments: &mut segments, scratch: &mut scratch }.deserialize(deserializer)?;
-        Ok(segments.get(slot))
-    }
-}
-
-/// One polygon, appended to a buffer.
-struct Polygon<'a>(&'a mut Vec<f64>);
-
-impl<'de> DeserializeSeed<'de> for Polygon<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Polygon<'_> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a polygon: a list of numbers x, y, x, y, … (a segmentation is a list of such lists)")
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let before = self.0.len();
-        let mut odd = false;
-        while let Some(value) = seq.next_element::<Loose<f64>>()? {
-            match value.right().filter(|value| value.is_finite()) {
-                Some(value) => self.0.push(value),
-                None => odd = true,
-            }
-        }
-        if odd {
-            // One without points is found, counted and passed over later.
-            self.0.truncate(before);
-        }
-        Ok(())
-    }
-}
-
-/// Run lengths, compressed or as a list, as their compressed string.
-struct Counts(pub Vec<u8>);
-
-impl<'de> Deserialize<'de> for Counts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Vec<u8>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("run lengths: a string, or a list of numbers")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Vec<u8>, E> {
-                Ok(text.as_bytes().to_vec())
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
-                let mut counts: Vec<u32> = Vec::new();
-                while let Some(count) = seq.next_element()? {
-                    counts.push(count);
-                }
-                Ok(compress(&counts).into_bytes())
-            }
-        }
-        deserializer.deserialize_any(Either).map(Self)
     }
 }

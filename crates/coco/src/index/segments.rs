@@ -22,6 +22,26 @@ pub(super) enum Slot {
     Runs(u32),
 }
 
+/// Where segmentations that were added begin.
+#[derive(Clone, Copy)]
+pub(super) struct Firsts {
+    hundredths: u32,
+    exact: u32,
+    runs: u32,
+}
+
+impl Slot {
+    /// The slot of a segmentation that was added.
+    pub fn behind(self, firsts: Firsts) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Hundredths(first, count) => Self::Hundredths(firsts.hundredths + first, count),
+            Self::Exact(first, count) => Self::Exact(firsts.exact + first, count),
+            Self::Runs(index) => Self::Runs(firsts.runs + index),
+        }
+    }
+}
+
 /// Lists of numbers, end to end.
 #[derive(Clone, Debug)]
 struct Lists<T> {
@@ -40,6 +60,18 @@ impl<T> Lists<T> {
         self.values.extend(list);
         self.ends.push(u32::try_from(self.values.len()).context("more than 4 billion values in segmentations")?);
         Ok(())
+    }
+
+    /// Returns which list the first of the others is now.
+    fn append(&mut self, others: &Self) -> Result<u32>
+    where
+        T: Copy,
+    {
+        let (first, before) = (self.ends.len() as u32, self.values.len());
+        u32::try_from(before + others.values.len()).context("more than 4 billion values in segmentations")?;
+        self.values.extend_from_slice(&others.values);
+        self.ends.extend(others.ends.iter().map(|end| before as u32 + end));
+        Ok(first)
     }
 
     fn get(&self, index: u32) -> &[T] {
@@ -102,6 +134,16 @@ impl Segments {
         self.sizes.push(size);
         self.runs.push(counts.iter().copied())?;
         Ok(Slot::Runs(self.sizes.len() as u32 - 1))
+    }
+
+    /// Stores all that `others` holds; a slot of it is afterwards [`Slot::behind`] what is returned.
+    pub fn append(&mut self, others: &Self) -> Result<Firsts> {
+        self.sizes.extend(&others.sizes);
+        Ok(Firsts {
+            hundredths: self.hundredths.append(&others.hundredths)?,
+            exact: self.exact.append(&others.exact)?,
+            runs: self.runs.append(&others.runs)?,
+        })
     }
 
     /// Stores what `other` holds at `slot`.
@@ -190,13 +232,16 @@ impl Segmentation {
 }
 
 /// The corners of a polygon; `None` when it encloses nothing.
-fn bounds<T: Copy + Into<f64>>(polygon: &[T]) -> Option<[f64; 4]> {
+fn bounds<T: Copy + PartialOrd + Into<f64>>(polygon: &[T]) -> Option<[f64; 4]> {
     is_drawable(polygon.len()).then(|| {
-        let none = [f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY];
-        polygon.as_chunks::<2>().0.iter().fold(none, |[left, top, right, bottom], &[x, y]| {
-            let (x, y) = (x.into(), y.into());
-            [left.min(x), top.min(y), right.max(x), bottom.max(y)]
-        })
+        let [mut low, mut high] = [[polygon[0], polygon[1]]; 2];
+        for point in polygon.as_chunks::<2>().0 {
+            for axis in 0..2 {
+                low[axis] = if point[axis] < low[axis] { point[axis] } else { low[axis] };
+                high[axis] = if point[axis] > high[axis] { point[axis] } else { high[axis] };
+            }
+        }
+        [low[0], low[1], high[0], high[1]].map(Into::into)
     })
 }
 

@@ -19,7 +19,7 @@ impl Rle {
     /// A byte outside the alphabet, a string cut short, a run that cannot be, or runs that do not sum to `height · width`.
     pub fn from_compressed(height: u32, width: u32, text: &[u8]) -> Result<Self, MaskError> {
         pixel_count(height, width)?;
-        let mut counts: Vec<u32> = Vec::with_capacity(text.len() / 2 + 1);
+        let mut counts: Vec<u32> = Vec::with_capacity(text.len());
         let mut at = 0;
         while at < text.len() {
             let index = counts.len();
@@ -29,7 +29,7 @@ impl Rle {
             }
             counts.push(u32::try_from(value).map_err(|_| MaskError::Run { index })?);
         }
-        Self::from_counts(height, width, &counts)
+        Self::from_own_counts(height, width, counts)
     }
 
     /// The compressed string of the mask, as pycocotools writes it.
@@ -61,6 +61,11 @@ pub(crate) fn compress(counts: &[u32]) -> String {
 
 /// One signed number; `at` moves behind it.
 fn read_number(text: &[u8], at: &mut usize, index: usize) -> Result<i64, MaskError> {
+    // Most are a single group.
+    if let Some(group) = text.get(*at).map(|byte| byte.wrapping_sub(ZERO)).filter(|group| *group < MORE) {
+        *at += 1;
+        return Ok(i64::from(group & 0x0f) - i64::from(group & SIGN));
+    }
     let mut value = 0i64;
     let mut shift = 0;
     loop {

@@ -40,6 +40,10 @@ impl Rle {
     /// # Errors
     /// When the runs do not sum to `height · width`, or that product does not fit 32 bits.
     pub fn from_counts(height: u32, width: u32, counts: &[u32]) -> Result<Self, MaskError> {
+        Self::from_own_counts(height, width, counts.to_vec())
+    }
+
+    fn from_own_counts(height: u32, width: u32, counts: Vec<u32>) -> Result<Self, MaskError> {
         let pixels = pixel_count(height, width)?;
         let total: u64 = counts.iter().map(|&c| u64::from(c)).sum();
         if total != u64::from(pixels) {
@@ -111,23 +115,35 @@ impl Rle {
     pub fn bbox(&self) -> [f64; 4] {
         let height = self.height;
         let (mut left, mut top, mut right, mut bottom) = (self.width, height, 0, 0);
+        // Most runs begin and end in the column of the one before or the next: a division is rarely needed.
+        let (mut x, mut above) = (0, 0);
         for (start, end) in self.foreground() {
-            let (x0, y0, x1, y1) = (start / height, start % height, (end - 1) / height, (end - 1) % height);
-            left = left.min(x0);
-            right = right.max(x1);
-            if x0 == x1 {
-                top = top.min(y0);
-                bottom = bottom.max(y1);
+            if start - above >= height {
+                let columns = if start - above < 2 * height { 1 } else { (start - above) / height };
+                (x, above) = (x + columns, above + columns * height);
+            }
+            left = left.min(x);
+            if end - above <= height {
+                top = top.min(start - above);
+                bottom = bottom.max(end - 1 - above);
             } else {
                 // A run over a column border covers that column's last row and the next one's first.
-                top = 0;
-                bottom = height - 1;
+                (top, bottom) = (0, height - 1);
+                let columns = (end - 1 - above) / height;
+                (x, above) = (x + columns, above + columns * height);
             }
+            right = x;
         }
-        if left > right || self.area() == 0 {
+        if left == self.width {
             return [0.0; 4];
         }
         [left, top, right - left + 1, bottom - top + 1].map(f64::from)
+    }
+
+    /// Where the last foreground run ends, in column-major positions.
+    fn foreground_end(&self) -> u32 {
+        let behind = if self.counts.len() % 2 == 1 { self.counts.last().copied().unwrap_or(0) } else { 0 };
+        self.height * self.width - behind
     }
 
     /// The foreground runs as half-open ranges of column-major positions.
@@ -151,11 +167,14 @@ impl Rle {
             at = position;
         }
         counts.push(height * width - at);
-        Self::from_runs(height, width, &counts)
+        Self::from_runs(height, width, counts)
     }
 
     /// Joins runs around zero-length ones. The caller has checked the total.
-    fn from_runs(height: u32, width: u32, runs: &[u32]) -> Self {
+    fn from_runs(height: u32, width: u32, runs: Vec<u32>) -> Self {
+        if !runs.is_empty() && !runs[1..].contains(&0) {
+            return Self { height, width, counts: runs };
+        }
         let mut counts: Vec<u32> = Vec::with_capacity(runs.len());
         for (i, &run) in runs.iter().enumerate() {
             let foreground = i % 2 == 1;

@@ -1,5 +1,7 @@
 //! Union, intersection and intersection over union.
 
+use std::borrow::Borrow;
+
 use super::{MaskError, Rle};
 
 impl Rle {
@@ -70,36 +72,70 @@ impl Rle {
             }
             last = value;
         });
-        Self::from_runs(self.height, self.width, &runs)
+        Self::from_runs(self.height, self.width, runs)
     }
 }
 
 /// Number of pixels in both masks, which have one size.
 pub fn intersection_area(left: &Rle, right: &Rle) -> u64 {
-    let mut both = 0;
-    walk(left, right, |length, a, b| both += if a & b { u64::from(length) } else { 0 });
+    let (a, b) = (&left.counts[..], &right.counts[..]);
+    let (Some(mut a_end), Some(mut b_end)) = (a.first().copied(), b.first().copied()) else { return 0 };
+    // What lies before the first foreground of either, or behind the last, is passed over.
+    let (mut i, mut j, mut at, mut both) = (0, 0, a_end.max(b_end), 0);
+    let last = left.foreground_end().min(right.foreground_end());
+    while a_end <= at && i + 1 < a.len() {
+        i += 1;
+        a_end += a[i];
+    }
+    while b_end <= at && j + 1 < b.len() {
+        j += 1;
+        b_end += b[j];
+    }
+    // Which run ends first is as good as random, so there is no branch on it.
+    while at < last && i < a.len() && j < b.len() {
+        let end = a_end.min(b_end);
+        both += u64::from(end - at) * (i & j & 1) as u64;
+        at = end;
+        let (next_a, next_b) = (usize::from(a_end == end), usize::from(b_end == end));
+        (i, j) = (i + next_a, j + next_b);
+        a_end += a.get(i).copied().unwrap_or(0) * next_a as u32;
+        b_end += b.get(j).copied().unwrap_or(0) * next_b as u32;
+    }
     both
 }
 
 /// IoU of every detection with every ground truth, `[D, G]` row by row, as `pycocotools.mask.iou`: boxes are compared
-/// first, masks only where they overlap. `crowd[g]` divides by the detection's area alone.
+/// first, masks only where they overlap. `crowd[g]` divides by the detection's area alone. What is less than `least` may be given as 0.
 ///
 /// # Errors
 /// Overlapping masks of different sizes.
-pub fn iou_matrix(detections: &[Rle], truths: &[Rle], crowd: &[bool]) -> Result<Vec<f64>, MaskError> {
-    let of = |masks: &[Rle]| masks.iter().map(|mask| (mask.bbox(), mask.area())).collect::<Vec<_>>();
-    let (dt, gt) = (of(detections), of(truths));
+pub fn iou_matrix<M: Borrow<Rle>>(
+    detections: &[M],
+    truths: &[Rle],
+    crowd: &[bool],
+    least: f64,
+) -> Result<Vec<f64>, MaskError> {
+    let of = |mask: &Rle| (mask.bbox(), mask.area());
+    let dt: Vec<_> = detections.iter().map(|mask| of(mask.borrow())).collect();
+    let gt: Vec<_> = truths.iter().map(of).collect();
+    let ratio =
+        |both: u64, d: usize, g: usize| both as f64 / if crowd[g] { dt[d].1 } else { dt[d].1 + gt[g].1 - both } as f64;
     let mut ious = vec![0.0; detections.len() * truths.len()];
     for (d, row) in ious.chunks_mut(truths.len().max(1)).enumerate() {
         for (g, iou) in row.iter_mut().enumerate() {
-            if box_iou(dt[d].0, gt[g].0, false) <= 0.0 {
+            let [w, h] = box_overlap(dt[d].0, gt[g].0);
+            if !(w > 0.0 && h > 0.0) {
                 continue;
             }
-            same_size(&detections[d], &truths[g])?;
-            let both = intersection_area(&detections[d], &truths[g]);
+            let (detection, truth) = (detections[d].borrow(), &truths[g]);
+            same_size(detection, truth)?;
+            let most = dt[d].1.min(gt[g].1).min((w * h) as u64);
+            if ratio(most, d, g) < least {
+                continue;
+            }
+            let both = intersection_area(detection, truth);
             if both > 0 {
-                let of = if crowd[g] { dt[d].1 } else { dt[d].1 + gt[g].1 - both };
-                *iou = both as f64 / of as f64;
+                *iou = ratio(both, d, g);
             }
         }
     }
@@ -108,17 +144,21 @@ pub fn iou_matrix(detections: &[Rle], truths: &[Rle], crowd: &[bool]) -> Result<
 
 /// IoU of two boxes `[x, y, width, height]`; for a crowd, intersection over the detection's area (`bbIou` in `maskApi.c`).
 pub fn box_iou(detection: [f64; 4], truth: [f64; 4], crowd: bool) -> f64 {
-    let overlap = |axis: usize| {
-        let end = (detection[axis + 2] + detection[axis]).min(truth[axis + 2] + truth[axis]);
-        end - detection[axis].max(truth[axis])
-    };
-    let (w, h) = (overlap(0), overlap(1));
+    let [w, h] = box_overlap(detection, truth);
     // Written so that a NaN is no overlap.
     if !(w > 0.0 && h > 0.0) {
         return 0.0;
     }
     let (both, own) = (w * h, detection[2] * detection[3]);
     both / if crowd { own } else { own + truth[2] * truth[3] - both }
+}
+
+/// Width and height of what two boxes have in common, not above 0 where there is nothing.
+fn box_overlap(left: [f64; 4], right: [f64; 4]) -> [f64; 2] {
+    [0, 1].map(|axis| {
+        let end = (left[axis + 2] + left[axis]).min(right[axis + 2] + right[axis]);
+        end - left[axis].max(right[axis])
+    })
 }
 
 fn same_size(left: &Rle, right: &Rle) -> Result<(), MaskError> {
@@ -169,8 +209,10 @@ mod tests {
             let ratio = |of: u64| if both == 0 { 0.0 } else { both as f64 / of as f64 };
             prop_assert_eq!(a.iou(&b, false).unwrap(), ratio(any));
             prop_assert_eq!(a.iou(&b, true).unwrap(), ratio(a.area()));
-            let matrix = iou_matrix(std::slice::from_ref(&a), &[b.clone(), b.clone()], &[false, true]).unwrap();
-            prop_assert_eq!(matrix, vec![ratio(any), ratio(a.area())]);
+            let matrix = iou_matrix(std::slice::from_ref(&a), &[b.clone(), b.clone()], &[false, true], 0.0).unwrap();
+            prop_assert_eq!(&matrix, &[ratio(any), ratio(a.area())]);
+            let least = iou_matrix(std::slice::from_ref(&a), &[b.clone(), b.clone()], &[false, true], 0.5).unwrap();
+            prop_assert!(matrix.iter().zip(&least).all(|(all, some)| all == some || (*some == 0.0 && *all < 0.5)));
         }
     }
 
@@ -181,7 +223,7 @@ mod tests {
         let text = Rle::union(&[a.clone(), b.clone()]).unwrap_err().to_string();
         assert!(text.contains("4 × 4 and 4 × 5"), "{text}");
         assert!(a.iou(&b, false).is_err() && a.minus(&b).is_err());
-        assert!(iou_matrix(&[a], &[b], &[false]).is_err());
+        assert!(iou_matrix(&[a], &[b], &[false], 0.0).is_err());
         assert_eq!(Rle::union(&[]), Err(MaskError::NoMasks));
     }
 

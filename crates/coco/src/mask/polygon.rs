@@ -8,6 +8,7 @@ use super::{MaskError, Rle, pixel_count};
 
 /// Fine steps a pixel.
 const SCALE: f64 = 5.0;
+const STEPS: i32 = SCALE as i32;
 /// Coordinates beyond this are damage, not annotation; it also keeps the walk within 32-bit integers.
 const FAR: f64 = 1e6;
 /// The fine column left of the centre of pixel column 0.
@@ -81,9 +82,9 @@ fn crossings(polygon: &[f64], height: u32, width: u32) -> Result<Vec<u32>, MaskE
     for (i, &from) in points.iter().enumerate() {
         let edge = Edge::new(from, points[(i + 1) % points.len()]);
         for column in edge.columns(width) {
-            let y = (f64::from(edge.y_at(CENTRE + SCALE as i32 * column as i32)) + 0.5) / SCALE - 0.5;
-            let y = y.clamp(0.0, f64::from(height)).ceil();
-            found.push(column * height + y as u32);
+            // maskApi's ⌈(y + 0.5) / 5 - 0.5⌉.
+            let y = (edge.y_at(CENTRE + STEPS * column as i32) - 2 + STEPS - 1).div_euclid(STEPS);
+            found.push(column * height + (y.max(0) as u32).min(height));
         }
         if found.len() > MAX_CHANGES {
             return Err(MaskError::Detail { limit: MAX_CHANGES });
@@ -124,7 +125,7 @@ impl Edge {
     fn columns(&self, width: u32) -> std::ops::Range<u32> {
         let (left, right) = (self.low[0].min(self.high[0]), self.low[0].max(self.high[0]));
         // Column c has its centre between the fine columns 5c + 2 and 5c + 3.
-        let first_from = |x: i32| (x - CENTRE + SCALE as i32 - 1).div_euclid(SCALE as i32).max(0) as u32;
+        let first_from = |x: i32| (x - CENTRE + STEPS - 1).div_euclid(STEPS).max(0) as u32;
         let end = first_from(right).min(width);
         first_from(left).min(end)..end
     }
@@ -137,13 +138,17 @@ impl Edge {
         }
         // The first step on the far side: the interpolated x never turns back.
         let rising = self.slope > 0.0;
-        let (mut before, mut behind) = (0, self.high[1] - self.low[1]);
-        while behind - before > 1 {
-            let middle = before + (behind - before) / 2;
-            let passed = (self.other_at(middle) > x) == rising;
-            if passed { behind = middle } else { before = middle }
+        let passed = |step: i32| (self.other_at(step) > x) == rising;
+        let last = self.high[1] - self.low[1];
+        // Right but for the last bits, on which it hangs.
+        let mut behind = ((f64::from(x - self.low[0]) + 0.5) / self.slope).clamp(1.0, f64::from(last)) as i32;
+        while behind > 1 && passed(behind - 1) {
+            behind -= 1;
         }
-        self.low[1] + before
+        while behind < last && !passed(behind) {
+            behind += 1;
+        }
+        self.low[1] + behind - 1
     }
 
     /// The interpolated coordinate; the cast truncates as maskApi's does.

@@ -1,5 +1,6 @@
 //! Evaluation against numbers that pycocotools computed.
 
+use std::io::Cursor;
 use std::sync::Arc;
 
 use pipe_coco::mask::Rle;
@@ -119,7 +120,7 @@ fn generate(seed: u64, images: usize, masks: bool) -> (Arc<Index>, Vec<(i64, Vec
     }
     let categories: Vec<Value> = CATEGORIES.iter().map(|id| json!({"id": id, "name": format!("c{id}")})).collect();
     let text = json!({"annotations": annotations, "images": entries, "categories": categories}).to_string();
-    let index = Index::read(text.as_bytes(), "generated", &LoadOptions::default()).unwrap();
+    let index = Index::read(Cursor::new(text), "generated", &LoadOptions::default()).unwrap();
     (Arc::new(index), detections)
 }
 

@@ -1,5 +1,6 @@
 //! Annotation and results files, whole and damaged.
 
+use std::io::Cursor;
 use std::path::Path;
 
 use pipe_coco::{eval::IouType, eval::ScoreOptions, eval::Scored, eval::Summary, eval::read_results, eval::score};
@@ -27,7 +28,7 @@ fn file() -> Value {
 }
 
 fn read_with(file: &Value, options: &LoadOptions) -> anyhow::Result<Index> {
-    Index::read(file.to_string().as_bytes(), "gt.json", options)
+    Index::read(Cursor::new(file.to_string()), "gt.json", options)
 }
 
 fn refuse(file: &Value) -> String {
@@ -60,11 +61,11 @@ fn a_file_cut_short_anywhere_is_an_error() {
     let whole = file().to_string();
     for end in 0..whole.len() - 1 {
         if whole.is_char_boundary(end) {
-            assert!(Index::read(&whole.as_bytes()[..end], "gt.json", &LoadOptions::default()).is_err(), "{end}");
+            assert!(Index::read(Cursor::new(&whole[..end]), "gt.json", &LoadOptions::default()).is_err(), "{end}");
         }
     }
     let cut = whole.find("keypoints").unwrap();
-    let error = Index::read(&whole.as_bytes()[..cut], "gt.json", &LoadOptions::default()).unwrap_err().to_string();
+    let error = Index::read(Cursor::new(&whole[..cut]), "gt.json", &LoadOptions::default()).unwrap_err().to_string();
     assert_says(&error, &["gt.json is truncated", "line 1, column", "annotations[0]", "fetch the file again"]);
 }
 
@@ -131,7 +132,7 @@ fn a_box_that_is_none_costs_its_own_annotation() {
         let text = format!("\u{feff}{}", damaged.to_string().replace("\"NaN\"", "NaN"));
         let read = |strict| {
             let options = LoadOptions { strict, ..LoadOptions::default() };
-            Index::read(text.as_bytes(), "gt.json", &options)
+            Index::read(Cursor::new(&text), "gt.json", &options)
         };
         assert_says(&format!("{:#}", read(true).unwrap_err()), &["not four finite numbers", "NaN", "(id 2)"]);
         let index = read(false).unwrap();

@@ -44,7 +44,7 @@ fn polygons_are_drawn_as_by_pycocotools() {
 
         let truths: Vec<Rle> = std::iter::once(union).chain(parts.iter().cloned()).collect();
         for (crowd, key) in [(false, "iou"), (true, "iou_crowd")] {
-            let ious = iou_matrix(&parts, &truths, &vec![crowd; truths.len()]).unwrap();
+            let ious = iou_matrix(&parts, &truths, &vec![crowd; truths.len()], 0.0).unwrap();
             assert_eq!(ious, numbers(&case[key]), "case {i}");
         }
     }

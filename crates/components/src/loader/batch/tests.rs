@@ -1,7 +1,7 @@
 //! Batches in order, whatever the number of workers, and samples that fail.
 
 use super::*;
-use pipe_data::{BatchField, Field, SampleRng, fields};
+use pipe_data::{BatchField, Field, Sample, SampleRng, fields};
 use rand::Rng;
 use serde_json::json;
 

@@ -59,7 +59,8 @@ impl BoxHead {
     /// # Errors
     /// The input has another shape, or memory is short.
     pub fn forward(&self, features: &Tensor, train: bool) -> Result<Tensor> {
-        let mut out = if self.convs.is_empty() { features.shallow_clone() } else { channels_last(features)? };
+        let plain = train || self.convs.is_empty();
+        let mut out = if plain { features.shallow_clone() } else { channels_last(features)? };
         for conv in &self.convs {
             out = conv.forward(&out, train)?;
         }

@@ -43,7 +43,8 @@ impl MaskHead {
     /// # Errors
     /// The input has other channels, or memory is short.
     pub fn forward(&self, features: &Tensor, train: bool) -> Result<Tensor> {
-        self.convs.iter().try_fold(channels_last(features)?, |out, conv| conv.forward(&out, train))
+        let features = if train { features.shallow_clone() } else { channels_last(features)? };
+        self.convs.iter().try_fold(features, |out, conv| conv.forward(&out, train))
     }
 }
 

@@ -248,7 +248,8 @@ impl ResNetBody {
     /// # Errors
     /// The input has not three channels, or memory is short.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
-        let stem = self.bn1.after(&self.conv1, &channels_last(images)?, train)?.f_relu_()?;
+        let images = if train { images.shallow_clone() } else { channels_last(images)? };
+        let stem = self.bn1.after(&self.conv1, &images, train)?.f_relu_()?;
         let mut map = max_pool2d(&stem, 3, 2, 1)?;
         let mut maps = Vec::with_capacity(self.layers.len());
         for blocks in &self.layers {

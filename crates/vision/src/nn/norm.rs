@@ -65,13 +65,16 @@ impl Norm {
         }
     }
 
-    /// What `conv` gives, normalised. Statistics that are fixed go into the convolution's weight instead of over its output.
+    /// What `conv` gives, normalised. In evaluation fixed statistics go into the convolution's weight instead of over its output; not in
+    /// training, where the other last digits show in the gradients of a deep network.
     ///
     /// # Errors
     /// As [`Self::forward`] and [`Conv2d::forward`].
     pub fn after(&self, conv: &Conv2d, input: &Tensor, train: bool) -> Result<Tensor> {
         let (scale, shift) = match self {
-            Self::Frozen(norm) => affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, norm.eps)?,
+            Self::Frozen(norm) if !train => {
+                affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, norm.eps)?
+            }
             Self::Batch(norm) if !train => {
                 affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, EPS)?
             }
@@ -185,7 +188,7 @@ impl FrozenBatchNorm2d {
         let (scale, shift) = affine(&self.weight, &self.bias, &self.running_mean, &self.running_var, self.eps)?;
         input
             .f_mul(&scale.f_view(channels)?)
-            .and_then(|scaled| scaled.f_add(&shift.f_view(channels)?))
+            .and_then(|mut scaled| scaled.f_add_(&shift.f_view(channels)?))
             .with_context(|| format!("normalizing {:?} over {:?} channels", input.size(), self.weight.size()))
     }
 }

@@ -74,7 +74,9 @@ fn write_planes<T: Copy>(pixels: &[T], channels: usize, plane: usize, planes: &m
         let (green, blue) = rest.split_at_mut(plane);
         let targets = red.iter_mut().zip(green).zip(blue);
         for (&[r, g, b], ((red, green), blue)) in pixels.as_chunks::<3>().0.iter().zip(targets) {
-            (red.write(r), green.write(g), blue.write(b));
+            red.write(r);
+            green.write(g);
+            blue.write(b);
         }
     } else {
         for (c, target) in planes.chunks_exact_mut(plane.max(1)).enumerate() {

@@ -226,7 +226,10 @@ impl<W: Work> Shared<W> {
             fresh.or_else(|| board.jobs.iter().find(|job| job.is_left())).cloned()
         };
         while let Some(job) = self.job(find) {
-            while !self.stop.load(Ordering::Relaxed) && self.part(&job) {}
+            let mut left = true;
+            while left && !self.stop.load(Ordering::Relaxed) {
+                left = self.part(&job);
+            }
         }
     }
 

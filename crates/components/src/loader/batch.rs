@@ -22,6 +22,7 @@ mod position;
 mod source;
 
 use position::{Position, Rule};
+pub use source::OnError;
 use source::{Batches, Made, Source};
 
 /// Groups a dataset's samples into batches, loaded and transformed by worker threads.
@@ -67,17 +68,6 @@ pub struct BatchConfig {
     /// What to do when a sample cannot be loaded or transformed.
     #[serde(default)]
     pub on_error: OnError,
-}
-
-/// What to do when a sample cannot be loaded or transformed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// Stop the run with an error that names the sample.
-    #[default]
-    Raise,
-    /// Skip the sample; the log lists the skipped samples once per epoch.
-    Skip,
 }
 
 fn one() -> usize {

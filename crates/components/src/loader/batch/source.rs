@@ -10,8 +10,19 @@ use pipe_data::random::{Purpose, stream};
 use pipe_data::upload::pinned;
 use pipe_data::{Batch, Sample, collate};
 use pipe_native::fault::guarded;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::OnError;
+/// What to do when a sample cannot be loaded or transformed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// Stop the run with an error that names the sample.
+    #[default]
+    Raise,
+    /// Skip the sample; the log lists the skipped samples once per epoch.
+    Skip,
+}
 
 /// What samples and batches are made with.
 pub(super) struct Source {

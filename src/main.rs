@@ -114,6 +114,7 @@ fn main() -> ExitCode {
     let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
     if started || matches!(cli.command, Command::FindLr(_) | Command::Bench(_)) {
         start_with_patient_threads();
+        pipe_native::memory::keep_freed();
     }
     start_log(&cli);
     let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);

@@ -55,12 +55,8 @@ fn encode(found: &Detections, [height, width]: [i64; 2]) -> Result<Vec<Rle>> {
         if (given_height, given_width) != (height, width) {
             part = resize_bilinear(&part, (height, width))?;
         }
-        let bits: Vec<u8> = part
-            .f_gt(MASK_THRESHOLD)?
-            .f_to_kind(Kind::Uint8)?
-            .f_to_device(Device::Cpu)?
-            .f_flatten(0, -1)?
-            .try_into()?;
+        let bits = part.f_gt(MASK_THRESHOLD)?.f_view_dtype(Kind::Uint8)?.f_to_device(Device::Cpu)?;
+        let bits = pipe_native::buffer::bytes(&bits.f_contiguous()?)?;
         let (rows, columns) = (u32::try_from(height)?, u32::try_from(width)?);
         for plane in bits.chunks_exact((height * width).max(1) as usize) {
             encoded.push(Rle::encode(plane, rows, columns)?);

@@ -1,5 +1,7 @@
 //! Collating samples into batches.
 
+use std::mem::MaybeUninit;
+
 use anyhow::{Result, anyhow, bail, ensure};
 use tch::{Kind, Tensor};
 
@@ -48,14 +50,14 @@ fn stack_images(images: &[&Image]) -> Result<Tensor> {
     let plane = first.height * first.width;
     let picture = (plane * first.channels).max(1);
     match &first.pixels {
-        Pixels::U8(_) => pipe_native::buffer::written(&size, |values: &mut [u8]| {
+        Pixels::U8(_) => pipe_native::buffer::filled(&size, |values| {
             for (image, values) in images.iter().zip(values.chunks_exact_mut(picture)) {
                 if let Pixels::U8(pixels) = &image.pixels {
                     write_planes(pixels, image.channels, plane, values);
                 }
             }
         }),
-        Pixels::F32(_) => pipe_native::buffer::written(&size, |values: &mut [f32]| {
+        Pixels::F32(_) => pipe_native::buffer::filled(&size, |values| {
             for (image, values) in images.iter().zip(values.chunks_exact_mut(picture)) {
                 if let Pixels::F32(pixels) = &image.pixels {
                     write_planes(pixels, image.channels, plane, values);
@@ -66,17 +68,21 @@ fn stack_images(images: &[&Image]) -> Result<Tensor> {
 }
 
 /// Pixels (HWC) to planes (CHW).
-fn write_planes<T: Copy>(pixels: &[T], channels: usize, plane: usize, planes: &mut [T]) {
+fn write_planes<T: Copy>(pixels: &[T], channels: usize, plane: usize, planes: &mut [MaybeUninit<T>]) {
     if channels == 3 {
         let (red, rest) = planes.split_at_mut(plane);
         let (green, blue) = rest.split_at_mut(plane);
         let targets = red.iter_mut().zip(green).zip(blue);
         for (&[r, g, b], ((red, green), blue)) in pixels.as_chunks::<3>().0.iter().zip(targets) {
-            (*red, *green, *blue) = (r, g, b);
+            red.write(r);
+            green.write(g);
+            blue.write(b);
         }
     } else {
         for (c, target) in planes.chunks_exact_mut(plane.max(1)).enumerate() {
-            target.iter_mut().zip(pixels[c..].iter().step_by(channels)).for_each(|(to, from)| *to = *from);
+            target.iter_mut().zip(pixels[c..].iter().step_by(channels)).for_each(|(to, from)| {
+                to.write(*from);
+            });
         }
     }
 }

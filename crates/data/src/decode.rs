@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use exif::{In, Tag};
 use pipe_vocab::files;
 use tch::Tensor;
@@ -44,11 +44,7 @@ pub fn decode_image(bytes: &[u8], exif: bool) -> Result<Image> {
 }
 
 fn interleaved(planes: &Tensor, height: usize, width: usize, channels: usize) -> Result<Image> {
-    let pixels = planes.f_permute([1, 2, 0])?.f_contiguous()?;
-    let mut bytes = vec![0u8; height * width * channels];
-    ensure!(pixels.numel() == bytes.len(), "an image of {:?} has {} values", planes.size(), pixels.numel());
-    let count = bytes.len();
-    pixels.f_copy_data_u8(&mut bytes, count)?;
+    let bytes = pipe_native::buffer::bytes(&planes.f_permute([1, 2, 0])?.f_contiguous()?)?;
     Ok(Image::from_u8(height, width, channels, bytes))
 }
 

@@ -5,6 +5,7 @@ use tch::Tensor;
 
 use super::conv_block::ConvBlock;
 use super::options::BoxHeadOptions;
+use crate::nn::functional::channels_last;
 use crate::nn::{Linear, Scope};
 
 /// Pooled features → one vector a box: torchvision's `TwoMLPHead` or `FastRCNNConvFCHead`.
@@ -58,13 +59,14 @@ impl BoxHead {
     /// # Errors
     /// The input has another shape, or memory is short.
     pub fn forward(&self, features: &Tensor, train: bool) -> Result<Tensor> {
-        let mut out = features.shallow_clone();
+        let plain = train || self.convs.is_empty();
+        let mut out = if plain { features.shallow_clone() } else { channels_last(features)? };
         for conv in &self.convs {
             out = conv.forward(&out, train)?;
         }
         out = out.f_flatten(1, -1)?;
         for linear in &self.linears {
-            out = linear.forward(&out)?.f_relu_()?;
+            out = linear.forward_rows(&out)?.f_relu_()?;
         }
         Ok(out)
     }

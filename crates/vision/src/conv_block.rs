@@ -38,10 +38,10 @@ impl ConvBlock {
     /// # Errors
     /// The input has other channels, or memory is short.
     pub fn forward(&self, input: &Tensor, train: bool) -> Result<Tensor> {
-        let mut out = self.conv.forward(input)?;
-        if let Some(norm) = &self.norm {
-            out = norm.forward(&out, train)?;
-        }
+        let mut out = match &self.norm {
+            Some(norm) => norm.after(&self.conv, input, train)?,
+            None => self.conv.forward(input)?,
+        };
         Ok(if self.relu { out.f_relu_()? } else { out })
     }
 

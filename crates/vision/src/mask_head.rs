@@ -1,10 +1,11 @@
 //! The head that draws a mask within a box: He et al., "Mask R-CNN" (2017).
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tch::Tensor;
 
 use super::conv_block::ConvBlock;
 use super::options::MaskOptions;
+use crate::nn::functional::channels_last;
 use crate::nn::init::Fan;
 use crate::nn::{Conv2d, Conv2dOptions, ConvTranspose2d, Scope, init};
 
@@ -42,7 +43,8 @@ impl MaskHead {
     /// # Errors
     /// The input has other channels, or memory is short.
     pub fn forward(&self, features: &Tensor, train: bool) -> Result<Tensor> {
-        self.convs.iter().try_fold(features.shallow_clone(), |out, conv| conv.forward(&out, train))
+        let features = if train { features.shallow_clone() } else { channels_last(features)? };
+        self.convs.iter().try_fold(features, |out, conv| conv.forward(&out, train))
     }
 }
 
@@ -66,11 +68,22 @@ impl MaskPredictor {
         Ok(Self { conv5_mask, mask_fcn_logits: logits })
     }
 
-    /// `[K, C, S, S]` → logits `[K, classes, 2 S, 2 S]`.
+    /// `[K, C, S, S]` → of each the logits of its class, `[K, 1, 2 S, 2 S]`; `labels`: i64 `[K]`. Those of other classes, which nobody
+    /// looks at, are not computed.
     ///
     /// # Errors
     /// The input has other channels, or memory is short.
-    pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
-        self.mask_fcn_logits.forward(&self.conv5_mask.forward(features)?.f_relu_()?)
+    pub fn forward(&self, features: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let blocks = self.conv5_mask.blocks(features)?.f_relu_()?;
+        let [count, height, width, rows, columns, hidden] = blocks.size()[..] else { bail!("no blocks: {blocks:?}") };
+        let of_class = |tensor: &Tensor| tensor.f_flatten(1, -1)?.f_index_select(0, labels);
+        let weight = of_class(&self.mask_fcn_logits.weight)?.f_unsqueeze(2)?;
+        let logits = blocks.f_reshape([count, height * width * rows * columns, hidden])?.f_bmm(&weight)?;
+        let logits = match &self.mask_fcn_logits.bias {
+            Some(bias) => logits.f_add(&of_class(&bias.f_unsqueeze(1)?)?.f_unsqueeze(2)?)?,
+            None => logits,
+        };
+        let logits = logits.f_view([count, height, width, rows, columns])?.f_permute([0, 1, 3, 2, 4])?;
+        Ok(logits.f_reshape([count, 1, height * rows, width * columns])?)
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Result, anyhow};
 use tch::{Device, Tensor};
 
-use crate::nn::functional::{global_average, max_pool2d};
+use crate::nn::functional::{channels_last, global_average, max_pool2d};
 use crate::nn::init::Fan;
 use crate::nn::{Conv2d, Conv2dOptions, Linear, Norm, NormKind, ParameterStore, Scope, init};
 
@@ -169,10 +169,10 @@ impl Block {
             if index > 0 {
                 out = out.f_relu_()?;
             }
-            out = norm.forward(&conv.forward(&out)?, train)?;
+            out = norm.after(conv, &out, train)?;
         }
         let shortcut = match &self.downsample {
-            Some((conv, norm)) => norm.forward(&conv.forward(input)?, train)?,
+            Some((conv, norm)) => norm.after(conv, input, train)?,
             None => input.shallow_clone(),
         };
         Ok(out.f_add_(&shortcut)?.f_relu_()?)
@@ -248,7 +248,8 @@ impl ResNetBody {
     /// # Errors
     /// The input has not three channels, or memory is short.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
-        let stem = self.bn1.forward(&self.conv1.forward(images)?, train)?.f_relu_()?;
+        let images = if train { images.shallow_clone() } else { channels_last(images)? };
+        let stem = self.bn1.after(&self.conv1, &images, train)?.f_relu_()?;
         let mut map = max_pool2d(&stem, 3, 2, 1)?;
         let mut maps = Vec::with_capacity(self.layers.len());
         for blocks in &self.layers {

@@ -38,9 +38,17 @@ pub struct MaskBranch {
 }
 
 impl MaskBranch {
-    fn logits(&self, maps: &[Tensor], boxes: &[Tensor], sizes: &[ImageSize], train: bool) -> Result<Tensor> {
+    /// `[K, 1, S, S]` for the boxes of all images, each of its label's class.
+    fn logits(
+        &self,
+        maps: &[Tensor],
+        boxes: &[Tensor],
+        labels: &[Tensor],
+        sizes: &[ImageSize],
+        train: bool,
+    ) -> Result<Tensor> {
         let features = self.pooler.forward(maps, boxes, sizes)?;
-        self.predictor.forward(&self.head.forward(&features, train)?)
+        self.predictor.forward(&self.head.forward(&features, train)?, &Tensor::f_cat(labels, 0)?)
     }
 }
 
@@ -221,20 +229,19 @@ fn mask_loss(
         chosen.collect::<Result<Vec<_>, _>>()
     };
     let boxes = of(|samples| &samples.proposals)?;
-    let logits = mask.logits(maps, &boxes, sizes, true)?;
+    let logits = mask.logits(maps, &boxes, &of(|samples| &samples.labels)?, sizes, true)?;
     let (count, _, side, _) = logits.size4()?;
     if count == 0 {
         // Zero, but connected: every parameter still gets a gradient.
         return Ok(logits.f_sum(None)? * 0.0);
     }
-    let labels = Tensor::f_cat(&of(|samples| &samples.labels)?, 0)?;
     let mut wanted = Vec::new();
     for ((boxes, matched), target) in boxes.iter().zip(of(|samples| &samples.matched)?).zip(targets) {
         if let Some(truth) = target.masks.as_ref().filter(|_| boxes.size()[0] > 0) {
             wanted.push(masks::project(truth, boxes, &matched, side)?);
         }
     }
-    let logits = at_least_float(&of_class(&logits, &labels)?.f_squeeze_dim(1)?)?;
+    let logits = at_least_float(&logits.f_squeeze_dim(1)?)?;
     Ok(logits.f_binary_cross_entropy_with_logits::<Tensor>(&Tensor::f_cat(&wanted, 0)?, None, None, Reduction::Mean)?)
 }
 
@@ -243,17 +250,9 @@ fn add_masks(mask: &MaskBranch, maps: &[Tensor], sizes: &[ImageSize], found: &mu
     let boxes: Vec<_> = found.iter().map(|found| found.boxes.shallow_clone()).collect();
     let labels: Vec<_> = found.iter().map(|found| found.labels.shallow_clone()).collect();
     let counts: Vec<_> = boxes.iter().map(|boxes| boxes.size()[0]).collect();
-    let logits = mask.logits(maps, &boxes, sizes, false)?;
-    let probabilities = at_least_float(&of_class(&logits, &Tensor::f_cat(&labels, 0)?)?)?.f_sigmoid()?;
+    let probabilities = at_least_float(&mask.logits(maps, &boxes, &labels, sizes, false)?)?.f_sigmoid()?;
     for (found, masks) in found.iter_mut().zip(probabilities.f_split_with_sizes(&counts, 0)?) {
         found.masks = Some(masks);
     }
     Ok(())
-}
-
-/// Of logits `[K, C, S, S]` those of each row's class: `[K, 1, S, S]`.
-fn of_class(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    let (count, classes, height, width) = logits.size4()?;
-    let rows = Tensor::f_arange(count, (Kind::Int64, logits.device()))? * classes;
-    Ok(logits.f_reshape([count * classes, 1, height, width])?.f_index_select(0, &(rows + labels))?)
 }

@@ -7,14 +7,14 @@ use anyhow::{Context, Result, anyhow, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use pipe_core::facts::{Batches, Facts};
+use pipe_core::facts::{self, Facts};
 use pipe_core::{
     BuildContext, Component, Config, Dataset, Instance, Kind, Property, PropertyType, Ref, State, Stateful, Transform,
 };
 use pipe_core::{Loader, Outlook};
 use pipe_data::Batch;
 use pipe_data::order::{Entry, Order, aspect_ratio_group};
-use pipe_data::pool::{Pool, Stop};
+use pipe_data::pool::{Pool, Threads};
 use pipe_native::is_accelerator;
 use tch::Device;
 
@@ -27,7 +27,7 @@ use outlook::Ahead;
 use position::{Position, Rule};
 pub use size::BatchSize;
 pub use source::OnError;
-use source::{Made, Source};
+use source::{Batches, Made, Source};
 
 /// Groups a dataset's samples into batches, loaded and transformed by worker threads.
 ///
@@ -48,7 +48,8 @@ pub struct BatchConfig {
     /// Whether to shuffle the samples anew every epoch.
     #[serde(default)]
     pub shuffle: bool,
-    /// Worker threads that load and transform samples; 0 loads in the training thread.
+    /// Worker threads that load and transform samples ahead of the training; with 0 a batch is begun when it is needed. While training
+    /// waits for a batch, the threads it computes with help.
     #[schemars(range(max = 1024))]
     #[serde(default = "four")]
     pub workers: usize,
@@ -110,7 +111,7 @@ workers = 2
         let skipped =
             (self.on_error == OnError::Skip).then_some(("on_error", "samples that cannot be read, without an error"));
         Facts {
-            batches: self.batch_size.given().map(|size| Batches {
+            batches: self.batch_size.given().map(|size| facts::Batches {
                 size: size as u64,
                 shuffle: self.shuffle,
                 limited: self.limit_batches.is_some(),
@@ -148,14 +149,6 @@ pipe_core::register!(BatchConfig);
 /// Skipped samples that are listed individually, per epoch.
 const EXAMPLES: usize = 8;
 
-/// An epoch in progress.
-enum Epoch {
-    /// Batches are made when asked for: those of the numbers from `next` on.
-    Inline { epoch: u64, batches: Vec<Vec<Entry>>, next: usize },
-    /// Batches are made ahead.
-    Threads(Pool<Made>),
-}
-
 /// Samples skipped in this epoch.
 #[derive(Debug, Default)]
 struct Skipped {
@@ -173,7 +166,7 @@ pub struct BatchLoader {
     chosen: bool,
     workers: usize,
     prefetch: usize,
-    epoch: Option<Epoch>,
+    epoch: Option<Pool<Batches>>,
     /// The next one, which was looked at.
     ahead: Option<Result<Made>>,
     rule: Rule,
@@ -246,15 +239,7 @@ impl BatchLoader {
         if let Some(made) = self.ahead.take() {
             return Some(made);
         }
-        match self.epoch.as_mut()? {
-            Epoch::Threads(pool) => pool.next(),
-            Epoch::Inline { epoch, batches, next } => {
-                let entries = batches.get(*next)?;
-                *next += 1;
-                let (epoch, number) = (*epoch, self.position.used.batches + *next - 1);
-                Some(self.source.make_here(epoch, number, entries))
-            }
-        }
+        self.epoch.as_mut()?.next()
     }
 
     /// The position at a batch of an epoch: where a resume goes on, with what the run before it used of the epoch.
@@ -339,14 +324,12 @@ impl Loader for BatchLoader {
         self.say_left_out(&batches);
         self.batches = batches.len();
         let (first, before) = (self.position.next().min(batches.len()), self.position.used.batches);
-        self.epoch = Some(if self.workers == 0 {
-            Epoch::Inline { epoch, batches, next: first }
-        } else {
-            let (source, range) = (self.source.clone(), first..batches.len());
-            let make = move |at: usize, stop: &Stop| source.make(epoch, before + at, &batches[at], stop);
-            let workers = self.workers.min(range.len()).max(1);
-            Epoch::Threads(Pool::start(&self.name, workers, workers * self.prefetch, range, Arc::new(make))?)
-        });
+        let (source, range) = (self.source.clone(), first..batches.len());
+        let workers = self.workers.min(range.len());
+        let idle = (tch::get_num_threads().max(1) as usize).saturating_sub(workers);
+        let threads = Threads { workers, helpers: idle.min(self.order.batch_size) };
+        let work = Batches { source, epoch, before, batches };
+        self.epoch = Some(Pool::start(&self.name, threads, workers * self.prefetch, range, work)?);
         Ok(())
     }
 
@@ -357,7 +340,7 @@ impl Loader for BatchLoader {
         let batches = order.batches(seed, epoch, &position.used);
         let last = position.last().and_then(|last| Some((last, batches.get(last)?)));
         let (last, entries) = last.with_context(|| format!("{}: there was no batch in this epoch", self.name))?;
-        let made = self.source.make_here(epoch, position.used.batches + last, entries);
+        let made = self.source.make_here(epoch, (position.used.batches + last) as u64, entries);
         made.with_context(|| self.name.clone())?.batch.with_context(|| format!("{}: the batch is empty now", self.name))
     }
 
@@ -368,13 +351,13 @@ impl Loader for BatchLoader {
 
     fn wait(&mut self, longest: Duration) -> bool {
         match &mut self.epoch {
-            Some(Epoch::Threads(pool)) if self.ahead.is_none() => pool.wait(longest),
+            Some(pool) if self.ahead.is_none() => pool.wait(longest),
             _ => true,
         }
     }
 
     fn peek(&mut self) -> Option<&Batch> {
-        if let (None, Some(Epoch::Threads(pool))) = (&self.ahead, &mut self.epoch)
+        if let (None, Some(pool)) = (&self.ahead, &mut self.epoch)
             && pool.wait(Duration::ZERO)
         {
             self.ahead = pool.next();

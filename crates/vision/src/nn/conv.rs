@@ -57,17 +57,28 @@ impl Conv2d {
     /// # Errors
     /// The input has other channels, or memory is short.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let o = &self.options;
+        self.with(input, &self.weight, self.bias.as_ref())
+    }
+
+    /// As [`Self::forward`], with each channel of the output multiplied by `scale` and moved by `shift`, both `[out]`: done to the weight
+    /// and the bias, which are far smaller than the output.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_affine(&self, input: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        let weight = self.weight.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
+        let bias = match &self.bias {
+            Some(bias) => bias.f_mul(scale)?.f_add(shift)?,
+            None => shift.shallow_clone(),
+        };
+        self.with(input, &weight, Some(&bias))
+    }
+
+    fn with(&self, input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let Conv2dOptions { stride, padding, dilation, groups, .. } = self.options;
         input
-            .f_conv2d(
-                &self.weight,
-                self.bias.as_ref(),
-                [o.stride, o.stride],
-                [o.padding, o.padding],
-                [o.dilation, o.dilation],
-                o.groups,
-            )
-            .with_context(|| format!("convolving {:?} with a weight {:?}", input.size(), self.weight.size()))
+            .f_conv2d(weight, bias, [stride, stride], [padding, padding], [dilation, dilation], groups)
+            .with_context(|| format!("convolving {:?} with a weight {:?}", input.size(), weight.size()))
     }
 }
 
@@ -78,7 +89,6 @@ pub struct ConvTranspose2d {
     pub weight: Tensor,
     /// `[out]`.
     pub bias: Tensor,
-    stride: i64,
 }
 
 impl ConvTranspose2d {
@@ -90,17 +100,22 @@ impl ConvTranspose2d {
         let weight = scope.parameter("weight", &[inputs, outputs, kernel, kernel])?;
         let bias = scope.parameter("bias", &[outputs])?;
         init::torch_default(&weight, Some(&bias))?;
-        Ok(Self { weight, bias, stride: kernel })
+        Ok(Self { weight, bias })
     }
 
-    /// `[N, in, H, W]` → `[N, out, H·k, W·k]`.
+    /// `[N, in, H, W]` → `[N, H, W, k, k, out]`: the block that each pixel becomes. Blocks do not overlap, so this is a 1×1 convolution
+    /// to as many channels as a block has numbers.
     ///
     /// # Errors
     /// The input has other channels, or memory is short.
-    pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let stride = [self.stride, self.stride];
-        input
-            .f_conv_transpose2d(&self.weight, Some(&self.bias), stride, [0, 0], [0, 0], 1, [1, 1])
-            .with_context(|| format!("unfolding {:?} with a weight {:?}", input.size(), self.weight.size()))
+    pub fn blocks(&self, input: &Tensor) -> Result<Tensor> {
+        let (count, _, height, width) = input.size4()?;
+        let (inputs, outputs, kernel, _) = self.weight.size4()?;
+        let weight = self.weight.f_permute([2, 3, 1, 0])?.f_reshape([kernel * kernel * outputs, inputs, 1, 1])?;
+        let bias = self.bias.f_repeat([kernel * kernel])?;
+        let blocks = input
+            .f_conv2d(&weight, Some(&bias), [1, 1], [0, 0], [1, 1], 1)
+            .with_context(|| format!("unfolding {:?} with a weight {:?}", input.size(), self.weight.size()))?;
+        Ok(blocks.f_permute([0, 2, 3, 1])?.f_reshape([count, height, width, kernel, kernel, outputs])?)
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor, no_grad};
 
+use super::conv::Conv2d;
 use super::init;
 use super::store::Scope;
 
@@ -62,6 +63,24 @@ impl Norm {
             Self::Batch(norm) => norm.forward(input, train),
             Self::Group(norm) => norm.forward(input),
         }
+    }
+
+    /// What `conv` gives, normalised. In evaluation fixed statistics go into the convolution's weight instead of over its output; not in
+    /// training, where the other last digits show in the gradients of a deep network.
+    ///
+    /// # Errors
+    /// As [`Self::forward`] and [`Conv2d::forward`].
+    pub fn after(&self, conv: &Conv2d, input: &Tensor, train: bool) -> Result<Tensor> {
+        let (scale, shift) = match self {
+            Self::Frozen(norm) if !train => {
+                affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, norm.eps)?
+            }
+            Self::Batch(norm) if !train => {
+                affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, EPS)?
+            }
+            _ => return self.forward(&conv.forward(input)?, train),
+        };
+        conv.forward_affine(input, &scale, &shift)
     }
 
     /// The scale `[C]`: a parameter, or a buffer when frozen.
@@ -166,13 +185,19 @@ impl FrozenBatchNorm2d {
     /// The input has other channels, or memory is short.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let channels = [1, -1, 1, 1];
-        let scale = self.running_var.f_add_scalar(self.eps)?.f_rsqrt()?.f_mul(&self.weight)?;
-        let shift = self.bias.f_sub(&self.running_mean.f_mul(&scale)?)?;
+        let (scale, shift) = affine(&self.weight, &self.bias, &self.running_mean, &self.running_var, self.eps)?;
         input
             .f_mul(&scale.f_view(channels)?)
-            .and_then(|scaled| scaled.f_add(&shift.f_view(channels)?))
+            .and_then(|mut scaled| scaled.f_add_(&shift.f_view(channels)?))
             .with_context(|| format!("normalizing {:?} over {:?} channels", input.size(), self.weight.size()))
     }
+}
+
+/// What fixed statistics do to each channel: a scale and a shift, both `[C]`.
+fn affine(weight: &Tensor, bias: &Tensor, mean: &Tensor, var: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
+    let scale = var.f_add_scalar(eps)?.f_rsqrt()?.f_mul(weight)?;
+    let shift = bias.f_sub(&mean.f_mul(&scale)?)?;
+    Ok((scale, shift))
 }
 
 /// `torch.nn.GroupNorm`: statistics of each sample over groups of channels. Tensors `[C]`.

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use pipe_core::Outlook;
 use pipe_data::order::{Order, Used};
-use pipe_data::pool::Stop;
 use pipe_data::{Batch, Extent};
-use pipe_native::fault::guarded;
 
 use super::source::Source;
 
@@ -53,6 +51,6 @@ impl Outlook for Ahead {
     fn make(&self, pass: usize, number: usize) -> Result<Option<Batch>> {
         let batches = self.order.batches(self.source.seed, pass as u64, &Used::default());
         let Some(entries) = batches.get(number) else { return Ok(None) };
-        Ok(guarded(|| self.source.make(pass as u64, number, entries, &Stop::default()))?.batch)
+        Ok(self.source.make(pass as u64, number as u64, entries)?.batch)
     }
 }

@@ -1,11 +1,11 @@
-//! How batches are made.
+//! How batches are made of samples.
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use pipe_core::{Dataset, Transform};
 use pipe_data::order::Entry;
-use pipe_data::pool::Stop;
+use pipe_data::pool::Work;
 use pipe_data::random::{Purpose, stream};
 use pipe_data::upload::pinned;
 use pipe_data::{Batch, Sample, collate};
@@ -24,25 +24,25 @@ pub enum OnError {
     Skip,
 }
 
-/// What workers need to make a batch.
+/// What samples and batches are made with.
 pub(super) struct Source {
-    pub dataset: Arc<dyn Dataset>,
-    pub dataset_name: String,
-    pub transform: Option<Arc<dyn Transform>>,
-    pub seed: u64,
-    pub on_error: OnError,
+    pub(super) dataset: Arc<dyn Dataset>,
+    pub(super) dataset_name: String,
+    pub(super) transform: Option<Arc<dyn Transform>>,
+    pub(super) seed: u64,
+    pub(super) on_error: OnError,
     /// Whether batches are put into pinned memory.
-    pub pin: bool,
+    pub(super) pin: bool,
 }
 
-/// A batch in preparation, with what was skipped. No batch when none of its samples could be loaded.
+/// A batch, with what was skipped. No batch when none of its samples could be loaded.
 pub(super) struct Made {
-    pub batch: Option<Batch>,
-    pub skipped: Vec<String>,
+    pub(super) batch: Option<Batch>,
+    pub(super) skipped: Vec<String>,
 }
 
 impl Source {
-    pub(super) fn sample(&self, epoch: u64, entry: Entry) -> Result<Sample> {
+    fn sample(&self, epoch: u64, entry: Entry) -> Result<Sample> {
         let index = entry.index;
         guarded(|| {
             let sample = self.dataset.get(index)?;
@@ -56,14 +56,12 @@ impl Source {
         .with_context(|| format!("sample {index} of {}", self.dataset_name))
     }
 
-    pub(super) fn make(&self, epoch: u64, number: usize, entries: &[Entry], stop: &Stop) -> Result<Made> {
-        let mut samples = Vec::with_capacity(entries.len());
+    /// The batch `number` of an epoch.
+    fn batch(&self, epoch: u64, number: u64, made: Vec<Result<Sample>>) -> Result<Made> {
+        let mut samples = Vec::with_capacity(made.len());
         let mut skipped = Vec::new();
-        for entry in entries {
-            if stop.asked() {
-                bail!("the loader was stopped");
-            }
-            match self.sample(epoch, *entry) {
+        for sample in made {
+            match sample {
                 Ok(sample) => samples.push(sample),
                 Err(error) if self.on_error == OnError::Skip => skipped.push(format!("{error:#}")),
                 Err(error) => return Err(error),
@@ -73,23 +71,55 @@ impl Source {
             return Ok(Made { batch: None, skipped });
         }
         if let Some(transform) = &self.transform {
-            let mut rng = stream(self.seed, Purpose::Batch, epoch, number as u64);
+            let mut rng = stream(self.seed, Purpose::Batch, epoch, number);
             samples = transform.apply_batch(samples, &mut rng).context("transforming a batch")?;
         }
         let batch = collate(samples)?;
         let batch = if self.pin { pinned(&batch)? } else { batch };
         Ok(Made { batch: Some(batch), skipped })
     }
-}
 
-impl Source {
     /// A batch made in this thread.
-    pub(super) fn make_here(&self, epoch: u64, number: usize, entries: &[Entry]) -> Result<Made> {
+    pub(super) fn make(&self, epoch: u64, number: u64, entries: &[Entry]) -> Result<Made> {
+        guarded(|| {
+            let samples = entries.iter().map(|entry| self.sample(epoch, *entry)).collect();
+            self.batch(epoch, number, samples)
+        })
+    }
+
+    /// As [`Source::make`], in the training thread.
+    pub(super) fn make_here(&self, epoch: u64, number: u64, entries: &[Entry]) -> Result<Made> {
         // As in a worker: for single images libtorch's threads cost more than they gain.
         let threads = tch::get_num_threads();
         tch::set_num_threads(1);
-        let made = guarded(|| self.make(epoch, number, entries, &Stop::default()));
+        let made = self.make(epoch, number, entries);
         tch::set_num_threads(threads);
         made
+    }
+}
+
+/// The batches of an epoch.
+pub(super) struct Batches {
+    pub(super) source: Arc<Source>,
+    pub(super) epoch: u64,
+    /// Batches of the epoch that were made under another rule.
+    pub(super) before: usize,
+    pub(super) batches: Vec<Vec<Entry>>,
+}
+
+impl Work for Batches {
+    type Part = Sample;
+    type Whole = Made;
+
+    fn parts(&self, number: usize) -> usize {
+        self.batches[number].len()
+    }
+
+    fn part(&self, number: usize, index: usize) -> Result<Sample> {
+        self.source.sample(self.epoch, self.batches[number][index])
+    }
+
+    fn whole(&self, number: usize, parts: Vec<Result<Sample>>) -> Result<Made> {
+        self.source.batch(self.epoch, (self.before + number) as u64, parts)
     }
 }

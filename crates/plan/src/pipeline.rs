@@ -28,7 +28,8 @@ pub struct PipelineConfig {
     /// The type in which models compute; weights stay fp32.
     #[schemars(extend("x-reload" = "fixed"))]
     pub precision: Precision,
-    /// Refuse operations whose results depend on thread timing. CPU results never do; on CUDA this costs speed.
+    /// Refuse operations whose results depend on thread timing, which on CUDA costs speed. On the CPU no results do; there, layers are
+    /// evaluated in the very order of torchvision's, whose last digits are then the same, and that costs speed too.
     #[schemars(extend("x-reload" = "fixed"))]
     pub deterministic: bool,
     /// On an accelerator: whether the batches of the schedule that need most memory are tried before the first step, so that what does

@@ -3,6 +3,11 @@
 use anyhow::{Context, Result};
 use tch::{Device, Tensor};
 
+/// Whether layers that are evaluated may round otherwise than torchvision's, to be faster: not where a pipeline is `deterministic`.
+pub fn rounds_freely() -> bool {
+    !pipe_native::numeric::is_deterministic()
+}
+
 /// Values `[N, C, H, W]` as convolutions on the CPU compute with them fastest, and give their own: in memory, the channels of a pixel lie
 /// side by side. Elsewhere the input. For evaluation: their last digits are others, which the gradients of a deep network show.
 ///
@@ -10,7 +15,7 @@ use tch::{Device, Tensor};
 /// The input has not four dimensions, or memory is short.
 pub fn channels_last(input: &Tensor) -> Result<Tensor> {
     match input.device() {
-        Device::Cpu => Ok(input.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?),
+        Device::Cpu if rounds_freely() => Ok(input.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?),
         _ => Ok(input.shallow_clone()),
     }
 }

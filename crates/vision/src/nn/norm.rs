@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor, no_grad};
 
 use super::conv::Conv2d;
+use super::functional::rounds_freely;
 use super::init;
 use super::store::Scope;
 
@@ -72,13 +73,10 @@ impl Norm {
     /// As [`Self::forward`] and [`Conv2d::forward`].
     pub fn after(&self, conv: &Conv2d, input: &Tensor, train: bool) -> Result<Tensor> {
         let (scale, shift) = match self {
-            Self::Frozen(norm) if !train => {
-                affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, norm.eps)?
-            }
-            Self::Batch(norm) if !train => {
-                affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, EPS)?
-            }
-            _ => return self.forward(&conv.forward(input)?, train),
+            _ if train || !rounds_freely() => return self.forward(&conv.forward(input)?, train),
+            Self::Frozen(norm) => affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, norm.eps)?,
+            Self::Batch(norm) => affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, EPS)?,
+            Self::Group(_) => return self.forward(&conv.forward(input)?, train),
         };
         conv.forward_affine(input, &scale, &shift)
     }

@@ -61,7 +61,8 @@ optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 
 model.train()
 while left:
     for images, targets in loader:
-        loss = sum(model(list(images), list(targets)).values())
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.get("precision") == "bf16"):
+            loss = sum(model(list(images), list(targets)).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -6,8 +6,8 @@
     python3 benches/side_by_side/run.py --pipe target/release/pipe --python VENV/bin/python --coco COCO_SAMPLE [--row NAME …]
 
 Both sides are whole processes. A row's time is that of one iteration (of inference, one image): what a run of many iterations takes longer
-than one of few, over the number of iterations between; `start` is a run of one. Of inference the ratio of the long runs, start-up and all,
-is told below the table. Sides take turns (A B A B …); what is printed are medians over the rounds,
+than one of few, over the number of iterations between; `start` is a run of one. Below the table: of inference the ratio of the long runs,
+start-up and all; of training the peak of memory, that of a process and its children with shared pages counted once. Sides take turns (A B A B …); what is printed are medians over the rounds,
 and the ratio of each round's pair, of which the median, the least and the most. On a quiet machine only.
 
 The rows `coco-…` are COCO's annotations and evaluation beside pycocotools, faster-coco-eval and hotcoco, each in a process of its own that says how long
@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -31,6 +32,8 @@ ROWS = {
     "classification": ("ResNet-18, 64 px, batch 64, SGD", "classification", {}, (3, 23), 0.95),
     "detection-256": ("Mask R-CNN R50-FPN, 256 px, batch 4, SGD", "detection", {"size": 256, "batch": 4}, (1, 4), 0.80),
     "detection-512": ("Mask R-CNN R50-FPN, 512 px, batch 2, SGD", "detection", {"size": 512, "batch": 2}, (1, 4), 0.80),
+    "detection-256-bf16": ("the same, bf16", "detection", {"size": 256, "batch": 4, "precision": "bf16"}, (1, 4), 0.65),
+    "detection-512-bf16": ("512 px, batch 2, bf16", "detection", {"size": 512, "batch": 2, "precision": "bf16"}, (1, 4), 0.65),
     "inference-1": ("Mask R-CNN R50-FPN, 512 px, JPEG to COCO results, batch 1", "inference", {"size": 512, "batch": 1}, (8, 40), 0.80),
     "inference-8": ("Mask R-CNN R50-FPN, 512 px, JPEG to COCO results, batch 8", "inference", {"size": 512, "batch": 8}, (8, 40), 0.80),
     "start": ("start to the end of the first iteration, ResNet-18", "classification", {}, (0, 1), 0.20),
@@ -47,13 +50,42 @@ COCO_ROWS = {
 }
 
 
+def tree(process):
+    """A process and all below it."""
+    found = [process]
+    for parent in found:
+        try:
+            found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+        except OSError:
+            pass
+    return found
+
+
+def memory(process, peak):
+    """Keeps the most gibibytes that a process and all below it hold."""
+    while process.poll() is None:
+        total = 0
+        for one in tree(process.pid):
+            try:
+                total += int(Path(f"/proc/{one}/smaps_rollup").read_text().split("Pss:")[1].split()[0])
+            except (OSError, IndexError):
+                pass
+        peak[0] = max(peak[0], total / 2**20)
+        time.sleep(0.2)
+
+
 def timed(command, folder):
-    start = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True)
+    """Seconds, and the peak of memory in GiB."""
+    start, peak = time.perf_counter(), [0.0]
+    done = subprocess.Popen(command, cwd=folder, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watch = threading.Thread(target=memory, args=(done, peak))
+    watch.start()
+    stdout, stderr = done.communicate()
     seconds = time.perf_counter() - start
+    watch.join()
     if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return seconds
+        sys.exit(f"{' '.join(map(str, command))}\n{stdout[-2000:]}\n{stderr[-2000:]}")
+    return seconds, peak[0]
 
 
 def predict(args, settings, images, folder):
@@ -81,20 +113,23 @@ def torch_side(args, name, settings, iterations, folder):
 
 def measure(args, row, folder):
     what, name, settings, (few, many), bar = ROWS[row]
-    sides, whole = [[], []], [[], []]
+    sides, whole, held = [[], []], [[], []], [[], []]
     for turn in range(args.rounds):
         for side, run in enumerate((pipe_side, torch_side)):
             more = lambda n: (f"{row}-{turn}-{n}",) if side == 0 else ()
-            short = run(args, name, settings, few, folder, *more(few)) if few else 0.0
-            long = run(args, name, settings, many, folder, *more(many))
+            short, _ = run(args, name, settings, few, folder, *more(few)) if few else (0.0, 0.0)
+            long, peak = run(args, name, settings, many, folder, *more(many))
+            held[side].append(peak)
             sides[side].append((long - short) / (many - few))
             whole[side].append(long)
     ratios = [ours / theirs for ours, theirs in zip(*sides)]
     ours, theirs, ratio = (statistics.median(values) for values in (*sides, ratios))
     print(f"| {what} | {ours:.3f} s | {theirs:.3f} s | **{ratio:.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | ≤ {bar:.2f} |", flush=True)
+    two = whole if name == "inference" else held
+    ours, theirs, ratio = (statistics.median(values) for values in (*two, [a / b for a, b in zip(*two)]))
     if name == "inference":
-        ours, theirs, ratio = (statistics.median(values) for values in (*whole, [a / b for a, b in zip(*whole)]))
         return f"{row}, {many} images with start-up: {ours:.1f} s, {theirs:.1f} s, ratio {ratio:.2f}"
+    return f"{row}, peak of memory: {ours:.2f} GiB, {theirs:.2f} GiB, ratio {ratio:.2f} (bar 0.75)"
 
 
 def said(command, folder):

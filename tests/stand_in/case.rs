@@ -45,6 +45,7 @@ const FRAME: &str = r#"
 name = "case"
 seed = 3
 precision = "PRECISION"
+deterministic = EXACT
 
 [loader.train]
 type = "batch"
@@ -235,6 +236,8 @@ impl Case {
         let text = format!("{FRAME}{}", self.nodes)
             .replace("EPOCHS", epochs)
             .replace("PRECISION", self.precision)
+            // Otherwise the CPU alone computes with channels last.
+            .replace("EXACT", if self.tolerance.first == 0.0 { "true" } else { "false" })
             .replace("SCRIPTS", &scripts);
         // A detector has no losses in evaluation.
         let losses = "[\"metric.measure\", \"metric.loss\"]\n\n[metric.loss]\ntype = \"loss\"";

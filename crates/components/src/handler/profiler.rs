@@ -30,6 +30,7 @@ pub struct ProfilerConfig {
     /// Also a trace of some iterations, `trace.json` in the run's folder: operators, kernels, copies and the parts of the iteration over
     /// time, for Perfetto or `chrome://tracing`. Those iterations are slower.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub trace: Option<TraceConfig>,
 }
 

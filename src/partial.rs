@@ -52,9 +52,8 @@ impl Partial {
     /// When no temporary folder can be created.
     pub fn on(device: Device, plan: &Plan, catalog: Rc<Catalog>, interrupt: Arc<AtomicBool>) -> Result<Partial> {
         pipe_native::generator::seed_all(plan.pipeline.seed)?;
-        if plan.pipeline.deterministic {
-            pipe_native::numeric::set_deterministic(true, false)?;
-        }
+        // Also back: one process may run several pipelines.
+        pipe_native::numeric::set_deterministic(plan.pipeline.deterministic, false)?;
         let folder = tempfile::Builder::new().prefix("pipe-").tempdir().context("cannot create a temporary folder")?;
         let run_folder = RunFolder::open(folder.path())?;
         let context = RunContext::new(device, plan.pipeline.precision, plan.pipeline.seed, run_folder, interrupt);

@@ -64,9 +64,8 @@ impl Running {
             tell_device(wanted, device, &why);
         }
         pipe_native::generator::seed_all(plan.pipeline.seed)?;
-        if plan.pipeline.deterministic {
-            pipe_native::numeric::set_deterministic(true, false)?;
-        }
+        // Also back: one process may run several pipelines.
+        pipe_native::numeric::set_deterministic(plan.pipeline.deterministic, false)?;
         let folder = RunFolder::open(&options.folder)?;
         let resumed = options.resume.as_ref().map(|_| Resumed {
             done: !options.rewinds && folder.read_info().get("status") == Some(&json!("done")),

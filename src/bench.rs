@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use pipe_components::engine::train::TrainConfig;
-use pipe_core::{Config, Engine, Instance, Kind, Limits, NodeId, Precision, terminal};
+use pipe_core::{Engine, Instance, Kind, Limits, NodeId, Precision, terminal};
 use pipe_native::profile::{Operator, Profile};
 use pipe_native::stream::synchronize;
 use pipe_native::{device_name, is_accelerator, memory};
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind as Type, Tensor};
 
 use crate::output::{Format, Status, print};
-use crate::partial::{Partial, choose, port_of};
+use crate::partial::{Partial, port_of, training_engine};
 use crate::preflight::choose_batch_sizes;
 use crate::signals::{Signals, Words};
 use crate::source::{PipelineArgs, plan_or_tell};
@@ -57,8 +56,7 @@ pub fn bench(args: &BenchArgs) -> Result<Status> {
     }
     choose_batch_sizes(&mut pipeline, &mut loaded, args.device.as_deref(), None)?;
     let Some(plan) = &loaded.plan else { return Ok(Status::Wrong) };
-    let is_training = |node: &pipe_plan::PlanNode| node.descriptor.name == TrainConfig::TYPE;
-    let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_training, "engine of type `train`")?.clone();
+    let id = training_engine(plan, args.engine.as_deref())?.clone();
     let words = Words {
         first: Some("stopping; press Ctrl-C again to stop immediately"),
         still: "the step is still running",

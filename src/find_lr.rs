@@ -10,13 +10,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use pipe_components::engine::train::TrainConfig;
 use pipe_core::{
-    Boundary, Config, Dispatch, EngineEvent, EventContext, Instance, Interrupted, Kind, LR, Limits, NodeId, Optimizer,
+    Boundary, Dispatch, EngineEvent, EventContext, Instance, Interrupted, Kind, LR, Limits, NodeId, Optimizer,
     RunContext, Shared, Termination, ValueRef, component::build::config_of, writable,
 };
 use serde_json::{Value, json};
 
 use crate::output::{Format, Status, print};
-use crate::partial::{Partial, choose, port_of};
+use crate::partial::{Partial, port_of, training_engine};
 use crate::preflight::choose_batch_sizes;
 use crate::signals::{Signals, Words};
 use crate::source::{PipelineArgs, plan_or_tell};
@@ -83,8 +83,7 @@ pub fn find_lr(args: &FindLrArgs) -> Result<Status> {
     }
     choose_batch_sizes(&mut pipeline, &mut loaded, args.device.as_deref(), None)?;
     let Some(plan) = loaded.plan.as_mut() else { return Ok(Status::Wrong) };
-    let is_training = |node: &pipe_plan::PlanNode| node.descriptor.name == TrainConfig::TYPE;
-    let id = choose(plan, Kind::Engine, args.engine.as_deref(), is_training, "engine of type `train`")?.clone();
+    let id = training_engine(plan, args.engine.as_deref())?.clone();
     let optimizer = port_of(plan, &id, Kind::Optimizer).with_context(|| format!("{id} has no optimizer"))?.clone();
     let component = plan.nodes.get(&id).and_then(|node| node.component.as_deref());
     let config = component.and_then(config_of::<TrainConfig>).with_context(|| format!("{id} was not checked"))?;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
+use pipe_components::engine::train::TrainConfig;
 use pipe_components::model::weights::locate;
-use pipe_core::{Clock, Instance, Kind, NodeId, PathValue, RunContext, RunFolder, State};
+use pipe_core::{Clock, Config, Instance, Kind, NodeId, PathValue, RunContext, RunFolder, State};
 use pipe_plan::{Plan, PlanNode};
 use pipe_run::build::build_into;
 use pipe_run::running::tell_device;
@@ -153,6 +154,15 @@ pub fn choose<'p>(
                 .with_context(|| format!("`{name}` is not a {what} of the pipeline; available: {}", names()))
         }
     }
+}
+
+/// The training engine that a command works on, as [`choose`] does.
+///
+/// # Errors
+/// As [`choose`].
+pub fn training_engine<'p>(plan: &'p Plan, named: Option<&str>) -> Result<&'p NodeId> {
+    let is_training = |node: &PlanNode| node.descriptor.name == TrainConfig::TYPE;
+    choose(plan, Kind::Engine, named, is_training, "engine of type `train`")
 }
 
 /// The model that an engine runs, or the loader that it reads: what fills its port of that kind.

@@ -29,9 +29,9 @@ pub fn tell(running: &Running, wanted: bool) -> Result<()> {
         let _takes_long = terminal::working("preflight: trying the largest batches");
         preflight(&running.graph)?
     };
-    for Found { engine, batches, largest, peak, capacity, iteration, epoch } in found {
+    for Found { engine, batches, slowest, peak, capacity, iteration, epoch } in found {
         tracing::info!(
-            "{engine}: of {batches} batches the largest fits ({largest}): at most {} of {}; an epoch takes about {} ({} an iteration)",
+            "{engine}: of {batches} batches the largest fit (the slowest is {slowest}): at most {} of {}; an epoch takes about {} ({} an iteration)",
             gibibytes(peak),
             gibibytes(capacity),
             about(epoch),

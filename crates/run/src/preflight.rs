@@ -32,8 +32,8 @@ pub struct Found {
     pub engine: String,
     /// Batches that were looked at.
     pub batches: usize,
-    /// The one that needed most, in words.
-    pub largest: String,
+    /// Of those tried the one that took longest, in words.
+    pub slowest: String,
     /// The most bytes of the device in use so far.
     pub peak: u64,
     /// Bytes that the device has.
@@ -98,10 +98,10 @@ fn of_engine(graph: &Graph, engine: &Rc<Engine>) -> Result<Option<Found>> {
     let Some(outlook) = outlook else { return Ok(None) };
     let schedule = Schedule::of(engine, &*outlook)?;
     let (tried, made) = schedule.try_largest(graph, engine, &*outlook)?;
-    let Some(largest) = tried else { return Ok(None) };
+    let Some(slowest) = tried else { return Ok(None) };
     let (iteration, reading) = match schedule.middle.map(|place| outlook.make(place.pass, place.number)).transpose()? {
         Some(Some(batch)) => (engine.preflight(&batch, &graph.run)?, made),
-        _ => (largest.spent, made),
+        _ => (slowest.spent, made),
     };
     let step = match outlook.workers() {
         0 => iteration + reading,
@@ -111,7 +111,7 @@ fn of_engine(graph: &Graph, engine: &Rc<Engine>) -> Result<Option<Found>> {
     Ok(Some(Found {
         engine: engine.id.to_string(),
         batches: schedule.batches,
-        largest: largest.text(),
+        slowest: slowest.text(),
         peak: memory::max_allocated(device)?,
         capacity: memory::free_and_total(device)?.1,
         iteration,

@@ -33,6 +33,7 @@ use std::sync::LazyLock;
 use clap::{Parser, Subcommand};
 use output::{Format, Status, error_text};
 use pipe_core::terminal;
+use pipe_native::threads;
 use pipe_run::lock::Refused;
 // Named here so that the linker keeps them: their components register themselves.
 use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
@@ -89,23 +90,23 @@ static VERSIONS: LazyLock<String> = LazyLock::new(|| {
     format!("{pipe}\nlibtorch {} {cuda} CUDA{place}\ntorchvision {torchvision}", found.libtorch)
 });
 
-/// How often a waiting thread of OpenMP looks before it sleeps; docs/benchmarks.md has what it was chosen by.
-const SPINS: &str = "2000";
+/// OpenMP's threads are told how to wait before its library is initialized.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[used]
+// SAFETY: the section is the list of functions that the system's loader calls with the arguments and the environment.
+#[unsafe(link_section = ".preinit_array")]
+static BEFORE_LIBRARIES: threads::BeforeLibraries = threads::set_before_libraries;
 
-/// Starts the program again with OpenMP's threads going to sleep soon while they wait.
-///
-/// libgomp reads its settings when it is loaded, before `main`. Threads that spin for long take cores from the loader's workers
-/// (with them the demo takes more than 50 % longer), and those that sleep at once wake late. Settings of the user are respected.
+/// Starts the program again where OpenMP's threads could not be told (the environment had no room): it loads libtorch twice then.
 fn start_with_patient_threads() {
     use std::os::unix::process::CommandExt;
-    let decided = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().any(|name| std::env::var_os(name).is_some());
-    if decided {
+    if threads::are_patient() {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
+    let (name, value) = threads::SPINS;
     // Returns only if the program cannot be restarted; it then continues as is.
-    let _error =
-        std::process::Command::new(program).args(std::env::args_os().skip(1)).env("GOMP_SPINCOUNT", SPINS).exec();
+    let _error = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(name, value).exec();
 }
 
 /// Parses the command line and runs the command.

@@ -11,6 +11,7 @@
 //! | [`autocast`] | mixed precision with a chosen type |
 //! | [`generator`] | seeds and states of the random generators |
 //! | [`stream`] | streams, events, waiting for a device |
+//! | [`threads`] | how OpenMP's threads wait for work |
 //! | [`memory`] | what the allocator of a device holds |
 //! | [`profile`] | torch's profiler: operators, kernels, traces |
 //! | [`script`] | modules of TorchScript files |
@@ -36,6 +37,7 @@ pub mod profile;
 pub mod scaler;
 pub mod script;
 pub mod stream;
+pub mod threads;
 
 /// Writes out what C and C++ have printed and still hold, such as the output of a TorchScript module's `print`: before
 /// [`exit_now`], which drops it.

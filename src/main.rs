@@ -90,6 +90,16 @@ static VERSIONS: LazyLock<String> = LazyLock::new(|| {
     format!("{pipe}\nlibtorch {} {cuda} CUDA{place}\ntorchvision {torchvision}", found.libtorch)
 });
 
+/// jemalloc is the allocator of the whole process, libtorch's too: linked without a prefix, its `malloc` is the one that libraries find.
+/// glibc's gives large blocks back at once, and a step that takes them again has the kernel clear every page anew.
+use tikv_jemallocator as _;
+
+/// Its settings, which `MALLOC_CONF` overrides: huge pages, and what is freed kept for some seconds; docs/benchmarks.md has what they were
+/// chosen by.
+// SAFETY: jemalloc reads a C string behind this pointer's first word, before anything else runs.
+#[unsafe(export_name = "malloc_conf")]
+static ALLOCATOR: &[u8] = b"thp:always,narenas:2,dirty_decay_ms:5000,muzzy_decay_ms:0\0";
+
 /// OpenMP's threads are told how to wait before its library is initialized.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[used]
@@ -115,7 +125,6 @@ fn main() -> ExitCode {
     let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
     if started || matches!(cli.command, Command::FindLr(_) | Command::Bench(_)) {
         start_with_patient_threads();
-        pipe_native::memory::keep_freed();
     }
     start_log(&cli);
     let json = matches!(&cli.command, Command::Run(args) if args.log_format == Format::Json);

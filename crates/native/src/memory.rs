@@ -8,19 +8,6 @@ use tch::Device;
 
 use crate::ffi;
 
-/// Has the process keep the memory that it frees, for itself. glibc gives large blocks back at once, and a step that takes them again has
-/// the kernel clear every page anew, a tenth to a fifth of its time. Settings of the user (`MALLOC_…`, `GLIBC_TUNABLES`) are respected.
-pub fn keep_freed() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    if !std::env::vars_os().any(|(name, _)| name == "GLIBC_TUNABLES" || name.to_string_lossy().starts_with("MALLOC_")) {
-        // SAFETY: both only set numbers of the allocator: no blocks of their own from the kernel (which go back to it), none trimmed.
-        unsafe {
-            libc::mallopt(libc::M_MMAP_MAX, 0);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
-        }
-    }
-}
-
 /// Bytes in use now.
 ///
 /// # Errors

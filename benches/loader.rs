@@ -23,6 +23,9 @@ use pipe_data::{Field, Masks, Sample, collate, fields};
 use pipe_data::{geometry, geometry::Interpolation};
 use serde_json::{from_value, json};
 
+// As the program has it.
+use tikv_jemallocator as _;
+
 const ROUNDS: usize = 3;
 
 fn main() -> Result<()> {

@@ -13,26 +13,93 @@ use super::sample::{Field, Sample};
 /// The masks of one image as planes take no more bytes: 8 GiB.
 const MAX_PLANES: i64 = 8 << 30;
 
+/// A sample as tensors, which is what each takes for itself on the way into a batch.
+pub struct Prepared {
+    source: String,
+    fields: Vec<(String, Value)>,
+}
+
+enum Value {
+    Text(String),
+    /// One value of a sample, or one for each of its instances.
+    Tensor {
+        tensor: Tensor,
+        per_instance: bool,
+    },
+}
+
+/// Makes tensors of a sample's fields.
+///
+/// # Errors
+/// When one is too large, or inconsistent.
+pub fn prepare(sample: &Sample) -> Result<Prepared> {
+    let value = |name: &str, field: &Field| -> Result<Value> {
+        Ok(match field {
+            Field::Text(text) => Value::Text(text.clone()),
+            // Per-instance fields stay lists even when the counts happen to agree, so that the form never depends on luck.
+            other => Value::Tensor {
+                tensor: tensor_of(other).map_err(|e| e.context(format!("collating field `{name}` of a batch")))?,
+                per_instance: matches!(
+                    other,
+                    Field::Boxes(_) | Field::Masks(_) | Field::Keypoints(_) | Field::Integers(_) | Field::Numbers(_)
+                ),
+            },
+        })
+    };
+    let fields =
+        sample.iter().map(|(name, field)| Ok((name.to_owned(), value(name, field)?))).collect::<Result<_>>()?;
+    Ok(Prepared { source: sample.source().to_owned(), fields })
+}
+
 /// Collates samples. Images of one size become one `[N, C, H, W]` tensor of their own type, others a list.
 ///
 /// # Errors
 /// When samples have different fields or types.
 pub fn collate(samples: Vec<Sample>) -> Result<Batch> {
+    join(&samples.iter().map(prepare).collect::<Result<Vec<_>>>()?)
+}
+
+/// As [`collate`], of samples that are prepared.
+///
+/// # Errors
+/// As [`collate`].
+pub fn join(samples: &[Prepared]) -> Result<Batch> {
     let mut batch = Batch::new(samples.len());
     let Some(first) = samples.first() else { return Ok(batch) };
-    for (name, _) in first.iter() {
-        let column: Vec<&Field> = samples
+    for (name, _) in &first.fields {
+        let column: Vec<&Value> = samples
             .iter()
             .map(|sample| {
-                sample.get(name).ok_or_else(|| {
-                    anyhow!("sample {} has no field `{name}`, but sample {} has", sample.source(), first.source())
+                let found = sample.fields.iter().find(|(other, _)| other == name);
+                found.map(|(_, value)| value).ok_or_else(|| {
+                    anyhow!("sample {} has no field `{name}`, but sample {} has", sample.source, first.source)
                 })
             })
             .collect::<Result<_>>()?;
-        let field = join(&column).map_err(|e| e.context(format!("collating field `{name}` of a batch")))?;
+        let field = column_of(&column).map_err(|e| e.context(format!("collating field `{name}` of a batch")))?;
         batch.set(name, field);
     }
     Ok(batch)
+}
+
+fn column_of(column: &[&Value]) -> Result<BatchField> {
+    let text = |value: &&Value| if let Value::Text(text) = value { Some(text.clone()) } else { None };
+    if let Some(texts) = column.iter().map(text).collect() {
+        return Ok(BatchField::Text(texts));
+    }
+    let mut tensors = Vec::with_capacity(column.len());
+    let mut lists = false;
+    for value in column {
+        let Value::Tensor { tensor, per_instance } = value else { bail!("some samples have a string, others do not") };
+        lists |= per_instance;
+        tensors.push(tensor);
+    }
+    let (kind, size) = (tensors[0].kind(), tensors[0].size());
+    ensure!(tensors.iter().all(|t| t.kind() == kind), "samples have values of different types");
+    Ok(match !lists && tensors.iter().all(|t| t.size() == size) {
+        true => BatchField::Stacked(Tensor::f_stack(&tensors, 0)?),
+        false => BatchField::List(tensors.into_iter().map(Tensor::shallow_clone).collect()),
+    })
 }
 
 /// An image as a `[C, H, W]` tensor of its own type.
@@ -40,30 +107,15 @@ pub fn collate(samples: Vec<Sample>) -> Result<Batch> {
 /// # Errors
 /// When libtorch has no memory for it.
 pub fn image_tensor(image: &Image) -> Result<Tensor> {
-    Ok(stack_images(&[image])?.squeeze_dim(0))
-}
-
-/// Images of one size and type as `[N, C, H, W]`.
-fn stack_images(images: &[&Image]) -> Result<Tensor> {
-    let first = images[0];
-    let size = [images.len(), first.channels, first.height, first.width].map(|n| n as i64);
-    let plane = first.height * first.width;
-    let picture = (plane * first.channels).max(1);
-    match &first.pixels {
-        Pixels::U8(_) => pipe_native::buffer::filled(&size, |values| {
-            for (image, values) in images.iter().zip(values.chunks_exact_mut(picture)) {
-                if let Pixels::U8(pixels) = &image.pixels {
-                    write_planes(pixels, image.channels, plane, values);
-                }
-            }
-        }),
-        Pixels::F32(_) => pipe_native::buffer::filled(&size, |values| {
-            for (image, values) in images.iter().zip(values.chunks_exact_mut(picture)) {
-                if let Pixels::F32(pixels) = &image.pixels {
-                    write_planes(pixels, image.channels, plane, values);
-                }
-            }
-        }),
+    let size = [image.channels, image.height, image.width].map(|n| n as i64);
+    let plane = image.height * image.width;
+    match &image.pixels {
+        Pixels::U8(pixels) => {
+            pipe_native::buffer::filled(&size, |values| write_planes(pixels, image.channels, plane, values))
+        }
+        Pixels::F32(pixels) => {
+            pipe_native::buffer::filled(&size, |values| write_planes(pixels, image.channels, plane, values))
+        }
     }
 }
 
@@ -85,35 +137,6 @@ fn write_planes<T: Copy>(pixels: &[T], channels: usize, plane: usize, planes: &m
             });
         }
     }
-}
-
-fn join(column: &[&Field]) -> Result<BatchField> {
-    if let Some(texts) = column.iter().map(|f| if let Field::Text(t) = f { Some(t.clone()) } else { None }).collect() {
-        return Ok(BatchField::Text(texts));
-    }
-    if let Some(images) = alike_images(column) {
-        return Ok(BatchField::Stacked(stack_images(&images)?));
-    }
-    let tensors = column.iter().map(|field| tensor_of(field)).collect::<Result<Vec<_>>>()?;
-    let kind = tensors[0].kind();
-    ensure!(tensors.iter().all(|t| t.kind() == kind), "samples have values of different types");
-    // Per-instance fields stay lists even when the counts happen to agree, so that the form never depends on luck.
-    let per_instance = matches!(
-        column[0],
-        Field::Boxes(_) | Field::Masks(_) | Field::Keypoints(_) | Field::Integers(_) | Field::Numbers(_)
-    );
-    let same = tensors.iter().all(|t| t.size() == tensors[0].size());
-    Ok(if same && !per_instance { BatchField::Stacked(Tensor::stack(&tensors, 0)) } else { BatchField::List(tensors) })
-}
-
-/// The images of a field, when they are all of one size and type.
-fn alike_images<'a>(column: &[&'a Field]) -> Option<Vec<&'a Image>> {
-    let images: Vec<&Image> = column
-        .iter()
-        .map(|field| if let Field::Image(image) = field { Some(image) } else { None })
-        .collect::<Option<_>>()?;
-    let shape = |image: &Image| (image.height, image.width, image.channels, std::mem::discriminant(&image.pixels));
-    images.windows(2).all(|pair| shape(pair[0]) == shape(pair[1])).then_some(images)
 }
 
 fn tensor_of(field: &Field) -> Result<Tensor> {

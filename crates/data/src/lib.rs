@@ -27,7 +27,7 @@ pub mod pool;
 mod raster;
 pub mod upload;
 
-pub use batch::{Batch, BatchField, Detections, collate};
+pub use batch::{Batch, BatchField, Detections, Prepared, collate, join, prepare};
 pub use fingerprint::Fingerprint;
 pub use image::{Image, Pixels};
 pub use masks::{Mask, Masks};

@@ -8,7 +8,7 @@ use pipe_data::order::Entry;
 use pipe_data::pool::Work;
 use pipe_data::random::{Purpose, stream};
 use pipe_data::upload::pinned;
-use pipe_data::{Batch, Sample, collate};
+use pipe_data::{Batch, Prepared, Sample, collate, join, prepare};
 use pipe_native::fault::guarded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,12 @@ pub(super) struct Source {
     pub(super) pin: bool,
 }
 
+/// A sample on its way into a batch: as tensors, unless a transform of whole batches comes first.
+pub(super) enum Part {
+    Sample(Sample),
+    Prepared(Prepared),
+}
+
 /// A batch, with what was skipped. No batch when none of its samples could be loaded.
 pub(super) struct Made {
     pub(super) batch: Option<Batch>,
@@ -42,6 +48,19 @@ pub(super) struct Made {
 }
 
 impl Source {
+    fn part(&self, epoch: u64, entry: Entry) -> Result<Part> {
+        let sample = self.sample(epoch, entry)?;
+        Ok(match self.on_batches() {
+            true => Part::Sample(sample),
+            false => Part::Prepared(prepare(&sample)?),
+        })
+    }
+
+    /// Whether the transform acts on whole batches.
+    fn on_batches(&self) -> bool {
+        self.transform.as_ref().is_some_and(|transform| transform.on_batches())
+    }
+
     fn sample(&self, epoch: u64, entry: Entry) -> Result<Sample> {
         let index = entry.index;
         guarded(|| {
@@ -57,24 +76,27 @@ impl Source {
     }
 
     /// The batch `number` of an epoch.
-    fn batch(&self, epoch: u64, number: u64, made: Vec<Result<Sample>>) -> Result<Made> {
-        let mut samples = Vec::with_capacity(made.len());
+    fn batch(&self, epoch: u64, number: u64, made: Vec<Result<Part>>) -> Result<Made> {
+        let (mut samples, mut prepared) = (Vec::new(), Vec::new());
         let mut skipped = Vec::new();
         for sample in made {
             match sample {
-                Ok(sample) => samples.push(sample),
+                Ok(Part::Sample(sample)) => samples.push(sample),
+                Ok(Part::Prepared(sample)) => prepared.push(sample),
                 Err(error) if self.on_error == OnError::Skip => skipped.push(format!("{error:#}")),
                 Err(error) => return Err(error),
             }
         }
-        if samples.is_empty() {
+        if samples.is_empty() && prepared.is_empty() {
             return Ok(Made { batch: None, skipped });
         }
-        if let Some(transform) = &self.transform {
-            let mut rng = stream(self.seed, Purpose::Batch, epoch, number);
-            samples = transform.apply_batch(samples, &mut rng).context("transforming a batch")?;
-        }
-        let batch = collate(samples)?;
+        let batch = match &self.transform {
+            Some(transform) if self.on_batches() => {
+                let mut rng = stream(self.seed, Purpose::Batch, epoch, number);
+                collate(transform.apply_batch(samples, &mut rng).context("transforming a batch")?)?
+            }
+            _ => join(&prepared)?,
+        };
         let batch = if self.pin { pinned(&batch)? } else { batch };
         Ok(Made { batch: Some(batch), skipped })
     }
@@ -82,7 +104,7 @@ impl Source {
     /// A batch made in this thread.
     pub(super) fn make(&self, epoch: u64, number: u64, entries: &[Entry]) -> Result<Made> {
         guarded(|| {
-            let samples = entries.iter().map(|entry| self.sample(epoch, *entry)).collect();
+            let samples = entries.iter().map(|entry| self.part(epoch, *entry)).collect();
             self.batch(epoch, number, samples)
         })
     }
@@ -108,18 +130,18 @@ pub(super) struct Batches {
 }
 
 impl Work for Batches {
-    type Part = Sample;
+    type Part = Part;
     type Whole = Made;
 
     fn parts(&self, number: usize) -> usize {
         self.batches[number].len()
     }
 
-    fn part(&self, number: usize, index: usize) -> Result<Sample> {
-        self.source.sample(self.epoch, self.batches[number][index])
+    fn part(&self, number: usize, index: usize) -> Result<Part> {
+        self.source.part(self.epoch, self.batches[number][index])
     }
 
-    fn whole(&self, number: usize, parts: Vec<Result<Sample>>) -> Result<Made> {
+    fn whole(&self, number: usize, parts: Vec<Result<Part>>) -> Result<Made> {
         self.source.batch(self.epoch, (self.before + number) as u64, parts)
     }
 }

@@ -4,8 +4,8 @@
     python3 benches/curves.py --pipe target/release/pipe [--curve NAME …]
 
 Each curve changes one number of a small Mask R-CNN on made images (`builtin:shapes`), or of a linear model on made digits, and prints what
-`pipe bench` measures: milliseconds of an iteration, images a second of the loader alone, gigabytes at the peak. `nodes` is `pipe check` on pipelines
-of so many nodes, by its own clock and by the wall's. `flat` is one run of 10,000 iterations, its resident memory as it goes.
+`pipe bench` measures: milliseconds of an iteration, images a second of the loader alone, gigabytes at the peak. `nodes` is `pipe check` on shipped
+pipelines and on ones of so many nodes, by its own clock and by the wall's, beside an empty program that loads the same libtorch (by gcc). `flat` is one run of 10,000 iterations, its resident memory as it goes.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
 
 DETECTOR = """
 [pipeline]
@@ -150,26 +152,42 @@ def curve(args, name, folder):
         print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
+def empty_program(args, folder):
+    """A program that does nothing, linked to the libtorch that `pipe` runs with."""
+    version = subprocess.run([args.pipe, "--version"], capture_output=True, text=True, check=True).stdout
+    libraries = re.search(r"libtorch [^,]*, (.*)", version)[1]
+    (folder / "empty.c").write_text("int main(void) { return 0; }\n")
+    link = ["-Wl,--no-as-needed", f"-L{libraries}", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{libraries}", "-Wl,--allow-shlib-undefined"]
+    subprocess.run(["gcc", "empty.c", "-o", "empty", *link], cwd=folder, check=True)
+    return folder / "empty"
+
+
 def nodes(args, folder):
-    """`pipe check` on pipelines with so many handlers, each on an event of its own."""
-    print("\n| nodes | `pipe check`, own ms | by the clock, ms |\n|---:|---:|---:|")
+    """`pipe check` on shipped pipelines, and on ones with so many handlers, each on an event of its own."""
+    print("\n| pipeline | `pipe check`, own ms | by the clock, ms | an empty program, ms |\n|---:|---:|---:|---:|")
+    files = {name: PIPELINES / f"{name}.toml" for name in ["mnist", "maskrcnn_coco"]}
     for count in [10, 100, 1000]:
         extra = "".join(
             f'[handler.h{i}]\ntype = "optimizer_settings"\noptimizer = "optimizer.sgd"\n'
             f'[[on]]\nevent = "engine.trainer:iteration_completed"\nevery = {i + 1}\nrun = ["handler.h{i}"]\n'
             for i in range(count - 6)
         )
-        file = folder / f"nodes{count}.toml"
-        file.write_text(DIGITS + extra)
-        own, wall = [], []
+        files[f"{count} nodes"] = folder / f"nodes{count}.toml"
+        files[f"{count} nodes"].write_text(DIGITS + extra)
+    empty = empty_program(args, folder)
+    for name, file in files.items():
+        own, wall, nothing = [], [], []
         for _ in range(9):
             start = time.perf_counter()
+            subprocess.run([empty], check=True)
+            between = time.perf_counter()
             done = subprocess.run([args.pipe, "check", file], capture_output=True, text=True)
-            wall.append((time.perf_counter() - start) * 1e3)
+            wall.append((time.perf_counter() - between) * 1e3)
+            nothing.append((between - start) * 1e3)
             if done.returncode != 0:
                 raise SystemExit(done.stderr[-2000:])
             own.append(float(re.search(r"checked in ([0-9.]+) ms", done.stdout)[1]))
-        print(f"| {count} | {statistics.median(own):.1f} | {statistics.median(wall):.0f} |", flush=True)
+        print(f"| {name} | " + " | ".join([f"{statistics.median(own):.1f}", *(f"{statistics.median(v):.0f}" for v in (wall, nothing))]) + " |", flush=True)
 
 
 def flat(args, folder):

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pipe_core::{Engine, Instance, Kind, Limits, NodeId, Precision, terminal};
-use pipe_native::profile::{Operator, Profile};
+use pipe_native::profile::{Operator, Part, Profile};
 use pipe_native::stream::synchronize;
 use pipe_native::{device_name, is_accelerator, memory};
 use serde_json::{Value, json};
@@ -102,10 +102,12 @@ impl Trial<'_> {
         let Some(_) = self.advance(self.measured)? else { return Ok(None) };
         run.timings.disable();
         let of_engine = run.timings.all().into_iter().filter(|(engine, _, _)| *engine == self.id);
-        let parts = of_engine.map(|(_, what, spent)| (what, spent.total / self.measured as u32)).collect();
+        let parts: Vec<_> = of_engine.map(|(_, what, spent)| (what, spent.total / self.measured as u32)).collect();
         let profile = Profile::begin()?;
         let Some(_) = self.advance(1)? else { return Ok(None) };
-        let operators = profile.end(None)?;
+        let (operators, mut stages) = profile.end(None)?;
+        // The engine's parts are known already, better measured.
+        stages.retain(|stage| !parts.iter().any(|(name, _)| *name == stage.name));
         let loading = self.loading()?;
         let batch = self.engine.loader().borrow().outlook(None);
         let batch = batch.and_then(|outlook| outlook.batches(0).first().map(Vec::len)).unwrap_or(1);
@@ -122,6 +124,7 @@ impl Trial<'_> {
             peak_flops: peak(device, run.precision)?,
             waits: waits(device, &operators),
             operators,
+            stages,
             loading,
             memory: (memory::max_allocated(device)?, memory::free_and_total(device)?.1),
         }))
@@ -216,6 +219,8 @@ struct Report {
     /// Waits of the host, where there is something to wait for.
     waits: Option<Vec<(String, u64)>>,
     operators: Vec<Operator>,
+    /// Parts of the model, where it tells of them.
+    stages: Vec<Part>,
     /// A batch of the loader alone.
     loading: Duration,
     /// The most bytes in use, and all that there are.
@@ -294,6 +299,9 @@ impl Report {
             "flops": self.flops,
             "peak_flops_per_second": self.peak_flops,
             "share_of_peak": self.share_of_peak(),
+            "model_parts": self.stages.iter().map(|part| json!({
+                "name": part.name, "forward_seconds": part.forward.as_secs_f64(), "backward_seconds": part.backward.as_secs_f64(), "flops": part.flops,
+            })).collect::<Vec<_>>(),
             "waits": waits,
             "memory_peak_bytes": self.memory.0,
             "advice": self.advice(),
@@ -331,6 +339,20 @@ impl Report {
             self.peak_flops / 1e9
         );
         line("work", peak);
+        for part in &self.stages {
+            let work = format!("{:.1} GFLOP", part.flops as f64 / 1e9);
+            let value = match is_accelerator(self.device) {
+                // The host's time says nothing there.
+                true => work,
+                false => {
+                    let seconds = (part.forward + part.backward).as_secs_f64().max(1e-9);
+                    let share = 100.0 * part.flops as f64 / seconds / self.peak_flops;
+                    let (forward, backward) = (milliseconds(part.forward), milliseconds(part.backward));
+                    format!("{work}, {forward} forward, {backward} backward, {share:.0} % of that")
+                }
+            };
+            line(&format!("  {}", part.name), value);
+        }
         if let Some(waits) = &self.waits {
             let waits: Vec<String> = waits.iter().map(|(name, times)| format!("{name} {times}")).collect();
             line("waits for the device", if waits.is_empty() { "none".to_owned() } else { waits.join(", ") });

@@ -20,6 +20,17 @@ struct Sum {
   uint64_t times = 0, nanoseconds = 0, flops = 0;
 };
 
+// What a range came to: itself, and what its backward pass did.
+struct Part {
+  uint64_t forward = 0, backward = 0, flops = 0;
+};
+
+// A stretch of a thread's time that belongs to a range, by the range's name.
+struct Stretch {
+  uint64_t end;
+  std::string name;
+};
+
 // 2 · the numbers of `image` [N, C, ...] · those of `weight` [., ...] that each of them meets.
 uint64_t products(const std::vector<int64_t>& image, const std::vector<int64_t>& weight) {
   uint64_t flops = weight.empty() ? 0 : 2;
@@ -53,6 +64,72 @@ uint64_t more_flops(const profiler::KinetoEvent& event) {
   return once * (static_cast<uint64_t>(wanted[0]) + static_cast<uint64_t>(wanted[1]));
 }
 
+// Work by the innermost range that it is for. An operator that is differentiated has the number under which its backward step is called.
+std::map<std::string, Part> parts_of(const std::vector<profiler::KinetoEvent>& events) {
+  // Of each thread, by their begin.
+  std::map<uint64_t, std::map<uint64_t, Stretch>> stretches;
+  std::map<std::string, Part> parts;
+  const auto around = [&](const profiler::KinetoEvent& event) -> const std::string* {
+    const auto thread = stretches.find(event.startThreadId());
+    if (thread == stretches.end()) {
+      return nullptr;
+    }
+    // Ranges are few and lie within each other: the last that began before and ends after is the innermost.
+    for (auto it = thread->second.upper_bound(event.startNs()); it != thread->second.begin();) {
+      --it;
+      if (it->second.end >= event.endNs()) {
+        return &it->second.name;
+      }
+    }
+    return nullptr;
+  };
+  std::vector<const profiler::KinetoEvent*> host, backward;
+  for (const auto& event : events) {
+    if (event.deviceType() != c10::DeviceType::CPU) {
+      continue;
+    }
+    if (event.scope() == static_cast<uint8_t>(at::RecordScope::USER_SCOPE)) {
+      stretches[event.startThreadId()][event.startNs()] = {event.endNs(), event.name()};
+      parts[event.name()].forward += event.durationNs();
+    } else {
+      host.push_back(&event);
+    }
+  }
+  std::map<int64_t, std::string> steps;
+  for (const auto* event : host) {
+    const bool step = event->name().rfind("autograd::engine::evaluate_function", 0) == 0;
+    if (step) {
+      backward.push_back(event);
+    } else if (const auto* name = around(*event)) {
+      parts[*name].flops += event->flops() + more_flops(*event);
+      if (event->sequenceNr() >= 0) {
+        steps.emplace(event->sequenceNr(), *name);
+      }
+    }
+  }
+  decltype(stretches) of_backward;
+  for (const auto* event : backward) {
+    const auto found = steps.find(event->sequenceNr());
+    if (found != steps.end()) {
+      parts[found->second].backward += event->durationNs();
+      of_backward[event->startThreadId()][event->startNs()] = {event->endNs(), found->second};
+    }
+  }
+  stretches = std::move(of_backward);
+  for (const auto* event : host) {
+    const auto* name = around(*event);
+    if (name != nullptr && event->name().rfind("autograd::engine::evaluate_function", 0) != 0) {
+      parts[*name].flops += event->flops() + more_flops(*event);
+    }
+  }
+  return parts;
+}
+
+std::string plain(std::string name) {
+  std::replace_if(name.begin(), name.end(), [](char c) { return c == '\t' || c == '\n'; }, ' ');
+  return name;
+}
+
 }  // namespace
 
 PN_EXPORT Error pn_profile_begin() {
@@ -72,7 +149,8 @@ PN_EXPORT Error pn_profile_begin() {
 }
 
 // `trace`: where Chrome's trace is written, or null. `sums`: a line for each name, on the CPU or a device: name, device, times,
-// nanoseconds, floating-point operations, with tabs between; to be freed.
+// nanoseconds, floating-point operations, with tabs between; then, after an empty line, one for each range: name, nanoseconds of it and of
+// its backward pass, floating-point operations of both; to be freed.
 PN_EXPORT Error pn_profile_end(const char* trace, char** sums) {
   return pn_guard([&] {
     const auto result = profiler::disableProfiler();
@@ -88,9 +166,11 @@ PN_EXPORT Error pn_profile_end(const char* trace, char** sums) {
     }
     std::ostringstream text;
     for (const auto& [key, sum] : all) {
-      auto name = key.first;
-      std::replace_if(name.begin(), name.end(), [](char c) { return c == '\t' || c == '\n'; }, ' ');
-      text << name << '\t' << key.second << '\t' << sum.times << '\t' << sum.nanoseconds << '\t' << sum.flops << '\n';
+      text << plain(key.first) << '\t' << key.second << '\t' << sum.times << '\t' << sum.nanoseconds << '\t' << sum.flops << '\n';
+    }
+    text << '\n';
+    for (const auto& [name, part] : parts_of(result->events())) {
+      text << plain(name) << '\t' << part.forward << '\t' << part.backward << '\t' << part.flops << '\n';
     }
     *sums = strdup(text.str().c_str());
   });

@@ -29,6 +29,19 @@ pub struct Operator {
     pub flops: u64,
 }
 
+/// What a [`range`] came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// The time in it, of the host: on an accelerator, until its work was queued.
+    pub forward: Duration,
+    /// That of the backward steps of what was done in it and in no range within it.
+    pub backward: Duration,
+    /// Floating-point operations of both.
+    pub flops: u64,
+}
+
 /// A profile that is being taken: of the work that this thread queues, its backward passes included. There is one at a time.
 #[derive(Debug)]
 pub struct Profile {
@@ -54,11 +67,12 @@ impl Profile {
         Ok(profile)
     }
 
-    /// Ends it, and writes a trace that Chrome (`chrome://tracing`) and Perfetto open. What there was, by name.
+    /// Ends it, and writes a trace that Chrome (`chrome://tracing`) and Perfetto open. What there was, by name, what took
+    /// longest first.
     ///
     /// # Errors
     /// When the trace cannot be written.
-    pub fn end(self, trace: Option<&Path>) -> Result<Vec<Operator>> {
+    pub fn end(self, trace: Option<&Path>) -> Result<(Vec<Operator>, Vec<Part>)> {
         let sums = end(trace);
         std::mem::forget(self);
         sums
@@ -73,7 +87,7 @@ impl Drop for Profile {
     }
 }
 
-fn end(trace: Option<&Path>) -> Result<Vec<Operator>> {
+fn end(trace: Option<&Path>) -> Result<(Vec<Operator>, Vec<Part>)> {
     ON.store(false, Ordering::Relaxed);
     let path = trace.map(|path| CString::new(path.as_os_str().as_encoded_bytes())).transpose()?;
     let mut sums = null_mut();
@@ -81,9 +95,21 @@ fn end(trace: Option<&Path>) -> Result<Vec<Operator>> {
     let error = unsafe { ffi::pn_profile_end(path.as_ref().map_or(std::ptr::null(), |path| path.as_ptr()), &mut sums) };
     ffi::check(error).context("ending a profile")?;
     let text = ffi::take_text(sums).unwrap_or_default();
-    let mut operators: Vec<Operator> = text.lines().filter_map(operator).collect();
+    let mut lines = text.lines();
+    let mut operators: Vec<Operator> =
+        lines.by_ref().take_while(|line| !line.is_empty()).filter_map(operator).collect();
     operators.sort_by(|a, b| b.spent.cmp(&a.spent).then_with(|| a.name.cmp(&b.name)));
-    Ok(operators)
+    let mut parts: Vec<Part> = lines.filter_map(part).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.forward + part.backward));
+    Ok((operators, parts))
+}
+
+fn part(line: &str) -> Option<Part> {
+    let mut values = line.split('\t');
+    let name = values.next()?.to_owned();
+    let mut number = || values.next()?.parse().ok();
+    let (forward, backward) = (Duration::from_nanos(number()?), Duration::from_nanos(number()?));
+    Some(Part { name, forward, backward, flops: number()? })
 }
 
 fn operator(line: &str) -> Option<Operator> {
@@ -137,7 +163,7 @@ mod tests {
         let output = output.conv_transpose2d(&fixed, None::<&Tensor>, [2, 2], [0, 0], [0, 0], 1, [1, 1]);
         output.sum(Kind::Float).backward();
         let file = folder.path().join("trace.json");
-        let operators = profile.end(Some(&file)).unwrap();
+        let (operators, parts) = profile.end(Some(&file)).unwrap();
         let find = |name: &str| operators.iter().find(|operator| operator.name == name).expect(name);
         let flops = 2 * 4 * 8 * 6 * 6 * 27;
         assert_eq!((find("aten::conv2d").flops, find("aten::conv2d").times), (flops, 1));
@@ -145,6 +171,9 @@ mod tests {
         assert_eq!(find("aten::conv_transpose2d").flops, transposed);
         assert_eq!(find("aten::convolution_backward").flops, 2 * flops + transposed);
         assert_eq!(find("forward pass").times, 1);
+        // The transposed convolution is in no range; of the other and its backward step all is in one.
+        assert_eq!((parts.len(), &*parts[0].name, parts[0].flops), (1, "forward pass", 3 * flops));
+        assert!(parts[0].forward > Duration::ZERO && parts[0].backward > Duration::ZERO);
         let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let events = trace["traceEvents"].as_array().unwrap();
         let named = |name: &str| events.iter().any(|event| event["name"] == name && event["ph"] == "X");

@@ -50,6 +50,7 @@ impl ResNetFpn {
     /// # Errors
     /// The input has not three channels, or memory is short.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
+        let _part = pipe_native::profile::range("backbone");
         let maps = self.body.forward(images, train)?;
         let chosen: Vec<_> = self.returned.iter().map(|layer| maps[layer - 1].shallow_clone()).collect();
         self.fpn.forward(&chosen, train)

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use anyhow::Result;
+use pipe_native::profile::range;
 use tch::{Kind, Reduction, Tensor};
 
 use super::backbone::OUT_CHANNELS;
@@ -116,6 +117,7 @@ impl RoiHeads {
         sizes: &[ImageSize],
         targets: &[Target],
     ) -> Result<Vec<(&'static str, Tensor)>> {
+        let boxes_part = range("box head");
         let samples = match self.largest.get() {
             true => samples::most(proposals, targets, &self.sampler)?,
             false => samples::select(proposals, targets, &self.matcher, &self.sampler)?,
@@ -126,6 +128,8 @@ impl RoiHeads {
         let positive = |samples: &Samples| known_indices(&samples.labels.f_gt(0)?, samples.positives);
         let positive = samples.iter().map(positive).collect::<Result<Vec<_>>>()?;
         let [classifier, box_reg] = self.box_losses(&logits, &offsets, &samples, &positive, targets)?;
+        drop(boxes_part);
+        let _masks_part = range("mask head");
         let mut losses = vec![("loss_classifier", classifier), ("loss_box_reg", box_reg)];
         if let Some(mask) = &self.mask {
             losses.push(("loss_mask", mask_loss(mask, maps, sizes, &samples, &positive, targets)?));

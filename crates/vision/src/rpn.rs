@@ -128,6 +128,7 @@ impl RegionProposals {
     /// # Errors
     /// As [`Self::propose`].
     pub fn train(&self, batch: &ImageBatch, maps: &[Tensor], targets: &[Target]) -> Result<(Vec<Tensor>, [Tensor; 2])> {
+        let _part = pipe_native::profile::range("region proposals");
         let anchors = self.anchors_for(batch, maps)?;
         let outputs = self.head.forward(maps)?;
         let proposals = self.train.proposals(&outputs, &anchors, &batch.sizes, &self.coder)?;

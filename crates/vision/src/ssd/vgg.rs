@@ -1,0 +1,155 @@
+//! VGG-16 as an SSD takes it: figure 2 of the paper. torchvision's `SSDFeatureExtractorVGG`.
+
+use anyhow::{Result, ensure};
+use tch::Tensor;
+
+use super::Extractor;
+use crate::nn::functional::{channels_last, max_pool2d, max_pool2d_ceil};
+use crate::nn::{Conv2d, Conv2dOptions, LoadOptions, LoadReport, ParameterStore, Scope, StateDict, init};
+use crate::vgg::{self, Stage, VggKind};
+
+/// Where torchvision's list of VGG-16's layers is cut: at the fourth pooling.
+const CUT: usize = 23;
+/// The number of the last stage's layers, from the cut.
+const LAST: usize = 7;
+/// What the norm of the first map's features becomes in the beginning.
+const SCALE: f64 = 20.0;
+
+/// `conv4_3`, `fc7` and the maps of further convolutions.
+#[derive(Debug)]
+pub struct VggExtractor {
+    stages: Vec<Stage>,
+    scale: Tensor,
+    fc: [Conv2d; 2],
+    extra: Vec<[Conv2d; 2]>,
+}
+
+/// The geometry of a further block's second convolution.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Halve,
+    Crop,
+    /// From 2 by 2 to 1 by 1, in SSD512.
+    Last,
+}
+
+impl Step {
+    fn options(self) -> Conv2dOptions {
+        let (kernel, stride, padding) = match self {
+            Step::Halve => (3, 2, 1),
+            Step::Crop => (3, 1, 0),
+            Step::Last => (4, 1, 1),
+        };
+        Conv2dOptions { kernel, stride, padding, ..Default::default() }
+    }
+}
+
+impl VggExtractor {
+    /// For images of side 300 or 512.
+    pub fn new(scope: &Scope, size: i64, trainable: usize) -> Result<Self> {
+        let steps: &[Step] = match size {
+            300 => &[Step::Halve, Step::Halve, Step::Crop, Step::Crop],
+            512 => &[Step::Halve, Step::Halve, Step::Halve, Step::Halve, Step::Last],
+            _ => anyhow::bail!("with vgg16 the size must be 300 or 512, not {size}"),
+        };
+        ensure!(trainable <= 5, "trainable_layers must lie between 0 and 5, not {trainable}");
+        let (features, extra_scope) = (scope.sub("features"), scope.sub("extra"));
+        let last = extra_scope.sub(0);
+        let place = |position| if position < CUT { features.sub(position) } else { last.sub(position - CUT) };
+        let stages = vgg::backbone(VggKind::VGG16, place)?;
+        freeze(scope, trainable);
+        let scale = scope.parameter("scale_weight", &[512])?;
+        init::constant(&scale, SCALE)?;
+        let mut extra = Vec::new();
+        let mut inputs = 1024;
+        for (index, step) in steps.iter().enumerate() {
+            let (middle, outputs) = if index == 0 { (256, 512) } else { (128, 256) };
+            let scope = extra_scope.sub(index + 1);
+            let first = Conv2d::new(&scope.sub(0), inputs, middle, Conv2dOptions::default())?;
+            extra.push([first, Conv2d::new(&scope.sub(2), middle, outputs, step.options())?]);
+            inputs = outputs;
+        }
+        draw(extra.iter().flatten())?;
+        let atrous = Conv2dOptions { kernel: 3, padding: 6, dilation: 6, ..Default::default() };
+        let fc = last.sub(LAST);
+        let fc6 = Conv2d::new(&fc.sub(1), 512, 1024, atrous)?;
+        let fc = [fc6, Conv2d::new(&fc.sub(3), 1024, 1024, Conv2dOptions::default())?];
+        draw(fc.iter())?;
+        Ok(Self { stages, scale, fc, extra })
+    }
+}
+
+fn draw<'a>(mut convs: impl Iterator<Item = &'a Conv2d>) -> Result<()> {
+    convs.try_for_each(|conv| {
+        init::xavier_uniform(&conv.weight)?;
+        conv.bias.iter().try_for_each(|bias| init::constant(bias, 0.0))
+    })
+}
+
+/// Freezes all stages but the last `trainable` of five; a stage begins with the pooling.
+fn freeze(scope: &Scope, trainable: usize) {
+    const BEGINS: [usize; 5] = [0, 4, 9, 16, CUT];
+    let first = if trainable == 0 { usize::MAX } else { BEGINS[5 - trainable] };
+    let (features, last) = (format!("{}.features.", scope.name()), format!("{}.extra.0.", scope.name()));
+    scope.store().set_trainable(|name| {
+        let position = |rest: &str| rest.split('.').next()?.parse::<usize>().ok();
+        let position = match name.strip_prefix(&features) {
+            Some(rest) => position(rest)?,
+            None => position(name.strip_prefix(&last)?)? + CUT,
+        };
+        Some(position >= first)
+    });
+}
+
+fn through(convs: &[Conv2d; 2], map: &Tensor) -> Result<Tensor> {
+    convs.iter().try_fold(map.shallow_clone(), |map, conv| Ok(conv.forward(&map)?.f_relu_()?))
+}
+
+impl Extractor for VggExtractor {
+    fn channels(&self) -> Vec<i64> {
+        let extra = self.extra.iter().map(|[_, last]| last.weight.size()[0]);
+        [512, 1024].into_iter().chain(extra).collect()
+    }
+
+    fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
+        let mut map = if train { images.shallow_clone() } else { channels_last(images)? };
+        for (index, stage) in self.stages[..4].iter().enumerate() {
+            map = match index {
+                0 => map,
+                // The paper's sizes.
+                3 => max_pool2d_ceil(&map)?,
+                _ => max_pool2d(&map, 2, 2, 0)?,
+            };
+            map = stage.forward(&map, train)?;
+        }
+        let norm = map.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?.f_clamp_min(1e-12)?;
+        let mut maps = vec![map.f_div(&norm)?.f_mul(&self.scale.f_view([1, -1, 1, 1])?)?];
+        map = self.stages[4].forward(&max_pool2d(&map, 2, 2, 0)?, train)?;
+        map = through(&self.fc, &max_pool2d(&map, 3, 1, 1)?)?;
+        maps.push(map.shallow_clone());
+        for convs in &self.extra {
+            map = through(convs, &map)?;
+            maps.push(map.shallow_clone());
+        }
+        Ok(maps)
+    }
+
+    /// VGG's classifier has no place here.
+    fn load(&self, store: &ParameterStore, state: &StateDict) -> Result<LoadReport> {
+        let renamed = |name: &str| {
+            let (position, leaf) = name.strip_prefix("features.")?.split_once('.')?;
+            let position: usize = position.parse().ok()?;
+            Some(match position < CUT {
+                true => format!("features.{position}.{leaf}"),
+                false => format!("extra.0.{}.{leaf}", position - CUT),
+            })
+        };
+        let used = state.iter().filter(|(name, _)| !name.starts_with("classifier."));
+        let used = used.map(|(name, tensor)| (renamed(name).unwrap_or_else(|| name.clone()), tensor.shallow_clone()));
+        let own = format!("backbone.extra.0.{LAST}.");
+        let further = (1..=self.extra.len()).map(|index| format!("backbone.extra.{index}."));
+        let additional = further.chain([own, "backbone.scale_weight".to_owned()]).collect();
+        let into = LoadOptions { into_prefix: "backbone.".to_owned(), additional, ..LoadOptions::default() };
+        store.load_state_dict(&used.collect(), &into)
+    }
+}

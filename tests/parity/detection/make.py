@@ -139,7 +139,6 @@ CASES = {
 
 ONE_STAGE = {
     "retinanet_v1_resnet18_frozen": dict(kind="retinanet", backbone="resnet18", norm="frozen", trainable=3),
-    "retinanet_v1_resnet50": dict(kind="retinanet", backbone="resnet50", norm="frozen"),
     "retinanet_v2_resnet18": dict(kind="retinanet", backbone="resnet18", v2=True),
     "fcos_resnet18": dict(kind="fcos", backbone="resnet18"),
     "fcos_resnet50_frozen": dict(kind="fcos", backbone="resnet50", norm="frozen", trainable=3),

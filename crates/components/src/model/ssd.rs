@@ -22,7 +22,7 @@ pub struct SsdConfig {
     /// What every detector has.
     #[serde(flatten)]
     pub detector: DetectorConfig,
-    /// The backbone network. A ResNet is taken up to its third layer, which does not stride; its further blocks have batch norms.
+    /// The backbone network. A ResNet is taken up to its third layer, which does not stride, and gets further blocks as VGG does.
     pub backbone: Backbone,
     /// Side of the square that images are resized to, in pixels. With `vgg16` 300 or 512.
     #[schemars(range(min = 32, max = 2048))]

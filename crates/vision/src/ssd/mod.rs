@@ -2,6 +2,7 @@
 //! too, and `ssdlite320_mobilenet_v3_large`.
 
 mod default_boxes;
+mod further;
 mod head;
 mod lite;
 mod options;

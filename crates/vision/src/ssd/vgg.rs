@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use tch::Tensor;
 
 use super::Extractor;
+use super::further::{Further, Step, draw, through};
 use crate::nn::functional::{channels_last, max_pool2d, max_pool2d_ceil};
 use crate::nn::{Conv2d, Conv2dOptions, LoadOptions, LoadReport, ParameterStore, Scope, StateDict, init};
 use crate::vgg::{self, Stage, VggKind};
@@ -21,27 +22,7 @@ pub struct VggExtractor {
     stages: Vec<Stage>,
     scale: Tensor,
     fc: [Conv2d; 2],
-    extra: Vec<[Conv2d; 2]>,
-}
-
-/// The geometry of a further block's second convolution.
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Halve,
-    Crop,
-    /// From 2 by 2 to 1 by 1, in SSD512.
-    Last,
-}
-
-impl Step {
-    fn options(self) -> Conv2dOptions {
-        let (kernel, stride, padding) = match self {
-            Step::Halve => (3, 2, 1),
-            Step::Crop => (3, 1, 0),
-            Step::Last => (4, 1, 1),
-        };
-        Conv2dOptions { kernel, stride, padding, ..Default::default() }
-    }
+    further: Further,
 }
 
 impl VggExtractor {
@@ -60,30 +41,14 @@ impl VggExtractor {
         freeze(scope, trainable);
         let scale = scope.parameter("scale_weight", &[512])?;
         init::constant(&scale, SCALE)?;
-        let mut extra = Vec::new();
-        let mut inputs = 1024;
-        for (index, step) in steps.iter().enumerate() {
-            let (middle, outputs) = if index == 0 { (256, 512) } else { (128, 256) };
-            let scope = extra_scope.sub(index + 1);
-            let first = Conv2d::new(&scope.sub(0), inputs, middle, Conv2dOptions::default())?;
-            extra.push([first, Conv2d::new(&scope.sub(2), middle, outputs, step.options())?]);
-            inputs = outputs;
-        }
-        draw(extra.iter().flatten())?;
+        let further = Further::new(&extra_scope, 1, 1024, steps)?;
         let atrous = Conv2dOptions { kernel: 3, padding: 6, dilation: 6, ..Default::default() };
         let fc = last.sub(LAST);
         let fc6 = Conv2d::new(&fc.sub(1), 512, 1024, atrous)?;
         let fc = [fc6, Conv2d::new(&fc.sub(3), 1024, 1024, Conv2dOptions::default())?];
         draw(fc.iter())?;
-        Ok(Self { stages, scale, fc, extra })
+        Ok(Self { stages, scale, fc, further })
     }
-}
-
-fn draw<'a>(mut convs: impl Iterator<Item = &'a Conv2d>) -> Result<()> {
-    convs.try_for_each(|conv| {
-        init::xavier_uniform(&conv.weight)?;
-        conv.bias.iter().try_for_each(|bias| init::constant(bias, 0.0))
-    })
 }
 
 /// Freezes all stages but the last `trainable` of five; a stage begins with the pooling.
@@ -101,14 +66,9 @@ fn freeze(scope: &Scope, trainable: usize) {
     });
 }
 
-fn through(convs: &[Conv2d; 2], map: &Tensor) -> Result<Tensor> {
-    convs.iter().try_fold(map.shallow_clone(), |map, conv| Ok(conv.forward(&map)?.f_relu_()?))
-}
-
 impl Extractor for VggExtractor {
     fn channels(&self) -> Vec<i64> {
-        let extra = self.extra.iter().map(|[_, last]| last.weight.size()[0]);
-        [512, 1024].into_iter().chain(extra).collect()
+        [512, 1024].into_iter().chain(self.further.channels()).collect()
     }
 
     fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
@@ -126,12 +86,8 @@ impl Extractor for VggExtractor {
         let mut maps = vec![map.f_div(&norm)?.f_mul(&self.scale.f_view([1, -1, 1, 1])?)?];
         map = self.stages[4].forward(&max_pool2d(&map, 2, 2, 0)?, train)?;
         map = through(&self.fc, &max_pool2d(&map, 3, 1, 1)?)?;
-        maps.push(map.shallow_clone());
-        for convs in &self.extra {
-            map = through(convs, &map)?;
-            maps.push(map.shallow_clone());
-        }
-        Ok(maps)
+        maps.push(map);
+        self.further.extend(maps)
     }
 
     /// VGG's classifier has no place here.
@@ -147,8 +103,8 @@ impl Extractor for VggExtractor {
         let used = state.iter().filter(|(name, _)| !name.starts_with("classifier."));
         let used = used.map(|(name, tensor)| (renamed(name).unwrap_or_else(|| name.clone()), tensor.shallow_clone()));
         let own = format!("backbone.extra.0.{LAST}.");
-        let further = (1..=self.extra.len()).map(|index| format!("backbone.extra.{index}."));
-        let additional = further.chain([own, "backbone.scale_weight".to_owned()]).collect();
+        let blocks = (1..=self.further.count()).map(|index| format!("backbone.extra.{index}."));
+        let additional = blocks.chain([own, "backbone.scale_weight".to_owned()]).collect();
         let into = LoadOptions { into_prefix: "backbone.".to_owned(), additional, ..LoadOptions::default() };
         store.load_state_dict(&used.collect(), &into)
     }

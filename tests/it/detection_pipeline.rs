@@ -6,7 +6,7 @@ use std::path::Path;
 use pipe_vision::nn::NormKind;
 use pipe_vision::options::BoxHeadOptions;
 use pipe_vision::weights;
-use pipe_vision::{BackboneOptions, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind};
+use pipe_vision::{BackboneOptions, Detector, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind};
 use serde_json::Value;
 use tch::Device;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 
+use super::flow::LeftOut;
 use super::events::{Action, EventEdge};
 use super::lower::{Mention, Mentioned};
 use super::message;
@@ -57,8 +58,18 @@ pub struct ValueEdge {
     pub value: ValueRef,
     /// The node that waits for it.
     pub to: NodeId,
+    /// Steps from that node's table to the name.
+    pub option: Vec<PathSegment>,
     /// Where the name is written.
     pub location: Location,
+}
+
+impl ValueEdge {
+    /// Whether the node cannot do without it; tags of values that are never measured are only not recorded.
+    fn is_needed(&self) -> bool {
+        let monitors = matches!(self.option.last(), Some(PathSegment::Key(key)) if key == "monitor");
+        monitors || self.to.kind == Kind::Metric
+    }
 }
 
 /// Names of other nodes, resolved.
@@ -116,7 +127,7 @@ pub(super) fn resolve(
             }
             Mention::Value(value) => {
                 if exists(&value.node, nodes, unreadable, &location, found) {
-                    resolved.values.push(ValueEdge { value: value.clone(), to: to.clone(), location });
+                    resolved.values.push(ValueEdge { value: value.clone(), to: to.clone(), option: path, location });
                 }
             }
         }
@@ -221,12 +232,19 @@ pub(super) fn check_values(
     unreadable: &BTreeSet<NodeId>,
     resolved: &Resolved,
     events: &[EventEdge],
+    left_out: &[LeftOut],
     found: &mut Diagnostics,
 ) {
     for edge in &resolved.values {
         let ValueRef { node, value } = &edge.value;
         let Some(producer) = nodes.get(node).filter(|n| n.component.is_some()) else { continue };
         let values = producer.values();
+        if let Some(left_out) = left_out.iter().find(|one| one.metric == *node && one.has(value)) {
+            if edge.is_needed() {
+                found.push(left_out.refusal(value, &values, &edge.location));
+            }
+            continue;
+        }
         if !values.contains(value) {
             let help = match (suggest(value, values.iter().map(String::as_str)), values.as_slice()) {
                 (Some(near), _) => format!("did you mean `{node}:{near}`?"),

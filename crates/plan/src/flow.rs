@@ -1,6 +1,6 @@
 //! What samples contain along the edges: a mask model on a dataset without masks is an error at the edge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
@@ -26,17 +26,71 @@ impl<'a> Ports<'a> {
     }
 }
 
-pub(super) fn check(nodes: &Nodes, edges: &[DataEdge], events: &[EventEdge], found: &mut Diagnostics) {
+/// Values that a metric does not measure, as nothing gives what they are measured of.
+pub(super) struct LeftOut {
+    pub metric: NodeId,
+    /// What their names begin with.
+    begin: String,
+    model: NodeId,
+    field: String,
+    /// Where the metric is joined to the engine.
+    location: Location,
+}
+
+impl LeftOut {
+    pub fn has(&self, value: &str) -> bool {
+        value.starts_with(&self.begin)
+    }
+
+    fn reason(&self) -> String {
+        format!("`{}` gives no `{}`", self.model, self.field)
+    }
+
+    fn warning(&self) -> Diagnostic {
+        let message = format!("`{}` leaves out `{}…`: {}", self.metric, self.begin, self.reason());
+        let help = "its other values are measured";
+        Diagnostic::warning("values-left-out", message).at(self.location.clone()).help(help)
+    }
+
+    /// What is said to who cannot do without such a value; of `values`, the metric's, one that is like it is named.
+    pub fn refusal(&self, value: &str, values: &[String], at: &Location) -> Diagnostic {
+        let message = format!("`{}` does not measure `{value}` here: {}", self.metric, self.reason());
+        let kind = &value[self.begin.len()..];
+        let like = values.iter().find(|other| !self.has(other) && other.ends_with(kind));
+        let help = like.map(|other| format!("use `{}:{other}`", self.metric));
+        Diagnostic::error("unknown-value", message).at(at.clone()).maybe_help(help)
+    }
+}
+
+/// What is left out, besides what is found.
+pub(super) fn check(
+    nodes: &Nodes,
+    edges: &[DataEdge],
+    events: &[EventEdge],
+    found: &mut Diagnostics,
+) -> Vec<LeftOut> {
     let mut loaded: BTreeMap<&NodeId, FieldSet> = BTreeMap::new();
     for id in nodes.keys().filter(|id| id.kind == Kind::Loader) {
         if let Some(fields) = loader_fields(nodes, &Ports::of(id, edges), edges, found) {
             loaded.insert(id, fields);
         }
     }
+    let (mut given, mut left_out) = (BTreeSet::new(), Vec::new());
     for id in nodes.keys().filter(|id| id.kind == Kind::Engine) {
         let updated = updated_by(id, events);
-        check_engine(nodes, edges, &Ports::of(id, edges), &updated, &loaded, found);
+        let mut wants = Wants { given: &mut given, left_out: &mut left_out };
+        check_engine(nodes, edges, &Ports::of(id, edges), &updated, &loaded, &mut wants, found);
     }
+    // A metric of several engines may have from one what it lacks in another.
+    left_out.retain(|one| !given.contains(&(one.metric.clone(), one.field.clone())));
+    left_out.iter().for_each(|one| found.push(one.warning()));
+    left_out
+}
+
+/// The fields that metrics can do without: with the metric, those that an engine gives, and what comes of those that it does not.
+struct Wants<'a> {
+    given: &'a mut BTreeSet<(NodeId, String)>,
+    left_out: &'a mut Vec<LeftOut>,
 }
 
 /// The metrics that events of an engine update, with the places where that is written.
@@ -95,6 +149,7 @@ fn check_engine(
     ports: &Ports<'_>,
     updated: &[(&NodeId, &Location)],
     loaded: &BTreeMap<&NodeId, FieldSet>,
+    wants: &mut Wants<'_>,
     found: &mut Diagnostics,
 ) {
     for loader in ports.kind(Kind::Loader) {
@@ -113,7 +168,22 @@ fn check_engine(
         for (metric, location) in own.chain(updated.iter().copied()) {
             let Some(node) = known(nodes, metric) else { continue };
             let contract = node.contract();
-            let missing: Vec<&String> = contract.needs.difference(&available).collect();
+            let mut missing: Vec<&String> = contract.needs.difference(&available).collect();
+            for (field, begin) in &contract.wants {
+                let model = ports.kind(Kind::Model).next().map(|edge| edge.from.clone());
+                match model.filter(|_| !available.contains(field)) {
+                    None => drop(wants.given.insert((metric.clone(), field.clone()))),
+                    // Nothing would be left.
+                    Some(_) if node.values().iter().all(|value| value.starts_with(begin)) => missing.push(field),
+                    Some(model) => wants.left_out.push(LeftOut {
+                        metric: metric.clone(),
+                        begin: begin.clone(),
+                        model,
+                        field: field.clone(),
+                        location: location.clone(),
+                    }),
+                }
+            }
             if !missing.is_empty() {
                 let giver = "the loader with the model";
                 found.push(lacks(metric, &missing, giver, &available, location));

@@ -129,8 +129,8 @@ impl Plan {
         let event_edges = events::read(file, &read.nodes, &read.unreadable, &mut found);
         let order = graph::order(&read.nodes, &resolved, &mut found);
         graph::check_event_cycles(&event_edges, &mut found);
-        flow::check(&read.nodes, &resolved.data, &event_edges, &mut found);
-        edges::check_values(&read.nodes, &read.unreadable, &resolved, &event_edges, &mut found);
+        let left_out = flow::check(&read.nodes, &resolved.data, &event_edges, &mut found);
+        edges::check_values(&read.nodes, &read.unreadable, &resolved, &event_edges, &left_out, &mut found);
         if !graph::check_value_cycles(&resolved.values, &mut found) {
             edges::check_value_order(&resolved, &event_edges, &mut found);
         }

@@ -20,6 +20,10 @@ pub struct ResNetFpn {
 }
 
 impl ResNetFpn {
+    /// torchvision's order of the parts; they are made in another.
+    pub(super) const ORDER: [&str; 4] =
+        ["backbone.body.", "backbone.fpn.inner_blocks.", "backbone.fpn.layer_blocks.", "backbone."];
+
     /// Makes the parameters under `scope` and freezes what `options` say.
     ///
     /// # Errors
@@ -41,7 +45,7 @@ impl ResNetFpn {
         let channels = options.kind.channels();
         let inputs: Vec<_> = returned.iter().map(|layer| channels[layer - 1]).collect();
         freeze(&body_scope, options.trainable_layers);
-        let fpn = FeaturePyramid::new(&scope.sub("fpn"), &inputs, OUT_CHANNELS, options.fpn_norm)?;
+        let fpn = FeaturePyramid::new(&scope.sub("fpn"), &inputs, OUT_CHANNELS, options.fpn_norm, options.last_levels)?;
         Ok(Self { body, fpn, returned: returned.clone() })
     }
 

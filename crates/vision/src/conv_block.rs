@@ -6,12 +6,22 @@ use tch::Tensor;
 use crate::nn::init::Fan;
 use crate::nn::{Conv2d, Conv2dOptions, Norm, NormKind, Scope, init};
 
-/// Convolution (`0`), optional normalisation (`1`), optional ReLU. The convolution has a bias where there is no norm.
+/// What comes after a convolution and its norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // PyTorch's names.
+pub enum Activation {
+    None,
+    Relu,
+    Relu6,
+    Hardswish,
+}
+
+/// Convolution (`0`), optional normalisation (`1`), optional activation. The convolution has a bias where there is no norm.
 #[derive(Debug)]
 pub struct ConvBlock {
-    conv: Conv2d,
+    pub(crate) conv: Conv2d,
     norm: Option<Norm>,
-    relu: bool,
+    activation: Activation,
 }
 
 impl ConvBlock {
@@ -26,11 +36,27 @@ impl ConvBlock {
         norm: Option<NormKind>,
         relu: bool,
     ) -> Result<Self> {
-        let padding = (kernel - 1) / 2 * dilation;
-        let options = Conv2dOptions { kernel, padding, dilation, bias: norm.is_none(), ..Default::default() };
+        let activation = if relu { Activation::Relu } else { Activation::None };
+        let options = Conv2dOptions { kernel, dilation, ..Default::default() };
+        Self::with(scope, (inputs, outputs), options, norm, activation)
+    }
+
+    /// A block of any geometry, padded so that only a stride changes the size.
+    ///
+    /// # Errors
+    /// The names are taken, or the sizes are not positive.
+    pub fn with(
+        scope: &Scope,
+        (inputs, outputs): (i64, i64),
+        options: Conv2dOptions,
+        norm: Option<NormKind>,
+        activation: Activation,
+    ) -> Result<Self> {
+        let padding = (options.kernel - 1) / 2 * options.dilation;
+        let options = Conv2dOptions { padding, bias: norm.is_none(), ..options };
         let conv = Conv2d::new(&scope.sub(0), inputs, outputs, options)?;
         let norm = norm.map(|kind| Norm::new(&scope.sub(1), kind, outputs)).transpose()?;
-        Ok(Self { conv, norm, relu })
+        Ok(Self { conv, norm, activation })
     }
 
     /// `[N, in, H, W]` → `[N, out, H, W]`.
@@ -42,7 +68,12 @@ impl ConvBlock {
             Some(norm) => norm.after(&self.conv, input, train)?,
             None => self.conv.forward(input)?,
         };
-        Ok(if self.relu { out.f_relu_()? } else { out })
+        Ok(match self.activation {
+            Activation::None => out,
+            Activation::Relu => out.f_relu_()?,
+            Activation::Relu6 => out.f_relu6()?,
+            Activation::Hardswish => out.f_hardswish()?,
+        })
     }
 
     /// Draws the weight as FPN blocks do: Kaiming uniform of slope 1, the bias 0.
@@ -57,9 +88,14 @@ impl ConvBlock {
         self.zero_bias()
     }
 
-    /// Draws the weight as RPN heads do: normal with deviation 0.01, the bias 0.
-    pub(super) fn init_rpn(&self) -> Result<()> {
-        init::normal(&self.conv.weight, 0.01)?;
+    /// Draws the weight as heads on a pyramid do: normal with deviation 0.01, the bias 0.
+    pub(super) fn init_normal(&self) -> Result<()> {
+        self.init_deviation(0.01)
+    }
+
+    /// Draws the weight normal with that deviation, the bias 0.
+    pub(super) fn init_deviation(&self, deviation: f64) -> Result<()> {
+        init::normal(&self.conv.weight, deviation)?;
         self.zero_bias()
     }
 

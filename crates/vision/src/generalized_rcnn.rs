@@ -1,21 +1,20 @@
 //! Detectors with a feature pyramid: torchvision's `GeneralizedRCNN`. `fasterrcnn_resnet50_fpn` and `_v2`, and with masks
 //! `maskrcnn_resnet50_fpn` and `_v2`.
 
-use anyhow::{Context, Result, ensure};
-use indexmap::IndexMap;
-use tch::{Device, Kind, Tensor, no_grad};
+use anyhow::{Result, ensure};
+use tch::Device;
 
-use super::ImageSize;
 use super::backbone::{OUT_CHANNELS, ResNetFpn};
 use super::box_head::{BoxHead, BoxPredictor};
-use super::checkpoint::{self, Classes};
+use super::detector::{Detector, Features, Losses};
 use super::mask_head::{MaskHead, MaskPredictor};
 use super::options::{BoxHeadOptions, MaskOptions, RcnnOptions};
 use super::pooler::MultiScaleRoiAlign;
 use super::roi_heads::{MaskBranch, RoiHeads};
 use super::rpn::RegionProposals;
-use super::transform::Transform;
+use super::transform::{ImageBatch, Transform};
 use super::types::{Detections, Target};
+use super::{checkpoint, fpn};
 use crate::nn::{LoadReport, ParameterStore, Scope, StateDict};
 
 /// torchvision's order of a detector's parts; they are made in another.
@@ -51,7 +50,7 @@ impl GeneralizedRcnn {
             "num_classes includes the background: it must be at least 2, not {}",
             options.num_classes
         );
-        let transform = Transform::new(&options)?;
+        let transform = Transform::new(&options.transform)?;
         let store = ParameterStore::new();
         let root = store.root();
         let backbone = ResNetFpn::new(&root.sub("backbone"), &options.backbone)?;
@@ -67,122 +66,82 @@ impl GeneralizedRcnn {
         let predictor = BoxPredictor::new(&scope.sub("box_predictor"), head.outputs(), options.num_classes)?;
         store.order_by(&ORDER);
         store.to(device)?;
-        ensure!(
-            rpn.levels() == options.backbone.returned_layers.len() + 1,
-            "anchor_sizes are given for {} levels; the FPN has {} (one for each of returned_layers, and the extra pooled level)",
-            rpn.levels(),
-            options.backbone.returned_layers.len() + 1
-        );
+        options.backbone.check_anchors(rpn.levels())?;
         let heads = RoiHeads::new(head, predictor, mask, &options);
         Ok(Self { store, options, transform, backbone, rpn, heads })
     }
+}
 
-    /// The parameters and buffers, under torchvision's names.
-    pub fn store(&self) -> &ParameterStore {
+impl Detector for GeneralizedRcnn {
+    fn store(&self) -> &ParameterStore {
         &self.store
     }
 
-    /// Classes, background included.
-    pub fn num_classes(&self) -> i64 {
+    fn transform(&self) -> &Transform {
+        &self.transform
+    }
+
+    fn num_classes(&self) -> i64 {
         self.options.num_classes
     }
 
-    /// Whether it finds masks, and learns from them.
-    pub fn has_masks(&self) -> bool {
+    fn has_masks(&self) -> bool {
         self.options.masks.is_some()
     }
 
-    /// Scalar losses with gradients, by name, in torchvision's order: `loss_classifier`, `loss_box_reg`, `loss_mask` (with
-    /// masks), `loss_objectness`, `loss_rpn_box_reg`. `images`: `[3, H, W]`, floats from 0 to 1, of any sizes and on any
-    /// device.
-    ///
-    /// The values of the ground truth are not looked at, which on a GPU would wait for the device: what [`Target`] says of
-    /// them is up to the caller.
-    ///
-    /// # Errors
-    /// An image or its ground truth is not of the shape that [`Target`] says; the message gives its place in the batch.
-    pub fn forward_train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>> {
-        ensure!(images.len() == targets.len(), "{} images but {} targets", images.len(), targets.len());
-        for (index, (image, target)) in images.iter().zip(targets).enumerate() {
-            self.check_shapes(image, target).with_context(|| format!("ground truth of image {index} of the batch"))?;
-        }
-        let batch = self.transform.batch(images, true, self.store.device())?;
-        let targets = self.transform.targets(targets, &batch)?;
-        let maps = self.backbone.forward(&batch.tensors, true)?;
-        let (proposals, [objectness, rpn_box_reg]) = self.rpn.train(&batch, &maps, &targets)?;
-        let losses = self.heads.train(&maps[..maps.len() - 1], &proposals, &batch.sizes, &targets)?;
-        let rpn = [("loss_objectness", objectness), ("loss_rpn_box_reg", rpn_box_reg)];
-        Ok(losses.into_iter().chain(rpn).map(|(name, loss)| (name.to_owned(), loss)).collect())
+    fn pastes_masks(&self) -> bool {
+        self.options.masks.as_ref().is_some_and(|masks| masks.paste)
     }
 
-    /// What is found in each image, without gradients. `images`: as for [`Self::forward_train`].
-    ///
-    /// # Errors
-    /// An image is not as it should be, or memory is short.
-    pub fn forward_eval(&self, images: &[Tensor]) -> Result<Vec<Detections>> {
-        no_grad(|| {
-            let batch = self.transform.batch(images, false, self.store.device())?;
-            let maps = self.backbone.forward(&batch.tensors, false)?;
-            let proposals = self.rpn.propose(&batch, &maps)?;
-            let found = self.heads.detect(&maps[..maps.len() - 1], &proposals, &batch.sizes)?;
-            let paste = self.options.masks.as_ref().is_some_and(|masks| masks.paste);
-            self.transform.restore(found, &batch, paste)
-        })
+    fn features(&self, batch: &ImageBatch, train: bool) -> Result<Features> {
+        Ok(Features { maps: self.backbone.forward(&batch.tensors, train)?, outputs: None })
     }
 
-    /// The size to which a batch of images is padded at most.
-    pub fn padded(&self, images: &[ImageSize]) -> ImageSize {
-        self.transform.padded(images)
+    /// `loss_classifier`, `loss_box_reg`, `loss_mask` (with masks), `loss_objectness`, `loss_rpn_box_reg`.
+    fn losses(&self, batch: &ImageBatch, features: &Features, targets: &[Target]) -> Result<Losses> {
+        let maps = &features.maps;
+        let (proposals, [objectness, rpn_box_reg]) = self.rpn.train(batch, maps, targets)?;
+        let mut losses = self.heads.train(&maps[..maps.len() - 1], &proposals, &batch.sizes, targets)?;
+        losses.extend([("loss_objectness", objectness), ("loss_rpn_box_reg", rpn_box_reg)]);
+        Ok(losses)
     }
 
-    /// Whether from now on training needs as much memory as it can with the images at hand: of the sizes from which one is drawn each
-    /// image gets the largest, and the heads get as much foreground as there can be.
-    pub fn take_largest(&self, on: bool) {
+    fn detections(&self, batch: &ImageBatch, features: &Features) -> Result<Vec<Detections>> {
+        let maps = &features.maps;
+        let proposals = self.rpn.propose(batch, maps)?;
+        self.heads.detect(&maps[..maps.len() - 1], &proposals, &batch.sizes)
+    }
+
+    fn predictors(&self) -> &'static [&'static str] {
+        &["roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits."]
+    }
+
+    fn modern_name(&self, name: &str) -> String {
+        modern_name(name)
+    }
+
+    fn load_backbone(&self, state: &StateDict) -> Result<LoadReport> {
+        checkpoint::load_resnet(&self.store, state)
+    }
+
+    /// The heads, too, get as much foreground as there can be.
+    fn take_largest(&self, on: bool) {
         self.transform.take_largest(on);
         self.heads.take_largest(on);
     }
+}
 
-    /// Loads a detector's weights, also under torchvision's first names.
-    ///
-    /// # Errors
-    /// The weights do not match; with [`Classes::MayDiffer`] the layers that depend on their number need not.
-    pub fn load(&self, state: &StateDict, classes: Classes) -> Result<LoadReport> {
-        checkpoint::load_detector(&self.store, state, classes)
-    }
-
-    /// Loads a classifier's weights into the backbone.
-    ///
-    /// # Errors
-    /// The weights do not match.
-    pub fn load_backbone(&self, state: &StateDict) -> Result<LoadReport> {
-        checkpoint::load_backbone(&self.store, state)
-    }
-
-    /// Whether an image's ground truth is of the shapes and types that [`Target`] says; values are not looked at.
-    ///
-    /// # Errors
-    /// It is not: what is, and what should be.
-    pub fn check_shapes(&self, image: &Tensor, target: &Target) -> Result<()> {
-        let boxes = target.boxes.size();
-        ensure!(boxes.len() == 2 && boxes[1] == 4, "boxes have shape {boxes:?}; they must be [N, 4]");
-        let count = boxes[0];
-        let labels = (target.labels.size(), target.labels.kind());
-        ensure!(
-            labels == (vec![count], Kind::Int64),
-            "labels are {labels:?}; they must be int64 of shape [{count}], one for each box"
-        );
-        if self.has_masks() {
-            let size = image.size();
-            let wanted = [&[count], &size[size.len().saturating_sub(2)..]].concat();
-            let masks = target.masks.as_ref().context("there are no masks, but this model is trained on masks")?;
-            ensure!(
-                masks.size() == wanted || count == 0,
-                "masks have shape {:?}; they must be {wanted:?}, one of the image's size for each box",
-                masks.size()
-            );
+/// torchvision renamed layers of the pyramid, the RPN and the mask head in 0.13; its `COCO_V1` files still have the old names.
+fn modern_name(name: &str) -> String {
+    let renamed = || {
+        if let Some(leaf) = name.strip_prefix("rpn.head.conv.").filter(|leaf| !leaf.contains('.')) {
+            return Some(format!("rpn.head.conv.0.0.{leaf}"));
         }
-        Ok(())
-    }
+        let (number, leaf) = name.strip_prefix("roi_heads.mask_head.mask_fcn")?.split_once('.')?;
+        let number: usize = number.parse().ok()?;
+        Some(format!("roi_heads.mask_head.{}.0.{leaf}", number.checked_sub(1)?))
+    };
+    renamed().unwrap_or_else(|| fpn::modern_name(name))
 }
 
 fn rpn_and_head(root: &Scope, options: &RcnnOptions) -> Result<(RegionProposals, BoxHead)> {
@@ -195,4 +154,25 @@ fn mask_branch(scope: &Scope, options: &MaskOptions, num_classes: i64) -> Result
     let predictor = MaskPredictor::new(&scope.sub("mask_predictor"), head.outputs(), options.hidden, num_classes)?;
     let pooler = MultiScaleRoiAlign { output_size: options.pool_size, sampling_ratio: options.sampling_ratio };
     Ok(MaskBranch { pooler, head, predictor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_names_become_todays() {
+        for (old, new) in [
+            ("rpn.head.conv.weight", "rpn.head.conv.0.0.weight"),
+            ("roi_heads.mask_head.mask_fcn4.bias", "roi_heads.mask_head.3.0.bias"),
+            ("backbone.fpn.inner_blocks.2.weight", "backbone.fpn.inner_blocks.2.0.weight"),
+            ("backbone.fpn.layer_blocks.0.bias", "backbone.fpn.layer_blocks.0.0.bias"),
+        ] {
+            assert_eq!(modern_name(old), new);
+            assert_eq!(modern_name(new), new);
+        }
+        for same in ["backbone.body.layer1.0.bn1.weight", "backbone.fpn.extra_blocks.p6.weight"] {
+            assert_eq!(modern_name(same), same);
+        }
+    }
 }

@@ -1,6 +1,10 @@
 //! The settings of the detectors, with torchvision's names and default values.
 
+use anyhow::{Result, ensure};
+
+use super::fpn::LastLevels;
 use super::resnet::ResNetKind;
+use super::transform::TransformOptions;
 use crate::nn::NormKind;
 use crate::nn::norm::EPS;
 
@@ -17,6 +21,8 @@ pub struct BackboneOptions {
     pub trainable_layers: usize,
     /// Layers whose maps go into the pyramid, ascending, 1 to 4.
     pub returned_layers: Vec<usize>,
+    /// The maps on top of theirs.
+    pub last_levels: LastLevels,
 }
 
 impl BackboneOptions {
@@ -28,7 +34,35 @@ impl BackboneOptions {
             fpn_norm: None,
             trainable_layers: 3,
             returned_layers: vec![1, 2, 3, 4],
+            last_levels: LastLevels::MaxPool,
         }
+    }
+
+    /// Maps in the pyramid.
+    pub fn levels(&self) -> usize {
+        self.returned_layers.len() + self.last_levels.count()
+    }
+
+    /// The stride of each map, in pixels.
+    pub fn strides(&self) -> Vec<f64> {
+        let mut strides: Vec<_> = self.returned_layers.iter().map(|layer| f64::from(2u32 << layer)).collect();
+        for _ in 0..self.last_levels.count() {
+            strides.push(strides.last().copied().unwrap_or(1.0) * 2.0);
+        }
+        strides
+    }
+
+    /// Whether there are anchors for each map.
+    ///
+    /// # Errors
+    /// There are not.
+    pub fn check_anchors(&self, levels: usize) -> Result<()> {
+        let (own, extra) = (self.levels(), self.last_levels.count());
+        ensure!(
+            levels == own,
+            "anchor_sizes are given for {levels} levels; the FPN has {own} (one for each of returned_layers, and {extra} extra)"
+        );
+        Ok(())
     }
 
     /// For starting from nothing: batch norms, everything trained.
@@ -64,19 +98,7 @@ pub struct RcnnOptions {
     pub num_classes: i64,
     pub backbone: BackboneOptions,
 
-    /// Images are resized so that the short side has one of these lengths (drawn while training, the last elsewhere) …
-    pub min_size: Vec<i64>,
-    /// … unless the long side would exceed this.
-    pub max_size: i64,
-    /// Resize to exactly this `(height, width)` instead.
-    pub fixed_size: Option<(i64, i64)>,
-    /// Leave the size as it is while training: for data that is already resized.
-    pub skip_resize: bool,
-    /// Batches are padded to multiples of this.
-    pub size_divisible: i64,
-    /// Per channel; pixels are in 0 to 1.
-    pub image_mean: [f64; 3],
-    pub image_std: [f64; 3],
+    pub transform: TransformOptions,
 
     /// For each level of the pyramid, the halved last included: sides of the anchors.
     pub anchor_sizes: Vec<Vec<f64>>,
@@ -127,13 +149,7 @@ impl RcnnOptions {
         Self {
             num_classes,
             backbone,
-            min_size: vec![800],
-            max_size: 1333,
-            fixed_size: None,
-            skip_resize: false,
-            size_divisible: 32,
-            image_mean: [0.485, 0.456, 0.406],
-            image_std: [0.229, 0.224, 0.225],
+            transform: TransformOptions::default(),
             anchor_sizes: [32.0, 64.0, 128.0, 256.0, 512.0].map(|size| vec![size]).to_vec(),
             aspect_ratios: vec![vec![0.5, 1.0, 2.0]; 5],
             rpn_conv_depth: 1,

@@ -108,18 +108,27 @@ struct Reach {
 struct Extent {
     /// `layer1` to `layer<layers>`.
     layers: usize,
-    /// Whether `layer3` and `layer4` dilate instead of striding, so that their maps stay at 1/8 of the size: torchvision's
-    /// `replace_stride_with_dilation=[False, True, True]`.
-    dilated: bool,
+    late: Late,
+}
+
+/// What `layer3` and `layer4` do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Late {
+    /// Halve the map.
+    Stride,
+    /// Leave it at 1/8 of the size and dilate instead: torchvision's `replace_stride_with_dilation=[False, True, True]`.
+    Dilate,
+    /// Leave it there.
+    Stay,
 }
 
 impl Extent {
-    const WHOLE: Extent = Extent { layers: 4, dilated: false };
+    const WHOLE: Extent = Extent { layers: 4, late: Late::Stride };
 
     /// What the first block of a layer does and what the others do; the dilation grows from layer to layer.
     fn reaches(self, layer: usize) -> [Reach; 2] {
-        let stride = if layer == 0 || self.dilated && layer >= 2 { 1 } else { 2 };
-        let dilation = |layer: usize| if self.dilated && layer >= 2 { 1 << (layer - 1) } else { 1 };
+        let stride = if layer == 0 || self.late != Late::Stride && layer >= 2 { 1 } else { 2 };
+        let dilation = |layer: usize| if self.late == Late::Dilate && layer >= 2 { 1 << (layer - 1) } else { 1 };
         [Reach { stride, dilation: dilation(layer.saturating_sub(1)) }, Reach { stride: 1, dilation: dilation(layer) }]
     }
 }
@@ -228,7 +237,16 @@ impl ResNetBody {
     /// # Errors
     /// The names are taken.
     pub fn dilated(scope: &Scope, kind: ResNetKind, layers: usize) -> Result<Self> {
-        Self::drawn(scope, kind, NormKind::Batch, Extent { layers, dilated: kind.shape().bottleneck })
+        let late = if kind.shape().bottleneck { Late::Dilate } else { Late::Stride };
+        Self::drawn(scope, kind, NormKind::Batch, Extent { layers, late })
+    }
+
+    /// A body up to `layer3`, whose map stays at 1/8 of the size, as the backbone of an SSD.
+    ///
+    /// # Errors
+    /// The names are taken.
+    pub fn fine(scope: &Scope, kind: ResNetKind) -> Result<Self> {
+        Self::drawn(scope, kind, NormKind::Batch, Extent { layers: 3, late: Late::Stay })
     }
 
     fn drawn(scope: &Scope, kind: ResNetKind, norm: NormKind, extent: Extent) -> Result<Self> {

@@ -7,6 +7,7 @@ use super::anchors::AnchorGenerator;
 use super::boxes::{at_least_float, iou};
 use super::coder::BoxCoder;
 use super::conv_block::ConvBlock;
+use super::dense::rows;
 use super::matcher::{BETWEEN, Matcher};
 use super::options::RcnnOptions;
 use super::proposals::{AnchorOutputs, ProposalFilter};
@@ -37,7 +38,7 @@ impl RpnHead {
             .collect::<Result<Vec<_>>>()?;
         let cls_logits = Conv2d::new(&scope.sub("cls_logits"), channels, anchors, Conv2dOptions::default())?;
         let bbox_pred = Conv2d::new(&scope.sub("bbox_pred"), channels, anchors * 4, Conv2dOptions::default())?;
-        conv.iter().try_for_each(ConvBlock::init_rpn)?;
+        conv.iter().try_for_each(ConvBlock::init_normal)?;
         for output in [&cls_logits, &bbox_pred] {
             init::normal(&output.weight, 0.01)?;
             output.bias.iter().try_for_each(|bias| init::constant(bias, 0.0))?;
@@ -54,11 +55,9 @@ impl RpnHead {
         for map in maps {
             let hidden = self.conv.iter().try_fold(map.shallow_clone(), |out, conv| conv.forward(&out, false))?;
             let logits = self.cls_logits.forward(&hidden)?;
-            let (count, anchors, height, width) = logits.size4()?;
-            let boxes = self.bbox_pred.forward(&hidden)?.f_view([count, anchors, 4, height, width])?;
-            objectness.push(logits.f_permute([0, 2, 3, 1])?.f_reshape([count, -1])?);
-            offsets.push(boxes.f_permute([0, 3, 4, 1, 2])?.f_reshape([count, -1, 4])?);
-            per_level.push(anchors * height * width);
+            objectness.push(rows(&logits, 1)?.f_squeeze_dim(2)?);
+            offsets.push(rows(&self.bbox_pred.forward(&hidden)?, 4)?);
+            per_level.push(objectness[per_level.len()].size()[1]);
         }
         Ok(AnchorOutputs {
             objectness: Tensor::f_cat(&objectness, 1)?,

@@ -5,21 +5,48 @@ use std::cell::{Cell, RefCell};
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
-use super::options::RcnnOptions;
 use super::types::{Detections, Target};
 use super::{ImageSize, boxes, masks};
 use crate::nn::functional::{resize_bilinear, resize_nearest};
 
+/// How images become a batch. Sizes in pixels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TransformOptions {
+    /// Images are resized so that the short side has one of these lengths (drawn while training, the last elsewhere) …
+    pub min_size: Vec<i64>,
+    /// … unless the long side would exceed this.
+    pub max_size: i64,
+    /// Resize to exactly this `(height, width)` instead.
+    pub fixed_size: Option<ImageSize>,
+    /// Leave the size as it is while training: for data that is already resized.
+    pub skip_resize: bool,
+    /// Batches are padded to multiples of this.
+    pub size_divisible: i64,
+    /// Mean of each channel; pixels are in 0 to 1.
+    pub image_mean: [f64; 3],
+    /// Standard deviation of each channel.
+    pub image_std: [f64; 3],
+}
+
+impl Default for TransformOptions {
+    /// Those of torchvision's detectors with a ResNet; the statistics are ImageNet's.
+    fn default() -> Self {
+        Self {
+            min_size: vec![800],
+            max_size: 1333,
+            fixed_size: None,
+            skip_resize: false,
+            size_divisible: 32,
+            image_mean: [0.485, 0.456, 0.406],
+            image_std: [0.229, 0.224, 0.225],
+        }
+    }
+}
+
 /// Normalises, resizes and batches.
 #[derive(Debug)]
 pub struct Transform {
-    min_size: Vec<i64>,
-    max_size: i64,
-    fixed_size: Option<ImageSize>,
-    skip_resize: bool,
-    size_divisible: i64,
-    mean: [f64; 3],
-    std: [f64; 3],
+    options: TransformOptions,
     /// Whether the largest size is taken in place of the one drawn.
     largest: Cell<bool>,
     /// Mean and standard deviation where the last images were and of their type: each upload of them waits for the device.
@@ -50,24 +77,14 @@ impl Transform {
     ///
     /// # Errors
     /// A size is not positive, or there is none.
-    pub fn new(options: &RcnnOptions) -> Result<Self> {
+    pub fn new(options: &TransformOptions) -> Result<Self> {
         let o = options;
         ensure!(!o.min_size.is_empty(), "min_size needs at least one length");
         let lengths = o.min_size.iter().copied().chain([o.max_size, o.size_divisible]);
         let lengths = lengths.chain(o.fixed_size.iter().flat_map(|(height, width)| [*height, *width]));
         ensure!(lengths.min() > Some(0), "min_size, max_size, fixed_size and size_divisible must be positive");
         ensure!(o.image_std.iter().all(|std| *std > 0.0), "image_std must be positive");
-        Ok(Self {
-            min_size: o.min_size.clone(),
-            max_size: o.max_size,
-            fixed_size: o.fixed_size,
-            skip_resize: o.skip_resize,
-            size_divisible: o.size_divisible,
-            mean: o.image_mean,
-            std: o.image_std,
-            largest: Cell::new(false),
-            statistics: RefCell::new(None),
-        })
+        Ok(Self { options: o.clone(), largest: Cell::new(false), statistics: RefCell::new(None) })
     }
 
     /// A batch on `device` of images `[3, H, W]`, floats from 0 to 1; with `train`, sizes are drawn where there is a choice.
@@ -109,7 +126,7 @@ impl Transform {
         let upload = |values: &[f64; 3]| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?.f_to_kind(of.0)?.f_to_device(of.1)?.f_view([3, 1, 1])?)
         };
-        Ok(Statistics { of, mean: upload(&self.mean)?, std: upload(&self.std)? })
+        Ok(Statistics { of, mean: upload(&self.options.image_mean)?, std: upload(&self.options.image_std)? })
     }
 
     /// Whether from now on each image gets the largest of the sizes from which one is drawn.
@@ -120,47 +137,47 @@ impl Transform {
     /// The size of a batch of images at most.
     pub fn padded(&self, images: &[ImageSize]) -> ImageSize {
         let scaled =
-            images.iter().map(|size| if self.skip_resize { *size } else { self.scaled(*size, self.longest()) });
+            images.iter().map(|size| if self.options.skip_resize { *size } else { self.scaled(*size, self.longest()) });
         let (height, width) = scaled.fold((0, 0), |(height, width), new| (height.max(new.0), width.max(new.1)));
-        let step = self.size_divisible;
+        let step = self.options.size_divisible;
         ((height + step - 1) / step * step, (width + step - 1) / step * step)
     }
 
     /// The greatest length of the shorter side.
     fn longest(&self) -> i64 {
-        self.min_size.iter().copied().max().unwrap_or(self.max_size)
+        self.options.min_size.iter().copied().max().unwrap_or(self.options.max_size)
     }
 
     /// The size an image gets.
     fn new_size(&self, (height, width): ImageSize, train: bool) -> Result<ImageSize> {
         let index = match train {
-            true if self.skip_resize => return Ok((height, width)),
+            true if self.options.skip_resize => return Ok((height, width)),
             // Drawn even without a choice: torchvision does, and later random numbers shall be the same.
             true => {
                 let drawn =
-                    Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?.f_uniform_(0.0, self.min_size.len() as f64)?;
-                (f64::try_from(drawn)? as usize).min(self.min_size.len() - 1)
+                    Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?.f_uniform_(0.0, self.options.min_size.len() as f64)?;
+                (f64::try_from(drawn)? as usize).min(self.options.min_size.len() - 1)
             }
-            false => self.min_size.len() - 1,
+            false => self.options.min_size.len() - 1,
         };
-        let short = if self.largest.get() { self.longest() } else { self.min_size[index] };
+        let short = if self.largest.get() { self.longest() } else { self.options.min_size[index] };
         Ok(self.scaled((height, width), short))
     }
 
     /// The size of an image whose shorter side shall have that length.
     fn scaled(&self, (height, width): ImageSize, wanted: i64) -> ImageSize {
-        if let Some(size) = self.fixed_size {
+        if let Some(size) = self.options.fixed_size {
             return size;
         }
         let (short, long) = (height.min(width) as f64, height.max(width) as f64);
-        let scale = (wanted as f64 / short).min(self.max_size as f64 / long);
+        let scale = (wanted as f64 / short).min(self.options.max_size as f64 / long);
         let length = |side: i64| ((side as f64 * scale).floor() as i64).max(1);
         (length(height), length(width))
     }
 
     /// One tensor for images `[3, H, W]` of several sizes.
     fn pad(&self, images: &[Tensor], sizes: &[ImageSize]) -> Result<Tensor> {
-        let step = self.size_divisible;
+        let step = self.options.size_divisible;
         let multiple = |side: Option<i64>| (side.unwrap_or(0) + step - 1) / step * step;
         let height = multiple(sizes.iter().map(|(height, _)| *height).max());
         let width = multiple(sizes.iter().map(|(_, width)| *width).max());

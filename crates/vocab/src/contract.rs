@@ -1,6 +1,6 @@
 //! What the plan may know of a component without building it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ pub type FieldSet = BTreeSet<String>;
 pub struct Contract {
     /// Fields that must be there.
     pub needs: FieldSet,
+    /// Fields that a metric can do without: for each what the names of the values begin with that are not measured then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wants: BTreeMap<String, String>,
     /// Fields that are there afterwards.
     pub adds: FieldSet,
     /// Fields that are gone afterwards.
@@ -25,6 +28,12 @@ impl Contract {
     /// Needs these fields besides those said before.
     pub fn needs<'a>(mut self, fields: impl IntoIterator<Item = &'a str>) -> Self {
         self.needs.extend(fields.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Can do without this field, but not measure the values whose names begin so.
+    pub fn wants(mut self, field: &str, values: &str) -> Self {
+        self.wants.insert(field.to_owned(), values.to_owned());
         self
     }
 

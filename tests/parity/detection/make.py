@@ -1,19 +1,24 @@
-"""Makes the numbers that the detectors are tested against. Run in this folder with torchvision 0.26.
+"""Makes the numbers that the detectors are tested against. Run in this folder with torchvision 0.26; arguments: cases, if not all.
 
 Weights, images and ground truth come from an integer hash on both sides (crates/vision/tests/it/common.rs has the same), so none
 are stored: only losses, sums over gradients and detections are."""
 
 import json
+import sys
 import zlib
 
 import numpy as np
 import torch
 import torchvision
-from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet, ssdlite320_mobilenet_v3_large
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, RPNHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead, _default_anchorgen
+from torchvision.models.detection.ssd import SSD, _vgg_extractor
 from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 torch.set_num_threads(2)
 CLASSES = 4
@@ -37,7 +42,7 @@ def fill(model):
         if tensor.dim() > 1:
             fan = tensor[0].numel()
             values = values * float(np.float32((6.0 / fan) ** 0.5))
-            if "rpn.head" in name or "predictor" in name:
+            if "rpn.head" in name or "predictor" in name or "cls_logits" in name:
                 values = values * 0.1
         elif name.endswith("running_var") or name.endswith("weight"):
             values = values * 0.1 + 0.7
@@ -88,6 +93,37 @@ def model(kind, v2, backbone, norm, hidden=32, **options):
     return made
 
 
+def one_stage(kind, backbone, norm="batch", v2=False, trainable=5, **options):
+    """RetinaNet and FCOS, as torchvision's functions of ResNet-50 make them."""
+    norms = {"frozen": FrozenBatchNorm2d, "batch": torch.nn.BatchNorm2d}
+    body = getattr(torchvision.models, backbone)(norm_layer=norms[norm])
+    channels = body.inplanes if v2 else 256
+    extra = LastLevelP6P7(channels, 256)
+    body = _resnet_fpn_extractor(body, trainable, returned_layers=[2, 3, 4], extra_blocks=extra)
+    options = {"min_size": 128, "max_size": 160, "num_classes": CLASSES, "detections_per_img": 8, **options}
+    if kind == "fcos":
+        return FCOS(body, **options)
+    if v2:
+        anchors = _default_anchorgen()
+        head = RetinaNetHead(256, 9, CLASSES, norm_layer=lambda channels: torch.nn.GroupNorm(32, channels))
+        head.regression_head._loss_type = "giou"
+        options |= {"anchor_generator": anchors, "head": head}
+    return RetinaNet(body, **options)
+
+
+def ssd(kind, trainable=5, **options):
+    """SSD300 as torchvision's `ssd300_vgg16` makes it, whose backbone it freezes only with pretrained weights; SSDlite by its function."""
+    options = {"num_classes": CLASSES, "detections_per_img": 8, **options}
+    if kind == "ssdlite":
+        return ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, **options)
+    body = _vgg_extractor(torchvision.models.vgg16(), False, trainable)
+    ratios = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
+    scales = [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05]
+    boxes = DefaultBoxGenerator(ratios, scales=scales, steps=[8, 16, 32, 64, 100, 300])
+    options = {"image_mean": [0.48235, 0.45882, 0.40784], "image_std": [1.0 / 255.0] * 3, **options}
+    return SSD(body, boxes, (300, 300), **options)
+
+
 # Every anchor and every proposal enters the losses: nothing is drawn.
 ALL = {"rpn_batch_size_per_image": 100000, "rpn_positive_fraction": 0.5}
 ALL |= {"box_batch_size_per_image": 100000, "box_positive_fraction": 0.5}
@@ -100,6 +136,31 @@ CASES = {
     "faster_v1_resnet34_group": dict(kind="faster", v2=False, backbone="resnet34", norm="group"),
     "faster_v1_resnet50": dict(kind="faster", v2=False, backbone="resnet50", norm="frozen"),
 }
+
+ONE_STAGE = {
+    "retinanet_v1_resnet18_frozen": dict(kind="retinanet", backbone="resnet18", norm="frozen", trainable=3),
+    "retinanet_v2_resnet18": dict(kind="retinanet", backbone="resnet18", v2=True),
+    "fcos_resnet18": dict(kind="fcos", backbone="resnet18"),
+    "fcos_resnet50_frozen": dict(kind="fcos", backbone="resnet50", norm="frozen", trainable=3),
+    # Pixels as ResNets have them: those of VGG are too large for weights from the hash.
+    "ssd300_vgg16": dict(kind="ssd", trainable=3, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]),
+    "ssdlite320": dict(kind="ssdlite"),
+}
+NAMED = ["resnet18", "ssd"]
+SEEDED = ["retinanet_v1_resnet18_frozen", "retinanet_v2_resnet18", "fcos_resnet18", "ssd300_vgg16", "ssdlite320"]
+
+
+def of_one_stage(name):
+    settings = ONE_STAGE[name]
+    return (ssd if settings["kind"].startswith("ssd") else one_stage)(**settings)
+
+
+def made_of(name):
+    """The model of a case, its weights from the hash."""
+    made = of_one_stage(name) if name in ONE_STAGE else model(**CASES[name], **ALL, **TEST)
+    with torch.no_grad():
+        fill(made)
+    return made
 
 
 def numbers(tensor, digits=7):
@@ -131,18 +192,15 @@ def record(found):
 
 def predicted():
     """Detections in the images as files hold them, in bytes: what `pipe predict` finds, one by one."""
-    made = model(**CASES["mask_v1_resnet18_frozen"], **ALL, **TEST)
+    made = made_of("mask_v1_resnet18_frozen")
     with torch.no_grad():
-        fill(made)
         pictures = [(image * 255).round().to(torch.uint8).float() / 255 for image in images()]
         return [record(made.eval()([picture])[0]) for picture in pictures]
 
 
-def case(name, settings):
-    made = model(**settings, **ALL, **TEST)
-    with torch.no_grad():
-        fill(made)
-    out = {"names": list(made.state_dict()) if "resnet18" in name else [], "detections": []}
+def case(name):
+    made = made_of(name)
+    out = {"names": list(made.state_dict()) if any(part in name for part in NAMED) else [], "detections": []}
     made.eval()
     with torch.no_grad():
         out["detections"] = [record(found) for found in made(images())]
@@ -175,13 +233,36 @@ def seeded():
         made.train()
         losses = {key: value.item() for key, value in made(images(), targets()).items()}
         out[name] = {"sums": sums, "losses": losses}
+    for name in SEEDED:
+        torch.manual_seed(42)
+        made = of_one_stage(name)
+        out[name] = {key: numbers(value.double().sum()) for key, value in made.state_dict().items() if value.dim() != 1}
     return out
 
 
+def ten_steps():
+    """Losses of SSD300 over ten steps of plain SGD on the first image."""
+    torch.manual_seed(42)
+    made = ssd("ssd").train()
+    optimizer = torch.optim.SGD(made.parameters(), lr=1e-5)
+    steps = []
+    for _ in range(10):
+        losses = made(images()[:1], targets()[:1])
+        steps.append({name: loss.item() for name, loss in losses.items()})
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    return steps
+
+
 if __name__ == "__main__":
-    for name, settings in CASES.items():
+    for name in sys.argv[1:] or [*CASES, *ONE_STAGE]:
         with open(f"{name}.json", "w") as file:
-            json.dump(case(name, settings), file, separators=(",", ":"))
+            json.dump(case(name), file, separators=(",", ":"))
+    if sys.argv[1:]:
+        sys.exit()
+    with open("ssd300_ten_steps.json", "w") as file:
+        json.dump(ten_steps(), file, separators=(",", ":"))
     with open("predicted.json", "w") as file:
         json.dump(predicted(), file, separators=(",", ":"))
     with open("seeded.json", "w") as file:

@@ -25,11 +25,13 @@ import time
 import torch
 import torchvision
 from torchvision.io import ImageReadMode, decode_image
-from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet, ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, RPNHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+from torchvision.models.detection.retinanet import RetinaNetHead, _default_anchorgen
 from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 CLASSES = 91
 FORMS = ["state dict", "checkpoint", "legacy"]
@@ -44,11 +46,37 @@ CASES = {
     "resnet101": dict(backbone="resnet101"),
     "resnet50_v2": dict(backbone="resnet50", v2=True),
     "faster_resnet34": dict(backbone="resnet34", masks=False),
+    "retinanet_resnet50": dict(kind="retinanet", backbone="resnet50"),
+    "retinanet_resnet50_v2": dict(kind="retinanet", backbone="resnet50", v2=True),
+    "fcos_resnet50": dict(kind="fcos", backbone="resnet50"),
+    "ssd300_vgg16": dict(kind="ssd"),
+    "ssdlite320": dict(kind="ssdlite"),
 }
 
 
-def build(backbone, v2=False, masks=True, frozen=True, **options):
-    """A detector as torchvision's `maskrcnn_resnet50_fpn` and `_v2` make it, of any backbone."""
+def build_one_stage(kind, backbone=None, v2=False, frozen=True, **options):
+    """As torchvision's functions, of any backbone; those of a fixed size take no other."""
+    if kind == "ssd":
+        return ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES)
+    if kind == "ssdlite":
+        return ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES)
+    norm = torch.nn.BatchNorm2d
+    body = getattr(torchvision.models, backbone)(norm_layer=FrozenBatchNorm2d if frozen and not v2 else norm)
+    extra = LastLevelP6P7(body.inplanes if v2 else 256, 256)
+    body = _resnet_fpn_extractor(body, 5, returned_layers=[2, 3, 4], extra_blocks=extra)
+    if kind == "fcos":
+        return FCOS(body, CLASSES, **options)
+    if v2:
+        head = RetinaNetHead(256, 9, CLASSES, norm_layer=lambda channels: torch.nn.GroupNorm(32, channels))
+        head.regression_head._loss_type = "giou"
+        options |= {"anchor_generator": _default_anchorgen(), "head": head}
+    return RetinaNet(body, CLASSES, **options)
+
+
+def build(backbone=None, v2=False, masks=True, frozen=True, kind=None, **options):
+    """A detector as torchvision's `maskrcnn_resnet50_fpn` and `_v2` make it, of any backbone; or one of those above."""
+    if kind:
+        return build_one_stage(kind, backbone, v2, frozen, **options)
     norm = torch.nn.BatchNorm2d
     body = getattr(torchvision.models, backbone)(norm_layer=FrozenBatchNorm2d if frozen and not v2 else norm)
     body = _resnet_fpn_extractor(body, 5, norm_layer=norm if v2 else None)
@@ -88,6 +116,10 @@ def make_weights(case, pictures, seed, **options):
             module.train()
     run()
     model.eval()
+    if case.get("kind"):
+        spread_one_stage(model, run)
+        state = model.state_dict()
+        return state if has_batch_norm(case) else uncounted(state)
     heads = model.roi_heads
     spread(model.rpn.head.cls_logits, 2.0, run)
     spread(model.rpn.head.bbox_pred, 0.3, run)
@@ -96,17 +128,39 @@ def make_weights(case, pictures, seed, **options):
     if case.get("masks", True):
         spread(heads.mask_predictor.mask_fcn_logits, 2.0, run)
     state = model.state_dict()
-    if not case.get("v2"):
-        state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
-    return state
+    return state if has_batch_norm(case) else uncounted(state)
+
+
+def has_batch_norm(case):
+    return case.get("v2") or case.get("kind") == "ssdlite"
+
+
+def uncounted(state):
+    """Frozen norms count no batches."""
+    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def spread_one_stage(model, run):
+    classes, boxes = model.head.classification_head, model.head.regression_head
+    of_class = [classes.cls_logits] if hasattr(classes, "cls_logits") else list(classes.module_list)
+    of_box = [boxes.bbox_reg] if hasattr(boxes, "bbox_reg") else list(boxes.module_list)
+    last = lambda layer: layer[-1] if isinstance(layer, torch.nn.Sequential) else layer
+    for layer in of_class:
+        spread(last(layer), 2.0, run)
+    for layer in of_box:
+        spread(last(layer), 1.0, run)
+    if hasattr(boxes, "bbox_ctrness"):
+        spread(boxes.bbox_ctrness, 2.0, run)
 
 
 def pipeline(case, device, options):
-    kind = "mask_rcnn" if case.get("masks", True) else "faster_rcnn"
+    kind = case.get("kind") or ("mask_rcnn" if case.get("masks", True) else "faster_rcnn")
+    norm = "" if kind.startswith("ssd") else 'norm = "frozen"'
     lines = [
         f'[pipeline]\nname = "compare"\ndevice = "{device}"\n',
-        f'[model.detector]\ntype = "{kind}"\nbackbone = "{case["backbone"]}"\nnum_classes = {CLASSES}',
-        'version = "v2"' if case.get("v2") else 'norm = "frozen"',
+        f'[model.detector]\ntype = "{kind}"\nnum_classes = {CLASSES}',
+        f'backbone = "{case["backbone"]}"' if "backbone" in case else "",
+        'version = "v2"' if case.get("v2") else norm,
         *(f"{name} = {value}" for name, value in options.items()),
     ]
     return "\n".join(lines) + "\n"
@@ -215,7 +269,8 @@ def compare_sets(name, form, files, raw, model, images, device):
 
 def compare(name, case, form, files, args, folder):
     device = torch.device(args.device)
-    options = {"min_size": args.min_size, "max_size": args.max_size}
+    fixed = case.get("kind", "").startswith("ssd")
+    options = {} if fixed else {"min_size": args.min_size, "max_size": args.max_size}
     images = [decode_image(str(file), mode=ImageReadMode.RGB).float() / 255 for file in files]
     state = make_weights(case, images[:2], args.seed, **options)
     # Every form in which torchvision's weights are found: a state dict, a checkpoint's, a file of torch before 1.6.

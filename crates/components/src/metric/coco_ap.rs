@@ -27,7 +27,7 @@ use pipe_data::{Batch, BatchField, fields};
 ///
 /// Values, for each of `iou_types`: `bbox/AP`, `bbox/AP50`, `bbox/AP75`, `bbox/APs`, `bbox/APm`, `bbox/APl`, `bbox/AR1`,
 /// `bbox/AR10`, `bbox/AR100`, `bbox/ARs`, `bbox/ARm`, `bbox/ARl`; −1 where there is no ground truth. The text is the
-/// twelve lines that pycocotools prints.
+/// twelve lines that pycocotools prints. Of a model that finds no masks, `segm` is left out, with a warning.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CocoApConfig {
@@ -91,7 +91,10 @@ iou_types = ["bbox", "segm"]
     fn contract(&self) -> Contract {
         let fields = [fields::IMAGE, fields::IMAGE_ID, fields::ORIGINAL_SIZE, fields::DETECTIONS];
         let contract = Contract::default().needs(fields);
-        if self.iou_types.contains(&IouType::Segm) { contract.needs([fields::DETECTION_MASKS]) } else { contract }
+        match self.iou_types.contains(&IouType::Segm) {
+            true => contract.wants(fields::DETECTION_MASKS, "segm/"),
+            false => contract,
+        }
     }
 
     fn values(&self) -> Vec<String> {
@@ -119,13 +122,23 @@ struct CocoAp {
     results: Option<PathBuf>,
     /// What is to be written there.
     entries: Vec<Value>,
+    /// Whether the model finds no masks.
+    maskless: bool,
 }
 
 impl CocoAp {
     fn new(truth: &Arc<Index>, config: &CocoApConfig, results: Option<PathBuf>) -> CocoAp {
         let kinds = config.iou_types.iter().map(|iou| iou.of_eval());
         let evaluators = kinds.map(|iou| (iou, Evaluator::new(truth, iou))).collect();
-        CocoAp { truth: truth.clone(), evaluators, per_class: config.per_class, results, entries: Vec::new() }
+        let truth = truth.clone();
+        CocoAp { truth, evaluators, per_class: config.per_class, results, entries: Vec::new(), maskless: false }
+    }
+
+    /// Those of what the model finds.
+    fn evaluators(&mut self) -> impl Iterator<Item = &mut Evaluator> {
+        let maskless = self.maskless;
+        let of_found = self.evaluators.iter_mut().filter(move |(iou, _)| !maskless || *iou != eval::IouType::Segm);
+        of_found.map(|(_, evaluator)| evaluator)
     }
 
     /// Keeps the detections of an image for the results.
@@ -167,7 +180,9 @@ impl Metric for CocoAp {
             sizes.len() / 2,
             found.len()
         );
-        let masks = self.evaluators.iter().any(|(iou, _)| *iou == eval::IouType::Segm);
+        let boxes = self.evaluators.iter().any(|(iou, _)| *iou == eval::IouType::Bbox);
+        self.maskless = boxes && found.iter().all(|found| found.masks.is_none());
+        let masks = !self.maskless && self.evaluators.iter().any(|(iou, _)| *iou == eval::IouType::Segm);
         let mut of_images = Vec::with_capacity(found.len());
         for (i, found) in found.iter().enumerate() {
             let (_, height, width) = images[i].size3().context("an image must be [C, H, W]")?;
@@ -177,14 +192,14 @@ impl Metric for CocoAp {
         if self.results.is_some() {
             of_images.iter().for_each(|(id, found)| self.keep(*id, found));
         }
-        for (_, evaluator) in &mut self.evaluators {
+        for evaluator in self.evaluators() {
             evaluator.add_all(of_images.clone())?;
         }
         Ok(())
     }
 
     fn compute(&mut self) -> Result<MetricReport> {
-        let summaries: Vec<Summary> = self.evaluators.iter().map(|(_, evaluator)| evaluator.finish()).collect();
+        let summaries: Vec<Summary> = self.evaluators().map(|evaluator| evaluator.finish()).collect();
         let mut values = Vec::new();
         summaries.iter().for_each(|summary| self.values(summary, &mut values));
         let mut text = String::new();

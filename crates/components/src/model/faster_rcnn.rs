@@ -4,22 +4,24 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::detection::{self, Backbone, Lengths, Norm, Version, detector_config};
-use super::weights::{self, named};
-use pipe_core::facts::{Anchors, Facts, Normalization};
-use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, Size2d};
-use pipe_vision::nn::NormKind;
-use pipe_vision::nn::norm::EPS;
-use pipe_vision::{BackboneOptions, RcnnOptions, ResNetKind};
+use super::detection::{self, RcnnConfig};
+use pipe_core::facts::Facts;
+use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Property};
+use pipe_vision::GeneralizedRcnn;
 
-detector_config! {
-    /// Faster R-CNN with a ResNet-FPN backbone: object detection (boxes and classes).
-    ///
-    /// Ren et al., "Faster R-CNN" (2015); names, defaults, losses and state dict of torchvision's
-    /// `fasterrcnn_resnet50_fpn` and `_v2`. In training it returns the losses `loss_classifier`, `loss_box_reg`, `loss_objectness`
-    /// and `loss_rpn_box_reg`. Images are resized and normalized inside the model; detections are in pixels of the
-    /// images from the loader.
-    FasterRcnnConfig {}
+/// Faster R-CNN with a ResNet-FPN backbone: object detection (boxes and classes).
+///
+/// Ren et al., "Faster R-CNN" (2015); names, defaults, losses and state dict of torchvision's
+/// `fasterrcnn_resnet50_fpn` and `_v2`. In training it returns the losses `loss_classifier`, `loss_box_reg`, `loss_objectness`
+/// and `loss_rpn_box_reg`. Images are resized and normalized inside the model; detections are in pixels of the
+/// images from the loader.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("additionalProperties" = false))]
+pub struct FasterRcnnConfig {
+    /// What both R-CNNs have.
+    #[serde(flatten)]
+    pub rcnn: RcnnConfig,
 }
 
 impl Config for FasterRcnnConfig {
@@ -38,7 +40,7 @@ num_classes = "dataset.train:num_classes"
 "#;
 
     fn facts(&self) -> Facts {
-        self.detector_facts()
+        self.rcnn.facts()
     }
 
     fn contract(&self) -> Contract {
@@ -46,7 +48,7 @@ num_classes = "dataset.train:num_classes"
     }
 
     fn check(&self, problems: &mut Problems) {
-        self.check_detector(problems);
+        self.rcnn.check("fasterrcnn_resnet50_fpn", problems);
     }
 
     fn properties() -> &'static [Property] {
@@ -56,7 +58,8 @@ num_classes = "dataset.train:num_classes"
 
 impl Component for FasterRcnnConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        detection::build(self.detector(), self.weights.as_ref(), self.weights_backbone.as_ref(), ctx)
+        let options = self.rcnn.options();
+        detection::build(&self.rcnn.pyramid.detector, |device| GeneralizedRcnn::new(options, device), ctx)
     }
 }
 

@@ -4,37 +4,45 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::detection::{self, Backbone, Lengths, Norm, Version, detector_config};
-use super::weights::{self, named};
-use pipe_core::facts::{Anchors, Facts, Normalization};
-use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, Size2d};
-use pipe_vision::nn::NormKind;
-use pipe_vision::nn::norm::EPS;
-use pipe_vision::{BackboneOptions, MaskOptions, RcnnOptions, ResNetKind};
+use super::detection::{self, RcnnConfig, Version};
+use pipe_core::facts::Facts;
+use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Property};
+use pipe_vision::{GeneralizedRcnn, MaskOptions, RcnnOptions};
 
-detector_config! {
-    /// Mask R-CNN with a ResNet-FPN backbone: instance segmentation (boxes, classes and masks).
-    ///
-    /// He et al., "Mask R-CNN" (2017); names, defaults, losses and state dict of torchvision's `maskrcnn_resnet50_fpn` and
-    /// `_v2`. In training it returns the losses `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness` and
-    /// `loss_rpn_box_reg`. Images are resized and normalized inside the model; detections are in pixels of the images
-    /// from the loader.
-    MaskRcnnConfig {
-        /// Channels of the convolutions of the mask head.
-        #[schemars(length(min = 1), inner(range(min = 1)))]
-        mask_layers: Vec<i64> = vec![256; 4],
-        /// Dilation of the convolutions of the mask head.
-        #[schemars(range(min = 1))]
-        mask_dilation: i64 = 1,
-        /// Channels of the hidden layer of the mask predictor.
-        #[schemars(range(min = 1))]
-        mask_hidden: i64 = 256,
+/// Mask R-CNN with a ResNet-FPN backbone: instance segmentation (boxes, classes and masks).
+///
+/// He et al., "Mask R-CNN" (2017); names, defaults, losses and state dict of torchvision's `maskrcnn_resnet50_fpn` and
+/// `_v2`. In training it returns the losses `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness` and
+/// `loss_rpn_box_reg`. Images are resized and normalized inside the model; detections are in pixels of the images
+/// from the loader.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("additionalProperties" = false))]
+pub struct MaskRcnnConfig {
+    /// What both R-CNNs have.
+    #[serde(flatten)]
+    pub rcnn: RcnnConfig,
+    /// Channels of the convolutions of the mask head.
+    #[schemars(length(min = 1), inner(range(min = 1)))]
+    pub mask_layers: Vec<i64>,
+    /// Dilation of the convolutions of the mask head.
+    #[schemars(range(min = 1))]
+    pub mask_dilation: i64,
+    /// Channels of the hidden layer of the mask predictor.
+    #[schemars(range(min = 1))]
+    pub mask_hidden: i64,
+}
+
+impl Default for MaskRcnnConfig {
+    fn default() -> Self {
+        let o = MaskOptions::v1();
+        Self { rcnn: RcnnConfig::default(), mask_layers: o.layers, mask_dilation: o.dilation, mask_hidden: o.hidden }
     }
 }
 
 impl MaskRcnnConfig {
     fn options(&self) -> RcnnOptions {
-        let preset = match self.version {
+        let preset = match self.rcnn.version {
             Version::V1 => MaskOptions::v1(),
             Version::V2 => MaskOptions::v2(),
         };
@@ -44,7 +52,7 @@ impl MaskRcnnConfig {
             hidden: self.mask_hidden,
             ..preset
         };
-        RcnnOptions { masks: Some(masks), ..self.detector() }
+        RcnnOptions { masks: Some(masks), ..self.rcnn.options() }
     }
 }
 
@@ -64,7 +72,7 @@ mask_hidden = 256
 "#;
 
     fn facts(&self) -> Facts {
-        self.detector_facts()
+        self.rcnn.facts()
     }
 
     fn contract(&self) -> Contract {
@@ -72,7 +80,7 @@ mask_hidden = 256
     }
 
     fn check(&self, problems: &mut Problems) {
-        self.check_detector(problems);
+        self.rcnn.check("maskrcnn_resnet50_fpn", problems);
     }
 
     fn properties() -> &'static [Property] {
@@ -82,7 +90,8 @@ mask_hidden = 256
 
 impl Component for MaskRcnnConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        detection::build(self.options(), self.weights.as_ref(), self.weights_backbone.as_ref(), ctx)
+        let options = self.options();
+        detection::build(&self.rcnn.pyramid.detector, |device| GeneralizedRcnn::new(options, device), ctx)
     }
 }
 

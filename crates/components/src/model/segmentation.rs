@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::detection::Backbone;
+use super::choice::Choice;
 use super::ground_truth::{NUM_CLASSES, check_pixel_classes};
 use super::loss::ClassificationLoss;
 use super::weights;
@@ -31,7 +31,7 @@ const AUX_WEIGHT: f64 = 0.5;
 pub struct SegmentationConfig {
     /// The backbone's architecture. `layer3` and `layer4` dilate instead of striding, so that they see the image at 1/8 of its size; those
     /// of `resnet18` and `resnet34` cannot, as in torchvision, and see it at 1/16 and 1/32.
-    pub backbone: Backbone,
+    pub backbone: Choice<ResNetKind>,
     /// Number of classes, including the background.
     #[schemars(range(min = 1, max = 255))]
     pub num_classes: i64,
@@ -51,7 +51,7 @@ pub struct SegmentationConfig {
 impl Default for SegmentationConfig {
     fn default() -> Self {
         Self {
-            backbone: Backbone(ResNetKind::ResNet50),
+            backbone: Choice(ResNetKind::ResNet50),
             num_classes: 21,
             aux_loss: None,
             out_layer: 4,

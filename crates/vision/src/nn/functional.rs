@@ -33,8 +33,20 @@ pub fn dropout(input: &Tensor, p: f64, train: bool) -> Result<Tensor> {
 /// # Errors
 /// The window does not fit the input.
 pub fn max_pool2d(input: &Tensor, kernel: i64, stride: i64, padding: i64) -> Result<Tensor> {
+    pool(input, kernel, stride, padding, false)
+}
+
+/// Halves an image, with a row and a column more where its sides are odd: `MaxPool2d(2, 2, ceil_mode=True)`.
+///
+/// # Errors
+/// The input has not four dimensions.
+pub fn max_pool2d_ceil(input: &Tensor) -> Result<Tensor> {
+    pool(input, 2, 2, 0, true)
+}
+
+fn pool(input: &Tensor, kernel: i64, stride: i64, padding: i64, ceil: bool) -> Result<Tensor> {
     input
-        .f_max_pool2d([kernel, kernel], [stride, stride], [padding, padding], [1, 1], false)
+        .f_max_pool2d([kernel, kernel], [stride, stride], [padding, padding], [1, 1], ceil)
         .with_context(|| format!("pooling {:?} with a window of {kernel}", input.size()))
 }
 

@@ -54,6 +54,12 @@ pub fn kaiming_uniform(weight: &Tensor, negative_slope: f64) -> Result<()> {
     uniform(weight, 3f64.sqrt() * (gain / fan(&weight.size(), Fan::In).sqrt()))
 }
 
+/// `xavier_uniform_(weight)`: Glorot and Bengio (2010), equation 16.
+pub fn xavier_uniform(weight: &Tensor) -> Result<()> {
+    let shape = weight.size();
+    uniform(weight, 3f64.sqrt() * (2.0 / (fan(&shape, Fan::In) + fan(&shape, Fan::Out))).sqrt())
+}
+
 /// What `torch.nn.Conv2d`, `ConvTranspose2d` and `Linear` do to themselves when made.
 pub fn torch_default(weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
     kaiming_uniform(weight, 5f64.sqrt())?;

@@ -25,11 +25,19 @@ pub struct LoadOptions {
     /// Names starting with one of these may be of another shape, even with `strict`; they keep their values and are
     /// reported as misshapen.
     pub replaceable: Vec<String>,
+    /// Names of the model starting with one of these may be missing from the file; they keep their values.
+    pub additional: Vec<String>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { strict: true, strip_prefix: String::new(), into_prefix: String::new(), replaceable: Vec::new() }
+        Self {
+            strict: true,
+            strip_prefix: String::new(),
+            into_prefix: String::new(),
+            replaceable: Vec::new(),
+            additional: Vec::new(),
+        }
     }
 }
 
@@ -161,7 +169,8 @@ fn missing(model: &StateDict, state: &StateDict, options: &LoadOptions, report: 
             // Files older than PyTorch 0.4 count no batches; PyTorch lets them pass as well.
             || name.ends_with(".num_batches_tracked")
     };
-    let wanted = model.keys().filter(|name| name.starts_with(&options.into_prefix));
+    let additional = |name: &str| options.additional.iter().any(|prefix| name.starts_with(prefix));
+    let wanted = model.keys().filter(|name| name.starts_with(&options.into_prefix) && !additional(name));
     let absent: Vec<String> = wanted.filter(|name| !answered(name)).cloned().collect();
     debug_assert!(absent.iter().all(|name| !report.loaded.contains(name)));
     absent

@@ -23,6 +23,13 @@ pub enum NormKind {
     },
     /// [`BatchNorm2d`].
     Batch,
+    /// The same with other numbers than PyTorch's own.
+    BatchOf {
+        /// Added to the variance.
+        eps: f64,
+        /// Weight of a new batch in the running statistics.
+        momentum: f64,
+    },
     /// [`GroupNorm`]: independent of the batch size.
     Group {
         /// Groups the channels are divided into; 32 is customary.
@@ -50,6 +57,7 @@ impl Norm {
         Ok(match kind {
             NormKind::Frozen { eps } => Self::Frozen(FrozenBatchNorm2d::new(scope, channels, eps)?),
             NormKind::Batch => Self::Batch(BatchNorm2d::new(scope, channels)?),
+            NormKind::BatchOf { eps, momentum } => Self::Batch(BatchNorm2d::with(scope, channels, eps, momentum)?),
             NormKind::Group { groups } => Self::Group(GroupNorm::new(scope, groups, channels)?),
         })
     }
@@ -75,7 +83,7 @@ impl Norm {
         let (scale, shift) = match self {
             _ if train || !rounds_freely() => return self.forward(&conv.forward(input)?, train),
             Self::Frozen(norm) => affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, norm.eps)?,
-            Self::Batch(norm) => affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, EPS)?,
+            Self::Batch(norm) => affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, norm.eps)?,
             Self::Group(_) => return self.forward(&conv.forward(input)?, train),
         };
         conv.forward_affine(input, &scale, &shift)
@@ -101,6 +109,8 @@ pub struct BatchNorm2d {
     running_var: Tensor,
     /// Batches seen, an int64 scalar.
     num_batches_tracked: Tensor,
+    eps: f64,
+    momentum: f64,
 }
 
 impl BatchNorm2d {
@@ -109,6 +119,14 @@ impl BatchNorm2d {
     /// # Errors
     /// The names are taken.
     pub fn new(scope: &Scope, channels: i64) -> Result<Self> {
+        Self::with(scope, channels, EPS, MOMENTUM)
+    }
+
+    /// The same with other numbers: see [`NormKind::BatchOf`].
+    ///
+    /// # Errors
+    /// The names are taken.
+    pub fn with(scope: &Scope, channels: i64, eps: f64, momentum: f64) -> Result<Self> {
         let weight = scope.parameter("weight", &[channels])?;
         let bias = scope.parameter("bias", &[channels])?;
         init::constant(&weight, 1.0)?;
@@ -117,7 +135,7 @@ impl BatchNorm2d {
         let empty: [i64; 0] = [];
         let num_batches_tracked =
             scope.buffer("num_batches_tracked", Tensor::f_zeros(empty, (Kind::Int64, scope.device()))?)?;
-        Ok(Self { weight, bias, running_mean, running_var, num_batches_tracked })
+        Ok(Self { weight, bias, running_mean, running_var, num_batches_tracked, eps, momentum })
     }
 
     /// `[N, C, H, W]` → the same shape; while training the running statistics move towards the batch's.
@@ -142,8 +160,8 @@ impl BatchNorm2d {
                 Some(&self.running_mean),
                 Some(&self.running_var),
                 train,
-                MOMENTUM,
-                EPS,
+                self.momentum,
+                self.eps,
                 true,
             )
             .with_context(|| format!("normalizing {:?} over {:?} channels", input.size(), self.weight.size()))

@@ -39,10 +39,28 @@ const ALL: &[Named] = &[
     named("wide_resnet50_2", "imagenet1k_v2", "wide_resnet50_2-9ba9bcbe.pth"),
     named("wide_resnet101_2", "imagenet1k_v1", "wide_resnet101_2-32ee1156.pth"),
     named("wide_resnet101_2", "imagenet1k_v2", "wide_resnet101_2-d733dc28.pth"),
+    named("vgg11", "imagenet1k_v1", "vgg11-8a719046.pth"),
+    named("vgg11_bn", "imagenet1k_v1", "vgg11_bn-6002323d.pth"),
+    named("vgg13", "imagenet1k_v1", "vgg13-19584684.pth"),
+    named("vgg13_bn", "imagenet1k_v1", "vgg13_bn-abd245e5.pth"),
+    // Without a classifier: what torchvision's SSD starts from.
+    named("vgg16", "imagenet1k_features", "vgg16_features-amdegroot-88682ab5.pth"),
+    named("vgg16", "imagenet1k_v1", "vgg16-397923af.pth"),
+    named("vgg16_bn", "imagenet1k_v1", "vgg16_bn-6c64b313.pth"),
+    named("vgg19", "imagenet1k_v1", "vgg19-dcbb9e9d.pth"),
+    named("vgg19_bn", "imagenet1k_v1", "vgg19_bn-c79401a0.pth"),
+    named("mobilenet_v3_large", "imagenet1k_v1", "mobilenet_v3_large-8738ca79.pth"),
+    named("mobilenet_v3_large", "imagenet1k_v2", "mobilenet_v3_large-5c1a4163.pth"),
+    named("mobilenet_v3_small", "imagenet1k_v1", "mobilenet_v3_small-047dcff4.pth"),
     named("fasterrcnn_resnet50_fpn", "coco_v1", "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),
     named("fasterrcnn_resnet50_fpn_v2", "coco_v1", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
     named("maskrcnn_resnet50_fpn", "coco_v1", "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"),
     named("maskrcnn_resnet50_fpn_v2", "coco_v1", "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"),
+    named("retinanet_resnet50_fpn", "coco_v1", "retinanet_resnet50_fpn_coco-eeacb38b.pth"),
+    named("retinanet_resnet50_fpn_v2", "coco_v1", "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth"),
+    named("fcos_resnet50_fpn", "coco_v1", "fcos_resnet50_fpn_coco-99b0c9b7.pth"),
+    named("ssd300_vgg16", "coco_v1", "ssd300_vgg16_coco-b556d3b4.pth"),
+    named("ssdlite320_mobilenet_v3_large", "coco_v1", "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"),
     named("fcn_resnet50", VOC, "fcn_resnet50_coco-1167a1af.pth"),
     named("fcn_resnet101", VOC, "fcn_resnet101_coco-7ecb50ca.pth"),
     named("deeplabv3_resnet50", VOC, "deeplabv3_resnet50_coco-cd0a2569.pth"),
@@ -74,7 +92,8 @@ impl Named {
     /// The epsilon that the frozen batch norm of these weights was trained with, where it is not the usual one (torchvision's
     /// `overwrite_eps`).
     pub fn frozen_eps(&self) -> Option<f64> {
-        (self.is_detector() && !self.model.ends_with("_v2")).then_some(0.0)
+        let models = ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn"];
+        models.contains(&self.model).then_some(0.0)
     }
 }
 

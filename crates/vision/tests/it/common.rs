@@ -41,7 +41,7 @@ pub fn fill(store: &ParameterStore) {
         if tensor.dim() > 1 {
             let fan = tensor.get(0).numel() as f64;
             values *= f64::from((6.0 / fan).sqrt() as f32);
-            if name.contains("rpn.head") || name.contains("predictor") {
+            if ["rpn.head", "predictor", "cls_logits"].iter().any(|part| name.contains(part)) {
                 values *= 0.1;
             }
         } else if name.ends_with("running_var") || name.ends_with("weight") {

@@ -7,13 +7,15 @@ use std::process::Command;
 use pipe_vision::checkpoint::Classes;
 use pipe_vision::nn::{NormKind, ParameterStore};
 use pipe_vision::weights;
-use pipe_vision::{BackboneOptions, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind, Target};
+use pipe_vision::{
+    BackboneOptions, Detector, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind, Target, TransformOptions,
+};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use crate::common::{assert_detections, assert_near, doubles, expected, fill, floats, images, noise, parity};
 
-const CLASSES: i64 = 4;
+pub const CLASSES: i64 = 4;
 
 fn target(boxes: &[[f32; 4]], labels: &[i64], height: i64, width: i64) -> Target {
     let masks = Tensor::zeros([boxes.len() as i64, height, width], (Kind::Uint8, Device::Cpu));
@@ -28,7 +30,7 @@ fn target(boxes: &[[f32; 4]], labels: &[i64], height: i64, width: i64) -> Target
     Target { boxes, labels: Tensor::from_slice(labels), masks: Some(masks) }
 }
 
-fn targets() -> Vec<Target> {
+pub fn targets() -> Vec<Target> {
     let boxes = [[8.0, 10.0, 70.0, 80.0], [60.0, 20.0, 120.0, 60.0], [30.0, 40.0, 50.0, 62.0]];
     vec![target(&boxes, &[1, 2, 3], 96, 128), target(&[[10.0, 12.0, 80.0, 100.0]], &[2], 120, 90)]
 }
@@ -39,8 +41,13 @@ fn with_an_empty_image() -> Vec<Target> {
     targets
 }
 
+/// Images of the size that `make.py` has.
+pub fn small_images() -> TransformOptions {
+    TransformOptions { min_size: vec![128], max_size: 160, ..TransformOptions::default() }
+}
+
 fn small(options: RcnnOptions) -> RcnnOptions {
-    RcnnOptions { min_size: vec![128], max_size: 160, ..options }
+    RcnnOptions { transform: small_images(), ..options }
 }
 
 /// Everything sampled, few proposals: as `ALL` and `TEST` of `make.py`.
@@ -58,7 +65,7 @@ fn undrawn(options: RcnnOptions) -> RcnnOptions {
     }
 }
 
-fn losses(model: &GeneralizedRcnn, targets: &[Target]) -> Vec<(String, Tensor)> {
+pub fn losses(model: &dyn Detector, targets: &[Target]) -> Vec<(String, Tensor)> {
     model.forward_train(&images(), targets).unwrap().into_iter().collect()
 }
 
@@ -77,7 +84,8 @@ fn faster(backbone: BackboneOptions) -> GeneralizedRcnn {
     GeneralizedRcnn::new(undrawn(RcnnOptions::v1(CLASSES, backbone)), Device::Cpu).unwrap()
 }
 
-fn assert_losses(losses: &[(String, Tensor)], want: &Value) {
+#[track_caller]
+pub fn assert_losses(losses: &[(String, Tensor)], want: &Value) {
     let want = want.as_object().unwrap();
     assert_eq!(losses.iter().map(|(name, _)| name).collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (name, loss) in losses {
@@ -86,6 +94,7 @@ fn assert_losses(losses: &[(String, Tensor)], want: &Value) {
 }
 
 /// The norm of each parameter's gradient and its product with a fixed direction.
+#[track_caller]
 fn assert_gradients(store: &ParameterStore, losses: &[(String, Tensor)], want: &Value) {
     losses.iter().map(|(_, loss)| loss).fold(Tensor::from(0f32), |sum, loss| sum + loss).backward();
     let want = want.as_object().unwrap();
@@ -107,7 +116,7 @@ fn assert_gradients(store: &ParameterStore, losses: &[(String, Tensor)], want: &
 }
 
 #[track_caller]
-fn assert_case(name: &str, model: &GeneralizedRcnn) {
+pub fn assert_case(name: &str, model: &dyn Detector) {
     let expected = expected(&format!("detection/{name}"));
     let names: Vec<_> = expected["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert!(names.is_empty() || model.store().names() == names, "names differ: {:#?}", model.store().names());
@@ -228,9 +237,8 @@ fn weights_for_other_classes_leave_the_predictors_out() {
     assert_eq!(model.store().get(name), other.store().get(name));
 }
 
-/// Both ways with torchvision itself, where a Python that has it is given.
-#[test]
-fn weights_travel_to_torchvision_and_back() {
+/// Both ways with torchvision itself, where a Python that has it is given: ours into its model, strictly, and its `.pth` into `other`.
+pub fn travel(name: &str, model: &dyn Detector, other: &dyn Detector) {
     let Ok(python) = std::env::var("PIPE_TEST_PYTHON") else {
         eprintln!("skipped: PIPE_TEST_PYTHON names no Python with torchvision");
         return;
@@ -241,15 +249,19 @@ fn weights_travel_to_torchvision_and_back() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let model = mask_v1();
     fill(model.store());
     let file = folder.path().join("ours.safetensors");
     weights::write(&file, &model.store().state_dict(), &BTreeMap::new()).unwrap();
-    let output = Command::new(python).arg(parity("detection/travel.py")).arg(folder.path()).output().unwrap();
+    let output =
+        Command::new(python).arg(parity("detection/travel.py")).arg(folder.path()).arg(name).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let other = mask_v1();
     let back = weights::read(&folder.path().join("theirs.pth")).unwrap();
     assert!(other.load(&back.tensors, Classes::Same).unwrap().is_complete());
     let want: Value = serde_json::from_slice(&std::fs::read(folder.path().join("found.json")).unwrap()).unwrap();
     assert_detections(&other.forward_eval(&images()).unwrap(), &want);
+}
+
+#[test]
+fn weights_travel_to_torchvision_and_back() {
+    travel("mask_v1_resnet18_frozen", &mask_v1(), &mask_v1());
 }

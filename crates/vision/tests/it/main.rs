@@ -2,5 +2,6 @@
 
 mod common;
 mod detection;
+mod one_stage;
 mod resnet;
 mod segmentation;

@@ -1,29 +1,31 @@
 //! Shared parts of the detection models.
 //!
 //! - [`options`]: the types of their options
-//! - [`config`]: the options themselves, with torchvision's names and defaults
+//! - [`config`]: the options that several have, with torchvision's names and defaults; [`rcnn`]: those of the R-CNNs
 //! - [`node`]: batches in, losses or detections out
 //! - here: the fields they read and write, weights from files
 
-mod config;
+pub mod config;
 mod node;
-mod options;
+pub mod options;
+pub mod rcnn;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use tch::Device;
 
-pub(super) use config::{default_value, define_config, detector_config, same_option};
-pub(super) use options::{Backbone, Lengths, Norm, Version, backbone, box_head, check_levels, norm};
+pub(super) use config::{DetectorConfig, PyramidConfig, check_levels, check_returned, check_thresholds};
+pub(super) use options::Version;
+pub(super) use rcnn::RcnnConfig;
 
 use self::node::DetectionModel;
 use super::weights;
-use pipe_core::{BuildContext, Contract, Instance, PathValue, Property, PropertyType};
+use pipe_core::{BuildContext, Contract, Instance, Property, PropertyType};
 use pipe_data::fields;
+use pipe_vision::Detector;
 use pipe_vision::checkpoint::Classes;
 use pipe_vision::nn::{LoadReport, StateDict};
-use pipe_vision::{GeneralizedRcnn, RcnnOptions};
 
 /// The fields that a detector reads and writes. Ground truth is only read in training, not for inference; but a
 /// pipeline declares the fields of its data for both.
@@ -36,24 +38,23 @@ pub(super) fn contract(masks: bool) -> Contract {
 pub(super) const PROPERTIES: &[Property] =
     &[Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes, including the background." }];
 
-/// Builds the node of a detector: created on the CPU so that its initial weights depend on the seed alone, loaded from files,
-/// then moved to the device.
-pub(super) fn build(
-    options: RcnnOptions,
-    weights: Option<&PathValue>,
-    backbone: Option<&PathValue>,
+/// Builds the node of a detector. `make` creates it on the given device, the CPU, so that its initial weights depend on the seed alone;
+/// then it is loaded from files and moved to the run's device.
+pub(super) fn build<D: Detector + 'static>(
+    config: &DetectorConfig,
+    make: impl FnOnce(Device) -> Result<D>,
     ctx: &mut BuildContext<'_>,
 ) -> Result<Instance> {
-    ctx.offer("num_classes", options.num_classes);
-    let detector = GeneralizedRcnn::new(options, Device::Cpu)?;
+    ctx.offer("num_classes", config.num_classes);
+    let detector = make(Device::Cpu)?;
     let wanted = ctx.initial_weights;
-    if let Some(value) = weights.filter(|_| wanted) {
+    if let Some(value) = config.weights.as_ref().filter(|_| wanted) {
         let (weights, path) = weights::read(value, ctx.node)?;
         let report = load_detector(&detector, &weights.tensors, &path)?;
         weights::remember_classes(&weights, &report, ctx);
         tracing::info!("{}: loading weights from {}: {report}", ctx.node, path.display());
     }
-    if let Some(value) = backbone.filter(|_| wanted) {
+    if let Some(value) = config.weights_backbone.as_ref().filter(|_| wanted) {
         let (weights, path) = weights::read(value, ctx.node)?;
         let report = detector.load_backbone(&weights.tensors);
         let report = report.with_context(|| format!("loading {} into the backbone", path.display()))?;
@@ -67,13 +68,13 @@ pub(super) fn build(
         pipe_vocab::units::grouped(trainable),
         pipe_vocab::units::grouped(all)
     );
-    Ok(Instance::model(DetectionModel::new(detector)))
+    Ok(Instance::model(DetectionModel::new(Box::new(detector))))
 }
 
-fn load_detector(detector: &GeneralizedRcnn, tensors: &StateDict, path: &Path) -> Result<LoadReport> {
+fn load_detector(detector: &dyn Detector, tensors: &StateDict, path: &Path) -> Result<LoadReport> {
     let has = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
-    if !has("roi_heads.") && has("layer1.") {
-        bail!("{} has the weights of a classifier, not of a detector: set it as `weights_backbone`", path.display());
+    if !has("backbone.") && !has("head.") {
+        bail!("{} has no weights of a detector; those of a classifier are for `weights_backbone`", path.display());
     }
     detector.load(tensors, Classes::MayDiffer).with_context(|| format!("loading {}", path.display()))
 }
@@ -239,6 +240,7 @@ mod tests {
         // What the metric needs of a model is what the model says it adds.
         let metric: CocoApConfig =
             serde_json::from_value(json!({ "dataset": "dataset.a", "iou_types": ["segm"] })).unwrap();
-        assert!(contract(true).adds.is_subset(&metric.contract().needs));
+        let metric = metric.contract();
+        assert!(contract(true).adds.iter().all(|field| metric.needs.contains(field) || metric.wants.contains_key(field)));
     }
 }

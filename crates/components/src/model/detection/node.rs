@@ -9,16 +9,16 @@ use pipe_data::batch::to_float;
 use pipe_data::{Batch, BatchField, Detections, fields};
 use pipe_native::fault::is_out_of_memory;
 use pipe_vision::checkpoint::Classes;
-use pipe_vision::{GeneralizedRcnn, Target};
+use pipe_vision::{Detector, Target};
 
 /// A detector as the node of a pipeline.
 pub(super) struct DetectionModel {
-    detector: GeneralizedRcnn,
+    detector: Box<dyn Detector>,
     training: bool,
 }
 
 impl DetectionModel {
-    pub(super) fn new(detector: GeneralizedRcnn) -> Self {
+    pub(super) fn new(detector: Box<dyn Detector>) -> Self {
         Self { detector, training: false }
     }
 

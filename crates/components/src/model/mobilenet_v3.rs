@@ -1,0 +1,111 @@
+//! `model.mobilenet_v3`: MobileNetV3 as a classifier.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use super::choice::Choice;
+use super::classification::{Classifier, Network};
+use super::ground_truth::NUM_CLASSES;
+use super::loss::Loss;
+use super::weights;
+use pipe_core::facts::Facts;
+use pipe_core::{
+    BuildContext, Component, Config, Contract, Instance, Kind, PathValue, Problems, Property, PropertyType,
+};
+use pipe_vision::{MobileNetV3, MobileNetV3Kind};
+
+/// MobileNetV3 for classification, compatible with torchvision's weights and parameter names.
+///
+/// Howard et al., "Searching for MobileNetV3", 2019. Normalize the images as for the pretrained weights: `transform.normalize` with
+/// ImageNet's mean and standard deviation for torchvision's weights.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MobileNetV3Config {
+    /// The architecture.
+    pub arch: Choice<MobileNetV3Kind>,
+    /// Number of classes.
+    #[schemars(range(min = 1))]
+    pub num_classes: i64,
+    /// Probability with which a number of the classifier's hidden layers is zeroed in training.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub dropout: f64,
+    /// A `.pth` or `.safetensors` file, a run's folder (its best checkpoint), or torchvision's by name, such as `torchvision:mobilenet_v3_small`.
+    /// Matching names are loaded, the others are reported; a last layer for another number of classes keeps its initial values.
+    pub weights: Option<PathValue>,
+    /// The loss.
+    pub loss: Loss,
+}
+
+impl Default for MobileNetV3Config {
+    fn default() -> Self {
+        Self {
+            arch: Choice(MobileNetV3Kind::Large),
+            num_classes: 1000,
+            dropout: 0.2,
+            weights: None,
+            loss: Loss::default(),
+        }
+    }
+}
+
+impl Config for MobileNetV3Config {
+    const KIND: Kind = Kind::Model;
+    const TYPE: &'static str = "mobilenet_v3";
+    const EXAMPLE: &'static str = r#"
+[model.net]
+type = "mobilenet_v3"
+arch = "mobilenet_v3_small"
+num_classes = 10
+"#;
+
+    fn facts(&self) -> Facts {
+        Facts {
+            weights: self.weights.is_some().then_some("weights"),
+            // Of other files it is not known how they were trained.
+            wants_normalized: weights::named(self.weights.as_ref()).is_some(),
+            batch_norm: true,
+            classes: self.loss.target().is_none().then_some((self.num_classes.unsigned_abs(), "num_classes")),
+            ..Facts::default()
+        }
+    }
+
+    fn contract(&self) -> Contract {
+        self.loss.contract()
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        let arch = self.arch.0.to_string();
+        weights::check("weights", self.weights.as_ref(), problems, |named| {
+            (named.model != arch).then(|| format!("`arch` is {arch}: `torchvision:{arch}`"))
+        });
+    }
+
+    fn properties() -> &'static [Property] {
+        &[Property { name: "num_classes", ty: PropertyType::Integer, doc: "Number of classes." }]
+    }
+}
+
+impl Component for MobileNetV3Config {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        ctx.offer("num_classes", self.num_classes);
+        let network = MobileNetV3::new(self.arch.0, self.num_classes, self.dropout, Device::Cpu)?;
+        let store = network.store().clone();
+        Ok(Instance::model(Classifier::new(network, store, self.loss, self.weights.as_ref(), ctx)?))
+    }
+}
+
+pipe_core::register!(MobileNetV3Config);
+
+impl Network for MobileNetV3 {
+    const HELP: &'static str = NUM_CLASSES;
+
+    fn classes(&self) -> Option<i64> {
+        self.store().get("classifier.3.bias").map(|bias| bias.size()[0])
+    }
+
+    fn forward(&self, images: &Tensor, training: bool) -> Result<Tensor> {
+        MobileNetV3::forward(self, images, training)
+    }
+}

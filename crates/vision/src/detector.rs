@@ -1,0 +1,174 @@
+//! What all detectors have in common.
+//!
+//! A detector works in three parts, so that losses and detections can come from one pass through the network: features of a batch, losses
+//! from features, detections from features.
+
+use std::fmt::Debug;
+
+use anyhow::{Context, Result, ensure};
+use indexmap::IndexMap;
+use tch::{Kind, Tensor, no_grad};
+
+use super::ImageSize;
+use super::checkpoint::Classes;
+use super::dense::DenseOutputs;
+use super::transform::{ImageBatch, Transform};
+use super::types::{Detections, Target};
+use crate::nn::{LoadOptions, LoadReport, ParameterStore, StateDict};
+
+/// Losses by torchvision's names, in its order.
+pub type Losses = Vec<(&'static str, Tensor)>;
+
+/// What a network makes of a batch, before it is known what for.
+#[derive(Debug)]
+pub struct Features {
+    /// Feature maps `[N, C, H, W]`, large first.
+    pub maps: Vec<Tensor>,
+    /// What the heads of a one-stage detector make of them; none where proposals come first.
+    pub outputs: Option<DenseOutputs>,
+}
+
+impl Features {
+    /// The outputs of a one-stage detector.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn dense(&self) -> Result<&DenseOutputs> {
+        self.outputs.as_ref().context("these features have no outputs of heads")
+    }
+}
+
+/// A network that finds objects in images.
+pub trait Detector: Debug {
+    /// The parameters and buffers, under torchvision's names.
+    fn store(&self) -> &ParameterStore;
+
+    /// What happens to images before it.
+    fn transform(&self) -> &Transform;
+
+    /// Classes, background included.
+    fn num_classes(&self) -> i64;
+
+    /// Whether it finds masks, and learns from them.
+    fn has_masks(&self) -> bool {
+        false
+    }
+
+    /// Whether masks are pasted into images of the size as given.
+    fn pastes_masks(&self) -> bool {
+        false
+    }
+
+    /// What the network makes of a batch; with `train`, norms take the statistics of the batch.
+    ///
+    /// # Errors
+    /// Memory is short.
+    fn features(&self, batch: &ImageBatch, train: bool) -> Result<Features>;
+
+    /// Scalar losses with gradients. `targets`: in the pixels of the batch's images.
+    ///
+    /// # Errors
+    /// The shapes are others, or memory is short.
+    fn losses(&self, batch: &ImageBatch, features: &Features, targets: &[Target]) -> Result<Losses>;
+
+    /// What is found in each image, in the pixels of the batch's images.
+    ///
+    /// # Errors
+    /// The shapes are others, or memory is short.
+    fn detections(&self, batch: &ImageBatch, features: &Features) -> Result<Vec<Detections>>;
+
+    /// The layers, by the beginning of their names, whose shape depends on the number of classes.
+    fn predictors(&self) -> &'static [&'static str];
+
+    /// Today's name of a tensor of older weights.
+    fn modern_name(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
+    /// Loads a classifier's weights into the backbone.
+    ///
+    /// # Errors
+    /// The weights do not match.
+    fn load_backbone(&self, state: &StateDict) -> Result<LoadReport>;
+
+    /// Whether from now on training needs as much memory as it can with the images at hand: of the sizes from which one is drawn each
+    /// image gets the largest, and so with whatever else is up to chance or weights.
+    fn take_largest(&self, on: bool) {
+        self.transform().take_largest(on);
+    }
+
+    /// The size to which a batch of images is padded at most.
+    fn padded(&self, images: &[ImageSize]) -> ImageSize {
+        self.transform().padded(images)
+    }
+
+    /// Scalar losses with gradients, by name, in torchvision's order. `images`: `[3, H, W]`, floats from 0 to 1, of any sizes and on any
+    /// device.
+    ///
+    /// The values of the ground truth are not looked at, which on a GPU would wait for the device: what [`Target`] says of them is up to
+    /// the caller.
+    ///
+    /// # Errors
+    /// An image or its ground truth is not of the shape that [`Target`] says; the message gives its place in the batch.
+    fn forward_train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>> {
+        ensure!(images.len() == targets.len(), "{} images but {} targets", images.len(), targets.len());
+        for (index, (image, target)) in images.iter().zip(targets).enumerate() {
+            self.check_shapes(image, target).with_context(|| format!("ground truth of image {index} of the batch"))?;
+        }
+        let batch = self.transform().batch(images, true, self.store().device())?;
+        let targets = self.transform().targets(targets, &batch)?;
+        let losses = self.losses(&batch, &self.features(&batch, true)?, &targets)?;
+        Ok(losses.into_iter().map(|(name, loss)| (name.to_owned(), loss)).collect())
+    }
+
+    /// What is found in each image, in its pixels, without gradients. `images`: as for [`Self::forward_train`].
+    ///
+    /// # Errors
+    /// An image is not as it should be, or memory is short.
+    fn forward_eval(&self, images: &[Tensor]) -> Result<Vec<Detections>> {
+        no_grad(|| {
+            let batch = self.transform().batch(images, false, self.store().device())?;
+            let found = self.detections(&batch, &self.features(&batch, false)?)?;
+            self.transform().restore(found, &batch, self.pastes_masks())
+        })
+    }
+
+    /// Loads a detector's weights, older ones too.
+    ///
+    /// # Errors
+    /// The weights do not match; with [`Classes::MayDiffer`] the layers that depend on their number need not.
+    fn load(&self, state: &StateDict, classes: Classes) -> Result<LoadReport> {
+        let replaceable = match classes {
+            Classes::Same => Vec::new(),
+            Classes::MayDiffer => self.predictors().iter().map(|prefix| (*prefix).to_owned()).collect(),
+        };
+        let renamed = state.iter().map(|(name, tensor)| (self.modern_name(name), tensor.shallow_clone())).collect();
+        self.store().load_state_dict(&renamed, &LoadOptions { replaceable, ..LoadOptions::default() })
+    }
+
+    /// Whether an image's ground truth is of the shapes and types that [`Target`] says; values are not looked at.
+    ///
+    /// # Errors
+    /// It is not: what is, and what should be.
+    fn check_shapes(&self, image: &Tensor, target: &Target) -> Result<()> {
+        let boxes = target.boxes.size();
+        ensure!(boxes.len() == 2 && boxes[1] == 4, "boxes have shape {boxes:?}; they must be [N, 4]");
+        let count = boxes[0];
+        let labels = (target.labels.size(), target.labels.kind());
+        ensure!(
+            labels == (vec![count], Kind::Int64),
+            "labels are {labels:?}; they must be int64 of shape [{count}], one for each box"
+        );
+        if self.has_masks() {
+            let size = image.size();
+            let wanted = [&[count], &size[size.len().saturating_sub(2)..]].concat();
+            let masks = target.masks.as_ref().context("there are no masks, but this model is trained on masks")?;
+            ensure!(
+                masks.size() == wanted || count == 0,
+                "masks have shape {:?}; they must be {wanted:?}, one of the image's size for each box",
+                masks.size()
+            );
+        }
+        Ok(())
+    }
+}

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use pipe_vision::{BackboneOptions, Detections, Detector, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind, weights};
+use pipe_vision::{
+    BackboneOptions, Detections, Detector, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind, weights,
+};
 use serde_json::Value;
 use tch::{Device, Kind};
 

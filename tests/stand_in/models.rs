@@ -211,18 +211,11 @@ box_batch_size_per_image = 32
 
 /// A detector with these options.
 fn detector(model: &str, options: &str, edits: &'static [(&'static str, &'static str)]) -> Case {
-    let nodes =
-        format!("[model.net]\ntype = \"{model}\"\nnum_classes = \"dataset.train:num_classes\"\n{options}\n");
+    let nodes = format!("[model.net]\ntype = \"{model}\"\nnum_classes = \"dataset.train:num_classes\"\n{options}\n");
     // Small steps, lest a difference in the last bit grow.
     let nodes = [SHAPES, &nodes, &SGD.replace("lr = 0.01", "lr = 0.0001")].concat();
     let images = &["--images", "sets/ant/0.png", "--threshold", "0.0"];
-    Case {
-        nodes,
-        edits,
-        tolerance: DETECTOR,
-        predict: images,
-        precision: "fp32",
-    }
+    Case { nodes, edits, tolerance: DETECTOR, predict: images, precision: "fp32" }
 }
 
 #[test]

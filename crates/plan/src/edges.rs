@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 
-use super::flow::LeftOut;
 use super::events::{Action, EventEdge};
+use super::flow::LeftOut;
 use super::lower::{Mention, Mentioned};
 use super::message;
 use super::names::exists;

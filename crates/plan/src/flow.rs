@@ -63,12 +63,7 @@ impl LeftOut {
 }
 
 /// What is left out, besides what is found.
-pub(super) fn check(
-    nodes: &Nodes,
-    edges: &[DataEdge],
-    events: &[EventEdge],
-    found: &mut Diagnostics,
-) -> Vec<LeftOut> {
+pub(super) fn check(nodes: &Nodes, edges: &[DataEdge], events: &[EventEdge], found: &mut Diagnostics) -> Vec<LeftOut> {
     let mut loaded: BTreeMap<&NodeId, FieldSet> = BTreeMap::new();
     for id in nodes.keys().filter(|id| id.kind == Kind::Loader) {
         if let Some(fields) = loader_fields(nodes, &Ports::of(id, edges), edges, found) {

@@ -20,7 +20,8 @@ pub fn num_classes(state: &StateDict) -> Option<i64> {
         return Some(classes);
     }
     // Heads of one stage: every anchor has a score of each class, and four offsets.
-    let layers = [("cls_logits", "bbox_reg"), ("module_list.0", "module_list.0"), ("module_list.0.1", "module_list.0.1")];
+    let layers =
+        [("cls_logits", "bbox_reg"), ("module_list.0", "module_list.0"), ("module_list.0.1", "module_list.0.1")];
     layers.iter().find_map(|(classes, boxes)| {
         let scores = rows(&format!("head.classification_head.{classes}.weight"))?;
         let offsets = rows(&format!("head.regression_head.{boxes}.weight"))?;

@@ -12,6 +12,8 @@ use tch::{Kind, Tensor, no_grad};
 use super::ImageSize;
 use super::checkpoint::Classes;
 use super::dense::DenseOutputs;
+use super::proposals::AnchorOutputs;
+use super::sampler::with_keys;
 use super::transform::{ImageBatch, Transform};
 use super::types::{Detections, Target};
 use crate::nn::{LoadOptions, LoadReport, ParameterStore, StateDict};
@@ -20,12 +22,16 @@ use crate::nn::{LoadOptions, LoadReport, ParameterStore, StateDict};
 pub type Losses = Vec<(&'static str, Tensor)>;
 
 /// What a network makes of a batch, before it is known what for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Features {
     /// Feature maps `[N, C, H, W]`, large first.
     pub maps: Vec<Tensor>,
     /// What the heads of a one-stage detector make of them; none where proposals come first.
     pub outputs: Option<DenseOutputs>,
+    /// What the RPN makes of them, where proposals come first.
+    pub anchors: Option<AnchorOutputs>,
+    /// Whether norms of heads behind it take the statistics of the batch.
+    pub train: bool,
 }
 
 impl Features {
@@ -35,6 +41,14 @@ impl Features {
     /// There are none.
     pub fn dense(&self) -> Result<&DenseOutputs> {
         self.outputs.as_ref().context("these features have no outputs of heads")
+    }
+
+    /// The outputs of the RPN.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn anchors(&self) -> Result<&AnchorOutputs> {
+        self.anchors.as_ref().context("these features have no outputs of an RPN")
     }
 }
 
@@ -111,14 +125,10 @@ pub trait Detector: Debug {
     /// # Errors
     /// An image or its ground truth is not of the shape that [`Target`] says; the message gives its place in the batch.
     fn forward_train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>> {
-        ensure!(images.len() == targets.len(), "{} images but {} targets", images.len(), targets.len());
-        for (index, (image, target)) in images.iter().zip(targets).enumerate() {
-            self.check_shapes(image, target).with_context(|| format!("ground truth of image {index} of the batch"))?;
-        }
+        self.check_all(images, targets)?;
         let batch = self.transform().batch(images, true, self.store().device())?;
         let targets = self.transform().targets(targets, &batch)?;
-        let losses = self.losses(&batch, &self.features(&batch, true)?, &targets)?;
-        Ok(losses.into_iter().map(|(name, loss)| (name.to_owned(), loss)).collect())
+        Ok(named(self.losses(&batch, &self.features(&batch, true)?, &targets)?))
     }
 
     /// What is found in each image, in its pixels, without gradients. `images`: as for [`Self::forward_train`].
@@ -133,6 +143,30 @@ pub trait Detector: Debug {
         })
     }
 
+    /// As [`Self::forward_eval`], and the losses of the same pass: those of training, but with norms as in evaluation, with images of the
+    /// size that evaluation takes, and with samples drawn as `keys`, one for each image, have it. Nothing of the model changes, nor does
+    /// the state of a random generator.
+    ///
+    /// # Errors
+    /// As [`Self::forward_train`].
+    fn forward_with_losses(
+        &self,
+        images: &[Tensor],
+        targets: &[Target],
+        keys: &[u64],
+    ) -> Result<(IndexMap<String, Tensor>, Vec<Detections>)> {
+        self.check_all(images, targets)?;
+        no_grad(|| {
+            let batch = self.transform().batch(images, false, self.store().device())?;
+            let targets = self.transform().targets(targets, &batch)?;
+            let features = self.features(&batch, false)?;
+            let losses = with_keys(keys, self.store().device(), || self.losses(&batch, &features, &targets))?;
+            let found = self.detections(&batch, &features)?;
+            let found = self.transform().restore(found, &batch, self.pastes_masks())?;
+            Ok((named(losses), found))
+        })
+    }
+
     /// Loads a detector's weights, older ones too.
     ///
     /// # Errors
@@ -144,6 +178,18 @@ pub trait Detector: Debug {
         };
         let renamed = state.iter().map(|(name, tensor)| (self.modern_name(name), tensor.shallow_clone())).collect();
         self.store().load_state_dict(&renamed, &LoadOptions { replaceable, ..LoadOptions::default() })
+    }
+
+    /// Whether each image has its ground truth, of the right shapes.
+    ///
+    /// # Errors
+    /// It has not: the place in the batch, and what is wrong.
+    fn check_all(&self, images: &[Tensor], targets: &[Target]) -> Result<()> {
+        ensure!(images.len() == targets.len(), "{} images but {} targets", images.len(), targets.len());
+        for (index, (image, target)) in images.iter().zip(targets).enumerate() {
+            self.check_shapes(image, target).with_context(|| format!("ground truth of image {index} of the batch"))?;
+        }
+        Ok(())
     }
 
     /// Whether an image's ground truth is of the shapes and types that [`Target`] says; values are not looked at.
@@ -171,4 +217,8 @@ pub trait Detector: Debug {
         }
         Ok(())
     }
+}
+
+fn named(losses: Losses) -> IndexMap<String, Tensor> {
+    losses.into_iter().map(|(name, loss)| (name.to_owned(), loss)).collect()
 }

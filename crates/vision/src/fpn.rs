@@ -66,13 +66,7 @@ impl FeaturePyramid {
     ///
     /// # Errors
     /// There are no inputs, or the names are taken.
-    pub fn new(
-        scope: &Scope,
-        inputs: &[i64],
-        outputs: i64,
-        norm: Option<NormKind>,
-        last: LastLevels,
-    ) -> Result<Self> {
+    pub fn new(scope: &Scope, inputs: &[i64], outputs: i64, norm: Option<NormKind>, last: LastLevels) -> Result<Self> {
         ensure!(!inputs.is_empty(), "a feature pyramid needs at least one feature map");
         // torchvision makes these before the others, and lists them after.
         let extra = |inputs, of_body| P6P7::new(&scope.sub("extra_blocks"), inputs, outputs, of_body);

@@ -94,21 +94,24 @@ impl Detector for GeneralizedRcnn {
     }
 
     fn features(&self, batch: &ImageBatch, train: bool) -> Result<Features> {
-        Ok(Features { maps: self.backbone.forward(&batch.tensors, train)?, outputs: None })
+        let maps = self.backbone.forward(&batch.tensors, train)?;
+        let anchors = Some(self.rpn.outputs(&maps)?);
+        Ok(Features { maps, outputs: None, anchors, train })
     }
 
     /// `loss_classifier`, `loss_box_reg`, `loss_mask` (with masks), `loss_objectness`, `loss_rpn_box_reg`.
     fn losses(&self, batch: &ImageBatch, features: &Features, targets: &[Target]) -> Result<Losses> {
         let maps = &features.maps;
-        let (proposals, [objectness, rpn_box_reg]) = self.rpn.train(batch, maps, targets)?;
-        let mut losses = self.heads.train(&maps[..maps.len() - 1], &proposals, &batch.sizes, targets)?;
+        let (proposals, [objectness, rpn_box_reg]) = self.rpn.train(batch, features, targets)?;
+        let maps = (&maps[..maps.len() - 1], features.train);
+        let mut losses = self.heads.train(maps, &proposals, &batch.sizes, targets)?;
         losses.extend([("loss_objectness", objectness), ("loss_rpn_box_reg", rpn_box_reg)]);
         Ok(losses)
     }
 
     fn detections(&self, batch: &ImageBatch, features: &Features) -> Result<Vec<Detections>> {
         let maps = &features.maps;
-        let proposals = self.rpn.propose(batch, maps)?;
+        let proposals = self.rpn.propose(batch, features)?;
         self.heads.detect(&maps[..maps.len() - 1], &proposals, &batch.sizes)
     }
 

@@ -48,12 +48,12 @@ pub mod vgg;
 pub mod weights;
 
 pub use detector::Detector;
-pub use mobilenet_v3::{MobileNetV3, MobileNetV3Kind};
 pub use fcos::{Fcos, FcosOptions};
 pub use generalized_rcnn::GeneralizedRcnn;
+pub use mobilenet_v3::{MobileNetV3, MobileNetV3Kind};
 pub use options::{BackboneOptions, MaskOptions, RcnnOptions};
-pub use retinanet::{RetinaNet, RetinaNetOptions};
 pub use resnet::{ResNet, ResNetKind};
+pub use retinanet::{RetinaNet, RetinaNetOptions};
 pub use segmentation::{HeadKind, SegmentationNet, SegmentationOptions};
 pub use ssd::{Ssd, SsdNetwork, SsdOptions};
 pub use transform::TransformOptions;

@@ -106,13 +106,14 @@ impl RoiHeads {
         self.largest.set(on);
     }
 
-    /// The losses by name. `maps`: the pyramid without its halved last map; `proposals`: `[K, 4]` for each image.
+    /// The losses by name. `maps`: the pyramid without its halved last map, and whether norms take the statistics of the batch; `proposals`:
+    /// `[K, 4]` for each image.
     ///
     /// # Errors
     /// The shapes are others, or memory is short.
     pub fn train(
         &self,
-        maps: &[Tensor],
+        (maps, train): (&[Tensor], bool),
         proposals: &[Tensor],
         sizes: &[ImageSize],
         targets: &[Target],
@@ -123,7 +124,7 @@ impl RoiHeads {
             false => samples::select(proposals, targets, &self.matcher, &self.sampler)?,
         };
         let boxes: Vec<_> = samples.iter().map(|samples| samples.proposals.shallow_clone()).collect();
-        let features = self.head.forward(&self.pooler.forward(maps, &boxes, sizes)?, true)?;
+        let features = self.head.forward(&self.pooler.forward(maps, &boxes, sizes)?, train)?;
         let (logits, offsets) = self.predictor.forward(&features)?;
         let positive = |samples: &Samples| known_indices(&samples.labels.f_gt(0)?, samples.positives);
         let positive = samples.iter().map(positive).collect::<Result<Vec<_>>>()?;
@@ -132,7 +133,7 @@ impl RoiHeads {
         let _masks_part = range("mask head");
         let mut losses = vec![("loss_classifier", classifier), ("loss_box_reg", box_reg)];
         if let Some(mask) = &self.mask {
-            losses.push(("loss_mask", mask_loss(mask, maps, sizes, &samples, &positive, targets)?));
+            losses.push(("loss_mask", mask_loss(mask, (maps, train), sizes, &samples, &positive, targets)?));
         }
         Ok(losses)
     }
@@ -222,7 +223,7 @@ impl RoiHeads {
 /// The loss of the masks of the foreground proposals: `maskrcnn_loss`.
 fn mask_loss(
     mask: &MaskBranch,
-    maps: &[Tensor],
+    (maps, train): (&[Tensor], bool),
     sizes: &[ImageSize],
     samples: &[Samples],
     positive: &[Tensor],
@@ -233,7 +234,7 @@ fn mask_loss(
         chosen.collect::<Result<Vec<_>, _>>()
     };
     let boxes = of(|samples| &samples.proposals)?;
-    let logits = mask.logits(maps, &boxes, &of(|samples| &samples.labels)?, sizes, true)?;
+    let logits = mask.logits(maps, &boxes, &of(|samples| &samples.labels)?, sizes, train)?;
     let (count, _, side, _) = logits.size4()?;
     if count == 0 {
         // Zero, but connected: every parameter still gets a gradient.

@@ -1,6 +1,7 @@
 //! The region proposal network: Ren et al., "Faster R-CNN" (2015), section 3.1.
 
 use anyhow::Result;
+use pipe_native::profile::range;
 use tch::{Reduction, Tensor};
 
 use super::anchors::AnchorGenerator;
@@ -8,6 +9,7 @@ use super::boxes::{at_least_float, iou};
 use super::coder::BoxCoder;
 use super::conv_block::ConvBlock;
 use super::dense::rows;
+use super::detector::Features;
 use super::matcher::{BETWEEN, Matcher};
 use super::options::RcnnOptions;
 use super::proposals::{AnchorOutputs, ProposalFilter};
@@ -113,25 +115,38 @@ impl RegionProposals {
         self.anchors.levels()
     }
 
-    /// Proposals `[K, 4]` for each image. `maps`: the pyramid of the batch.
+    /// What the head says of the anchors of the batch's pyramid.
+    ///
+    /// # Errors
+    /// A map has other channels, or memory is short.
+    pub fn outputs(&self, maps: &[Tensor]) -> Result<AnchorOutputs> {
+        let _part = range("region proposals");
+        self.head.forward(maps)
+    }
+
+    /// Proposals `[K, 4]` for each image.
     ///
     /// # Errors
     /// The maps are not as many as the levels, or memory is short.
-    pub fn propose(&self, batch: &ImageBatch, maps: &[Tensor]) -> Result<Vec<Tensor>> {
-        let anchors = self.anchors_for(batch, maps)?;
-        self.test.proposals(&self.head.forward(maps)?, &anchors, &batch.sizes, &self.coder)
+    pub fn propose(&self, batch: &ImageBatch, features: &Features) -> Result<Vec<Tensor>> {
+        let anchors = self.anchors_for(batch, &features.maps)?;
+        self.test.proposals(features.anchors()?, &anchors, &batch.sizes, &self.coder)
     }
 
     /// Proposals `[K, 4]` for each image, and the losses `loss_objectness` and `loss_rpn_box_reg`.
     ///
     /// # Errors
     /// As [`Self::propose`].
-    pub fn train(&self, batch: &ImageBatch, maps: &[Tensor], targets: &[Target]) -> Result<(Vec<Tensor>, [Tensor; 2])> {
-        let _part = pipe_native::profile::range("region proposals");
-        let anchors = self.anchors_for(batch, maps)?;
-        let outputs = self.head.forward(maps)?;
-        let proposals = self.train.proposals(&outputs, &anchors, &batch.sizes, &self.coder)?;
-        Ok((proposals, self.losses(&outputs, &anchors, targets)?))
+    pub fn train(
+        &self,
+        batch: &ImageBatch,
+        features: &Features,
+        targets: &[Target],
+    ) -> Result<(Vec<Tensor>, [Tensor; 2])> {
+        let _part = range("region proposals");
+        let (anchors, outputs) = (self.anchors_for(batch, &features.maps)?, features.anchors()?);
+        let proposals = self.train.proposals(outputs, &anchors, &batch.sizes, &self.coder)?;
+        Ok((proposals, self.losses(outputs, &anchors, targets)?))
     }
 
     fn anchors_for(&self, batch: &ImageBatch, maps: &[Tensor]) -> Result<Tensor> {

@@ -1,9 +1,56 @@
 //! A random batch of predictions with a bounded share of positives.
 
+use std::cell::RefCell;
+
 use anyhow::Result;
-use tch::{Kind, Tensor};
+use pipe_native::generator;
+use tch::{Device, Kind, Tensor};
 
 use super::boxes::{known_indices, read_counts};
+
+thread_local! {
+    static KEYS: RefCell<Option<Keys>> = const { RefCell::new(None) };
+}
+
+/// A key for each image of a batch, and how often samples were drawn.
+struct Keys {
+    of_images: Vec<u64>,
+    draws: u64,
+}
+
+/// Takes the keys away, also after a panic.
+struct Keyed;
+
+impl Drop for Keyed {
+    fn drop(&mut self) {
+        KEYS.set(None);
+    }
+}
+
+/// Runs `f`, in which samples are drawn for each image of a batch after the device's generator was seeded by the image's key, plus one with
+/// each further draw: an image's samples depend on nothing else. Afterwards the generator is as it was before.
+///
+/// # Errors
+/// Those of `f`, or the device does not exist.
+pub fn with_keys<T>(keys: &[u64], device: Device, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = generator::state(device)?;
+    let keyed = Keyed;
+    KEYS.set(Some(Keys { of_images: keys.to_vec(), draws: 0 }));
+    let result = f();
+    drop(keyed);
+    generator::set_state(device, &before)?;
+    result
+}
+
+/// The seeds of the next draw for each image, where there are keys.
+fn next_seeds() -> Option<Vec<u64>> {
+    KEYS.with_borrow_mut(|keys| {
+        let keys = keys.as_mut()?;
+        let seeds = keys.of_images.iter().map(|key| key.wrapping_add(keys.draws)).collect();
+        keys.draws += 1;
+        Some(seeds)
+    })
+}
 
 /// Draws the predictions that a loss is computed on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,7 +78,11 @@ impl BalancedSampler {
         let sums = masks.iter().map(|mask| mask.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64));
         let counts = read_counts(&Tensor::f_cat(&sums.collect::<Result<Vec<_>, _>>()?, 0)?)?;
         let most = self.most_positives();
-        let of_image = |(masks, counts): (&Tensor, &[i64; 2])| {
+        let seeds = next_seeds();
+        let of_image = |(image, (masks, counts)): (usize, (&Tensor, &[i64; 2]))| {
+            if let Some(seed) = seeds.as_ref().and_then(|seeds| seeds.get(image)) {
+                generator::seed(masks.device(), *seed)?;
+            }
             let [positives, negatives] = *counts;
             let positive = known_indices(&masks.f_select(0, 0)?, positives)?;
             let negative = known_indices(&masks.f_select(0, 1)?, negatives)?;
@@ -39,7 +90,7 @@ impl BalancedSampler {
             let negatives = negatives.min(self.batch_size_per_image - positives);
             Ok((draw(&positive, positives)?, draw(&negative, negatives)?))
         };
-        masks.iter().zip(counts.as_chunks::<2>().0).map(of_image).collect()
+        masks.iter().zip(counts.as_chunks::<2>().0).enumerate().map(of_image).collect()
     }
 }
 

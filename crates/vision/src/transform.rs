@@ -154,8 +154,8 @@ impl Transform {
             true if self.options.skip_resize => return Ok((height, width)),
             // Drawn even without a choice: torchvision does, and later random numbers shall be the same.
             true => {
-                let drawn =
-                    Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?.f_uniform_(0.0, self.options.min_size.len() as f64)?;
+                let drawn = Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?
+                    .f_uniform_(0.0, self.options.min_size.len() as f64)?;
                 (f64::try_from(drawn)? as usize).min(self.options.min_size.len() - 1)
             }
             false => self.options.min_size.len() - 1,

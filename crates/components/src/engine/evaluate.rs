@@ -108,10 +108,12 @@ impl Component for EvaluateConfig {
         let metrics =
             self.metrics.iter().map(|port| Ok((port.node.clone(), ctx.get(port)?))).collect::<Result<Vec<_>>>()?;
         let loader = ctx.get(&self.loader)?;
+        let losses = metrics.iter().any(|(_, metric): &(NodeId, Shared<dyn Metric>)| metric.borrow().needs_losses());
         let process = Evaluate {
             id: ctx.node.clone(),
             model: ctx.get(&self.model)?,
             metrics,
+            losses,
             prefix: self.prefix,
             tags: self.tags,
         };
@@ -126,11 +128,25 @@ struct Evaluate {
     id: NodeId,
     model: Shared<dyn Model>,
     metrics: Vec<(NodeId, Shared<dyn Metric>)>,
+    /// Whether one of them needs the model's losses.
+    losses: bool,
     prefix: String,
     tags: Vec<Tag>,
 }
 
 impl Stateful for Evaluate {}
+
+impl Evaluate {
+    /// The model at work here: what it gives it gives only here.
+    fn with_model<T>(&self, work: impl FnOnce(&mut dyn Model) -> Result<T>) -> Result<T> {
+        let mut model = self.model.borrow_mut();
+        model.set_training(false);
+        model.give_losses(self.losses);
+        let done = work(&mut *model);
+        model.give_losses(false);
+        done
+    }
+}
 
 impl Process for Evaluate {
     fn started(&mut self, _run: &RunContext) -> Result<()> {
@@ -142,11 +158,12 @@ impl Process for Evaluate {
 
     fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
         let _no_gradients = tch::no_grad_guard();
-        let mut model = self.model.borrow_mut();
-        model.set_training(false);
-        model.check(&batch)?;
-        let batch = run.timings.measure(&self.id, "to device", || run.uploads.take(&batch, run.device))?;
-        let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)))??;
+        let (batch, output) = self.with_model(|model| {
+            model.check(&batch)?;
+            let batch = run.timings.measure(&self.id, "to device", || run.uploads.take(&batch, run.device))?;
+            let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)))??;
+            Ok((batch, output))
+        })?;
         for (id, metric) in &self.metrics {
             let updated = run.timings.measure(&self.id, "metrics", || metric.borrow_mut().update(&batch, &output));
             updated.with_context(|| format!("updating {id}"))?;
@@ -170,12 +187,12 @@ impl Process for Evaluate {
     fn preflight(&mut self, batch: &Batch, run: &RunContext) -> Result<Duration> {
         let _no_gradients = tch::no_grad_guard();
         let whole = || {
-            let mut model = self.model.borrow_mut();
-            model.set_training(false);
-            model.check(batch)?;
-            let there = ahead(batch, run)?;
-            run.autocast(|| model.forward(&there))??;
-            Ok(())
+            self.with_model(|model| {
+                model.check(batch)?;
+                let there = ahead(batch, run)?;
+                run.autocast(|| model.forward(&there))??;
+                Ok(())
+            })
         };
         let spent = whole().and_then(|()| timed(run.device, whole));
         run.uploads.forget();
@@ -183,12 +200,12 @@ impl Process for Evaluate {
     }
 
     fn rehearse(&mut self, batch: Batch, run: &RunContext) -> Result<()> {
-        let mut model = self.model.borrow_mut();
-        model.set_training(false);
-        model.check(&batch)?;
-        let batch = to_device(&batch, run.device)?;
-        tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
-        Ok(())
+        self.with_model(|model| {
+            model.check(&batch)?;
+            let batch = to_device(&batch, run.device)?;
+            tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
+            Ok(())
+        })
     }
 
     fn completed(&mut self, _state: &EngineState, run: &RunContext) -> Result<()> {

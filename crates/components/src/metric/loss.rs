@@ -13,6 +13,11 @@ use pipe_data::Batch;
 
 /// The mean of the model's losses, each batch weighted by its number of samples.
 ///
+/// A detector gives its training losses on the images of the evaluation, from the same pass through its network as the detections: norms as in
+/// evaluation, images of the size that evaluation takes, proposals as many as in training. Which of them are sampled depends on the seed and the
+/// image alone, so values can be compared between epochs. As in training a batch's losses are means over its samples, not over its
+/// images, so that another `batch_size` gives slightly other values.
+///
 /// Values: `loss`, the sum of all losses; and, if the model has several, each under its own name.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +73,10 @@ impl Metric for Losses {
         }
         self.samples += batch.size as u64;
         Ok(())
+    }
+
+    fn needs_losses(&self) -> bool {
+        true
     }
 
     fn compute(&mut self) -> Result<MetricReport> {

@@ -158,6 +158,10 @@ impl Model for Ema {
         self.model.borrow_mut().take_largest(on);
     }
 
+    fn give_losses(&mut self, on: bool) {
+        self.model.borrow_mut().give_losses(on);
+    }
+
     fn average(&mut self, momentum: f64, copy_buffers: bool) -> Result<()> {
         let live = self.live()?;
         let trained = self.model.borrow().parameters();

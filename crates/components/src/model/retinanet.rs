@@ -121,7 +121,12 @@ num_classes = "dataset.train:num_classes"
     }
 
     fn check(&self, problems: &mut Problems) {
-        check_levels(&self.returned_layers, &self.anchor_sizes, (2, "one each for the extra levels P6 and P7"), problems);
+        check_levels(
+            &self.returned_layers,
+            &self.anchor_sizes,
+            (2, "one each for the extra levels P6 and P7"),
+            problems,
+        );
         let (low, high) = (self.bg_iou_thresh, self.fg_iou_thresh);
         check_thresholds([("bg_iou_thresh", low), ("fg_iou_thresh", high)], problems);
         self.pyramid.check("retinanet_resnet50_fpn", self.version, problems);

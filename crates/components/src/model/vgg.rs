@@ -40,13 +40,7 @@ pub struct VggConfig {
 
 impl Default for VggConfig {
     fn default() -> Self {
-        Self {
-            arch: Choice(VggKind::VGG16),
-            num_classes: 1000,
-            dropout: 0.5,
-            weights: None,
-            loss: Loss::default(),
-        }
+        Self { arch: Choice(VggKind::VGG16), num_classes: 1000, dropout: 0.5, weights: None, loss: Loss::default() }
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Purpose {
     Sample = 2,
     /// The transforms of one whole batch.
     Batch = 3,
+    /// What the losses of an evaluation are computed on.
+    Losses = 4,
 }
 
 /// The stream for `purpose` at `(epoch, index)` under `seed`.

@@ -36,6 +36,11 @@ pub trait Metric: Stateful {
     /// When a field is missing or of another shape.
     fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()>;
 
+    /// Whether it needs the model's losses; asked once, after building.
+    fn needs_losses(&self) -> bool {
+        false
+    }
+
     /// The values over all updates since the reset. A metric without data says NaN.
     ///
     /// # Errors

@@ -76,6 +76,10 @@ pub trait Model: Stateful {
     /// learn how much a batch may need.
     fn take_largest(&mut self, _on: bool) {}
 
+    /// Whether evaluation from now on gives losses beside outputs, as far as the batch's targets allow: a model that gives them anyway
+    /// need not listen.
+    fn give_losses(&mut self, _on: bool) {}
+
     /// Trainable parameters by name, in the order of the state dict: the same tensors as long as the model lives.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 

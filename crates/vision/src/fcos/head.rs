@@ -39,9 +39,8 @@ impl Tower {
     }
 
     fn forward(&self, map: &Tensor) -> Result<Tensor> {
-        let layer = |map: Tensor, (conv, norm): &(Conv2d, GroupNorm)| {
-            Ok(norm.forward(&conv.forward(&map)?)?.f_relu_()?)
-        };
+        let layer =
+            |map: Tensor, (conv, norm): &(Conv2d, GroupNorm)| Ok(norm.forward(&conv.forward(&map)?)?.f_relu_()?);
         self.0.iter().try_fold(map.shallow_clone(), layer)
     }
 }

@@ -11,6 +11,7 @@ use self::head::{ClassificationHead, RegressionHead};
 use self::places::Places;
 use crate::backbone::{OUT_CHANNELS, ResNetFpn};
 use crate::boxes::at_least_float;
+use crate::checkpoint;
 use crate::dense::{Assignment, DenseOutputs, Filter};
 use crate::detector::{Detector, Features, Losses};
 use crate::fpn::{self, LastLevels};
@@ -19,7 +20,6 @@ use crate::nn::{LoadReport, ParameterStore, StateDict};
 use crate::options::BackboneOptions;
 use crate::transform::{ImageBatch, Transform, TransformOptions};
 use crate::types::{Detections, Target};
-use crate::checkpoint;
 
 /// The settings of an [`Fcos`], with torchvision's names.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,11 +41,7 @@ impl FcosOptions {
     pub fn new(num_classes: i64, backbone: BackboneOptions) -> Self {
         Self {
             num_classes,
-            backbone: BackboneOptions {
-                returned_layers: vec![2, 3, 4],
-                last_levels: LastLevels::P6P7,
-                ..backbone
-            },
+            backbone: BackboneOptions { returned_layers: vec![2, 3, 4], last_levels: LastLevels::P6P7, ..backbone },
             transform: TransformOptions::default(),
             center_sampling_radius: 1.5,
             filter: Filter { score_thresh: 0.2, nms_thresh: 0.6, detections_per_img: 100, topk_candidates: 1000 },
@@ -73,7 +69,11 @@ impl Fcos {
     /// An option is out of its range, or the device is absent or out of memory.
     pub fn new(options: &FcosOptions, device: Device) -> Result<Self> {
         let o = options;
-        ensure!(o.num_classes >= 2, "num_classes includes the background: it must be at least 2, not {}", o.num_classes);
+        ensure!(
+            o.num_classes >= 2,
+            "num_classes includes the background: it must be at least 2, not {}",
+            o.num_classes
+        );
         let transform = Transform::new(&o.transform)?;
         let store = ParameterStore::new();
         let backbone = ResNetFpn::new(&store.root().sub("backbone"), &o.backbone)?;
@@ -118,7 +118,11 @@ impl Detector for Fcos {
         let maps = self.backbone.forward(&batch.tensors, train)?;
         let (logits, per_level) = self.classes.forward(&maps)?;
         let (offsets, centerness) = self.boxes.forward(&maps)?;
-        Ok(Features { maps, outputs: Some(DenseOutputs { logits, offsets, centerness: Some(centerness), per_level }) })
+        Ok(Features {
+            maps,
+            outputs: Some(DenseOutputs { logits, offsets, centerness: Some(centerness), per_level }),
+            ..Features::default()
+        })
     }
 
     /// `classification`, `bbox_regression`, `bbox_ctrness`.

@@ -44,7 +44,11 @@ impl RetinaNet {
     /// An option is out of its range, or the device is absent or out of memory.
     pub fn new(options: &RetinaNetOptions, device: Device) -> Result<Self> {
         let o = options;
-        ensure!(o.num_classes >= 2, "num_classes includes the background: it must be at least 2, not {}", o.num_classes);
+        ensure!(
+            o.num_classes >= 2,
+            "num_classes includes the background: it must be at least 2, not {}",
+            o.num_classes
+        );
         let transform = Transform::new(&o.transform)?;
         let anchors = AnchorGenerator::new(&o.anchor_sizes, &o.aspect_ratios)?;
         o.backbone.check_anchors(anchors.levels())?;
@@ -125,9 +129,8 @@ impl Detector for RetinaNet {
     fn features(&self, batch: &ImageBatch, train: bool) -> Result<Features> {
         let maps = self.backbone.forward(&batch.tensors, train)?;
         let (logits, per_level) = self.classes.forward(&maps, train)?;
-        let outputs =
-            DenseOutputs { logits, offsets: self.boxes.forward(&maps, train)?, centerness: None, per_level };
-        Ok(Features { maps, outputs: Some(outputs) })
+        let outputs = DenseOutputs { logits, offsets: self.boxes.forward(&maps, train)?, centerness: None, per_level };
+        Ok(Features { maps, outputs: Some(outputs), ..Features::default() })
     }
 
     /// `classification`, `bbox_regression`.

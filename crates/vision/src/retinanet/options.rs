@@ -44,14 +44,11 @@ impl RetinaNetOptions {
     /// As `retinanet_resnet50_fpn`. The pyramid begins at layer 2, as `P2` has too many anchors.
     pub fn v1(num_classes: i64, backbone: BackboneOptions) -> Self {
         // In whole pixels, as in torchvision.
-        let sizes = |side: f64| vec![side, (side * 2f64.powf(1.0 / 3.0)).floor(), (side * 2f64.powf(2.0 / 3.0)).floor()];
+        let sizes =
+            |side: f64| vec![side, (side * 2f64.powf(1.0 / 3.0)).floor(), (side * 2f64.powf(2.0 / 3.0)).floor()];
         Self {
             num_classes,
-            backbone: BackboneOptions {
-                returned_layers: vec![2, 3, 4],
-                last_levels: LastLevels::P6P7,
-                ..backbone
-            },
+            backbone: BackboneOptions { returned_layers: vec![2, 3, 4], last_levels: LastLevels::P6P7, ..backbone },
             transform: TransformOptions::default(),
             anchor_sizes: [32.0, 64.0, 128.0, 256.0, 512.0].map(sizes).to_vec(),
             aspect_ratios: vec![vec![0.5, 1.0, 2.0]; 5],

@@ -6,9 +6,7 @@ use tch::Tensor;
 use super::Extractor;
 use crate::conv_block::{Activation, ConvBlock};
 use crate::mobilenet_v3::{Features, MobileNetV3Kind};
-use crate::nn::{
-    Conv2dOptions, LoadOptions, LoadReport, NormKind, ParameterStore, Scope, StateDict, init,
-};
+use crate::nn::{Conv2dOptions, LoadOptions, LoadReport, NormKind, ParameterStore, Scope, StateDict, init};
 
 /// The norm of all layers.
 const NORM: NormKind = NormKind::BatchOf { eps: 0.001, momentum: 0.03 };

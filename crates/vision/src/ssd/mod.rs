@@ -68,14 +68,20 @@ impl Ssd {
     /// An option is out of its range, or the device is absent or out of memory.
     pub fn new(options: &SsdOptions, device: Device) -> Result<Self> {
         let o = options;
-        ensure!(o.num_classes >= 2, "num_classes includes the background: it must be at least 2, not {}", o.num_classes);
+        ensure!(
+            o.num_classes >= 2,
+            "num_classes includes the background: it must be at least 2, not {}",
+            o.num_classes
+        );
         ensure!(o.positive_fraction > 0.0, "positive_fraction must be above 0");
         let transform = Transform::new(&o.transform())?;
         let store = ParameterStore::new();
         let scope = store.root().sub("backbone");
         let extractor: Box<dyn Extractor> = match o.network {
             SsdNetwork::Vgg16 => Box::new(vgg::VggExtractor::new(&scope, o.size, o.trainable_layers)?),
-            SsdNetwork::ResNet(kind) => Box::new(resnet::ResNetExtractor::new(&scope, kind, o.size, o.trainable_layers)?),
+            SsdNetwork::ResNet(kind) => {
+                Box::new(resnet::ResNetExtractor::new(&scope, kind, o.size, o.trainable_layers)?)
+            }
             SsdNetwork::MobileNetV3Large { reduced_tail } => {
                 Box::new(lite::MobileNetExtractor::new(&scope, reduced_tail, o.trainable_layers)?)
             }
@@ -161,11 +167,7 @@ impl Ssd {
         let (scores, anchors) = scores.f_narrow(2, 1, classes - 1)?.f_transpose(1, 2)?.f_topk(kept, 2, true, true)?;
         let labels = Tensor::f_arange_start(1, classes, (Kind::Int64, scores.device()))?.f_view([1, -1, 1])?;
         let labels = labels.f_expand([images, classes - 1, kept], false)?;
-        Ok(Best {
-            scores: scores.f_flatten(1, 2)?,
-            anchors: anchors.f_flatten(1, 2)?,
-            labels: labels.f_flatten(1, 2)?,
-        })
+        Ok(Best { scores: scores.f_flatten(1, 2)?, anchors: anchors.f_flatten(1, 2)?, labels: labels.f_flatten(1, 2)? })
     }
 }
 
@@ -186,7 +188,11 @@ impl Detector for Ssd {
         let maps = self.extractor.forward(&batch.tensors, train)?;
         let (offsets, _) = self.boxes.forward(&maps, train)?;
         let (logits, per_level) = self.classes.forward(&maps, train)?;
-        Ok(Features { maps, outputs: Some(DenseOutputs { logits, offsets, centerness: None, per_level }) })
+        Ok(Features {
+            maps,
+            outputs: Some(DenseOutputs { logits, offsets, centerness: None, per_level }),
+            ..Features::default()
+        })
     }
 
     /// `bbox_regression`, `classification`.
@@ -207,7 +213,8 @@ impl Detector for Ssd {
         let best = self.best_of_classes(&at_least_float(&outputs.logits)?.f_softmax(-1, None)?)?;
         let offsets = outputs.offsets.f_flatten(0, 1)?;
         self.filter.detections(&best, defaults.size()[0], &batch.sizes, |rows, default| {
-            let decoded = self.coder.decode(&offsets.f_index_select(0, rows)?, &defaults.f_index_select(0, default)?)?;
+            let decoded =
+                self.coder.decode(&offsets.f_index_select(0, rows)?, &defaults.f_index_select(0, default)?)?;
             Ok(decoded.f_view([-1, 4])?)
         })
     }

@@ -252,8 +252,7 @@ pub fn travel(name: &str, model: &dyn Detector, other: &dyn Detector) {
     fill(model.store());
     let file = folder.path().join("ours.safetensors");
     weights::write(&file, &model.store().state_dict(), &BTreeMap::new()).unwrap();
-    let output =
-        Command::new(python).arg(parity("detection/travel.py")).arg(folder.path()).arg(name).output().unwrap();
+    let output = Command::new(python).arg(parity("detection/travel.py")).arg(folder.path()).arg(name).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let back = weights::read(&folder.path().join("theirs.pth")).unwrap();
     assert!(other.load(&back.tensors, Classes::Same).unwrap().is_complete());

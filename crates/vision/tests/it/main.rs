@@ -2,6 +2,7 @@
 
 mod common;
 mod detection;
+mod evaluated;
 mod one_stage;
 mod resnet;
 mod segmentation;

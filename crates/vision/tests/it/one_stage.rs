@@ -45,7 +45,7 @@ fn ssd(options: SsdOptions) -> Ssd {
 }
 
 /// The model of a case.
-fn made(name: &str) -> Box<dyn Detector> {
+pub fn made(name: &str) -> Box<dyn Detector> {
     let resnet18 = ResNetKind::ResNet18;
     match name {
         "retinanet_v1_resnet18_frozen" => Box::new(retinanet(RetinaNetOptions::v1(CLASSES, frozen(resnet18, 3)))),

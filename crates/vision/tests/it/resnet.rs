@@ -76,7 +76,12 @@ fn a_resnext_is_torchvision_s() {
 #[test]
 fn vgg_is_torchvision_s() {
     let network = Vgg::new("vgg11_bn".parse().expect("a kind"), 5, 0.0, Device::Cpu).expect("a network");
-    compare_with("vgg11_bn", network.store(), |images, train| network.forward(images, train), "features.5.running_mean");
+    compare_with(
+        "vgg11_bn",
+        network.store(),
+        |images, train| network.forward(images, train),
+        "features.5.running_mean",
+    );
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub(super) fn build<D: Detector + 'static>(
         pipe_vocab::units::grouped(trainable),
         pipe_vocab::units::grouped(all)
     );
-    Ok(Instance::model(DetectionModel::new(Box::new(detector))))
+    Ok(Instance::model(DetectionModel::new(Box::new(detector), ctx.seed)))
 }
 
 fn load_detector(detector: &dyn Detector, tensors: &StateDict, path: &Path) -> Result<LoadReport> {
@@ -241,6 +241,8 @@ mod tests {
         let metric: CocoApConfig =
             serde_json::from_value(json!({ "dataset": "dataset.a", "iou_types": ["segm"] })).unwrap();
         let metric = metric.contract();
-        assert!(contract(true).adds.iter().all(|field| metric.needs.contains(field) || metric.wants.contains_key(field)));
+        assert!(
+            contract(true).adds.iter().all(|field| metric.needs.contains(field) || metric.wants.contains_key(field))
+        );
     }
 }

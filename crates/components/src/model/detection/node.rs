@@ -1,11 +1,13 @@
 //! A detector of [`pipe_vision`] as the node of a pipeline: batches in, losses or detections out.
 
 use anyhow::{Context, Result};
+use rand::Rng;
 use tch::Tensor;
 
 use crate::model::ground_truth::{self, check_boxes, check_object_classes};
 use pipe_core::{Model, ModelOutput, State, Stateful};
 use pipe_data::batch::to_float;
+use pipe_data::random::{Purpose, stream};
 use pipe_data::{Batch, BatchField, Detections, fields};
 use pipe_native::fault::is_out_of_memory;
 use pipe_vision::checkpoint::Classes;
@@ -15,11 +17,15 @@ use pipe_vision::{Detector, Target};
 pub(super) struct DetectionModel {
     detector: Box<dyn Detector>,
     training: bool,
+    /// Whether it gives losses in evaluation, too.
+    losses: bool,
+    /// Samples are drawn for those by this seed and the image.
+    seed: u64,
 }
 
 impl DetectionModel {
-    pub(super) fn new(detector: Box<dyn Detector>) -> Self {
-        Self { detector, training: false }
+    pub(super) fn new(detector: Box<dyn Detector>, seed: u64) -> Self {
+        Self { detector, training: false, losses: false, seed }
     }
 
     fn targets(&self, batch: &Batch) -> Result<Vec<Target>> {
@@ -29,6 +35,16 @@ impl DetectionModel {
         let targets = boxes.into_iter().zip(labels).zip(masks);
         Ok(targets.map(|((boxes, labels), masks)| Target { boxes, labels, masks }).collect())
     }
+
+    /// For each image a number that its name and the seed give.
+    fn keys(&self, batch: &Batch) -> Vec<u64> {
+        let key = |source: &String| {
+            let name = u64::from(crc32fast::hash(source.as_bytes()));
+            // Generators take numbers up to 2⁶³, and a few more are counted on.
+            stream(self.seed, Purpose::Losses, 0, name).random::<u64>() >> 2
+        };
+        batch.sources().iter().map(key).collect()
+    }
 }
 
 impl Model for DetectionModel {
@@ -36,9 +52,9 @@ impl Model for DetectionModel {
         self.training = training;
     }
 
-    /// Ground truth is read in training only.
+    /// Ground truth is read for losses only.
     fn check(&self, batch: &Batch) -> Result<()> {
-        if !self.training {
+        if !self.training && !self.losses {
             return Ok(());
         }
         let check = |image: &Tensor, target: &Target| {
@@ -65,7 +81,17 @@ impl Model for DetectionModel {
             output.losses = self.detector.forward_train(&images, &self.targets(batch)?).map_err(place)?;
             return Ok(output);
         }
-        let found = self.detector.forward_eval(&images).map_err(place)?.into_iter().map(|found| Detections {
+        let found = match self.losses {
+            false => self.detector.forward_eval(&images),
+            true => {
+                let (targets, keys) = (self.targets(batch)?, self.keys(batch));
+                self.detector.forward_with_losses(&images, &targets, &keys).map(|(losses, found)| {
+                    output.losses = losses;
+                    found
+                })
+            }
+        };
+        let found = found.map_err(place)?.into_iter().map(|found| Detections {
             boxes: found.boxes,
             labels: found.labels,
             scores: found.scores,
@@ -79,6 +105,10 @@ impl Model for DetectionModel {
         let sizes: Vec<(i64, i64)> = images.iter().map(|[height, width]| (*height as i64, *width as i64)).collect();
         let (height, width) = self.detector.padded(&sizes);
         [height as usize, width as usize]
+    }
+
+    fn give_losses(&mut self, on: bool) {
+        self.losses = on;
     }
 
     fn take_largest(&mut self, on: bool) {

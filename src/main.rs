@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod completions;
 mod components;
+mod data;
 mod dev;
 mod eval;
 mod find_lr;
@@ -64,6 +65,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Check a pipeline without running it. Opens the plugins that it names, which runs their code.
     Check(check::CheckArgs),
+    /// Look at the datasets of a pipeline: counts, classes, sizes of objects beside the anchors, images that are there twice.
+    Data(data::DataArgs),
     /// Show the graph: nodes, data edges, event edges, order. Opens the plugins that it names, which runs their code.
     Graph(graph::GraphArgs),
     /// Show the resolved pipeline, each value with its origin; or what its schedulers will do.
@@ -137,6 +140,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::predict(&args),
         Command::Score(args) => score::score(&args),
         Command::Check(args) => check::check(&args),
+        Command::Data(args) => data::data(&args),
         Command::Graph(args) => graph::graph(&args),
         Command::Show(args) => show::show(&args),
         Command::Components(args) => components::components(&args),

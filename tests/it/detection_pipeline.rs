@@ -104,6 +104,29 @@ fn fresh_weights(file: &Path) {
     weights::write(file, &model.store().state_dict(), &BTreeMap::new()).unwrap();
 }
 
+/// Step, tag and value of all records but texts.
+fn values(pipe: &Pipe, run: &str) -> Vec<(u64, String, Value)> {
+    let numbers = pipe.records(run).into_iter().filter(|record| record["value"].is_number());
+    numbers.map(|r| (r["step"].as_u64().unwrap(), r["tag"].as_str().unwrap().to_owned(), r["value"].clone())).collect()
+}
+
+#[test]
+fn losses_of_an_evaluation_change_nothing_else() {
+    let twice = PIPELINE.replace("max_epochs = 1", "max_epochs = 2");
+    let with = twice.replace("metrics = [\"metric.coco\"]", "metrics = [\"metric.coco\", \"metric.loss\"]");
+    let pipe = Pipe::with("without.toml", &twice);
+    std::fs::write(pipe.path("with.toml"), with + "\n[metric.loss]\ntype = \"loss\"\n").unwrap();
+    pipe.ok(&["run", "without.toml", "--out", "without", "--quiet"]);
+    pipe.ok(&["run", "with.toml", "--out", "with", "--quiet"]);
+    let (losses, rest): (Vec<_>, Vec<_>) =
+        values(&pipe, "with").into_iter().partition(|(_, tag, _)| tag.starts_with("val/loss"));
+    assert_eq!(rest, values(&pipe, "without"));
+    let names: BTreeSet<&str> = losses.iter().filter_map(|(_, tag, _)| tag.rsplit('/').next()).collect();
+    let of_model = ["loss_box_reg", "loss_classifier", "loss_mask", "loss_objectness", "loss_rpn_box_reg"];
+    assert_eq!(names, ["loss"].into_iter().chain(of_model).collect());
+    assert!(losses.iter().all(|(_, _, value)| value.as_f64().is_some_and(|value| value > 0.0)), "{losses:?}");
+}
+
 #[test]
 fn a_detector_is_trained_measured_and_used() {
     let pipe = Pipe::with("tiny.toml", PIPELINE);

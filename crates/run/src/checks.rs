@@ -19,6 +19,7 @@ pub fn data_of(graph: &Graph) -> Data {
                     class_names: dataset.class_names().into_iter().collect(),
                     contents: dataset.contents(),
                     report: dataset.report(),
+                    objects: objects(&**dataset).unwrap_or_default(),
                     files: files(&**dataset),
                 };
                 data.datasets.insert(id.clone(), known);
@@ -31,6 +32,11 @@ pub fn data_of(graph: &Graph) -> Data {
         }
     }
     data
+}
+
+/// Objects of each sample.
+fn objects(dataset: &dyn Samples) -> Option<Vec<u32>> {
+    (0..dataset.len()).map(|index| dataset.extent(index)?.objects.try_into().ok()).collect()
 }
 
 /// The files of a dataset. Only their folders are followed through links, since each file would cost time.

@@ -132,6 +132,15 @@ pub struct Anchors {
     pub resize: Option<[f64; 2]>,
 }
 
+impl Anchors {
+    /// The side of a box as the detector sees it, where nothing else changes its size before.
+    pub fn seen(&self, size: &BoxSize) -> f64 {
+        let [short, long] = [size.image[0].min(size.image[1]), size.image[0].max(size.image[1])].map(f64::from);
+        let scale = self.resize.map_or(1.0, |[min, max]| (min / short).min(max / long));
+        f64::from(size.side) * scale
+    }
+}
+
 /// How an optimizer updates weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UpdateRule {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -203,7 +203,9 @@ impl Process for Evaluate {
         self.with_model(|model| {
             model.check(&batch)?;
             let batch = to_device(&batch, run.device)?;
-            tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
+            let output = tch::no_grad(|| run.autocast(|| model.forward(&batch)))??;
+            let missing = self.losses && output.losses.is_empty();
+            ensure!(!missing, "a metric needs losses, but the model gives none in evaluation");
             Ok(())
         })
     }

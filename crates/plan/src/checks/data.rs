@@ -26,6 +26,8 @@ pub struct Dataset {
     pub contents: Option<Contents>,
     /// What it says of itself: how many samples, what is odd about them.
     pub report: Option<String>,
+    /// Objects of each sample, where its index says so of all.
+    pub objects: Vec<u32>,
     /// The image files of the samples, whatever links lead to them; none where they lie together in one file.
     pub files: Vec<PathBuf>,
 }

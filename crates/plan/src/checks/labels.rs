@@ -199,11 +199,7 @@ pub(super) fn small(view: &View<'_>, found: &mut Findings) {
 
 /// How many boxes are too small, of how many.
 fn too_small(anchors: &Anchors, contents: &Contents) -> Option<(usize, usize)> {
-    let scale = |size: &BoxSize| {
-        let [short, long] = [size.image[0].min(size.image[1]), size.image[0].max(size.image[1])].map(f64::from);
-        anchors.resize.map_or(1.0, |[min, max]| (min / short).min(max / long))
-    };
-    let small = |size: &&BoxSize| f64::from(size.side) * scale(size) < anchors.sides[0] * SMALLEST_PART;
+    let small = |size: &&BoxSize| anchors.seen(size) < anchors.sides[0] * SMALLEST_PART;
     let all = contents.boxes.len();
     (all > 0).then(|| (contents.boxes.iter().filter(small).count(), all))
 }

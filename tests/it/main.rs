@@ -10,6 +10,7 @@ mod cases;
 mod checks;
 mod child_process;
 mod console;
+mod data;
 mod dataset;
 mod detection;
 mod detection_pipeline;

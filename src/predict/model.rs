@@ -74,7 +74,9 @@ impl Predictor {
             Some(names) => names,
             None => class_names(plan, partial, id),
         };
-        let of_classifier = || Some(*tensors.get("fc.weight")?.size().first()?);
+        // The last layer of a ResNet, a VGG, a MobileNet.
+        let last = ["fc.weight", "classifier.6.weight", "classifier.3.weight"];
+        let of_classifier = || last.iter().find_map(|name| tensors.get(*name)?.size().first().copied());
         let of_others = checkpoint::num_classes(&tensors).or_else(|| segmentation::num_classes(&tensors));
         if let Some(classes) = of_others.or_else(of_classifier) {
             take_classes(plan, id, classes)?;

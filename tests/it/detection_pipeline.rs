@@ -265,3 +265,17 @@ steps = [
     assert!(one.iter().filter(|record| record["tag"] == "train/loss_mask").count() == 4, "{one:?}");
     assert_eq!(one, four);
 }
+
+/// The article's second part: another detector in the same pipeline.
+#[test]
+fn one_word_swaps_the_model() {
+    let pipe = Pipe::with("tiny.toml", PIPELINE);
+    let set = ["--set", "model.net.type=ssd", "--set", "model.net.size=64"];
+    let said = pipe.ok(&[&["run", "tiny.toml", "--out", "run", "--quiet"][..], &set].concat());
+    assert!(said.stderr.contains("drops `min_size`"), "{}", said.stderr);
+    assert!(said.stderr.contains("`metric.coco` leaves out `segm/…`: `model.net` gives no `detection_masks`"));
+    let records = pipe.records("run");
+    let tags: BTreeSet<&str> = records.iter().map(|record| record["tag"].as_str().unwrap()).collect();
+    assert!(tags.contains("train/bbox_regression") && tags.contains("val/coco/bbox/AP"), "{tags:?}");
+    assert!(!tags.iter().any(|tag| tag.contains("segm")), "{tags:?}");
+}

@@ -57,9 +57,15 @@ fn profiles(path: &Path) -> BTreeSet<String> {
 #[test]
 fn shipped_pipelines_on_built_in_data_break_no_rule() {
     let pipe = Pipe::new();
-    for (name, profile) in
-        [("mnist", "demo"), ("maskrcnn_coco", "demo"), ("maskrcnn_copy_paste", "demo"), ("maskrcnn_finetune", "shapes")]
-    {
+    for (name, profile) in [
+        ("mnist", "demo"),
+        ("maskrcnn_coco", "demo"),
+        ("maskrcnn_copy_paste", "demo"),
+        ("maskrcnn_finetune", "shapes"),
+        ("retinanet_coco", "demo"),
+        ("fcos_coco", "demo"),
+        ("ssd_coco", "demo"),
+    ] {
         let path = root().join(format!("pipelines/{name}.toml")).display().to_string();
         let said = pipe.ok(&["check", &path, "--profile", profile, "--data"]);
         assert_eq!(said.stderr, "", "{name} with the profile {profile}");

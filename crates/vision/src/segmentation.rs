@@ -129,7 +129,7 @@ impl DeepLabHead {
 
 #[derive(Debug)]
 enum Head {
-    Fcn(FcnHead),
+    Fcn(Box<FcnHead>),
     DeepLabV3(Box<DeepLabHead>),
 }
 
@@ -177,7 +177,7 @@ impl SegmentationNet {
         let aux = options.aux.then(aux).transpose()?;
         let (scope, inputs) = (root.sub("classifier"), channels[out_layer - 1]);
         let head = match options.head {
-            HeadKind::Fcn => Head::Fcn(FcnHead::new(&scope, inputs, num_classes)?),
+            HeadKind::Fcn => Head::Fcn(Box::new(FcnHead::new(&scope, inputs, num_classes)?)),
             HeadKind::DeepLabV3 => Head::DeepLabV3(Box::new(DeepLabHead::new(&scope, inputs, num_classes)?)),
         };
         store.order_by(&["backbone.", "classifier.", "aux_classifier."]);

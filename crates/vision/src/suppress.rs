@@ -6,6 +6,9 @@ use tch::{Device, Kind, Tensor};
 use super::boxes::{indices, read_counts};
 use super::ops;
 
+/// From so many boxes on they are suppressed image by image also on a GPU, whose memory for it grows with their square: half a gigabyte here.
+const MANY: i64 = 65_536;
+
 /// Boxes of all images of a batch, M of them.
 pub struct Candidates<'a> {
     /// `[M, 4]`.
@@ -27,13 +30,14 @@ impl Candidates<'_> {
     /// # Errors
     /// The shapes are others, or torchvision's library is missing.
     pub fn suppress(&self, images: i64, threshold: f64, most: i64) -> Result<Vec<Tensor>> {
-        if self.boxes.device() == Device::Cpu {
+        if self.boxes.device() == Device::Cpu || self.boxes.size()[0] > MANY {
             return (0..images).map(|image| self.of_image(image, threshold, most)).collect();
         }
         self.of_batch(images, threshold, most)
     }
 
-    /// On the CPU nothing waits, and the time grows with the square of the number of boxes.
+    /// On the CPU nothing waits, and the time grows with the square of the number of boxes. Elsewhere for the very many of a one-stage
+    /// detector that has learnt nothing.
     fn of_image(&self, image: i64, threshold: f64, most: i64) -> Result<Tensor> {
         let chosen = indices(&self.image.f_eq(image)?.f_logical_and(self.valid)?)?;
         let of = |tensor: &Tensor| tensor.f_index_select(0, &chosen);

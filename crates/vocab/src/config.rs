@@ -12,7 +12,8 @@ use crate::kind::Kind;
 
 /// The configuration struct of one `type` of one kind, from which everything users see of a component is derived.
 ///
-/// The struct derives `Serialize`, `Deserialize` (with `deny_unknown_fields`) and `JsonSchema`; its doc comment is the
+/// The struct derives `Serialize`, `Deserialize` (with `deny_unknown_fields`, or, where it flattens shared options, with
+/// `additionalProperties` false in its schema) and `JsonSchema`; its doc comment is the
 /// component's documentation, the first paragraph being the summary; the doc comments of its fields document the options.
 /// What is built of it is said by the `Component` trait of the program or of plugins.
 pub trait Config: Clone + DeserializeOwned + Serialize + JsonSchema + 'static {

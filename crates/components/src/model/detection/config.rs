@@ -166,7 +166,7 @@ impl PyramidConfig {
         let anchors = Anchors {
             sides: [sizes.iter().copied().fold(f64::MAX, f64::min), sizes.iter().copied().fold(0.0, f64::max)],
             // Of several lengths the largest, in which objects are largest.
-            resize: (!self.skip_resize).then(|| [longest as f64, self.max_size as f64]),
+            resize: (!self.skip_resize).then_some([longest as f64, self.max_size as f64]),
         };
         let known = self.fixed_size.is_none() && !sizes.is_empty();
         Facts {

@@ -149,6 +149,78 @@ mod tests {
         }
     }
 
+    /// A small detector of one stage.
+    fn one_stage(kind: &str, more: Value) -> Value {
+        let mut table = match kind {
+            "ssd" => json!({ "backbone": "resnet18", "size": 64 }),
+            "ssdlite" => json!({ "size": 96 }),
+            "retinanet" => json!({ "backbone": "resnet18", "min_size": 64, "max_size": 64, "returned_layers": [3, 4],
+                "anchor_sizes": [[8], [16], [32], [64]] }),
+            _ => json!({ "backbone": "resnet18", "min_size": 64, "max_size": 64, "returned_layers": [3, 4] }),
+        };
+        table["type"] = kind.into();
+        table["num_classes"] = 4.into();
+        table.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        table
+    }
+
+    #[test]
+    fn detectors_of_one_stage_train_and_find() {
+        let dense = ["classification", "bbox_regression"];
+        for (kind, losses) in [
+            ("retinanet", &dense[..]),
+            ("fcos", &["classification", "bbox_regression", "bbox_ctrness"]),
+            ("ssd", &["bbox_regression", "classification"]),
+            ("ssdlite", &["bbox_regression", "classification"]),
+        ] {
+            let model = model(one_stage(kind, json!({ "score_thresh": 0.0 }))).unwrap();
+            model.borrow_mut().set_training(true);
+            let output = model.borrow_mut().forward(&batch()).unwrap();
+            assert_eq!(output.losses.keys().collect::<Vec<_>>(), losses, "{kind}");
+            assert!(output.losses.values().all(|loss| f64::try_from(loss).unwrap().is_finite()), "{kind}");
+            model.borrow_mut().set_training(false);
+            let output = no_grad(|| model.borrow_mut().forward(&batch())).unwrap();
+            let Some(BatchField::Detections(found)) = output.outputs.get(fields::DETECTIONS) else { panic!("{kind}") };
+            assert!(found.len() == 2 && found.iter().all(|found| found.masks.is_none()), "{kind}");
+            assert!(found[0].scores.numel() > 0, "{kind}");
+        }
+    }
+
+    #[test]
+    fn weights_of_one_stage_fill_all_but_the_classes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weights.safetensors");
+        for (kind, kept) in [
+            ("retinanet", "head.regression_head.bbox_reg.weight"),
+            ("fcos", "head.regression_head.bbox_ctrness.weight"),
+            ("ssd", "head.regression_head.module_list.0.weight"),
+            ("ssdlite", "head.regression_head.module_list.0.1.weight"),
+        ] {
+            let state = stored(&model(one_stage(kind, json!({}))).unwrap().borrow().state().unwrap());
+            pipe_vision::weights::write(&file, &state.tensors, &BTreeMap::new()).unwrap();
+            assert_eq!(pipe_vision::checkpoint::num_classes(&state.tensors), Some(4), "{kind}");
+            let other = model(one_stage(kind, json!({ "num_classes": 7, "weights": file }))).unwrap();
+            let other = other.borrow().state().unwrap();
+            assert_eq!(pipe_vision::checkpoint::num_classes(&other.tensors), Some(7), "{kind}");
+            assert_eq!(other.tensors[kept], state.tensors[kept], "{kind}");
+            let error = model(table("faster_rcnn", json!({ "weights": file }))).err().unwrap();
+            assert!(format!("{error:#}").contains("do not match"), "{kind}: {error:#}");
+        }
+    }
+
+    #[test]
+    fn options_of_one_stage_are_checked() {
+        let error = |kind, more| model(one_stage(kind, more)).err().unwrap().to_string();
+        assert!(error("ssd", json!({ "backbone": "vgg16" })).contains("the size is 300 or 512"));
+        assert!(error("ssd", json!({ "scales": [0.1, 0.2] })).contains("there are 4 feature maps"));
+        assert!(error("ssd", json!({ "aspect_ratios": [[2.0]] })).contains("there are 4 feature maps"));
+        assert!(error("retinanet", json!({ "anchor_sizes": [[8], [16]] })).contains("the FPN has 4"));
+        assert!(error("retinanet", json!({ "bg_iou_thresh": 0.9 })).contains("background threshold is above"));
+        assert!(error("fcos", json!({ "returned_layers": [4, 3] })).contains("ascending order"));
+        let foreign = json!({ "weights": "torchvision:retinanet_resnet50_fpn" });
+        assert!(error("fcos", foreign).contains("`retinanet_resnet50_fpn` is not for this model"));
+    }
+
     #[test]
     fn ground_truth_that_is_missing_is_named() {
         let model = model(table("mask_rcnn", json!({}))).unwrap();

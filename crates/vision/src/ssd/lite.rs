@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
-use super::Extractor;
+use super::extractor::Extractor;
 use crate::conv_block::{Activation, ConvBlock};
 use crate::mobilenet_v3::{Features, MobileNetV3Kind};
 use crate::nn::{Conv2dOptions, LoadOptions, LoadReport, NormKind, ParameterStore, Scope, StateDict, init};

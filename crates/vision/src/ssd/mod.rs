@@ -2,6 +2,7 @@
 //! too, and `ssdlite320_mobilenet_v3_large`.
 
 mod default_boxes;
+mod extractor;
 mod further;
 mod head;
 mod lite;
@@ -9,12 +10,11 @@ mod options;
 mod resnet;
 mod vgg;
 
-use std::fmt::Debug;
-
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use self::default_boxes::DefaultBoxes;
+use self::extractor::Extractor;
 use self::head::ScoringHead;
 pub use self::options::{SsdNetwork, SsdOptions};
 use crate::boxes::{at_least_float, iou};
@@ -31,18 +31,6 @@ const ORDER: [&str; 5] =
     ["backbone.scale_weight", "backbone.features.", "backbone.body.", "backbone.extra.0.", "backbone.extra."];
 /// The label that PyTorch's cross entropy leaves out by default.
 const IGNORED: i64 = -100;
-
-/// A network that gives feature maps of several sizes.
-trait Extractor: Debug {
-    /// Channels of each map.
-    fn channels(&self) -> Vec<i64>;
-
-    /// Images `[N, 3, H, W]` → the maps, large first.
-    fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>>;
-
-    /// Loads a classifier's weights into what the two have in common.
-    fn load(&self, store: &ParameterStore, state: &StateDict) -> Result<LoadReport>;
-}
 
 /// Classes and boxes of default boxes on maps of several sizes.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
-use super::Extractor;
+use super::extractor::Extractor;
 use super::further::{Further, Step};
 use super::options::{is_cropped, sides};
 use crate::nn::{LoadOptions, LoadReport, ParameterStore, Scope, StateDict};

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
-use super::Extractor;
+use super::extractor::Extractor;
 use super::further::{Further, Step, draw, through};
 use crate::nn::functional::{channels_last, max_pool2d, max_pool2d_ceil};
 use crate::nn::{Conv2d, Conv2dOptions, LoadOptions, LoadReport, ParameterStore, Scope, StateDict, init};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 
 use super::events::{Action, EventEdge};
-use super::flow::LeftOut;
+use super::left_out::LeftOut;
 use super::lower::{Mention, Mentioned};
 use super::message;
 use super::names::exists;

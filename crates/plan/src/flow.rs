@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 
 use super::edges::DataEdge;
 use super::events::{Action, EventEdge};
+use super::left_out::LeftOut;
 use super::message;
 use super::nodes::PlanNode;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -23,42 +24,6 @@ impl<'a> Ports<'a> {
 
     fn kind(&self, kind: Kind) -> impl Iterator<Item = &'a DataEdge> + '_ {
         self.0.iter().copied().filter(move |edge| edge.from.kind == kind)
-    }
-}
-
-/// Values that a metric does not measure, as nothing gives what they are measured of.
-pub(super) struct LeftOut {
-    pub metric: NodeId,
-    /// What their names begin with.
-    begin: String,
-    model: NodeId,
-    field: String,
-    /// Where the metric is joined to the engine.
-    location: Location,
-}
-
-impl LeftOut {
-    pub fn has(&self, value: &str) -> bool {
-        value.starts_with(&self.begin)
-    }
-
-    fn reason(&self) -> String {
-        format!("`{}` gives no `{}`", self.model, self.field)
-    }
-
-    fn warning(&self) -> Diagnostic {
-        let message = format!("`{}` leaves out `{}…`: {}", self.metric, self.begin, self.reason());
-        let help = "its other values are measured";
-        Diagnostic::warning("values-left-out", message).at(self.location.clone()).help(help)
-    }
-
-    /// What is said to who cannot do without such a value; of `values`, the metric's, one that is like it is named.
-    pub fn refusal(&self, value: &str, values: &[String], at: &Location) -> Diagnostic {
-        let message = format!("`{}` does not measure `{value}` here: {}", self.metric, self.reason());
-        let kind = &value[self.begin.len()..];
-        let like = values.iter().find(|other| !self.has(other) && other.ends_with(kind));
-        let help = like.map(|other| format!("use `{}:{other}`", self.metric));
-        Diagnostic::error("unknown-value", message).at(at.clone()).maybe_help(help)
     }
 }
 

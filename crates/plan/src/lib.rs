@@ -22,6 +22,7 @@ pub mod events;
 mod file;
 pub mod flow;
 pub mod graph;
+mod left_out;
 pub mod lower;
 mod marks;
 pub mod message;

@@ -28,6 +28,7 @@ mod plugins;
 mod precision;
 mod program;
 mod properties;
+mod recipes;
 mod reload;
 mod run_folder;
 mod schedule;

@@ -1,6 +1,7 @@
 //! Transforms beside torchvision's and PIL's own results (`tests/parity/transforms`).
 
-use pipe_data::{Field, Image, Masks, Pixels, Sample, color, fields};
+use pipe_data::augment::Operation;
+use pipe_data::{Field, Image, Masks, Pixels, Sample, color, fields, filter};
 use pipe_data::{geometry, geometry::Affine, geometry::Interpolation, geometry::Window};
 use serde_json::Value;
 
@@ -168,7 +169,9 @@ fn warping() {
         let number = |name: &str| entry[name].as_f64().unwrap();
         let affine = Affine::new(number("angle"), pair("translate"), number("scale"), pair("shear"));
         let image = world.sample().image().unwrap().clone();
-        let warped = |interpolation, fill: &[f32]| geometry::warp::warped(&image, &affine, interpolation, fill);
+        let warped = |interpolation, fill: &[f32]| {
+            geometry::warp::warped(&image, &affine, (image.height, image.width), interpolation, fill)
+        };
         let only = |image| Sample::new().with(fields::IMAGE, Field::Image(image));
         // A source exactly between two pixels may fall to either.
         let nearest = only(warped(Interpolation::Nearest, &[9.0]));
@@ -177,7 +180,8 @@ fn warping() {
         let bilinear = only(warped(Interpolation::Bilinear, &[]));
         assert_close(image_bytes(&bilinear), &bytes(&entry["bilinear"]), 0.01, "bilinear");
         let Some(Field::Masks(mut masks)) = world.sample().remove(fields::MASKS) else { panic!("no masks") };
-        geometry::warp::warp_masks(&mut masks, &affine);
+        let size = (masks.height, masks.width);
+        geometry::warp::warp_masks(&mut masks, &affine, size);
         let (count, _) = difference(&masks.to_planes(), &bytes(&entry["masks"]));
         assert!(count <= 2, "{count} mask pixels differ");
         let mut sample = world.sample();
@@ -218,4 +222,106 @@ fn colours() {
     let mut sample = world.sample();
     color::grayscale(sample.image_mut().unwrap(), 1);
     assert_close(image_bytes(&sample), &bytes(&world.0["color"]["gray"]), 0.0, "gray");
+}
+
+#[test]
+fn rotating() {
+    let world = World::load();
+    for entry in world.entries("rotate") {
+        let (angle, expand) = (entry["angle"].as_f64().unwrap(), entry["expand"].as_bool().unwrap());
+        let affine = Affine::new(-angle, (0.0, 0.0), 1.0, (0.0, 0.0));
+        let sample = world.sample();
+        let from = geometry::size(&sample).unwrap();
+        let to = if expand { affine.expanded(from) } else { from };
+        assert_eq!([to.0 as f64, to.1 as f64], numbers(&entry["size"])[..], "{angle}");
+        let rotated = |interpolation, fill: &[f32]| {
+            let mut sample = world.sample();
+            geometry::warp_to(&mut sample, &affine, to, interpolation, fill).unwrap();
+            sample
+        };
+        // A source exactly between two pixels may fall to either.
+        let nearest = rotated(Interpolation::Nearest, &[9.0]);
+        let (count, _) = difference(image_bytes(&nearest), &bytes(&entry["nearest"]));
+        assert!(count <= 15, "{angle}: {count} bytes differ");
+        let bilinear = rotated(Interpolation::Bilinear, &[]);
+        assert_close(image_bytes(&bilinear), &bytes(&entry["bilinear"]), 0.01, "bilinear");
+        let Some(Field::Masks(mut masks)) = world.sample().remove(fields::MASKS) else { panic!("no masks") };
+        geometry::warp::warp_masks(&mut masks, &affine, to);
+        let (count, _) = difference(&masks.to_planes(), &bytes(&entry["masks"]));
+        assert!(count <= 2, "{angle}: {count} mask pixels differ");
+        // Where the image grows, torchvision moves boxes by the part of a pixel by which the new size was rounded up.
+        let Some(Field::Boxes(found)) = bilinear.get(fields::BOXES) else { panic!("no boxes") };
+        let within = if expand { 1.0 } else { 2e-3 };
+        let expected = boxes(&entry["boxes"]);
+        let inside = expected.iter().filter(|b| b[2] > b[0] && b[3] > b[1]);
+        for (a, b) in found.iter().flatten().zip(inside.flatten()) {
+            assert!((a - b).abs() < within, "{angle}: {found:?} {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn blurring() {
+    let world = World::load();
+    for entry in world.entries("blur") {
+        let kernel = numbers(&entry["kernel"]);
+        let kernel = [kernel[0] as usize, kernel[1] as usize];
+        let blur = |mut sample: Sample| {
+            filter::gaussian_blur(sample.image_mut().unwrap(), kernel, entry["sigma"].as_f64().unwrap()).unwrap();
+            sample
+        };
+        assert_close(image_bytes(&blur(world.sample())), &bytes(&entry["bytes"]), 0.01, "bytes");
+        assert_floats(&blur(world.float_sample()), &entry["floats"], "floats");
+    }
+}
+
+#[test]
+fn padding() {
+    let world = World::load();
+    for entry in world.entries("pad") {
+        let sides: Vec<usize> = numbers(&entry["padding"]).into_iter().map(|side| side as usize).collect();
+        let [left, top, right, bottom] = match sides[..] {
+            [all] => [all; 4],
+            [x, y] => [x, y, x, y],
+            [left, top, right, bottom] => [left, top, right, bottom],
+            _ => panic!("{sides:?}"),
+        };
+        let mut sample = world.sample();
+        let (height, width) = geometry::size(&sample).unwrap();
+        let (height, width) = (height + top + bottom, width + left + right);
+        let window = Window { top: -(top as i64), left: -(left as i64), height, width };
+        geometry::crop(&mut sample, window, &[7.0]).unwrap();
+        assert_eq!(image_bytes(&sample), bytes(&entry["image"]));
+        assert_eq!(planes(&sample), bytes(&entry["masks"]));
+        assert_boxes(&sample, &entry["boxes"]);
+    }
+}
+
+#[test]
+fn trivial_augment() {
+    let world = World::load();
+    for entry in world.entries("trivial") {
+        let operation = Operation::ALL[entry["operation"].as_u64().unwrap() as usize];
+        let (bin, sign) = (entry["bin"].as_u64().unwrap() as usize, entry["sign"].as_f64().unwrap());
+        let what = format!("{operation:?} {bin} {sign}");
+        assert_eq!(entry["name"], format!("{operation:?}"));
+        let magnitude = operation.magnitude(bin, 31).unwrap_or(0.0);
+        assert!((magnitude - entry["magnitude"].as_f64().unwrap()).abs() < 1e-6, "{what}: {magnitude}");
+        assert!(sign > 0.0 || operation.is_signed());
+        let apply = |mut sample: Sample| {
+            operation.apply(&mut sample, sign * magnitude, Interpolation::Nearest, &[]).unwrap();
+            sample
+        };
+        let applied = apply(world.sample());
+        let found: Vec<u8> = image_bytes(&applied).iter().step_by(7).copied().collect();
+        if what.starts_with("Shear") || what.starts_with("Rotate") || what.starts_with("Translate") {
+            let (count, _) = difference(&found, &bytes(&entry["bytes"]));
+            assert!(count <= 3, "{what}: {count} bytes differ");
+        } else {
+            assert_close(&found, &bytes(&entry["bytes"]), 0.01, &what);
+        }
+        if !entry["floats"].is_null() {
+            assert_floats(&apply(world.float_sample()), &entry["floats"], &what);
+        }
+    }
 }

@@ -25,7 +25,7 @@ layers = [
   { type = "flatten" },
   { type = "linear", in_features = 8, out_features = 3 },
 ]
-loss = { type = "cross_entropy", label_smoothing = 0.1 }
+loss = { type = "cross_entropy", label_smoothing = 0.1, class_weights = [1, 2, 0.5] }
 "#;
     exact(&[GREY, layers, SGD], &[RATE, ("label_smoothing = 0.1", "label_smoothing = 0.2")], PICTURES).check();
 }
@@ -54,7 +54,7 @@ fn resnet_and_its_average() {
 [model.net]
 type = "resnet"
 num_classes = 3
-loss = { type = "cross_entropy", label_smoothing = 0.0 }
+loss = { type = "focal", gamma = 1.5, class_weights = [1, 2, 0.5] }
 
 [model.average]
 type = "ema"
@@ -84,7 +84,7 @@ event = "engine.trainer:epoch_completed"
 run = ["engine.average"]
 "#;
     let grey = GREY.replace("{ type = \"grayscale\" }", "{ type = \"grayscale\", channels = 3 }");
-    let edits = &[RATE, ("label_smoothing = 0.0", "label_smoothing = 0.1"), ("momentum = 0.1", "momentum = 0.2")];
+    let edits = &[RATE, ("gamma = 1.5", "gamma = 2.0"), ("momentum = 0.1", "momentum = 0.2")];
     exact(&[&grey, nodes, ADAMW], edits, PICTURES).check();
 }
 
@@ -116,7 +116,7 @@ type = "torchscript"
 file = "SCRIPTS/segment.pt"
 task = "segmentation"
 logits = "out"
-loss = { type = "cross_entropy", label_smoothing = 0.1 }
+loss = { type = "cross_entropy", label_smoothing = 0.1, class_weights = [1, 2, 0.5] }
 "#;
     let edits = &[RATE, ("label_smoothing = 0.1", "label_smoothing = 0.2")];
     exact(&[nodes, ADAM], edits, &["--images", "plain"]).check();

@@ -20,6 +20,7 @@ use crate::bests::Bests;
 use crate::checkpoints::{Afterwards, Checkpoints};
 use crate::clock::{Clock, Termination};
 use crate::folder::RunFolder;
+use crate::frozen::Frozen;
 use crate::place::Place;
 use crate::timings::Timings;
 
@@ -66,6 +67,8 @@ pub struct RunContext {
     values: RefCell<BTreeMap<String, (f64, u64)>>,
     /// Of those that are monitored the best.
     pub bests: Bests,
+    /// Parameters that are held still.
+    pub frozen: Rc<Frozen>,
     /// Where records go.
     subscriptions: RefCell<Vec<Subscription>>,
     /// Engines asked to stop, and whether only their epoch.
@@ -105,6 +108,7 @@ impl RunContext {
             depth: Cell::default(),
             values: RefCell::default(),
             bests: Bests::default(),
+            frozen: Rc::default(),
             subscriptions: RefCell::default(),
             terminations: RefCell::default(),
             checkpoints: RefCell::default(),
@@ -220,11 +224,12 @@ impl RunContext {
         self.bests.measured(&monitor, value, step, Some(epoch));
     }
 
-    /// Forgets what a node has measured, which is no part of the run any more.
+    /// Forgets what a node has measured or holds, which is no part of the run any more.
     pub fn forget(&self, node: &NodeId) {
         let its_own = format!("{node}:");
         self.values.borrow_mut().retain(|name, _| !name.starts_with(&its_own));
         self.bests.forget(node);
+        self.frozen.release(node);
     }
 
     /// The latest value of that name, if it has been measured yet.

@@ -1,7 +1,7 @@
 //! What components are written against: the traits of the kinds, the contexts of their methods, the engine, the registration.
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
-//! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`bests`], [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
+//! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`bests`], [`frozen`], [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
 //! - [`engine`]: the loop over data that fires events; [`place`]: where a run stands in them
 //! - [`component`]: from a configuration to a built node
 //!
@@ -14,6 +14,7 @@ pub mod component;
 pub mod context;
 pub mod engine;
 pub mod folder;
+pub mod frozen;
 pub mod kinds;
 pub mod place;
 pub mod requests;
@@ -41,7 +42,9 @@ pub use kinds::process::Process;
 pub use kinds::scheduler::Scheduler;
 pub use kinds::settings::{Setting, Settings};
 pub use kinds::step::Step;
-pub use pipe_plugin::{Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform};
+pub use pipe_plugin::{
+    Among, Dataset, Metric, MetricReport, Model, ModelOutput, Ref, Sink, State, Stateful, Transform,
+};
 pub use pipe_vocab::event::{self, EngineEvent, EventName};
 pub use pipe_vocab::facts;
 pub use pipe_vocab::{

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 pub use pipe_plugin::data::batch::{Batch, BatchField, Detections, to_float};
 
+use super::fields;
 use super::image::{Image, Pixels};
 use super::sample::{Field, Sample};
 
@@ -39,10 +40,16 @@ pub fn prepare(sample: &Sample) -> Result<Prepared> {
             // Per-instance fields stay lists even when the counts happen to agree, so that the form never depends on luck.
             other => Value::Tensor {
                 tensor: tensor_of(other).map_err(|e| e.context(format!("collating field `{name}` of a batch")))?,
-                per_instance: matches!(
-                    other,
-                    Field::Boxes(_) | Field::Masks(_) | Field::Keypoints(_) | Field::Integers(_) | Field::Numbers(_)
-                ),
+                // The numbers of a label are probabilities of classes (mixup).
+                per_instance: name != fields::LABEL
+                    && matches!(
+                        other,
+                        Field::Boxes(_)
+                            | Field::Masks(_)
+                            | Field::Keypoints(_)
+                            | Field::Integers(_)
+                            | Field::Numbers(_)
+                    ),
             },
         })
     };
@@ -99,6 +106,18 @@ fn column_of(column: &[&Value]) -> Result<BatchField> {
     Ok(match !lists && tensors.iter().all(|t| t.size() == size) {
         true => BatchField::Stacked(Tensor::f_stack(&tensors, 0)?),
         false => BatchField::List(tensors.into_iter().map(Tensor::shallow_clone).collect()),
+    })
+}
+
+/// Labels `[N, …]` of classes; of probabilities `[N, classes]` the most likely.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn most_likely(labels: &Tensor) -> Result<Tensor> {
+    Ok(if labels.is_floating_point() && labels.dim() == 2 {
+        labels.f_argmax(1, false)?
+    } else {
+        labels.shallow_clone()
     })
 }
 
@@ -178,7 +197,7 @@ fn tensor_of(field: &Field) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Masks, fields};
+    use crate::Masks;
 
     fn sample(size: (usize, usize), instances: usize) -> Sample {
         let (height, width) = size;

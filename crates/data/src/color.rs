@@ -1,4 +1,4 @@
-//! Brightness, contrast, saturation, hue, gray: on bytes and on floats in 0..1.
+//! Brightness, contrast, saturation, hue, gray, and other maps of values: on bytes and on floats in 0..1.
 //!
 //! The formulas and roundings are those of `torchvision.transforms.v2.functional`, so bytes come out the same.
 
@@ -79,6 +79,91 @@ pub fn grayscale(image: &mut Image, channels: usize) {
         Pixels::F32(_) => Pixels::F32(repeated.collect()),
     };
     image.channels = channels;
+}
+
+/// Keeps the highest `bits` of each value (0 to 8).
+pub fn posterize(image: &mut Image, bits: u32) {
+    let levels = 1u32 << bits.min(8);
+    match &mut image.pixels {
+        Pixels::U8(bytes) => {
+            let mask = ((levels - 1) << 8u32.saturating_sub(bits)) as u8;
+            bytes.iter_mut().for_each(|v| *v &= mask);
+        }
+        Pixels::F32(values) => {
+            let levels = levels as f32;
+            values.iter_mut().for_each(|v| *v = (*v * levels).floor().clamp(0.0, levels - 1.0) * (1.0 / levels));
+        }
+    }
+}
+
+/// Inverts all values from a threshold on, a fraction of the largest value.
+pub fn solarize(image: &mut Image, threshold: f64) {
+    match &mut image.pixels {
+        Pixels::U8(bytes) => {
+            // In single precision, as torch compares.
+            let threshold = (255.0 * threshold) as f32;
+            bytes.iter_mut().filter(|v| f32::from(**v) >= threshold).for_each(|v| *v = 255 - *v);
+        }
+        Pixels::F32(values) => {
+            values.iter_mut().filter(|v| **v >= threshold as f32).for_each(|v| *v = 1.0 - *v);
+        }
+    }
+}
+
+/// Stretches the values of each channel over the whole range.
+pub fn autocontrast(image: &mut Image) {
+    let channels = image.channels;
+    for c in 0..channels {
+        match &mut image.pixels {
+            Pixels::U8(bytes) => {
+                let channel = || bytes.iter().skip(c).step_by(channels);
+                let (min, max) = channel().fold((255u8, 0u8), |(min, max), v| (min.min(*v), max.max(*v)));
+                if min < max {
+                    let scale = f32::from(max - min) * (1.0 / 255.0);
+                    let channel = bytes.iter_mut().skip(c).step_by(channels);
+                    channel.for_each(|v| *v = clip(f32::from(*v - min) / scale));
+                }
+            }
+            Pixels::F32(values) => {
+                let channel = || values.iter().skip(c).step_by(channels);
+                let (min, max) =
+                    channel().fold((f32::INFINITY, f32::NEG_INFINITY), |(min, max), v| (min.min(*v), max.max(*v)));
+                let (min, scale) = if min < max { (min, max - min) } else { (0.0, 1.0) };
+                let channel = values.iter_mut().skip(c).step_by(channels);
+                channel.for_each(|v| *v = ((*v - min) / scale).clamp(0.0, 1.0));
+            }
+        }
+    }
+}
+
+/// Maps the values of each channel so that all are about equally frequent, by PIL's rule; floats are rounded to bytes for it.
+pub fn equalize(image: &mut Image) {
+    let channels = image.channels;
+    let mut bytes = match &image.pixels {
+        Pixels::U8(bytes) => bytes.clone(),
+        Pixels::F32(values) => values.iter().map(|v| (v * (256.0 - 1e-3)) as u8).collect(),
+    };
+    for c in 0..channels {
+        let mut histogram = [0usize; 256];
+        bytes.iter().skip(c).step_by(channels).for_each(|v| histogram[usize::from(*v)] += 1);
+        let pixels: usize = histogram.iter().sum();
+        let Some(last) = histogram.iter().rposition(|count| *count > 0) else { continue };
+        let step = (pixels - histogram[last]) / 255;
+        if step == 0 {
+            continue;
+        }
+        let mut below = 0;
+        let table = histogram.map(|count| {
+            let to = ((below + step / 2) / step).min(255) as u8;
+            below += count;
+            to
+        });
+        bytes.iter_mut().skip(c).step_by(channels).for_each(|v| *v = table[usize::from(*v)]);
+    }
+    match &mut image.pixels {
+        Pixels::U8(old) => *old = bytes,
+        Pixels::F32(values) => values.iter_mut().zip(bytes).for_each(|(to, v)| *to = f32::from(v) / 255.0),
+    }
 }
 
 /// Puts the channels in another order: channel `i` becomes what `order[i]` was.

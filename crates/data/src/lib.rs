@@ -7,24 +7,27 @@
 //! - [`decode`]: images from files; `raster`, `palette`: of the formats that torchvision does not read
 //! - [`masks`]: instance masks that know where their pixels are
 //! - [`geometry`]: resizing, flipping, cropping, warping whole samples
-//! - [`color`]: brightness, contrast, saturation, hue
+//! - [`color`]: brightness, contrast, saturation, hue; [`filter`]: blur and sharpness; [`augment`]: TrivialAugment's operations
 //! - [`sample`]: one sample, field by field
 //! - [`batch`]: samples joined into tensors
 //! - [`random`]: random streams that depend on seed, epoch and index alone
-//! - [`order`]: which samples make which batch
+//! - [`order`]: which samples make which batch; [`sampling`]: by weights or repeat factors
 //! - [`fingerprint`]: a short text by which data are known again
 //! - [`pool`]: worker threads that hand things over in order
 //! - [`upload`]: batches on their way to an accelerator
 
+pub mod augment;
 pub mod batch;
 pub mod color;
 pub mod decode;
+pub mod filter;
 pub mod fingerprint;
 pub mod geometry;
 pub mod order;
 mod palette;
 pub mod pool;
 mod raster;
+pub mod sampling;
 pub mod upload;
 
 pub use batch::{Batch, BatchField, Detections, Prepared, collate, join, prepare};

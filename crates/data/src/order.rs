@@ -1,16 +1,17 @@
 //! The order of an epoch: which samples make which batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::random::{Purpose, stream};
+use super::sampling::Sampling;
 
 /// How samples are put together to batches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
-    /// Number of samples.
+    /// Number of samples of an epoch.
     pub samples: usize,
     /// Samples a batch.
     pub batch_size: usize,
@@ -22,6 +23,8 @@ pub struct Order {
     pub limit: Option<usize>,
     /// The group of each sample, when only samples of one group may share a batch.
     pub groups: Option<Vec<usize>>,
+    /// How the samples of an epoch are chosen, where not each comes once; then each epoch has its own order.
+    pub sampling: Option<Sampling>,
 }
 
 impl Order {
@@ -36,20 +39,28 @@ impl Order {
 
     /// The samples of an epoch in its order. Depends on `seed` and `epoch` alone.
     pub fn indices(&self, seed: u64, epoch: u64) -> Vec<usize> {
+        let mut rng = stream(seed, Purpose::Shuffle, epoch, 0);
+        if let Some(sampling) = &self.sampling {
+            return sampling.indices(&mut rng);
+        }
         let mut indices: Vec<usize> = (0..self.samples).collect();
         if self.shuffle {
-            indices.shuffle(&mut stream(seed, Purpose::Shuffle, epoch, 0));
+            indices.shuffle(&mut rng);
         }
         indices
     }
 
     /// The batches of an epoch, less the places of its order that are `used` in so many batches.
     pub fn batches(&self, seed: u64, epoch: u64, used: &Used) -> Vec<Vec<Entry>> {
-        let indices = self.indices(seed, epoch);
-        let places = (0..self.samples).filter(|place| !used.contains(*place));
-        let rest: Vec<Entry> = places.map(|place| Entry { place, index: indices[place], repetition: 0 }).collect();
+        let mut uses = Uses::default();
+        let indices = self.indices(seed, epoch).into_iter().enumerate();
+        // Only what is drawn can come twice.
+        let mut repetition = |index| if self.sampling.is_some() { uses.next(index, 0) } else { 0 };
+        let all: Vec<Entry> =
+            indices.map(|(place, index)| Entry { place, index, repetition: repetition(index) }).collect();
+        let rest: Vec<Entry> = all.into_iter().filter(|entry| !used.contains(entry.place)).collect();
         let mut batches: Vec<Vec<Entry>> = match &self.groups {
-            Some(groups) => grouped(&rest, groups, self.batch_size),
+            Some(groups) => grouped(&rest, groups, self.batch_size, &mut uses),
             None => rest.chunks(self.batch_size).map(<[Entry]>::to_vec).collect(),
         };
         let left = Order { samples: rest.len(), limit: None, ..self.clone() }.epoch_length();
@@ -58,11 +69,23 @@ impl Order {
         batches
     }
 
-    /// How many samples an epoch of these batches leaves out, and how many it uses again.
+    /// How many places of an epoch's order these batches leave out, and how often they use one again.
     pub fn left_out_and_repeated(&self, batches: &[Vec<Entry>]) -> (usize, usize) {
-        let entries = batches.iter().flatten();
-        let repeated = entries.clone().filter(|entry| entry.repetition > 0).count();
-        (self.samples + repeated - entries.count(), repeated)
+        let places: BTreeSet<usize> = batches.iter().flatten().map(|entry| entry.place).collect();
+        (self.samples - places.len(), batches.iter().flatten().count() - places.len())
+    }
+}
+
+/// How often an epoch has used its samples, those that it uses once left out.
+#[derive(Default)]
+struct Uses(HashMap<usize, usize>);
+
+impl Uses {
+    /// Counts one more use of a sample that, where nothing is known of it, was used so often.
+    fn next(&mut self, index: usize, before: usize) -> usize {
+        let uses = self.0.entry(index).or_insert(before);
+        *uses += 1;
+        *uses - 1
     }
 }
 
@@ -118,7 +141,7 @@ impl Used {
 ///
 /// Samples left over make batches too, the groups with most of them first, filled with earlier samples of the same group,
 /// until there are as many batches as without groups: the rule of torchvision's `GroupedBatchSampler`.
-fn grouped(entries: &[Entry], groups: &[usize], batch_size: usize) -> Vec<Vec<Entry>> {
+fn grouped(entries: &[Entry], groups: &[usize], batch_size: usize, uses: &mut Uses) -> Vec<Vec<Entry>> {
     let mut open: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
     let mut seen: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
     let mut batches = Vec::with_capacity(entries.len() / batch_size);
@@ -143,7 +166,8 @@ fn grouped(entries: &[Entry], groups: &[usize], batch_size: usize) -> Vec<Vec<En
         let mut batch = open.remove(&group).unwrap_or_default();
         let fill = batch_size - batch.len();
         let known = &seen[&group];
-        let again = (0..fill).map(|i| Entry { repetition: 1 + i / known.len(), ..known[i % known.len()] });
+        let again = (0..fill).map(|i| known[i % known.len()]);
+        let again = again.map(|entry| Entry { repetition: uses.next(entry.index, 1), ..entry });
         batch.extend(again);
         batches.push(batch);
     }
@@ -172,7 +196,7 @@ mod tests {
     }
 
     fn order(samples: usize, batch_size: usize) -> Order {
-        Order { samples, batch_size, shuffle: false, drop_last: false, limit: None, groups: None }
+        Order { samples, batch_size, shuffle: false, drop_last: false, limit: None, groups: None, sampling: None }
     }
 
     #[test]
@@ -196,6 +220,33 @@ mod tests {
         let mut all: Vec<usize> = samples(&order, 3, 1).concat();
         all.sort_unstable();
         assert_eq!(all, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_drawn_twice_is_told_apart() {
+        let factors = [1.0, 3.0, 2.0, 1.5, 2.5];
+        let sampling = Sampling::Repeated { factors: factors.into() };
+        let groups = Some(vec![0, 0, 1, 1, 1]);
+        for groups in [None, groups] {
+            let order = Order { sampling: Some(sampling.clone()), groups, ..order(10, 4) };
+            assert_eq!(sampling.count(), order.samples);
+            for epoch in 0..20 {
+                let batches = order.batches(7, epoch, &Used::default());
+                assert_eq!(batches.len(), order.epoch_length());
+                let all: Vec<&Entry> = batches.iter().flatten().collect();
+                let mut keys: Vec<(usize, usize)> = all.iter().map(|entry| (entry.index, entry.repetition)).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                assert_eq!(keys.len(), all.len(), "each use of a sample has a number of its own");
+                let (left_out, repeated) = order.left_out_and_repeated(&batches);
+                assert_eq!(all.len(), 10 - left_out + repeated);
+                // The rest of an epoch keeps its numbers.
+                let rest = order.batches(7, epoch, &Used::default().and(&batches[..1], 1));
+                if order.groups.is_none() {
+                    assert_eq!(rest.concat(), batches[1..].concat());
+                }
+            }
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub use kinds::model::{Model, ModelOutput, largest};
 pub use kinds::optimizer::{GroupSettings, Optimizer, ParamGroup};
 pub use kinds::scheduler::{Scheduler, Values};
 pub use kinds::sink::Sink;
-pub use kinds::transform::Transform;
+pub use kinds::transform::{Among, Transform};
 pub use pipe_plugin_macros::config;
 pub use pipe_vocab::{
     Config, Contract, Kind, NodeId, PathValue, Problems, Property, PropertyType, ValueRef, contract, kind, record,

@@ -3,7 +3,7 @@
 //! Boxes are `[N, 4]` float tensors of `x1, y1, x2, y2` in pixels; sizes are `(height, width)` in pixels.
 //!
 //! - [`nn`]: layers and parameters by name; [`weights`]: weight files
-//! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`ops`];
+//! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`losses`], [`ops`];
 //! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
 //! - detection: [`types`] (ground truth and detections), [`transform`] (images in, detections out), [`rpn`] and
 //!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`roi_heads`] with its [`samples`];

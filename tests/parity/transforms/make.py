@@ -1,15 +1,17 @@
-"""Makes expected.json: what torchvision 0.26 and PIL make of one small sample. Bytes are written in hexadecimal.
+"""Makes expected.json: what torchvision 0.26 and PIL make of one small sample, bytes in hexadecimal; and mixup.json.
 
-Usage: python3 make.py > expected.json
+Usage: python3 make.py
 """
 
 import json
+import pathlib
 
 import numpy as np
 import torch
 from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 HEIGHT, WIDTH = 23, 30
@@ -103,7 +105,65 @@ def main():
     out["color"] = colour
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     out["normalize"] = hwc(F.normalize(floats, mean, std))
-    print(json.dumps(out, separators=(",", ":")))
+
+    out["rotate"] = []
+    for angle, expand in [(30.0, False), (-75.0, True), (90.0, True), (180.0, False)]:
+        args = {"angle": angle, "expand": expand}
+        out["rotate"].append({
+            **args,
+            "size": list(F.rotate(image, **args).shape[1:]),
+            "nearest": hwc(F.rotate(image, **args, fill=[9.0])),
+            "bilinear": hwc(F.rotate(image, **args, interpolation=InterpolationMode.BILINEAR)),
+            "masks": hexed(F.rotate(mask, **args)),
+            "boxes": F.rotate(box, **args).tolist(),
+        })
+    out["pad"] = [
+        {
+            "padding": padding, "image": hwc(F.pad(image, padding, fill=[7.0])), "masks": hexed(F.pad(mask, padding)),
+            "boxes": F.pad(box, padding).tolist(),
+        }
+        for padding in [[2], [1, 3], [1, 2, 3, 4]]
+    ]
+    out["blur"] = [
+        {
+            "kernel": kernel, "sigma": sigma, "bytes": hwc(F.gaussian_blur(image, kernel, [sigma, sigma])),
+            "floats": hwc(F.gaussian_blur(floats, kernel, [sigma, sigma])),
+        }
+        for kernel, sigma in [([3, 3], 0.8), ([7, 5], 1.7), ([1, 9], 0.1), ([23, 23], 4.0)]
+    ]
+    # Each operation at some of its strengths, in both directions.
+    trivial = v2.TrivialAugmentWide()
+    out["trivial"] = []
+    for place, (name, (magnitudes, signed)) in enumerate(trivial._AUGMENTATION_SPACE.items()):
+        values = magnitudes(31, HEIGHT, WIDTH)
+        for bin in [4, 15, 30] if values is not None else [0]:
+            value = float(values[bin]) if values is not None else 0.0
+            for sign in [1, -1] if signed else [1]:
+                def make(image):
+                    args = {"interpolation": InterpolationMode.NEAREST, "fill": trivial._fill}
+                    return hwc(trivial._apply_image_or_video_transform(image, name, sign * value, **args))
+                entry = {"operation": place, "name": name, "bin": bin, "sign": sign, "magnitude": value}
+                # Every seventh byte, of each channel in turn.
+                entry["bytes"] = bytes.fromhex(make(image))[::7].hex()
+                if sign == 1 and not name.startswith(("Shear", "Translate", "Rotate")):
+                    entry["floats"] = make(floats)
+                out["trivial"].append(entry)
+
+    here = pathlib.Path(__file__).parent
+    (here / "expected.json").write_text(json.dumps(out, separators=(",", ":")) + "\n")
+    (here / "mixup.json").write_text(json.dumps(mixup(), separators=(",", ":")) + "\n")
+
+
+def mixup():
+    images = (torch.arange(5 * 1 * 2 * 3) * 0.3).sin().view(5, 1, 2, 3)
+    labels = torch.tensor([0, 3, 1, 1, 2])
+    transform, share = v2.MixUp(num_classes=4), 0.3
+    transform.make_params = lambda _: {"lam": share}
+    mixed, mixed_labels = transform(images, labels)
+    return {
+        "lambda": share, "images": images.flatten().tolist(), "labels": labels.tolist(),
+        "mixed_images": mixed.flatten().tolist(), "mixed_labels": mixed_labels.flatten().tolist(),
+    }
 
 
 if __name__ == "__main__":

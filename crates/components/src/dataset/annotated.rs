@@ -372,6 +372,12 @@ impl Dataset for Annotated {
         Some(Extent { height: image.height as usize, width: image.width as usize, objects: used.count() })
     }
 
+    fn classes(&self, index: usize) -> Option<Vec<i64>> {
+        self.index.images().get(index)?;
+        let used = self.index.annotations(index).iter().filter(|a| is_used(a, self.crowd, self.masks));
+        Some(used.map(|annotation| i64::from(annotation.category_id)).collect())
+    }
+
     fn file(&self, index: usize) -> Option<PathBuf> {
         self.index.images().get(index).map(|image| self.images.join(&*image.file_name))
     }

@@ -130,6 +130,11 @@ impl Dataset for Concat {
         part.extent(place)
     }
 
+    fn classes(&self, index: usize) -> Option<Vec<i64>> {
+        let (part, place) = self.find(index)?;
+        part.classes(place)
+    }
+
     fn class_names(&self) -> Vec<(i64, String)> {
         self.with_most_classes().map(|part| part.class_names()).unwrap_or_default()
     }

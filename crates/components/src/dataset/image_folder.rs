@@ -229,6 +229,10 @@ impl Dataset for ImageFolder {
     }
 
     /// Of the listing.
+    fn classes(&self, index: usize) -> Option<Vec<i64>> {
+        Some(vec![self.samples.get(index)?.1 as i64])
+    }
+
     fn contents(&self) -> Option<Contents> {
         Some(Contents::of_labels(self.samples.iter().map(|(_, label)| *label as i64)))
     }

@@ -175,6 +175,10 @@ impl Dataset for Mnist {
         Some(Extent { height: self.height, width: self.width, objects: 0 })
     }
 
+    fn classes(&self, index: usize) -> Option<Vec<i64>> {
+        Some(vec![i64::from(*self.labels.get(index)?)])
+    }
+
     fn contents(&self) -> Option<Contents> {
         Some(Contents::of_labels(self.labels.iter().copied().map(i64::from)))
     }

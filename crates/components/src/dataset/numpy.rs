@@ -212,6 +212,10 @@ impl Dataset for Numpy {
     }
 
     /// Of the labels and the shape of the images.
+    fn classes(&self, index: usize) -> Option<Vec<i64>> {
+        Some(vec![*self.labels.get(index)?])
+    }
+
     fn contents(&self) -> Option<Contents> {
         Some(Contents::of_labels(self.labels.iter().copied()))
     }

@@ -413,8 +413,10 @@ impl Process for Train {
         let kept = Kept::of(&*self.model.borrow(), &*self.optimizer.borrow())?;
         let scaler = self.scaler.as_ref().map(GradScaler::state).transpose()?;
         self.model.borrow_mut().take_largest(true);
+        run.frozen.lift(true);
         // The second meets the gradients of the first, as in training.
         let spent = self.whole(batch, run).and_then(|()| timed(run.device, || self.whole(batch, run)));
+        run.frozen.lift(false);
         self.model.borrow_mut().take_largest(false);
         self.optimizer.borrow_mut().zero_grad();
         self.pending = 0;

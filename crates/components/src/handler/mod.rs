@@ -19,4 +19,5 @@ pub mod sample_images;
 pub mod system_stats;
 pub mod terminate_on_nan;
 pub mod time_limit;
+pub mod unfreeze;
 pub mod weights_histogram;

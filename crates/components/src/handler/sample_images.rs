@@ -9,6 +9,7 @@ use super::pictures::{ClassNames, emit, picture};
 use pipe_core::Handler;
 use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance, Kind, NodeId, Ref, Stateful};
+use pipe_data::batch::most_likely;
 use pipe_data::{BatchField, fields};
 use pipe_draw::{Tile, Verdict, grid};
 
@@ -90,7 +91,9 @@ impl Handler for SampleImages {
     fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
         let step = ctx.step()?;
         let labels = match step.batch.get(fields::LABEL) {
-            Some(BatchField::Stacked(labels)) => Vec::try_from(labels.to_device(Device::Cpu).to_kind(Type::Int64))?,
+            Some(BatchField::Stacked(labels)) => {
+                Vec::try_from(most_likely(labels)?.to_device(Device::Cpu).to_kind(Type::Int64))?
+            }
             _ => Vec::new(),
         };
         let predicted = match step.output.outputs.get(fields::LOGITS) {

@@ -9,22 +9,26 @@ use serde::{Deserialize, Serialize};
 
 use pipe_core::facts::{self, Facts};
 use pipe_core::{
-    BuildContext, Component, Config, Dataset, Instance, Kind, Property, PropertyType, Ref, State, Stateful, Transform,
+    BuildContext, Component, Config, Dataset, Instance, Kind, Problems, Property, PropertyType, Ref, State, Stateful,
+    Transform,
 };
 use pipe_core::{Loader, Outlook};
 use pipe_data::Batch;
 use pipe_data::order::{Entry, Order, aspect_ratio_group};
 use pipe_data::pool::{Pool, Threads};
+use pipe_data::sampling::Sampling;
 use pipe_native::is_accelerator;
 use tch::Device;
 
 mod outlook;
 mod position;
+mod sampler;
 mod size;
 mod source;
 
 use outlook::Ahead;
 use position::{Position, Rule};
+pub use sampler::Sampler;
 pub use size::BatchSize;
 pub use source::OnError;
 use source::{Batches, Made, Source};
@@ -48,6 +52,9 @@ pub struct BatchConfig {
     /// Whether to shuffle the samples anew every epoch.
     #[serde(default)]
     pub shuffle: bool,
+    /// A sampler that balances classes: it chooses the samples of each epoch, in random order, in place of `shuffle`.
+    #[serde(default)]
+    pub sampler: Option<Sampler>,
     /// Worker threads that load and transform samples ahead of the training; with 0 a batch is begun when it is needed. While training
     /// waits for a batch, the threads it computes with help.
     #[schemars(range(max = 1024))]
@@ -102,6 +109,12 @@ transform = "transform.train"
 batch_size = 64
 shuffle = true
 workers = 2
+
+[loader.balanced]
+type = "batch"
+dataset = "dataset.train"
+batch_size = 64
+sampler = { type = "weighted" }
 "#;
 
     fn facts(&self) -> Facts {
@@ -110,15 +123,24 @@ workers = 2
         let dropped = self.drop_last.then_some(("drop_last", "the samples of the last incomplete batch"));
         let skipped =
             (self.on_error == OnError::Skip).then_some(("on_error", "samples that cannot be read, without an error"));
+        let sampled = self.sampler.is_some().then_some(("sampler", "each sample once"));
         Facts {
             batches: self.batch_size.given().map(|size| facts::Batches {
                 size: size as u64,
-                shuffle: self.shuffle,
-                limited: self.limit_batches.is_some(),
+                shuffle: self.shuffle || self.sampler.is_some(),
+                // An epoch of a sampler is not one of the dataset.
+                limited: self.limit_batches.is_some() || self.sampler.is_some(),
                 incomplete_last: !self.drop_last && self.group_by_aspect_ratio.is_none(),
             }),
-            leaves_out: [grouped, dropped, skipped].into_iter().flatten().collect(),
+            leaves_out: [grouped, dropped, skipped, sampled].into_iter().flatten().collect(),
             ..Facts::default()
+        }
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        if self.shuffle && self.sampler.is_some() {
+            let message = "a sampler already gives every epoch a random order of its own";
+            problems.at("shuffle", message, "remove `shuffle`, or the sampler");
         }
     }
 
@@ -196,18 +218,21 @@ impl BatchLoader {
         ensure!(samples > 0, "{dataset_name} has no samples");
         let bins = config.group_by_aspect_ratio;
         let groups = bins.map(|bins| shape_groups(&*dataset, &dataset_name, bins)).transpose()?;
+        let sampling = config.sampler.as_ref().map(|sampler| sampler.of(&*dataset, &dataset_name)).transpose()?;
         let order = Order {
-            samples,
+            samples: sampling.as_ref().map_or(samples, Sampling::count),
             batch_size: config.batch_size.or_one(),
             shuffle: config.shuffle,
             drop_last: config.drop_last,
             limit: config.limit_batches,
             groups,
+            sampling,
         };
         ensure!(
             order.epoch_length() > 0,
-            "{dataset_name} has {samples} samples, too few for one full batch of {}; lower batch_size, or remove \
+            "{dataset_name} has {} samples, too few for one full batch of {}; lower batch_size, or remove \
              drop_last and group_by_aspect_ratio",
+            order.samples,
             order.batch_size
         );
         let rule = Rule {
@@ -215,6 +240,7 @@ impl BatchLoader {
             drop_last: config.drop_last,
             limit_batches: config.limit_batches,
             group_by_aspect_ratio: bins,
+            sampler: config.sampler.clone(),
         };
         let source =
             Source { dataset, dataset_name, transform, seed, on_error: config.on_error, pin: is_accelerator(device) };
@@ -251,10 +277,14 @@ impl BatchLoader {
         if position.rule == self.rule {
             return position.clone();
         }
-        let Some(order) = self.order_of(&position.rule) else {
-            tracing::warn!("{}: the images' sizes are unknown, so epoch {} begins again", self.name, epoch + 1);
-            return Position::at(epoch, 0, self.rule.clone());
+        let begun_again = |why: &str| {
+            tracing::warn!("{}: {why}, so epoch {} begins again", self.name, epoch + 1);
+            Position::at(epoch, 0, self.rule.clone())
         };
+        if position.rule.sampler != self.rule.sampler {
+            return begun_again("another sampler chose the samples before");
+        }
+        let Some(order) = self.order_of(&position.rule) else { return begun_again("the images' sizes are unknown") };
         let under = position.under(self.rule.clone(), &order, self.source.seed);
         let (used, samples) = (under.used.count(), self.order.samples);
         tracing::warn!(
@@ -336,6 +366,11 @@ impl Loader for BatchLoader {
     fn last_batch(&mut self) -> Result<Batch> {
         let (position, seed) = (&self.position, self.source.seed);
         let epoch = position.epoch as u64;
+        ensure!(
+            position.rule.sampler == self.rule.sampler,
+            "{}: another sampler chose the batch that the run stopped in; go on with that one, and change it at the end of an epoch",
+            self.name
+        );
         let order = self.order_of(&position.rule).context("the images' sizes are unknown")?;
         let batches = order.batches(seed, epoch, &position.used);
         let last = position.last().and_then(|last| Some((last, batches.get(last)?)));

@@ -118,7 +118,7 @@ impl Metric for ConfusionMatrix {
 
     fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()> {
         let (logits, label) = logits_and_labels(batch, output)?;
-        self.counts.update(&logits.argmax(1, false), label, logits.size()[1], None)
+        self.counts.update(&logits.argmax(1, false), &label, logits.size()[1], None)
     }
 
     fn compute(&mut self) -> Result<MetricReport> {

@@ -4,6 +4,7 @@ use anyhow::{Result, bail, ensure};
 use tch::{Kind, Tensor};
 
 use pipe_core::{ModelOutput, State};
+use pipe_data::batch::most_likely;
 use pipe_data::{Batch, fields};
 
 /// Counts by class, kept in one i64 tensor on the device of the first update.
@@ -130,13 +131,13 @@ impl Counts {
     }
 }
 
-/// The classifier's scores `[N, C]` and the labels `[N]`.
+/// The classifier's scores `[N, C]` and the labels `[N]`; of mixed images the label with the largest share.
 ///
 /// # Errors
 /// When one is missing or has another shape.
-pub fn logits_and_labels<'a>(batch: &'a Batch, output: &'a ModelOutput) -> Result<(&'a Tensor, &'a Tensor)> {
+pub fn logits_and_labels<'a>(batch: &Batch, output: &'a ModelOutput) -> Result<(&'a Tensor, Tensor)> {
     let logits = output.outputs.stacked(fields::LOGITS)?;
-    let label = batch.stacked(fields::LABEL)?;
+    let label = most_likely(batch.stacked(fields::LABEL)?)?;
     match (logits.size().as_slice(), label.size().as_slice()) {
         ([n, _], [m]) if n == m => Ok((logits, label)),
         (logits, label) => {

@@ -113,7 +113,7 @@ impl Metric for Ranked {
             ensure!(before == classes, "the model predicted {classes} classes, but {before} in earlier batches");
         }
         self.logits.push(logits.detach());
-        self.labels.push(label.shallow_clone());
+        self.labels.push(label);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use tch::Tensor;
 
 use super::ground_truth::check_classes;
-use super::loss::Loss;
+use super::loss::{ClassLoss, Loss};
 use super::weights;
 use pipe_core::{BuildContext, PathValue, State, Stateful};
 use pipe_core::{Model, ModelOutput};
@@ -36,6 +36,8 @@ pub struct Classifier<N> {
     network: N,
     store: ParameterStore,
     loss: Loss,
+    /// The same, where it is of classes.
+    class_loss: Option<ClassLoss>,
     /// As far as they are known.
     classes: Option<i64>,
     training: bool,
@@ -45,7 +47,7 @@ impl<N: Network> Classifier<N> {
     /// A classifier whose parameters are moved to the run's device and loaded from a weights file if one is given.
     ///
     /// # Errors
-    /// When the weights cannot be read or none of them match.
+    /// When the weights cannot be read or none of them match, or the loss is for other classes.
     pub fn new(
         network: N,
         store: ParameterStore,
@@ -58,7 +60,8 @@ impl<N: Network> Classifier<N> {
         }
         store.to(ctx.device)?;
         let classes = network.classes();
-        Ok(Classifier { network, store, loss, classes, training: true })
+        let class_loss = loss.of_classes(classes, ctx.device)?;
+        Ok(Classifier { network, store, loss, class_loss, classes, training: true })
     }
 }
 
@@ -105,14 +108,14 @@ impl<N: Network> Model for Classifier<N> {
         let images = to_float(batch.stacked(fields::IMAGE)?);
         let logits = self.network.forward(&images, self.training)?;
         let mut output = ModelOutput { losses: IndexMap::new(), outputs: Batch::new(batch.size) };
-        if let Some(target) = self.loss.target() {
-            if batch.get(target).is_some() {
-                let (name, loss) = self.loss.of(&logits, batch.stacked(target)?, IGNORED)?;
+        let Some(class_loss) = &self.class_loss else {
+            if let Some(target) = self.loss.target().filter(|target| batch.get(target).is_some()) {
+                let (name, loss) = self.loss.of_numbers(&logits, batch.stacked(target)?)?;
                 output.losses.insert(name.into(), loss);
             }
             output.outputs.set(fields::PREDICTION, BatchField::Stacked(logits));
             return Ok(output);
-        }
+        };
         if batch.get(fields::LABEL).is_some() {
             let labels = batch.stacked(fields::LABEL)?;
             let classes = count_classes(&logits)?;
@@ -120,8 +123,7 @@ impl<N: Network> Model for Classifier<N> {
                 // Not known before this pass: the only time that labels are looked at where they are.
                 check_classes(batch, labels, classes, IGNORED, N::HELP)?;
             }
-            let (name, loss) = self.loss.of(&logits, labels, IGNORED)?;
-            output.losses.insert(name.into(), loss);
+            output.losses.insert(class_loss.name().into(), class_loss.of(&logits, labels, IGNORED)?);
         }
         output.outputs.set(fields::LOGITS, BatchField::Stacked(logits));
         Ok(output)

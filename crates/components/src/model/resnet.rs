@@ -89,6 +89,7 @@ impl Config for ResNetConfig {
 type = "resnet"
 arch = "resnet50"
 num_classes = 10
+loss = { type = "cross_entropy", label_smoothing = 0.1 }
 "#;
 
     fn facts(&self) -> Facts {

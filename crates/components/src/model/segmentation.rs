@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 
 use super::choice::Choice;
 use super::ground_truth::{NUM_CLASSES, check_pixel_classes};
-use super::loss::ClassificationLoss;
+use super::loss::{ClassLoss, ClassificationLoss};
 use super::weights;
 use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Contract, Instance, PathValue, Problems, Property, PropertyType, State, Stateful};
@@ -46,6 +46,8 @@ pub struct SegmentationConfig {
     pub weights: Option<PathValue>,
     /// Pretrained classifier weights for the backbone: a file, or torchvision's by name, such as `torchvision:resnet50.imagenet1k_v1`.
     pub weights_backbone: Option<PathValue>,
+    /// The loss, over the pixels whose class is not 255.
+    pub loss: ClassificationLoss,
 }
 
 impl Default for SegmentationConfig {
@@ -57,6 +59,7 @@ impl Default for SegmentationConfig {
             out_layer: 4,
             weights: None,
             weights_backbone: None,
+            loss: ClassificationLoss::default(),
         }
     }
 }
@@ -125,7 +128,8 @@ impl SegmentationConfig {
             tracing::info!("{}: loading backbone weights from {}: {report}", ctx.node, path.display());
         }
         network.store().to(ctx.device)?;
-        Ok(Instance::model(Segmentation { network, training: true }))
+        let loss = self.loss.build(Some(self.num_classes), ctx.device)?;
+        Ok(Instance::model(Segmentation { network, loss, training: true }))
     }
 }
 
@@ -143,6 +147,7 @@ fn load(network: &SegmentationNet, tensors: &StateDict, path: &Path) -> Result<L
 /// The running model.
 struct Segmentation {
     network: SegmentationNet,
+    loss: ClassLoss,
     training: bool,
 }
 
@@ -174,14 +179,15 @@ impl Model for Segmentation {
         let labelled = batch.get(fields::SEGMENTATION).is_some();
         let mut output = ModelOutput { outputs: Batch::new(batch.size), ..ModelOutput::default() };
         let mut add = |name: &str, loss: Tensor| output.losses.insert(name.into(), loss);
-        let loss = ClassificationLoss::default();
+        let loss = &self.loss;
+        let (name, aux_name) = (loss.name(), format!("aux_{}", loss.name()));
         if self.training || matches!(batch.get(fields::IMAGE), Some(BatchField::Stacked(_))) {
             let logits = self.network.forward(&to_float(batch.stacked(fields::IMAGE)?), self.training, labelled)?;
             if labelled {
                 let labels = batch.stacked(fields::SEGMENTATION)?;
-                add("cross_entropy", loss.of(&logits.out, labels, IGNORED)?);
+                add(name, loss.of(&logits.out, labels, IGNORED)?);
                 if let Some(aux) = &logits.aux {
-                    add("aux_cross_entropy", loss.of(aux, labels, IGNORED)? * AUX_WEIGHT);
+                    add(&aux_name, loss.of(aux, labels, IGNORED)? * AUX_WEIGHT);
                 }
             }
             output.outputs.set(fields::SEGMENTATION_LOGITS, BatchField::Stacked(logits.out));
@@ -200,9 +206,9 @@ impl Model for Segmentation {
                 let rows: Vec<Tensor> = all.iter().map(|one| one.squeeze_dim(0).flatten(1, -1).tr()).collect();
                 loss.of(&Tensor::f_cat(&rows, 0)?, &labels, IGNORED)
             };
-            add("cross_entropy", mean(&out)?);
+            add(name, mean(&out)?);
             if let Some(aux) = aux.into_iter().collect::<Option<Vec<_>>>() {
-                add("aux_cross_entropy", mean(&aux)? * AUX_WEIGHT);
+                add(&aux_name, mean(&aux)? * AUX_WEIGHT);
             }
         }
         let out = out.into_iter().map(|logits| logits.squeeze_dim(0)).collect();

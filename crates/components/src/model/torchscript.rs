@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use super::classification::{IGNORED, count_classes};
 use super::ground_truth::check_classes;
-use super::loss::ClassificationLoss;
+use super::loss::{ClassLoss, ClassificationLoss};
 use super::segmentation::IGNORED as IGNORED_PIXEL;
 use super::weights;
 use pipe_core::facts::Facts;
@@ -27,10 +27,10 @@ use pipe_vision::nn::{LoadOptions, ParameterStore};
 /// (`torch.jit.freeze`) has no parameters and can only be evaluated. The file contains code that is executed: only use files that you
 /// trust.
 ///
-/// Tasks. `classification`: the module takes images `[N, C, H, W]` and returns logits `[N, classes]`; the loss is
-/// `cross_entropy`. `segmentation`: it returns logits `[N, classes, H, W]`; the loss is `cross_entropy` over the pixels whose
-/// label is not 255. `own`: the module takes the fields `inputs` and returns a dictionary of tensors; scalars whose key
-/// starts with `loss` are its losses, and the keys in `outputs` are available to metrics.
+/// Tasks. `classification`: the module takes images `[N, C, H, W]` and returns logits `[N, classes]`. `segmentation`: it returns
+/// logits `[N, classes, H, W]`, and pixels whose label is 255 do not count in the loss. `own`: the module takes the fields `inputs`
+/// and returns a dictionary of tensors; scalars whose key starts with `loss` are its losses, and the keys in `outputs` are available
+/// to metrics.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TorchScriptConfig {
@@ -138,7 +138,8 @@ impl Component for TorchScriptConfig {
         let (trainable, all) = store.parameter_count();
         let (trainable, all) = (pipe_vocab::units::grouped(trainable), pipe_vocab::units::grouped(all));
         tracing::info!("{}: {trainable} of {all} parameters of {} are trainable", ctx.node, self.file.as_str());
-        Ok(Instance::model(TorchScript { module, store, config: self, classes: None, training: true }))
+        let loss = self.loss.build(None, ctx.device)?;
+        Ok(Instance::model(TorchScript { module, store, config: self, loss, classes: None, training: true }))
     }
 }
 
@@ -170,6 +171,7 @@ struct TorchScript {
     module: ScriptModule,
     store: ParameterStore,
     config: TorchScriptConfig,
+    loss: ClassLoss,
     /// Known once the module has given logits.
     classes: Option<i64>,
     training: bool,
@@ -230,7 +232,7 @@ impl TorchScript {
         if self.classes.replace(classes) != Some(classes) {
             check_classes(batch, labels, classes, ignored, HELP)?;
         }
-        self.config.loss.of(logits, labels, ignored)
+        self.loss.of(logits, labels, ignored)
     }
 
     fn call(&mut self, inputs: &[Tensor]) -> Result<Vec<(String, Tensor)>> {
@@ -260,7 +262,7 @@ impl TorchScript {
         if batch.get(fields::LABEL).is_some() {
             ensure!(logits.dim() == 2, "a classifier returns [N, classes], this one {:?}", logits.size());
             let loss = self.loss(&logits, batch.stacked(fields::LABEL)?, IGNORED, batch)?;
-            output.losses.insert("cross_entropy".into(), loss);
+            output.losses.insert(self.loss.name().into(), loss);
         }
         output.outputs.set(fields::LOGITS, BatchField::Stacked(logits));
         Ok(output)
@@ -272,7 +274,7 @@ impl TorchScript {
         if batch.get(fields::SEGMENTATION).is_some() {
             ensure!(logits.dim() == 4, "segmentation returns [N, classes, H, W], this one {:?}", logits.size());
             let loss = self.loss(&logits, batch.stacked(fields::SEGMENTATION)?, IGNORED_PIXEL, batch)?;
-            output.losses.insert("cross_entropy".into(), loss);
+            output.losses.insert(self.loss.name().into(), loss);
         }
         output.outputs.set(fields::SEGMENTATION_LOGITS, BatchField::Stacked(logits));
         Ok(output)

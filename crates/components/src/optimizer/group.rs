@@ -160,11 +160,12 @@ fn norm_parameters(parameters: &[(String, Tensor)]) -> Vec<&String> {
 }
 
 /// Whether `name` matches `pattern`: `*` stands for any text, `?` for one character.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     WildMatch::new(pattern).matches(name)
 }
 
-fn nothing_fits(option: &str, pattern: &str, names: &[String]) -> anyhow::Error {
+/// That no parameter matches a pattern of an option, with the nearest names.
+pub fn nothing_fits(option: &str, pattern: &str, names: &[String]) -> anyhow::Error {
     let literal: String = pattern.replace(['*', '?'], "");
     let literal = literal.trim_matches('.');
     let length = literal.split('.').count();
@@ -269,6 +270,25 @@ mod tests {
                 "[backbone.bn1.weight backbone.bn1.bias] 0.1 0",
             ]
         );
+    }
+
+    /// `norm_weight_decay` and `bias_weight_decay` of 0, in `tests/parity/optim/weight_decay.py`.
+    #[test]
+    fn norms_and_biases_are_those_of_torchvisions_references() {
+        let expected = pipe_run::testing::parity("optim/weight_decay.json");
+        for (patterns, name) in [(&["norm"][..], "norm"), (&["norm", "*.bias"], "norm_and_bias")] {
+            let test = pipe_run::testing::TestRun::new();
+            test.try_build("model.net", serde_json::json!({ "type": "resnet" })).unwrap();
+            let table = serde_json::json!({
+                "type": "sgd", "model": "model.net", "weight_decay": 0.1, "no_weight_decay": patterns,
+            });
+            let optimizer = test.optimizer("optimizer.sgd", table);
+            let optimizer = optimizer.borrow();
+            let undecayed = optimizer.groups().iter().filter(|group| group.settings["weight_decay"] == 0.0);
+            let mut names: Vec<&String> = undecayed.flat_map(|group| &group.names).collect();
+            names.sort();
+            assert_eq!(serde_json::json!(names), expected[name], "{name}");
+        }
     }
 
     #[test]

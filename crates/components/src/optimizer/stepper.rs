@@ -95,7 +95,9 @@ impl<R: Rule> Stepper<R> {
     fn step_with(&mut self, amp: Amp<'_>) -> Result<()> {
         for (group, state) in self.groups.iter().zip(&mut self.states) {
             let grads: Vec<Tensor> = group.params.iter().map(Tensor::grad).collect();
-            let ready: Vec<usize> = (0..grads.len()).filter(|i| grads[*i].defined()).collect();
+            // One that was frozen since may still have a gradient from before.
+            let ready = (0..grads.len()).filter(|i| grads[*i].defined() && group.params[*i].requires_grad());
+            let ready: Vec<usize> = ready.collect();
             if !self.rule.first_step_differs() {
                 step_part(&self.rule, group, state, &grads, &ready, false, amp)?;
                 continue;

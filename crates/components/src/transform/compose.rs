@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use pipe_core::Transform;
+use pipe_core::{Among, Transform};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Nested, PortKind, TransformKind};
 use pipe_data::{Extent, Sample, SampleRng};
 
@@ -32,13 +32,21 @@ steps = [{ type = "resize", size = 512 }, { type = "random_horizontal_flip", p =
 
 impl Component for Compose {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let step = |(i, nested)| {
-            let built = ctx.nested(nested).with_context(|| format!("step {i} of {}", ctx.node))?;
-            <dyn Transform>::from_instance(&built).ok_or_else(|| anyhow!("step {i} of {} is not a transform", ctx.node))
-        };
-        let steps = self.steps.iter().enumerate().map(step).collect::<Result<_>>()?;
-        Ok(Instance::transform(Steps(steps)))
+        Ok(Instance::transform(Steps(built(&self.steps, "step", ctx)?)))
     }
+}
+
+/// Builds transforms that are written in place; `what` one of them is, for messages.
+pub(super) fn built(
+    nested: &[Nested<TransformKind>],
+    what: &str,
+    ctx: &mut BuildContext<'_>,
+) -> Result<Vec<Arc<dyn Transform>>> {
+    let build = |(i, nested)| {
+        let built = ctx.nested(nested).with_context(|| format!("{what} {i} of {}", ctx.node))?;
+        <dyn Transform>::from_instance(&built).ok_or_else(|| anyhow!("{what} {i} of {} is not a transform", ctx.node))
+    };
+    nested.iter().enumerate().map(build).collect()
 }
 
 pipe_core::register!(Compose);
@@ -57,6 +65,18 @@ impl Transform for Steps {
 
     fn largest(&self, extent: Extent) -> Extent {
         self.0.iter().fold(extent, |extent, step| step.largest(extent))
+    }
+
+    fn largest_among(&self, extent: Extent, most: Extent) -> Extent {
+        // What the dataset has most of passes through the steps too.
+        let pair = self.0.iter().fold((extent, most), |(extent, most), step| {
+            (step.largest_among(extent, most), step.largest_among(most, most))
+        });
+        pair.0
+    }
+
+    fn apply_among(&self, sample: Sample, among: Among<'_>, rng: &mut SampleRng) -> Result<Sample> {
+        self.0.iter().try_fold(sample, |sample, step| step.apply_among(sample, among, rng))
     }
 
     fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {

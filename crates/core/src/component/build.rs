@@ -19,6 +19,7 @@ use super::instance::{Instance, Nodes};
 use super::port::{Nested, NestedKind, PortKind};
 use crate::clock::Clock;
 use crate::context::RunContext;
+use crate::frozen::Frozen;
 
 /// A component of the program: what is built of a [`Config`].
 pub trait Component: Config {
@@ -109,6 +110,11 @@ impl<'a> BuildContext<'a> {
             .parse(options)
             .map_err(|error| anyhow!("{}: {}: {}", descriptor.full_name(), error.path.join("."), error.message))?;
         build_checked(&*checked, self)
+    }
+
+    /// What holds parameters still in this run.
+    pub fn frozen(&self) -> Rc<Frozen> {
+        self.run.frozen.clone()
     }
 
     /// Gives the value of a declared property, which other nodes may name.

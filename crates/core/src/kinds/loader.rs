@@ -8,7 +8,7 @@ use pipe_plugin::Stateful;
 
 /// The batches of a loader before they are read.
 pub trait Outlook: Send + Sync {
-    /// Samples in the dataset.
+    /// Samples of a pass.
     fn samples(&self) -> usize;
 
     /// Whether every pass over the data has the same batches.

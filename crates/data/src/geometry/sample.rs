@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::crop::{Window, cropped, window_of};
 use super::fill::OUTSIDE;
 use super::resize::{Interpolation, check_size, resized};
-use super::warp::{Affine, warp_classes, warp_masks, warped};
+use super::warp::{Affine, Frame, Size, warp_classes, warp_masks, warped};
 use crate::fields;
 use crate::image::{Image, Pixels};
 use crate::masks::nearest;
@@ -112,20 +112,37 @@ pub fn crop(sample: &mut Sample, window: Window, fill: &[f32]) -> Result<()> {
 /// # Errors
 /// When the sample has no image.
 pub fn warp(sample: &mut Sample, affine: &Affine, interpolation: Interpolation, fill: &[f32]) -> Result<()> {
-    let (height, width) = size(sample)?;
+    let size = size(sample)?;
+    warp_to(sample, affine, size, interpolation, fill)
+}
+
+/// As [`warp`](fn@warp), into an image of another height and width, the middles of both on each other.
+///
+/// # Errors
+/// When the sample has no image, or too many pixels are asked for.
+pub fn warp_to(
+    sample: &mut Sample,
+    affine: &Affine,
+    to: Size,
+    interpolation: Interpolation,
+    fill: &[f32],
+) -> Result<()> {
+    let frame = Frame { from: size(sample)?, to };
+    check_size(to.0, to.1)?;
     let before = extents(sample);
     for (_, field) in sample.iter_mut() {
         match field {
-            Field::Image(image) => *image = warped(image, affine, interpolation, fill),
-            Field::Masks(masks) => warp_masks(masks, affine),
+            Field::Image(image) => *image = warped(image, affine, to, interpolation, fill),
+            Field::Masks(masks) => warp_masks(masks, affine, to),
             Field::Segmentation { height, width, classes } => {
-                *classes = warp_classes(classes, *height, *width, affine);
+                *classes = warp_classes(classes, affine, frame);
+                (*height, *width) = to;
             }
-            Field::Boxes(boxes) => boxes.iter_mut().for_each(|b| *b = affine.hull(*b, height, width)),
-            field => move_points(field, |x, y| affine.forward(x, y, height, width)),
+            Field::Boxes(boxes) => boxes.iter_mut().for_each(|b| *b = affine.hull(*b, frame)),
+            field => move_points(field, |x, y| affine.forward(x, y, frame)),
         }
     }
-    clip(sample, height, width);
+    clip(sample, to.0, to.1);
     drop_vanished(sample, &before);
     Ok(())
 }

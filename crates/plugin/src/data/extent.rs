@@ -18,4 +18,13 @@ impl Extent {
     pub fn resized(self, [height, width]: [usize; 2]) -> Extent {
         Extent { height, width, ..self }
     }
+
+    /// The most of both, side by side.
+    pub fn or(self, other: Extent) -> Extent {
+        Extent {
+            height: self.height.max(other.height),
+            width: self.width.max(other.width),
+            objects: self.objects.max(other.objects),
+        }
+    }
 }

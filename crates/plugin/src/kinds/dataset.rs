@@ -50,6 +50,12 @@ pub trait Dataset: Send + Sync {
         None
     }
 
+    /// The classes of the sample at `index`, that of the image or those of its objects, when known without reading it: for samplers
+    /// that balance them; for datasets of the program.
+    fn classes(&self, _index: usize) -> Option<Vec<i64>> {
+        None
+    }
+
     /// Names of the classes by label, for people.
     fn class_names(&self) -> Vec<(i64, String)> {
         Vec::new()

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::dataset::Dataset;
 use crate::Kind;
 use crate::boundary::{Input, Remote, Served, no_method};
 use crate::data::{Extent, Sample, SampleRng};
@@ -11,6 +12,15 @@ const APPLY: u32 = 1;
 const APPLY_BATCH: u32 = 2;
 const ACTS_ON: u32 = 3;
 const LARGEST: u32 = 4;
+
+/// Where a sample comes from, for transforms that make one image of several.
+#[derive(Clone, Copy)]
+pub struct Among<'a> {
+    /// The dataset.
+    pub dataset: &'a dyn Dataset,
+    /// The pass over the data, counted from 0.
+    pub epoch: u64,
+}
 
 /// A function from sample to sample, called from worker threads. It acts on fields by their type and keeps them
 /// consistent: what moves the image moves its boxes, masks and keypoints.
@@ -34,12 +44,25 @@ pub trait Transform: Send + Sync {
         extent
     }
 
+    /// As [`Transform::largest`], in a dataset whose samples are at most of the extent `most`; for transforms of the program.
+    fn largest_among(&self, extent: Extent, _most: Extent) -> Extent {
+        self.largest(extent)
+    }
+
     /// Changes one sample. All chance comes from `rng`.
     ///
     /// # Errors
     /// When the sample lacks what the transform needs.
     fn apply(&self, sample: Sample, _rng: &mut SampleRng) -> Result<Sample> {
         Ok(sample)
+    }
+
+    /// Changes one sample, with others of its dataset at hand: what loaders call; for transforms of the program.
+    ///
+    /// # Errors
+    /// As [`Transform::apply`].
+    fn apply_among(&self, sample: Sample, _among: Among<'_>, rng: &mut SampleRng) -> Result<Sample> {
+        self.apply(sample, rng)
     }
 
     /// Changes the samples of one batch together, after [`Transform::apply`] (mixup, copy-paste). Needs

@@ -13,7 +13,7 @@ use super::load::{self, LoadOptions, LoadReport};
 /// What a tensor of a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// May be trained; whether it is, its `requires_grad` says.
+    /// May be trained.
     Parameter,
     /// State that no gradient reaches, such as running statistics.
     Buffer,
@@ -23,6 +23,8 @@ enum Role {
 struct Entry {
     tensor: Tensor,
     role: Role,
+    /// Whether it is trained. Its `requires_grad` says the same, but where a run holds it still for a part of its time.
+    trained: bool,
 }
 
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl ParameterStore {
 
     /// The parameters that are not frozen, in order: what an optimizer takes.
     pub fn trainable(&self) -> Vec<(String, Tensor)> {
-        self.select(|entry| entry.role == Role::Parameter && entry.tensor.requires_grad())
+        self.select(|entry| entry.role == Role::Parameter && entry.trained)
     }
 
     /// The buffers, in order: what a forward pass in training may change by itself.
@@ -111,11 +113,12 @@ impl ParameterStore {
 
     /// Sets for each parameter whether it is trained; `None` leaves it. Returns how many changed. Buffers are never trained.
     pub fn set_trainable(&self, choose: impl Fn(&str) -> Option<bool>) -> usize {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let mut changed = 0;
-        for (name, entry) in inner.entries.iter().filter(|(_, entry)| entry.role == Role::Parameter) {
-            if let Some(wanted) = choose(name).filter(|wanted| *wanted != entry.tensor.requires_grad()) {
+        for (name, entry) in inner.entries.iter_mut().filter(|(_, entry)| entry.role == Role::Parameter) {
+            if let Some(wanted) = choose(name).filter(|wanted| *wanted != entry.trained) {
                 let _ = entry.tensor.set_requires_grad(wanted);
+                entry.trained = wanted;
                 changed += 1;
             }
         }
@@ -164,7 +167,8 @@ impl ParameterStore {
         if inner.entries.contains_key(&name) {
             bail!("two layers of the model have the same name `{name}`");
         }
-        inner.entries.insert(name, Entry { tensor: tensor.shallow_clone(), role });
+        let trained = tensor.requires_grad();
+        inner.entries.insert(name, Entry { tensor: tensor.shallow_clone(), role, trained });
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 mod common;
 mod detection;
 mod evaluated;
+mod losses;
 mod one_stage;
 mod resnet;
 mod segmentation;

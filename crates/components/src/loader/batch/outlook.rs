@@ -23,9 +23,12 @@ impl Ahead {
     pub(super) fn new(source: Arc<Source>, order: Order, workers: usize) -> Ahead {
         // Where a size is unknown, so are those that follow from it: but not those that a transform sets.
         let unknown = Extent { height: 0, width: 0, objects: 0 };
-        let largest = |extent| source.transform.as_ref().map_or(extent, |transform| transform.largest(extent));
-        let extents =
-            (0..order.samples).map(|index| largest(source.dataset.extent(index).unwrap_or(unknown))).collect();
+        let extents = (0..source.dataset.len()).map(|index| source.dataset.extent(index).unwrap_or(unknown));
+        let mut extents: Vec<Extent> = extents.collect();
+        if let Some(transform) = &source.transform {
+            let most = extents.iter().copied().reduce(Extent::or).unwrap_or(unknown);
+            extents.iter_mut().for_each(|extent| *extent = transform.largest_among(*extent, most));
+        }
         Ahead { source, order, workers, extents }
     }
 }
@@ -36,7 +39,7 @@ impl Outlook for Ahead {
     }
 
     fn repeats(&self) -> bool {
-        !self.order.shuffle
+        !self.order.shuffle && self.order.sampling.is_none()
     }
 
     fn workers(&self) -> usize {

@@ -3,18 +3,23 @@
 use pipe_data::order::{Entry, Order, Used};
 use serde::{Deserialize, Serialize};
 
+use super::sampler::Sampler;
+
 /// What decides which samples share a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rule {
     pub batch_size: usize,
     pub drop_last: bool,
     pub limit_batches: Option<usize>,
     pub group_by_aspect_ratio: Option<usize>,
+    /// Older checkpoints know none.
+    #[serde(default)]
+    pub sampler: Option<Sampler>,
 }
 
 /// The loader's position in an epoch. Batches in which no sample could be loaded are not returned, so the number of returned
 /// batches alone would not determine it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Position {
     pub epoch: usize,
     /// Batches returned in this epoch.

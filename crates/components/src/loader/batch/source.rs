@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use pipe_core::{Dataset, Transform};
+use pipe_core::{Among, Dataset, Transform};
 use pipe_data::order::Entry;
 use pipe_data::pool::Work;
 use pipe_data::random::{Purpose, stream};
@@ -70,7 +70,8 @@ impl Source {
             // A sample that is used again is augmented anew.
             let key = index as u64 | (entry.repetition as u64) << 40;
             let mut rng = stream(self.seed, Purpose::Sample, epoch, key);
-            guarded(|| transform.apply(sample, &mut rng)).with_context(|| format!("transforming {source}"))
+            let among = Among { dataset: &*self.dataset, epoch };
+            guarded(|| transform.apply_among(sample, among, &mut rng)).with_context(|| format!("transforming {source}"))
         })
         .with_context(|| format!("sample {index} of {}", self.dataset_name))
     }

@@ -97,11 +97,11 @@ static VERSIONS: LazyLock<String> = LazyLock::new(|| {
 /// glibc's gives large blocks back at once, and a step that takes them again has the kernel clear every page anew.
 use tikv_jemallocator as _;
 
-/// Its settings, which `MALLOC_CONF` overrides: huge pages, and what is freed kept for some seconds; docs/benchmarks.md has what they were
+/// Its settings, which `MALLOC_CONF` overrides: huge pages, and what is freed is kept; docs/benchmarks.md has what they were
 /// chosen by.
 // SAFETY: jemalloc reads a C string behind this pointer's first word, before anything else runs.
 #[unsafe(export_name = "malloc_conf")]
-static ALLOCATOR: &[u8] = b"thp:always,narenas:2,dirty_decay_ms:5000,muzzy_decay_ms:0\0";
+static ALLOCATOR: &[u8] = b"thp:always,narenas:2,dirty_decay_ms:-1\0";
 
 /// OpenMP's threads are told how to wait before its library is initialized.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -123,7 +123,7 @@ fn pipe_rate(root: &std::path::Path, workers: usize) -> Result<f64> {
     let options = json!({ "dataset": "dataset.train", "batch_size": 4, "shuffle": true, "workers": workers });
     let options: BatchConfig = from_value(options)?;
     let dataset = Arc::new(coco::open(&dataset, root)?);
-    let transform = Arc::new(Steps(vec![Arc::new(resize), Arc::new(flip)]));
+    let transform = Arc::new(Steps(vec![("resize".into(), Arc::new(resize)), ("flip".into(), Arc::new(flip))]));
     let mut loader = BatchLoader::new(&options, dataset, Some(transform), 0, tch::Device::Cpu, "loader.bench".into())?;
     let mut images = 0;
     let mut start = Instant::now();

@@ -52,7 +52,7 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
     let data = match (&loaded.plan, &rehearsal) {
         (Some(_), Ok(Some(rehearsal))) => Some(rehearsal.data()),
         (Some(plan), _) if args.data || args.rehearse => {
-            let (data, found) = open_data(plan, loaded.catalog.clone())?;
+            let (data, found, _) = open_data(plan, loaded.catalog.clone())?;
             loaded.diagnostics.merge(found);
             Some(data)
         }

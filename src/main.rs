@@ -13,12 +13,14 @@ mod find_lr;
 mod graph;
 mod new;
 mod output;
+mod page;
 mod partial;
 mod plugin;
 mod predict;
 mod preflight;
 mod reference;
 mod rehearse;
+mod replay;
 mod run;
 mod schedule;
 mod schema;
@@ -26,6 +28,7 @@ mod score;
 mod show;
 mod signals;
 mod source;
+mod stages;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -67,6 +70,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Look at the datasets of a pipeline: counts, classes, sizes of objects beside the anchors, images that are there twice.
     Data(data::DataArgs),
+    /// Make one step of a run again: draw its batch after every step of the transform, and say which images and objects its loss came from.
+    Replay(replay::ReplayArgs),
     /// Show the graph: nodes, data edges, event edges, order. Opens the plugins that it names, which runs their code.
     Graph(graph::GraphArgs),
     /// Show the resolved pipeline, each value with its origin; or what its schedulers will do.
@@ -126,7 +131,7 @@ fn start_with_patient_threads() {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
-    if started || matches!(cli.command, Command::FindLr(_) | Command::Bench(_)) {
+    if started || matches!(cli.command, Command::FindLr(_) | Command::Bench(_) | Command::Replay(_)) {
         start_with_patient_threads();
     }
     start_log(&cli);
@@ -141,6 +146,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::score(&args),
         Command::Check(args) => check::check(&args),
         Command::Data(args) => data::data(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Graph(args) => graph::graph(&args),
         Command::Show(args) => show::show(&args),
         Command::Components(args) => components::components(&args),

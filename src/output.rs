@@ -63,11 +63,19 @@ pub(crate) use say;
 /// # Errors
 /// Such a file, or a folder.
 pub fn refuse_foreign(out: &Path) -> Result<()> {
-    ensure!(!out.is_dir(), "{} is a folder; results are written into a file", out.display());
-    let begins = if out.is_file() { beginning(out)? } else { String::new() };
+    refuse_other(out, &["[{", "[]"], "file of results")
+}
+
+/// Refuses a path where something lies that is not a file which begins with one of these pairs of characters, or an empty one.
+///
+/// # Errors
+/// Such a file, or a folder.
+pub fn refuse_other(out: &Path, begins: &[&str], what: &str) -> Result<()> {
+    ensure!(!out.is_dir(), "{} is a folder; a {what} is to be written", out.display());
+    let there = if out.is_file() { beginning(out)? } else { String::new() };
     ensure!(
-        ["", "[{", "[]"].contains(&begins.as_str()),
-        "{} exists and is no file of results: choose another, or remove it",
+        there.is_empty() || begins.contains(&there.as_str()),
+        "{} exists and is no {what}: choose another, or remove it",
         out.display()
     );
     Ok(())

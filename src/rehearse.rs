@@ -60,11 +60,12 @@ impl Rehearsal {
     }
 }
 
-/// Opens the datasets of a plan, and the loaders on them, and says what is known of them, and which cannot be opened, and why.
+/// Opens the datasets of a plan, and the loaders on them, and says what is known of them, and which cannot be opened, and why; with all
+/// that was opened.
 ///
 /// # Errors
 /// When no temporary folder can be created.
-pub fn open_data(plan: &Plan, catalog: Rc<Catalog>) -> Result<(Data, Diagnostics)> {
+pub fn open_data(plan: &Plan, catalog: Rc<Catalog>) -> Result<(Data, Diagnostics, Partial)> {
     pipe_native::init()?;
     let partial = Partial::on(Device::Cpu, plan, catalog, Arc::default())?;
     let mut found = Diagnostics::new();
@@ -78,5 +79,5 @@ pub fn open_data(plan: &Plan, catalog: Rc<Catalog>) -> Result<(Data, Diagnostics
             found.push(problem.at(node.location.clone()));
         }
     }
-    Ok((data_of(&partial.graph), found))
+    Ok((data_of(&partial.graph), found, partial))
 }

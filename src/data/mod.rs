@@ -2,21 +2,26 @@
 //!
 //! - [`summary`]: what an index says: classes, objects, sizes, beside the anchors of the pipeline's detectors
 //! - [`same`]: images that are there twice, by their content
+//! - [`page`]: all that as a page, with batches drawn after every step of their transform
 //! - here: the command, as text and as JSON
 
+mod page;
 mod same;
 mod summary;
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 use pipe_core::{Kind, NodeId};
 use serde_json::{Map, Value, json};
 
+pub use self::page::class_names;
 use self::same::{Same, find};
 use self::summary::Summary;
 use crate::output::{Format, Status, print};
+use crate::page::write as write_page;
 use crate::rehearse::open_data;
 use crate::source::{PipelineArgs, plan_or_tell, tell_of};
 
@@ -28,19 +33,22 @@ pub struct DataArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Also write an HTML page: the same with charts, and the first batch of each loader after every step of its transform.
+    #[arg(long, value_name = "FILE.html")]
+    page: Option<PathBuf>,
 }
 
 /// Classes that the text lists.
 const LISTED: usize = 12;
 
-/// Says what is in the datasets of a pipeline. Images are not decoded.
+/// Says what is in the datasets of a pipeline. Images are decoded only for a page.
 ///
 /// # Errors
 /// When files cannot be read, or standard output is closed.
 pub fn data(args: &DataArgs) -> Result<Status> {
     let loaded = args.pipeline.load();
     let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
-    let (data, mut found) = open_data(plan, loaded.catalog.clone())?;
+    let (data, mut found, partial) = open_data(plan, loaded.catalog.clone())?;
     let broken = found.has_errors();
     if let Some(document) = &loaded.document {
         found.merge(plan.check_data(document, &data, &loaded.diagnostics));
@@ -52,6 +60,10 @@ pub fn data(args: &DataArgs) -> Result<Status> {
     let summaries: Vec<(NodeId, Summary)> =
         data.datasets.iter().map(|(id, known)| (id.clone(), Summary::of(known, &detectors))).collect();
     let same = find(data.datasets.iter().map(|(id, known)| (id, &known.files[..])))?;
+    if let Some(path) = &args.page {
+        let title = format!("The data of {}", args.pipeline.stem());
+        write_page(path, &page::page(&title, &summaries, &same, plan, &partial)?)?;
+    }
     print(&match args.format {
         Format::Text => text(&summaries, &same),
         Format::Json => serde_json::to_string_pretty(&json_of(&summaries, &same))? + "\n",

@@ -1,9 +1,13 @@
 //! What the index of a dataset says of it.
 
+use std::collections::BTreeMap;
+
 use pipe_core::NodeId;
 use pipe_core::facts::Anchors;
 use pipe_plan::checks::data::Dataset;
 use serde_json::{Value, json};
+
+use crate::page::Bar;
 
 /// Areas up to which COCO calls an object small and medium: sides in pixels of the image.
 const COCO_SIDES: [f32; 2] = [32.0, 96.0];
@@ -36,8 +40,19 @@ struct Boxes {
     sides: [f32; 3],
     /// Parts that are small, medium and large to COCO.
     coco: [f64; 3],
-    /// For each detector the parts that are smaller than half its smallest anchor and larger than twice its largest, in its images.
-    beside: Vec<(NodeId, Anchors, [f64; 2])>,
+    /// How many there are by size.
+    octaves: Vec<(f64, u64)>,
+    /// As each detector sees them.
+    beside: Vec<Beside>,
+}
+
+/// How a detector sees objects.
+struct Beside {
+    model: NodeId,
+    anchors: Anchors,
+    octaves: Vec<(f64, u64)>,
+    /// Parts that are smaller than half its smallest anchor and larger than twice its largest, in its images.
+    missed: [f64; 2],
 }
 
 impl Summary {
@@ -59,11 +74,18 @@ impl Summary {
                 let [low, high] = [anchors.sides[0] / REACH, anchors.sides[1] * REACH];
                 let parts =
                     [seen.iter().filter(|side| **side < low).count(), seen.iter().filter(|side| **side > high).count()];
-                (id.clone(), anchors.clone(), parts.map(|count| share(count, seen.len())))
+                let parts = parts.map(|count| share(count, seen.len()));
+                Beside {
+                    model: id.clone(),
+                    anchors: anchors.clone(),
+                    octaves: octaves(seen.into_iter()),
+                    missed: parts,
+                }
             });
             Boxes {
                 count: sides.len(),
                 outside: contents.outside,
+                octaves: octaves(sides.iter().map(|side| f64::from(*side))),
                 sides: [0.05, 0.5, 0.95].map(|part| quantile(&sides, part)),
                 coco: [
                     part(&|side| side < small),
@@ -83,7 +105,7 @@ impl Summary {
         Summary { samples: known.samples, classes, boxes, objects, report: known.report.clone() }
     }
 
-    /// Names and values for people; `listed` classes are listed.
+    /// Names and values for people; `listed` classes are listed, of 0 nothing is said.
     pub(super) fn lines(&self, listed: usize) -> Vec<(String, String)> {
         let mut lines = vec![("images".to_owned(), self.samples.to_string())];
         let mut line = |name: &str, value: String| lines.push((name.to_owned(), value));
@@ -99,7 +121,7 @@ impl Summary {
                 line(&format!("  {name}"), format!("{count} ({})", percent(share(*count as usize, all as usize))));
             }
             let rest = present.saturating_sub(listed);
-            if let Some((_, name, count)) = self.classes[..present].last().filter(|_| rest > 0) {
+            if let Some((_, name, count)) = self.classes[..present].last().filter(|_| rest > 0 && listed > 0) {
                 line("  …", format!("{rest} more, the rarest {name}, {count}"));
             }
             let missing: Vec<&str> = self.classes[present..].iter().map(|(_, name, _)| name.as_str()).collect();
@@ -115,7 +137,7 @@ impl Summary {
             );
             let [small, medium, large] = boxes.coco.map(percent);
             line("  by COCO's areas", format!("{small} small, {medium} medium, {large} large"));
-            for (id, anchors, [small, large]) in &boxes.beside {
+            for Beside { model: id, anchors, missed: [small, large], .. } in &boxes.beside {
                 let [smallest, largest] = anchors.sides;
                 let text = format!(
                     "{} below half its smallest anchor ({smallest} px), {} above twice its largest ({largest} px)",
@@ -134,6 +156,36 @@ impl Summary {
         lines
     }
 
+    /// Classes, most frequent first, for a chart.
+    pub(super) fn classes(&self) -> Vec<Bar> {
+        let known = self.classes.iter().any(|(_, _, count)| *count > 0);
+        self.classes
+            .iter()
+            .filter(|_| known)
+            .map(|(_, name, count)| Bar { name: name.clone(), count: *count, marked: false })
+            .collect()
+    }
+
+    /// Sizes of objects for charts, each with its title: as they are, and as each detector sees them, where those that its anchors reach are
+    /// marked.
+    pub(super) fn sizes(&self) -> Vec<(String, Vec<Bar>)> {
+        let Some(boxes) = &self.boxes else { return Vec::new() };
+        let row = |(from, count): &(f64, u64), marked| Bar {
+            name: format!("{from}–{} px", 2.0 * from),
+            count: *count,
+            marked,
+        };
+        let own = boxes.octaves.iter().map(|octave| row(octave, false)).collect();
+        let mut charts = vec![("sides of objects, in the images as they are".to_owned(), own)];
+        for Beside { model: id, anchors, octaves, .. } in &boxes.beside {
+            let [low, high] = [anchors.sides[0] / REACH, anchors.sides[1] * REACH];
+            let reached = |from: f64| 2.0 * from > low && from < high;
+            let rows = octaves.iter().map(|octave| row(octave, reached(octave.0))).collect();
+            charts.push((format!("sides of objects as {id} sees them; its anchors reach the marked ones"), rows));
+        }
+        charts
+    }
+
     pub(super) fn json(&self) -> Value {
         let classes: Vec<Value> = self
             .classes
@@ -144,7 +196,7 @@ impl Summary {
             let beside: Vec<Value> = boxes
                 .beside
                 .iter()
-                .map(|(id, anchors, [small, large])| {
+                .map(|Beside { model: id, anchors, missed: [small, large], .. }| {
                     json!({
                         "model": id.to_string(), "anchor_sides": anchors.sides, "too_small": small, "too_large": large,
                     })
@@ -174,6 +226,16 @@ fn enumerated(names: &[&str], listed: usize) -> String {
         0 => text,
         more => format!("{text} and {more} more"),
     }
+}
+
+/// How many sides are between each power of two and the next, without gaps.
+fn octaves(sides: impl Iterator<Item = f64>) -> Vec<(f64, u64)> {
+    let mut counts: BTreeMap<i32, u64> = BTreeMap::new();
+    for side in sides {
+        *counts.entry(side.max(1.0).log2().floor() as i32).or_default() += 1;
+    }
+    let (Some(first), Some(last)) = (counts.keys().next(), counts.keys().next_back()) else { return Vec::new() };
+    (*first..=*last).map(|power| (f64::from(power).exp2(), counts.get(&power).copied().unwrap_or(0))).collect()
 }
 
 fn quantile(sorted: &[f32], part: f64) -> f32 {

@@ -100,3 +100,20 @@ fn a_dataset_that_cannot_be_opened_does_not_hide_the_others() {
     assert_eq!(done.status, Some(2), "{}", done.stderr);
     assert!(done.stderr.contains("unusable-data") && done.stdout.contains("dataset.train"), "{}", done.stdout);
 }
+
+#[test]
+fn a_page_shows_the_first_batches_after_every_step() {
+    let steps = "\n[transform.train]\ntype = \"compose\"\nsteps = [{ type = \"random_horizontal_flip\", p = 1.0 }, { type = \"resize\", size = 40 }]\n";
+    let with = PIPELINE.replace("batch_size = 2", "batch_size = 2\ntransform = \"transform.train\"");
+    let pipe = Pipe::with("shapes.toml", &(with + steps));
+    write_split(&pipe, "train2017", &[("a.ppm", 10, &[[1, 4], [1, 40]]), ("b.ppm", 20, &[[2, 40]])]);
+    write_split(&pipe, "val2017", &[("c.ppm", 20, &[[2, 20]])]);
+    pipe.ok(&["data", "shapes.toml", "--page", "pages/data.html"]);
+    let page = pipe.read("pages/data.html");
+    let captions = |name: &str| page.matches(&format!("<figcaption>{name}</figcaption>")).count();
+    assert_eq!(["dataset.train", "random_horizontal_flip", "resize"].map(captions), [2; 3]);
+    assert!(page.contains("<tr><td>cat<td class=\"number\">2<td class=\"bar\"><div style=\"width:100.0%\">"), "{page}");
+    assert!(page.contains("<tr><td>4–8 px<td class=\"number\">1"), "{page}");
+    // As large as the model sees them, those near its anchors are marked.
+    assert!(page.contains("<tr><td>64–128 px<td class=\"number\">2<td class=\"bar\"><div class=\"marked\""), "{page}");
+}

@@ -12,7 +12,7 @@ use tch::Device;
 
 use super::program::{Pipe, cache};
 
-const PIPELINE: &str = r#"
+pub const PIPELINE: &str = r#"
 [pipeline]
 name = "tiny"
 device = "cpu"

@@ -30,6 +30,7 @@ mod program;
 mod properties;
 mod recipes;
 mod reload;
+mod replay;
 mod run_folder;
 mod schedule;
 mod secrets;

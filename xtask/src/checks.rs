@@ -32,7 +32,8 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     step("clippy");
     let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
     must(cargo(root, &libtorch).args(lints))?;
-    generated_with(root, &libtorch, true)?;
+    // Before the program is asked what it writes: built for the tests it is not built a second time, with other features of its crates.
+    generated_with(root, &libtorch, true, &["test", "--workspace", "--no-run", "--quiet"])?;
     let python = test_python(root);
     step("tests");
     let mut tests = cargo(root, &libtorch);
@@ -47,13 +48,14 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
 /// Writes the generated files and the map, or with `check` says which are stale.
 pub(crate) fn generated(root: &Path, check: bool) -> Result<()> {
     let libtorch = setup(root, &Options::default())?;
-    generated_with(root, &libtorch, check)
+    generated_with(root, &libtorch, check, &["build", "--quiet", "--bin", "pipe"])
 }
 
-fn generated_with(root: &Path, libtorch: &Path, check: bool) -> Result<()> {
+/// `build`: the arguments with which cargo builds the program.
+fn generated_with(root: &Path, libtorch: &Path, check: bool, build: &[&str]) -> Result<()> {
     step("generated files");
     map::map(root, check)?;
-    must(cargo(root, libtorch).args(["build", "--quiet", "--bin", "pipe"]))?;
+    must(cargo(root, libtorch).args(build))?;
     let pipe = target(root)?.join("debug/pipe");
     let mut stale = Vec::new();
     let mut made = vec![("docs/checks.md", rules::page(root, &pipe)?.into_bytes())];

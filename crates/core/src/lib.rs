@@ -36,7 +36,7 @@ pub use folder::RunFolder;
 pub use kinds::engine_state::{EngineState, Limits};
 pub use kinds::event::{Boundary, Dispatch, EventContext, Interrupted};
 pub use kinds::handler::Handler;
-pub use kinds::loader::{Loader, Outlook};
+pub use kinds::loader::{Loader, Outlook, Stage, Which};
 pub use kinds::optimizer::{LR, Optimizer, ParamGroup, writable};
 pub use kinds::process::Process;
 pub use kinds::scheduler::Scheduler;

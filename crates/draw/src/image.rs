@@ -1,6 +1,7 @@
 //! The image that everything here reads and draws.
 
 use anyhow::{Context, Result, ensure};
+use jpeg_encoder::{ColorType, Encoder};
 
 use super::palette::{Color, class_color};
 
@@ -89,6 +90,19 @@ impl RgbImage {
         let mut writer = encoder.write_header().context("cannot encode the image as PNG")?;
         writer.write_image_data(&self.data).context("cannot encode the image as PNG")?;
         writer.finish().context("cannot encode the image as PNG")?;
+        Ok(file)
+    }
+
+    /// The image as a JPEG file; `quality`: 1 to 100.
+    ///
+    /// # Errors
+    /// An image without pixels, or with more of them than JPEG can hold.
+    pub fn encode_jpeg(&self, quality: u8) -> Result<Vec<u8>> {
+        ensure!(!self.data.is_empty(), "an image of {} × {} pixels cannot be a JPEG file", self.height, self.width);
+        let mut file = Vec::new();
+        let (width, height) = (u16::try_from(self.width)?, u16::try_from(self.height)?);
+        let encoded = Encoder::new(&mut file, quality).encode(&self.data, width, height, ColorType::Rgb);
+        encoded.context("cannot encode the image as JPEG")?;
         Ok(file)
     }
 

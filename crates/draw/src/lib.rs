@@ -5,7 +5,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `image.rs` | [`RgbImage`]: pixels, integer enlargement, PNG; [`encode_classes`]: masks of classes as PNG |
+//! | `image.rs` | [`RgbImage`]: pixels, integer enlargement, PNG and JPEG; [`encode_classes`]: masks of classes as PNG |
 //! | `canvas.rs` | [`Canvas`]: anti-aliased rectangles, outlines and text on an image |
 //! | `text.rs` | measuring and rasterizing text in DejaVu Sans Bold |
 //! | `palette.rs` | [`class_color`]: one stable color per class |

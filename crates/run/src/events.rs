@@ -42,6 +42,7 @@ pub struct Target {
 }
 
 /// One `[[on]]` table, resolved.
+#[derive(Clone)]
 pub struct Wire {
     /// The events it waits for: node and event name.
     pub events: Vec<(NodeId, String)>,
@@ -103,7 +104,7 @@ fn fired(ctx: &EventContext<'_>) -> Fired {
 }
 
 /// Every `[[on]]` table, in the order of the file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct EventTable {
     /// The wires.
     pub wires: Vec<Wire>,

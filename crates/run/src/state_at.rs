@@ -1,28 +1,48 @@
-//! A run as it was at a step: from the newest checkpoint before it, the steps between trained again, recorded nowhere.
+//! A run as it was at a step: from the newest checkpoint before it, the steps between trained again, recorded nowhere. Whoever wants to
+//! know what happened in that step looks on ([`Witness`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail, ensure};
-use pipe_core::{Boundary, Kind, NodeId, Requests};
+use pipe_core::{
+    Boundary, EngineEvent, EventContext, Filter, Handler, Kind, NodeId, Record, Requests, Shared, Sink, Stateful,
+    Subscription,
+};
 use pipe_document::diagnostic::plain;
 use pipe_plan::Plan;
 use pipe_vocab::refusal::CODES;
 
+use crate::events::{EventTable, Target, TargetAction, Wire};
 use crate::graph::{Between, Graph};
 use crate::load::{Loaded, PipelineSource};
 use crate::reload::{Inbox, Outcome, Reloader};
 use crate::versions::{Turn, Versions};
 use crate::{Ending, RunOptions, Running, checkpoint, info};
 
+/// Who looks on while a step is made again.
+pub trait Witness {
+    /// The iteration has its batch, or is completed with what came of it: `iteration_started` and `iteration_completed`, before all
+    /// other targets.
+    ///
+    /// # Errors
+    /// What it has to say against it; the replay ends.
+    fn sees(&self, graph: &Graph, ctx: &EventContext<'_>) -> Result<()>;
+
+    /// What is recorded meanwhile.
+    fn hears(&self, record: &Record);
+}
+
 /// A run that stands at a step. Its folder is a temporary one, which goes with it.
 pub struct StateAt {
     /// The run: built, and as it was. A checkpoint of it goes on from there.
     pub running: Running,
+    /// Its plan then, without sinks.
+    pub plan: Rc<Plan>,
     /// The checkpoint that it was taken from; nothing where that was the run's beginning.
     pub checkpoint: Option<PathBuf>,
     /// How many steps lay between and were trained again.
@@ -40,15 +60,41 @@ pub struct StateAt {
 /// When the folder is no run, or one that did not come so far; when a pipeline of it cannot be read or built any more, or an edit
 /// cannot be applied.
 pub fn state_at(folder: &Path, step: u64, device: Option<&str>, requests: Requests) -> Result<StateAt> {
+    stands_at(folder, step, None, device, requests)
+}
+
+/// As [`state_at`]; the step itself is always made again, before a witness.
+///
+/// # Errors
+/// As [`state_at`], and those of the witness.
+pub fn replay(
+    folder: &Path,
+    step: u64,
+    witness: Rc<dyn Witness>,
+    device: Option<&str>,
+    requests: Requests,
+) -> Result<StateAt> {
+    ensure!(step > 0, "steps are counted from 1");
+    stands_at(folder, step, Some(witness), device, requests)
+}
+
+fn stands_at(
+    folder: &Path,
+    step: u64,
+    witness: Option<Rc<dyn Witness>>,
+    device: Option<&str>,
+    requests: Requests,
+) -> Result<StateAt> {
+    let latest = if witness.is_some() { step - 1 } else { step };
     let turns = Versions::of(folder).turns()?;
     let checkpoint = checkpoint::newest_of(folder, |path, at| {
         let text = pipeline_of(path).unwrap_or_default();
-        at <= step && !turns.iter().any(|turn| turn.waits_at(at, &text))
+        at <= latest && !turns.iter().any(|turn| turn.waits_at(at, &text))
     });
     let from = checkpoint.as_deref().and_then(checkpoint::step_of).unwrap_or_default();
     let (first, edits) = split(turns, checkpoint.as_deref(), from, step)?;
     let load = |version: &str| load(folder, version);
-    let loaded = load(&first)?;
+    let mut loaded = load(&first)?;
     let plan = loaded.plan.as_ref().context("a pipeline without errors has a plan")?;
     tracing::info!(
         "step {step} of {}: from {}, {} steps before",
@@ -66,10 +112,11 @@ pub fn state_at(folder: &Path, step: u64, device: Option<&str>, requests: Reques
         ..RunOptions::default()
     };
     let running = Running::start(plan, loaded.catalog.clone(), &options, requests)?;
-    if from < step {
-        go_on(&running, (loaded, edits), (&load, step))?;
-    }
-    Ok(StateAt { running, checkpoint, before: step - from, _folder: temporary })
+    let plan = match from < step {
+        true => go_on(&running, (loaded, edits), &load, (step, witness))?,
+        false => Rc::new(loaded.plan.take().context("a pipeline without errors has a plan")?),
+    };
+    Ok(StateAt { running, plan, checkpoint, before: step - from, _folder: temporary })
 }
 
 impl StateAt {
@@ -126,14 +173,42 @@ fn without_sinks(plan: &mut Plan) {
     plan.event_edges.retain(|edge| !edge.targets.is_empty());
 }
 
+/// Lets a witness see one step.
+struct Watch {
+    step: u64,
+    witness: Rc<dyn Witness>,
+    graph: Weak<Graph>,
+}
+
+impl Stateful for Watch {}
+
+impl Handler for Watch {
+    fn call(&mut self, ctx: &EventContext<'_>) -> Result<()> {
+        match self.graph.upgrade().filter(|_| ctx.run.clock.get().step == self.step) {
+            Some(graph) => self.witness.sees(&graph, ctx),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sink for Watch {
+    fn write(&mut self, record: &Record) -> Result<()> {
+        if record.step == self.step {
+            self.witness.hears(record);
+        }
+        Ok(())
+    }
+}
+
 type Load<'a> = &'a dyn Fn(&str) -> Result<Loaded>;
 
 /// Trains until `step`, with the edits that came on the way.
 fn go_on(
     running: &Running,
     (mut loaded, edits): (Loaded, VecDeque<Turn>),
-    (load, step): (Load<'_>, u64),
-) -> Result<()> {
+    load: Load<'_>,
+    (step, witness): (u64, Option<Rc<dyn Witness>>),
+) -> Result<Rc<Plan>> {
     // All are read before the first step.
     let edits = edits.into_iter().map(|turn| Ok((load(&turn.version)?, turn))).collect::<Result<_>>()?;
     let plan = loaded.plan.take().context("a pipeline without errors has a plan")?;
@@ -144,9 +219,12 @@ fn go_on(
         reloader,
         edits: RefCell::new(edits),
         step,
+        witness: witness
+            .map(|witness| Rc::new(RefCell::new(Watch { step, witness, graph: Rc::downgrade(&running.graph) }))),
         failed: RefCell::default(),
         there: Cell::default(),
     });
+    replay.watch(&running.graph);
     running.graph.set_between(replay.clone());
     let ending = running.advance()?;
     if let Some(failed) = replay.failed.take() {
@@ -156,7 +234,7 @@ fn go_on(
     ensure!(replay.there.get() || ending == Ending::Done, "interrupted at step {stands}");
     ensure!(replay.there.get() || stands == step, "the run ended at step {stands}");
     running.context().interrupt.store(false, Ordering::Relaxed);
-    Ok(())
+    Ok(replay.reloader.plan())
 }
 
 /// Applies edits at their steps, and stops the run where it is to stand.
@@ -164,12 +242,36 @@ struct Replay {
     reloader: Reloader,
     edits: RefCell<VecDeque<(Loaded, Turn)>>,
     step: u64,
+    witness: Option<Shared<Watch>>,
     failed: RefCell<Option<anyhow::Error>>,
     /// Whether it stands there.
     there: Cell<bool>,
 }
 
 impl Replay {
+    /// Puts the witness in its place, if the next step is the one. An edit would have taken it away.
+    fn watch(&self, graph: &Graph) {
+        let next = graph.run.clock.get().step + 1 == self.step;
+        let Some(watch) = self.witness.as_ref().filter(|_| next) else { return };
+        // No node of a pipeline has such a name.
+        let (handler, sink) = (NodeId::new(Kind::Handler, "(witness)"), NodeId::new(Kind::Sink, "(witness)"));
+        let mut events = EventTable::clone(&graph.events.borrow());
+        if !events.wires.iter().any(|wire| wire.targets.iter().any(|target| target.node == handler)) {
+            let of = |root: &NodeId| {
+                [EngineEvent::IterationStarted, EngineEvent::IterationCompleted]
+                    .map(|event| (root.clone(), event.name().to_owned()))
+            };
+            let all = graph.roots.borrow().iter().flat_map(of).collect();
+            let target = Target { node: handler, action: TargetAction::Call(watch.clone()) };
+            events.wires.insert(0, Wire::new(all, Filter::default(), vec![target]));
+            *graph.events.borrow_mut() = Rc::new(events);
+        }
+        let mut all = graph.run.unsubscribe_all();
+        all.retain(|subscription| subscription.node != sink);
+        all.push(Subscription { node: sink, inputs: Vec::new(), sink: watch.clone() });
+        all.into_iter().for_each(|subscription| graph.run.subscribe(subscription));
+    }
+
     fn apply_due(&self, graph: &Graph, engine: &NodeId, boundary: Boundary) -> Result<()> {
         if boundary == Boundary::Inner {
             return Ok(());
@@ -193,6 +295,7 @@ impl Between for Replay {
         // What comes at the very step is not part of it.
         let there = graph.run.depth.get() == 1 && graph.run.clock.get().step >= self.step;
         let failed = if there { None } else { self.apply_due(graph, engine, boundary).err() };
+        self.watch(graph);
         if there || failed.is_some() {
             self.there.set(there);
             *self.failed.borrow_mut() = failed;

@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 use super::ImageSize;
 use super::boxes::{clip_each, indices, known_indices, read_counts, sizes_on};
 use super::suppress::Candidates;
+use super::terms::{self, Place};
 use super::types::{Detections, Target};
 
 /// What the heads say of every anchor, all levels together.
@@ -36,6 +37,8 @@ pub fn rows(map: &Tensor, columns: i64) -> Result<Tensor> {
 pub struct Assignment {
     /// The ground truth that each anchor belongs to, counted through the batch; negative as the matcher left it: i64 `[N, A]`.
     pub matches: Tensor,
+    /// The number of each image's first object in that count.
+    firsts: Vec<i64>,
     /// The places of the foreground among the N · A: i64 `[F]`, ascending.
     pub foreground: Tensor,
     /// The boxes that the foreground belongs to, `[F, 4]`.
@@ -51,7 +54,7 @@ impl Assignment {
     /// # Errors
     /// Those of `matches`.
     pub fn new(targets: &[Target], anchors: &Tensor, matches: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let mut first = 0;
+        let (mut first, mut firsts) = (0, Vec::with_capacity(targets.len()));
         let mut of_images = Vec::with_capacity(targets.len());
         for target in targets {
             let count = target.boxes.size()[0];
@@ -62,6 +65,7 @@ impl Assignment {
                     own.f_where_self(&own.f_lt(0)?, &own.f_add_scalar(first)?)?
                 }
             });
+            firsts.push(first);
             first += count;
         }
         let all = Tensor::f_stack(&of_images, 0)?;
@@ -73,7 +77,26 @@ impl Assignment {
             let all: Vec<&Tensor> = targets.iter().map(tensor).collect();
             Ok(Tensor::f_cat(&all, 0)?.f_index_select(0, &truth)?)
         };
-        Ok(Self { foreground, boxes: of(|target| &target.boxes)?, labels: of(|target| &target.labels)?, matches: all })
+        let (boxes, labels) = (of(|target| &target.boxes)?, of(|target| &target.labels)?);
+        Ok(Self { foreground, boxes, labels, matches: all, firsts })
+    }
+
+    /// Where the N · A anchors are.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub fn places(&self) -> Result<Vec<Place>> {
+        let own = |(row, first): (Tensor, &i64)| Ok(row.f_sub_scalar(*first)?);
+        let rows = self.matches.f_unbind(0)?.into_iter().zip(&self.firsts);
+        terms::of_objects(&rows.map(own).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Where the foreground is, `[F]`.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub fn places_of_foreground(&self) -> Result<Vec<Place>> {
+        Ok(self.places()?.into_iter().filter(|place| place.object.is_some()).collect())
     }
 
     /// How many anchors are foreground.

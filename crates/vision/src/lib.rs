@@ -3,7 +3,7 @@
 //! Boxes are `[N, 4]` float tensors of `x1, y1, x2, y2` in pixels; sizes are `(height, width)` in pixels.
 //!
 //! - [`nn`]: layers and parameters by name; [`weights`]: weight files
-//! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`losses`], [`ops`];
+//! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`losses`] and their [`terms`], [`ops`];
 //! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
 //! - detection: [`types`] (ground truth and detections), [`transform`] (images in, detections out), [`rpn`] and
 //!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`roi_heads`] with its [`samples`];
@@ -42,6 +42,7 @@ pub mod samples;
 pub mod segmentation;
 pub mod ssd;
 pub mod suppress;
+pub mod terms;
 pub mod transform;
 pub mod types;
 pub mod vgg;

@@ -19,7 +19,7 @@ use super::sampler::BalancedSampler;
 use super::samples::{self, Samples};
 use super::suppress::Candidates;
 use super::types::{Detections, Target};
-use super::{ImageSize, masks};
+use super::{ImageSize, masks, terms};
 use crate::nn::Scope;
 
 /// Sides shorter than this, in pixels, make no detection.
@@ -167,7 +167,19 @@ impl RoiHeads {
         let places = &rows * classes + labels.f_index_select(0, &rows)?;
         let chosen = at_least_float(&offsets.f_reshape([count * classes, 4])?.f_index_select(0, &places)?)?;
         let wanted = if wanted.is_empty() { chosen.f_zeros_like()? } else { Tensor::f_cat(&wanted, 0)? };
-        let box_reg = chosen.f_smooth_l1_loss(&wanted, Reduction::Sum, SMOOTH_L1_BETA)? / labels.size()[0] as f64;
+        let box_reg = chosen.f_smooth_l1_loss(&wanted, Reduction::Sum, SMOOTH_L1_BETA)? / count as f64;
+        terms::tell("loss_classifier", || {
+            let logits = at_least_float(logits)?;
+            let each = logits.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::None, IGNORED, 0.0)?;
+            let object = |samples: &Samples| samples.matched.f_masked_fill(&samples.labels.f_eq(0)?, -1);
+            let objects = samples.iter().map(object).collect::<Result<Vec<_>, _>>()?;
+            Ok((each / count as f64, terms::of_objects(&objects)?))
+        })?;
+        terms::tell("loss_box_reg", || {
+            let each = chosen.f_smooth_l1_loss(&wanted, Reduction::None, SMOOTH_L1_BETA)?;
+            let each = each.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+            Ok((each / count as f64, terms::of_objects(&objects_of(samples, positive)?)?))
+        })?;
         Ok([classifier, box_reg])
     }
 
@@ -246,8 +258,19 @@ fn mask_loss(
             wanted.push(masks::project(truth, boxes, &matched, side)?);
         }
     }
-    let logits = at_least_float(&logits.f_squeeze_dim(1)?)?;
-    Ok(logits.f_binary_cross_entropy_with_logits::<Tensor>(&Tensor::f_cat(&wanted, 0)?, None, None, Reduction::Mean)?)
+    let (logits, wanted) = (at_least_float(&logits.f_squeeze_dim(1)?)?, Tensor::f_cat(&wanted, 0)?);
+    terms::tell("loss_mask", || {
+        let each = logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::None)?;
+        let each = each.f_mean_dim([1i64, 2].as_slice(), false, Kind::Float)? / count as f64;
+        Ok((each, terms::of_objects(&objects_of(samples, positive)?)?))
+    })?;
+    Ok(logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::Mean)?)
+}
+
+/// The objects that the foreground of each image belongs to, i64.
+fn objects_of(samples: &[Samples], positive: &[Tensor]) -> Result<Vec<Tensor>> {
+    let of = |(samples, positive): (&Samples, &Tensor)| Ok(samples.matched.f_index_select(0, positive)?);
+    samples.iter().zip(positive).map(of).collect()
 }
 
 /// Adds the mask probabilities `[N, 1, 28, 28]` of each detection's class.

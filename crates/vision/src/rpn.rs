@@ -14,6 +14,7 @@ use super::matcher::{BETWEEN, Matcher};
 use super::options::RcnnOptions;
 use super::proposals::{AnchorOutputs, ProposalFilter};
 use super::sampler::BalancedSampler;
+use super::terms;
 use super::transform::ImageBatch;
 use super::types::Target;
 use crate::nn::{Conv2d, Conv2dOptions, Scope, init};
@@ -184,7 +185,24 @@ impl RegionProposals {
             false => Tensor::f_cat(&wanted_offsets, 0)?,
         };
         let boxes = offsets.f_smooth_l1_loss(&wanted_offsets, Reduction::Sum, SMOOTH_L1_BETA)?;
-        Ok([objectness, boxes / sampled.size()[0] as f64])
+        let count = sampled.size()[0] as f64;
+        let foreground = || {
+            let of = |(matched, (foreground, _)): (&Option<Tensor>, &(Tensor, Tensor))| match matched {
+                Some(matched) => Ok(matched.f_index_select(0, foreground)?),
+                None => Ok(foreground.shallow_clone()),
+            };
+            terms::of_objects(&matched.iter().zip(&drawn).map(of).collect::<Result<Vec<_>>>()?)
+        };
+        terms::tell("loss_objectness", || {
+            let each = logits.f_binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::None)?;
+            let background = terms::of_images(drawn.iter().map(|(_, background)| background.size()[0]));
+            Ok((each / count, [foreground()?, background].concat()))
+        })?;
+        terms::tell("loss_rpn_box_reg", || {
+            let each = offsets.f_smooth_l1_loss(&wanted_offsets, Reduction::None, SMOOTH_L1_BETA)?;
+            Ok((each.f_sum_dim_intlist([1i64].as_slice(), false, tch::Kind::Float)? / count, foreground()?))
+        })?;
+        Ok([objectness, boxes / count])
     }
 
     /// For each anchor 1 (foreground), 0 (background) or −1 (neither), `[A]`, and the ground truth it belongs to, i64 `[A]`,

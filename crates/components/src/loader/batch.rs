@@ -12,9 +12,9 @@ use pipe_core::{
     BuildContext, Component, Config, Dataset, Instance, Kind, Problems, Property, PropertyType, Ref, State, Stateful,
     Transform,
 };
-use pipe_core::{Loader, Outlook};
+use pipe_core::{Loader, Outlook, Stage, Which};
 use pipe_data::Batch;
-use pipe_data::order::{Entry, Order, aspect_ratio_group};
+use pipe_data::order::{Entry, Order, Used, aspect_ratio_group};
 use pipe_data::pool::{Pool, Threads};
 use pipe_data::sampling::Sampling;
 use pipe_native::is_accelerator;
@@ -25,6 +25,7 @@ mod position;
 mod sampler;
 mod size;
 mod source;
+mod trace;
 
 use outlook::Ahead;
 use position::{Position, Rule};
@@ -242,8 +243,15 @@ impl BatchLoader {
             group_by_aspect_ratio: bins,
             sampler: config.sampler.clone(),
         };
-        let source =
-            Source { dataset, dataset_name, transform, seed, on_error: config.on_error, pin: is_accelerator(device) };
+        let source = Source {
+            dataset,
+            dataset_name,
+            transform,
+            transform_name: config.transform.as_ref().map(|transform| transform.node.to_string()).unwrap_or_default(),
+            seed,
+            on_error: config.on_error,
+            pin: is_accelerator(device),
+        };
         Ok(BatchLoader {
             name,
             source: Arc::new(source),
@@ -308,6 +316,21 @@ impl BatchLoader {
         Some(Order { batch_size, drop_last, limit, groups, ..self.order.clone() })
     }
 
+    /// The batch that was given last: its number in the epoch, and what is in it.
+    fn last(&self) -> Result<(u64, Vec<Entry>)> {
+        let position = &self.position;
+        ensure!(
+            position.rule.sampler == self.rule.sampler,
+            "{}: another sampler chose the batch that the run stopped in; go on with that one, and change it at the end of an epoch",
+            self.name
+        );
+        let order = self.order_of(&position.rule).context("the images' sizes are unknown")?;
+        let batches = order.batches(self.source.seed, position.epoch as u64, &position.used);
+        let last = position.last().and_then(|last| Some((last, batches.into_iter().nth(last)?)));
+        let (last, entries) = last.with_context(|| format!("{}: there was no batch in this epoch", self.name))?;
+        Ok(((position.used.batches + last) as u64, entries))
+    }
+
     /// Says once what grouping leaves out of an epoch and what it uses again.
     fn say_left_out(&mut self, batches: &[Vec<Entry>]) {
         if self.order.groups.is_none() || self.position.used.count() > 0 || std::mem::replace(&mut self.said, true) {
@@ -364,19 +387,22 @@ impl Loader for BatchLoader {
     }
 
     fn last_batch(&mut self) -> Result<Batch> {
-        let (position, seed) = (&self.position, self.source.seed);
-        let epoch = position.epoch as u64;
-        ensure!(
-            position.rule.sampler == self.rule.sampler,
-            "{}: another sampler chose the batch that the run stopped in; go on with that one, and change it at the end of an epoch",
-            self.name
-        );
-        let order = self.order_of(&position.rule).context("the images' sizes are unknown")?;
-        let batches = order.batches(seed, epoch, &position.used);
-        let last = position.last().and_then(|last| Some((last, batches.get(last)?)));
-        let (last, entries) = last.with_context(|| format!("{}: there was no batch in this epoch", self.name))?;
-        let made = self.source.make_here(epoch, (position.used.batches + last) as u64, entries);
+        let (number, entries) = self.last()?;
+        let made = self.source.make_here(self.position.epoch as u64, number, &entries);
         made.with_context(|| self.name.clone())?.batch.with_context(|| format!("{}: the batch is empty now", self.name))
+    }
+
+    fn trace(&mut self, which: Which, see: &mut dyn FnMut(Stage<'_>)) -> Result<()> {
+        let (epoch, (number, entries)) = match which {
+            Which::Last => (self.position.epoch as u64, self.last()?),
+            Which::Of { pass, number } => {
+                let batches = self.order.batches(self.source.seed, pass as u64, &Used::default());
+                let entries = batches.into_iter().nth(number);
+                let none = || format!("{}: epoch {} has no batch {number}", self.name, pass + 1);
+                (pass as u64, (number as u64, entries.with_context(none)?))
+            }
+        };
+        self.source.trace((epoch, number), &entries, see).with_context(|| self.name.clone())
     }
 
     fn outlook(&self, batch_size: Option<usize>) -> Option<Box<dyn Outlook>> {

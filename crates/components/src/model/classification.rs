@@ -123,6 +123,7 @@ impl<N: Network> Model for Classifier<N> {
                 // Not known before this pass: the only time that labels are looked at where they are.
                 check_classes(batch, labels, classes, IGNORED, N::HELP)?;
             }
+            class_loss.tell((class_loss.name(), 1.0), &logits, labels, IGNORED)?;
             output.losses.insert(class_loss.name().into(), class_loss.of(&logits, labels, IGNORED)?);
         }
         output.outputs.set(fields::LOGITS, BatchField::Stacked(logits));

@@ -7,6 +7,7 @@ use tch::{Device, Kind as Type, Reduction, Tensor};
 
 use pipe_core::Contract;
 use pipe_data::fields;
+use pipe_vision::terms;
 
 /// The loss of a classifier.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -117,24 +118,59 @@ impl ClassLoss {
             let (weights, smoothing) = (self.weights.as_ref(), self.label_smoothing);
             return Ok(logits.f_cross_entropy_loss(labels, weights, Reduction::Mean, ignored, smoothing)?);
         };
-        let log_p = logits.f_log_softmax(1, Type::Float)?;
-        // What each class would lose if it were the label.
-        let lost = log_p.f_exp()?.f_rsub_scalar(1)?.f_pow_tensor_scalar(gamma)?.f_mul(&log_p)?;
+        let lost = lost(&logits, gamma)?;
         if !soft {
-            return Ok(nll(&lost, labels, self.weights.as_ref(), ignored)?);
+            return Ok(lost.f_nll_loss_nd(labels, self.weights.as_ref(), Reduction::Mean, ignored)?);
         }
-        let mut lost = lost.f_mul(&labels.f_to_kind(Type::Float)?)?;
+        Ok(self.of_probabilities(&lost, labels)?.f_mean(Type::Float)?)
+    }
+
+    /// Focal loss against probabilities, `[N, …]`.
+    fn of_probabilities(&self, lost: &Tensor, probabilities: &Tensor) -> Result<Tensor> {
+        let mut lost = lost.f_mul(&probabilities.f_to_kind(Type::Float)?)?;
         if let Some(weights) = &self.weights {
             let shape: Vec<i64> = (0..lost.dim()).map(|d| if d == 1 { -1 } else { 1 }).collect();
             lost = lost.f_mul(&weights.f_view(shape.as_slice())?)?;
         }
-        Ok(lost.f_sum_dim_intlist(1, false, Type::Float)?.f_mean(Type::Float)?.f_neg()?)
+        Ok(lost.f_sum_dim_intlist(1, false, Type::Float)?.f_neg()?)
+    }
+
+    /// Tells what each image adds to a loss of that name, which is [`Self::of`] times `factor`, where somebody wants to know.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn tell(&self, (name, factor): (&str, f64), logits: &Tensor, labels: &Tensor, ignored: i64) -> Result<()> {
+        terms::tell(name, || {
+            let (logits, soft) = (logits.to_kind(Type::Float), labels.is_floating_point());
+            let (weights, ignored) = (self.weights.as_ref(), if soft { -100 } else { ignored });
+            let each = match self.gamma {
+                None => {
+                    let smoothing = self.label_smoothing;
+                    logits.f_cross_entropy_loss(labels, weights, Reduction::None, ignored, smoothing)?
+                }
+                Some(gamma) if soft => self.of_probabilities(&lost(&logits, gamma)?, labels)?,
+                Some(gamma) => lost(&logits, gamma)?.f_nll_loss_nd(labels, weights, Reduction::None, ignored)?,
+            };
+            let count = match weights {
+                _ if soft => each.numel() as f64,
+                None => labels.f_ne(ignored)?.f_sum(Type::Double)?.double_value(&[]),
+                Some(weights) => {
+                    let counted = labels.f_ne(ignored)?;
+                    let of = weights.f_index_select(0, &labels.f_masked_select(&counted)?)?;
+                    of.f_sum(Type::Double)?.double_value(&[])
+                }
+            };
+            let images = each.size()[0];
+            let each = each.f_view([images, -1])?.f_sum_dim_intlist(1, false, Type::Double)?;
+            Ok((each * factor / count, terms::of_images((0..images).map(|_| 1))))
+        })
     }
 }
 
-/// `nll_loss` of `[N, classes]` or `[N, classes, …]`.
-fn nll(scores: &Tensor, labels: &Tensor, weights: Option<&Tensor>, ignored: i64) -> Result<Tensor, tch::TchError> {
-    scores.f_nll_loss_nd(labels, weights, Reduction::Mean, ignored)
+/// What each class would lose if it were the label, negative: `[N, classes, …]`.
+fn lost(logits: &Tensor, gamma: f64) -> Result<Tensor> {
+    let log_p = logits.f_log_softmax(1, Type::Float)?;
+    Ok(log_p.f_exp()?.f_rsub_scalar(1)?.f_pow_tensor_scalar(gamma)?.f_mul(&log_p)?)
 }
 
 /// The loss of a network: of class scores, or of predicted numbers, which are compared with the batch's field `target`.
@@ -250,11 +286,22 @@ impl Loss {
             self.target().unwrap_or_default(),
             truth.size()
         );
-        Ok(match *self {
-            Loss::Mse { .. } => ("mse", predicted.f_mse_loss(&truth, Reduction::Mean)?),
-            Loss::SmoothL1 { beta, .. } => ("smooth_l1", predicted.f_smooth_l1_loss(&truth, Reduction::Mean, beta)?),
-            _ => ("l1", predicted.f_l1_loss(&truth, Reduction::Mean)?),
-        })
+        let of = |reduction| match *self {
+            Loss::Mse { .. } => predicted.f_mse_loss(&truth, reduction),
+            Loss::SmoothL1 { beta, .. } => predicted.f_smooth_l1_loss(&truth, reduction, beta),
+            _ => predicted.f_l1_loss(&truth, reduction),
+        };
+        let name = match self {
+            Loss::Mse { .. } => "mse",
+            Loss::SmoothL1 { .. } => "smooth_l1",
+            _ => "l1",
+        };
+        terms::tell(name, || {
+            let (each, images) = (of(Reduction::None)?, predicted.size()[0]);
+            let of_images = each.f_view([images, -1])?.f_sum_dim_intlist(1, false, Type::Double)?;
+            Ok((of_images / each.numel() as f64, terms::of_images((0..images).map(|_| 1))))
+        })?;
+        Ok((name, of(Reduction::Mean)?))
     }
 }
 
@@ -308,7 +355,14 @@ mod tests {
             if !labels.is_floating_point() {
                 of.remove(1);
             }
-            let loss = class_loss(case["loss"].clone()).of(&scores, &labels.view(of.as_slice()), 255).unwrap();
+            let (class_loss, labels) = (class_loss(case["loss"].clone()), labels.view(of.as_slice()));
+            let loss = class_loss.of(&scores, &labels, 255).unwrap();
+            terms::listen();
+            class_loss.tell(("loss", 0.5), &scores, &labels, 255).unwrap();
+            let parts = terms::heard().remove(0).parts;
+            assert_eq!(parts.len() as i64, shape[0]);
+            let halves: f64 = parts.iter().map(|part| part.value).sum();
+            assert_close("terms", &[2.0 * halves], &numbers(&case["value"]), 1e-6);
             let what = case["loss"].to_string();
             assert_close(&what, &[loss.double_value(&[])], &numbers(&case["value"]), 1e-6);
             loss.backward();

@@ -185,8 +185,10 @@ impl Model for Segmentation {
             let logits = self.network.forward(&to_float(batch.stacked(fields::IMAGE)?), self.training, labelled)?;
             if labelled {
                 let labels = batch.stacked(fields::SEGMENTATION)?;
+                loss.tell((name, 1.0), &logits.out, labels, IGNORED)?;
                 add(name, loss.of(&logits.out, labels, IGNORED)?);
                 if let Some(aux) = &logits.aux {
+                    loss.tell((&aux_name, AUX_WEIGHT), aux, labels, IGNORED)?;
                     add(&aux_name, loss.of(aux, labels, IGNORED)? * AUX_WEIGHT);
                 }
             }

@@ -232,6 +232,7 @@ impl TorchScript {
         if self.classes.replace(classes) != Some(classes) {
             check_classes(batch, labels, classes, ignored, HELP)?;
         }
+        self.loss.tell((self.loss.name(), 1.0), logits, labels, ignored)?;
         self.loss.of(logits, labels, ignored)
     }
 

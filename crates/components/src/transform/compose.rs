@@ -32,7 +32,7 @@ steps = [{ type = "resize", size = 512 }, { type = "random_horizontal_flip", p =
 
 impl Component for Compose {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        Ok(Instance::transform(Steps(built(&self.steps, "step", ctx)?)))
+        Ok(Instance::transform(Steps::new(&self.steps, "step", ctx)?))
     }
 }
 
@@ -51,40 +51,60 @@ pub(super) fn built(
 
 pipe_core::register!(Compose);
 
-/// Built steps; see [`Compose`].
-pub struct Steps(pub Vec<Arc<dyn Transform>>);
+/// Built steps by their component's name; see [`Compose`].
+pub struct Steps(pub Vec<(String, Arc<dyn Transform>)>);
+
+impl Steps {
+    /// Builds transforms that are written in place; `what` one of them is, for messages.
+    ///
+    /// # Errors
+    /// When one cannot be built.
+    pub(super) fn new(nested: &[Nested<TransformKind>], what: &str, ctx: &mut BuildContext<'_>) -> Result<Steps> {
+        let name = |nested: &Nested<TransformKind>| Some(nested.table.get("type")?.as_str()?.to_owned());
+        let names = nested.iter().map(|nested| name(nested).unwrap_or_default());
+        Ok(Steps(names.zip(built(nested, what, ctx)?).collect()))
+    }
+
+    fn each(&self) -> impl Iterator<Item = &dyn Transform> {
+        self.0.iter().map(|(_, step)| &**step)
+    }
+}
 
 impl Transform for Steps {
+    fn steps(&self) -> Vec<(&str, &dyn Transform)> {
+        self.0.iter().map(|(name, step)| (name.as_str(), &**step)).collect()
+    }
+
     fn on_samples(&self) -> bool {
-        self.0.iter().any(|step| step.on_samples())
+        self.each().any(|step| step.on_samples())
     }
 
     fn on_batches(&self) -> bool {
-        self.0.iter().any(|step| step.on_batches())
+        self.each().any(|step| step.on_batches())
     }
 
     fn largest(&self, extent: Extent) -> Extent {
-        self.0.iter().fold(extent, |extent, step| step.largest(extent))
+        self.each().fold(extent, |extent, step| step.largest(extent))
     }
 
     fn largest_among(&self, extent: Extent, most: Extent) -> Extent {
         // What the dataset has most of passes through the steps too.
-        let pair = self.0.iter().fold((extent, most), |(extent, most), step| {
+        let pair = self.each().fold((extent, most), |(extent, most), step| {
             (step.largest_among(extent, most), step.largest_among(most, most))
         });
         pair.0
     }
 
     fn apply_among(&self, sample: Sample, among: Among<'_>, rng: &mut SampleRng) -> Result<Sample> {
-        self.0.iter().try_fold(sample, |sample, step| step.apply_among(sample, among, rng))
+        self.each().try_fold(sample, |sample, step| step.apply_among(sample, among, rng))
     }
 
     fn apply(&self, sample: Sample, rng: &mut SampleRng) -> Result<Sample> {
-        self.0.iter().try_fold(sample, |sample, step| step.apply(sample, rng))
+        self.each().try_fold(sample, |sample, step| step.apply(sample, rng))
     }
 
     fn apply_batch(&self, samples: Vec<Sample>, rng: &mut SampleRng) -> Result<Vec<Sample>> {
-        self.0.iter().try_fold(samples, |samples, step| step.apply_batch(samples, rng))
+        self.each().try_fold(samples, |samples, step| step.apply_batch(samples, rng))
     }
 }
 

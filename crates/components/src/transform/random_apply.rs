@@ -4,7 +4,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::compose::{Steps, built};
+use super::compose::Steps;
 use pipe_core::facts::Facts;
 use pipe_core::{Among, Transform};
 use pipe_core::{BuildContext, Component, Config, Instance, Kind, Nested, TransformKind};
@@ -46,7 +46,7 @@ p = 0.2
 
 impl Component for RandomApply {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let steps = Steps(built(&self.transforms, "transform", ctx)?);
+        let steps = Steps::new(&self.transforms, "transform", ctx)?;
         Ok(Instance::transform(Maybe { steps, p: self.p }))
     }
 }

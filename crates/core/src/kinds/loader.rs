@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use pipe_data::{Batch, Extent};
+use anyhow::{Result, bail};
+use pipe_data::{Batch, Extent, Sample};
 use pipe_plugin::Stateful;
 
 /// The batches of a loader before they are read.
@@ -25,6 +25,30 @@ pub trait Outlook: Send + Sync {
     /// # Errors
     /// When a sample cannot be read or changed.
     fn make(&self, pass: usize, number: usize) -> Result<Option<Batch>>;
+}
+
+/// Which batch of a loader is shown on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The one that was given last.
+    Last,
+    /// One of a pass over the data.
+    Of {
+        /// The pass, counted from 0.
+        pass: usize,
+        /// The batch, counted from 0.
+        number: usize,
+    },
+}
+
+/// A sample on its way into a batch.
+pub struct Stage<'a> {
+    /// Its place in the batch.
+    pub place: usize,
+    /// What it came out of: the dataset, or a step of the transform.
+    pub after: &'a str,
+    /// The sample as it then was.
+    pub sample: &'a Sample,
 }
 
 /// A source of batches, epoch by epoch. Which samples an epoch holds, in which order and with which random numbers,
@@ -55,6 +79,15 @@ pub trait Loader: Stateful {
     /// nothing of them.
     fn outlook(&self, _batch_size: Option<usize>) -> Option<Box<dyn Outlook>> {
         None
+    }
+
+    /// Makes a batch once more, and shows each of its samples as the dataset gave it and after every step of the transform: sample by
+    /// sample, then what happens to all together.
+    ///
+    /// # Errors
+    /// When there is no such batch, a sample cannot be made, or a loader does not show them.
+    fn trace(&mut self, _which: Which, _see: &mut dyn FnMut(Stage<'_>)) -> Result<()> {
+        bail!("this loader does not show how its batches come about")
     }
 
     /// The batch that [`Loader::next_batch`] gives next, if it is ready; nothing is handed out.

@@ -1,9 +1,9 @@
 //! Images at another size.
 
 use anyhow::{Context, Result, bail, ensure};
-use fast_image_resize::images::{self, ImageRef, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::F32;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{F32, U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,36 +55,34 @@ pub fn resized(image: &Image, height: usize, width: usize, interpolation: Interp
         Interpolation::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
     };
     let from = [image.height, image.width];
-    let kind = match (&image.pixels, image.channels) {
-        (Pixels::U8(_), 1) => PixelType::U8,
-        (Pixels::U8(_), 3) => PixelType::U8x3,
-        (Pixels::F32(_), 1 | 3) => PixelType::F32,
-        (_, channels) => bail!("an image of {channels} channels cannot be resized"),
-    };
     let options = ResizeOptions::new().resize_alg(algorithm);
-    let pixels = match &image.pixels {
-        Pixels::U8(bytes) => Pixels::U8(resize_bytes(bytes, from, [height, width], kind, &options)?),
-        Pixels::F32(values) => Pixels::F32(resize_floats(values, image.channels, from, [height, width], &options)?),
+    let to = [height, width];
+    let pixels = match (&image.pixels, image.channels) {
+        (Pixels::U8(bytes), 1) => Pixels::U8(resize_bytes::<U8>(bytes, from, to, &options)?),
+        (Pixels::U8(bytes), 3) => Pixels::U8(resize_bytes::<U8x3>(bytes, from, to, &options)?),
+        (Pixels::F32(values), 1 | 3) => Pixels::F32(resize_floats(values, image.channels, from, to, &options)?),
+        (_, channels) => bail!("an image of {channels} channels cannot be resized"),
     };
     Ok(Image { height, width, channels: image.channels, pixels })
 }
 
 /// Rows first, then columns, with rounding between them: PIL's and torchvision's way. The library alone would begin with
 /// the columns, and a fifth of the bytes would differ by one.
-fn resize_bytes(
+fn resize_bytes<P: PixelTrait>(
     bytes: &[u8],
     from: [usize; 2],
     to: [usize; 2],
-    kind: PixelType,
     options: &ResizeOptions,
 ) -> Result<Vec<u8>> {
     let between = [from[0], to[1]];
+    // Of one type of pixels: the library's function for images of any is compiled here for each that it knows, which takes minutes.
     let pass = |bytes: &[u8], from: [usize; 2], to: [usize; 2]| -> Result<Vec<u8>> {
         let ([height, width], [new_height, new_width]) = (sides(from)?, sides(to)?);
-        let source = ImageRef::new(width, height, bytes, kind)?;
-        let mut target = images::Image::new(new_width, new_height, kind);
-        Resizer::new().resize(&source, &mut target, options)?;
-        Ok(target.into_vec())
+        let source = TypedImageRef::<P>::from_buffer(width, height, bytes)?;
+        let mut resized = vec![0; to[0] * to[1] * size_of::<P>()];
+        let mut target = TypedImage::<P>::from_buffer(new_width, new_height, &mut resized)?;
+        Resizer::new().resize_typed(&source, &mut target, options)?;
+        Ok(resized)
     };
     match (from == between, between == to) {
         (true, true) => Ok(bytes.to_vec()),

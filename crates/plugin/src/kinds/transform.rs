@@ -39,6 +39,12 @@ pub trait Transform: Send + Sync {
         false
     }
 
+    /// Where it is a sequence: its transforms in order, by the name of their component. Each is then applied to all that the one before
+    /// made, with the same generator.
+    fn steps(&self) -> Vec<(&str, &dyn Transform)> {
+        Vec::new()
+    }
+
     /// The most that [`Transform::apply`] can make of a sample of this extent: whoever makes images larger or smaller says so here.
     fn largest(&self, extent: Extent) -> Extent {
         extent

@@ -18,6 +18,7 @@ use crate::fpn::{self, LastLevels};
 use crate::losses::{generalized_iou, sigmoid_focal};
 use crate::nn::{LoadReport, ParameterStore, StateDict};
 use crate::options::BackboneOptions;
+use crate::terms;
 use crate::transform::{ImageBatch, Transform, TransformOptions};
 use crate::types::{Detections, Target};
 
@@ -97,6 +98,15 @@ impl Fcos {
         let wanted = coder::centerness(&assigned.boxes, &squares)?;
         let centerness = logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::Sum)?;
         let count = assigned.count().max(1) as f64;
+        terms::tell("classification", || {
+            let each = classes.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Float)?;
+            Ok((each.f_flatten(0, 1)? / count, assigned.places()?))
+        })?;
+        terms::tell("bbox_regression", || Ok((&boxes / count, assigned.places_of_foreground()?)))?;
+        terms::tell("bbox_ctrness", || {
+            let each = logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::None)?;
+            Ok((each / count, assigned.places_of_foreground()?))
+        })?;
         Ok([classes.f_sum(Kind::Float)?, boxes.f_sum(Kind::Float)?, centerness].map(|loss| loss / count))
     }
 }

@@ -17,6 +17,7 @@ use crate::detector::{Detector, Features, Losses};
 use crate::losses::{generalized_iou, sigmoid_focal};
 use crate::matcher::{BETWEEN, Matcher};
 use crate::nn::{LoadReport, ParameterStore, StateDict};
+use crate::terms;
 use crate::transform::{ImageBatch, Transform};
 use crate::types::{Detections, Target};
 use crate::{checkpoint, fpn};
@@ -92,7 +93,12 @@ impl RetinaNet {
         let valid = assigned.matches.f_ne(BETWEEN)?;
         let of_anchors = loss.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Float)?.f_mul(&valid)?;
         let of_images = of_anchors.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
-        Ok((of_images * assigned.shares()?).f_mean(Kind::Float)?)
+        let shares = assigned.shares()?;
+        terms::tell("classification", || {
+            let each = of_anchors.f_mul(&shares.f_unsqueeze(1)?)? / shares.size()[0] as f64;
+            Ok((each.f_flatten(0, 1)?, assigned.places()?))
+        })?;
+        Ok((of_images * shares).f_mean(Kind::Float)?)
     }
 
     /// How far the boxes of the foreground are off, by each image's foreground.
@@ -109,7 +115,9 @@ impl RetinaNet {
             }
         };
         let images = assigned.matches.size()[0] as f64;
-        Ok((loss * assigned.of_image(&assigned.shares()?)?).f_sum(Kind::Float)? / images)
+        let loss = loss * assigned.of_image(&assigned.shares()?)?;
+        terms::tell("bbox_regression", || Ok((&loss / images, assigned.places_of_foreground()?)))?;
+        Ok(loss.f_sum(Kind::Float)? / images)
     }
 }
 

@@ -23,6 +23,7 @@ use crate::dense::{Assignment, Best, DenseOutputs, Filter};
 use crate::detector::{Detector, Features, Losses};
 use crate::matcher::Matcher;
 use crate::nn::{LoadReport, ParameterStore, StateDict};
+use crate::terms;
 use crate::transform::{ImageBatch, Transform};
 use crate::types::{Detections, Target};
 
@@ -139,12 +140,21 @@ impl Ssd {
         let background = rank.f_lt_tensor(&wanted)?;
         // Both, as in torchvision, where an image has not enough background.
         let weight = foreground.f_to_kind(Kind::Float)?.f_add(&background)?;
-        Ok((loss * weight).f_sum(Kind::Float)?)
+        let loss = loss * weight;
+        terms::tell("classification", || {
+            Ok((loss.f_flatten(0, 1)? / assigned.count().max(1) as f64, assigned.places()?))
+        })?;
+        Ok(loss.f_sum(Kind::Float)?)
     }
 
     fn box_regression(&self, outputs: &DenseOutputs, assigned: &Assignment, defaults: &Tensor) -> Result<Tensor> {
         let offsets = at_least_float(&assigned.of_foreground(&outputs.offsets)?)?;
         let wanted = self.coder.encode(&assigned.boxes, &assigned.anchors(defaults)?)?;
+        terms::tell("bbox_regression", || {
+            let each = offsets.f_smooth_l1_loss(&wanted, Reduction::None, 1.0)?;
+            let each = each.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+            Ok((each / assigned.count().max(1) as f64, assigned.places_of_foreground()?))
+        })?;
         Ok(offsets.f_smooth_l1_loss(&wanted, Reduction::Sum, 1.0)?)
     }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use pipe_vision::checkpoint::Classes;
 use pipe_vision::nn::{NormKind, ParameterStore};
+use pipe_vision::terms::{self, Part, Terms};
 use pipe_vision::weights;
 use pipe_vision::{
     BackboneOptions, Detector, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind, Target, TransformOptions,
@@ -66,7 +67,10 @@ fn undrawn(options: RcnnOptions) -> RcnnOptions {
 }
 
 pub fn losses(model: &dyn Detector, targets: &[Target]) -> Vec<(String, Tensor)> {
-    model.forward_train(&images(), targets).unwrap().into_iter().collect()
+    terms::listen();
+    let losses: Vec<_> = model.forward_train(&images(), targets).unwrap().into_iter().collect();
+    assert_terms(&losses, &terms::heard(), targets);
+    losses
 }
 
 /// A Mask R-CNN with a mask head of 32 hidden channels.
@@ -82,6 +86,24 @@ fn mask_v1() -> GeneralizedRcnn {
 
 fn faster(backbone: BackboneOptions) -> GeneralizedRcnn {
     GeneralizedRcnn::new(undrawn(RcnnOptions::v1(CLASSES, backbone)), Device::Cpu).unwrap()
+}
+
+/// Each loss is the sum of its terms, whose places there are.
+#[track_caller]
+fn assert_terms(losses: &[(String, Tensor)], heard: &[Terms], targets: &[Target]) {
+    assert_eq!(heard.len(), losses.len());
+    for (name, loss) in losses {
+        let terms = heard.iter().find(|terms| terms.loss == *name).unwrap();
+        let sum: f64 = terms.parts.iter().map(|part| part.value).sum();
+        assert_near(name, &[sum], &doubles(loss), 1e-7, 1e-5);
+        for Part { place, .. } in &terms.parts {
+            let objects = targets[place.image].boxes.size()[0] as usize;
+            assert!(place.object.is_none_or(|object| object < objects), "{name}: {place:?} of {objects}");
+        }
+        // But for objects that a detector's anchors miss, each adds to something.
+        let with_object = terms.parts.iter().filter(|part| part.place.object.is_some()).count();
+        assert!(with_object > 0 || targets.iter().all(|target| target.boxes.size()[0] == 0), "{name}");
+    }
 }
 
 #[track_caller]

@@ -8,7 +8,7 @@ use pipe_data::order::Entry;
 use pipe_data::pool::Work;
 use pipe_data::random::{Purpose, stream};
 use pipe_data::upload::pinned;
-use pipe_data::{Batch, Prepared, Sample, collate, join, prepare};
+use pipe_data::{Batch, Prepared, Sample, SampleRng, collate, join, prepare};
 use pipe_native::fault::guarded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,7 @@ pub(super) struct Source {
     pub(super) dataset: Arc<dyn Dataset>,
     pub(super) dataset_name: String,
     pub(super) transform: Option<Arc<dyn Transform>>,
+    pub(super) transform_name: String,
     pub(super) seed: u64,
     pub(super) on_error: OnError,
     /// Whether batches are put into pinned memory.
@@ -67,13 +68,18 @@ impl Source {
             let sample = self.dataset.get(index)?;
             let Some(transform) = &self.transform else { return Ok(sample) };
             let source = sample.source().to_owned();
-            // A sample that is used again is augmented anew.
-            let key = index as u64 | (entry.repetition as u64) << 40;
-            let mut rng = stream(self.seed, Purpose::Sample, epoch, key);
+            let mut rng = self.generator(epoch, entry);
             let among = Among { dataset: &*self.dataset, epoch };
             guarded(|| transform.apply_among(sample, among, &mut rng)).with_context(|| format!("transforming {source}"))
         })
         .with_context(|| format!("sample {index} of {}", self.dataset_name))
+    }
+
+    /// What a sample is augmented by.
+    pub(super) fn generator(&self, epoch: u64, entry: Entry) -> SampleRng {
+        // A sample that is used again is augmented anew.
+        let key = entry.index as u64 | (entry.repetition as u64) << 40;
+        stream(self.seed, Purpose::Sample, epoch, key)
     }
 
     /// The batch `number` of an epoch.

@@ -41,7 +41,8 @@ impl ResNetFpn {
             options.trainable_layers
         );
         let body_scope = scope.sub("body");
-        let body = ResNetBody::backbone(&body_scope, options.kind, options.norm)?;
+        let last = returned.last().copied().unwrap_or_default();
+        let body = ResNetBody::backbone(&body_scope, options.kind, options.norm, last)?;
         let channels = options.kind.channels();
         let inputs: Vec<_> = returned.iter().map(|layer| channels[layer - 1]).collect();
         freeze(&body_scope, options.trainable_layers);

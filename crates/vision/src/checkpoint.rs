@@ -29,10 +29,25 @@ pub fn num_classes(state: &StateDict) -> Option<i64> {
     })
 }
 
+/// Where the layers of a residual network are that is a detector's backbone.
+const BODY: &str = "backbone.body.";
+
 /// Loads a residual network's weights into the backbone's body; its last layer, `fc`, has no place there.
 pub(super) fn load_resnet(store: &ParameterStore, state: &StateDict) -> Result<LoadReport> {
     let body = state.iter().filter(|(name, _)| !name.starts_with("fc."));
-    let body = body.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-    let into = LoadOptions { into_prefix: "backbone.body.".to_owned(), ..LoadOptions::default() };
+    let body = body.map(|(name, tensor)| (format!("{BODY}{name}"), tensor.shallow_clone()));
+    let body = with_layers_of(store, body.collect());
+    let into = LoadOptions { into_prefix: BODY.to_owned(), strip_prefix: BODY.to_owned(), ..LoadOptions::default() };
     store.load_state_dict(&body, &into)
+}
+
+/// Weights without the layers of the backbone's body that a model has not: those behind the last whose map it takes.
+pub(super) fn with_layers_of(store: &ParameterStore, mut state: StateDict) -> StateDict {
+    let names = store.names();
+    for layer in (1..=4).map(|layer| format!("{BODY}layer{layer}.")) {
+        if !names.iter().any(|name| name.starts_with(&layer)) {
+            state.retain(|name, _| !name.starts_with(&layer));
+        }
+    }
+    state
 }

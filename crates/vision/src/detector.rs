@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use tch::{Kind, Tensor, no_grad};
 
 use super::ImageSize;
-use super::checkpoint::Classes;
+use super::checkpoint::{Classes, with_layers_of};
 use super::dense::DenseOutputs;
 use super::proposals::AnchorOutputs;
 use super::sampler::with_keys;
@@ -177,6 +177,7 @@ pub trait Detector: Debug {
             Classes::MayDiffer => self.predictors().iter().map(|prefix| (*prefix).to_owned()).collect(),
         };
         let renamed = state.iter().map(|(name, tensor)| (self.modern_name(name), tensor.shallow_clone())).collect();
+        let renamed = with_layers_of(self.store(), renamed);
         self.store().load_state_dict(&renamed, &LoadOptions { replaceable, ..LoadOptions::default() })
     }
 

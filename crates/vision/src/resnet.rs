@@ -223,12 +223,18 @@ impl ResNetBody {
         Ok(Self { conv1, bn1, layers })
     }
 
-    /// A body as the backbone of a detector, drawn as torchvision draws it: with a classifier, which is then dropped.
+    /// A body up to `layer<layers>` as the backbone of a detector, drawn as torchvision draws it: with the layers behind it and a
+    /// classifier, which are then dropped.
     ///
     /// # Errors
     /// The names are taken.
-    pub fn backbone(scope: &Scope, kind: ResNetKind, norm: NormKind) -> Result<Self> {
-        Self::drawn(scope, kind, norm, Extent::WHOLE)
+    pub fn backbone(scope: &Scope, kind: ResNetKind, norm: NormKind, layers: usize) -> Result<Self> {
+        let mut body = Self::drawn(scope, kind, norm, Extent::WHOLE)?;
+        for dropped in layers..body.layers.len() {
+            scope.store().remove(&format!("{}.layer{}.", scope.name(), dropped + 1));
+        }
+        body.layers.truncate(layers);
+        Ok(body)
     }
 
     /// A body up to `layer<layers>` as the backbone of a segmentation network, drawn likewise. Networks of bottlenecks dilate their

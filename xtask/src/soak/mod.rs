@@ -1,5 +1,6 @@
 //! `cargo xtask soak`: what runs for as long as one likes, looking for faults that tests did not think of.
 
+mod export;
 mod fuzz;
 mod gpu_suite;
 mod wheel;
@@ -23,6 +24,9 @@ pub(crate) const HELP: &str = "\
   soak gpu-suite --python EXE [--coco FOLDER] [--only PARTS]
         tries scripts/gpu_suite.py, as far as that goes without a GPU, on the stand-in accelerator, small; EXE is a Python with torch and
         torchvision
+  soak export --python EXE [MODEL…]
+        trains each detector that can be exported for some steps, exports it (scripts/export_onnx.py) and compares what onnxruntime and
+        `pipe predict` find; EXE is a Python with torch, torchvision, onnx, onnxscript, onnxruntime and safetensors
   soak wheel [--python EXE]
         builds the wheel, installs it into a fresh virtual environment (with the packages of a Python that has torch, otherwise with
         the libraries of the set-up), and runs the demo there
@@ -36,6 +40,7 @@ pub(crate) fn soak(root: &Path, arguments: &[String]) -> Result<()> {
         Some((part, rest)) if part == "fuzz" => fuzz::fuzz(root, rest),
         Some((part, rest)) if part == "kills" => kills(root, rest),
         Some((part, rest)) if part == "gpu-suite" => gpu_suite::gpu_suite(root, rest),
+        Some((part, rest)) if part == "export" => export::export(root, rest),
         Some((part, rest)) if part == "wheel" => wheel::wheel(root, rest),
         _ => bail!("`soak` takes one of:\n\n{HELP}"),
     }

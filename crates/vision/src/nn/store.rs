@@ -162,6 +162,11 @@ impl ParameterStore {
         self.lock().entries.sort_by(|a, _, b, _| rank(a).cmp(&rank(b)));
     }
 
+    /// Takes out what has a name that begins so. Layers that hold it keep it.
+    pub fn remove(&self, prefix: &str) {
+        self.lock().entries.retain(|name, _| !name.starts_with(prefix));
+    }
+
     fn insert(&self, name: String, tensor: &Tensor, role: Role) -> Result<()> {
         let mut inner = self.lock();
         if inner.entries.contains_key(&name) {

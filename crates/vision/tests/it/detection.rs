@@ -9,7 +9,7 @@ use pipe_vision::nn::{NormKind, ParameterStore};
 use pipe_vision::terms::{self, Part, Terms};
 use pipe_vision::weights;
 use pipe_vision::{
-    BackboneOptions, Detector, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind, Target, TransformOptions,
+    BackboneOptions, Detector, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNet, ResNetKind, Target, TransformOptions,
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -285,4 +285,39 @@ pub fn travel(name: &str, model: &dyn Detector, other: &dyn Detector) {
 #[test]
 fn weights_travel_to_torchvision_and_back() {
     travel("mask_v1_resnet18_frozen", &mask_v1(), &mask_v1());
+}
+
+/// As in torchvision, where the layers behind the last whose map is taken are dropped, after all were drawn.
+#[test]
+fn layers_that_are_not_taken_are_no_part_of_the_model() {
+    let with = |returned: &[usize]| {
+        let backbone =
+            BackboneOptions { returned_layers: returned.to_vec(), ..BackboneOptions::scratch(ResNetKind::ResNet18) };
+        let levels = returned.len() + 1;
+        let anchor_sizes = (0..levels).map(|level| vec![f64::from(16 << level)]).collect();
+        let options =
+            RcnnOptions { anchor_sizes, aspect_ratios: vec![vec![1.0]; levels], ..RcnnOptions::v1(5, backbone) };
+        tch::manual_seed(3);
+        GeneralizedRcnn::new(options, Device::Cpu).unwrap()
+    };
+    let (whole, part) = (with(&[1, 2, 3, 4]), with(&[1, 2, 3]));
+    let body = |model: &GeneralizedRcnn| {
+        let names = model.store().names().into_iter().filter(|name| name.starts_with("backbone.body."));
+        names.map(|name| (model.store().get(&name).unwrap(), name)).collect::<Vec<_>>()
+    };
+    let (whole, of_part) = (body(&whole), body(&part));
+    assert!(
+        whole.iter().any(|(_, name)| name.contains("layer4"))
+            && !of_part.iter().any(|(_, name)| name.contains("layer4"))
+    );
+    for ((whole, _), (tensor, name)) in whole.iter().zip(&of_part) {
+        assert_eq!(whole, tensor, "{name}");
+    }
+    // A classifier's weights have them, and so have those of a detector that keeps them.
+    let classifier = ResNet::new(ResNetKind::ResNet18, 7, NormKind::Batch, Device::Cpu).unwrap().store().state_dict();
+    let model = with(&[1, 2, 3]);
+    assert!(model.load_backbone(&classifier).unwrap().is_complete());
+    let mut older = model.store().state_dict();
+    older.insert("backbone.body.layer4.0.conv1.weight".into(), Tensor::zeros([2], (Kind::Float, Device::Cpu)));
+    assert!(model.load(&older, Classes::Same).unwrap().is_complete());
 }

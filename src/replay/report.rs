@@ -90,9 +90,9 @@ impl Report {
             let _ = writeln!(text, "images, by what they add to the loss{}", self.rounding());
         }
         for image in self.images.iter().take(LISTED[0]) {
-            let _ = writeln!(text, "  {}", image.line());
+            let _ = writeln!(text, "  {:8.4}  {}", image.total, image.line(false));
             for object in image.objects.iter().take(LISTED[1]) {
-                let _ = writeln!(text, "      {}", object.line());
+                let _ = writeln!(text, "      {:8.4}  {}", object.total, object.line(true));
             }
         }
         if let Some(more) = self.images.len().checked_sub(LISTED[0] + 1) {
@@ -136,8 +136,14 @@ impl Report {
             page.section(&format!("images, by what they add to the loss{}", self.rounding()));
         }
         for image in &self.images {
-            page.part(&image.line());
-            page.table(&image.objects.iter().map(|object| (object.heading(), object.values())).collect::<Vec<_>>());
+            page.part(&format!("{:.4}  {}", image.total, image.line(false)));
+            page.table(
+                &image
+                    .objects
+                    .iter()
+                    .map(|object| (format!("{:.4}  {}", object.total, object.heading(true)), object.parts()))
+                    .collect::<Vec<_>>(),
+            );
         }
         page.section("the batch, after every step");
         stages::show(ways, &mut page)?;
@@ -146,24 +152,23 @@ impl Report {
 }
 
 impl Share {
-    fn heading(&self) -> String {
-        match self.number {
+    /// The name, of an object with the number that it bears where it is drawn.
+    fn heading(&self, numbered: bool) -> String {
+        match self.number.filter(|_| numbered) {
             Some(number) => format!("{number} {}", self.name),
             None => self.name.clone(),
         }
     }
 
-    fn values(&self) -> String {
-        let losses: Vec<String> = self.losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
-        if losses.len() > 1 {
-            format!("{:.4}: {}", self.total, losses.join(", "))
-        } else {
-            format!("{:.4}", self.total)
-        }
+    /// The losses, where there are several.
+    fn parts(&self) -> String {
+        let parts: Vec<String> = self.losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        if parts.len() > 1 { parts.join(", ") } else { String::new() }
     }
 
-    fn line(&self) -> String {
-        format!("{}  {}", self.heading(), self.values())
+    fn line(&self, numbered: bool) -> String {
+        let (heading, parts) = (self.heading(numbered), self.parts());
+        if parts.is_empty() { heading } else { format!("{heading}: {parts}") }
     }
 
     fn json(&self, number: &str) -> Value {

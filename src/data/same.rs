@@ -6,13 +6,16 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use pipe_core::NodeId;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// Files of equal size are told apart by so many bytes out of their middle, before any is read as a whole.
 const PROBE: u64 = 4096;
+
+/// Threads that read.
+const READERS: usize = 16;
 
 /// Examples that are given.
 const EXAMPLES: usize = 3;
@@ -50,27 +53,21 @@ impl Same {
 /// # Errors
 /// A file cannot be read.
 pub(super) fn find<'a>(datasets: impl Iterator<Item = (&'a NodeId, &'a [PathBuf])>) -> Result<Vec<Same>> {
-    let mut by_size: HashMap<u64, Vec<(&NodeId, &PathBuf)>> = HashMap::new();
-    for (id, files) in datasets {
-        for file in files {
-            // One that is missing is an error of its own, when it is read.
-            let Ok(metadata) = std::fs::metadata(file) else { continue };
-            by_size.entry(metadata.len()).or_default().push((id, file));
-        }
-    }
+    let all: Files<'_> = datasets.flat_map(|(id, files)| files.iter().map(move |file| (id, file))).collect();
+    // One that is missing is an error of its own, when it is read.
+    let size = |file: &Path| Ok(std::fs::metadata(file).map(|metadata| metadata.len()).ok());
     let mut pairs: BTreeMap<[&NodeId; 2], Vec<[PathBuf; 2]>> = BTreeMap::new();
-    for (size, files) in by_size.into_iter().filter(|(_, files)| files.len() > 1) {
-        for alike in groups(files, |file| probe(file, size))?.into_iter().filter(|files| files.len() > 1) {
-            for equal in groups(alike, digest)?.into_iter().filter(|files| files.len() > 1) {
-                for (index, (id, file)) in equal.iter().enumerate().skip(1) {
-                    // The first of each other dataset, or one before in its own.
-                    let mut told: Vec<&NodeId> = Vec::new();
-                    for (other, twin) in &equal[..index] {
-                        if !told.contains(other) {
-                            told.push(other);
-                            pairs.entry([*other, *id]).or_default().push([(*twin).clone(), (*file).clone()]);
-                        }
-                    }
+    let sizes = groups(vec![all], size)?.into_iter().filter(|(size, _)| size.is_some());
+    let probes = groups(sizes.map(|(_, files)| files).collect(), probe)?;
+    let equal = groups(probes.into_iter().map(|(_, files)| files).collect(), digest)?;
+    for (_, equal) in equal {
+        for (index, (id, file)) in equal.iter().enumerate().skip(1) {
+            // The first of each other dataset, or one before in its own.
+            let mut told: Vec<&NodeId> = Vec::new();
+            for (other, twin) in &equal[..index] {
+                if !told.contains(other) {
+                    told.push(other);
+                    pairs.entry([*other, *id]).or_default().push([(*twin).clone(), (*file).clone()]);
                 }
             }
         }
@@ -86,24 +83,50 @@ pub(super) fn find<'a>(datasets: impl Iterator<Item = (&'a NodeId, &'a [PathBuf]
 
 type Files<'a> = Vec<(&'a NodeId, &'a PathBuf)>;
 
-/// Files by a key of their content.
-fn groups<'a, K: std::hash::Hash + Eq>(files: Files<'a>, key: impl Fn(&Path) -> Result<K>) -> Result<Vec<Files<'a>>> {
-    let mut groups: HashMap<K, Files<'a>> = HashMap::new();
-    for (id, file) in files {
-        let key = key(file).with_context(|| format!("cannot read {}", file.display()))?;
-        groups.entry(key).or_default().push((id, file));
+/// Those of each group that have the same key, where there are several. Keys are found in parallel: most of the time goes in waiting for
+/// the disk.
+fn groups<'a, K: std::hash::Hash + Eq + Send>(
+    alike: Vec<Files<'a>>,
+    key: impl Fn(&Path) -> Result<K> + Sync,
+) -> Result<Vec<(K, Files<'a>)>> {
+    let all: Vec<(usize, (&NodeId, &PathBuf))> = alike
+        .into_iter()
+        .enumerate()
+        .flat_map(|(group, files)| files.into_iter().map(move |file| (group, file)))
+        .collect();
+    let keys = |part: &[(usize, (&NodeId, &PathBuf))]| -> Result<Vec<K>> {
+        let key = |(_, (_, file)): &(usize, (&NodeId, &PathBuf))| {
+            key(file).with_context(|| format!("cannot read {}", file.display()))
+        };
+        part.iter().map(key).collect()
+    };
+    let each = all.len().div_ceil(READERS).max(1);
+    let keys: Vec<K> = std::thread::scope(|scope| {
+        let readers: Vec<_> = all.chunks(each).map(|part| scope.spawn(|| keys(part))).collect();
+        let parts = readers.into_iter().map(|reader| reader.join().unwrap_or_else(|_| bail!("a reader broke down")));
+        parts.collect::<Result<Vec<_>>>()
+    })?
+    .into_iter()
+    .flatten()
+    .collect();
+    let mut groups: HashMap<(usize, K), Files<'a>> = HashMap::new();
+    for ((group, file), key) in all.into_iter().zip(keys) {
+        groups.entry((group, key)).or_default().push(file);
     }
-    Ok(groups.into_values().collect())
+    Ok(groups.into_iter().filter(|(_, files)| files.len() > 1).map(|((_, key), files)| (key, files)).collect())
 }
 
-fn probe(file: &Path, size: u64) -> Result<Vec<u8>> {
+/// A hash of what is in the middle of a file.
+fn probe(file: &Path) -> Result<[u8; 32]> {
     let mut file = pipe_vocab::files::open(file)?;
+    let size = file.metadata()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(PROBE) / 2))?;
     let mut bytes = Vec::new();
     file.take(PROBE).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok(Sha256::digest(&bytes).into())
 }
 
+/// A hash of a file.
 fn digest(file: &Path) -> Result<[u8; 32]> {
     let mut file: File = pipe_vocab::files::open(file)?;
     let mut hash = Sha256::new();

@@ -199,10 +199,21 @@ def decode_rle(rle):
     return bits.reshape(width, height).T.bool()
 
 
+def untied(found):
+    """The order of detections in which those of one and the same score go by label and box: nobody says which of them comes first."""
+    scores, labels, boxes = (found[key].tolist() for key in ("scores", "labels", "boxes"))
+    first = [scores.index(score) for score in scores]
+    return sorted(range(len(scores)), key=lambda index: (first[index], labels[index], boxes[index]))
+
+
 def difference(ours, theirs, entries):
     """The largest differences of one picture, and the number of pixels that the results file has wrong."""
     if len(ours["scores"]) != len(theirs["scores"]):
         return None
+    order = untied(ours)
+    entries = [entries[index] for index in order] if len(entries) == len(order) else entries
+    ours = {key: value[order] for key, value in ours.items()}
+    theirs = {key: value[untied(theirs)] for key, value in theirs.items()}
     if not torch.equal(ours["labels"], theirs["labels"]):
         return None
     worst = {"box": 0.0, "score": 0.0, "mask": 0.0, "pixels": 0}

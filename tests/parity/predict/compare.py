@@ -5,7 +5,8 @@
 Needs torch and torchvision only. Weights cannot be downloaded everywhere, so they are made here, from a fixed seed: norms
 are fitted to the pictures and the last layers scaled until scores, boxes and masks have a spread like a trained model's.
 Each model is saved as a `.pth`; `pipe predict --raw` and torchvision then see the same files. Compared are, detection by
-detection in torchvision's order: label, box (0.01 px), score (1e-4), mask probabilities (1e-3), and the results file.
+detection in torchvision's order but for equal scores: label, box (0.01 px), score (1e-4), mask probabilities (1e-3), and the results file.
+Where equal scores let another box come first, detections are counted that have no equal (at most 5 % of a picture).
 On the CPU that is with `deterministic = true`. Otherwise `pipe` takes norms into the convolutions and has other kernels, and a deep
 network of such weights makes much of the last digits: then, and always on a GPU, the detections are compared as sets. Those of
 torchvision without an equal are counted, beside those that torchvision's own model lacks in the first pictures when it computes in double
@@ -38,6 +39,8 @@ FORMS = ["state dict", "checkpoint", "legacy"]
 BOX, SCORE, MASK = 0.01, 1e-4, 1e-3
 # What two sets of kernels may differ by: ten times as much.
 WIDER = 10
+# In a picture, so many detections may be others because of equal scores.
+CHOSEN = 0.05
 # Pictures that torchvision's model sees on the CPU too.
 YARDSTICK = 4
 CASES = {
@@ -235,16 +238,16 @@ def difference(ours, theirs, entries):
     return worst
 
 
-def unmatched(ours, theirs):
+def unmatched(ours, theirs, wider=WIDER):
     """How many of the detections in `theirs` have no equal in `ours`: label, box, score, and mask."""
     free, missing = list(range(len(ours["scores"]))), 0
     for index in range(len(theirs["scores"])):
         def equal(other):
             same = ours["labels"][other] == theirs["labels"][index]
-            same = same and (ours["boxes"][other] - theirs["boxes"][index]).abs().max() <= WIDER * BOX
-            same = same and (ours["scores"][other] - theirs["scores"][index]).abs() <= WIDER * SCORE
+            same = same and (ours["boxes"][other] - theirs["boxes"][index]).abs().max() <= wider * BOX
+            same = same and (ours["scores"][other] - theirs["scores"][index]).abs() <= wider * SCORE
             if same and "masks" in theirs:
-                same = (ours["masks"][other] - theirs["masks"][index]).abs().max() <= WIDER * MASK
+                same = (ours["masks"][other] - theirs["masks"][index]).abs().max() <= wider * MASK
             return bool(same)
         found = next((other for other in free if equal(other)), None)
         if found is None:
@@ -310,7 +313,7 @@ def compare(name, case, form, files, args, folder):
     seconds = predict("--set", "pipeline.deterministic=true")
     entries = json.loads(out.read_text())
     worst, found, spread_scores, failed = {"box": 0.0, "score": 0.0, "mask": 0.0, "pixels": 0}, 0, [], []
-    torch_seconds = 0.0
+    torch_seconds, otherwise = 0.0, 0
     for index, (file, image) in enumerate(zip(files, images)):
         start = time.perf_counter()
         with torch.no_grad():
@@ -319,7 +322,12 @@ def compare(name, case, form, files, args, folder):
         ours = read_safetensors(raw / f"{file.stem}.safetensors")
         number = int(file.stem) if file.stem.isdigit() else index + 1
         result = difference(ours, theirs, [entry for entry in entries if entry["image_id"] == number])
-        if result is None:
+        if result is None or result["box"] > BOX:
+            # On a surface of one color many boxes have one and the same score: another of them comes first, and suppresses others.
+            chosen = unmatched(ours, theirs, 1)
+            if len(ours["scores"]) == len(theirs["scores"]) and chosen <= CHOSEN * len(theirs["scores"]):
+                found, otherwise = found + len(theirs["scores"]), otherwise + chosen
+                continue
             failed.append(f"{file.name}: {len(ours['scores'])} detections, torchvision {len(theirs['scores'])}, or other classes")
             continue
         found += len(theirs["scores"])
@@ -331,7 +339,7 @@ def compare(name, case, form, files, args, folder):
     print(
         f"{name:16} ({form}) {'same' if good else 'DIFFERS':8} {len(files)} pictures, {found:5} detections, scores "
         f"{scores.min():.2f} to {scores.max():.2f}; worst: box {worst['box']:.1e} px, score {worst['score']:.1e}, "
-        f"mask {worst['mask']:.1e}, {worst['pixels']} clear pixels; pipe {seconds:.1f} s with start-up, "
+        f"mask {worst['mask']:.1e}, {worst['pixels']} clear pixels; {otherwise} others chosen; pipe {seconds:.1f} s with start-up, "
         f"torchvision's model {torch_seconds:.1f} s",
         flush=True,
     )

@@ -56,8 +56,8 @@ pub fn score(args: &ScoreArgs) -> Result<Status> {
         Iou::Segm => IouType::Segm,
     };
     let images = if args.detected_only { Scored::WithDetections } else { Scored::All };
-    let options = ScoreOptions { images, lenient: args.lenient };
-    let Score { summary, notes } = eval::score(&args.truth, &args.results, iou, &options)?;
+    let options = ScoreOptions { images, lenient: args.lenient, errors: false };
+    let Score { summary, notes, .. } = eval::score(&args.truth, &args.results, iou, &options)?;
     for note in &notes {
         tracing::warn!("{note}");
     }

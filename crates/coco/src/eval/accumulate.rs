@@ -8,7 +8,7 @@ use crate::index::Index;
 use crate::parallel::parallel;
 
 /// Recall thresholds of a precision curve: 0.00, 0.01, … 1.00.
-pub(super) const RECALLS: usize = 101;
+pub(crate) const RECALLS: usize = 101;
 
 /// Precision and recall of every category. `T` = 10 IoU thresholds 0.50 … 0.95, `R` = 101 recall thresholds, `K`
 /// categories in order of their ids, `A` = 4 area ranges (all, small, medium, large), `M` = 3 limits of detections an
@@ -140,6 +140,25 @@ fn find<'a>(line: impl Iterator<Item = &'a Ranked>, area: usize, points: &mut [V
     }
 }
 
+/// Average precision over the recall thresholds of detections that count, in falling order of their scores; each says whether it is right.
+pub(crate) fn average_precision(line: impl Iterator<Item = bool>, truths: u32) -> f64 {
+    let (mut found, mut wrong) = (Vec::new(), 0u32);
+    for right in line {
+        if right {
+            let count = (found.len() + 1) as f64;
+            found.push(Point { precision: count / (f64::from(wrong) + count + f64::EPSILON), score: 0.0 });
+        } else {
+            wrong += 1;
+        }
+    }
+    sample(&mut found, truths, Some(0.0)).0.iter().sum::<f64>() / RECALLS as f64
+}
+
+/// The recall threshold at a position, with the bits of `numpy.linspace(0, 1, 101)`.
+pub(crate) fn recall_threshold(position: usize) -> f64 {
+    if position + 1 == RECALLS { 1.0 } else { position as f64 * 0.01 }
+}
+
 /// Precision and score at the recall thresholds, the precision made to fall; 0 where that recall is never reached. A recall of 0 is
 /// reached with the `first` detection, right or wrong.
 fn sample(found: &mut [Point], truths: u32, first: Option<f64>) -> ([f64; RECALLS], [f64; RECALLS]) {
@@ -153,8 +172,7 @@ fn sample(found: &mut [Point], truths: u32, first: Option<f64>) -> ([f64; RECALL
     (precision[0], scores[0]) = (highest, first);
     let mut at = 0;
     for r in 1..RECALLS {
-        // The bits of numpy.linspace(0, 1, 101).
-        let recall = if r + 1 == RECALLS { 1.0 } else { r as f64 * 0.01 };
+        let recall = recall_threshold(r);
         while at < found.len() && (at + 1) as f64 / f64::from(truths) < recall {
             at += 1;
         }

@@ -18,13 +18,21 @@ use crate::parallel::parallel;
 pub struct Evaluator {
     truth: Arc<Index>,
     state: State,
+    /// Whether the kinds of errors are kept as well.
+    errors: bool,
 }
 
 impl Evaluator {
     /// An evaluator without detections.
     pub fn new(truth: &Arc<Index>, iou: IouType) -> Self {
         let state = State { iou, images: BTreeMap::new() };
-        Self { truth: Arc::clone(truth), state }
+        Self { truth: Arc::clone(truth), state, errors: false }
+    }
+
+    /// As well keeps of each image what [`crate::diagnose::diagnose`] needs: some 20 bytes more a detection, and each is compared with the
+    /// objects of all categories.
+    pub fn diagnosing(self, errors: bool) -> Self {
+        Self { errors, ..self }
     }
 
     /// Adds all detections of one image, possibly none. Adding an image again replaces what was there.
@@ -51,12 +59,12 @@ impl Evaluator {
         images: &[(i64, T)],
         make: impl for<'a> Fn(usize, &'a T) -> Result<Cow<'a, [Detection]>, (usize, anyhow::Error)> + Sync,
     ) -> Result<()> {
-        let (truth, iou) = (&*self.truth, self.state.iou);
+        let (truth, iou, errors) = (&*self.truth, self.state.iou, self.errors);
         let matched = parallel(images, |(image_id, given)| {
             let late = |error: anyhow::Error| (usize::MAX, error);
             let position = truth.position(*image_id).with_context(|| unknown_image(*image_id)).map_err(late)?;
             let detections = make(position, given)?;
-            let matched = matching::match_image(truth, position, iou, &detections);
+            let matched = matching::match_image(truth, position, iou, &detections, errors);
             matched.with_context(|| format!("image {image_id}")).map_err(late)
         });
         let mut failed: Option<(usize, anyhow::Error)> = None;
@@ -85,6 +93,11 @@ impl Evaluator {
         &self.state
     }
 
+    /// As [`Evaluator::state`], at the end.
+    pub fn into_state(self) -> State {
+        self.state
+    }
+
     /// Adds what another evaluator of the same annotations has seen. An image both have counts once.
     ///
     /// # Errors
@@ -101,7 +114,7 @@ impl Evaluator {
 
     /// Forgets all detections.
     pub fn reset(&mut self) {
-        *self = Self::new(&self.truth, self.state.iou);
+        self.state.images.clear();
     }
 
     /// The summary over the images added so far; more may be added afterwards.

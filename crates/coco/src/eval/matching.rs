@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use anyhow::{Context, Result, ensure};
 
+use super::errors;
 use super::types::{ALL, AREAS, ClassMatches, Detection, ImageMatches, IouType, MAX_DETECTIONS, Marks, THRESHOLDS};
 use crate::index::{Annotation, Index};
 use crate::mask::{Rle, box_iou, iou_matrix};
@@ -14,6 +15,7 @@ pub(super) fn match_image(
     position: usize,
     iou: IouType,
     detections: &[Detection],
+    errors: bool,
 ) -> Result<ImageMatches> {
     let image = &index.images()[position];
     let size = [image.height, image.width];
@@ -42,7 +44,8 @@ pub(super) fn match_image(
         let best = &detections[..detections.len().min(MAX_DETECTIONS[2])];
         classes.push(match_class(index, size, iou, category_id, own, best)?);
     }
-    Ok(ImageMatches { classes, detections: detections.len(), unknown_categories })
+    let errors = errors.then(|| errors::of_image(index, position, iou, detections, &classes)).transpose()?;
+    Ok(ImageMatches { classes, errors, detections: detections.len(), unknown_categories })
 }
 
 fn check(detection: &Detection, iou: IouType, [height, width]: [u32; 2]) -> Result<()> {
@@ -75,7 +78,7 @@ fn match_class(
             let row = |d: &&Detection| truths.iter().map(|g| box_iou(d.bbox, g.bbox, g.crowd)).collect::<Vec<_>>();
             detections.iter().flat_map(row).collect()
         }
-        IouType::Segm => mask_ious(index, size, truths, detections)?,
+        IouType::Segm => mask_ious(index, size, truths, detections, iou_threshold(0))?,
     };
     let mut matches = ClassMatches {
         category_id,
@@ -110,23 +113,24 @@ fn area(detection: &Detection, iou: IouType) -> f64 {
     })
 }
 
-/// IoUs `[D, G]` of masks, as far as they can matter.
-fn mask_ious(
+/// IoUs `[D, G]` of masks; what is less than `least` may be 0.
+pub(super) fn mask_ious(
     index: &Index,
     [height, width]: [u32; 2],
     truths: &[&Annotation],
     detections: &[&Detection],
+    least: f64,
 ) -> Result<Vec<f64>> {
     let masks: Vec<&Rle> = detections.iter().filter_map(|d| d.mask.as_ref()).collect();
     let truth = |g: &&Annotation| if g.mask_usable { index.mask(g) } else { Ok(Rle::empty(height, width)?) };
     let crowd: Vec<bool> = truths.iter().map(|truth| truth.crowd).collect();
     let truths = truths.iter().map(truth).collect::<Result<Vec<_>>>()?;
-    Ok(iou_matrix(&masks, &truths, &crowd, iou_threshold(0))?)
+    Ok(iou_matrix(&masks, &truths, &crowd, least)?)
 }
 
 /// A detection that is near some objects.
-struct Row {
-    detection: usize,
+pub(super) struct Row {
+    pub detection: usize,
     /// Those objects and their IoUs, of the lowest threshold or more.
     near: Vec<(usize, f64)>,
     /// Thresholds that one of them reaches.
@@ -135,7 +139,7 @@ struct Row {
 
 impl Row {
     /// Those of IoUs `[D, G]`; most detections are near no object, and match none at any threshold.
-    fn all(ious: &[f64], truths: usize) -> Vec<Self> {
+    pub fn all(ious: &[f64], truths: usize) -> Vec<Self> {
         let row = |(detection, ious): (usize, &[f64])| {
             let near: Vec<_> = ious.iter().copied().enumerate().filter(|(_, iou)| *iou >= iou_threshold(0)).collect();
             let reached = |threshold: &usize| near.iter().any(|(_, iou)| *iou >= iou_threshold(*threshold));
@@ -148,7 +152,7 @@ impl Row {
     /// What it is at each threshold. Detections choose in order of their scores: the unmatched object of the highest IoU (the last of
     /// equal ones), ignored objects only when no other is left; crowds may be chosen by many. `taken` has a bit for each threshold at
     /// which an object was chosen.
-    fn choose(&self, truths: &[&Annotation], ignore: &[bool], taken: &mut [u16]) -> Marks {
+    pub fn choose(&self, truths: &[&Annotation], ignore: &[bool], taken: &mut [u16]) -> Marks {
         let mut marks = Marks::default();
         for threshold in 0..self.thresholds {
             let bit = 1 << threshold;
@@ -172,7 +176,7 @@ impl Row {
 }
 
 /// Order of finite scores, the highest first; 0 and -0 are equal.
-pub(super) fn falling(a: f64, b: f64) -> Ordering {
+pub(crate) fn falling(a: f64, b: f64) -> Ordering {
     b.partial_cmp(&a).unwrap_or(Ordering::Equal)
 }
 

@@ -5,6 +5,7 @@
 //! | `types.rs` | [`Detection`], [`IouType`], [`State`], and the thresholds, areas and limits of COCO |
 //! | `evaluator.rs` | [`Evaluator`]: detections in, image by image; [`Summary`] out |
 //! | `matching.rs` | one image: detections matched to ground truth at ten IoU thresholds and four area ranges |
+//! | `errors.rs` | one image: kinds of errors, and a matching across categories, for [`crate::diagnose`] |
 //! | `accumulate.rs` | all images: precision and recall curves of each category |
 //! | `summary.rs` | [`Summary`]: the 12 numbers, averages of each category, text as pycocotools prints it |
 //! | `results.rs` | [`score`]: a results file against an annotation file |
@@ -17,6 +18,7 @@
 //! One difference to pycocotools is meant: it takes a ground truth with id 0 for "no match"; here ids do not matter.
 
 mod accumulate;
+mod errors;
 mod evaluator;
 mod matching;
 mod results;
@@ -24,7 +26,12 @@ mod summary;
 mod types;
 
 pub use accumulate::Curves;
+pub(crate) use accumulate::{RECALLS, average_precision, recall_threshold};
+pub use errors::ErrorKind;
+pub(crate) use errors::ImageErrors;
 pub use evaluator::Evaluator;
-pub use results::{ResultEntry, Score, ScoreOptions, Scored, read_results, score};
+pub(crate) use matching::falling;
+pub use results::{ResultEntry, Score, ScoreOptions, Scored, read_results, score, score_both};
 pub use summary::{ClassSummary, Summary};
+pub(crate) use types::{ALL, ImageMatches, MAX_DETECTIONS, Marks, THRESHOLDS};
 pub use types::{Detection, IouType, State};

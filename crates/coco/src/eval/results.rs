@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::evaluator::Evaluator;
 use super::summary::Summary;
-use super::types::{Detection, IouType};
+use super::types::{Detection, IouType, State};
 use crate::index::{Image, Index, LoadOptions, PythonJson, Segmentation, Whole, explain};
 use crate::pieces::{self, Lists};
 
@@ -142,6 +142,8 @@ pub struct ScoreOptions {
     pub images: Scored,
     /// Whether annotations that point nowhere or come twice are left out, in place of an error.
     pub lenient: bool,
+    /// Whether the state keeps the kinds of errors, for [`crate::diagnose::diagnose`].
+    pub errors: bool,
 }
 
 /// The result of scoring, and what is to be known of it.
@@ -149,6 +151,10 @@ pub struct ScoreOptions {
 pub struct Score {
     /// The numbers.
     pub summary: Summary,
+    /// The matches behind them.
+    pub state: State,
+    /// The annotations.
+    pub truth: Arc<Index>,
     /// What was odd, a line each.
     pub notes: Vec<String>,
 }
@@ -162,26 +168,57 @@ pub struct Score {
 /// Files that cannot be read, with the entry at fault; images that the annotations do not have; for `segm`, annotations of which
 /// none has a mask, and an entry without or with a damaged one.
 pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions) -> Result<Score> {
+    let index = open_truth(truth, iou, options)?;
+    let mut score = score_on(&index, results, iou, options)?;
+    score.notes.splice(0..0, index.audit().to_string().lines().map(str::to_owned));
+    Ok(score)
+}
+
+/// Evaluates two results files on the same images: those that `options` name, or that have a detection in either. What the annotations
+/// have that is odd is noted with the first.
+///
+/// # Errors
+/// As [`score`].
+pub fn score_both(truth: &Path, results: [&Path; 2], iou: IouType, options: &ScoreOptions) -> Result<[Score; 2]> {
+    let index = open_truth(truth, iou, options)?;
+    let each = |options: &ScoreOptions| -> Result<[Score; 2]> {
+        let [first, second] = results.map(|path| score_on(&index, path, iou, options));
+        Ok([first?, second?])
+    };
+    let mut scores = each(options)?;
+    if !scores[0].state.images.keys().eq(scores[1].state.images.keys()) {
+        let ids = scores.iter().flat_map(|score| score.state.images.keys().copied());
+        scores = each(&ScoreOptions { images: Scored::Images(ids.collect()), ..options.clone() })?;
+    }
+    scores[0].notes.splice(0..0, index.audit().to_string().lines().map(str::to_owned));
+    Ok(scores)
+}
+
+fn open_truth(truth: &Path, iou: IouType, options: &ScoreOptions) -> Result<Arc<Index>> {
     let load = LoadOptions { strict: !options.lenient, images: false, ..LoadOptions::default() };
     let index = Arc::new(Index::open(truth, &load)?);
     if iou == IouType::Segm {
         refuse_without_masks(&index).with_context(|| format!("in {}", truth.display()))?;
     }
+    Ok(index)
+}
+
+fn score_on(index: &Arc<Index>, results: &Path, iou: IouType, options: &ScoreOptions) -> Result<Score> {
     let place = || format!("in {}", results.display());
     let mut entries = read_results(results)?;
-    let named = take_ids_by_name(&index, &mut entries).with_context(place)?;
-    let unknown = names_without_category(&index, &entries);
-    let renamed = take_categories_by_name(&index, &mut entries);
-    let images = by_image(&index, &entries, &options.images).with_context(place)?;
+    let named = take_ids_by_name(index, &mut entries).with_context(place)?;
+    let unknown = names_without_category(index, &entries);
+    let renamed = take_categories_by_name(index, &mut entries);
+    let images = by_image(index, &entries, &options.images).with_context(place)?;
     let box_areas = entries.first().is_some_and(|entry| entry.bbox.is_some());
-    let mut evaluator = Evaluator::new(&index, iou);
+    let mut evaluator = Evaluator::new(index, iou).diagnosing(options.errors);
     let made = |position: usize, i: usize| {
         let detection = detection(&index.images()[position], &entries[i], iou, box_areas);
         detection.with_context(|| format!("results[{i}], image {}", entries[i].image_id)).map_err(|error| (i, error))
     };
     let all = |position, own: &[usize]| own.iter().map(|&i| made(position, i)).collect::<Result<Vec<_>, _>>();
     evaluator.add_made(&images, |position, own| all(position, own).map(Cow::Owned)).with_context(place)?;
-    let mut notes: Vec<String> = index.audit().to_string().lines().map(str::to_owned).collect();
+    let mut notes = Vec::new();
     if named > 0 {
         notes.push(format!(
             "{named} detections were given to their images by `file_name`: the annotations have other ids"
@@ -199,7 +236,8 @@ pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions)
             "{renamed} detections were given to their categories by `category_name`: the annotations have other ids"
         ));
     }
-    Ok(Score { summary: evaluator.finish(), notes })
+    let summary = evaluator.finish();
+    Ok(Score { summary, state: evaluator.into_state(), truth: Arc::clone(index), notes })
 }
 
 /// Fails where masks would be compared with nothing.

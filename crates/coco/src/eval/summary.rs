@@ -76,18 +76,12 @@ impl Summary {
 
     pub(super) fn new(truth: &Index, state: &State, curves: Curves) -> Self {
         let all = 0..curves.classes;
-        let names: Vec<&str> = truth.categories().iter().map(|category| category.name.as_str()).collect();
-        // One value, one name: of categories that share theirs, the id tells them apart.
-        let shared = |name: &str| names.iter().filter(|own| **own == name).count() > 1;
-        let per_class = (truth.categories().iter().enumerate())
-            .map(|(k, category)| {
+        let per_class = (truth.categories().iter().zip(truth.class_labels()).enumerate())
+            .map(|(k, (category, name))| {
                 let mean = |precision, threshold| average(&curves, &line(precision, threshold, 0, 2), k..k + 1);
                 ClassSummary {
                     id: category.id,
-                    name: match shared(&category.name) {
-                        true => format!("{} ({})", category.name, category.id),
-                        false => category.name.clone(),
-                    },
+                    name,
                     ap: mean(true, None),
                     ap50: mean(true, Some(0)),
                     ap75: mean(true, Some(5)),

@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::errors::ImageErrors;
 use crate::mask::Rle;
 
 /// Number of IoU thresholds: 0.50 to 0.95 in steps of 0.05.
-pub(super) const THRESHOLDS: usize = 10;
+pub(crate) const THRESHOLDS: usize = 10;
 /// A bit for every threshold.
-pub(super) const ALL: u16 = (1 << THRESHOLDS) - 1;
+pub(crate) const ALL: u16 = (1 << THRESHOLDS) - 1;
 /// Area ranges in square pixels: all, small (to 32²), medium (to 96²), large. Both ends belong to a range.
-pub(super) const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
+pub(crate) const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
 /// The best detections of an image and category that count.
-pub(super) const MAX_DETECTIONS: [usize; 3] = [1, 10, 100];
+pub(crate) const MAX_DETECTIONS: [usize; 3] = [1, 10, 100];
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,15 +66,19 @@ pub struct Detection {
 /// What evaluation has seen so far: small, mergeable, and serialisable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    pub(super) iou: IouType,
+    pub(crate) iou: IouType,
     /// By image id: an order of its own makes ties between images fall as in pycocotools.
-    pub(super) images: BTreeMap<i64, ImageMatches>,
+    pub(crate) images: BTreeMap<i64, ImageMatches>,
 }
 
 /// One image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct ImageMatches {
+pub(crate) struct ImageMatches {
+    /// In order of the categories' ids.
     pub classes: Vec<ClassMatches>,
+    /// What kinds of errors there are, where that was asked for ([`super::Evaluator::diagnosing`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<ImageErrors>,
     /// Detections given.
     pub detections: usize,
     /// Those of a category that the annotations do not have.
@@ -82,7 +87,7 @@ pub(super) struct ImageMatches {
 
 /// What one detection is at each IoU threshold, a bit each from the lowest, in one area range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Marks {
+pub(crate) struct Marks {
     /// It found an object.
     pub matched: u16,
     /// It counts neither for nor against.
@@ -91,7 +96,7 @@ pub(super) struct Marks {
 
 /// One category in one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct ClassMatches {
+pub(crate) struct ClassMatches {
     pub category_id: u32,
     /// Objects to be found in each area range.
     pub truths: [u32; AREAS.len()],

@@ -127,6 +127,16 @@ impl Index {
         Some(&self.categories[at].name)
     }
 
+    /// A name of each category's own, in order of their ids: of those that share theirs, the id tells them apart.
+    pub fn class_labels(&self) -> Vec<String> {
+        let shared = |name: &str| self.categories.iter().filter(|own| own.name == name).count() > 1;
+        let label = |category: &Category| match shared(&category.name) {
+            true => format!("{} ({})", category.name, category.id),
+            false => category.name.clone(),
+        };
+        self.categories.iter().map(label).collect()
+    }
+
     /// Position of an image by its id.
     pub fn position(&self, image_id: i64) -> Option<usize> {
         self.images.binary_search_by_key(&image_id, |image| image.id).ok()

@@ -81,7 +81,18 @@ impl Lcg {
 const CATEGORIES: [u32; 7] = [1, 2, 3, 5, 8, 13, 21];
 
 /// Ground truth and each image's detections, as `make.py` generates them; masks only where asked for.
-fn generate(seed: u64, images: usize, masks: bool) -> (Arc<Index>, Vec<(i64, Vec<Detection>)>) {
+pub fn generate(seed: u64, images: usize, masks: bool) -> (Arc<Index>, Vec<(i64, Vec<Detection>)>) {
+    let (truth, detections) = generate_file(seed, images, masks);
+    (index_of(&truth), detections)
+}
+
+/// An annotation file that lies in memory.
+pub fn index_of(truth: &Value) -> Arc<Index> {
+    Arc::new(Index::read(Cursor::new(truth.to_string()), "generated", &LoadOptions::default()).unwrap())
+}
+
+/// As [`generate`], the annotations as they would lie in a file.
+pub fn generate_file(seed: u64, images: usize, masks: bool) -> (Value, Vec<(i64, Vec<Detection>)>) {
     let mut lcg = Lcg(seed);
     let (mut entries, mut annotations, mut detections) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..images {
@@ -119,9 +130,7 @@ fn generate(seed: u64, images: usize, masks: bool) -> (Arc<Index>, Vec<(i64, Vec
         detections.push((id, found));
     }
     let categories: Vec<Value> = CATEGORIES.iter().map(|id| json!({"id": id, "name": format!("c{id}")})).collect();
-    let text = json!({"annotations": annotations, "images": entries, "categories": categories}).to_string();
-    let index = Index::read(Cursor::new(text), "generated", &LoadOptions::default()).unwrap();
-    (Arc::new(index), detections)
+    (json!({"annotations": annotations, "images": entries, "categories": categories}), detections)
 }
 
 /// Every number of one run in `expected.json`.

@@ -1,5 +1,6 @@
 //! COCO annotations, masks and evaluation, against pycocotools where it has a say.
 
+mod diagnose;
 mod eval;
 mod index;
 mod mask;

@@ -34,6 +34,9 @@ pub struct EvalArgs {
     /// Write the detections, in COCO's results format. Of each metric that can.
     #[arg(long, value_name = "OUT.json")]
     results: Option<PathBuf>,
+    /// Diagnose the evaluation, and write `diagnostics.json` and charts into this folder. By each metric that can.
+    #[arg(long, value_name = "DIR")]
+    diagnostics: Option<PathBuf>,
     /// The evaluation engine, if the pipeline has several.
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
@@ -57,7 +60,12 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     }
     let Some(plan) = &mut loaded.plan else { return Ok(Status::Wrong) };
     if let Some(out) = &args.results {
-        write_results(plan, out)?;
+        refuse_foreign(out)?;
+        write_into(plan, "results", out)?;
+    }
+    if let Some(folder) = &args.diagnostics {
+        ensure!(!folder.is_file(), "{} is a file; diagnostics are written into a folder", folder.display());
+        write_into(plan, "diagnostics", folder)?;
     }
     let plan = &*plan;
     let is_evaluation = |node: &PlanNode| node.descriptor.name == EvaluateConfig::TYPE;
@@ -98,15 +106,14 @@ pub fn eval(args: &EvalArgs) -> Result<Status> {
     })
 }
 
-/// Has the metrics that can write their detections do so.
-fn write_results(plan: &mut Plan, out: &Path) -> Result<()> {
-    refuse_foreign(out)?;
+/// Has the metrics that can write their detections or diagnostics do so: by the option of that name.
+fn write_into(plan: &mut Plan, option: &str, out: &Path) -> Result<()> {
     let out = std::path::absolute(out).with_context(|| format!("cannot write {}", out.display()))?;
     let can = |node: &PlanNode| node.descriptor.name == CocoApConfig::TYPE;
     let metrics: Vec<NodeId> = plan.nodes.values().filter(|node| can(node)).map(|node| node.id.clone()).collect();
-    ensure!(!metrics.is_empty(), "no metric of the pipeline has detections to write (`--results`); `coco_ap` has");
+    ensure!(!metrics.is_empty(), "no metric of the pipeline has {option} to write (`--{option}`); `coco_ap` has");
     for metric in metrics {
-        let set = plan.set_option(&metric, &[PathSegment::from("results")], out.display().to_string().into());
+        let set = plan.set_option(&metric, &[PathSegment::from(option)], out.display().to_string().into());
         set.map_err(|problem| anyhow!("{metric}: {problem}"))?;
     }
     Ok(())

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::output::{Format, Status, print};
+use pipe_coco::diagnose::{Comparison, Difference, compare, diagnose};
 use pipe_coco::eval;
-use pipe_coco::eval::{IouType, Score, ScoreOptions, Scored, Summary};
+use pipe_coco::eval::{IouType, ScoreOptions, Scored, Summary};
+use pipe_components::diagnostics;
 
 /// Arguments of `pipe score`.
 #[derive(Debug, Args)]
@@ -25,6 +27,14 @@ pub struct ScoreArgs {
     /// Also print average precision and recall per class.
     #[arg(long)]
     per_class: bool,
+    /// Also diagnose: tell the best threshold, errors by kind and the worst images, and write all of it as `diagnostics.json` with charts into
+    /// this folder, for each kind of `--iou` a folder of its own.
+    #[arg(long, value_name = "DIR")]
+    diagnostics: Option<PathBuf>,
+    /// Compare with the detections of another file: the difference of AP and AP50 with the 95 % interval of a paired bootstrap over the
+    /// images.
+    #[arg(long, value_name = "OTHER")]
+    against: Option<PathBuf>,
     /// Evaluate only images that have a detection; pycocotools evaluates all images of the annotations.
     #[arg(long)]
     detected_only: bool,
@@ -56,15 +66,71 @@ pub fn score(args: &ScoreArgs) -> Result<Status> {
         Iou::Segm => IouType::Segm,
     };
     let images = if args.detected_only { Scored::WithDetections } else { Scored::All };
-    let options = ScoreOptions { images, lenient: args.lenient, errors: false };
-    let Score { summary, notes, .. } = eval::score(&args.truth, &args.results, iou, &options)?;
-    for note in &notes {
+    let options = ScoreOptions { images, lenient: args.lenient, errors: args.diagnostics.is_some() };
+    let (score, compared) = match &args.against {
+        None => (eval::score(&args.truth, &args.results, iou, &options)?, None),
+        Some(other) => {
+            let [own, other] = eval::score_both(&args.truth, [&args.results, other], iou, &options)?;
+            let compared = compare(&own.truth, &own.state, &other.state, RESAMPLES, SEED)?;
+            (own, Some((compared, other.notes)))
+        }
+    };
+    let others = compared.iter().flat_map(|(_, notes)| notes);
+    for note in score.notes.iter().chain(others) {
         tracing::warn!("{note}");
     }
+    let compared = compared.map(|(compared, _)| compared);
+    let mut diagnosed = None;
+    if let Some(folder) = &args.diagnostics {
+        ensure!(!folder.is_file(), "{} is a file; diagnostics are written into a folder", folder.display());
+        let found = diagnose(&score.truth, &score.state, &score.summary)?;
+        diagnostics::write(folder, &found)?;
+        diagnosed = Some(found);
+    }
     print(&match args.format {
-        Format::Text => text(&summary, args.per_class),
-        Format::Json => serde_json::to_string_pretty(&json(&summary, args.per_class))? + "\n",
+        Format::Text => {
+            let mut text = text(&score.summary, args.per_class);
+            if let Some(compared) = &compared {
+                text += &difference(compared, args);
+            }
+            if let (Some(found), Some(folder)) = (&diagnosed, &args.diagnostics) {
+                let written = folder.join(found.iou);
+                text += &format!("\n{}\nmore in {}\n", diagnostics::text(found, args.per_class), written.display());
+            }
+            text
+        }
+        Format::Json => {
+            let mut json = json(&score.summary, args.per_class);
+            if let Some(compared) = &compared {
+                json["against"] = serde_json::to_value(compared)?;
+            }
+            if let (Some(found), Some(folder)) = (&diagnosed, &args.diagnostics) {
+                json["diagnostics"] = folder.join(found.iou).join("diagnostics.json").display().to_string().into();
+            }
+            serde_json::to_string_pretty(&json)? + "\n"
+        }
     })
+}
+
+/// How often the images are drawn anew for an interval.
+const RESAMPLES: usize = 1000;
+/// What the drawing starts from, so that the same files give the same interval.
+const SEED: u64 = 0;
+
+fn difference(compared: &Comparison, args: &ScoreArgs) -> String {
+    let Comparison { images, resamples, seed, .. } = compared;
+    let other = args.against.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+    let mut text = format!(
+        "\ndifference to {other}, with the 95 % interval of {resamples} resamples of {images} images (seed {seed})\n\
+         {:5} {:>8} {:>8} {:>11}   interval\n",
+        "", "DT", "OTHER", "difference"
+    );
+    for (name, Difference { first, second, difference, interval: [low, high], .. }) in
+        [("AP", compared.ap), ("AP50", compared.ap50)]
+    {
+        text += &format!("{name:5} {first:8.3} {second:8.3} {difference:+11.4}   {low:+.4} to {high:+.4}\n");
+    }
+    text
 }
 
 fn text(summary: &Summary, per_class: bool) -> String {

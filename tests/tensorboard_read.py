@@ -132,6 +132,7 @@ def main(folder):
         "texts": tensors(data, ctx, "text", lambda array: array.item().decode("utf-8")),
         "histograms": tensors(data, ctx, "histograms", lambda array: array.tolist()),
         "histogram_protos": histogram_protos(folder),
+        "pr_curves": tensors(data, ctx, "pr_curves", lambda array: array.tolist()),
         "images": images(data, ctx),
         "hparams": hparams(data, ctx),
     }

@@ -217,6 +217,50 @@ fn an_evaluation_writes_the_detections_that_it_counts() {
 }
 
 #[test]
+fn an_evaluation_is_diagnosed() {
+    let diagnosed = PIPELINE
+        .replace("iou_types = [\"bbox\", \"segm\"]", "iou_types = [\"bbox\", \"segm\"]\ndiagnostics = \"diagnostics\"")
+        .replace("metrics = [\"metric.coco\"]", "metrics = [\"metric.coco\", \"metric.loss\"]");
+    let more = "\n[metric.loss]\ntype = \"loss\"\n\n[sink.tensorboard]\ntype = \"tensorboard\"\n";
+    let pipe = Pipe::with("tiny.toml", &(diagnosed + more));
+    pipe.ok(&["run", "tiny.toml", "--out", "run", "--quiet"]);
+    let records = pipe.records("run");
+    let tags = |kind: &str| -> BTreeSet<&str> {
+        let own = records.iter().filter(|record| record["kind"] == kind);
+        own.map(|record| record["tag"].as_str().unwrap()).collect()
+    };
+    let charts = ["confusion_matrix", "f1", "precision", "precision_recall", "recall"];
+    let expected =
+        ["bbox", "segm"].iter().flat_map(|iou| charts.iter().map(move |chart| format!("val/coco/{iou}/{chart}")));
+    assert_eq!(tags("image"), expected.collect::<BTreeSet<_>>().iter().map(String::as_str).collect());
+    let curves = tags("pr_curve");
+    assert!(curves.len() > 2 && curves.iter().all(|tag| tag.contains("/pr/")), "{curves:?}");
+    let text = records.iter().find(|record| record["tag"] == "val/coco/summary").unwrap()["value"].as_str().unwrap();
+    assert!(text.contains("kind of error") && text.contains("images with the highest loss (of their batch)"), "{text}");
+    let whole = pipe.json("run/diagnostics/segm/diagnostics.json");
+    let images = whole["worst_images"].as_array().unwrap();
+    assert!(
+        images.len() == 3 && images.iter().all(|image| image["loss"].as_f64().is_some_and(|loss| loss > 0.0)),
+        "{images:?}"
+    );
+    if let Some(python) = pipe_test_support::python() {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tensorboard_read.py");
+        let read = std::process::Command::new(python).arg(script).arg(pipe.path("run/tensorboard")).output().unwrap();
+        let read: Value = serde_json::from_slice(&read.stdout).unwrap();
+        let tag = *curves.iter().next().unwrap();
+        assert_eq!(read["pr_curves"][tag][0][2][0].as_array().unwrap().len(), 101, "{tag}");
+    }
+
+    // Of weights alone, and without losses.
+    fresh_weights(&pipe.path("fresh.safetensors"));
+    let eval = ["eval", "tiny.toml", "--weights", "fresh.safetensors", "--diagnostics", "told"];
+    let said = pipe.ok(&[&eval[..], &["--set", "engine.evaluator.metrics=[\"metric.coco\"]"]].concat()).stdout;
+    assert!(said.contains("kind of error") && !said.contains("highest loss"), "{said}");
+    let told = pipe.json("told/segm/diagnostics.json");
+    assert_eq!((&told["images"], &told["worst_images"][0]["loss"]), (&Value::from(3), &Value::Null));
+}
+
+#[test]
 fn classes_of_other_ids_are_scored_by_name() {
     let pipe = Pipe::with("tiny.toml", PIPELINE);
     let truth = cache().join("shapes/annotations/instances_val2017.json");

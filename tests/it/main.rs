@@ -14,6 +14,7 @@ mod data;
 mod dataset;
 mod detection;
 mod detection_pipeline;
+mod diagnostics;
 mod environment;
 mod interrupt;
 mod kills;

@@ -275,6 +275,9 @@ impl RunContext {
         if let Some(text) = &report.text {
             self.emit(node, format!("{prefix}{}/summary", node.name), RecordValue::Text(text.clone()))?;
         }
+        for (tag, value) in &report.records {
+            self.emit(node, format!("{prefix}{}/{tag}", node.name), value.clone())?;
+        }
         let full = |name: &String| ValueRef { node: node.clone(), value: name.clone() };
         Ok(report.values.iter().map(|(name, value)| (full(name), *value)).collect())
     }

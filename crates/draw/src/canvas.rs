@@ -136,6 +136,30 @@ impl Canvas {
         }
     }
 
+    /// Draws a straight line of `thickness` pixels with round ends between two points, `[x, y]`. One that is not finite is skipped.
+    pub fn stroke(&mut self, from: [f32; 2], to: [f32; 2], thickness: f32, color: Color) {
+        if ![from, to].as_flattened().iter().all(|value| value.is_finite()) {
+            return;
+        }
+        let half = thickness / 2.0;
+        let around = Rect::new(from[0], from[1], to[0], to[1]).grown(half + 1.0);
+        let seen = around.intersection(&self.bounds());
+        if seen.area() <= 0.0 {
+            return;
+        }
+        let along = [to[0] - from[0], to[1] - from[1]];
+        let length = along[0] * along[0] + along[1] * along[1];
+        for y in seen.y1 as usize..seen.y2.ceil() as usize {
+            for x in seen.x1 as usize..seen.x2.ceil() as usize {
+                let away = [x as f32 + 0.5 - from[0], y as f32 + 0.5 - from[1]];
+                let share = (away[0] * along[0] + away[1] * along[1]) / length.max(f32::MIN_POSITIVE);
+                let share = share.clamp(0.0, 1.0);
+                let distance = (away[0] - share * along[0]).hypot(away[1] - share * along[1]);
+                self.image.blend(y, x, color, (half + 0.5 - distance).clamp(0.0, 1.0));
+            }
+        }
+    }
+
     /// Writes one line with the top left corner of its capitals at (`x`, `y`), `size` pixels from descent to ascent, cut off
     /// with an ellipsis at `room` pixels. Returns its width in pixels.
     pub fn text(&mut self, text: &str, x: f32, y: f32, size: f32, room: f32, color: Color) -> f32 {

@@ -1,4 +1,4 @@
-//! Images for people: detections over images, ground truth beside predictions, grids of classified images.
+//! Images for people: detections over images, ground truth beside predictions, grids of classified images, charts.
 //!
 //! Everything works on [`RgbImage`], 8-bit RGB in rows. Nothing here fails on odd geometry: boxes outside the image, empty,
 //! not finite or huge are clipped or left out.
@@ -12,9 +12,11 @@
 //! | `mask.rs` | [`MaskRef`]: translucent masks with a contour |
 //! | `instances.rs` | [`draw_instances`]: boxes, masks and labels of one image |
 //! | `labels.rs` | placing label chips so that they do not cover each other |
+//! | `chart.rs` | [`Chart`]: curves; [`Table`]: counts as colors |
 //! | `layout.rs` | [`side_by_side`] and [`grid`] |
 
 mod canvas;
+mod chart;
 mod image;
 mod instances;
 mod labels;
@@ -24,6 +26,7 @@ mod palette;
 mod text;
 
 pub use canvas::{Canvas, Rect};
+pub use chart::{Chart, Series, Table};
 pub use image::{RgbImage, encode_classes};
 pub use instances::{DrawOptions, Instance, draw_instances};
 pub use layout::{Tile, Verdict, grid, side_by_side};

@@ -134,12 +134,17 @@ impl Wire for ModelOutput {
 
 impl Wire for MetricReport {
     fn pack(&self, to: &mut Message) -> Result<()> {
-        to.put(&(&self.values, &self.text))
+        to.put(&(&self.values, &self.text, self.records.len()))?;
+        self.records.iter().try_for_each(|(tag, value)| {
+            to.put(tag)?;
+            value.pack(to)
+        })
     }
 
     fn unpack(from: &mut Reader<'_>) -> Result<Self> {
-        let (values, text) = from.get()?;
-        Ok(MetricReport { values, text })
+        let (values, text, count): (_, _, usize) = from.get()?;
+        let records = (0..count).map(|_| Ok((from.get()?, RecordValue::unpack(from)?))).collect::<Result<_>>()?;
+        Ok(MetricReport { values, text, records })
     }
 }
 
@@ -163,6 +168,9 @@ impl Wire for RecordValue {
             RecordValue::Image { height, width, rgb } => to.put(&(height, width, serde_bytes::Bytes::new(rgb))),
             RecordValue::Text(text) => to.put(text),
             RecordValue::Histogram(values) => to.put(values),
+            RecordValue::PrCurve { true_positives, false_positives, positives } => {
+                to.put(&(true_positives, false_positives, positives))
+            }
             RecordValue::HParams { settings, metrics } => {
                 to.put(&serde_json::to_string(settings)?)?;
                 to.put(metrics)
@@ -180,6 +188,10 @@ impl Wire for RecordValue {
             }
             "text" => RecordValue::Text(from.get()?),
             "histogram" => RecordValue::Histogram(from.get()?),
+            "pr_curve" => {
+                let (true_positives, false_positives, positives) = from.get()?;
+                RecordValue::PrCurve { true_positives, false_positives, positives }
+            }
             "hparams" => {
                 let settings: Vec<(String, Value)> = serde_json::from_str(&from.get::<String>()?)?;
                 RecordValue::HParams { settings, metrics: from.get()? }

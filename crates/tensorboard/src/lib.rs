@@ -8,6 +8,7 @@
 //! | `writer.rs` | [`EventWriter`]: the file, its name, flushing, resuming |
 //! | `summary.rs` | the summary of each kind as a protobuf message |
 //! | `histogram.rs` | bucket counts, equal to `torch.utils.tensorboard`'s |
+//! | `pr_curve.rs` | counts over thresholds, equal to `torch.utils.tensorboard`'s |
 //! | `hparams.rs` | [`HParam`] and the messages of the HPARAMS page |
 //! | `layout.rs` | the charts of the CUSTOM SCALARS page |
 //! | `record.rs` | the record framing with its masked CRC-32C |
@@ -19,6 +20,7 @@
 mod histogram;
 mod hparams;
 mod layout;
+mod pr_curve;
 mod proto;
 mod record;
 mod summary;

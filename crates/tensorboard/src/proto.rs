@@ -63,6 +63,14 @@ impl Message {
         self.bytes(field, &value.bytes)
     }
 
+    /// A packed `repeated float`.
+    pub(super) fn floats(mut self, field: u32, values: &[f32]) -> Self {
+        self.key(field, Wire::Length);
+        self.varint(values.len() as u64 * 4);
+        values.iter().for_each(|value| self.bytes.extend_from_slice(&value.to_le_bytes()));
+        self
+    }
+
     /// A packed `repeated double`.
     pub(super) fn doubles(mut self, field: u32, values: &[f64]) -> Self {
         self.key(field, Wire::Length);
@@ -106,6 +114,7 @@ mod tests {
         check(Message::new().double(1, -2.0), &[0x09, 0, 0, 0, 0, 0, 0, 0, 0xc0]);
         check(Message::new().string(2, "testing"), b"\x12\x07testing");
         check(Message::new().message(3, &Message::new().int(1, 150)), &[0x1a, 0x03, 0x08, 0x96, 0x01]);
+        check(Message::new().floats(5, &[1.0, 0.0]), &[0x2a, 8, 0, 0, 0x80, 0x3f, 0, 0, 0, 0]);
         check(Message::new().doubles(6, &[1.0]), &[0x32, 8, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
     }
 }

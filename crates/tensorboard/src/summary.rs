@@ -6,6 +6,7 @@ use super::histogram::Histogram;
 use super::proto::Message;
 
 /// `DataType` of `types.proto`.
+pub(super) const DT_FLOAT: i64 = 1;
 pub(super) const DT_STRING: i64 = 7;
 /// `DataClass` of `summary.proto`.
 pub(super) const DATA_CLASS_TENSOR: i64 = 2;

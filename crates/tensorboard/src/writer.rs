@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::histogram::Histogram;
 use super::hparams::{self, HParam, SessionStatus};
+use super::pr_curve::PrCurve;
 use super::proto::Message;
 use super::{layout, record, summary};
 
@@ -142,6 +143,23 @@ impl EventWriter {
         };
         self.summary(step, wall_time, &summary::histogram(tag, &histogram))?;
         Ok(values.len() - histogram.num as usize)
+    }
+
+    /// A precision-recall curve over the thresholds 0, …, 1, `T` of them evenly spaced: `true_positives` `[T]` and `false_positives` `[T]` count
+    /// what is scored there or above, `positives` all that is to be found.
+    ///
+    /// # Errors
+    /// Counts that are none of such a curve; the file cannot be written.
+    pub fn pr_curve(
+        &mut self,
+        tag: &str,
+        step: i64,
+        wall_time: f64,
+        [true_positives, false_positives]: [&[u32]; 2],
+        positives: u32,
+    ) -> Result<()> {
+        let curve = PrCurve::new(true_positives, false_positives, positives);
+        self.summary(step, wall_time, &curve.with_context(|| format!("PR curve `{tag}`"))?.summary(tag))
     }
 
     /// What this run was set to, and which of its scalar tags the HPARAMS page shows as metrics. Once a run, at its start;

@@ -44,6 +44,16 @@ pub enum RecordValue {
     Text(String),
     /// Values whose distribution is of interest.
     Histogram(Vec<f32>),
+    /// How precision and recall of a class depend on confidence. Counts `[T]` are of what is scored at or above each of the thresholds
+    /// 0, …, 1, evenly spaced.
+    PrCurve {
+        /// Right ones.
+        true_positives: Vec<u32>,
+        /// Wrong ones.
+        false_positives: Vec<u32>,
+        /// All that is to be found.
+        positives: u32,
+    },
     /// The settings of the run, with the names of the values it is judged by.
     HParams {
         /// Setting and value.
@@ -63,6 +73,7 @@ impl RecordValue {
             RecordValue::Image { .. } => "image",
             RecordValue::Text(_) => "text",
             RecordValue::Histogram(_) => "histogram",
+            RecordValue::PrCurve { .. } => "pr_curve",
             RecordValue::HParams { .. } => "hparams",
             RecordValue::Artifact(_) => "artifact",
         }
@@ -70,7 +81,7 @@ impl RecordValue {
 }
 
 impl Record {
-    /// The record as one line of `records.jsonl`. Images and histograms are told by size and range; JSON has no NaN and
+    /// The record as one line of `records.jsonl`. Images, histograms and curves are told by size and range; JSON has no NaN and
     /// no infinity, so those become texts.
     pub fn to_json(&self) -> Value {
         let value = match &self.value {
@@ -82,6 +93,9 @@ impl Record {
                     values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &v| (a.min(v), b.max(v)));
                 let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
                 json!({ "count": values.len(), "min": number(min.into()), "max": number(max.into()), "mean": number(mean) })
+            }
+            RecordValue::PrCurve { true_positives, positives, .. } => {
+                json!({ "thresholds": true_positives.len(), "positives": positives })
             }
             RecordValue::HParams { settings, metrics } => {
                 let settings: serde_json::Map<String, Value> = settings.iter().cloned().collect();

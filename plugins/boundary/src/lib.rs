@@ -160,7 +160,7 @@ impl Metric for Boundary {
     fn compute(&mut self) -> Result<MetricReport> {
         let mean = |sum: f64| sum / self.objects as f64;
         let values = NAMES.iter().zip(self.sums).map(|(name, sum)| ((*name).to_owned(), mean(sum))).collect();
-        Ok(MetricReport { values, text: None })
+        Ok(MetricReport { values, ..MetricReport::default() })
     }
 }
 

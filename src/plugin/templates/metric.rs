@@ -67,7 +67,7 @@ impl Metric for Errors {
 
     fn compute(&mut self) -> Result<MetricReport> {
         let error = self.scale * self.wrong / self.seen;
-        Ok(MetricReport { values: vec![("error".into(), error)], text: None })
+        Ok(MetricReport { values: vec![("error".into(), error)], ..MetricReport::default() })
     }
 }
 

@@ -136,6 +136,11 @@ def main():
         entries = entries_of(results, iou)
         run = evaluated(truth, entries, iou)
         expected[iou] = {**by_confidence(run), **by_hotcoco(truth, entries, iou)}
+        # Of a category without objects all is -1.
+        expected[iou]["precision_recall"] = {
+            int(category): [np.round(run.eval[key][0, :, k, 0, 2], 12).tolist() for key in ("precision", "scores")]
+            for k, category in enumerate(run.params.catIds) if run.eval["precision"][0, 0, k, 0, 2] > -1
+        }
     truth, results = cocoeval.generate(5, 120)
     truth = plain(truth)
     entries = [e for i, e in enumerate(entries_of(results, "bbox")) if i % 2]

@@ -1,4 +1,4 @@
-"""Makes `histograms.json` beside this file with torch.utils.tensorboard.
+"""Makes `histograms.json` and `pr_curves.json` beside this file with torch.utils.tensorboard.
 
     python3 tests/parity/tensorboard/make.py
 
@@ -12,7 +12,7 @@ import tempfile
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import make_histogram
+from torch.utils.tensorboard.summary import compute_curve, make_histogram
 
 HERE = pathlib.Path(__file__).parent
 
@@ -62,4 +62,23 @@ def histograms():
     return cases
 
 
-(HERE / "histograms.json").write_text(json.dumps(histograms(), separators=(",", ":")) + "\n")
+def pr_curves():
+    rng = np.random.default_rng(11)
+    cases = []
+    for thresholds in (2, 11, 127):
+        labels = rng.random(80) < 0.4
+        scores = np.clip(rng.normal(0.35 + 0.3 * labels, 0.25), 0, 1).astype(np.float32)
+        scores[:2] = [0, 1]
+        cases.append(
+            {
+                "thresholds": thresholds,
+                "labels": labels.tolist(),
+                "scores": scores.astype(float).tolist(),
+                "rows": compute_curve(labels, scores, thresholds).tolist(),
+            }
+        )
+    return cases
+
+
+for name, cases in {"histograms": histograms(), "pr_curves": pr_curves()}.items():
+    (HERE / f"{name}.json").write_text(json.dumps(cases, separators=(",", ":")) + "\n")

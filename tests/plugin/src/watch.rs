@@ -60,7 +60,11 @@ impl Metric for ErrorRate {
     }
 
     fn compute(&mut self) -> Result<MetricReport> {
-        Ok(MetricReport { values: vec![("error".into(), self.wrong / self.seen)], text: Some("errors".into()) })
+        Ok(MetricReport {
+            values: vec![("error".into(), self.wrong / self.seen)],
+            text: Some("errors".into()),
+            ..MetricReport::default()
+        })
     }
 }
 

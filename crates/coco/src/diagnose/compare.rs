@@ -18,8 +18,10 @@ pub struct Comparison {
     /// What the drawing started from.
     pub seed: u64,
     /// Average precision over IoU 0.50 … 0.95.
+    #[serde(rename = "AP")]
     pub ap: Difference,
     /// Average precision at IoU 0.50.
+    #[serde(rename = "AP50")]
     pub ap50: Difference,
 }
 

@@ -27,7 +27,7 @@ pub use curves::{Best, ClassCurve, Curves};
 pub use images::{ImageCount, image_counts};
 pub use tide::{KindOfError, Tide};
 
-use crate::eval::{ImageErrors, State};
+use crate::eval::{ClassSummary, ImageErrors, RECALLS, State, Summary};
 use crate::index::Index;
 
 /// The diagnostics of an evaluation.
@@ -41,6 +41,8 @@ pub struct Diagnostics {
     pub images: usize,
     /// Precision, recall and F1 over confidence.
     pub curves: Curves,
+    /// Precision over recall of the categories that have objects, in order of their ids.
+    pub precision_recall: Vec<PrecisionRecall>,
     /// Which category is found as which, at the best threshold.
     pub confusion: Confusion,
     /// Errors by kind.
@@ -49,13 +51,43 @@ pub struct Diagnostics {
     pub worst_images: Vec<ImageCount>,
 }
 
+/// The curve behind a category's average precision at IoU 0.5: `precision[0, :, k, 0, 2]` and `scores[0, :, k, 0, 2]` of `COCOeval`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PrecisionRecall {
+    /// The category's id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// The mean of `precision`.
+    pub ap50: f64,
+    /// `[101]`: the highest precision at a recall of 0.00, 0.01, … 1.00 or more.
+    pub precision: Vec<f64>,
+    /// `[101]`: the score at which that recall is reached; 0 where it is not.
+    pub scores: Vec<f64>,
+}
+
+impl PrecisionRecall {
+    fn all(summary: &Summary) -> Vec<Self> {
+        let curves = &summary.curves;
+        let present = summary.per_class.iter().enumerate().filter(|(_, class)| class.ap50 > -1.0);
+        let curve = |(k, class): (usize, &ClassSummary)| Self {
+            id: class.id,
+            name: class.name.clone(),
+            ap50: class.ap50,
+            precision: (0..RECALLS).map(|r| curves.precision_at([0, r, k, 0, 2])).collect(),
+            scores: (0..RECALLS).map(|r| curves.score_at([0, r, k, 0, 2])).collect(),
+        };
+        present.map(curve).collect()
+    }
+}
+
 /// Diagnoses what an evaluator that kept the kinds of errors ([`crate::eval::Evaluator::diagnosing`]) has seen.
 ///
-/// Confusion and images are counted at the best threshold of [`Curves`]; without one, of all detections.
+/// `summary` is that evaluator's. Confusion and images are counted at the best threshold of [`Curves`]; without one, of all detections.
 ///
 /// # Errors
 /// A state without the kinds of errors, or with images that the annotations do not have.
-pub fn diagnose(truth: &Index, state: &State) -> Result<Diagnostics> {
+pub fn diagnose(truth: &Index, state: &State, summary: &Summary) -> Result<Diagnostics> {
     let names = truth.class_labels();
     let lines = lines::lines(truth, state)?;
     let curves = curves::curves(&lines, &names);
@@ -64,6 +96,7 @@ pub fn diagnose(truth: &Index, state: &State) -> Result<Diagnostics> {
         iou: state.iou.name(),
         iou_threshold: 0.5,
         images: state.images.len(),
+        precision_recall: PrecisionRecall::all(summary),
         confusion: confusion(truth, state, confidence)?,
         tide: tide::tide(&lines, state)?,
         worst_images: image_counts(truth, state, confidence)?,

@@ -27,8 +27,17 @@ pub struct Curves {
 
 impl Curves {
     /// Precision at `[t, r, k, a, m]`.
-    pub fn precision_at(&self, [t, r, k, a, m]: [usize; 5]) -> f64 {
-        self.precision[(((t * RECALLS + r) * self.classes + k) * AREAS.len() + a) * MAX_DETECTIONS.len() + m]
+    pub fn precision_at(&self, at: [usize; 5]) -> f64 {
+        self.precision[self.place(at)]
+    }
+
+    /// Score at `[t, r, k, a, m]`.
+    pub fn score_at(&self, at: [usize; 5]) -> f64 {
+        self.scores[self.place(at)]
+    }
+
+    fn place(&self, [t, r, k, a, m]: [usize; 5]) -> usize {
+        (((t * RECALLS + r) * self.classes + k) * AREAS.len() + a) * MAX_DETECTIONS.len() + m
     }
 
     /// Recall at `[t, k, a, m]`.

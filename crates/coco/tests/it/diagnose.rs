@@ -40,7 +40,7 @@ fn parity(name: &str, iou: IouType, seed: u64, images: usize) {
     let (summary, state) = evaluated(&truth, &detections, iou);
     let all = expected();
     let expected = &all[name];
-    let found = diagnose(&truth, &state).unwrap();
+    let found = diagnose(&truth, &state, &summary).unwrap();
 
     near("AP50 of TIDE", found.tide.ap50, &summary.stats[1].into());
     assert_tide(&found.tide, &expected["tide"]);
@@ -71,6 +71,16 @@ fn parity(name: &str, iou: IouType, seed: u64, images: usize) {
         }
     }
 
+    for class in &found.precision_recall {
+        let theirs = &expected["precision_recall"][class.id.to_string()];
+        for (ours, theirs) in [(&class.precision, &theirs[0]), (&class.scores, &theirs[1])] {
+            assert_eq!(ours.len(), theirs.as_array().unwrap().len());
+            ours.iter()
+                .zip(theirs.as_array().unwrap())
+                .for_each(|(ours, theirs)| near("precision or score", *ours, theirs));
+        }
+    }
+    assert_eq!(found.precision_recall.len(), expected["precision_recall"].as_object().unwrap().len());
     for pair in expected["confusion"].as_array().unwrap() {
         let ours = diagnose::confusion(&truth, &state, pair[0].as_f64().unwrap()).unwrap();
         assert_eq!(serde_json::to_value(&ours.matrix).unwrap(), pair[1], "at {}", pair[0]);
@@ -116,8 +126,8 @@ fn kinds_of_errors_as_by_tidecv() {
         (id, kept.collect())
     });
     let detections: Vec<(i64, Vec<Detection>)> = thinned.collect();
-    let (_, state) = evaluated(&truth, &detections, IouType::Bbox);
-    let tide = diagnose(&truth, &state).unwrap().tide;
+    let (summary, state) = evaluated(&truth, &detections, IouType::Bbox);
+    let tide = diagnose(&truth, &state, &summary).unwrap().tide;
     let expected = &expected()["tidecv"];
     // Its mean is over all seven categories, ours over the six that have objects.
     let all = |mean: f64| mean * 6.0 / 7.0;
@@ -133,7 +143,7 @@ fn a_state_without_kinds_of_errors_is_refused() {
     let (truth, detections) = generate(3, 4, false);
     let mut evaluator = Evaluator::new(&truth, IouType::Bbox);
     evaluator.add_all(detections).unwrap();
-    let error = diagnose(&truth, evaluator.state()).unwrap_err().to_string();
+    let error = diagnose(&truth, evaluator.state(), &evaluator.finish()).unwrap_err().to_string();
     assert!(error.contains("has not kept the kinds of errors"), "{error}");
 }
 
@@ -176,8 +186,8 @@ proptest! {
     #[test]
     fn totals_agree(seed in 0u64..1 << 40, images in 1usize..25, confidence in 0.0f64..1.0) {
         let (truth, detections) = generate(seed, images, false);
-        let (_, state) = evaluated(&truth, &detections, IouType::Bbox);
-        let found = diagnose(&truth, &state).unwrap();
+        let (summary, state) = evaluated(&truth, &detections, IouType::Bbox);
+        let found = diagnose(&truth, &state, &summary).unwrap();
 
         // Every false positive is of one kind; what is missed or would be mended is not found.
         let wrong: u32 = found.curves.classes.iter().map(|class| class.false_positives[0]).sum();

@@ -85,7 +85,7 @@ impl Metric for ClassScore {
             (_, Average::None) => Vec::new(),
             _ => vec![(name.to_owned(), f64::NAN)],
         };
-        Ok(MetricReport { values, text: None })
+        Ok(MetricReport { values, ..MetricReport::default() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! COCO's average precision and recall.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::detections;
+use crate::{detections, diagnostics};
+use pipe_coco::diagnose::{Diagnostics, diagnose};
 use pipe_coco::eval;
 use pipe_coco::eval::{Detection, Evaluator, ResultEntry, Summary};
 use pipe_coco::index::Index;
@@ -44,6 +46,12 @@ pub struct CocoApConfig {
     /// path.
     #[serde(default)]
     pub results: Option<String>,
+    /// Diagnose each evaluation, and write what comes out into this folder, a name in the run's folder or an absolute path: `bbox/diagnostics.json`
+    /// and, as images, precision, recall and F1 over confidence, precision over recall, and the confusion matrix with background. The images are
+    /// recorded as well, with a precision-recall curve of each class; the text tells the best threshold, errors by kind (TIDE) and the worst images.
+    /// By loss too, where another metric has the model give its losses: each image has that of its batch. All at IoU 0.50; see `pipe_coco::diagnose`.
+    #[serde(default)]
+    pub diagnostics: Option<String>,
 }
 
 fn boxes() -> Vec<IouType> {
@@ -109,7 +117,8 @@ impl Component for CocoApConfig {
         let truth = dataset.extension().and_then(|more| more.downcast_ref::<Arc<Index>>());
         let truth = truth.with_context(|| format!("{} has no COCO annotations", self.dataset.node))?;
         let results = self.results.as_ref().map(|name| ctx.folder().join(name));
-        Ok(Instance::metric(CocoAp::new(truth, &self, results)))
+        let diagnostics = self.diagnostics.as_ref().map(|name| ctx.folder().join(name));
+        Ok(Instance::metric(CocoAp { diagnostics, ..CocoAp::new(truth, &self, results) }))
     }
 }
 
@@ -122,6 +131,9 @@ struct CocoAp {
     results: Option<PathBuf>,
     /// What is to be written there.
     entries: Vec<Value>,
+    diagnostics: Option<PathBuf>,
+    /// Of each image the losses of its batch, summed, where the model gives them and they are asked for.
+    losses: BTreeMap<i64, f64>,
     /// Whether the model finds no masks.
     maskless: bool,
 }
@@ -129,9 +141,17 @@ struct CocoAp {
 impl CocoAp {
     fn new(truth: &Arc<Index>, config: &CocoApConfig, results: Option<PathBuf>) -> CocoAp {
         let kinds = config.iou_types.iter().map(|iou| iou.of_eval());
-        let evaluators = kinds.map(|iou| (iou, Evaluator::new(truth, iou))).collect();
-        let truth = truth.clone();
-        CocoAp { truth, evaluators, per_class: config.per_class, results, entries: Vec::new(), maskless: false }
+        let errors = config.diagnostics.is_some();
+        CocoAp {
+            truth: truth.clone(),
+            evaluators: kinds.map(|iou| (iou, Evaluator::new(truth, iou).diagnosing(errors))).collect(),
+            per_class: config.per_class,
+            results,
+            entries: Vec::new(),
+            diagnostics: None,
+            losses: BTreeMap::new(),
+            maskless: false,
+        }
     }
 
     /// Those of what the model finds.
@@ -150,6 +170,17 @@ impl CocoAp {
         self.entries.extend(found.iter().map(entry));
     }
 
+    /// The diagnostics of one of the evaluations.
+    fn diagnose(&self, summary: &Summary) -> Result<Diagnostics> {
+        let own = self.evaluators.iter().find(|(iou, _)| *iou == summary.iou);
+        let (_, evaluator) = own.context("a summary of another evaluation")?;
+        let mut diagnostics = diagnose(&self.truth, evaluator.state(), summary)?;
+        for image in &mut diagnostics.worst_images {
+            image.loss = self.losses.get(&image.id).copied();
+        }
+        Ok(diagnostics)
+    }
+
     fn values(&self, summary: &Summary, values: &mut Vec<(String, f64)>) {
         let name = summary.iou.name();
         // A metric without data says NaN.
@@ -162,6 +193,7 @@ impl Metric for CocoAp {
     fn reset(&mut self) {
         self.evaluators.iter_mut().for_each(|(_, evaluator)| evaluator.reset());
         self.entries.clear();
+        self.losses.clear();
     }
 
     fn update(&mut self, batch: &Batch, output: &ModelOutput) -> Result<()> {
@@ -192,6 +224,10 @@ impl Metric for CocoAp {
         if self.results.is_some() {
             of_images.iter().for_each(|(id, found)| self.keep(*id, found));
         }
+        if self.diagnostics.is_some() && !output.losses.is_empty() {
+            let of_batch = output.losses.values().map(f64::try_from).sum::<Result<f64, _>>()?;
+            self.losses.extend(ids.iter().map(|id| (*id, of_batch)));
+        }
         for evaluator in self.evaluators() {
             evaluator.add_all(of_images.clone())?;
         }
@@ -200,7 +236,7 @@ impl Metric for CocoAp {
 
     fn compute(&mut self) -> Result<MetricReport> {
         let summaries: Vec<Summary> = self.evaluators().map(|evaluator| evaluator.finish()).collect();
-        let mut values = Vec::new();
+        let (mut values, mut records) = (Vec::new(), Vec::new());
         summaries.iter().for_each(|summary| self.values(summary, &mut values));
         let mut text = String::new();
         for summary in &summaries {
@@ -210,6 +246,14 @@ impl Metric for CocoAp {
                 values.extend(classes.map(|class| (format!("{name}/AP/{}", class.name), class.ap)));
             }
             text.push_str(&format!("{name}, {} images\n{summary}\n", summary.images));
+            if summary.images > 0
+                && let Some(folder) = &self.diagnostics
+            {
+                let diagnostics = self.diagnose(summary)?;
+                diagnostics::write(folder, &diagnostics)?;
+                text.push_str(&format!("\n{}", diagnostics::text(&diagnostics, self.per_class)));
+                records.extend(diagnostics::records(&diagnostics));
+            }
         }
         if let Some(path) = &self.results {
             pipe_vocab::atomic::write(path, &serde_json::to_vec(&self.entries)?)?;
@@ -220,7 +264,7 @@ impl Metric for CocoAp {
             tracing::info!("{count} detections have labels that are not in the annotations; they are ignored");
         }
         let text = summaries.iter().any(|summary| summary.images > 0).then_some(text);
-        Ok(MetricReport { values, text })
+        Ok(MetricReport { values, text, records })
     }
 }
 
@@ -239,6 +283,9 @@ impl Stateful for CocoAp {
         if !self.entries.is_empty() {
             state.values.insert("results".into(), self.entries.clone().into());
         }
+        if !self.losses.is_empty() {
+            state.values.insert("losses".into(), serde_json::to_value(self.losses.iter().collect::<Vec<_>>())?);
+        }
         Ok(state)
     }
 
@@ -249,6 +296,8 @@ impl Stateful for CocoAp {
                 evaluator.merge(serde_json::from_value(saved.clone())?)?;
             }
         }
+        let losses = state.values.get("losses").map(|saved| serde_json::from_value::<Vec<_>>(saved.clone()));
+        self.losses = losses.transpose()?.into_iter().flatten().collect();
         self.entries = state.values.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(())
     }

@@ -135,7 +135,7 @@ impl Metric for ConfusionMatrix {
             n if n <= MOST_CLASSES => Some(self.table(&rows)),
             _ => Some(self.list(&rows)),
         };
-        Ok(MetricReport { values, text })
+        Ok(MetricReport { values, text, ..MetricReport::default() })
     }
 }
 

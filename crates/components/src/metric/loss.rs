@@ -93,7 +93,7 @@ impl Metric for Losses {
                     .map(|(name, value)| if name == "loss" { ("loss/loss".into(), value) } else { (name, value) }),
             );
         }
-        Ok(MetricReport { values, text: None })
+        Ok(MetricReport { values, ..MetricReport::default() })
     }
 }
 

@@ -136,7 +136,7 @@ impl Metric for MeanIou {
         let mut values = vec![("mean_iou".to_owned(), mean), ("pixel_accuracy".to_owned(), accuracy)];
         values.extend(ious.iter().enumerate().map(|(class, iou)| (format!("iou/{}", self.name(class)), *iou)));
         let text = (!occurring.is_empty()).then(|| self.table(&rows, &ious, [mean, accuracy]));
-        Ok(MetricReport { values, text })
+        Ok(MetricReport { values, text, ..MetricReport::default() })
     }
 }
 

@@ -127,7 +127,7 @@ impl Metric for Ranked {
             (None, Average::None) => Vec::new(),
             (None, _) => vec![(name.to_owned(), f64::NAN)],
         };
-        Ok(MetricReport { values, text: None })
+        Ok(MetricReport { values, ..MetricReport::default() })
     }
 }
 

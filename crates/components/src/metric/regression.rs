@@ -166,7 +166,10 @@ impl Metric for Regression {
             None => [f64::NAN; 3],
         };
         let values = [("mae", mae), ("mse", mse), ("rmse", mse.sqrt()), ("r2", r2)];
-        Ok(MetricReport { values: values.map(|(name, value)| (name.to_owned(), value)).to_vec(), text: None })
+        Ok(MetricReport {
+            values: values.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            ..MetricReport::default()
+        })
     }
 }
 

@@ -145,7 +145,7 @@ impl Metric for TopK {
             None => vec![f64::NAN; self.wanted.len()],
         };
         let values = self.wanted.iter().zip(right).map(|((_, name), n)| (name.clone(), n / self.samples as f64));
-        Ok(MetricReport { values: values.collect(), text: None })
+        Ok(MetricReport { values: values.collect(), ..MetricReport::default() })
     }
 }
 

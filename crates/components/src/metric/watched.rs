@@ -47,7 +47,7 @@ impl Watched {
     /// When a sink cannot take it.
     pub fn report(&self, name: &str, value: f64) -> Result<MetricReport> {
         let Some(tag) = &self.tag else {
-            return Ok(MetricReport { values: vec![(name.to_owned(), value)], text: None });
+            return Ok(MetricReport { values: vec![(name.to_owned(), value)], ..MetricReport::default() });
         };
         let run = self.run.upgrade().context("the run is over")?;
         run.set_value(&self.node, name, value);

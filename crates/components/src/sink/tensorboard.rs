@@ -17,7 +17,7 @@ use pipe_tensorboard::{EventWriter, HParam, SessionStatus};
 
 use pipe_core::Sink;
 
-/// Writes TensorBoard event files: scalars, images, text, histograms, hyperparameters.
+/// Writes TensorBoard event files: scalars, images, text, histograms, precision-recall curves, hyperparameters.
 ///
 /// Where a measure is recorded both as `train/x` and as `val/x`, the page CUSTOM SCALARS shows the two on one chart.
 ///
@@ -175,6 +175,9 @@ impl Sink for TensorBoard {
             RecordValue::Scalar(value) => writer.scalar(tag, step, time, *value),
             RecordValue::Text(text) => writer.text(tag, step, time, text),
             RecordValue::Histogram(values) => writer.histogram(tag, step, time, values).map(|_| ()),
+            RecordValue::PrCurve { true_positives, false_positives, positives } => {
+                writer.pr_curve(tag, step, time, [true_positives, false_positives], *positives)
+            }
             RecordValue::Image { height, width, rgb } => {
                 let png = RgbImage::from_data(*height, *width, rgb.clone())?.encode_png()?;
                 writer.image_png(tag, step, time, *height, *width, &png)

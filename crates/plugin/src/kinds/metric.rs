@@ -11,6 +11,7 @@ use crate::boundary::{Input, Remote, Served, no_method};
 use crate::data::Batch;
 use crate::message::{Message, Wire};
 use crate::state::{State, Stateful};
+use pipe_vocab::record::RecordValue;
 
 const RESET: u32 = 1;
 const UPDATE: u32 = 2;
@@ -23,6 +24,8 @@ pub struct MetricReport {
     pub values: Vec<(String, f64)>,
     /// A longer text for the console and text sinks, such as the 12 COCO lines.
     pub text: Option<String>,
+    /// Further records, such as images, with the tags they have below the metric's.
+    pub records: Vec<(String, RecordValue)>,
 }
 
 /// Numbers computed over an evaluation: reset, updated batch by batch, computed.

@@ -126,6 +126,7 @@ fn every_kind_of_a_loaded_plugin_takes_part_in_a_run() {
     let of = |tag: &str| records.iter().filter(|r| r["tag"] == tag).map(|r| r["value"].clone()).collect::<Vec<_>>();
     // Four calls, six iterations apart, then the handler ended the run.
     assert_eq!(of("calls"), [1.0, 2.0, 3.0, 4.0].map(Value::from));
+    assert_eq!(of("val/error/seen")[0]["count"], 1, "a metric's further records");
     let seen = of("seen")[0].as_str().unwrap().to_owned();
     assert!(seen.starts_with("engine.trainer iteration_completed: 8 samples, loss "), "{seen}");
     let rates: Vec<f64> = of("train/lr").iter().map(|v| v.as_f64().unwrap()).collect();

@@ -63,7 +63,7 @@ impl Metric for ErrorRate {
         Ok(MetricReport {
             values: vec![("error".into(), self.wrong / self.seen)],
             text: Some("errors".into()),
-            ..MetricReport::default()
+            records: vec![("seen".into(), RecordValue::Histogram(vec![self.seen as f32]))],
         })
     }
 }

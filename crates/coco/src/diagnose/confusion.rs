@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::kept;
+use super::lines::kept;
 use crate::eval::{MAX_DETECTIONS, State, falling};
 use crate::index::Index;
 

@@ -1,9 +1,8 @@
 //! The detections of each category of all images.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::kept;
-use crate::eval::{ErrorKind, State, falling};
+use crate::eval::{ErrorKind, ImageErrors, State, falling};
 use crate::index::Index;
 use crate::parallel::parallel;
 
@@ -73,4 +72,9 @@ pub(super) fn lines(truth: &Index, state: &State) -> Result<Vec<Line>> {
         line.found = order.into_iter().filter_map(|i| found[i as usize].take()).collect();
     }
     Ok(lines)
+}
+
+/// What was kept of an image's errors.
+pub(super) fn kept(errors: &Option<ImageErrors>) -> Result<&ImageErrors> {
+    errors.as_ref().context("the evaluation has not kept the kinds of errors, which diagnostics need")
 }

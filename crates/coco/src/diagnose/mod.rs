@@ -18,7 +18,7 @@ mod images;
 mod lines;
 mod tide;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 pub use compare::{Comparison, Difference, compare};
@@ -27,7 +27,7 @@ pub use curves::{Best, ClassCurve, Curves};
 pub use images::{ImageCount, image_counts};
 pub use tide::{KindOfError, Tide};
 
-use crate::eval::{ClassSummary, ImageErrors, RECALLS, State, Summary};
+use crate::eval::{ClassSummary, RECALLS, State, Summary};
 use crate::index::Index;
 
 /// The diagnostics of an evaluation.
@@ -102,9 +102,4 @@ pub fn diagnose(truth: &Index, state: &State, summary: &Summary) -> Result<Diagn
         worst_images: image_counts(truth, state, confidence)?,
         curves,
     })
-}
-
-/// What was kept of an image's errors.
-fn kept(errors: &Option<ImageErrors>) -> Result<&ImageErrors> {
-    errors.as_ref().context("the evaluation has not kept the kinds of errors, which diagnostics need")
 }

@@ -3,8 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::kept;
-use super::lines::Line;
+use super::lines::{Line, kept};
 use crate::eval::{ErrorKind, State, average_precision, falling};
 use crate::parallel::parallel;
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::summary::Summary;
 use super::types::{Detection, IouType, State};
-use super::{accumulate, matching};
+use super::{accumulate, errors, matching};
 use crate::index::Index;
 use crate::parallel::parallel;
 
@@ -19,20 +19,20 @@ pub struct Evaluator {
     truth: Arc<Index>,
     state: State,
     /// Whether the kinds of errors are kept as well.
-    errors: bool,
+    diagnosing: bool,
 }
 
 impl Evaluator {
     /// An evaluator without detections.
     pub fn new(truth: &Arc<Index>, iou: IouType) -> Self {
         let state = State { iou, images: BTreeMap::new() };
-        Self { truth: Arc::clone(truth), state, errors: false }
+        Self { truth: Arc::clone(truth), state, diagnosing: false }
     }
 
     /// As well keeps of each image what [`crate::diagnose::diagnose`] needs: some 20 bytes more a detection, and each is compared with the
     /// objects of all categories.
-    pub fn diagnosing(self, errors: bool) -> Self {
-        Self { errors, ..self }
+    pub fn diagnosing(self, diagnosing: bool) -> Self {
+        Self { diagnosing, ..self }
     }
 
     /// Adds all detections of one image, possibly none. Adding an image again replaces what was there.
@@ -59,12 +59,17 @@ impl Evaluator {
         images: &[(i64, T)],
         make: impl for<'a> Fn(usize, &'a T) -> Result<Cow<'a, [Detection]>, (usize, anyhow::Error)> + Sync,
     ) -> Result<()> {
-        let (truth, iou, errors) = (&*self.truth, self.state.iou, self.errors);
+        let (truth, iou, diagnosing) = (&*self.truth, self.state.iou, self.diagnosing);
         let matched = parallel(images, |(image_id, given)| {
             let late = |error: anyhow::Error| (usize::MAX, error);
             let position = truth.position(*image_id).with_context(|| unknown_image(*image_id)).map_err(late)?;
             let detections = make(position, given)?;
-            let matched = matching::match_image(truth, position, iou, &detections, errors);
+            let matched = matching::match_image(truth, position, iou, &detections).and_then(|mut matched| {
+                if diagnosing {
+                    matched.errors = Some(errors::of_image(truth, position, iou, &detections, &matched.classes)?);
+                }
+                Ok(matched)
+            });
             matched.with_context(|| format!("image {image_id}")).map_err(late)
         });
         let mut failed: Option<(usize, anyhow::Error)> = None;

@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 
 use anyhow::{Context, Result, ensure};
 
-use super::errors;
 use super::types::{ALL, AREAS, ClassMatches, Detection, ImageMatches, IouType, MAX_DETECTIONS, Marks, THRESHOLDS};
 use crate::index::{Annotation, Index};
 use crate::mask::{Rle, box_iou, iou_matrix};
@@ -15,7 +14,6 @@ pub(super) fn match_image(
     position: usize,
     iou: IouType,
     detections: &[Detection],
-    errors: bool,
 ) -> Result<ImageMatches> {
     let image = &index.images()[position];
     let size = [image.height, image.width];
@@ -44,8 +42,7 @@ pub(super) fn match_image(
         let best = &detections[..detections.len().min(MAX_DETECTIONS[2])];
         classes.push(match_class(index, size, iou, category_id, own, best)?);
     }
-    let errors = errors.then(|| errors::of_image(index, position, iou, detections, &classes)).transpose()?;
-    Ok(ImageMatches { classes, errors, detections: detections.len(), unknown_categories })
+    Ok(ImageMatches { classes, errors: None, detections: detections.len(), unknown_categories })
 }
 
 fn check(detection: &Detection, iou: IouType, [height, width]: [u32; 2]) -> Result<()> {

@@ -27,11 +27,9 @@ mod types;
 
 pub use accumulate::Curves;
 pub(crate) use accumulate::{RECALLS, average_precision, recall_threshold};
-pub use errors::ErrorKind;
-pub(crate) use errors::ImageErrors;
 pub use evaluator::Evaluator;
 pub(crate) use matching::falling;
 pub use results::{ResultEntry, Score, ScoreOptions, Scored, read_results, score, score_both};
 pub use summary::{ClassSummary, Summary};
-pub(crate) use types::{ALL, ImageMatches, MAX_DETECTIONS, Marks, THRESHOLDS};
-pub use types::{Detection, IouType, State};
+pub(crate) use types::{ALL, ImageErrors, ImageMatches, MAX_DETECTIONS, Marks, THRESHOLDS};
+pub use types::{Detection, ErrorKind, IouType, State};

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::errors::ImageErrors;
 use crate::mask::Rle;
 
 /// Number of IoU thresholds: 0.50 to 0.95 in steps of 0.05.
@@ -104,4 +103,42 @@ pub(crate) struct ClassMatches {
     pub scores: Vec<f64>,
     /// What those detections are, in each area range.
     pub marks: Vec<[Marks; AREAS.len()]>,
+}
+
+/// What is wrong with a false positive, by the names of TIDE (Bolya et al. 2020, section 2.2): its kinds of errors but that of missed
+/// objects. The first that fits counts, in the order of the `tidecv` package: `Loc`, `Cls`, `Dupe`, `Bkg`, `Both`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ErrorKind {
+    /// Localized right, classified wrong: IoU with an object of another category of 0.5 or more.
+    Cls,
+    /// Classified right, localized wrong: IoU with objects of its category from 0.1 to 0.5.
+    Loc,
+    /// Classified and localized wrong: IoU with an object of another category between 0.1 and 0.5.
+    Both,
+    /// A second detection of an object that one of a higher score has found.
+    Dupe,
+    /// On the background: IoU with all objects of 0.1 or less.
+    Bkg,
+}
+
+/// What diagnostics need of an image besides its matches.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ImageErrors {
+    /// Category ids of the objects that are no crowds.
+    pub objects: Vec<u32>,
+    /// Category ids of those that no detection finds, nor would if all were localized and classified right.
+    pub missed: Vec<u32>,
+    /// Of each detection of [`ImageMatches::classes`], class after class.
+    pub detections: Vec<Judged>,
+}
+
+/// One detection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Judged {
+    /// What is wrong; none where it is right or does not count.
+    pub error: Option<ErrorKind>,
+    /// The category in which it would be right if that error were mended: of all that would find an object the one of the highest score.
+    pub mended: Option<u32>,
+    /// The category of the object that it finds where categories do not matter.
+    pub across: Option<u32>,
 }

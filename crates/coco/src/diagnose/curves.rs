@@ -36,11 +36,11 @@ pub struct Curves {
 pub struct Best {
     /// The threshold, a detection's score: detections with it or more are kept. The highest one of equal F1.
     pub confidence: f64,
-    /// Of what is kept the share that is right; over several classes the mean.
+    /// Of what is kept the share that is right; over several classes the mean of those of which something is kept.
     pub precision: f64,
-    /// Of the objects the share that is found.
+    /// Of the objects the share that is found; over several classes the mean.
     pub recall: f64,
-    /// The harmonic mean of the two.
+    /// The harmonic mean of the two; over several classes the mean of theirs.
     pub f1: f64,
 }
 
@@ -178,14 +178,19 @@ fn best_of_all(lines: &[Line]) -> Option<Best> {
         }
     }
     let (_, confidence) = best?;
-    let each: Vec<Best> = (lines.iter())
-        .map(|line| {
-            let mut counts = Counts::default();
-            line.found.iter().take_while(|found| found.score >= confidence).for_each(|found| counts.add(found));
-            counts.best(confidence, line.truths)
-        })
-        .collect();
-    let of = |value: fn(&Best) -> f64| mean(each.iter().map(value)).unwrap_or(0.0);
-    let precision = of(|best| best.precision);
-    Some(Best { confidence, precision, recall: of(|best| best.recall), f1: of(|best| best.f1) })
+    let kept = |line: &&Line| {
+        let mut counts = Counts::default();
+        line.found.iter().take_while(|found| found.score >= confidence).for_each(|found| counts.add(found));
+        (counts, line.truths)
+    };
+    let each: Vec<(Counts, u32)> = lines.iter().map(kept).collect();
+    let of = |value: fn(Counts, u32) -> Option<f64>| {
+        mean(each.iter().filter_map(|&(counts, truths)| value(counts, truths))).unwrap_or(0.0)
+    };
+    Some(Best {
+        confidence,
+        precision: of(|counts, _| counts.precision()),
+        recall: of(|counts, truths| Some(counts.recall(truths))),
+        f1: of(|counts, truths| Some(counts.f1(truths))),
+    })
 }

@@ -49,7 +49,8 @@ pub struct CocoApConfig {
     /// Diagnose each evaluation, and write what comes out into this folder, a name in the run's folder or an absolute path: `bbox/diagnostics.json`
     /// and, as images, precision, recall and F1 over confidence, precision over recall, and the confusion matrix with background. The images are
     /// recorded as well, with a precision-recall curve of each class; the text tells the best threshold, errors by kind (TIDE) and the worst images.
-    /// By loss too, where another metric has the model give its losses: each image has that of its batch. All at IoU 0.50; see `pipe_coco::diagnose`.
+    /// By loss too, where another metric has the model give its losses: each image has that of its batch. All is at IoU 0.50, the
+    /// confusion matrix and the images at the confidence with the highest mean F1.
     #[serde(default)]
     pub diagnostics: Option<String>,
 }

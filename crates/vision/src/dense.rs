@@ -229,6 +229,8 @@ impl Filter {
                 labels: labels.f_index_select(0, keep)?,
                 scores: scores.f_index_select(0, keep)?,
                 masks: None,
+                keypoints: None,
+                keypoints_scores: None,
             })
         };
         keep.iter().map(of_image).collect()

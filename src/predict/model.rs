@@ -138,9 +138,7 @@ fn found(
     if let Some(BatchField::Detections(found)) = output.outputs.get(fields::DETECTIONS) {
         if let Some(folder) = raw {
             pictures.iter().zip(found).try_for_each(|(picture, found)| {
-                let mut tensors = vec![("boxes", &found.boxes), ("labels", &found.labels), ("scores", &found.scores)];
-                tensors.extend(found.masks.as_ref().map(|masks| ("masks", masks)));
-                write_raw(folder, picture, &tensors)
+                write_raw(folder, picture, &found.parts().collect::<Vec<_>>())
             })?;
         }
         let given = batch.list(fields::IMAGE)?;

@@ -70,12 +70,9 @@ mod tests {
     use super::*;
 
     fn one(masks: Option<Tensor>) -> Detections {
-        Detections {
-            boxes: Tensor::from_slice2(&[[2f32, 4.0, 6.0, 8.0]]),
-            labels: Tensor::from_slice(&[7i64]),
-            scores: Tensor::from_slice(&[0.5f32]),
-            masks,
-        }
+        let boxes = Tensor::from_slice2(&[[2f32, 4.0, 6.0, 8.0]]);
+        let found = Detections::new(boxes, Tensor::from_slice(&[7i64]), Tensor::from_slice(&[0.5f32]));
+        Detections { masks, ..found }
     }
 
     #[test]
@@ -95,12 +92,9 @@ mod tests {
     #[test]
     fn nothing_found_is_nothing_and_missing_masks_are_named() {
         let floats = (Kind::Float, Device::Cpu);
-        let none = Detections {
-            boxes: Tensor::zeros([0, 4], floats),
-            labels: Tensor::zeros([0], (Kind::Int64, Device::Cpu)),
-            scores: Tensor::zeros([0], floats),
-            masks: Some(Tensor::zeros([0, 1, 10, 20], floats)),
-        };
+        let labels = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
+        let none = Detections::new(Tensor::zeros([0, 4], floats), labels, Tensor::zeros([0], floats));
+        let none = Detections { masks: Some(Tensor::zeros([0, 1, 10, 20], floats)), ..none };
         assert!(to_coco(&none, [10, 20], [30, 40], true).unwrap().is_empty());
         let error = to_coco(&one(None), [10, 20], [10, 20], true).unwrap_err().to_string();
         assert!(error.contains("no masks"), "{error}");

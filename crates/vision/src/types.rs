@@ -31,3 +31,10 @@ pub struct Detections {
     /// `[N, K]`: what the heatmap has at each keypoint; higher is surer, of any scale.
     pub keypoints_scores: Option<Tensor>,
 }
+
+impl Detections {
+    /// Objects without masks and keypoints.
+    pub fn new(boxes: Tensor, labels: Tensor, scores: Tensor) -> Self {
+        Self { boxes, labels, scores, masks: None, keypoints: None, keypoints_scores: None }
+    }
+}

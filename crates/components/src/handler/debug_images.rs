@@ -284,11 +284,10 @@ mod tests {
         step.batch.set(fields::LABELS, all(&|| Tensor::from_slice(&[1i64])));
         step.batch.set(fields::MASKS, all(&|| Tensor::ones([1, 32, 48], (Type::Uint8, Device::Cpu))));
         if found {
-            let detections = |_| Detections {
-                boxes: Tensor::cat(&[boxes(), boxes()], 0),
-                labels: Tensor::from_slice(&[1i64, 2]),
-                scores: Tensor::from_slice(&[0.9f32, 0.2]),
-                masks: Some(Tensor::ones([2, 1, 32, 48], float)),
+            let detections = |_| {
+                let (boxes, labels) = (Tensor::cat(&[boxes(), boxes()], 0), Tensor::from_slice(&[1i64, 2]));
+                let masks = Some(Tensor::ones([2, 1, 32, 48], float));
+                Detections { masks, ..Detections::new(boxes, labels, Tensor::from_slice(&[0.9f32, 0.2])) }
             };
             let all = (0..3).map(detections).collect();
             step.output.outputs.set(fields::DETECTIONS, BatchField::Detections(all));

@@ -309,12 +309,9 @@ mod tests {
         let masks = Tensor::zeros([1, 1, half, half], (Kind::Float, Device::Cpu));
         let [x1, y1, x2, y2] = corners.map(|v| v as i64);
         let _ = masks.narrow(2, y1, y2 - y1).narrow(3, x1, x2 - x1).fill_(1.0);
-        let found = Detections {
-            boxes: Tensor::from_slice(&corners).view([1, 4]),
-            labels: Tensor::from_slice(&[label]),
-            scores: Tensor::from_slice(&[0.9f32]),
-            masks: Some(masks),
-        };
+        let (boxes, labels) = (Tensor::from_slice(&corners).view([1, 4]), Tensor::from_slice(&[label]));
+        let found = Detections::new(boxes, labels, Tensor::from_slice(&[0.9f32]));
+        let found = Detections { masks: Some(masks), ..found };
         let mut outputs = Batch::new(1);
         outputs.set(fields::DETECTIONS, BatchField::Detections(vec![found]));
         (batch, ModelOutput { outputs, ..ModelOutput::default() })

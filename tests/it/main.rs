@@ -16,6 +16,7 @@ mod detection;
 mod detection_pipeline;
 mod environment;
 mod interrupt;
+mod keypoints;
 mod kills;
 mod labels;
 mod launcher;

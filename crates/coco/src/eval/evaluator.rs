@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
+use super::matching::Measure;
 use super::summary::Summary;
 use super::types::{Detection, IouType, State};
-use super::{accumulate, matching};
+use super::{accumulate, matching, oks};
 use crate::index::Index;
 use crate::parallel::parallel;
 
@@ -18,19 +19,33 @@ use crate::parallel::parallel;
 pub struct Evaluator {
     truth: Arc<Index>,
     state: State,
+    /// For keypoints, a constant of each.
+    sigmas: Vec<f64>,
 }
 
 impl Evaluator {
-    /// An evaluator without detections.
+    /// An evaluator without detections. Keypoints are compared with COCO's constants if there are a person's 17, otherwise with 0.067
+    /// for each.
     pub fn new(truth: &Arc<Index>, iou: IouType) -> Self {
         let state = State { iou, images: BTreeMap::new() };
-        Self { truth: Arc::clone(truth), state }
+        let sigmas = if iou == IouType::Keypoints { oks::usual_sigmas(truth.keypoint_count()) } else { Vec::new() };
+        Self { truth: Arc::clone(truth), state, sigmas }
+    }
+
+    /// Keypoints compared with these constants, one for each.
+    ///
+    /// # Errors
+    /// They are not as many as the keypoints, or not above 0.
+    pub fn with_sigmas(self, sigmas: Vec<f64>) -> Result<Self> {
+        oks::check_sigmas(&sigmas, &self.truth)?;
+        Ok(Self { sigmas, ..self })
     }
 
     /// Adds all detections of one image, possibly none. Adding an image again replaces what was there.
     ///
     /// # Errors
-    /// An image the annotations do not have; for masks, a detection without one or of another size; a score or box that
+    /// An image the annotations do not have; for masks, a detection without one or of another size; for keypoints, one
+    /// with another number of them; a score or box that
     /// is not finite.
     pub fn add(&mut self, image_id: i64, detections: Vec<Detection>) -> Result<()> {
         self.add_all(vec![(image_id, detections)])
@@ -51,12 +66,12 @@ impl Evaluator {
         images: &[(i64, T)],
         make: impl for<'a> Fn(usize, &'a T) -> Result<Cow<'a, [Detection]>, (usize, anyhow::Error)> + Sync,
     ) -> Result<()> {
-        let (truth, iou) = (&*self.truth, self.state.iou);
+        let (truth, measure) = (&*self.truth, Measure { iou: self.state.iou, sigmas: &self.sigmas });
         let matched = parallel(images, |(image_id, given)| {
             let late = |error: anyhow::Error| (usize::MAX, error);
             let position = truth.position(*image_id).with_context(|| unknown_image(*image_id)).map_err(late)?;
             let detections = make(position, given)?;
-            let matched = matching::match_image(truth, position, iou, &detections);
+            let matched = matching::match_image(truth, position, measure, &detections);
             matched.with_context(|| format!("image {image_id}")).map_err(late)
         });
         let mut failed: Option<(usize, anyhow::Error)> = None;
@@ -101,12 +116,12 @@ impl Evaluator {
 
     /// Forgets all detections.
     pub fn reset(&mut self) {
-        *self = Self::new(&self.truth, self.state.iou);
+        self.state.images.clear();
     }
 
     /// The summary over the images added so far; more may be added afterwards.
     pub fn finish(&self) -> Summary {
-        let curves = accumulate::accumulate(&self.truth, &self.state.images);
+        let curves = accumulate::accumulate(&self.truth, &self.state.images, self.state.iou.limits());
         Summary::new(&self.truth, &self.state, curves)
     }
 }

@@ -7,10 +7,11 @@
 //!   [`terms`], [`ops`];
 //! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
 //! - detection: [`types`] (ground truth and detections), [`transform`] (images in, detections out), [`rpn`] and
-//!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`keypoint_head`], [`roi_heads`] with its [`samples`];
+//!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`keypoint_head`],
+//!   [`roi_heads`] with its [`samples`];
 //! - [`segmentation`]: a class for each pixel (FCN, DeepLabV3);
-//! - the detector: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN, with keypoints Keypoint R-CNN), its [`options`], [`checkpoint`] (loading
-//!   torchvision's files, old ones too).
+//! - the detector: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN, with keypoints Keypoint R-CNN), its [`options`],
+//!   [`checkpoint`] (loading torchvision's files, old ones too).
 
 pub mod anchors;
 pub mod backbone;

@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `store.rs` | the cache folder; folders that appear completely or not at all |
-//! | `shapes.rs` | [`write_shapes`]: `builtin:shapes`, images and annotations in COCO's layout; [`write_shape_masks`]: with masks of classes; [`write_shape_keypoints`]: with keypoints |
+//! | `shapes.rs` | [`write_shapes`]: `builtin:shapes`, in COCO's layout; [`write_shape_keypoints`]; [`write_shape_masks`]: masks of classes |
 //! | `scene.rs` | what is in one image, what is visible of it, and its annotations |
 //! | `outline.rs` | circles, squares, triangles, stars as polygons |
 //! | `trace.rs` | a mask back to polygons |

@@ -21,9 +21,12 @@ pub struct ScoreArgs {
     /// The detections, a COCO results file.
     #[arg(value_name = "DT")]
     results: PathBuf,
-    /// What to evaluate: boxes or masks.
+    /// What to evaluate: boxes, masks or keypoints.
     #[arg(long, value_enum, default_value_t)]
     iou: Iou,
+    /// For keypoints, the constant of each, separated by commas. Default: COCO's for a person's 17, otherwise 0.067 for each.
+    #[arg(long, value_name = "SIGMA", value_delimiter = ',')]
+    oks_sigmas: Option<Vec<f64>>,
     /// Also print average precision and recall per class.
     #[arg(long)]
     per_class: bool,
@@ -54,6 +57,8 @@ enum Iou {
     Bbox,
     /// Masks.
     Segm,
+    /// Keypoints.
+    Keypoints,
 }
 
 /// Evaluates a results file as COCO does.
@@ -64,9 +69,19 @@ pub fn score(args: &ScoreArgs) -> Result<Status> {
     let iou = match args.iou {
         Iou::Bbox => IouType::Bbox,
         Iou::Segm => IouType::Segm,
+        Iou::Keypoints => IouType::Keypoints,
     };
     let images = if args.detected_only { Scored::WithDetections } else { Scored::All };
-    let options = ScoreOptions { images, lenient: args.lenient, errors: args.diagnostics.is_some() };
+    ensure!(
+        args.diagnostics.is_none() || iou != IouType::Keypoints,
+        "diagnostics are of boxes and masks: leave out --diagnostics, or --iou keypoints"
+    );
+    let options = ScoreOptions {
+        images,
+        oks_sigmas: args.oks_sigmas.clone(),
+        lenient: args.lenient,
+        errors: args.diagnostics.is_some(),
+    };
     let (score, compared) = match &args.against {
         None => (eval::score(&args.truth, &args.results, iou, &options)?, None),
         Some(other) => {

@@ -70,11 +70,16 @@ fn drawn(sample: &Sample, drawing: &Drawing<'_>) -> Result<Option<RgbImage>> {
     }
     let size = [image.height(), image.width()];
     let objects = Objects::of(sample, size, drawing);
+    let keypoints = match sample.get(fields::KEYPOINTS) {
+        Some(Field::Keypoints(keypoints)) => &keypoints[..],
+        _ => &[],
+    };
     let instances = (0..objects.labels.len().max(objects.boxes.len())).map(|index| {
         let plane = objects.planes.get(index * size[0] * size[1]..(index + 1) * size[0] * size[1]);
         Ok(pipe_draw::Instance {
             bbox: objects.boxes.get(index).copied(),
             mask: plane.map(|plane| MaskRef::new(plane, size[0], size[1])).transpose()?,
+            keypoints: keypoints.get(index).map_or(&[], Vec::as_slice),
             label: objects.names.get(index).map_or("", String::as_str),
             class_id: objects.labels.get(index).copied().unwrap_or_default(),
             score: None,

@@ -59,7 +59,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "DIR")]
     draw: Option<PathBuf>,
     /// Also write the raw model outputs: one safetensors file per image in this folder, of a detector with `boxes` (`[N, 4]` xyxy),
-    /// `labels`, `scores` and `masks` (`[N, 1, H, W]` probabilities), in pixels of the model's input image; else `logits`.
+    /// `labels`, `scores`, `masks` (`[N, 1, H, W]` probabilities) and `keypoints` (`[N, K, 3]`), in pixels of the model's input image; else `logits`.
     #[arg(long, value_name = "DIR")]
     raw: Option<PathBuf>,
     /// Score threshold. By default results have all detections, and those with a score of at least 0.5 are drawn.

@@ -79,7 +79,10 @@ impl Predictor {
         let of_classifier = || last.iter().find_map(|name| tensors.get(*name)?.size().first().copied());
         let of_others = checkpoint::num_classes(&tensors).or_else(|| segmentation::num_classes(&tensors));
         if let Some(classes) = of_others.or_else(of_classifier) {
-            take_classes(plan, id, classes)?;
+            take_number(plan, id, "num_classes", classes)?;
+        }
+        if let Some(keypoints) = checkpoint::num_keypoints(&tensors) {
+            take_number(plan, id, "num_keypoints", keypoints)?;
         }
         let Instance::Model(model) = partial.build(plan, id)? else { bail!("{id} is not a model") };
         load_weights(&partial.graph, id, tensors)?;
@@ -137,11 +140,10 @@ fn found(
 ) -> Result<Vec<Found>> {
     if let Some(BatchField::Detections(found)) = output.outputs.get(fields::DETECTIONS) {
         if let Some(folder) = raw {
-            pictures.iter().zip(found).try_for_each(|(picture, found)| {
-                let mut tensors = vec![("boxes", &found.boxes), ("labels", &found.labels), ("scores", &found.scores)];
-                tensors.extend(found.masks.as_ref().map(|masks| ("masks", masks)));
-                write_raw(folder, picture, &tensors)
-            })?;
+            pictures
+                .iter()
+                .zip(found)
+                .try_for_each(|(picture, found)| write_raw(folder, picture, &found.parts().collect::<Vec<_>>()))?;
         }
         let given = batch.list(fields::IMAGE)?;
         return found
@@ -211,14 +213,14 @@ fn takes_grey(model: &dyn Model) -> bool {
     first.is_some_and(|size| size[1] == 1)
 }
 
-/// Lets the model have as many classes as its weights, so that it does not need the dataset it was trained on.
-fn take_classes(plan: &mut Plan, model: &NodeId, classes: i64) -> Result<()> {
-    let from_dataset = |edge: &&pipe_plan::PropertyEdge| edge.to == *model && edge.property == "num_classes";
+/// Lets the model have as many classes or keypoints as its weights, so that it does not need the dataset it was trained on.
+fn take_number(plan: &mut Plan, model: &NodeId, property: &str, number: i64) -> Result<()> {
+    let from_dataset = |edge: &&pipe_plan::PropertyEdge| edge.to == *model && edge.property == property;
     let Some(option) = plan.property_edges.iter().find(from_dataset).map(|edge| edge.option.clone()) else {
         return Ok(());
     };
-    let set = plan.set_option(model, &option, classes.into());
-    set.map_err(|problem| anyhow!("the number of classes of these weights: {problem}"))
+    let set = plan.set_option(model, &option, number.into());
+    set.map_err(|problem| anyhow!("`{property}` of these weights: {problem}"))
 }
 
 /// What the classes are called, where the dataset that the model's number of classes comes from is there.

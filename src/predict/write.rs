@@ -17,12 +17,12 @@ use super::model::Found;
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum As {
-    /// One JSON file: of a detector COCO's results (boxes, scores, RLE masks), of a classifier the likeliest classes of each image.
+    /// One JSON file: of a detector COCO's results (boxes, scores, RLE masks, keypoints), of a classifier the likeliest classes of each image.
     Json,
     /// A folder with one text file an image, as YOLO: `class x y width height score`, in shares of the image, classes counted from 0;
     /// and `classes.txt`.
     Yolo,
-    /// A folder with one NumPy archive an image: `boxes` (`[N, 4]` xyxy), `labels`, `scores`, `masks` (`[N, H, W]`); or
+    /// A folder with one NumPy archive an image: `boxes` (`[N, 4]` xyxy), `labels`, `scores`, `masks` (`[N, H, W]`), `keypoints` (`[N, K, 3]`); or
     /// `probabilities` (`[C]`); or `classes` (`[H, W]`).
     Npz,
     /// A folder with one PNG an image, with a palette: the class of each pixel. For segmentation.
@@ -150,6 +150,11 @@ impl Writer {
                     let size = [count, image.height as i64, image.width as i64];
                     arrays.push(("masks", Tensor::from_slice(&masks.concat()).f_view(size)?));
                 }
+                if let Some(each) = objects.first().map(|object| object.keypoints.len()).filter(|each| *each > 0) {
+                    let points: Vec<[f64; 3]> = objects.iter().flat_map(|object| object.keypoints.clone()).collect();
+                    let points: Vec<f32> = points.as_flattened().iter().map(|number| *number as f32).collect();
+                    arrays.push(("keypoints", Tensor::from_slice(&points).f_view([count, each as i64, 3])?));
+                }
                 Ok(Tensor::write_npz(&arrays, self.file(picture, "npz"))?)
             }
             As::Png => bail!("`--as png` is for segmentation; a detector's results are `json`, `yolo` or `npz`"),
@@ -215,8 +220,12 @@ pub fn draw(
         }
         Found::Classes(probabilities) => {
             let best = (0..probabilities.len()).max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b]));
-            let best =
-                best.map(|label| Drawn { class: label as i64, bbox: whole, score: Some(probabilities[label] as f32) });
+            let best = best.map(|label| Drawn {
+                class: label as i64,
+                bbox: whole,
+                score: Some(probabilities[label] as f32),
+                keypoints: Vec::new(),
+            });
             (best.into_iter().collect(), vec![None])
         }
         Found::Pixels(classes) => {
@@ -226,7 +235,7 @@ pub fn draw(
             present.dedup();
             let region = |class: &u8| {
                 let mask = classes.iter().map(|own| u8::from(own == class)).collect();
-                (Drawn { class: i64::from(*class), bbox: whole, score: None }, Some(mask))
+                (Drawn { class: i64::from(*class), bbox: whole, score: None, keypoints: Vec::new() }, Some(mask))
             };
             present.iter().filter(|class| **class > 0).map(region).unzip()
         }
@@ -237,7 +246,8 @@ pub fn draw(
         .collect();
     let instances = labels.iter().zip(&masks).zip(&texts).map(|((drawn, mask), label)| {
         let mask = mask.as_ref().map(|mask| MaskRef::new(mask, image.height, image.width)).transpose()?;
-        Ok(Shown { bbox: Some(drawn.bbox), mask, label, class_id: drawn.class, score: drawn.score, crowd: false })
+        let (bbox, keypoints) = (Some(drawn.bbox), &drawn.keypoints[..]);
+        Ok(Shown { bbox, mask, keypoints, label, class_id: drawn.class, score: drawn.score, crowd: false })
     });
     let instances = instances.collect::<Result<Vec<_>>>()?;
     // Around a region there is no box: it would be one around the image.
@@ -251,12 +261,14 @@ struct Drawn {
     /// xyxy in pixels.
     bbox: [f32; 4],
     score: Option<f32>,
+    keypoints: Vec<[f32; 3]>,
 }
 
 impl Drawn {
     fn of(object: &Detection) -> Drawn {
         let [x, y, width, height] = object.bbox.map(|side| side as f32);
         let bbox = [x, y, x + width, y + height];
-        Drawn { class: i64::from(object.category_id), bbox, score: Some(object.score as f32) }
+        let keypoints = object.keypoints.iter().map(|point| point.map(|number| number as f32)).collect();
+        Drawn { class: i64::from(object.category_id), bbox, score: Some(object.score as f32), keypoints }
     }
 }

@@ -196,6 +196,7 @@ fn a_flip_has_to_swap_keypoints() {
     };
     pipe.write("bad.toml", &pairs(""));
     pipe.write("good.toml", &pairs("keypoint_pairs = [[2, 1]]"));
+    pipe.write("named.toml", &pairs("keypoint_names = \"dataset.train:keypoint_names\""));
     let said = |file: &str| {
         pipe.run(&["check", file, "--data", "--set", "checks.allow=[\"unsaved-training\", \"small-objects\"]"])
     };
@@ -203,6 +204,7 @@ fn a_flip_has_to_swap_keypoints() {
     assert_eq!(codes(&bad), ["mirrored-sides"], "{}", bad.stderr);
     assert!(bad.stderr.contains("let it swap them: `keypoint_pairs = [[1, 2]]`"), "{}", bad.stderr);
     assert_eq!(said("good.toml").stderr, "");
+    assert_eq!(said("named.toml").stderr, "");
 }
 
 #[test]

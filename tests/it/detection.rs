@@ -52,7 +52,8 @@ fn pipe_predict_finds_what_torchvision_finds() {
     let raw = |number: usize| {
         let mut tensors = weights::read(&at(&format!("raw/{number}.safetensors"))).unwrap().tensors;
         let mut take = |name: &str| tensors.shift_remove(name).unwrap();
-        Detections { boxes: take("boxes"), labels: take("labels"), scores: take("scores"), masks: Some(take("masks")) }
+        let masks = Some(take("masks"));
+        Detections { masks, ..Detections::new(take("boxes"), take("labels"), take("scores")) }
     };
     let found = [raw(1), raw(2)];
     assert_detections(&found, &expected("detection/predicted"));

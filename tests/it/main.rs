@@ -17,6 +17,7 @@ mod detection_pipeline;
 mod diagnostics;
 mod environment;
 mod interrupt;
+mod keypoints;
 mod kills;
 mod labels;
 mod launcher;

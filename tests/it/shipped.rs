@@ -65,6 +65,7 @@ fn shipped_pipelines_on_built_in_data_break_no_rule() {
         ("retinanet_coco", "demo"),
         ("fcos_coco", "demo"),
         ("ssd_coco", "demo"),
+        ("keypoint_rcnn_coco", "demo"),
     ] {
         let path = root().join(format!("pipelines/{name}.toml")).display().to_string();
         let said = pipe.ok(&["check", &path, "--profile", profile, "--data"]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use pipe_coco::synthetic::{ShapesSpec, write_shapes};
+use pipe_coco::synthetic::{ShapesSpec, write_shape_keypoints, write_shapes};
 use pipe_stand_in::library;
 use tch::{Device, Kind, Tensor};
 
@@ -168,6 +168,7 @@ fn shapes() -> String {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in-shapes");
     let spec = ShapesSpec { train: 8, val: 2, size: (64, 64), ..ShapesSpec::default() };
     write_shapes(&root, &spec).expect("shapes");
+    write_shape_keypoints(&root, &spec).expect("keypoints");
     root.display().to_string()
 }
 

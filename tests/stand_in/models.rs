@@ -233,6 +233,18 @@ fn faster_rcnn() {
     rcnn("faster_rcnn", "box_representation_size = 32").check();
 }
 
+#[test]
+fn keypoint_rcnn() {
+    let options =
+        "num_keypoints = \"dataset.train:num_keypoints\"\nbox_representation_size = 32\nkeypoint_layers = [8]";
+    let case = rcnn("keypoint_rcnn", options);
+    let nodes = case
+        .nodes
+        .replace("empty = \"drop\"\n", "empty = \"drop\"\nmasks = false\nkeypoints = true\n")
+        .replace("type = \"coco_ap\"\n", "type = \"coco_ap\"\niou_types = [\"bbox\", \"keypoints\"]\n");
+    Case { nodes, ..case }.check();
+}
+
 /// A detector of one stage on images of 64 × 64.
 fn one_stage(model: &str, options: &str) {
     let edits = &[("lr = 0.0001", "lr = 0.00005"), ("nms_thresh = 0.5", "nms_thresh = 0.4")];

@@ -60,10 +60,22 @@ mask_layers = [8]
 mask_hidden = 8
 "#;
 
+const KEYPOINT_RCNN: &str = r#"
+type = "keypoint_rcnn"
+num_keypoints = "dataset.train:num_keypoints"
+backbone = "resnet18"
+min_size = 64
+max_size = 64
+box_representation_size = 32
+keypoint_layers = [8]
+"#;
+
 /// What stops the second step, which logs nothing.
 fn step(model: &str, batch: usize) -> Vec<Count> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let text = PIPELINE.replace("BATCH", &batch.to_string()).replace("MODEL", model);
+    let keypoints = if model.contains("keypoint") { "masks = false\nkeypoints = true\n" } else { "" };
+    let text = PIPELINE.replace("limit = 24\n", &format!("limit = 24\n{keypoints}"));
+    let text = text.replace("BATCH", &batch.to_string()).replace("MODEL", model);
     train(folder.path(), &text, "auto", "run", None).remove(1)
 }
 
@@ -109,6 +121,11 @@ fn check(model: &str, most: [(Kind, usize, usize); 2]) {
 fn what_stops_a_gpu_in_a_step_of_mask_rcnn() {
     // What docs/benchmarks.md has. Less is better: lower these then.
     check(MASK_RCNN, [(Kind::Wait, 7, 7), (Kind::PageableUpload, 0, 0)]);
+}
+
+#[test]
+fn what_stops_a_gpu_in_a_step_of_keypoint_rcnn() {
+    check(KEYPOINT_RCNN, [(Kind::Wait, 7, 7), (Kind::PageableUpload, 0, 0)]);
 }
 
 /// The count of the foreground, and the losses.

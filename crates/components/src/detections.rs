@@ -14,7 +14,7 @@ const MASK_THRESHOLD: f64 = 0.5;
 const MASK_NUMBERS: i64 = 1 << 25;
 
 /// The detections of one image. `given` is the image's size (height, width) as the model saw it, `original` its size
-/// on disk, to which boxes and masks are scaled. Categories are the labels.
+/// on disk, to which boxes, masks and keypoints are scaled. Categories are the labels.
 ///
 /// # Errors
 /// When `masks` are requested and there are none, or the shapes do not match.
@@ -29,7 +29,9 @@ pub fn to_coco(found: &Detections, given: [i64; 2], original: [i64; 2], masks: b
     ensure!(labels.len() == scores.len(), "{count} scores for {} labels", labels.len());
     let masks = if masks { encode(found, original)? } else { Vec::new() };
     let mut masks = masks.into_iter();
+    let mut keypoints = points(found)?.into_iter();
     let [y, x] = [0, 1].map(|axis| original[axis] as f64 / given[axis].max(1) as f64);
+    let scaled = |points: Vec<[f64; 3]>| points.into_iter().map(|[px, py, v]| [px * x, py * y, v]).collect();
     let one = |((corners, score), label): ((&[f64], &f64), &i64)| {
         let [x1, y1, x2, y2] = [corners[0] * x, corners[1] * y, corners[2] * x, corners[3] * y];
         Ok(Detection {
@@ -37,10 +39,20 @@ pub fn to_coco(found: &Detections, given: [i64; 2], original: [i64; 2], masks: b
             bbox: [x1, y1, x2 - x1, y2 - y1],
             score: *score,
             mask: masks.next(),
+            keypoints: scaled(keypoints.next().unwrap_or_default()),
             area: None,
         })
     };
     boxes.chunks_exact(4).zip(&scores).zip(&labels).map(one).collect()
+}
+
+/// The keypoints of each detection; none of a model without.
+fn points(found: &Detections) -> Result<Vec<Vec<[f64; 3]>>> {
+    let Some(keypoints) = &found.keypoints else { return Ok(Vec::new()) };
+    let (count, each, _) = keypoints.size3().context("keypoints must be [N, K, 3]")?;
+    ensure!(count == found.scores.size()[0], "keypoints of {count} objects for {} detections", found.scores.size()[0]);
+    let flat: Vec<f64> = keypoints.to_device(Device::Cpu).to_kind(Kind::Double).flatten(0, -1).try_into()?;
+    Ok(flat.as_chunks::<3>().0.chunks(each.max(1) as usize).map(<[_]>::to_vec).collect())
 }
 
 /// Probabilities `[N, 1, H, W]` as RLE at another size, interpolated before thresholding.
@@ -70,12 +82,9 @@ mod tests {
     use super::*;
 
     fn one(masks: Option<Tensor>) -> Detections {
-        Detections {
-            boxes: Tensor::from_slice2(&[[2f32, 4.0, 6.0, 8.0]]),
-            labels: Tensor::from_slice(&[7i64]),
-            scores: Tensor::from_slice(&[0.5f32]),
-            masks,
-        }
+        let boxes = Tensor::from_slice2(&[[2f32, 4.0, 6.0, 8.0]]);
+        let found = Detections::new(boxes, Tensor::from_slice(&[7i64]), Tensor::from_slice(&[0.5f32]));
+        Detections { masks, ..found }
     }
 
     #[test]
@@ -95,15 +104,21 @@ mod tests {
     #[test]
     fn nothing_found_is_nothing_and_missing_masks_are_named() {
         let floats = (Kind::Float, Device::Cpu);
-        let none = Detections {
-            boxes: Tensor::zeros([0, 4], floats),
-            labels: Tensor::zeros([0], (Kind::Int64, Device::Cpu)),
-            scores: Tensor::zeros([0], floats),
-            masks: Some(Tensor::zeros([0, 1, 10, 20], floats)),
-        };
+        let labels = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
+        let none = Detections::new(Tensor::zeros([0, 4], floats), labels, Tensor::zeros([0], floats));
+        let none = Detections { masks: Some(Tensor::zeros([0, 1, 10, 20], floats)), ..none };
         assert!(to_coco(&none, [10, 20], [30, 40], true).unwrap().is_empty());
         let error = to_coco(&one(None), [10, 20], [10, 20], true).unwrap_err().to_string();
         assert!(error.contains("no masks"), "{error}");
         assert!(to_coco(&one(None), [10, 20], [10, 20], false).unwrap()[0].mask.is_none());
+    }
+
+    #[test]
+    fn keypoints_are_scaled_to_the_size_on_disk() {
+        let keypoints = Tensor::from_slice(&[2f32, 4.0, 1.0, 6.0, 8.0, 1.0]).view([1, 2, 3]);
+        let found = Detections { keypoints: Some(keypoints), ..one(None) };
+        let found = to_coco(&found, [10, 20], [30, 40], false).unwrap();
+        assert_eq!(found[0].keypoints, [[4.0, 12.0, 1.0], [12.0, 24.0, 1.0]]);
+        assert!(to_coco(&one(None), [10, 20], [30, 40], false).unwrap()[0].keypoints.is_empty());
     }
 }

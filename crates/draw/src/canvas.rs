@@ -105,6 +105,11 @@ impl Canvas {
         }
     }
 
+    /// Fills a disc around a point between pixels. One that is not finite is skipped.
+    pub fn disc(&mut self, x: f32, y: f32, radius: f32, color: Color) {
+        self.fill_rounded(Rect { x1: x - radius, y1: y - radius, x2: x + radius, y2: y + radius }, radius, color, 1.0);
+    }
+
     /// Strokes the edges of a rectangle with a line of `thickness` pixels, its middle on the edges. A `dash` breaks the line
     /// into pieces of that many pixels with gaps of two thirds of it.
     pub fn outline(&mut self, rect: Rect, thickness: f32, dash: Option<f32>, color: Color, alpha: f32) {

@@ -13,6 +13,8 @@ pub struct Instance<'a> {
     pub bbox: Option<[f32; 4]>,
     /// Its mask, of the size of the image.
     pub mask: Option<MaskRef<'a>>,
+    /// Its keypoints: x and y in pixels of the image, and above 0 where it is to be seen.
+    pub keypoints: &'a [[f32; 3]],
     /// The name of its class; empty for no label.
     pub label: &'a str,
     /// Decides the color.
@@ -26,7 +28,7 @@ pub struct Instance<'a> {
 /// How [`draw_instances`] draws.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DrawOptions {
-    /// Whether boxes are drawn.
+    /// Whether boxes and keypoints are drawn.
     pub boxes: bool,
     /// Whether masks are drawn.
     pub masks: bool,
@@ -54,7 +56,7 @@ impl DrawOptions {
 
 /// `image` with `instances` over it, enlarged where it is small (see [`DrawOptions::min_side`]).
 ///
-/// Masks lie below boxes and boxes below labels; among each, large objects lie below small ones. Boxes that are not finite
+/// Masks lie below boxes, boxes below keypoints and those below labels; among each, large objects lie below small ones. Boxes that are not finite
 /// and empty masks are skipped.
 pub fn draw_instances(image: &RgbImage, instances: &[Instance], options: &DrawOptions) -> RgbImage {
     let factor = options.enlargement(image.height(), image.width());
@@ -78,6 +80,17 @@ pub fn draw_instances(image: &RgbImage, instances: &[Instance], options: &DrawOp
             // A dark rim keeps the line visible on a background of its own color.
             canvas.outline(bbox, style.line + 2.0, dash, [0, 0, 0], 0.3);
             canvas.outline(bbox, style.line, dash, class_color(instance.class_id), 1.0);
+        }
+    }
+    if options.boxes {
+        let radius = style.line + 1.0;
+        for Shown { instance, .. } in &shown {
+            for [x, y, _] in instance.keypoints.iter().filter(|[_, _, v]| *v > 0.0) {
+                let (x, y) = (x * factor as f32, y * factor as f32);
+                canvas.disc(x, y, radius + 1.5, [0, 0, 0]);
+                canvas.disc(x, y, radius + 0.5, [255, 255, 255]);
+                canvas.disc(x, y, radius - 0.5, class_color(instance.class_id));
+            }
         }
     }
     if options.labels {
@@ -158,7 +171,7 @@ mod tests {
     }
 
     fn instance<'a>(bbox: [f32; 4]) -> Instance<'a> {
-        Instance { bbox: Some(bbox), mask: None, label: "", class_id: 0, score: None, crowd: false }
+        Instance { bbox: Some(bbox), mask: None, keypoints: &[], label: "", class_id: 0, score: None, crowd: false }
     }
 
     fn changed(image: &RgbImage) -> Vec<(usize, usize)> {
@@ -201,6 +214,17 @@ mod tests {
         assert!(changed(&label).len() > 100);
         let none = DrawOptions { boxes: false, labels: false, ..plain() };
         assert_eq!(draw_instances(&gray(), &[with], &none), gray());
+    }
+
+    #[test]
+    fn keypoints_are_dots_where_they_are_labelled() {
+        let keypoints = [[30.0, 20.0, 2.0], [50.0, 40.0, 0.0], [f32::NAN, 1.0, 2.0], [900.0, -5.0, 1.0]];
+        let none = Instance { bbox: None, ..instance([0.0; 4]) };
+        let image = draw_instances(&gray(), &[Instance { keypoints: &keypoints, ..none }], &plain());
+        let changed = changed(&image);
+        assert!((20..60).contains(&changed.len()), "{}", changed.len());
+        assert!(changed.iter().all(|&(y, x)| (14..26).contains(&y) && (24..36).contains(&x)), "{changed:?}");
+        assert_eq!(image.pixel(20, 30), Some(class_color(0)));
     }
 
     #[test]

@@ -46,13 +46,17 @@ impl Wire for SampleRng {
 impl Wire for Detections {
     fn pack(&self, to: &mut Message) -> Result<()> {
         [&self.boxes, &self.labels, &self.scores].into_iter().try_for_each(|tensor| tensor.pack(to))?;
-        to.put(&self.masks.is_some())?;
-        self.masks.iter().try_for_each(|masks| masks.pack(to))
+        for part in [&self.masks, &self.keypoints, &self.keypoints_scores] {
+            to.put(&part.is_some())?;
+            part.iter().try_for_each(|part| part.pack(to))?;
+        }
+        Ok(())
     }
 
     fn unpack(from: &mut Reader<'_>) -> Result<Self> {
         let (boxes, labels, scores) = (Tensor::unpack(from)?, Tensor::unpack(from)?, Tensor::unpack(from)?);
-        Ok(Detections { boxes, labels, scores, masks: Option::unpack(from)? })
+        let (masks, keypoints) = (Option::unpack(from)?, Option::unpack(from)?);
+        Ok(Detections { boxes, labels, scores, masks, keypoints, keypoints_scores: Option::unpack(from)? })
     }
 }
 

@@ -29,6 +29,11 @@ pub fn num_classes(state: &StateDict) -> Option<i64> {
     })
 }
 
+/// The number of keypoints that a detector's weights are for.
+pub fn num_keypoints(state: &StateDict) -> Option<i64> {
+    state.get("roi_heads.keypoint_predictor.kps_score_lowres.weight")?.size().get(1).copied()
+}
+
 /// Where the layers of a residual network are that is a detector's backbone.
 const BODY: &str = "backbone.body.";
 

@@ -224,12 +224,8 @@ impl Filter {
         let all = Candidates { boxes: &boxes, scores: &scores, image: &image, group: &labels, valid: &valid };
         let keep = all.suppress(images.len() as i64, self.nms_thresh, self.detections_per_img)?;
         let of_image = |keep: &Tensor| {
-            Ok(Detections {
-                boxes: boxes.f_index_select(0, keep)?,
-                labels: labels.f_index_select(0, keep)?,
-                scores: scores.f_index_select(0, keep)?,
-                masks: None,
-            })
+            let chosen = |of: &Tensor| of.f_index_select(0, keep);
+            Ok(Detections::new(chosen(&boxes)?, chosen(&labels)?, chosen(&scores)?))
         };
         keep.iter().map(of_image).collect()
     }

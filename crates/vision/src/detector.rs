@@ -68,6 +68,11 @@ pub trait Detector: Debug {
         false
     }
 
+    /// How many keypoints of an object it finds, and learns from; none where it does not.
+    fn keypoints(&self) -> Option<i64> {
+        None
+    }
+
     /// Whether masks are pasted into images of the size as given.
     fn pastes_masks(&self) -> bool {
         false
@@ -91,7 +96,7 @@ pub trait Detector: Debug {
     /// The shapes are others, or memory is short.
     fn detections(&self, batch: &ImageBatch, features: &Features) -> Result<Vec<Detections>>;
 
-    /// The layers, by the beginning of their names, whose shape depends on the number of classes.
+    /// The layers, by the beginning of their names, whose shape depends on the number of classes or keypoints.
     fn predictors(&self) -> &'static [&'static str];
 
     /// Today's name of a tensor of older weights.
@@ -214,6 +219,18 @@ pub trait Detector: Debug {
                 masks.size() == wanted || count == 0,
                 "masks have shape {:?}; they must be {wanted:?}, one of the image's size for each box",
                 masks.size()
+            );
+        }
+        if let Some(points) = self.keypoints() {
+            let given = target.keypoints.as_ref();
+            let given = given.context("there are no keypoints, but this model is trained on keypoints")?;
+            let wanted = [count, points, 3];
+            ensure!(
+                (given.size() == wanted && given.kind() == Kind::Float) || count == 0,
+                "keypoints are {:?} of shape {:?}; they must be floats of shape {wanted:?}, x, y and visibility of the model's {points} \
+                 keypoints (`num_keypoints`) for each box",
+                given.kind(),
+                given.size()
             );
         }
         Ok(())

@@ -1,5 +1,5 @@
 //! Detectors with a feature pyramid: torchvision's `GeneralizedRCNN`. `fasterrcnn_resnet50_fpn` and `_v2`, and with masks
-//! `maskrcnn_resnet50_fpn` and `_v2`.
+//! `maskrcnn_resnet50_fpn` and `_v2`, with keypoints `keypointrcnn_resnet50_fpn`.
 
 use anyhow::{Result, ensure};
 use tch::Device;
@@ -7,10 +7,11 @@ use tch::Device;
 use super::backbone::{OUT_CHANNELS, ResNetFpn};
 use super::box_head::{BoxHead, BoxPredictor};
 use super::detector::{Detector, Features, Losses};
+use super::keypoint_head::{KeypointHead, KeypointPredictor};
 use super::mask_head::{MaskHead, MaskPredictor};
-use super::options::{BoxHeadOptions, MaskOptions, RcnnOptions};
+use super::options::{BoxHeadOptions, KeypointOptions, MaskOptions, RcnnOptions};
 use super::pooler::MultiScaleRoiAlign;
-use super::roi_heads::{MaskBranch, RoiHeads};
+use super::roi_heads::{KeypointBranch, MaskBranch, RoiHeads};
 use super::rpn::RegionProposals;
 use super::transform::{ImageBatch, Transform};
 use super::types::{Detections, Target};
@@ -18,7 +19,7 @@ use super::{checkpoint, fpn};
 use crate::nn::{LoadReport, ParameterStore, Scope, StateDict};
 
 /// torchvision's order of a detector's parts; they are made in another.
-const ORDER: [&str; 7] = [
+const ORDER: [&str; 9] = [
     "backbone.body.",
     "backbone.fpn.",
     "rpn.",
@@ -26,9 +27,11 @@ const ORDER: [&str; 7] = [
     "roi_heads.box_predictor.",
     "roi_heads.mask_head.",
     "roi_heads.mask_predictor.",
+    "roi_heads.keypoint_head.",
+    "roi_heads.keypoint_predictor.",
 ];
 
-/// Finds boxes and, where its options say so, the masks within them.
+/// Finds boxes and, where its options say so, the masks and keypoints within them.
 #[derive(Debug)]
 pub struct GeneralizedRcnn {
     store: ParameterStore,
@@ -59,6 +62,7 @@ impl GeneralizedRcnn {
         let v2 = matches!(options.box_head, BoxHeadOptions::ConvFc { .. });
         let early = v2.then(|| rpn_and_head(&root, &options)).transpose()?;
         let mask = options.masks.as_ref().map(|masks| mask_branch(&scope, masks, options.num_classes)).transpose()?;
+        let keypoints = options.keypoints.as_ref().map(|keypoints| keypoint_branch(&scope, keypoints)).transpose()?;
         let (rpn, head) = match early {
             Some(made) => made,
             None => rpn_and_head(&root, &options)?,
@@ -67,7 +71,7 @@ impl GeneralizedRcnn {
         store.order_by(&ORDER);
         store.to(device)?;
         options.backbone.check_anchors(rpn.levels())?;
-        let heads = RoiHeads::new(head, predictor, mask, &options);
+        let heads = RoiHeads::new(head, predictor, (mask, keypoints), &options);
         Ok(Self { store, options, transform, backbone, rpn, heads })
     }
 }
@@ -89,6 +93,10 @@ impl Detector for GeneralizedRcnn {
         self.options.masks.is_some()
     }
 
+    fn keypoints(&self) -> Option<i64> {
+        self.options.keypoints.as_ref().map(|keypoints| keypoints.count)
+    }
+
     fn pastes_masks(&self) -> bool {
         self.options.masks.as_ref().is_some_and(|masks| masks.paste)
     }
@@ -99,7 +107,7 @@ impl Detector for GeneralizedRcnn {
         Ok(Features { maps, outputs: None, anchors, train })
     }
 
-    /// `loss_classifier`, `loss_box_reg`, `loss_mask` (with masks), `loss_objectness`, `loss_rpn_box_reg`.
+    /// `loss_classifier`, `loss_box_reg`, `loss_mask` (with masks), `loss_keypoint` (with keypoints), `loss_objectness`, `loss_rpn_box_reg`.
     fn losses(&self, batch: &ImageBatch, features: &Features, targets: &[Target]) -> Result<Losses> {
         let maps = &features.maps;
         let (proposals, [objectness, rpn_box_reg]) = self.rpn.train(batch, features, targets)?;
@@ -116,7 +124,7 @@ impl Detector for GeneralizedRcnn {
     }
 
     fn predictors(&self) -> &'static [&'static str] {
-        &["roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits."]
+        &["roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.", "roi_heads.keypoint_predictor."]
     }
 
     fn modern_name(&self, name: &str) -> String {
@@ -157,6 +165,13 @@ fn mask_branch(scope: &Scope, options: &MaskOptions, num_classes: i64) -> Result
     let predictor = MaskPredictor::new(&scope.sub("mask_predictor"), head.outputs(), options.hidden, num_classes)?;
     let pooler = MultiScaleRoiAlign { output_size: options.pool_size, sampling_ratio: options.sampling_ratio };
     Ok(MaskBranch { pooler, head, predictor })
+}
+
+fn keypoint_branch(scope: &Scope, options: &KeypointOptions) -> Result<KeypointBranch> {
+    let head = KeypointHead::new(&scope.sub("keypoint_head"), OUT_CHANNELS, options)?;
+    let predictor = KeypointPredictor::new(&scope.sub("keypoint_predictor"), head.outputs(), options.count)?;
+    let pooler = MultiScaleRoiAlign { output_size: options.pool_size, sampling_ratio: options.sampling_ratio };
+    Ok(KeypointBranch { pooler, head, predictor })
 }
 
 #[cfg(test)]

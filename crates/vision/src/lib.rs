@@ -3,13 +3,15 @@
 //! Boxes are `[N, 4]` float tensors of `x1, y1, x2, y2` in pixels; sizes are `(height, width)` in pixels.
 //!
 //! - [`nn`]: layers and parameters by name; [`weights`]: weight files
-//! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`losses`] and their [`terms`], [`ops`];
+//! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`keypoints`], [`losses`] and their
+//!   [`terms`], [`ops`];
 //! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
 //! - detection: [`types`] (ground truth and detections), [`transform`] (images in, detections out), [`rpn`] and
-//!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`roi_heads`] with its [`samples`];
+//!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`keypoint_head`],
+//!   [`roi_heads`] with its [`samples`];
 //! - [`segmentation`]: a class for each pixel (FCN, DeepLabV3);
-//! - the detector: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN), its [`options`], [`checkpoint`] (loading
-//!   torchvision's files, old ones too).
+//! - the detector: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN, with keypoints Keypoint R-CNN), its [`options`],
+//!   [`checkpoint`] (loading torchvision's files, old ones too).
 
 pub mod anchors;
 pub mod backbone;
@@ -23,6 +25,8 @@ pub mod detector;
 pub mod fcos;
 pub mod fpn;
 pub mod generalized_rcnn;
+pub mod keypoint_head;
+pub mod keypoints;
 pub mod losses;
 pub mod mask_head;
 pub mod masks;
@@ -52,7 +56,7 @@ pub use detector::Detector;
 pub use fcos::{Fcos, FcosOptions};
 pub use generalized_rcnn::GeneralizedRcnn;
 pub use mobilenet_v3::{MobileNetV3, MobileNetV3Kind};
-pub use options::{BackboneOptions, MaskOptions, RcnnOptions};
+pub use options::{BackboneOptions, KeypointOptions, MaskOptions, RcnnOptions};
 pub use resnet::{ResNet, ResNetKind};
 pub use retinanet::{RetinaNet, RetinaNetOptions};
 pub use segmentation::{HeadKind, SegmentationNet, SegmentationOptions};

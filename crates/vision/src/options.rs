@@ -141,10 +141,13 @@ pub struct RcnnOptions {
 
     /// The masks' part, in a Mask R-CNN.
     pub masks: Option<MaskOptions>,
+    /// The keypoints' part, in a Keypoint R-CNN.
+    pub keypoints: Option<KeypointOptions>,
 }
 
 impl RcnnOptions {
-    /// As `fasterrcnn_resnet50_fpn`; with [`MaskOptions::v1`], as `maskrcnn_resnet50_fpn`.
+    /// As `fasterrcnn_resnet50_fpn`; with [`MaskOptions::v1`], as `maskrcnn_resnet50_fpn`; with [`KeypointOptions::default`] and
+    /// [`KeypointOptions::MIN_SIZE`], as `keypointrcnn_resnet50_fpn`.
     pub fn v1(num_classes: i64, backbone: BackboneOptions) -> Self {
         Self {
             num_classes,
@@ -175,6 +178,7 @@ impl RcnnOptions {
             box_positive_fraction: 0.25,
             bbox_reg_weights: [10.0, 10.0, 5.0, 5.0],
             masks: None,
+            keypoints: None,
         }
     }
 
@@ -225,5 +229,30 @@ impl MaskOptions {
     /// As `maskrcnn_resnet50_fpn_v2`.
     pub fn v2() -> Self {
         Self { norm: Some(NormKind::Batch), ..Self::v1() }
+    }
+}
+
+/// The settings of a Keypoint R-CNN's keypoints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeypointOptions {
+    /// Keypoints of an object.
+    pub count: i64,
+    /// Channels of each convolution of the keypoint head.
+    pub layers: Vec<i64>,
+    /// Bins on a side of a box's features for its keypoints; heatmaps come out four times as large.
+    pub pool_size: i64,
+    /// Samples in a bin on a side.
+    pub sampling_ratio: i64,
+}
+
+impl KeypointOptions {
+    /// The lengths from which torchvision draws that of the shorter side while training such a detector.
+    pub const MIN_SIZE: [i64; 6] = [640, 672, 704, 736, 768, 800];
+}
+
+impl Default for KeypointOptions {
+    /// As `keypointrcnn_resnet50_fpn`: those of COCO's persons.
+    fn default() -> Self {
+        Self { count: 17, layers: vec![512; 8], pool_size: 14, sampling_ratio: 2 }
     }
 }

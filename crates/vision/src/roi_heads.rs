@@ -10,6 +10,7 @@ use super::backbone::OUT_CHANNELS;
 use super::box_head::{BoxHead, BoxPredictor};
 use super::boxes::{at_least_float, clip_each, indices, known_indices, large_enough, sizes_on};
 use super::coder::BoxCoder;
+use super::keypoint_head::{KeypointHead, KeypointPredictor};
 use super::mask_head::{MaskHead, MaskPredictor};
 use super::matcher::Matcher;
 use super::options::RcnnOptions;
@@ -19,7 +20,7 @@ use super::sampler::BalancedSampler;
 use super::samples::{self, Samples};
 use super::suppress::Candidates;
 use super::types::{Detections, Target};
-use super::{ImageSize, masks, terms};
+use super::{ImageSize, keypoints, masks, terms};
 use crate::nn::Scope;
 
 /// Sides shorter than this, in pixels, make no detection.
@@ -53,14 +54,35 @@ impl MaskBranch {
     }
 }
 
+/// The part that finds keypoints.
+#[derive(Debug)]
+pub struct KeypointBranch {
+    /// Features of the boxes.
+    pub pooler: MultiScaleRoiAlign,
+    /// `keypoint_head`.
+    pub head: KeypointHead,
+    /// `keypoint_predictor`.
+    pub predictor: KeypointPredictor,
+}
+
+impl KeypointBranch {
+    /// Heatmaps `[B, K, S, S]` for the boxes of all images, at least in single precision.
+    fn logits(&self, maps: &[Tensor], boxes: &[Tensor], sizes: &[ImageSize], train: bool) -> Result<Tensor> {
+        let features = self.pooler.forward(maps, boxes, sizes)?;
+        at_least_float(&self.predictor.forward(&self.head.forward(&features, train)?)?)
+    }
+}
+
 /// The heads on the proposals.
 #[derive(Debug)]
 pub struct RoiHeads {
     pooler: MultiScaleRoiAlign,
     head: BoxHead,
     predictor: BoxPredictor,
-    /// Absent in a Faster R-CNN.
+    /// Of a Mask R-CNN.
     mask: Option<MaskBranch>,
+    /// Of a Keypoint R-CNN.
+    keypoints: Option<KeypointBranch>,
     coder: BoxCoder,
     matcher: Matcher,
     sampler: BalancedSampler,
@@ -72,14 +94,20 @@ pub struct RoiHeads {
 }
 
 impl RoiHeads {
-    /// Puts the heads together; `head` and `predictor` were made before, in torchvision's order.
-    pub fn new(head: BoxHead, predictor: BoxPredictor, mask: Option<MaskBranch>, options: &RcnnOptions) -> Self {
+    /// Puts the heads together, which were made before, in torchvision's order.
+    pub fn new(
+        head: BoxHead,
+        predictor: BoxPredictor,
+        (mask, keypoints): (Option<MaskBranch>, Option<KeypointBranch>),
+        options: &RcnnOptions,
+    ) -> Self {
         let o = options;
         Self {
             pooler: MultiScaleRoiAlign { output_size: o.box_pool_size, sampling_ratio: o.box_sampling_ratio },
             head,
             predictor,
             mask,
+            keypoints,
             coder: BoxCoder::new(o.bbox_reg_weights),
             matcher: Matcher { high: o.box_fg_iou_thresh, low: o.box_bg_iou_thresh, allow_low_quality: false },
             sampler: BalancedSampler {
@@ -130,10 +158,18 @@ impl RoiHeads {
         let positive = samples.iter().map(positive).collect::<Result<Vec<_>>>()?;
         let [classifier, box_reg] = self.box_losses(&logits, &offsets, &samples, &positive, targets)?;
         drop(boxes_part);
-        let _masks_part = range("mask head");
         let mut losses = vec![("loss_classifier", classifier), ("loss_box_reg", box_reg)];
+        if self.mask.is_none() && self.keypoints.is_none() {
+            return Ok(losses);
+        }
+        let foreground = Foreground::of(&samples, &positive)?;
         if let Some(mask) = &self.mask {
-            losses.push(("loss_mask", mask_loss(mask, (maps, train), sizes, &samples, &positive, targets)?));
+            let _part = range("mask head");
+            losses.push(("loss_mask", mask_loss(mask, (maps, train), sizes, &foreground, targets)?));
+        }
+        if let Some(keypoints) = &self.keypoints {
+            let _part = range("keypoint head");
+            losses.push(("loss_keypoint", keypoint_loss(keypoints, (maps, train), sizes, &foreground, targets)?));
         }
         Ok(losses)
     }
@@ -183,7 +219,7 @@ impl RoiHeads {
         Ok([classifier, box_reg])
     }
 
-    /// Detections of each image in the pixels of the resized images; masks as predicted within their boxes.
+    /// Detections of each image in the pixels of the resized images, keypoints too; masks as predicted within their boxes.
     ///
     /// # Errors
     /// The shapes are others, or memory is short.
@@ -199,6 +235,9 @@ impl RoiHeads {
         let mut found = self.best(&boxes, &scores, &Tensor::f_cat(&image, 0)?, sizes)?;
         if let Some(mask) = &self.mask {
             add_masks(mask, maps, sizes, &mut found)?;
+        }
+        if let Some(keypoints) = &self.keypoints {
+            add_keypoints(keypoints, maps, sizes, &mut found)?;
         }
         Ok(found)
     }
@@ -221,14 +260,35 @@ impl RoiHeads {
         let all = Candidates { boxes: &boxes, scores: &scores, image: &image, group: &labels, valid: &valid };
         let keep = all.suppress(sizes.len() as i64, self.nms_thresh, self.detections_per_img)?;
         let of_image = |keep: &Tensor| {
-            Ok(Detections {
-                boxes: boxes.f_index_select(0, keep)?,
-                labels: labels.f_index_select(0, keep)?,
-                scores: scores.f_index_select(0, keep)?,
-                masks: None,
-            })
+            let chosen = |of: &Tensor| of.f_index_select(0, keep);
+            Ok(Detections::new(chosen(&boxes)?, chosen(&labels)?, chosen(&scores)?))
         };
         keep.iter().map(of_image).collect()
+    }
+}
+
+/// The foreground proposals of each image.
+struct Foreground {
+    /// `[B, 4]`.
+    boxes: Vec<Tensor>,
+    /// Class of each: i64 `[B]`.
+    labels: Vec<Tensor>,
+    /// The ground truth each belongs to: i64 `[B]`.
+    matched: Vec<Tensor>,
+}
+
+impl Foreground {
+    /// `positive`: the foreground among each image's samples.
+    fn of(samples: &[Samples], positive: &[Tensor]) -> Result<Self> {
+        let of = |tensor: fn(&Samples) -> &Tensor| {
+            let chosen = samples.iter().zip(positive).map(|(samples, rows)| tensor(samples).f_index_select(0, rows));
+            chosen.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            boxes: of(|samples| &samples.proposals)?,
+            labels: of(|samples| &samples.labels)?,
+            matched: of(|samples| &samples.matched)?,
+        })
     }
 }
 
@@ -237,32 +297,27 @@ fn mask_loss(
     mask: &MaskBranch,
     (maps, train): (&[Tensor], bool),
     sizes: &[ImageSize],
-    samples: &[Samples],
-    positive: &[Tensor],
+    foreground: &Foreground,
     targets: &[Target],
 ) -> Result<Tensor> {
-    let of = |tensor: fn(&Samples) -> &Tensor| {
-        let chosen = samples.iter().zip(positive).map(|(samples, rows)| tensor(samples).f_index_select(0, rows));
-        chosen.collect::<Result<Vec<_>, _>>()
-    };
-    let boxes = of(|samples| &samples.proposals)?;
-    let logits = mask.logits(maps, &boxes, &of(|samples| &samples.labels)?, sizes, train)?;
+    let Foreground { boxes, labels, matched } = foreground;
+    let logits = mask.logits(maps, boxes, labels, sizes, train)?;
     let (count, _, side, _) = logits.size4()?;
     if count == 0 {
         // Zero, but connected: every parameter still gets a gradient.
         return Ok(logits.f_sum(None)? * 0.0);
     }
     let mut wanted = Vec::new();
-    for ((boxes, matched), target) in boxes.iter().zip(of(|samples| &samples.matched)?).zip(targets) {
+    for ((boxes, matched), target) in boxes.iter().zip(matched).zip(targets) {
         if let Some(truth) = target.masks.as_ref().filter(|_| boxes.size()[0] > 0) {
-            wanted.push(masks::project(truth, boxes, &matched, side)?);
+            wanted.push(masks::project(truth, boxes, matched, side)?);
         }
     }
     let (logits, wanted) = (at_least_float(&logits.f_squeeze_dim(1)?)?, Tensor::f_cat(&wanted, 0)?);
     terms::tell("loss_mask", || {
         let each = logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::None)?;
         let each = each.f_mean_dim([1i64, 2].as_slice(), false, Kind::Float)? / count as f64;
-        Ok((each, terms::of_objects(&objects_of(samples, positive)?)?))
+        Ok((each, terms::of_objects(matched)?))
     })?;
     Ok(logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::Mean)?)
 }
@@ -281,6 +336,59 @@ fn add_masks(mask: &MaskBranch, maps: &[Tensor], sizes: &[ImageSize], found: &mu
     let probabilities = at_least_float(&mask.logits(maps, &boxes, &labels, sizes, false)?)?.f_sigmoid()?;
     for (found, masks) in found.iter_mut().zip(probabilities.f_split_with_sizes(&counts, 0)?) {
         found.masks = Some(masks);
+    }
+    Ok(())
+}
+
+/// The loss of the keypoints of the foreground proposals: `keypointrcnn_loss`, the cross entropy of each heatmap as one choice of a place.
+fn keypoint_loss(
+    keypoints: &KeypointBranch,
+    (maps, train): (&[Tensor], bool),
+    sizes: &[ImageSize],
+    foreground: &Foreground,
+    targets: &[Target],
+) -> Result<Tensor> {
+    let Foreground { boxes, matched, .. } = foreground;
+    let logits = keypoints.logits(maps, boxes, sizes, train)?;
+    let (count, points, side, _) = logits.size4()?;
+    if count == 0 {
+        // Zero, but connected: every parameter still gets a gradient.
+        return Ok(logits.f_sum(None)? * 0.0);
+    }
+    let mut wanted = Vec::new();
+    for ((boxes, matched), target) in boxes.iter().zip(matched).zip(targets) {
+        if let Some(truth) = target.keypoints.as_ref().filter(|_| boxes.size()[0] > 0) {
+            let (place, valid) = keypoints::to_heatmap(&truth.f_index_select(0, matched)?, boxes, side)?;
+            wanted.push(place.f_masked_fill(&valid.f_logical_not()?, IGNORED)?);
+        }
+    }
+    let wanted = Tensor::f_cat(&wanted, 0)?.f_flatten(0, -1)?;
+    let logits = logits.f_view([count * points, side * side])?;
+    let sum = logits.f_cross_entropy_loss::<Tensor>(&wanted, None, Reduction::Sum, IGNORED, 0.0)?;
+    // The mean over those that count, of which there may be none; how many, only the device knows.
+    let valid = wanted.f_ne(IGNORED)?.f_sum(logits.kind())?.f_clamp_min(1)?;
+    terms::tell("loss_keypoint", || {
+        let each = logits.f_cross_entropy_loss::<Tensor>(&wanted, None, Reduction::None, IGNORED, 0.0)?;
+        let each = each.f_view([count, points])?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+        Ok((each / &valid, terms::of_objects(matched)?))
+    })?;
+    Ok(sum / valid)
+}
+
+/// Adds the keypoints `[N, K, 3]` of each detection and their scores.
+fn add_keypoints(
+    branch: &KeypointBranch,
+    maps: &[Tensor],
+    sizes: &[ImageSize],
+    found: &mut [Detections],
+) -> Result<()> {
+    let boxes: Vec<_> = found.iter().map(|found| found.boxes.shallow_clone()).collect();
+    let counts: Vec<_> = boxes.iter().map(|boxes| boxes.size()[0]).collect();
+    let logits = branch.logits(maps, &boxes, sizes, false)?;
+    let (points, scores) = keypoints::from_heatmaps(&logits, &Tensor::f_cat(&boxes, 0)?)?;
+    let split = |all: Tensor| all.f_split_with_sizes(&counts, 0);
+    for (found, (points, scores)) in found.iter_mut().zip(split(points)?.into_iter().zip(split(scores)?)) {
+        (found.keypoints, found.keypoints_scores) = (Some(points), Some(scores));
     }
     Ok(())
 }

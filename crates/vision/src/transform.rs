@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
 use super::types::{Detections, Target};
-use super::{ImageSize, boxes, masks};
+use super::{ImageSize, boxes, keypoints, masks};
 use crate::nn::functional::{resize_bilinear, resize_nearest};
 
 /// How images become a batch. Sizes in pixels.
@@ -206,7 +206,14 @@ impl Transform {
                 }
                 Ok(resize_nearest(&masks.f_unsqueeze(1)?, *to)?.f_squeeze_dim(1)?)
             });
-            Ok(Target { boxes, labels: target.labels.f_to_device(device)?, masks: masks.transpose()? })
+            let points =
+                target.keypoints.as_ref().map(|points| keypoints::resize(&points.f_to_device(device)?, *from, *to));
+            Ok(Target {
+                boxes,
+                labels: target.labels.f_to_device(device)?,
+                masks: masks.transpose()?,
+                keypoints: points.transpose()?,
+            })
         };
         targets.iter().zip(sizes).map(resize).collect()
     }
@@ -223,7 +230,8 @@ impl Transform {
                 Some(cropped) if paste => Some(masks::paste(&cropped, &boxes, *to)?),
                 masks => masks,
             };
-            Ok(Detections { boxes, masks, ..found })
+            let points = found.keypoints.map(|points| keypoints::resize(&points, *from, *to)).transpose()?;
+            Ok(Detections { boxes, masks, keypoints: points, ..found })
         };
         found.into_iter().zip(sizes).map(restore).collect()
     }

@@ -11,6 +11,8 @@ pub struct Target {
     pub labels: Tensor,
     /// `[N, H, W]` of the image's size, 1 inside and 0 outside (u8 or bool).
     pub masks: Option<Tensor>,
+    /// `[N, K, 3]`: x and y in pixels, and above 0 where a keypoint is labelled; f32.
+    pub keypoints: Option<Tensor>,
 }
 
 /// What was found in one image, best first.
@@ -24,4 +26,15 @@ pub struct Detections {
     pub scores: Tensor,
     /// Probabilities: `[N, 1, H, W]`, or `[N, 1, 28, 28]` within the boxes where pasting is off.
     pub masks: Option<Tensor>,
+    /// `[N, K, 3]`: x and y in pixels of the image as given, and 1.
+    pub keypoints: Option<Tensor>,
+    /// `[N, K]`: what the heatmap has at each keypoint; higher is surer, of any scale.
+    pub keypoints_scores: Option<Tensor>,
+}
+
+impl Detections {
+    /// Objects without masks and keypoints.
+    pub fn new(boxes: Tensor, labels: Tensor, scores: Tensor) -> Self {
+        Self { boxes, labels, scores, masks: None, keypoints: None, keypoints_scores: None }
+    }
 }

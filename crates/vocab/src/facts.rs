@@ -28,6 +28,8 @@ pub struct Facts {
     pub mirrors: bool,
     /// Transform: the keypoints that it swaps in mirrored images.
     pub swaps: Vec<[usize; 2]>,
+    /// Transform: whether it swaps those whose names say so.
+    pub swaps_by_name: bool,
     /// Transform: whether objects have another size afterwards.
     pub resizes: bool,
     /// Transform: what it subtracts from pixels and divides them by. Model: the same, if it does so itself.

@@ -203,12 +203,10 @@ mod tests {
     }
 
     fn output(labels: &[i64], scores: &[f32], boxes: &[[i64; 4]]) -> ModelOutput {
-        let found = Detections {
-            boxes: Tensor::zeros([labels.len() as i64, 4], (Type::Float, Device::Cpu)),
-            labels: Tensor::from_slice(labels),
-            scores: Tensor::from_slice(scores),
-            masks: Some(rectangles(boxes).unsqueeze(1).to_kind(Type::Float) * 0.9),
-        };
+        let masks = Some(rectangles(boxes).unsqueeze(1).to_kind(Type::Float) * 0.9);
+        let boxes = Tensor::zeros([labels.len() as i64, 4], (Type::Float, Device::Cpu));
+        let found = Detections::new(boxes, Tensor::from_slice(labels), Tensor::from_slice(scores));
+        let found = Detections { masks, ..found };
         let mut outputs = Batch::new(1);
         outputs.set(fields::DETECTIONS, BatchField::Detections(vec![found]));
         ModelOutput { outputs, ..ModelOutput::default() }

@@ -76,7 +76,47 @@ def generate(seed, images):
     return truth, results
 
 
-def evaluate(truth, results, iou, images=None):
+def generate_keypoints(seed, images, count):
+    """Objects with keypoints, some without; results with keypoints near theirs, or anywhere."""
+    lcg = Lcg(seed)
+    names = [f"k{k}" for k in range(count)]
+    categories = [{"id": c, "name": f"c{c}", "keypoints": names} for c in CATEGORIES[:2]]
+    truth = {"images": [], "annotations": [], "categories": categories}
+    results = []
+    for i in range(images):
+        image = 3 * i + 1
+        width, height = 100 + lcg.pick(60), 80 + lcg.pick(60)
+        truth["images"].append({"id": image, "width": width, "height": height, "file_name": f"{image}.jpg"})
+        objects = []
+        for _ in range(0 if lcg.pick(10) == 0 else 1 + lcg.pick(6)):
+            category = CATEGORIES[lcg.pick(2)]
+            x, y = lcg.pick(width - 10), lcg.pick(height - 10)
+            w, h = 1 + lcg.pick(width - x), 1 + lcg.pick(height - y)
+            labelled, points = lcg.pick(8) > 0, []
+            for _ in range(count):
+                point = [x + lcg.pick(4 * w + 1) / 4, y + lcg.pick(4 * h + 1) / 4, lcg.pick(3)]
+                points.append(point if labelled and point[2] > 0 else [0, 0, 0])
+            objects.append((category, [x, y, w, h], points))
+            truth["annotations"].append({
+                "id": len(truth["annotations"]) + 1, "image_id": image, "category_id": category,
+                "bbox": [x, y, w, h], "area": w * h * 3 / 4, "iscrowd": int(lcg.pick(12) == 0),
+                "keypoints": sum(points, []), "num_keypoints": sum(v > 0 for _, _, v in points),
+            })
+        for _ in range(0 if lcg.pick(10) == 0 else 30):
+            if objects and lcg.pick(4) > 0:
+                category, box, points = objects[lcg.pick(len(objects))]
+            else:
+                category, box, points = CATEGORIES[lcg.pick(2)], [lcg.pick(50), lcg.pick(50), 40, 30], None
+            reach = 1 + lcg.pick(16)
+            if points is None:
+                points = [[box[0] + lcg.pick(41), box[1] + lcg.pick(31), 1] for _ in range(count)]
+            points = [[x + lcg.pick(2 * reach + 1) / 2 - reach / 2, y + lcg.pick(2 * reach + 1) / 2 - reach / 2, 1] for x, y, _ in points]
+            score = lcg.pick(50) / 50
+            results.append({"image_id": image, "category_id": category, "score": score, "bbox": box, "keypoints": sum(points, [])})
+    return truth, results
+
+
+def evaluate(truth, results, iou, images=None, sigmas=None, boxes=True):
     with contextlib.redirect_stdout(io.StringIO()):
         gt = COCO()
         gt.dataset = json.loads(json.dumps(truth))
@@ -84,13 +124,18 @@ def evaluate(truth, results, iou, images=None):
         entries = []
         for result in results:
             entry = {key: result[key] for key in ("image_id", "category_id", "score")}
-            if iou == "bbox":
+            if iou == "keypoints":
+                entry["keypoints"] = result["keypoints"]
+                entry |= {"bbox": result["bbox"]} if boxes else {}
+            elif iou == "bbox":
                 entry["bbox"] = result["bbox"]
             else:
                 entry["segmentation"] = masks.frPyObjects([result["polygon"]], *result["size"])[0]
             entries.append(entry)
         dt = gt.loadRes(entries)
         evaluation = COCOeval(gt, dt, iou)
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         if images is not None:
             evaluation.params.imgIds = images
         started = time.perf_counter()
@@ -119,6 +164,8 @@ def main():
     runs = {"bbox": evaluate(truth, results, "bbox"), "bbox_subset": evaluate(truth, results, "bbox", subset)}
     truth, results = generate(11, 150)
     runs["segm"] = evaluate(truth, results, "segm")
+    runs["keypoints"] = evaluate(*generate_keypoints(13, 150, 17), "keypoints", boxes=False)
+    runs["keypoints_sigmas"] = evaluate(*generate_keypoints(17, 150, 5), "keypoints", sigmas=[0.1, 0.05, 0.2, 0.15, 0.08])
     path = pathlib.Path(__file__).parent / "expected.json"
     path.write_text(json.dumps(runs, indent=1) + "\n")
 

@@ -10,10 +10,11 @@ import zlib
 import numpy as np
 import torch
 import torchvision
-from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet, ssdlite320_mobilenet_v3_large
+from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, RPNHead
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNetHead, _default_anchorgen
 from torchvision.models.detection.ssd import SSD, _vgg_extractor
@@ -22,6 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 torch.set_num_threads(2)
 CLASSES = 4
+KEYPOINTS = 5
 
 
 def noise(seed, count):
@@ -66,8 +68,15 @@ def targets():
             # An L within each box.
             mask[int(y1) : int(y2), int(x1) : int((x1 + x2) / 2)] = 1
             mask[int((y1 + y2) / 2) : int(y2), int(x1) : int(x2)] = 1
+        # Two corners, the middle, one beside the box, and one that is not labelled.
+        points = [
+            [[x1, y1, 2], [x2, y2, 1], [(x1 + x2) / 2, (y1 + y2) / 2, 2], [x1 - 6, y1, 2], [x1 + 3, y1 + 4, 0]]
+            for x1, y1, x2, y2 in boxes
+        ]
+        points = torch.tensor(points, dtype=torch.float32).reshape(-1, KEYPOINTS, 3)
         boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-        return {"boxes": boxes, "labels": torch.tensor(labels, dtype=torch.int64), "masks": masks}
+        labels = torch.tensor(labels, dtype=torch.int64)
+        return {"boxes": boxes, "labels": labels, "masks": masks, "keypoints": points}
 
     first = of([[8.0, 10.0, 70.0, 80.0], [60.0, 20.0, 120.0, 60.0], [30.0, 40.0, 50.0, 62.0]], [1, 2, 3], 96, 128)
     return [first, of([[10.0, 12.0, 80.0, 100.0]], [2], 120, 90)]
@@ -85,6 +94,11 @@ def model(kind, v2, backbone, norm, hidden=32, **options):
         options["box_head"] = FastRCNNConvFCHead((256, 7, 7), [256, 256, 256, 256], [1024], norm_layer=bn)
     if kind == "faster":
         return FasterRCNN(body, **options)
+    if kind == "keypoint":
+        if hidden:
+            options["keypoint_head"] = KeypointRCNNHeads(256, (hidden,) * 8)
+            return KeypointRCNN(body, keypoint_predictor=KeypointRCNNPredictor(hidden, KEYPOINTS), **options)
+        return KeypointRCNN(body, num_keypoints=KEYPOINTS, **options)
     if v2:
         options["mask_head"] = MaskRCNNHeads(256, [256, 256, 256, 256], 1, norm_layer=bn)
     predictor = MaskRCNNPredictor(256, hidden, CLASSES)
@@ -133,6 +147,7 @@ TEST = {"rpn_pre_nms_top_n_test": 100, "rpn_post_nms_top_n_test": 50, "box_detec
 CASES = {
     "mask_v1_resnet18_frozen": dict(kind="mask", v2=False, backbone="resnet18", norm="frozen", trainable=3),
     "mask_v2_resnet18": dict(kind="mask", v2=True, backbone="resnet18", norm="batch"),
+    "keypoint_resnet18_frozen": dict(kind="keypoint", v2=False, backbone="resnet18", norm="frozen", trainable=3),
     "faster_v1_resnet34_group": dict(kind="faster", v2=False, backbone="resnet34", norm="group"),
     "faster_v1_resnet50": dict(kind="faster", v2=False, backbone="resnet50", norm="frozen"),
 }
@@ -187,6 +202,9 @@ def record(found):
         masks = found["masks"]
         out["mask_sums"] = numbers(masks.double().sum((1, 2, 3)))
         out["mask_rows"] = numbers(masks[:2, 0, ::16, ::16], 5)
+    if "keypoints" in found:
+        out["keypoints"] = numbers(found["keypoints"])
+        out["keypoints_scores"] = numbers(found["keypoints_scores"])
     return out
 
 
@@ -214,7 +232,8 @@ def case(name):
 def seeded():
     """Initial weights and, with ordinary sampling, losses after one seed."""
     out = {}
-    for name, kind, v2 in [("mask_v1", "mask", False), ("mask_v2", "mask", True), ("faster_v1", "faster", False)]:
+    kinds = [("mask_v1", "mask", False), ("mask_v2", "mask", True), ("faster_v1", "faster", False)]
+    for name, kind, v2 in [*kinds, ("keypoint", "keypoint", False)]:
         torch.manual_seed(42)
         if kind == "mask":
             body = torchvision.models.resnet18(norm_layer=torch.nn.BatchNorm2d)
@@ -227,7 +246,7 @@ def seeded():
                 options["mask_head"] = MaskRCNNHeads(256, [256] * 4, 1, norm_layer=bn)
             made = MaskRCNN(body, **options)
         else:
-            made = model("faster", False, "resnet18", "batch")
+            made = model(kind, False, "resnet18", "batch", hidden=None)
         sums = {key: numbers(value.double().sum()) for key, value in made.state_dict().items() if value.dim() != 1}
         torch.manual_seed(7)
         made.train()

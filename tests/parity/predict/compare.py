@@ -5,7 +5,8 @@
 Needs torch and torchvision only. Weights cannot be downloaded everywhere, so they are made here, from a fixed seed: norms
 are fitted to the pictures and the last layers scaled until scores, boxes and masks have a spread like a trained model's.
 Each model is saved as a `.pth`; `pipe predict --raw` and torchvision then see the same files. Compared are, detection by
-detection in torchvision's order but for equal scores: label, box (0.01 px), score (1e-4), mask probabilities (1e-3), and the results file.
+detection in torchvision's order but for equal scores: label, box (0.01 px), score (1e-4), mask probabilities (1e-3), keypoints (0.01 px)
+and their scores (1e-4 of the value), and the results file.
 Where equal scores let another box come first, detections are counted that have no equal (at most 5 % of a picture).
 On the CPU that is with `deterministic = true`. Otherwise `pipe` takes norms into the convolutions and has other kernels, and a deep
 network of such weights makes much of the last digits: then, and always on a GPU, the detections are compared as sets. Those of
@@ -26,7 +27,7 @@ import time
 import torch
 import torchvision
 from torchvision.io import ImageReadMode, decode_image
-from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet, ssd300_vgg16, ssdlite320_mobilenet_v3_large
+from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet, ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, RPNHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
@@ -48,6 +49,8 @@ CASES = {
     "resnet50": dict(backbone="resnet50"),
     "resnet101": dict(backbone="resnet101"),
     "resnet50_v2": dict(backbone="resnet50", v2=True),
+    "keypoint_resnet18": dict(backbone="resnet18", masks=False, keypoints=True),
+    "keypoint_resnet50": dict(backbone="resnet50", masks=False, keypoints=True),
     "faster_resnet34": dict(backbone="resnet34", masks=False),
     "retinanet_resnet50": dict(kind="retinanet", backbone="resnet50"),
     "retinanet_resnet50_v2": dict(kind="retinanet", backbone="resnet50", v2=True),
@@ -76,7 +79,7 @@ def build_one_stage(kind, backbone=None, v2=False, frozen=True, **options):
     return RetinaNet(body, CLASSES, **options)
 
 
-def build(backbone=None, v2=False, masks=True, frozen=True, kind=None, **options):
+def build(backbone=None, v2=False, masks=True, keypoints=False, frozen=True, kind=None, **options):
     """A detector as torchvision's `maskrcnn_resnet50_fpn` and `_v2` make it, of any backbone; or one of those above."""
     if kind:
         return build_one_stage(kind, backbone, v2, frozen, **options)
@@ -87,6 +90,8 @@ def build(backbone=None, v2=False, masks=True, frozen=True, kind=None, **options
     if v2:
         options["rpn_head"] = RPNHead(256, 3, conv_depth=2)
         options["box_head"] = FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], norm_layer=norm)
+    if keypoints:
+        return KeypointRCNN(body, **options)
     if not masks:
         return FasterRCNN(body, **options)
     if v2:
@@ -130,6 +135,8 @@ def make_weights(case, pictures, seed, **options):
     spread(heads.box_predictor.bbox_pred, 1.0, run)
     if case.get("masks", True):
         spread(heads.mask_predictor.mask_fcn_logits, 2.0, run)
+    if case.get("keypoints"):
+        spread(heads.keypoint_predictor.kps_score_lowres, 2.0, run)
     state = model.state_dict()
     return state if has_batch_norm(case) else uncounted(state)
 
@@ -158,6 +165,7 @@ def spread_one_stage(model, run):
 
 def pipeline(case, device, options):
     kind = case.get("kind") or ("mask_rcnn" if case.get("masks", True) else "faster_rcnn")
+    kind = "keypoint_rcnn" if case.get("keypoints") else kind
     norm = "" if kind.startswith("ssd") else 'norm = "frozen"'
     lines = [
         f'[pipeline]\nname = "compare"\ndevice = "{device}"\n',
@@ -219,18 +227,25 @@ def difference(ours, theirs, entries):
     theirs = {key: value[untied(theirs)] for key, value in theirs.items()}
     if not torch.equal(ours["labels"], theirs["labels"]):
         return None
-    worst = {"box": 0.0, "score": 0.0, "mask": 0.0, "pixels": 0}
+    worst = {"box": 0.0, "score": 0.0, "mask": 0.0, "keypoint": 0.0, "keypoint score": 0.0, "pixels": 0}
     if not len(theirs["scores"]):
         return worst
     worst["box"] = (ours["boxes"] - theirs["boxes"]).abs().max().item()
     worst["score"] = (ours["scores"] - theirs["scores"]).abs().max().item()
     if "masks" in theirs:
         worst["mask"] = (ours["masks"] - theirs["masks"]).abs().max().item()
+    if "keypoints" in theirs:
+        worst["keypoint"] = (ours["keypoints"] - theirs["keypoints"]).abs().max().item()
+        scores = theirs["keypoints_scores"]
+        worst["keypoint score"] = ((ours["keypoints_scores"] - scores).abs() / scores.abs().clamp_min(1)).max().item()
     for index, entry in enumerate(entries):
         x, y, w, h = entry["bbox"]
         box = (torch.tensor([x, y, x + w, y + h]) - theirs["boxes"][index]).abs().max().item()
         worst["box"] = max(worst["box"], box)
         worst["score"] = max(worst["score"], abs(entry["score"] - theirs["scores"][index].item()))
+        if "keypoints" in theirs:
+            points = torch.tensor(entry["keypoints"]).reshape(-1, 3)
+            worst["keypoint"] = max(worst["keypoint"], (points - theirs["keypoints"][index]).abs().max().item())
         if "masks" in theirs:
             clear = (theirs["masks"][index, 0] - 0.5).abs() > MASK
             bits = decode_rle(entry["segmentation"])
@@ -248,6 +263,8 @@ def unmatched(ours, theirs, wider=WIDER):
             same = same and (ours["scores"][other] - theirs["scores"][index]).abs() <= wider * SCORE
             if same and "masks" in theirs:
                 same = (ours["masks"][other] - theirs["masks"][index]).abs().max() <= wider * MASK
+            if same and "keypoints" in theirs:
+                same = (ours["keypoints"][other] - theirs["keypoints"][index]).abs().max() <= wider * BOX
             return bool(same)
         found = next((other for other in free if equal(other)), None)
         if found is None:
@@ -312,7 +329,8 @@ def compare(name, case, form, files, args, folder):
         return compare_sets(name, form, files, raw, model, images, device)
     seconds = predict("--set", "pipeline.deterministic=true")
     entries = json.loads(out.read_text())
-    worst, found, spread_scores, failed = {"box": 0.0, "score": 0.0, "mask": 0.0, "pixels": 0}, 0, [], []
+    names = ["box", "score", "mask", "keypoint", "keypoint score", "pixels"]
+    worst, found, spread_scores, failed = dict.fromkeys(names, 0.0), 0, [], []
     torch_seconds, otherwise = 0.0, 0
     for index, (file, image) in enumerate(zip(files, images)):
         start = time.perf_counter()
@@ -335,11 +353,12 @@ def compare(name, case, form, files, args, folder):
         worst = {key: max(worst[key], result[key]) if key != "pixels" else worst[key] + result[key] for key in worst}
     scores = torch.tensor(spread_scores or [0.0])
     good = not failed and found and worst["box"] <= BOX and worst["score"] <= SCORE and worst["mask"] <= MASK
-    good = good and worst["pixels"] == 0
+    good = good and worst["pixels"] == 0 and worst["keypoint"] <= BOX and worst["keypoint score"] <= SCORE
     print(
         f"{name:16} ({form}) {'same' if good else 'DIFFERS':8} {len(files)} pictures, {found:5} detections, scores "
         f"{scores.min():.2f} to {scores.max():.2f}; worst: box {worst['box']:.1e} px, score {worst['score']:.1e}, "
-        f"mask {worst['mask']:.1e}, {worst['pixels']} clear pixels; {otherwise} others chosen; pipe {seconds:.1f} s with start-up, "
+        f"mask {worst['mask']:.1e}, {worst['pixels']:.0f} clear pixels, keypoints {worst['keypoint']:.1e} px, their scores "
+        f"{worst['keypoint score']:.1e}; {otherwise} others chosen; pipe {seconds:.1f} s with start-up, "
         f"torchvision's model {torch_seconds:.1f} s",
         flush=True,
     )

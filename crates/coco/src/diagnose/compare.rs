@@ -238,7 +238,7 @@ mod tests {
                     }));
                     for _ in 0..dice.below(4) {
                         let bbox = bbox.map(|side| side + dice.between(-4.0, 4.0));
-                        found.push(Detection { category_id, bbox, score: dice.unit(), mask: None, area: None });
+                        found.push(Detection { category_id, bbox, score: dice.unit(), ..Detection::default() });
                     }
                 }
                 detections.push((id, found));

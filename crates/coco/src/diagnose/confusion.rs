@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::lines::kept;
-use crate::eval::{MAX_DETECTIONS, State, falling};
+use crate::eval::{State, falling};
 use crate::index::Index;
 
 /// A confusion matrix with background, counted as the crate hotcoco does.
@@ -46,7 +46,8 @@ pub fn confusion(truth: &Index, state: &State, confidence: f64) -> Result<Confus
             counted.extend(class.scores.iter().zip(judged.by_ref()).map(|(&score, judged)| (score, k, judged.across)));
         }
         counted.sort_by(|a, b| falling(a.0, b.0));
-        counted.truncate(MAX_DETECTIONS[MAX_DETECTIONS.len() - 1]);
+        let [.., most] = state.iou.limits();
+        counted.truncate(most);
         for &(_, k, across) in counted.iter().take_while(|(score, ..)| *score >= confidence) {
             match across {
                 Some(id) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::matching::falling;
-use super::types::{ALL, AREAS, ClassMatches, ImageMatches, MAX_DETECTIONS, Marks, THRESHOLDS};
+use super::types::{ALL, AREAS, ClassMatches, ImageMatches, LIMITS, Marks, THRESHOLDS};
 use crate::index::Index;
 use crate::parallel::parallel;
 
@@ -12,7 +12,7 @@ pub(crate) const RECALLS: usize = 101;
 
 /// Precision and recall of every category. `T` = 10 IoU thresholds 0.50 … 0.95, `R` = 101 recall thresholds, `K`
 /// categories in order of their ids, `A` = 4 area ranges (all, small, medium, large), `M` = 3 limits of detections an
-/// image (1, 10, 100). A category without ground truth has −1 everywhere.
+/// image (1, 10, 100; of keypoints 1, 10, 20). A category without ground truth has −1 everywhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curves {
     /// `[T, R, K, A, M]`: the highest precision at that recall or more.
@@ -37,12 +37,12 @@ impl Curves {
     }
 
     fn place(&self, [t, r, k, a, m]: [usize; 5]) -> usize {
-        (((t * RECALLS + r) * self.classes + k) * AREAS.len() + a) * MAX_DETECTIONS.len() + m
+        (((t * RECALLS + r) * self.classes + k) * AREAS.len() + a) * LIMITS + m
     }
 
     /// Recall at `[t, k, a, m]`.
     pub fn recall_at(&self, [t, k, a, m]: [usize; 4]) -> f64 {
-        self.recall[((t * self.classes + k) * AREAS.len() + a) * MAX_DETECTIONS.len() + m]
+        self.recall[((t * self.classes + k) * AREAS.len() + a) * LIMITS + m]
     }
 }
 
@@ -64,7 +64,7 @@ struct Part {
     scores: [f64; RECALLS],
 }
 
-pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, ImageMatches>) -> Curves {
+pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, ImageMatches>, limits: [usize; LIMITS]) -> Curves {
     let ids: Vec<u32> = truth.categories().iter().map(|category| category.id).collect();
     let mut classes: Vec<Vec<&ClassMatches>> = vec![Vec::new(); ids.len()];
     for matches in images.values().flat_map(|image| &image.classes) {
@@ -72,12 +72,12 @@ pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, ImageMatches>) ->
             classes[k].push(matches);
         }
     }
-    let parts = parallel(&classes, |matches| class_parts(matches));
+    let parts = parallel(&classes, |matches| class_parts(matches, limits));
 
-    let cells = ids.len() * AREAS.len() * MAX_DETECTIONS.len();
+    let cells = ids.len() * AREAS.len() * LIMITS;
     let mut by_cell: Vec<Option<&Part>> = vec![None; THRESHOLDS * cells];
     for (k, part) in parts.iter().enumerate().flat_map(|(k, parts)| parts.iter().map(move |part| (k, part))) {
-        let cell = (k * AREAS.len() + part.area) * MAX_DETECTIONS.len() + part.limit;
+        let cell = (k * AREAS.len() + part.area) * LIMITS + part.limit;
         by_cell[part.threshold * cells + cell] = Some(part);
     }
     let [mut precision, mut scores] = [(); 2].map(|()| Vec::with_capacity(by_cell.len() * RECALLS));
@@ -92,7 +92,7 @@ pub(super) fn accumulate(truth: &Index, images: &BTreeMap<i64, ImageMatches>) ->
 }
 
 /// All parts of one category. Sorted once: leaving out low ranks keeps a stable order.
-fn class_parts(matches: &[&ClassMatches]) -> Vec<Part> {
+fn class_parts(matches: &[&ClassMatches], limits: [usize; LIMITS]) -> Vec<Part> {
     let mut ranked: Vec<Ranked> = (matches.iter())
         .flat_map(|class| class.scores.iter().zip(&class.marks).enumerate())
         .map(|(rank, (&score, &marks))| Ranked { score, rank: rank as u32, marks })
@@ -106,7 +106,7 @@ fn class_parts(matches: &[&ClassMatches]) -> Vec<Part> {
         if truths == 0 {
             continue;
         }
-        for (limit, &most) in MAX_DETECTIONS.iter().enumerate() {
+        for (limit, most) in limits.into_iter().enumerate() {
             let line = || ranked.iter().filter(|detection| (detection.rank as usize) < most);
             find(line(), area, &mut found);
             let first = line().next().map(|detection| detection.score);

@@ -40,7 +40,8 @@ pub(super) fn of_image(
     let ious = match iou {
         _ if found.is_empty() || truths.is_empty() => Vec::new(),
         IouType::Segm => mask_ious(index, [image.height, image.width], &truths, &found, BACKGROUND)?,
-        IouType::Bbox => {
+        // Errors of keypoints are not judged.
+        IouType::Bbox | IouType::Keypoints => {
             let row = |d: &&Detection| truths.iter().map(|g| box_iou(d.bbox, g.bbox, g.crowd)).collect::<Vec<_>>();
             found.iter().flat_map(row).collect()
         }

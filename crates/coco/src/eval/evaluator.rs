@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
+use super::matching::Measure;
 use super::summary::Summary;
 use super::types::{Detection, IouType, State};
-use super::{accumulate, errors, matching};
+use super::{accumulate, errors, matching, oks};
 use crate::index::Index;
 use crate::parallel::parallel;
 
@@ -20,25 +21,39 @@ pub struct Evaluator {
     state: State,
     /// Whether the kinds of errors are kept as well.
     diagnosing: bool,
+    /// For keypoints, a constant of each.
+    sigmas: Vec<f64>,
 }
 
 impl Evaluator {
-    /// An evaluator without detections.
+    /// An evaluator without detections. Keypoints are compared with COCO's constants if there are a person's 17, otherwise with 0.067
+    /// for each.
     pub fn new(truth: &Arc<Index>, iou: IouType) -> Self {
         let state = State { iou, images: BTreeMap::new() };
-        Self { truth: Arc::clone(truth), state, diagnosing: false }
+        let sigmas = if iou == IouType::Keypoints { oks::usual_sigmas(truth.keypoint_count()) } else { Vec::new() };
+        Self { truth: Arc::clone(truth), state, diagnosing: false, sigmas }
     }
 
     /// As well keeps of each image what [`crate::diagnose::diagnose`] needs: some 20 bytes more a detection, and each is compared with the
-    /// objects of all categories.
+    /// objects of all categories. Nothing of keypoints.
     pub fn diagnosing(self, diagnosing: bool) -> Self {
-        Self { diagnosing, ..self }
+        Self { diagnosing: diagnosing && self.state.iou != IouType::Keypoints, ..self }
+    }
+
+    /// Keypoints compared with these constants, one for each.
+    ///
+    /// # Errors
+    /// They are not as many as the keypoints, or not above 0.
+    pub fn with_sigmas(self, sigmas: Vec<f64>) -> Result<Self> {
+        oks::check_sigmas(&sigmas, &self.truth)?;
+        Ok(Self { sigmas, ..self })
     }
 
     /// Adds all detections of one image, possibly none. Adding an image again replaces what was there.
     ///
     /// # Errors
-    /// An image the annotations do not have; for masks, a detection without one or of another size; a score or box that
+    /// An image the annotations do not have; for masks, a detection without one or of another size; for keypoints, one
+    /// with another number of them; a score or box that
     /// is not finite.
     pub fn add(&mut self, image_id: i64, detections: Vec<Detection>) -> Result<()> {
         self.add_all(vec![(image_id, detections)])
@@ -60,11 +75,12 @@ impl Evaluator {
         make: impl for<'a> Fn(usize, &'a T) -> Result<Cow<'a, [Detection]>, (usize, anyhow::Error)> + Sync,
     ) -> Result<()> {
         let (truth, iou, diagnosing) = (&*self.truth, self.state.iou, self.diagnosing);
+        let measure = Measure { iou, sigmas: &self.sigmas };
         let matched = parallel(images, |(image_id, given)| {
             let late = |error: anyhow::Error| (usize::MAX, error);
             let position = truth.position(*image_id).with_context(|| unknown_image(*image_id)).map_err(late)?;
             let detections = make(position, given)?;
-            let matched = matching::match_image(truth, position, iou, &detections).and_then(|mut matched| {
+            let matched = matching::match_image(truth, position, measure, &detections).and_then(|mut matched| {
                 if diagnosing {
                     matched.errors = Some(errors::of_image(truth, position, iou, &detections, &matched.classes)?);
                 }
@@ -124,7 +140,7 @@ impl Evaluator {
 
     /// The summary over the images added so far; more may be added afterwards.
     pub fn finish(&self) -> Summary {
-        let curves = accumulate::accumulate(&self.truth, &self.state.images);
+        let curves = accumulate::accumulate(&self.truth, &self.state.images, self.state.iou.limits());
         Summary::new(&self.truth, &self.state, curves)
     }
 }

@@ -1,18 +1,27 @@
-//! One image: which detections find which objects (`COCOeval.computeIoU` and `evaluateImg`).
+//! One image: which detections find which objects (`COCOeval.computeIoU`, `computeOks` and `evaluateImg`).
 
 use std::cmp::Ordering;
 
 use anyhow::{Context, Result, ensure};
 
-use super::types::{ALL, AREAS, ClassMatches, Detection, ImageMatches, IouType, MAX_DETECTIONS, Marks, THRESHOLDS};
+use super::oks::{self, oks};
+use super::types::{ALL, AREAS, ClassMatches, Detection, ImageMatches, IouType, Marks, THRESHOLDS};
 use crate::index::{Annotation, Index};
 use crate::mask::{Rle, box_iou, iou_matrix};
+
+/// By what detections and objects are compared.
+#[derive(Clone, Copy)]
+pub(super) struct Measure<'a> {
+    pub iou: IouType,
+    /// For keypoints, a constant of each.
+    pub sigmas: &'a [f64],
+}
 
 /// Matches all detections of the image at a position.
 pub(super) fn match_image(
     index: &Index,
     position: usize,
-    iou: IouType,
+    measure: Measure<'_>,
     detections: &[Detection],
 ) -> Result<ImageMatches> {
     let image = &index.images()[position];
@@ -21,13 +30,14 @@ pub(super) fn match_image(
     truths.sort_by_key(|truth| truth.category_id);
     let mut found: Vec<(u32, f64, usize)> = Vec::with_capacity(detections.len());
     for (i, detection) in detections.iter().enumerate() {
-        check(detection, iou, size).with_context(|| format!("detection {i}"))?;
+        check(detection, measure, size).with_context(|| format!("detection {i}"))?;
         found.push((detection.category_id, detection.score, i));
     }
     // Equal scores stay in the order they were given.
     found.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| falling(a.1, b.1)).then(a.2.cmp(&b.2)));
     let found: Vec<&Detection> = found.into_iter().map(|(_, _, i)| &detections[i]).collect();
 
+    let [.., most] = measure.iou.limits();
     let (mut classes, mut truths, mut found, mut unknown_categories) = (Vec::new(), &truths[..], &found[..], 0);
     while let Some(category_id) =
         [truths.first().map(|g| g.category_id), found.first().map(|d| d.category_id)].into_iter().flatten().min()
@@ -39,16 +49,21 @@ pub(super) fn match_image(
             unknown_categories += detections.len();
             continue;
         }
-        let best = &detections[..detections.len().min(MAX_DETECTIONS[2])];
-        classes.push(match_class(index, size, iou, category_id, own, best)?);
+        let best = &detections[..detections.len().min(most)];
+        classes.push(match_class(index, size, measure, category_id, own, best)?);
     }
     Ok(ImageMatches { classes, errors: None, detections: detections.len(), unknown_categories })
 }
 
-fn check(detection: &Detection, iou: IouType, [height, width]: [u32; 2]) -> Result<()> {
+fn check(detection: &Detection, measure: Measure<'_>, [height, width]: [u32; 2]) -> Result<()> {
     ensure!(detection.score.is_finite(), "its score is {}", detection.score);
     ensure!(detection.bbox.iter().all(|v| v.is_finite()), "its box is {:?}", detection.bbox);
-    if iou == IouType::Segm {
+    if measure.iou == IouType::Keypoints {
+        let (count, points) = (measure.sigmas.len(), &detection.keypoints);
+        ensure!(points.len() == count, "it has {} keypoints, objects of the annotations {count}", points.len());
+        ensure!(points.iter().all(|[x, y, _]| x.is_finite() && y.is_finite()), "its keypoints are {points:?}");
+    }
+    if measure.iou == IouType::Segm {
         let mask = detection.mask.as_ref().context("it has no mask, which `segm` needs")?;
         ensure!(
             mask.height() == height && mask.width() == width,
@@ -64,15 +79,21 @@ fn check(detection: &Detection, iou: IouType, [height, width]: [u32; 2]) -> Resu
 fn match_class(
     index: &Index,
     size: [u32; 2],
-    iou: IouType,
+    measure: Measure<'_>,
     category_id: u32,
     truths: &[&Annotation],
     detections: &[&Detection],
 ) -> Result<ClassMatches> {
-    let ious = match iou {
+    let points = |truth: &Annotation| index.keypoints(truth);
+    let ious = match measure.iou {
         _ if detections.is_empty() || truths.is_empty() => Vec::new(),
         IouType::Bbox => {
             let row = |d: &&Detection| truths.iter().map(|g| box_iou(d.bbox, g.bbox, g.crowd)).collect::<Vec<_>>();
+            detections.iter().flat_map(row).collect()
+        }
+        IouType::Keypoints => {
+            let one = |d: &Detection, g: &Annotation| oks(&d.keypoints, g, points(g), measure.sigmas);
+            let row = |d: &&Detection| truths.iter().map(|g| one(d, g)).collect::<Vec<_>>();
             detections.iter().flat_map(row).collect()
         }
         IouType::Segm => mask_ious(index, size, truths, detections, iou_threshold(0))?,
@@ -85,7 +106,9 @@ fn match_class(
     };
     let rows = Row::all(&ious, truths.len());
     for (range, &[low, high]) in AREAS.iter().enumerate() {
-        let ignore: Vec<bool> = truths.iter().map(|g| g.crowd || g.area < low || g.area > high).collect();
+        let without = |g: &Annotation| measure.iou == IouType::Keypoints && oks::labelled(points(g)) == 0;
+        let ignore = truths.iter().map(|g| g.crowd || without(g) || g.area < low || g.area > high);
+        let ignore: Vec<bool> = ignore.collect();
         matches.truths[range] = ignore.iter().filter(|ignored| !**ignored).count() as u32;
         let mut taken = vec![0; truths.len()];
         for row in &rows {
@@ -93,7 +116,7 @@ fn match_class(
         }
     }
     for (all, detection) in matches.marks.iter_mut().zip(detections) {
-        let area = area(detection, iou);
+        let area = area(detection, measure.iou);
         for (marks, &[low, high]) in all.iter_mut().zip(&AREAS) {
             if area < low || area > high {
                 marks.ignored |= !marks.matched & ALL;
@@ -106,6 +129,10 @@ fn match_class(
 fn area(detection: &Detection, iou: IouType) -> f64 {
     detection.area.unwrap_or_else(|| match (iou, &detection.mask) {
         (IouType::Segm, Some(mask)) => mask.area() as f64,
+        (IouType::Keypoints, _) => {
+            let [_, _, width, height] = oks::around(&detection.keypoints);
+            width * height
+        }
         _ => detection.bbox[2] * detection.bbox[3],
     })
 }

@@ -1,4 +1,4 @@
-//! COCO evaluation of boxes and masks: the 12 numbers, equal to pycocotools' `COCOeval`.
+//! COCO evaluation of boxes, masks and keypoints: the 12 numbers (of keypoints 10), equal to pycocotools' `COCOeval`.
 //!
 //! | file | holds |
 //! |---|---|
@@ -6,8 +6,9 @@
 //! | `evaluator.rs` | [`Evaluator`]: detections in, image by image; [`Summary`] out |
 //! | `matching.rs` | one image: detections matched to ground truth at ten IoU thresholds and four area ranges |
 //! | `errors.rs` | one image: kinds of errors, and a matching across categories, for [`crate::diagnose`] |
+//! | `oks.rs` | how near keypoints are to those of an object |
 //! | `accumulate.rs` | all images: precision and recall curves of each category |
-//! | `summary.rs` | [`Summary`]: the 12 numbers, averages of each category, text as pycocotools prints it |
+//! | `summary.rs` | [`Summary`]: the numbers, averages of each category, text as pycocotools prints it |
 //! | `results.rs` | [`score`]: a results file against an annotation file |
 //!
 //! An image is matched when it is added and only a few bytes a detection are kept, so evaluation streams, and states of
@@ -15,12 +16,14 @@
 //! hotcoco: that one brings its own model of the annotation file beside [`Index`], converters with an XML parser, and a
 //! thread pool, for what is a few hundred lines here.
 //!
-//! One difference to pycocotools is meant: it takes a ground truth with id 0 for "no match"; here ids do not matter.
+//! Two differences to pycocotools are meant: it takes a ground truth with id 0 for "no match", where here ids do not matter; and whether an
+//! object has keypoints is read off the keypoints, not off `num_keypoints`.
 
 mod accumulate;
 mod errors;
 mod evaluator;
 mod matching;
+mod oks;
 mod results;
 mod summary;
 mod types;
@@ -31,5 +34,5 @@ pub use evaluator::Evaluator;
 pub(crate) use matching::falling;
 pub use results::{ResultEntry, Score, ScoreOptions, Scored, read_results, score, score_both};
 pub use summary::{ClassSummary, Summary};
-pub(crate) use types::{ALL, ImageErrors, ImageMatches, MAX_DETECTIONS, Marks, THRESHOLDS};
+pub(crate) use types::{ALL, ImageErrors, ImageMatches, Marks, THRESHOLDS};
 pub use types::{Detection, ErrorKind, IouType, State};

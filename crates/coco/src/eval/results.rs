@@ -1,4 +1,4 @@
-//! Results files: `[{"image_id", "category_id", "score", "bbox" and/or "segmentation"}, …]`.
+//! Results files: `[{"image_id", "category_id", "score", "bbox", "segmentation" and/or "keypoints"}, …]`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::{Value, json};
 
 use super::evaluator::Evaluator;
+use super::oks;
 use super::summary::Summary;
 use super::types::{Detection, IouType, State};
 use crate::index::{Image, Index, LoadOptions, PythonJson, Segmentation, Whole, explain};
@@ -32,6 +33,8 @@ pub struct ResultEntry {
     pub bbox: Option<[f64; 4]>,
     /// The mask: run lengths, or polygons.
     pub segmentation: Segmentation,
+    /// x, y and any third number of each keypoint, in pixels; empty where the results have none.
+    pub keypoints: Box<[[f64; 3]]>,
     /// The name of the image's file, where the results say it.
     pub file_name: Option<Box<str>>,
     /// The name of the category, where the results say it.
@@ -46,6 +49,9 @@ impl ResultEntry {
         });
         if let Some(mask) = &found.mask {
             entry["segmentation"] = json!({ "size": [mask.height(), mask.width()], "counts": mask.to_compressed() });
+        }
+        if !found.keypoints.is_empty() {
+            entry["keypoints"] = json!(found.keypoints.as_flattened());
         }
         entry["file_name"] = file_name.into();
         if let Some(name) = category_name {
@@ -68,6 +74,8 @@ impl<'de> Deserialize<'de> for ResultEntry {
             #[serde(default)]
             segmentation: Segmentation,
             #[serde(default)]
+            keypoints: Option<Vec<Option<f64>>>,
+            #[serde(default)]
             file_name: Option<Box<str>>,
             #[serde(default)]
             category_name: Option<Box<str>>,
@@ -81,12 +89,19 @@ impl<'de> Deserialize<'de> for ResultEntry {
             (4, _) => return Err(not_finite("a number of the box")),
             (count, _) => return Err(D::Error::custom(format!("a box of {count} numbers; expected 4"))),
         };
+        let keypoints: Option<Vec<f64>> = fields.keypoints.unwrap_or_default().into_iter().collect();
+        let keypoints = keypoints.ok_or_else(|| not_finite("a number of the keypoints"))?;
+        let (points, []) = keypoints.as_chunks::<3>() else {
+            let count = keypoints.len();
+            return Err(D::Error::custom(format!("keypoints of {count} numbers; expected three for each")));
+        };
         Ok(Self {
             image_id: fields.image_id.0,
             category_id: fields.category_id.0,
             score: fields.score.ok_or_else(|| not_finite("the score"))?,
             bbox,
             segmentation: fields.segmentation,
+            keypoints: points.into(),
             file_name: fields.file_name,
             category_name: fields.category_name,
         })
@@ -140,6 +155,8 @@ pub enum Scored {
 pub struct ScoreOptions {
     /// Which images are evaluated.
     pub images: Scored,
+    /// For keypoints, the constant of each; by default COCO's for a person's 17, otherwise 0.067 for each.
+    pub oks_sigmas: Option<Vec<f64>>,
     /// Whether annotations that point nowhere or come twice are left out, in place of an error.
     pub lenient: bool,
     /// Whether the state keeps the kinds of errors, for [`crate::diagnose::diagnose`].
@@ -162,11 +179,11 @@ pub struct Score {
 /// Evaluates a results file against an annotation file.
 ///
 /// As in pycocotools, areas of detections are their boxes' when the first entry has a box, else their masks'; and a file
-/// of masks alone can be scored by the boxes around them.
+/// of masks or keypoints alone can be scored by the boxes around them.
 ///
 /// # Errors
 /// Files that cannot be read, with the entry at fault; images that the annotations do not have; for `segm`, annotations of which
-/// none has a mask, and an entry without or with a damaged one.
+/// none has a mask, and an entry without or with a damaged one; for `keypoints` likewise.
 pub fn score(truth: &Path, results: &Path, iou: IouType, options: &ScoreOptions) -> Result<Score> {
     let index = open_truth(truth, iou, options)?;
     let mut score = score_on(&index, results, iou, options)?;
@@ -195,11 +212,16 @@ pub fn score_both(truth: &Path, results: [&Path; 2], iou: IouType, options: &Sco
 }
 
 fn open_truth(truth: &Path, iou: IouType, options: &ScoreOptions) -> Result<Arc<Index>> {
-    let load = LoadOptions { strict: !options.lenient, images: false, ..LoadOptions::default() };
+    let load = LoadOptions { strict: !options.lenient, images: false, keypoints: iou == IouType::Keypoints };
     let index = Arc::new(Index::open(truth, &load)?);
     if iou == IouType::Segm {
         refuse_without_masks(&index).with_context(|| format!("in {}", truth.display()))?;
     }
+    ensure!(
+        iou != IouType::Keypoints || index.keypoint_count() > 0,
+        "no object of {} has keypoints; those of COCO are in a file of their own, person_keypoints_….json",
+        truth.display()
+    );
     Ok(index)
 }
 
@@ -212,6 +234,9 @@ fn score_on(index: &Arc<Index>, results: &Path, iou: IouType, options: &ScoreOpt
     let images = by_image(index, &entries, &options.images).with_context(place)?;
     let box_areas = entries.first().is_some_and(|entry| entry.bbox.is_some());
     let mut evaluator = Evaluator::new(index, iou).diagnosing(options.errors);
+    if let Some(sigmas) = options.oks_sigmas.as_ref().filter(|_| iou == IouType::Keypoints) {
+        evaluator = evaluator.with_sigmas(sigmas.clone())?;
+    }
     let made = |position: usize, i: usize| {
         let detection = detection(&index.images()[position], &entries[i], iou, box_areas);
         detection.with_context(|| format!("results[{i}], image {}", entries[i].image_id)).map_err(|error| (i, error))
@@ -411,20 +436,24 @@ fn refuse_unknown(truth: &Index, ids: impl Iterator<Item = i64>, whose: &str) ->
 fn detection(image: &Image, entry: &ResultEntry, iou: IouType, box_areas: bool) -> Result<Detection> {
     let mask = match &entry.segmentation {
         Segmentation::None => None,
-        _ if iou == IouType::Bbox && entry.bbox.is_some() => None,
+        _ if iou != IouType::Segm && entry.bbox.is_some() => None,
         segmentation => Some(segmentation.mask(image.height, image.width)?),
     };
-    ensure!(mask.is_some() || iou == IouType::Bbox, "no segmentation; to evaluate the boxes, use `bbox`");
-    let around = || mask.as_ref().map(|mask| mask.bbox());
+    let points = &entry.keypoints;
+    ensure!(mask.is_some() || iou != IouType::Segm, "no segmentation; to evaluate the boxes, use `bbox`");
+    ensure!(!points.is_empty() || iou != IouType::Keypoints, "no keypoints; to evaluate the boxes, use `bbox`");
+    let around_points = || (!points.is_empty()).then(|| oks::around(points));
+    let around = || mask.as_ref().map(|mask| mask.bbox()).or_else(around_points);
     let bbox = match entry.bbox {
         // Nobody looks at it.
-        None if iou == IouType::Segm && !box_areas => [0.0; 4],
+        None if iou != IouType::Bbox && !box_areas => [0.0; 4],
         bbox => bbox.or_else(around).context("neither a box nor a segmentation")?,
     };
     let area = box_areas.then_some(bbox[2] * bbox[3]).or_else(|| mask.as_ref().map(|mask| mask.area() as f64));
     // A category beyond all ids is as unknown as any other that the annotations do not have.
     let category_id = u32::try_from(entry.category_id).unwrap_or(u32::MAX);
-    Ok(Detection { category_id, bbox, score: entry.score, mask, area })
+    let keypoints = if iou == IouType::Keypoints { points.to_vec() } else { Vec::new() };
+    Ok(Detection { category_id, bbox, score: entry.score, mask, keypoints, area })
 }
 
 #[cfg(test)]
@@ -436,7 +465,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_left_to_the_other_reader() {
-        let entry = r#"{"image_id": 5.0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5, "segmentation": [[1, 2, 3, 4, 5, 6]]}"#;
+        let entry = r#"{"image_id": 5.0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5, "segmentation": [[1, 2, 3, 4, 5, 6]], "keypoints": [1, 2, 1]}"#;
         let mask = r#"{"image_id": 7, "category_id": 2, "score": 1e-3, "segmentation": {"size": [4, 4], "counts": "]}\"0"}, "file_name": "a"}"#;
         let text = format!(" [{entry}, {mask} ,{entry}]\n");
         assert_eq!(read_quickly(Cursor::new(&text)).unwrap(), parse_results(text.as_bytes(), "r.json").unwrap());

@@ -1,9 +1,9 @@
-//! The 12 numbers, and averages of each category (`COCOeval.summarize`).
+//! The 12 numbers (of keypoints 10), and averages of each category (`COCOeval.summarize`).
 
 use std::fmt;
 
 use super::accumulate::{Curves, RECALLS};
-use super::types::{IouType, MAX_DETECTIONS, State, THRESHOLDS};
+use super::types::{IouType, State, THRESHOLDS};
 use crate::index::Index;
 
 /// What one number averages over: precision or recall, the IoU threshold (all when `None`), area range, limit.
@@ -33,7 +33,28 @@ const LINES: [Line; 12] = [
     line(false, None, 3, 2),
 ];
 
-/// One category's averages, over all areas and at most 100 detections an image; −1 without ground truth.
+/// Of keypoints, which small objects do not have.
+const KEYPOINT_LINES: [Line; 10] = [
+    line(true, None, 0, 2),
+    line(true, Some(0), 0, 2),
+    line(true, Some(5), 0, 2),
+    line(true, None, 2, 2),
+    line(true, None, 3, 2),
+    line(false, None, 0, 2),
+    line(false, Some(0), 0, 2),
+    line(false, Some(5), 0, 2),
+    line(false, None, 2, 2),
+    line(false, None, 3, 2),
+];
+
+fn lines(iou: IouType) -> &'static [Line] {
+    match iou {
+        IouType::Bbox | IouType::Segm => &LINES,
+        IouType::Keypoints => &KEYPOINT_LINES,
+    }
+}
+
+/// One category's averages, over all areas and at most 100 detections an image (of keypoints 20); −1 without ground truth.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassSummary {
     /// The category's id.
@@ -50,13 +71,13 @@ pub struct ClassSummary {
     pub ar: f64,
 }
 
-/// The result of an evaluation. Its text is the 12 lines that pycocotools prints.
+/// The result of an evaluation. Its text is the lines that pycocotools prints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// What was compared.
     pub iou: IouType,
-    /// The 12 numbers, see [`Summary::NAMES`]; −1 where no ground truth counts.
-    pub stats: [f64; 12],
+    /// The numbers, see [`Summary::names`]; −1 where no ground truth counts.
+    pub stats: Vec<f64>,
     /// Every category, in order of the ids.
     pub per_class: Vec<ClassSummary>,
     /// The curves behind the numbers.
@@ -70,9 +91,15 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Short names of the 12 numbers.
-    pub const NAMES: [&'static str; 12] =
-        ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
+    /// Short names of the numbers.
+    pub fn names(iou: IouType) -> &'static [&'static str] {
+        match iou {
+            IouType::Bbox | IouType::Segm => {
+                &["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+            }
+            IouType::Keypoints => &["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"],
+        }
+    }
 
     pub(super) fn new(truth: &Index, state: &State, curves: Curves) -> Self {
         let all = 0..curves.classes;
@@ -91,7 +118,7 @@ impl Summary {
             .collect();
         Self {
             iou: state.iou,
-            stats: LINES.map(|line| average(&curves, &line, all.clone())),
+            stats: lines(state.iou).iter().map(|line| average(&curves, line, all.clone())).collect(),
             per_class,
             curves,
             images: state.images.len(),
@@ -100,9 +127,9 @@ impl Summary {
         }
     }
 
-    /// The 12 numbers with their names.
+    /// The numbers with their names.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
-        Self::NAMES.into_iter().zip(self.stats)
+        Self::names(self.iou).iter().copied().zip(self.stats.iter().copied())
     }
 }
 
@@ -130,7 +157,7 @@ fn average(curves: &Curves, line: &Line, classes: std::ops::Range<usize>) -> f64
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (line, value)) in LINES.iter().zip(self.stats).enumerate() {
+        for (i, (line, value)) in lines(self.iou).iter().zip(&self.stats).enumerate() {
             let (title, short) =
                 if line.precision { ("Average Precision", "(AP)") } else { ("Average Recall", "(AR)") };
             let iou = match line.threshold {
@@ -139,7 +166,7 @@ impl fmt::Display for Summary {
                 Some(_) => "0.75",
             };
             let area = ["all", "small", "medium", "large"][line.area];
-            let limit = MAX_DETECTIONS[line.limit];
+            let limit = self.iou.limits()[line.limit];
             if i > 0 {
                 writeln!(f)?;
             }

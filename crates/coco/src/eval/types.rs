@@ -13,8 +13,8 @@ pub(crate) const THRESHOLDS: usize = 10;
 pub(crate) const ALL: u16 = (1 << THRESHOLDS) - 1;
 /// Area ranges in square pixels: all, small (to 32²), medium (to 96²), large. Both ends belong to a range.
 pub(crate) const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
-/// The best detections of an image and category that count.
-pub(crate) const MAX_DETECTIONS: [usize; 3] = [1, 10, 100];
+/// How many limits of detections an image there are.
+pub(super) const LIMITS: usize = 3;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,14 +24,25 @@ pub enum IouType {
     Bbox,
     /// Masks.
     Segm,
+    /// Keypoints, compared by their object keypoint similarity (OKS).
+    Keypoints,
 }
 
 impl IouType {
-    /// `bbox` or `segm`.
+    /// `bbox`, `segm` or `keypoints`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bbox => "bbox",
             Self::Segm => "segm",
+            Self::Keypoints => "keypoints",
+        }
+    }
+
+    /// The best detections of an image and category that count. pycocotools has the last alone for keypoints.
+    pub(crate) fn limits(self) -> [usize; LIMITS] {
+        match self {
+            Self::Bbox | Self::Segm => [1, 10, 100],
+            Self::Keypoints => [1, 10, 20],
         }
     }
 }
@@ -42,13 +53,14 @@ impl std::str::FromStr for IouType {
         match text {
             "bbox" => Ok(Self::Bbox),
             "segm" => Ok(Self::Segm),
-            _ => anyhow::bail!("`{text}` is not an IoU type; there are `bbox` and `segm`"),
+            "keypoints" => Ok(Self::Keypoints),
+            _ => anyhow::bail!("`{text}` is not an IoU type; there are `bbox`, `segm` and `keypoints`"),
         }
     }
 }
 
 /// One detected object.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Detection {
     /// The category's id in the annotation file.
     pub category_id: u32,
@@ -58,7 +70,10 @@ pub struct Detection {
     pub score: f64,
     /// The mask at the size of the original image; needed for [`IouType::Segm`].
     pub mask: Option<Rle>,
-    /// Square pixels, for the area ranges. `None` takes the box's for `bbox` and the mask's for `segm`.
+    /// x and y of each keypoint in pixels of the original image; needed for [`IouType::Keypoints`]. The third number is not looked at.
+    pub keypoints: Vec<[f64; 3]>,
+    /// Square pixels, for the area ranges. `None` takes the box's for `bbox`, the mask's for `segm`, and that of the box around all
+    /// keypoints for `keypoints`.
     pub area: Option<f64>,
 }
 

@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `store.rs` | the cache folder; folders that appear completely or not at all |
-//! | `shapes.rs` | [`write_shapes`]: `builtin:shapes`, images and annotations in COCO's layout; [`write_shape_masks`]: with masks of classes |
+//! | `shapes.rs` | [`write_shapes`]: `builtin:shapes`, in COCO's layout; [`write_shape_keypoints`]; [`write_shape_masks`]: masks of classes |
 //! | `scene.rs` | what is in one image, what is visible of it, and its annotations |
 //! | `outline.rs` | circles, squares, triangles, stars as polygons |
 //! | `trace.rs` | a mask back to polygons |
@@ -24,4 +24,4 @@ mod store;
 mod trace;
 
 pub use digits::{DigitsSpec, write_digits};
-pub use shapes::{ShapesSpec, write_shape_masks, write_shapes};
+pub use shapes::{ShapesSpec, write_shape_keypoints, write_shape_masks, write_shapes};

@@ -31,6 +31,8 @@ pub(super) struct Scene {
     pub rgb: Vec<u8>,
     /// COCO annotations without `id` and `image_id`.
     pub annotations: Vec<Value>,
+    /// Of each annotation x, y and visibility of [`KEYPOINTS`], as COCO writes them.
+    pub keypoints: Vec<Vec<f64>>,
     /// `[H, W]`: the place in [`KINDS`] of what is seen at each pixel, from 1 on; 0 is the background.
     pub classes: Vec<u8>,
 }
@@ -85,6 +87,7 @@ pub(super) fn scene(width: u32, height: u32, most: usize, look: &Look, dice: &mu
     Ok(Scene {
         rgb: canvas.to_rgb(),
         annotations: things.iter().map(|thing| annotate(thing, frame)).collect(),
+        keypoints: things.iter().map(|thing| keypoints(thing, frame)).collect(),
         classes,
     })
 }
@@ -167,6 +170,36 @@ fn annotate(thing: &Thing, [width, height]: [f64; 2]) -> Value {
         "category_id": category, "bbox": bbox, "area": visible.area() as f64,
         "iscrowd": u8::from(thing.crowd), "segmentation": segmentation,
     })
+}
+
+/// The keypoints of a shape, whatever its kind and turn.
+pub(super) const KEYPOINTS: [&str; 5] = ["center", "top", "right", "bottom", "left"];
+
+/// The middle of a whole shape and its extremes, to hundredths; a crowd has none. One outside the image is not labelled, and one behind
+/// another shape is hidden.
+fn keypoints(thing: &Thing, frame: [f64; 2]) -> Vec<f64> {
+    if thing.crowd {
+        return vec![0.0; 3 * KEYPOINTS.len()];
+    }
+    let outline = &thing.outlines[0];
+    let middle = [0, 1].map(|axis| outline.iter().map(|point| point[axis]).sum::<f64>() / outline.len() as f64);
+    let furthest = |axis: usize, sign: f64| {
+        outline.iter().copied().fold(middle, |a, b| if sign * b[axis] > sign * a[axis] { b } else { a })
+    };
+    let all = [middle, furthest(1, -1.0), furthest(0, 1.0), furthest(1, 1.0), furthest(0, -1.0)];
+    let seen = thing.visible.decode();
+    let one = |point: Point| {
+        if [0, 1].iter().any(|&axis| !(0.0..=frame[axis]).contains(&point[axis])) {
+            return [0.0; 3];
+        }
+        // A little inside: the pixel of a tip is hardly covered.
+        let [x, y] =
+            [0, 1].map(|axis| (point[axis] + 0.2 * (middle[axis] - point[axis])).clamp(0.0, frame[axis] - 1.0));
+        let visible = seen.get(y as usize * frame[0] as usize + x as usize).is_some_and(|seen| *seen > 0);
+        let [x, y] = point.map(|v| (v * 100.0).round() / 100.0);
+        [x, y, if visible { 2.0 } else { 1.0 }]
+    };
+    all.into_iter().flat_map(one).collect()
 }
 
 /// The box `[x, y, width, height]` around polygons, in hundredths.

@@ -8,7 +8,7 @@ use jpeg_encoder::{ColorType, Encoder};
 use serde_json::{Value, json};
 
 use super::outline::Kind;
-use super::scene::{Look, Scene, scene};
+use super::scene::{KEYPOINTS, Look, Scene, scene};
 use super::store::publish;
 use crate::dice::Dice;
 use crate::parallel::parallel;
@@ -68,6 +68,38 @@ pub fn write_shapes(root: &Path, spec: &ShapesSpec) -> Result<()> {
     })
 }
 
+/// Adds annotations with keypoints to the folder `root` that [`write_shapes`] wrote, unless they are there already:
+/// `<root>/annotations/person_keypoints_<split>.json`, as COCO calls them. Each shape has five: its middle and what of it lies furthest
+/// to the top, the right, the bottom and the left.
+///
+/// # Errors
+/// A disk that cannot be written.
+pub fn write_shape_keypoints(root: &Path, spec: &ShapesSpec) -> Result<()> {
+    for (number, (split, count)) in [("train2017", spec.train), ("val2017", spec.val)].into_iter().enumerate() {
+        let file = root.join(format!("annotations/person_keypoints_{split}.json"));
+        if file.exists() {
+            continue;
+        }
+        let indices: Vec<usize> = (0..count).collect();
+        let drawn = parallel(&indices, |&i| draw(number as u64, i, spec, &SMALL_TO_LARGE));
+        let entries = drawn.into_iter().map(|drawn| {
+            let (id, size, mut scene) = drawn?;
+            for (annotation, keypoints) in scene.annotations.iter_mut().zip(scene.keypoints) {
+                annotation["num_keypoints"] = keypoints.iter().skip(2).step_by(3).filter(|v| **v > 0.0).count().into();
+                annotation["keypoints"] = keypoints.into();
+            }
+            Ok((image_entry(id, size), scene.annotations))
+        });
+        let mut document = document(entries)?;
+        for category in document["categories"].as_array_mut().into_iter().flatten() {
+            category["keypoints"] = json!(KEYPOINTS);
+            category["skeleton"] = json!([[1, 2], [1, 3], [1, 4], [1, 5]]);
+        }
+        pipe_vocab::atomic::write(&file, &serde_json::to_vec(&document)?)?;
+    }
+    Ok(())
+}
+
 /// Writes images of fewer and larger shapes, with a mask each, into the folder `root`, unless they are there already: images in `<root>/images/train` and
 /// `<root>/images/val`, masks in `<root>/masks/train` and `<root>/masks/val`, PNG files whose pixels are 0 for the background, 1 for circles,
 /// 2 squares, 3 triangles, 4 stars.
@@ -106,9 +138,17 @@ fn write_split(folder: &Path, split: &str, number: u64, count: usize, spec: &Sha
     let indices: Vec<usize> = (0..count).collect();
     let written = parallel(&indices, |&i| write_picture(&pictures, number, i, spec));
 
+    let document = document(written.into_iter())?;
+    let file = folder.join(format!("annotations/instances_{split}.json"));
+    fs::create_dir_all(folder.join("annotations"))?;
+    fs::write(&file, serde_json::to_vec(&document)?).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Images and the annotations of each, as COCO's annotation file.
+fn document(entries: impl Iterator<Item = Result<(Value, Vec<Value>)>>) -> Result<Value> {
     let (mut images, mut annotations) = (Vec::new(), Vec::new());
-    for written in written {
-        let (image, found) = written?;
+    for entry in entries {
+        let (image, found) = entry?;
         for mut annotation in found {
             annotation["image_id"] = image["id"].clone();
             annotation["id"] = json!(annotations.len() + 1);
@@ -116,27 +156,31 @@ fn write_split(folder: &Path, split: &str, number: u64, count: usize, spec: &Sha
         }
         images.push(image);
     }
-    let document = json!({
+    Ok(json!({
         "info": {"description": "pipe builtin:shapes", "version": VERSION.to_string()},
         "licenses": [], "images": images, "annotations": annotations, "categories": Kind::categories(),
-    });
-    let file = folder.join(format!("annotations/instances_{split}.json"));
-    fs::create_dir_all(folder.join("annotations"))?;
-    fs::write(&file, serde_json::to_vec(&document)?).with_context(|| format!("cannot write {}", file.display()))
+    }))
+}
+
+fn image_entry(id: usize, [width, height]: [u32; 2]) -> Value {
+    json!({"id": id, "file_name": file_name(id), "width": width, "height": height})
+}
+
+fn file_name(id: usize) -> String {
+    format!("{id:012}.jpg")
 }
 
 /// Writes one image; returns its entry and its annotations.
 fn write_picture(folder: &Path, split: u64, index: usize, spec: &ShapesSpec) -> Result<(Value, Vec<Value>)> {
-    let (id, [width, height], scene) = draw(split, index, spec, &SMALL_TO_LARGE)?;
-    let name = format!("{id:012}.jpg");
-    write_jpeg(&folder.join(&name), &scene.rgb, [width, height])?;
-    Ok((json!({"id": id, "file_name": name, "width": width, "height": height}), scene.annotations))
+    let (id, size, scene) = draw(split, index, spec, &SMALL_TO_LARGE)?;
+    write_jpeg(&folder.join(file_name(id)), &scene.rgb, size)?;
+    Ok((image_entry(id, size), scene.annotations))
 }
 
 /// Writes one image and its mask.
 fn write_masked(images: &Path, masks: &Path, split: u64, index: usize, spec: &ShapesSpec) -> Result<()> {
     let (id, size, scene) = draw(split, index, spec, &LARGE)?;
-    write_jpeg(&images.join(format!("{id:012}.jpg")), &scene.rgb, size)?;
+    write_jpeg(&images.join(file_name(id)), &scene.rgb, size)?;
     let path = masks.join(format!("{id:012}.png"));
     let write = || -> Result<()> {
         let mut encoder = png::Encoder::new(fs::File::create(&path)?, size[0], size[1]);

@@ -6,7 +6,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use pipe_coco::synthetic::{DigitsSpec, ShapesSpec, write_digits, write_shape_masks, write_shapes};
+use pipe_coco::synthetic::{
+    DigitsSpec, ShapesSpec, write_digits, write_shape_keypoints, write_shape_masks, write_shapes,
+};
 use pipe_coco::{eval::Detection, eval::Evaluator, eval::IouType};
 use pipe_coco::{index::Index, index::LoadOptions, index::Segmentation};
 
@@ -87,6 +89,44 @@ fn shapes_are_a_clean_coco_data_set() {
 }
 
 #[test]
+fn shapes_have_keypoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("shapes");
+    write_shapes(&root, &spec()).unwrap();
+    let before = contents(&root);
+    write_shape_keypoints(&root, &spec()).unwrap();
+    let mut after = contents(&root);
+    let added: Vec<_> = ["train2017", "val2017"]
+        .map(|split| after.remove(&format!("annotations/person_keypoints_{split}.json")).unwrap())
+        .into();
+    assert!(after == before, "nothing else is changed");
+    // Bit for bit on every machine.
+    assert_eq!(added.iter().map(|bytes| crc32fast::hash(bytes)).collect::<Vec<_>>(), [1260361130, 3600196274]);
+
+    let load = LoadOptions { keypoints: true, ..LoadOptions::default() };
+    let index = Index::open(&root.join("annotations/person_keypoints_train2017.json"), &load).unwrap();
+    assert!(index.audit().is_clean() && index.keypoint_count() == 5, "{}", index.audit());
+    let mut seen = [0; 3];
+    for (position, image) in index.images().iter().enumerate() {
+        for annotation in index.annotations(position) {
+            let points = index.keypoints(annotation);
+            points.iter().for_each(|[_, _, v]| seen[*v as usize] += 1);
+            let [x, y, w, h] = annotation.bbox.map(|v| v as f32);
+            let whole = !annotation.crowd && points.iter().all(|point| point[2] == 2.0);
+            let inside = x > 0.0 && y > 0.0 && x + w < image.width as f32 && y + h < image.height as f32;
+            if whole && inside {
+                // Of what is hidden in part, the pixels that are seen are annotated, and a tip may be too sharp for one.
+                let near = |a: f32, b: f32| (a - b).abs() <= 3.0;
+                let [_, top, right, bottom, left] = points else { panic!("{points:?}") };
+                assert!(near(top[1], y) && near(bottom[1], y + h), "{points:?}");
+                assert!(near(left[0], x) && near(right[0], x + w), "{points:?}");
+            }
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 5) && seen[2] > 8 * seen[1], "{seen:?}");
+}
+
+#[test]
 fn shapes_found_exactly_score_one() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("shapes");
@@ -102,7 +142,7 @@ fn shapes_found_exactly_score_one() {
                 bbox: annotation.bbox,
                 score: 0.5,
                 mask: Some(index.mask(annotation).unwrap()),
-                area: None,
+                ..Detection::default()
             });
             evaluator.add(image.id, found.collect()).unwrap();
         }

@@ -65,6 +65,22 @@ pub(super) const PROPERTIES: &[Property] = &[
     },
 ];
 
+/// What those with keypoints offer.
+pub(super) const KEYPOINT_PROPERTIES: &[Property] = &[
+    PROPERTIES[0],
+    PROPERTIES[1],
+    Property {
+        name: "num_keypoints",
+        ty: PropertyType::Integer,
+        doc: "Number of keypoints of an object, with `keypoints = true`.",
+    },
+    Property {
+        name: "keypoint_names",
+        ty: PropertyType::Strings,
+        doc: "Names of the keypoints, with `keypoints = true`: those of the first category that has any.",
+    },
+];
+
 /// The fields of a sample.
 pub(super) fn contract(masks: bool, keypoints: bool) -> Contract {
     let mut contract = Contract::default().adds([
@@ -361,6 +377,12 @@ impl Dataset for Annotated {
                 let name =
                     |id: u32| if id == 0 { BACKGROUND } else { self.index.category_name(id).unwrap_or_default() };
                 Ok(json!((0..self.index.num_classes() as u32).map(name).collect::<Vec<_>>()))
+            }
+            "num_keypoints" | "keypoint_names" => {
+                let count = self.keypoints.context("no keypoints are loaded: set `keypoints = true`")?;
+                let mut named = self.index.categories().iter().map(|category| &category.keypoints);
+                let names = named.find(|names| !names.is_empty());
+                Ok(if name == "num_keypoints" { count.into() } else { json!(names.map_or(&[][..], Vec::as_slice)) })
             }
             _ => bail!("a dataset of objects has no property `{name}`"),
         }

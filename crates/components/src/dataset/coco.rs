@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::annotated::{self, Annotated, Choice, Crowd, Empty};
 use super::split::Split;
 use pipe_coco::index::{Index, LoadOptions};
-use pipe_coco::synthetic::{ShapesSpec, write_shapes};
+use pipe_coco::synthetic::{ShapesSpec, write_shape_keypoints, write_shapes};
 use pipe_core::facts::{Facts, Reads};
 use pipe_core::{BuildContext, Config, Contract, Instance, Kind, PathValue, Problems, Property};
 
@@ -100,7 +100,7 @@ empty = "drop"
     }
 
     fn properties() -> &'static [Property] {
-        annotated::PROPERTIES
+        annotated::KEYPOINT_PROPERTIES
     }
 
     fn check(&self, problems: &mut Problems) {
@@ -127,6 +127,9 @@ impl pipe_core::Component for CocoConfig {
             Some("shapes") => {
                 let root = pipe_vocab::cache::dir()?.join("shapes");
                 write_shapes(&root, &ShapesSpec::default())?;
+                if self.keypoints {
+                    write_shape_keypoints(&root, &ShapesSpec::default())?;
+                }
                 root
             }
             Some(other) => bail!("there is no builtin dataset `{other}` in COCO format; available: `builtin:shapes`"),

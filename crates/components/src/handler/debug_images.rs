@@ -12,7 +12,7 @@ use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance
 use pipe_data::{Batch, BatchField, Detections, fields};
 use pipe_draw::{DrawOptions, MaskRef, RgbImage, draw_instances, side_by_side};
 
-/// Logs images of a batch of detection or semantic segmentation: ground truth beside predictions, with boxes, masks, class names and scores.
+/// Logs images of a batch of detection or semantic segmentation: ground truth beside predictions, with boxes, masks, keypoints, class names and scores.
 ///
 /// Call it on `iteration_completed`. On an evaluator, ground truth and predictions are shown side by side, as
 /// `val/image_<iteration>_<n>`; in training, where a detector returns only losses, the ground truth alone, as
@@ -136,6 +136,7 @@ struct Objects {
     crowd: Vec<i64>,
     /// `[N, H, W]`, 0 or 1.
     masks: Option<(Vec<u8>, [usize; 2])>,
+    keypoints: Vec<Vec<[f32; 3]>>,
 }
 
 impl DebugImages {
@@ -194,6 +195,7 @@ impl DebugImages {
             instances.push(pipe_draw::Instance {
                 bbox: objects.boxes.get(i).copied(),
                 mask,
+                keypoints: objects.keypoints.get(i).map_or(&[], Vec::as_slice),
                 label: names.get(i).map_or("", String::as_str),
                 class_id: objects.labels.get(i).copied().unwrap_or_default(),
                 score: objects.scores.as_ref().and_then(|scores| scores.get(i).copied()),
@@ -222,6 +224,7 @@ fn truth(batch: &Batch, n: usize) -> Result<Objects> {
         crowd: field(fields::ISCROWD)?.map_or_else(|| Ok(Vec::new()), |crowd| integers(&crowd))?,
         scores: None,
         masks: field(fields::MASKS)?.map(|masks| planes(&masks)).transpose()?,
+        keypoints: field(fields::KEYPOINTS)?.map_or_else(|| Ok(Vec::new()), |points| points_of(&points))?,
     })
 }
 
@@ -248,12 +251,19 @@ fn predicted(found: &Detections, threshold: f64) -> Result<Objects> {
         scores: Some(Vec::try_from(scores)?),
         crowd: Vec::new(),
         masks,
+        keypoints: found.keypoints.as_ref().map_or_else(|| Ok(Vec::new()), |points| points_of(&chosen(points)))?,
     })
 }
 
 fn box_list(boxes: &Tensor) -> Result<Vec<[f32; 4]>> {
     let flat = Vec::<f32>::try_from(boxes.detach().to_device(Device::Cpu).to_kind(Type::Float).flatten(0, -1))?;
     Ok(flat.as_chunks::<4>().0.to_vec())
+}
+
+fn points_of(keypoints: &Tensor) -> Result<Vec<Vec<[f32; 3]>>> {
+    let (_, each, _) = keypoints.size3()?;
+    let flat = Vec::<f32>::try_from(keypoints.detach().to_device(Device::Cpu).to_kind(Type::Float).flatten(0, -1))?;
+    Ok(flat.as_chunks::<3>().0.chunks(each.max(1) as usize).map(<[_]>::to_vec).collect())
 }
 
 fn integers(values: &Tensor) -> Result<Vec<i64>> {
@@ -284,11 +294,10 @@ mod tests {
         step.batch.set(fields::LABELS, all(&|| Tensor::from_slice(&[1i64])));
         step.batch.set(fields::MASKS, all(&|| Tensor::ones([1, 32, 48], (Type::Uint8, Device::Cpu))));
         if found {
-            let detections = |_| Detections {
-                boxes: Tensor::cat(&[boxes(), boxes()], 0),
-                labels: Tensor::from_slice(&[1i64, 2]),
-                scores: Tensor::from_slice(&[0.9f32, 0.2]),
-                masks: Some(Tensor::ones([2, 1, 32, 48], float)),
+            let detections = |_| {
+                let (boxes, labels) = (Tensor::cat(&[boxes(), boxes()], 0), Tensor::from_slice(&[1i64, 2]));
+                let masks = Some(Tensor::ones([2, 1, 32, 48], float));
+                Detections { masks, ..Detections::new(boxes, labels, Tensor::from_slice(&[0.9f32, 0.2])) }
             };
             let all = (0..3).map(detections).collect();
             step.output.outputs.set(fields::DETECTIONS, BatchField::Detections(all));

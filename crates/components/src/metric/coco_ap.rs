@@ -23,22 +23,28 @@ use pipe_data::{Batch, BatchField, fields};
 
 /// COCO average precision and recall of detections, with the same numbers as pycocotools.
 ///
-/// Boxes and masks are scaled to the size of the image on disk and compared there with the annotations of the
+/// Boxes, masks and keypoints are scaled to the size of the image on disk and compared there with the annotations of the
 /// file, crowds included. So the loader's transform may resize images, but must not crop, flip or pad them. Evaluated are
 /// the images seen since the reset.
 ///
 /// Values, for each of `iou_types`: `bbox/AP`, `bbox/AP50`, `bbox/AP75`, `bbox/APs`, `bbox/APm`, `bbox/APl`, `bbox/AR1`,
-/// `bbox/AR10`, `bbox/AR100`, `bbox/ARs`, `bbox/ARm`, `bbox/ARl`; −1 where there is no ground truth. The text is the
-/// twelve lines that pycocotools prints. Of a model that finds no masks, `segm` is left out, with a warning.
+/// `bbox/AR10`, `bbox/AR100`, `bbox/ARs`, `bbox/ARm`, `bbox/ARl`; of keypoints `keypoints/AP`, `keypoints/AP50`, `keypoints/AP75`,
+/// `keypoints/APm`, `keypoints/APl`, and `AR` likewise; −1 where there is no ground truth. The text is the lines that pycocotools prints.
+/// Of a model that finds no masks, `segm` is left out, with a warning, and of one that finds no keypoints, `keypoints`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CocoApConfig {
     /// The dataset with the ground truth: the one that the evaluation's loader reads.
     pub dataset: Ref<dyn Dataset>,
-    /// What to evaluate: boxes (`bbox`), masks (`segm`) or both.
+    /// What to evaluate: boxes (`bbox`), masks (`segm`), keypoints (`keypoints`), or several.
     #[schemars(length(min = 1))]
     #[serde(default = "boxes")]
     pub iou_types: Vec<IouType>,
+    /// For keypoints, the constant of each in the object keypoint similarity: how far apart people put it. Default: COCO's for a
+    /// person's 17, otherwise 0.067 for each.
+    #[schemars(inner(range(min = 0.0)))]
+    #[serde(default)]
+    pub oks_sigmas: Option<Vec<f64>>,
     /// Also report the average precision of every class: `bbox/AP/<class>`.
     #[serde(default)]
     pub per_class: bool,
@@ -67,6 +73,8 @@ pub enum IouType {
     Bbox,
     /// Masks.
     Segm,
+    /// Keypoints.
+    Keypoints,
 }
 
 impl IouType {
@@ -74,6 +82,7 @@ impl IouType {
         match self {
             IouType::Bbox => eval::IouType::Bbox,
             IouType::Segm => eval::IouType::Segm,
+            IouType::Keypoints => eval::IouType::Keypoints,
         }
     }
 }
@@ -99,16 +108,16 @@ iou_types = ["bbox", "segm"]
 
     fn contract(&self) -> Contract {
         let fields = [fields::IMAGE, fields::IMAGE_ID, fields::ORIGINAL_SIZE, fields::DETECTIONS];
-        let contract = Contract::default().needs(fields);
-        match self.iou_types.contains(&IouType::Segm) {
-            true => contract.wants(fields::DETECTION_MASKS, "segm/"),
-            false => contract,
-        }
+        self.iou_types.iter().fold(Contract::default().needs(fields), |contract, iou| match iou {
+            IouType::Bbox => contract,
+            IouType::Segm => contract.wants(fields::DETECTION_MASKS, "segm/"),
+            IouType::Keypoints => contract.needs([fields::KEYPOINTS]).wants(fields::DETECTION_KEYPOINTS, "keypoints/"),
+        })
     }
 
     fn values(&self) -> Vec<String> {
-        let of = |iou: &IouType| Summary::NAMES.map(|name| format!("{}/{name}", iou.of_eval().name()));
-        self.iou_types.iter().flat_map(of).collect()
+        let of = |iou: eval::IouType| Summary::names(iou).iter().map(move |name| format!("{}/{name}", iou.name()));
+        self.iou_types.iter().flat_map(|iou| of(iou.of_eval())).collect()
     }
 }
 
@@ -119,7 +128,7 @@ impl Component for CocoApConfig {
         let truth = truth.with_context(|| format!("{} has no COCO annotations", self.dataset.node))?;
         let results = self.results.as_ref().map(|name| ctx.folder().join(name));
         let diagnostics = self.diagnostics.as_ref().map(|name| ctx.folder().join(name));
-        Ok(Instance::metric(CocoAp { diagnostics, ..CocoAp::new(truth, &self, results) }))
+        Ok(Instance::metric(CocoAp { diagnostics, ..CocoAp::new(truth, &self, results)? }))
     }
 }
 
@@ -135,30 +144,39 @@ struct CocoAp {
     diagnostics: Option<PathBuf>,
     /// Of each image the losses of its batch, summed, where the model gives them and they are asked for.
     losses: BTreeMap<i64, f64>,
-    /// Whether the model finds no masks.
-    maskless: bool,
+    /// What the model does not find.
+    left_out: Vec<eval::IouType>,
 }
 
 impl CocoAp {
-    fn new(truth: &Arc<Index>, config: &CocoApConfig, results: Option<PathBuf>) -> CocoAp {
+    fn new(truth: &Arc<Index>, config: &CocoApConfig, results: Option<PathBuf>) -> Result<CocoAp> {
         let kinds = config.iou_types.iter().map(|iou| iou.of_eval());
         let errors = config.diagnostics.is_some();
-        CocoAp {
+        let evaluator = |iou: eval::IouType| {
+            let evaluator = Evaluator::new(truth, iou).diagnosing(errors);
+            if iou != eval::IouType::Keypoints {
+                return Ok((iou, evaluator));
+            }
+            let without = "it has no keypoints to evaluate: set `keypoints = true`";
+            ensure!(truth.keypoint_count() > 0, "{}: {without}", config.dataset.node);
+            let sigmas = config.oks_sigmas.clone().map(|sigmas| Evaluator::new(truth, iou).with_sigmas(sigmas));
+            Ok((iou, sigmas.transpose().context("`oks_sigmas`")?.unwrap_or(evaluator)))
+        };
+        Ok(CocoAp {
             truth: truth.clone(),
-            evaluators: kinds.map(|iou| (iou, Evaluator::new(truth, iou).diagnosing(errors))).collect(),
+            evaluators: kinds.map(evaluator).collect::<Result<_>>()?,
             per_class: config.per_class,
             results,
             entries: Vec::new(),
             diagnostics: None,
             losses: BTreeMap::new(),
-            maskless: false,
-        }
+            left_out: Vec::new(),
+        })
     }
 
     /// Those of what the model finds.
     fn evaluators(&mut self) -> impl Iterator<Item = &mut Evaluator> {
-        let maskless = self.maskless;
-        let of_found = self.evaluators.iter_mut().filter(move |(iou, _)| !maskless || *iou != eval::IouType::Segm);
+        let of_found = self.evaluators.iter_mut().filter(|(iou, _)| !self.left_out.contains(iou));
         of_found.map(|(_, evaluator)| evaluator)
     }
 
@@ -213,9 +231,18 @@ impl Metric for CocoAp {
             sizes.len() / 2,
             found.len()
         );
-        let boxes = self.evaluators.iter().any(|(iou, _)| *iou == eval::IouType::Bbox);
-        self.maskless = boxes && found.iter().all(|found| found.masks.is_none());
-        let masks = !self.maskless && self.evaluators.iter().any(|(iou, _)| *iou == eval::IouType::Segm);
+        let lacks = |iou: eval::IouType| match iou {
+            eval::IouType::Bbox => false,
+            eval::IouType::Segm => found.iter().all(|found| found.masks.is_none()),
+            eval::IouType::Keypoints => found.iter().all(|found| found.keypoints.is_none()),
+        };
+        let kinds = self.evaluators.iter().map(|(iou, _)| *iou);
+        self.left_out = kinds.clone().filter(|iou| lacks(*iou)).collect();
+        if self.left_out.len() == self.evaluators.len() {
+            // Nothing is left: what is missing is told.
+            self.left_out.clear();
+        }
+        let masks = kinds.clone().any(|iou| iou == eval::IouType::Segm && !self.left_out.contains(&iou));
         let mut of_images = Vec::with_capacity(found.len());
         for (i, found) in found.iter().enumerate() {
             let (_, height, width) = images[i].size3().context("an image must be [C, H, W]")?;
@@ -359,12 +386,9 @@ mod tests {
         let masks = Tensor::zeros([1, 1, half, half], (Kind::Float, Device::Cpu));
         let [x1, y1, x2, y2] = corners.map(|v| v as i64);
         let _ = masks.narrow(2, y1, y2 - y1).narrow(3, x1, x2 - x1).fill_(1.0);
-        let found = Detections {
-            boxes: Tensor::from_slice(&corners).view([1, 4]),
-            labels: Tensor::from_slice(&[label]),
-            scores: Tensor::from_slice(&[0.9f32]),
-            masks: Some(masks),
-        };
+        let (boxes, labels) = (Tensor::from_slice(&corners).view([1, 4]), Tensor::from_slice(&[label]));
+        let found = Detections::new(boxes, labels, Tensor::from_slice(&[0.9f32]));
+        let found = Detections { masks: Some(masks), ..found };
         let mut outputs = Batch::new(1);
         outputs.set(fields::DETECTIONS, BatchField::Detections(vec![found]));
         (batch, ModelOutput { outputs, ..ModelOutput::default() })

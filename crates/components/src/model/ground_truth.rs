@@ -85,6 +85,20 @@ pub(super) fn check_object_classes(labels: &Tensor, classes: i64) -> Result<()> 
     }
 }
 
+/// Rejects keypoints `[N, K, 3]` of one image that are not finite.
+pub(super) fn check_keypoints(keypoints: &Tensor) -> Result<()> {
+    let values: Vec<f32> = keypoints.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.try_into()?;
+    let each = values.len() / usize::try_from(keypoints.size()[0])?.max(1);
+    if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+        let (object, point) = (place / each, &values[place / 3 * 3..][..3]);
+        bail!(
+            "a keypoint of object {object} is {point:?} (x, y, visibility); it must be of numbers: fix the annotation, or \
+             the transform that produced it"
+        );
+    }
+    Ok(())
+}
+
 /// Rejects boxes `[N, 4]` of one image that are not finite or degenerate.
 pub(super) fn check_boxes(boxes: &Tensor) -> Result<()> {
     let values: Vec<f32> = boxes.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.try_into()?;

@@ -16,6 +16,7 @@ pub mod faster_rcnn;
 pub mod fcn;
 pub mod fcos;
 mod ground_truth;
+pub mod keypoint_rcnn;
 pub mod loss;
 pub mod mask_rcnn;
 pub mod mobilenet_v3;

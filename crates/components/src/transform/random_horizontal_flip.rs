@@ -4,6 +4,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use pipe_coco::index::mirror_pairs;
 use pipe_core::Transform;
 use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
@@ -21,6 +22,10 @@ pub struct RandomHorizontalFlip {
     /// Pairs of keypoints that are swapped by a flip, such as the left and the right eye: `[[1, 2], [3, 4]]`.
     #[serde(default)]
     pub keypoint_pairs: Vec<[usize; 2]>,
+    /// Names of the keypoints, usually `"dataset.NAME:keypoint_names"`: pairs that differ in `left` and `right` alone are swapped by a
+    /// flip.
+    #[serde(default)]
+    pub keypoint_names: Vec<String>,
 }
 
 fn half() -> f64 {
@@ -38,7 +43,8 @@ p = 0.5
 
     fn facts(&self) -> Facts {
         let (random, mirrors) = (self.p > 0.0 && self.p < 1.0, self.p > 0.0);
-        Facts { random, mirrors, swaps: self.keypoint_pairs.clone(), ..Facts::default() }
+        let (swaps, swaps_by_name) = (self.keypoint_pairs.clone(), !self.keypoint_names.is_empty());
+        Facts { random, mirrors, swaps, swaps_by_name, ..Facts::default() }
     }
 
     fn contract(&self) -> Contract {
@@ -47,7 +53,11 @@ p = 0.5
 }
 
 impl Component for RandomHorizontalFlip {
-    fn build(self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
+    fn build(mut self, _ctx: &mut BuildContext<'_>) -> Result<Instance> {
+        let given = std::mem::take(&mut self.keypoint_pairs);
+        let other = |[a, b]: &[usize; 2]| !given.contains(&[*a, *b]) && !given.contains(&[*b, *a]);
+        let named: Vec<[usize; 2]> = mirror_pairs(&self.keypoint_names).into_iter().filter(other).collect();
+        self.keypoint_pairs = [given, named].concat();
         Ok(Instance::transform(self))
     }
 }
@@ -97,8 +107,17 @@ mod tests {
     fn pairs_of_keypoints_change_places() {
         let points = vec![vec![[1.0, 1.0, 2.0], [3.0, 1.0, 1.0], [0.0, 0.0, 0.0]]];
         let given = sample().with(fields::KEYPOINTS, Field::Keypoints(points));
-        let flipped = apply("random_horizontal_flip", json!({ "p": 1.0, "keypoint_pairs": [[0, 1]] }), given, 0);
+        let flipped =
+            apply("random_horizontal_flip", json!({ "p": 1.0, "keypoint_pairs": [[0, 1]] }), given.clone(), 0);
         let expected = vec![vec![[5.0, 1.0, 1.0], [7.0, 1.0, 2.0], [0.0, 0.0, 0.0]]];
-        assert_eq!(flipped.get(fields::KEYPOINTS), Some(&Field::Keypoints(expected)));
+        assert_eq!(flipped.get(fields::KEYPOINTS), Some(&Field::Keypoints(expected.clone())));
+        let names = json!(["left_eye", "right_eye", "nose"]);
+        for named in [
+            json!({ "p": 1, "keypoint_names": names }),
+            json!({ "p": 1, "keypoint_names": names, "keypoint_pairs": [[1, 0]] }),
+        ] {
+            let flipped = apply("random_horizontal_flip", named, given.clone(), 0);
+            assert_eq!(flipped.get(fields::KEYPOINTS), Some(&Field::Keypoints(expected.clone())));
+        }
     }
 }

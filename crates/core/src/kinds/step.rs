@@ -67,10 +67,8 @@ impl Step {
                 BatchField::Text(texts) => Form::Text(texts.clone()),
                 BatchField::Detections(all) => {
                     for (i, found) in all.iter().enumerate() {
-                        tensors.insert(format!("output/{name}/{i}/boxes"), found.boxes.detach());
-                        tensors.insert(format!("output/{name}/{i}/labels"), found.labels.detach());
-                        tensors.insert(format!("output/{name}/{i}/scores"), found.scores.detach());
-                        tensors.extend(found.masks.iter().map(|t| (format!("output/{name}/{i}/masks"), t.detach())));
+                        let named = |(part, t): (_, &Tensor)| (format!("output/{name}/{i}/{part}"), t.detach());
+                        tensors.extend(found.parts().map(named));
                     }
                     Form::Detections(all.iter().map(|found| found.masks.is_some()).collect())
                 }
@@ -107,12 +105,11 @@ impl Step {
                     let found = |(i, masks): (usize, bool)| {
                         let part = |part: &str| get(format!("output/{name}/{i}/{part}"));
                         let masks = if masks { Some(part("masks")?) } else { None };
-                        Ok(Detections {
-                            boxes: part("boxes")?,
-                            labels: part("labels")?,
-                            scores: part("scores")?,
-                            masks,
-                        })
+                        let there = |part: &str| state.tensors.contains_key(&format!("output/{name}/{i}/{part}"));
+                        let more = |name: &str| there(name).then(|| part(name)).transpose();
+                        let (keypoints, keypoints_scores) = (more("keypoints")?, more("keypoints_scores")?);
+                        let found = Detections::new(part("boxes")?, part("labels")?, part("scores")?);
+                        Ok(Detections { masks, keypoints, keypoints_scores, ..found })
                     };
                     BatchField::Detections(masks.into_iter().enumerate().map(found).collect::<Result<_>>()?)
                 }

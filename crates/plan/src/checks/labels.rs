@@ -32,7 +32,7 @@ pub(super) fn sides(view: &View<'_>, found: &mut Findings) {
         let Some(step) = step else { continue };
         let pairs = data.contents.as_ref().map_or(&[][..], |contents| &contents.mirror_pairs);
         let swaps = |[a, b]: &[usize; 2]| step.facts.swaps.iter().any(|swap| swap == &[*a, *b] || swap == &[*b, *a]);
-        if let Some([left, right]) = pairs.iter().find(|pair| !swaps(pair)) {
+        if let Some([left, right]) = pairs.iter().find(|pair| !step.facts.swaps_by_name && !swaps(pair)) {
             let message = format!(
                 "this mirrors images, but the keypoints {left} and {right} of `{dataset}` are the left and the right of a pair"
             );

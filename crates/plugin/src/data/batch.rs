@@ -30,6 +30,10 @@ pub struct Detections {
     pub scores: Tensor,
     /// `[N, 1, H, W]` probabilities.
     pub masks: Option<Tensor>,
+    /// `[N, K, 3]` x and y in pixels of the image given to the model, and 1.
+    pub keypoints: Option<Tensor>,
+    /// `[N, K]`, how sure each keypoint is; of any scale.
+    pub keypoints_scores: Option<Tensor>,
 }
 
 /// Samples joined: fields by name.
@@ -115,6 +119,19 @@ impl Batch {
 }
 
 impl Detections {
+    /// Objects without masks and keypoints.
+    pub fn new(boxes: Tensor, labels: Tensor, scores: Tensor) -> Detections {
+        Detections { boxes, labels, scores, masks: None, keypoints: None, keypoints_scores: None }
+    }
+
+    /// What there is, by name.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
+        let boxes = [("boxes", &self.boxes), ("labels", &self.labels), ("scores", &self.scores)];
+        let more =
+            [("masks", &self.masks), ("keypoints", &self.keypoints), ("keypoints_scores", &self.keypoints_scores)];
+        boxes.into_iter().chain(more.into_iter().filter_map(|(name, part)| Some((name, part.as_ref()?))))
+    }
+
     /// The same detections, their tensors shared.
     pub fn shallow_clone(&self) -> Detections {
         Detections {
@@ -122,6 +139,8 @@ impl Detections {
             labels: self.labels.shallow_clone(),
             scores: self.scores.shallow_clone(),
             masks: self.masks.as_ref().map(Tensor::shallow_clone),
+            keypoints: self.keypoints.as_ref().map(Tensor::shallow_clone),
+            keypoints_scores: self.keypoints_scores.as_ref().map(Tensor::shallow_clone),
         }
     }
 }

@@ -33,6 +33,8 @@ pub const LOGITS: &str = "logits";
 pub const DETECTIONS: &str = "detections";
 /// Output: instance masks inside the detections.
 pub const DETECTION_MASKS: &str = "detection_masks";
+/// Output: keypoints inside the detections.
+pub const DETECTION_KEYPOINTS: &str = "detection_keypoints";
 /// Output: unnormalised per-pixel class scores `[N, C, H, W]`.
 pub const SEGMENTATION_LOGITS: &str = "segmentation_logits";
 /// Output: predicted numbers `[N, D]`.

@@ -82,7 +82,7 @@ impl Conv2d {
     }
 }
 
-/// `torch.nn.ConvTranspose2d` without padding and with stride equal to the kernel's side: each pixel becomes a block.
+/// `torch.nn.ConvTranspose2d`: each pixel becomes a block, and where blocks overlap they add up.
 #[derive(Debug)]
 pub struct ConvTranspose2d {
     /// `[in, out, k, k]`.
@@ -103,8 +103,19 @@ impl ConvTranspose2d {
         Ok(Self { weight, bias })
     }
 
-    /// `[N, in, H, W]` → `[N, H, W, k, k, out]`: the block that each pixel becomes. Blocks do not overlap, so this is a 1×1 convolution
-    /// to as many channels as a block has numbers.
+    /// `[N, in, H, W]` → `[N, out, H', W']`, with `H' = (H - 1) · stride - 2 · padding + k`.
+    ///
+    /// # Errors
+    /// The input has other channels, or memory is short.
+    pub fn forward(&self, input: &Tensor, stride: i64, padding: i64) -> Result<Tensor> {
+        let (stride, padding) = ([stride, stride], [padding, padding]);
+        input
+            .f_conv_transpose2d(&self.weight, Some(&self.bias), stride, padding, [0, 0], 1, [1, 1])
+            .with_context(|| format!("unfolding {:?} with a weight {:?}", input.size(), self.weight.size()))
+    }
+
+    /// With a stride of the kernel's side and no padding, `[N, in, H, W]` → `[N, H, W, k, k, out]`: the block that each pixel becomes.
+    /// Blocks do not overlap, so this is a 1×1 convolution to as many channels as a block has numbers.
     ///
     /// # Errors
     /// The input has other channels, or memory is short.

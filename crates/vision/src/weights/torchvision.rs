@@ -56,6 +56,8 @@ const ALL: &[Named] = &[
     named("fasterrcnn_resnet50_fpn_v2", "coco_v1", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
     named("maskrcnn_resnet50_fpn", "coco_v1", "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"),
     named("maskrcnn_resnet50_fpn_v2", "coco_v1", "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"),
+    named("keypointrcnn_resnet50_fpn", "coco_legacy", "keypointrcnn_resnet50_fpn_coco-9f466800.pth"),
+    named("keypointrcnn_resnet50_fpn", "coco_v1", "keypointrcnn_resnet50_fpn_coco-fc266e95.pth"),
     named("retinanet_resnet50_fpn", "coco_v1", "retinanet_resnet50_fpn_coco-eeacb38b.pth"),
     named("retinanet_resnet50_fpn_v2", "coco_v1", "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth"),
     named("fcos_resnet50_fpn", "coco_v1", "fcos_resnet50_fpn_coco-99b0c9b7.pth"),
@@ -70,7 +72,7 @@ const ALL: &[Named] = &[
 impl Named {
     /// Whether it is a detector's.
     pub fn is_detector(&self) -> bool {
-        self.tag == "coco_v1"
+        ["coco_v1", "coco_legacy"].contains(&self.tag)
     }
 
     /// Whether it is a segmentation network's.
@@ -81,6 +83,7 @@ impl Named {
     /// The classes that these weights tell apart, by label; detectors begin at 1, behind the background, which segmentation counts.
     pub fn classes(&self) -> BTreeMap<i64, String> {
         let text = match () {
+            () if self.model.starts_with("keypointrcnn") => "\nperson\n",
             () if self.is_detector() => include_str!("classes/coco.txt"),
             () if self.is_segmentation() => include_str!("classes/voc.txt"),
             () => include_str!("classes/imagenet.txt"),
@@ -92,8 +95,9 @@ impl Named {
     /// The epsilon that the frozen batch norm of these weights was trained with, where it is not the usual one (torchvision's
     /// `overwrite_eps`).
     pub fn frozen_eps(&self) -> Option<f64> {
-        let models = ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn"];
-        models.contains(&self.model).then_some(0.0)
+        let models =
+            ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn", "retinanet_resnet50_fpn"];
+        (models.contains(&self.model) && self.tag == "coco_v1").then_some(0.0)
     }
 }
 
@@ -154,6 +158,8 @@ mod tests {
     fn classes_are_those_of_the_data() {
         let classes = |name: &str| find(name).unwrap().classes();
         let (coco, imagenet) = (classes("maskrcnn_resnet50_fpn"), classes("resnet50"));
+        let person = BTreeMap::from([(1, "person".to_owned())]);
+        assert_eq!(classes("KeypointRCNN_ResNet50_FPN_Weights.COCO_LEGACY"), person);
         let voc = classes("FCN_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1");
         assert_eq!((voc.len(), voc[&0].as_str(), voc[&20].as_str()), (21, "background", "tvmonitor"));
         assert_eq!((coco.len(), coco[&1].as_str(), coco[&90].as_str()), (80, "person", "toothbrush"));
@@ -167,6 +173,7 @@ mod tests {
             ["maskrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "resnet50"].map(eps),
             [Some(0.0), Some(0.0), None, None]
         );
+        assert_eq!(["keypointrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn.coco_legacy"].map(eps), [Some(0.0), None]);
         assert_eq!(of_file(Path::new("a/resnet18-f37072fd.pth")), Some(&ALL[0]));
         assert_eq!(of_file(Path::new("a/resnet18.pth")), None);
     }

@@ -95,5 +95,9 @@ pub fn assert_detections(found: &[Detections], want: &Value) {
             let rows = masks.slice(0, 0, 2, 1).select(1, 0).slice(1, None, None, 16).slice(2, None, None, 16);
             assert_near("masks", &doubles(&rows), &floats(&want["mask_rows"]), 1e-3, 0.0);
         }
+        if let Some((keypoints, scores)) = found.keypoints.as_ref().zip(found.keypoints_scores.as_ref()) {
+            assert_near("keypoints", &doubles(keypoints), &floats(&want["keypoints"]), 0.01, 0.0);
+            assert_near("scores of keypoints", &doubles(scores), &floats(&want["keypoints_scores"]), 1e-4, 1e-4);
+        }
     }
 }

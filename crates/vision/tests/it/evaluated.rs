@@ -9,7 +9,7 @@ use pipe_vision::{BackboneOptions, Detector, GeneralizedRcnn, MaskOptions, RcnnO
 use tch::{Device, Tensor};
 
 use crate::common::{doubles, expected, fill, images};
-use crate::detection::{CLASSES, assert_losses, small_images, targets};
+use crate::detection::{CLASSES, assert_losses, narrow_keypoints, small_images, targets};
 use crate::one_stage;
 
 /// The keys of `evaluated.py`.
@@ -27,6 +27,7 @@ fn losses_are_those_of_training_and_change_nothing() {
 fn made(name: &str) -> Box<dyn Detector> {
     let (resnet18, wide) = (ResNetKind::ResNet18, MaskOptions { hidden: 32, ..MaskOptions::v1() });
     let scratch = BackboneOptions::scratch;
+    let keypoints = name.starts_with("keypoint").then(narrow_keypoints);
     let (options, masks) = match name {
         "mask_v1_resnet18_frozen" => (RcnnOptions::v1(CLASSES, BackboneOptions::pretrained(resnet18)), Some(wide)),
         "mask_v2_resnet18" => {
@@ -37,9 +38,10 @@ fn made(name: &str) -> Box<dyn Detector> {
             (RcnnOptions::v1(CLASSES, BackboneOptions { norm, ..scratch(ResNetKind::ResNet34) }), None)
         }
         "faster_v1_resnet50" => (RcnnOptions::v1(CLASSES, BackboneOptions::pretrained(ResNetKind::ResNet50)), None),
+        "keypoint_resnet18_frozen" => (RcnnOptions::v1(CLASSES, BackboneOptions::pretrained(resnet18)), None),
         of_one_stage => return one_stage::made(of_one_stage),
     };
-    let options = RcnnOptions { transform: small_images(), masks, ..options };
+    let options = RcnnOptions { transform: small_images(), masks, keypoints, ..options };
     Box::new(GeneralizedRcnn::new(options, Device::Cpu).unwrap())
 }
 

@@ -90,7 +90,8 @@ pub struct PyramidConfig {
     #[schemars(range(max = 5))]
     pub trainable_backbone_layers: Option<usize>,
     /// Length of the image's shorter side after resizing; of several, training picks one at random and evaluation uses the last.
-    pub min_size: Lengths,
+    /// Default: 800, and of `keypoint_rcnn` 640, 672, 704, 736, 768, 800.
+    pub min_size: Option<Lengths>,
     /// Maximum length of the longer side after resizing, in pixels.
     #[schemars(range(min = 1))]
     pub max_size: i64,
@@ -113,7 +114,7 @@ impl Default for PyramidConfig {
             norm: None,
             norm_eps: None,
             trainable_backbone_layers: None,
-            min_size: Lengths::Many(o.min_size),
+            min_size: None,
             max_size: o.max_size,
             fixed_size: None,
             skip_resize: o.skip_resize,
@@ -147,14 +148,15 @@ impl PyramidConfig {
 
     /// How images become a batch.
     pub fn transform(&self) -> TransformOptions {
+        let usual = TransformOptions::default();
         TransformOptions {
-            min_size: self.min_size.to_vec(),
+            min_size: self.min_size.as_ref().map_or(usual.min_size, Lengths::to_vec),
             max_size: self.max_size,
             fixed_size: self.fixed_size.map(|size| (size.height.into(), size.width.into())),
             skip_resize: self.skip_resize,
             image_mean: self.image_mean,
             image_std: self.image_std,
-            ..TransformOptions::default()
+            ..usual
         }
     }
 
@@ -162,7 +164,7 @@ impl PyramidConfig {
     pub fn facts(&self, backbone: &BackboneOptions, anchors: &[Vec<f64>]) -> Facts {
         let batch_norm = backbone.norm == NormKind::Batch || backbone.fpn_norm == Some(NormKind::Batch);
         let sizes: Vec<f64> = anchors.iter().flatten().copied().collect();
-        let longest = self.min_size.to_vec().into_iter().max().unwrap_or(0);
+        let longest = self.transform().min_size.into_iter().max().unwrap_or(0);
         let anchors = Anchors {
             sides: [sizes.iter().copied().fold(f64::MAX, f64::min), sizes.iter().copied().fold(0.0, f64::max)],
             // Of several lengths the largest, in which objects are largest.

@@ -104,6 +104,10 @@ mod tests {
             table["mask_layers"] = json!([8]);
             table["mask_hidden"] = json!(8);
         }
+        if kind == "keypoint_rcnn" {
+            table["keypoint_layers"] = json!([8]);
+            table["num_keypoints"] = json!(2);
+        }
         table.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         table
     }
@@ -129,12 +133,15 @@ mod tests {
         let labels = vec![Tensor::from_slice(&[2i64]), Tensor::zeros([0], (Kind::Int64, Device::Cpu))];
         batch.set(fields::LABELS, BatchField::List(labels));
         batch.set(fields::MASKS, BatchField::List(vec![masks, no_masks]));
+        let points = Tensor::from_slice(&[8f32, 9.0, 2.0, 0.0, 0.0, 0.0]).view([1, 2, 3]);
+        let no_points = Tensor::zeros([0, 2, 3], (Kind::Float, Device::Cpu));
+        batch.set(fields::KEYPOINTS, BatchField::List(vec![points, no_points]));
         batch
     }
 
     #[test]
     fn training_gives_losses_and_evaluation_detections() {
-        for (kind, losses) in [("faster_rcnn", 4), ("mask_rcnn", 5)] {
+        for (kind, losses) in [("faster_rcnn", 4), ("mask_rcnn", 5), ("keypoint_rcnn", 5)] {
             let model = model(table(kind, json!({}))).unwrap();
             model.borrow_mut().set_training(true);
             let output = model.borrow_mut().forward(&batch()).unwrap();
@@ -146,6 +153,8 @@ mod tests {
             assert_eq!(found.len(), 2);
             let masks = found[1].masks.as_ref().map(|masks| masks.size()[1..].to_vec());
             assert_eq!(masks, (kind == "mask_rcnn").then(|| vec![1, 48, 64]));
+            let points = found[1].keypoints.as_ref().map(|points| points.size()[1..].to_vec());
+            assert_eq!(points, (kind == "keypoint_rcnn").then(|| vec![2, 3]));
         }
     }
 
@@ -233,7 +242,7 @@ mod tests {
 
     #[test]
     fn ground_truth_is_checked_before_it_goes_to_the_device() {
-        for kind in ["faster_rcnn", "mask_rcnn"] {
+        for kind in ["faster_rcnn", "mask_rcnn", "keypoint_rcnn"] {
             let model = model(table(kind, json!({}))).unwrap();
             let check = |training, change: &dyn Fn(&mut Batch)| {
                 let mut batch = batch();
@@ -260,6 +269,10 @@ mod tests {
             assert!(check(true, &boxes).contains("box of object 0"), "{}", check(true, &boxes));
             let masks = first(fields::MASKS, || Tensor::zeros([1, 9, 9], (Kind::Uint8, Device::Cpu)));
             assert_eq!(check(true, &masks).contains("must be [1, 64, 64]"), kind == "mask_rcnn");
+            let points = first(fields::KEYPOINTS, || Tensor::zeros([1, 3, 3], (Kind::Float, Device::Cpu)));
+            assert_eq!(check(true, &points).contains("must be floats of shape [1, 2, 3]"), kind == "keypoint_rcnn");
+            let points = first(fields::KEYPOINTS, || Tensor::from_slice(&[f32::NAN; 6]).view([1, 2, 3]));
+            assert_eq!(check(true, &points).contains("a keypoint of object 0 is"), kind == "keypoint_rcnn");
         }
     }
 
@@ -308,6 +321,8 @@ mod tests {
         assert!(error(json!({ "rpn_bg_iou_thresh": 0.9 })).contains("background threshold is above"));
         assert!(error(json!({ "backbone": "vgg" })).contains("vgg"));
         assert!(error(json!({ "weights": "a", "weights_backbone": "b" })).contains("would overwrite"));
+        let second = model(table("keypoint_rcnn", json!({ "version": "v2" }))).err().unwrap().to_string();
+        assert!(second.contains("one variant of Keypoint R-CNN"), "{second}");
         assert_eq!(contract(true).adds.len(), 2);
         // What the metric needs of a model is what the model says it adds.
         let metric: CocoApConfig =

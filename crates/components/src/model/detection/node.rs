@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use rand::Rng;
 use tch::Tensor;
 
-use crate::model::ground_truth::{self, check_boxes, check_object_classes};
+use crate::model::ground_truth::{self, check_boxes, check_keypoints, check_object_classes};
 use pipe_core::{Model, ModelOutput, State, Stateful};
 use pipe_data::batch::to_float;
 use pipe_data::random::{Purpose, stream};
@@ -31,9 +31,12 @@ impl DetectionModel {
     fn targets(&self, batch: &Batch) -> Result<Vec<Target>> {
         let (boxes, labels) = (batch.list(fields::BOXES)?, batch.list(fields::LABELS)?);
         let masks = self.detector.has_masks().then(|| batch.list(fields::MASKS)).transpose()?.unwrap_or_default();
-        let masks = masks.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-        let targets = boxes.into_iter().zip(labels).zip(masks);
-        Ok(targets.map(|((boxes, labels), masks)| Target { boxes, labels, masks }).collect())
+        let keypoints =
+            self.detector.keypoints().map(|_| batch.list(fields::KEYPOINTS)).transpose()?.unwrap_or_default();
+        let (mut masks, mut keypoints) = (masks.into_iter(), keypoints.into_iter());
+        let targets = boxes.into_iter().zip(labels);
+        let target = |(boxes, labels)| Target { boxes, labels, masks: masks.next(), keypoints: keypoints.next() };
+        Ok(targets.map(target).collect())
     }
 
     /// For each image a number that its name and the seed give.
@@ -60,6 +63,7 @@ impl Model for DetectionModel {
         let check = |image: &Tensor, target: &Target| {
             self.detector.check_shapes(image, target)?;
             check_boxes(&target.boxes)?;
+            target.keypoints.iter().try_for_each(check_keypoints)?;
             check_object_classes(&target.labels, self.detector.num_classes())
         };
         let (images, targets) = (batch.list(fields::IMAGE)?, self.targets(batch)?);
@@ -96,6 +100,8 @@ impl Model for DetectionModel {
             labels: found.labels,
             scores: found.scores,
             masks: found.masks,
+            keypoints: found.keypoints,
+            keypoints_scores: found.keypoints_scores,
         });
         output.outputs.set(fields::DETECTIONS, BatchField::Detections(found.collect()));
         Ok(output)

@@ -72,10 +72,6 @@ pub fn score(args: &ScoreArgs) -> Result<Status> {
         Iou::Keypoints => IouType::Keypoints,
     };
     let images = if args.detected_only { Scored::WithDetections } else { Scored::All };
-    ensure!(
-        args.diagnostics.is_none() || iou != IouType::Keypoints,
-        "diagnostics are of boxes and masks: leave out --diagnostics, or --iou keypoints"
-    );
     let options = ScoreOptions {
         images,
         oks_sigmas: args.oks_sigmas.clone(),

@@ -2,10 +2,9 @@
 
 use anyhow::Result;
 
-use super::matching::{Row, falling, mask_ious};
-use super::types::{AREAS, ClassMatches, Detection, ErrorKind, ImageErrors, IouType, Judged};
+use super::matching::{Measure, Row, falling};
+use super::types::{AREAS, ClassMatches, Detection, ErrorKind, ImageErrors, Judged};
 use crate::index::{Annotation, Index};
-use crate::mask::box_iou;
 
 /// IoU from which a detection has found an object. COCO's lowest threshold.
 const FOREGROUND: f64 = 0.5;
@@ -16,7 +15,7 @@ const BACKGROUND: f64 = 0.1;
 pub(super) fn of_image(
     index: &Index,
     position: usize,
-    iou: IouType,
+    measure: Measure<'_>,
     detections: &[Detection],
     classes: &[ClassMatches],
 ) -> Result<ImageErrors> {
@@ -37,16 +36,10 @@ pub(super) fn of_image(
     let found: Vec<&Detection> = numbers.iter().map(|&i| of(i)).collect();
 
     let image = &index.images()[position];
-    let ious = match iou {
-        _ if found.is_empty() || truths.is_empty() => Vec::new(),
-        IouType::Segm => mask_ious(index, [image.height, image.width], &truths, &found, BACKGROUND)?,
-        // Errors of keypoints are not judged.
-        IouType::Bbox | IouType::Keypoints => {
-            let row = |d: &&Detection| truths.iter().map(|g| box_iou(d.bbox, g.bbox, g.crowd)).collect::<Vec<_>>();
-            found.iter().flat_map(row).collect()
-        }
-    };
-    let scene = Scene::new(truths, found, ious, classes);
+    let ious = measure.similarities(index, [image.height, image.width], &truths, &found, BACKGROUND)?;
+    let [low, high] = AREAS[0];
+    let ignored = truths.iter().map(|g| measure.ignores(index, g) || g.area < low || g.area > high).collect();
+    let scene = Scene::new(truths, ignored, found, ious, classes);
     Ok(scene.judge(&numbers, classes))
 }
 
@@ -76,9 +69,13 @@ impl Nearest {
 }
 
 impl<'a> Scene<'a> {
-    fn new(truths: Vec<&'a Annotation>, found: Vec<&'a Detection>, ious: Vec<f64>, classes: &[ClassMatches]) -> Self {
-        let [low, high] = AREAS[0];
-        let ignored = truths.iter().map(|g| g.crowd || g.area < low || g.area > high).collect();
+    fn new(
+        truths: Vec<&'a Annotation>,
+        ignored: Vec<bool>,
+        found: Vec<&'a Detection>,
+        ious: Vec<f64>,
+        classes: &[ClassMatches],
+    ) -> Self {
         let mut scene = Self { taken: vec![false; truths.len()], ignored, truths, found, ious };
         let mut first = 0;
         for class in classes {

@@ -31,13 +31,13 @@ impl Evaluator {
     pub fn new(truth: &Arc<Index>, iou: IouType) -> Self {
         let state = State { iou, images: BTreeMap::new() };
         let sigmas = if iou == IouType::Keypoints { oks::usual_sigmas(truth.keypoint_count()) } else { Vec::new() };
-        Self { truth: Arc::clone(truth), state, diagnosing: false, sigmas }
+        Self { truth: Arc::clone(truth), state, sigmas, diagnosing: false }
     }
 
     /// As well keeps of each image what [`crate::diagnose::diagnose`] needs: some 20 bytes more a detection, and each is compared with the
-    /// objects of all categories. Nothing of keypoints.
+    /// objects of all categories.
     pub fn diagnosing(self, diagnosing: bool) -> Self {
-        Self { diagnosing: diagnosing && self.state.iou != IouType::Keypoints, ..self }
+        Self { diagnosing, ..self }
     }
 
     /// Keypoints compared with these constants, one for each.
@@ -74,15 +74,15 @@ impl Evaluator {
         images: &[(i64, T)],
         make: impl for<'a> Fn(usize, &'a T) -> Result<Cow<'a, [Detection]>, (usize, anyhow::Error)> + Sync,
     ) -> Result<()> {
-        let (truth, iou, diagnosing) = (&*self.truth, self.state.iou, self.diagnosing);
-        let measure = Measure { iou, sigmas: &self.sigmas };
+        let (truth, diagnosing) = (&*self.truth, self.diagnosing);
+        let measure = Measure { iou: self.state.iou, sigmas: &self.sigmas };
         let matched = parallel(images, |(image_id, given)| {
             let late = |error: anyhow::Error| (usize::MAX, error);
             let position = truth.position(*image_id).with_context(|| unknown_image(*image_id)).map_err(late)?;
             let detections = make(position, given)?;
             let matched = matching::match_image(truth, position, measure, &detections).and_then(|mut matched| {
                 if diagnosing {
-                    matched.errors = Some(errors::of_image(truth, position, iou, &detections, &matched.classes)?);
+                    matched.errors = Some(errors::of_image(truth, position, measure, &detections, &matched.classes)?);
                 }
                 Ok(matched)
             });

@@ -17,6 +17,33 @@ pub(super) struct Measure<'a> {
     pub sigmas: &'a [f64],
 }
 
+impl Measure<'_> {
+    /// Whether an object counts neither for nor against, of whatever size it is.
+    pub fn ignores(self, index: &Index, truth: &Annotation) -> bool {
+        truth.crowd || self.iou == IouType::Keypoints && oks::labelled(index.keypoints(truth)) == 0
+    }
+
+    /// IoU, or for keypoints OKS, of each detection with each object: `[D, G]`. Those of masks below `least` need not be exact.
+    pub fn similarities(
+        self,
+        index: &Index,
+        size: [u32; 2],
+        truths: &[&Annotation],
+        detections: &[&Detection],
+        least: f64,
+    ) -> Result<Vec<f64>> {
+        let all = |one: &dyn Fn(&Detection, &Annotation) -> f64| {
+            detections.iter().flat_map(|d| truths.iter().map(move |g| one(d, g))).collect()
+        };
+        Ok(match self.iou {
+            _ if detections.is_empty() || truths.is_empty() => Vec::new(),
+            IouType::Bbox => all(&|d, g| box_iou(d.bbox, g.bbox, g.crowd)),
+            IouType::Keypoints => all(&|d, g| oks(&d.keypoints, g, index.keypoints(g), self.sigmas)),
+            IouType::Segm => mask_ious(index, size, truths, detections, least)?,
+        })
+    }
+}
+
 /// Matches all detections of the image at a position.
 pub(super) fn match_image(
     index: &Index,
@@ -84,20 +111,7 @@ fn match_class(
     truths: &[&Annotation],
     detections: &[&Detection],
 ) -> Result<ClassMatches> {
-    let points = |truth: &Annotation| index.keypoints(truth);
-    let ious = match measure.iou {
-        _ if detections.is_empty() || truths.is_empty() => Vec::new(),
-        IouType::Bbox => {
-            let row = |d: &&Detection| truths.iter().map(|g| box_iou(d.bbox, g.bbox, g.crowd)).collect::<Vec<_>>();
-            detections.iter().flat_map(row).collect()
-        }
-        IouType::Keypoints => {
-            let one = |d: &Detection, g: &Annotation| oks(&d.keypoints, g, points(g), measure.sigmas);
-            let row = |d: &&Detection| truths.iter().map(|g| one(d, g)).collect::<Vec<_>>();
-            detections.iter().flat_map(row).collect()
-        }
-        IouType::Segm => mask_ious(index, size, truths, detections, iou_threshold(0))?,
-    };
+    let ious = measure.similarities(index, size, truths, detections, iou_threshold(0))?;
     let mut matches = ClassMatches {
         category_id,
         truths: [0; AREAS.len()],
@@ -106,8 +120,7 @@ fn match_class(
     };
     let rows = Row::all(&ious, truths.len());
     for (range, &[low, high]) in AREAS.iter().enumerate() {
-        let without = |g: &Annotation| measure.iou == IouType::Keypoints && oks::labelled(points(g)) == 0;
-        let ignore = truths.iter().map(|g| g.crowd || without(g) || g.area < low || g.area > high);
+        let ignore = truths.iter().map(|g| measure.ignores(index, g) || g.area < low || g.area > high);
         let ignore: Vec<bool> = ignore.collect();
         matches.truths[range] = ignore.iter().filter(|ignored| !**ignored).count() as u32;
         let mut taken = vec![0; truths.len()];
@@ -138,7 +151,7 @@ fn area(detection: &Detection, iou: IouType) -> f64 {
 }
 
 /// IoUs `[D, G]` of masks; what is less than `least` may be 0.
-pub(super) fn mask_ious(
+fn mask_ious(
     index: &Index,
     [height, width]: [u32; 2],
     truths: &[&Annotation],

@@ -159,13 +159,17 @@ impl CocoAp {
             }
             let without = "it has no keypoints to evaluate: set `keypoints = true`";
             ensure!(truth.keypoint_count() > 0, "{}: {without}", config.dataset.node);
-            let sigmas = config.oks_sigmas.clone().map(|sigmas| Evaluator::new(truth, iou).with_sigmas(sigmas));
-            Ok((iou, sigmas.transpose().context("`oks_sigmas`")?.unwrap_or(evaluator)))
+            match &config.oks_sigmas {
+                Some(sigmas) => Ok((iou, evaluator.with_sigmas(sigmas.clone()).context("`oks_sigmas`")?)),
+                None => Ok((iou, evaluator)),
+            }
         };
+        let evaluators = kinds.map(evaluator).collect::<Result<_>>()?;
+        let (truth, per_class) = (truth.clone(), config.per_class);
         Ok(CocoAp {
-            truth: truth.clone(),
-            evaluators: kinds.map(evaluator).collect::<Result<_>>()?,
-            per_class: config.per_class,
+            truth,
+            evaluators,
+            per_class,
             results,
             entries: Vec::new(),
             diagnostics: None,

@@ -37,6 +37,13 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 TOLERANCE = 1e-3
 # Of the detections, so many may be without an equal.
 UNEQUAL = 1e-3
+# Of R-CNNs and RetinaNet, what is not given and depends on other options.
+USUAL = {
+    "min_size": [800],
+    "returned_layers": [1, 2, 3, 4],
+    "anchor_sizes": [[32], [64], [128], [256], [512]],
+    "rpn_score_thresh": 0.0,
+}
 # torchvision's first detectors, whose frozen norms have no epsilon.
 WITHOUT_EPSILON = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 # The default boxes that `model.ssd` has at each size, as torchvision's and the paper's authors' for COCO.
@@ -90,7 +97,8 @@ def options_of(table, pipe):
     command = [pipe, "components", f"model.{table['type']}", "--format", "json"]
     described = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     properties = described[0]["schema"]["properties"]
-    return {name: table.get(name, option.get("default")) for name, option in properties.items()}
+    given = {name: table.get(name, option.get("default")) for name, option in properties.items()}
+    return given | {name: value for name, value in USUAL.items() if name in given and given[name] is None}
 
 
 def classes_of(weights):
@@ -124,6 +132,8 @@ def anchors_of(o):
 
 
 def resnet(o, state, fpn_norm=None, extra=None):
+    if "mobilenet" in o["backbone"]:
+        sys.exit(f"a detector on {o['backbone']} cannot be exported; those on a ResNet can")
     body = getattr(torchvision.models, o["backbone"])(norm_layer=norm_of(state, o))
     extra = extra(body.inplanes) if extra else None
     return _resnet_fpn_extractor(body, 5, returned_layers=o["returned_layers"], extra_blocks=extra, norm_layer=fpn_norm)

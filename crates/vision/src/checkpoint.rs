@@ -34,13 +34,14 @@ pub fn num_keypoints(state: &StateDict) -> Option<i64> {
     state.get("roi_heads.keypoint_predictor.kps_score_lowres.weight")?.size().get(1).copied()
 }
 
-/// Where the layers of a residual network are that is a detector's backbone.
+/// Where the layers of a network are that is a detector's backbone.
 const BODY: &str = "backbone.body.";
 
-/// Loads a residual network's weights into the backbone's body; its last layer, `fc`, has no place there.
-pub(super) fn load_resnet(store: &ParameterStore, state: &StateDict) -> Result<LoadReport> {
-    let body = state.iter().filter(|(name, _)| !name.starts_with("fc."));
-    let body = body.map(|(name, tensor)| (format!("{BODY}{name}"), tensor.shallow_clone()));
+/// Loads a classifier's weights into the backbone's body; a ResNet's last layer, `fc`, and a MobileNet's `classifier` have no place there.
+pub(super) fn load_backbone(store: &ParameterStore, state: &StateDict) -> Result<LoadReport> {
+    let body = state.iter().filter(|(name, _)| !name.starts_with("fc.") && !name.starts_with("classifier."));
+    let name = |name: &str| format!("{BODY}{}", name.strip_prefix("features.").unwrap_or(name));
+    let body = body.map(|(of, tensor)| (name(of), tensor.shallow_clone()));
     let body = with_layers_of(store, body.collect());
     let into = LoadOptions { into_prefix: BODY.to_owned(), strip_prefix: BODY.to_owned(), ..LoadOptions::default() };
     store.load_state_dict(&body, &into)
@@ -49,10 +50,12 @@ pub(super) fn load_resnet(store: &ParameterStore, state: &StateDict) -> Result<L
 /// Weights without the layers of the backbone's body that a model has not: those behind the last whose map it takes.
 pub(super) fn with_layers_of(store: &ParameterStore, mut state: StateDict) -> StateDict {
     let names = store.names();
-    for layer in (1..=4).map(|layer| format!("{BODY}layer{layer}.")) {
-        if !names.iter().any(|name| name.starts_with(&layer)) {
-            state.retain(|name, _| !name.starts_with(&layer));
-        }
-    }
+    let layer = |name: &str| {
+        let (layer, _) = name.strip_prefix(BODY)?.split_once('.')?;
+        let counted = layer.strip_prefix("layer").unwrap_or(layer);
+        counted.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("{BODY}{layer}."))
+    };
+    let lacks = |layer: &String| !names.iter().any(|name| name.starts_with(layer));
+    state.retain(|name, _| !layer(name).as_ref().is_some_and(lacks));
     state
 }

@@ -1,10 +1,11 @@
 //! Detectors with a feature pyramid: torchvision's `GeneralizedRCNN`. `fasterrcnn_resnet50_fpn` and `_v2`, and with masks
-//! `maskrcnn_resnet50_fpn` and `_v2`, with keypoints `keypointrcnn_resnet50_fpn`.
+//! `maskrcnn_resnet50_fpn` and `_v2`, with keypoints `keypointrcnn_resnet50_fpn`;
+//! and `fasterrcnn_mobilenet_v3_large_fpn`.
 
 use anyhow::{Result, ensure};
 use tch::Device;
 
-use super::backbone::{OUT_CHANNELS, ResNetFpn};
+use super::backbone::{BackboneWithFpn, OUT_CHANNELS};
 use super::box_head::{BoxHead, BoxPredictor};
 use super::detector::{Detector, Features, Losses};
 use super::keypoint_head::{KeypointHead, KeypointPredictor};
@@ -37,7 +38,7 @@ pub struct GeneralizedRcnn {
     store: ParameterStore,
     options: RcnnOptions,
     transform: Transform,
-    backbone: ResNetFpn,
+    backbone: BackboneWithFpn,
     rpn: RegionProposals,
     heads: RoiHeads,
 }
@@ -56,7 +57,7 @@ impl GeneralizedRcnn {
         let transform = Transform::new(&options.transform)?;
         let store = ParameterStore::new();
         let root = store.root();
-        let backbone = ResNetFpn::new(&root.sub("backbone"), &options.backbone)?;
+        let backbone = BackboneWithFpn::new(&root.sub("backbone"), &options.backbone)?;
         let scope = root.sub("roi_heads");
         // torchvision's V2 makes RPN and box head before the masks' parts, V1 after; the box predictor is always last.
         let v2 = matches!(options.box_head, BoxHeadOptions::ConvFc { .. });
@@ -132,7 +133,7 @@ impl Detector for GeneralizedRcnn {
     }
 
     fn load_backbone(&self, state: &StateDict) -> Result<LoadReport> {
-        checkpoint::load_resnet(&self.store, state)
+        checkpoint::load_backbone(&self.store, state)
     }
 
     /// The heads, too, get as much foreground as there can be.

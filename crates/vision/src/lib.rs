@@ -56,7 +56,7 @@ pub use detector::Detector;
 pub use fcos::{Fcos, FcosOptions};
 pub use generalized_rcnn::GeneralizedRcnn;
 pub use mobilenet_v3::{MobileNetV3, MobileNetV3Kind};
-pub use options::{BackboneOptions, KeypointOptions, MaskOptions, RcnnOptions};
+pub use options::{BackboneKind, BackboneOptions, KeypointOptions, MaskOptions, RcnnOptions};
 pub use resnet::{ResNet, ResNetKind};
 pub use retinanet::{RetinaNet, RetinaNetOptions};
 pub use segmentation::{HeadKind, SegmentationNet, SegmentationOptions};

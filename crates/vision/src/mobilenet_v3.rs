@@ -93,6 +93,25 @@ impl MobileNetV3Kind {
         all.iter().enumerate().map(reduced).collect()
     }
 
+    /// torchvision's layers at which a stage begins: the first, those that stride, and the last.
+    pub(crate) fn stages(self) -> Vec<usize> {
+        let rows = self.rows(false);
+        let strided = rows.iter().enumerate().filter(|(_, row)| row.stride > 1).map(|(index, _)| index + 1);
+        [0].into_iter().chain(strided).chain([rows.len() + 1]).collect()
+    }
+
+    /// The channels of the map that one of torchvision's layers gives, and its stride in pixels.
+    pub(crate) fn map(self, layer: usize) -> (i64, i64) {
+        let rows = self.rows(false);
+        let stride = rows.iter().take(layer).fold(2, |stride, row| stride * row.stride);
+        let channels = match layer.checked_sub(1).map(|index| rows.get(index)) {
+            None => STEM,
+            Some(Some(row)) => row.outputs,
+            Some(None) => LAST * rows.last().map_or(STEM, |row| row.outputs),
+        };
+        (channels, stride)
+    }
+
     /// Channels of the classifier's hidden layer.
     fn hidden(self) -> i64 {
         if self == Self::Large { 1280 } else { 1024 }
@@ -272,6 +291,24 @@ impl Features {
     /// The map before a block → the last.
     pub(crate) fn after(&self, map: Tensor, block: usize, train: bool) -> Result<Tensor> {
         self.last.forward(&self.through(map, block..self.blocks.len(), train)?, train)
+    }
+
+    /// Images → the maps that these of torchvision's layers give, ascending.
+    pub(crate) fn maps(&self, images: &Tensor, layers: &[usize], train: bool) -> Result<Vec<Tensor>> {
+        let images = if train { images.shallow_clone() } else { channels_last(images)? };
+        let mut map = self.stem.forward(&images, train)?;
+        let mut maps = Vec::new();
+        for layer in 0..=layers.last().copied().unwrap_or(0) {
+            map = match layer.checked_sub(1).map(|index| self.blocks.get(index)) {
+                None => map,
+                Some(Some(block)) => block.forward(&map, train)?,
+                Some(None) => self.last.forward(&map, train)?,
+            };
+            if layers.contains(&layer) {
+                maps.push(map.shallow_clone());
+            }
+        }
+        Ok(maps)
     }
 
     fn through(&self, map: Tensor, blocks: std::ops::Range<usize>, train: bool) -> Result<Tensor> {

@@ -1,25 +1,112 @@
 //! The settings of the detectors, with torchvision's names and default values.
 
-use anyhow::{Result, ensure};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use anyhow::{Result, anyhow, ensure};
 
 use super::fpn::LastLevels;
+use super::mobilenet_v3::MobileNetV3Kind;
 use super::resnet::ResNetKind;
 use super::transform::TransformOptions;
 use crate::nn::NormKind;
 use crate::nn::norm::EPS;
 
-/// The settings of a [`super::backbone::ResNetFpn`].
+/// The network under a pyramid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackboneKind {
+    /// A residual network.
+    ResNet(ResNetKind),
+    /// A MobileNetV3.
+    MobileNetV3(MobileNetV3Kind),
+}
+
+impl BackboneKind {
+    /// torchvision's names of all.
+    pub fn names() -> Vec<&'static str> {
+        let resnets = ResNetKind::ALL.into_iter().map(|(_, name)| name);
+        resnets.chain(MobileNetV3Kind::ALL.into_iter().map(|(_, name)| name)).collect()
+    }
+
+    /// How many layers there are to train or to freeze.
+    pub fn layers(self) -> usize {
+        match self {
+            Self::ResNet(_) => 5,
+            Self::MobileNetV3(kind) => kind.stages().len(),
+        }
+    }
+
+    /// The layers whose maps a pyramid can be made of.
+    pub fn maps(self) -> RangeInclusive<usize> {
+        match self {
+            Self::ResNet(_) => 1..=4,
+            Self::MobileNetV3(kind) => 0..=kind.stages().len() - 1,
+        }
+    }
+
+    /// Those of which torchvision makes it.
+    pub fn usual_maps(self) -> Vec<usize> {
+        match self {
+            Self::ResNet(_) => vec![1, 2, 3, 4],
+            Self::MobileNetV3(kind) => vec![kind.stages().len() - 2, kind.stages().len() - 1],
+        }
+    }
+
+    /// Channels of the map of one of those, and its stride in pixels.
+    pub fn map(self, layer: usize) -> (i64, i64) {
+        match self {
+            Self::ResNet(kind) => (kind.channels()[layer.clamp(1, 4) - 1], 2 << layer),
+            Self::MobileNetV3(kind) => kind.map(kind.stages().get(layer).copied().unwrap_or(0)),
+        }
+    }
+}
+
+impl From<ResNetKind> for BackboneKind {
+    fn from(kind: ResNetKind) -> Self {
+        Self::ResNet(kind)
+    }
+}
+
+impl From<MobileNetV3Kind> for BackboneKind {
+    fn from(kind: MobileNetV3Kind) -> Self {
+        Self::MobileNetV3(kind)
+    }
+}
+
+impl fmt::Display for BackboneKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ResNet(kind) => kind.fmt(f),
+            Self::MobileNetV3(kind) => kind.fmt(f),
+        }
+    }
+}
+
+impl FromStr for BackboneKind {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mobile = text.parse().map(Self::MobileNetV3);
+        mobile
+            .or_else(|_| text.parse().map(Self::ResNet))
+            .map_err(|_: anyhow::Error| anyhow!("`{text}` is not a backbone; available: {}", Self::names().join(", ")))
+    }
+}
+
+/// The settings of a [`super::backbone::BackboneWithFpn`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackboneOptions {
     /// The network.
-    pub kind: ResNetKind,
+    pub kind: BackboneKind,
     /// The network's normalisation. torchvision: frozen when starting from trained weights, batch otherwise.
     pub norm: NormKind,
     /// The pyramid's normalisation; none in V1, batch in V2.
     pub fpn_norm: Option<NormKind>,
-    /// Layers trained, counted from the last, 0 to 5. torchvision: 3 when starting from trained weights, 5 otherwise.
+    /// Layers trained, counted from the last, at most [`BackboneKind::layers`]. torchvision: 3 when starting from trained weights, all
+    /// otherwise.
     pub trainable_layers: usize,
-    /// Layers whose maps go into the pyramid, ascending, 1 to 4.
+    /// Layers whose maps go into the pyramid, ascending, of [`BackboneKind::maps`].
     pub returned_layers: Vec<usize>,
     /// The maps on top of theirs.
     pub last_levels: LastLevels,
@@ -27,13 +114,14 @@ pub struct BackboneOptions {
 
 impl BackboneOptions {
     /// For starting from trained weights: frozen norms, the last three layers trained.
-    pub fn pretrained(kind: ResNetKind) -> Self {
+    pub fn pretrained(kind: impl Into<BackboneKind>) -> Self {
+        let kind = kind.into();
         Self {
             kind,
             norm: NormKind::Frozen { eps: EPS },
             fpn_norm: None,
             trainable_layers: 3,
-            returned_layers: vec![1, 2, 3, 4],
+            returned_layers: kind.usual_maps(),
             last_levels: LastLevels::MaxPool,
         }
     }
@@ -45,7 +133,7 @@ impl BackboneOptions {
 
     /// The stride of each map, in pixels.
     pub fn strides(&self) -> Vec<f64> {
-        let mut strides: Vec<_> = self.returned_layers.iter().map(|layer| f64::from(2u32 << layer)).collect();
+        let mut strides: Vec<_> = self.returned_layers.iter().map(|layer| self.kind.map(*layer).1 as f64).collect();
         for _ in 0..self.last_levels.count() {
             strides.push(strides.last().copied().unwrap_or(1.0) * 2.0);
         }
@@ -66,8 +154,9 @@ impl BackboneOptions {
     }
 
     /// For starting from nothing: batch norms, everything trained.
-    pub fn scratch(kind: ResNetKind) -> Self {
-        Self { norm: NormKind::Batch, trainable_layers: 5, ..Self::pretrained(kind) }
+    pub fn scratch(kind: impl Into<BackboneKind>) -> Self {
+        let kind = kind.into();
+        Self { norm: NormKind::Batch, trainable_layers: kind.layers(), ..Self::pretrained(kind) }
     }
 }
 
@@ -148,13 +237,20 @@ pub struct RcnnOptions {
 impl RcnnOptions {
     /// As `fasterrcnn_resnet50_fpn`; with [`MaskOptions::v1`], as `maskrcnn_resnet50_fpn`; with [`KeypointOptions::default`] and
     /// [`KeypointOptions::MIN_SIZE`], as `keypointrcnn_resnet50_fpn`.
+    ///
+    /// On a MobileNetV3 as `fasterrcnn_mobilenet_v3_large_fpn`.
     pub fn v1(num_classes: i64, backbone: BackboneOptions) -> Self {
+        let sizes = [32.0, 64.0, 128.0, 256.0, 512.0];
+        let (anchor_sizes, rpn_score_thresh) = match backbone.kind {
+            BackboneKind::ResNet(_) => (sizes.map(|size| vec![size]).to_vec(), 0.0),
+            BackboneKind::MobileNetV3(_) => (vec![sizes.to_vec(); 3], 0.05),
+        };
         Self {
             num_classes,
             backbone,
             transform: TransformOptions::default(),
-            anchor_sizes: [32.0, 64.0, 128.0, 256.0, 512.0].map(|size| vec![size]).to_vec(),
-            aspect_ratios: vec![vec![0.5, 1.0, 2.0]; 5],
+            aspect_ratios: vec![vec![0.5, 1.0, 2.0]; anchor_sizes.len()],
+            anchor_sizes,
             rpn_conv_depth: 1,
             rpn_pre_nms_top_n_train: 2000,
             rpn_pre_nms_top_n_test: 1000,
@@ -165,7 +261,7 @@ impl RcnnOptions {
             rpn_bg_iou_thresh: 0.3,
             rpn_batch_size_per_image: 256,
             rpn_positive_fraction: 0.5,
-            rpn_score_thresh: 0.0,
+            rpn_score_thresh,
             box_head: BoxHeadOptions::TwoMlp { representation_size: 1024 },
             box_pool_size: 7,
             box_sampling_ratio: 2,

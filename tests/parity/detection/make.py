@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torchvision
 from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet, ssdlite320_mobilenet_v3_large
-from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.backbone_utils import _mobilenet_extractor, _resnet_fpn_extractor
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, RPNHead
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -85,9 +85,14 @@ def targets():
 def model(kind, v2, backbone, norm, hidden=32, **options):
     norms = {"frozen": FrozenBatchNorm2d, "batch": torch.nn.BatchNorm2d, "group": lambda c: torch.nn.GroupNorm(32, c)}
     body = getattr(torchvision.models, backbone)(norm_layer=norms[norm])
-    trainable = options.pop("trainable", 5)
+    trainable = options.pop("trainable", None)
     bn = torch.nn.BatchNorm2d
-    body = _resnet_fpn_extractor(body, trainable, norm_layer=bn if v2 else None)
+    if backbone.startswith("mobilenet"):
+        body = _mobilenet_extractor(body, True, trainable or 6)
+        anchors = AnchorGenerator(((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3)
+        options = {"rpn_anchor_generator": anchors, "rpn_score_thresh": 0.05, **options}
+    else:
+        body = _resnet_fpn_extractor(body, trainable or 5, norm_layer=bn if v2 else None)
     options = {"min_size": 128, "max_size": 160, "num_classes": CLASSES, **options}
     if v2:
         options["rpn_head"] = RPNHead(256, 3, conv_depth=2)
@@ -149,6 +154,7 @@ CASES = {
     "mask_v2_resnet18": dict(kind="mask", v2=True, backbone="resnet18", norm="batch"),
     "keypoint_resnet18_frozen": dict(kind="keypoint", v2=False, backbone="resnet18", norm="frozen", trainable=3),
     "faster_v1_resnet34_group": dict(kind="faster", v2=False, backbone="resnet34", norm="group"),
+    "faster_mobilenet_frozen": dict(kind="faster", v2=False, backbone="mobilenet_v3_large", norm="frozen", trainable=3),
     "faster_v1_resnet50": dict(kind="faster", v2=False, backbone="resnet50", norm="frozen"),
 }
 
@@ -161,7 +167,7 @@ ONE_STAGE = {
     "ssd300_vgg16": dict(kind="ssd", trainable=3, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]),
     "ssdlite320": dict(kind="ssdlite"),
 }
-NAMED = ["resnet18", "ssd"]
+NAMED = ["resnet18", "ssd", "mobilenet"]
 SEEDED = ["retinanet_v1_resnet18_frozen", "retinanet_v2_resnet18", "fcos_resnet18", "ssd300_vgg16", "ssdlite320"]
 
 
@@ -233,7 +239,7 @@ def seeded():
     """Initial weights and, with ordinary sampling, losses after one seed."""
     out = {}
     kinds = [("mask_v1", "mask", False), ("mask_v2", "mask", True), ("faster_v1", "faster", False)]
-    for name, kind, v2 in [*kinds, ("keypoint", "keypoint", False)]:
+    for name, kind, v2 in [*kinds, ("keypoint", "keypoint", False), ("faster_mobilenet", "faster", False)]:
         torch.manual_seed(42)
         if kind == "mask":
             body = torchvision.models.resnet18(norm_layer=torch.nn.BatchNorm2d)
@@ -246,7 +252,8 @@ def seeded():
                 options["mask_head"] = MaskRCNNHeads(256, [256] * 4, 1, norm_layer=bn)
             made = MaskRCNN(body, **options)
         else:
-            made = model(kind, False, "resnet18", "batch", hidden=None)
+            backbone = "mobilenet_v3_large" if "mobilenet" in name else "resnet18"
+            made = model(kind, False, backbone, "batch", hidden=None)
         sums = {key: numbers(value.double().sum()) for key, value in made.state_dict().items() if value.dim() != 1}
         torch.manual_seed(7)
         made.train()

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use pipe_vision::{MobileNetV3Kind, ResNetKind, VggKind};
+use pipe_vision::{BackboneKind, MobileNetV3Kind, ResNetKind, VggKind};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -29,6 +29,12 @@ impl Named for VggKind {
 impl Named for MobileNetV3Kind {
     fn names() -> Vec<&'static str> {
         Self::ALL.map(|(_, name)| name).to_vec()
+    }
+}
+
+impl Named for BackboneKind {
+    fn names() -> Vec<&'static str> {
+        Self::names()
     }
 }
 

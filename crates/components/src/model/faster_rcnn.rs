@@ -9,10 +9,11 @@ use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Property};
 use pipe_vision::GeneralizedRcnn;
 
-/// Faster R-CNN with a ResNet-FPN backbone: object detection (boxes and classes).
+/// Faster R-CNN with a ResNet-FPN or MobileNetV3-FPN backbone: object detection (boxes and classes).
 ///
 /// Ren et al., "Faster R-CNN" (2015); names, defaults, losses and state dict of torchvision's
-/// `fasterrcnn_resnet50_fpn` and `_v2`. In training it returns the losses `loss_classifier`, `loss_box_reg`, `loss_objectness`
+/// `fasterrcnn_resnet50_fpn` and `_v2`, and of `fasterrcnn_mobilenet_v3_large_fpn` (its `_320_fpn` has `min_size = 320`, `max_size = 640`, and
+/// 150 for `rpn_pre_nms_top_n_test` and `rpn_post_nms_top_n_test`). In training it returns the losses `loss_classifier`, `loss_box_reg`, `loss_objectness`
 /// and `loss_rpn_box_reg`. Images are resized and normalized inside the model; detections are in pixels of the
 /// images from the loader.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

@@ -10,7 +10,7 @@ use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Probl
 use pipe_data::fields;
 use pipe_vision::{GeneralizedRcnn, KeypointOptions, RcnnOptions};
 
-/// Keypoint R-CNN with a ResNet-FPN backbone: object detection with the keypoints of each object (boxes, classes and keypoints).
+/// Keypoint R-CNN with a ResNet-FPN or MobileNetV3-FPN backbone: object detection with the keypoints of each object (boxes, classes and keypoints).
 ///
 /// He et al., "Mask R-CNN" (2017), section 5; names, defaults (but for `num_classes`: COCO's persons and the background are 2), losses and
 /// state dict of torchvision's `keypointrcnn_resnet50_fpn`. In training it returns the losses `loss_classifier`, `loss_box_reg`,

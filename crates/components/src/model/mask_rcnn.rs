@@ -9,7 +9,7 @@ use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind, Problems, Property};
 use pipe_vision::{GeneralizedRcnn, MaskOptions, RcnnOptions};
 
-/// Mask R-CNN with a ResNet-FPN backbone: instance segmentation (boxes, classes and masks).
+/// Mask R-CNN with a ResNet-FPN or MobileNetV3-FPN backbone: instance segmentation (boxes, classes and masks).
 ///
 /// He et al., "Mask R-CNN" (2017); names, defaults, losses and state dict of torchvision's `maskrcnn_resnet50_fpn` and
 /// `_v2`. In training it returns the losses `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness` and

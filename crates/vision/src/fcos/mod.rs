@@ -9,7 +9,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use self::head::{ClassificationHead, RegressionHead};
 use self::places::Places;
-use crate::backbone::{OUT_CHANNELS, ResNetFpn};
+use crate::backbone::{BackboneWithFpn, OUT_CHANNELS};
 use crate::boxes::at_least_float;
 use crate::checkpoint;
 use crate::dense::{Assignment, DenseOutputs, Filter};
@@ -55,7 +55,7 @@ impl FcosOptions {
 pub struct Fcos {
     store: ParameterStore,
     transform: Transform,
-    backbone: ResNetFpn,
+    backbone: BackboneWithFpn,
     classes: ClassificationHead,
     boxes: RegressionHead,
     places: Places,
@@ -77,11 +77,11 @@ impl Fcos {
         );
         let transform = Transform::new(&o.transform)?;
         let store = ParameterStore::new();
-        let backbone = ResNetFpn::new(&store.root().sub("backbone"), &o.backbone)?;
+        let backbone = BackboneWithFpn::new(&store.root().sub("backbone"), &o.backbone)?;
         let head = store.root().sub("head");
         let classes = ClassificationHead::new(&head.sub("classification_head"), OUT_CHANNELS, o.num_classes)?;
         let boxes = RegressionHead::new(&head.sub("regression_head"), OUT_CHANNELS)?;
-        store.order_by(&ResNetFpn::ORDER);
+        store.order_by(&BackboneWithFpn::ORDER);
         store.to(device)?;
         let places = Places::new(&o.backbone.strides(), o.center_sampling_radius)?;
         Ok(Self { store, transform, backbone, classes, boxes, places, filter: o.filter, num_classes: o.num_classes })
@@ -170,6 +170,6 @@ impl Detector for Fcos {
     }
 
     fn load_backbone(&self, state: &StateDict) -> Result<LoadReport> {
-        checkpoint::load_resnet(&self.store, state)
+        checkpoint::load_backbone(&self.store, state)
     }
 }

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use self::head::{ClassificationHead, RegressionHead};
 pub use self::options::{BoxLoss, RetinaNetOptions};
 use crate::anchors::AnchorGenerator;
-use crate::backbone::{OUT_CHANNELS, ResNetFpn};
+use crate::backbone::{BackboneWithFpn, OUT_CHANNELS};
 use crate::boxes::{at_least_float, iou};
 use crate::coder::BoxCoder;
 use crate::dense::{Assignment, DenseOutputs, Filter};
@@ -27,7 +27,7 @@ use crate::{checkpoint, fpn};
 pub struct RetinaNet {
     store: ParameterStore,
     transform: Transform,
-    backbone: ResNetFpn,
+    backbone: BackboneWithFpn,
     classes: ClassificationHead,
     boxes: RegressionHead,
     anchors: AnchorGenerator,
@@ -54,7 +54,7 @@ impl RetinaNet {
         let anchors = AnchorGenerator::new(&o.anchor_sizes, &o.aspect_ratios)?;
         o.backbone.check_anchors(anchors.levels())?;
         let store = ParameterStore::new();
-        let backbone = ResNetFpn::new(&store.root().sub("backbone"), &o.backbone)?;
+        let backbone = BackboneWithFpn::new(&store.root().sub("backbone"), &o.backbone)?;
         let head = store.root().sub("head");
         let per_place = anchors.per_place();
         let classes = ClassificationHead::new(
@@ -65,7 +65,7 @@ impl RetinaNet {
             o.head_norm,
         )?;
         let boxes = RegressionHead::new(&head.sub("regression_head"), OUT_CHANNELS, per_place, o.head_norm)?;
-        store.order_by(&ResNetFpn::ORDER);
+        store.order_by(&BackboneWithFpn::ORDER);
         store.to(device)?;
         Ok(Self {
             store,
@@ -173,7 +173,7 @@ impl Detector for RetinaNet {
     }
 
     fn load_backbone(&self, state: &StateDict) -> Result<LoadReport> {
-        checkpoint::load_resnet(&self.store, state)
+        checkpoint::load_backbone(&self.store, state)
     }
 }
 

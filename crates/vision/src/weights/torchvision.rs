@@ -54,6 +54,8 @@ const ALL: &[Named] = &[
     named("mobilenet_v3_small", "imagenet1k_v1", "mobilenet_v3_small-047dcff4.pth"),
     named("fasterrcnn_resnet50_fpn", "coco_v1", "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),
     named("fasterrcnn_resnet50_fpn_v2", "coco_v1", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
+    named("fasterrcnn_mobilenet_v3_large_fpn", "coco_v1", "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth"),
+    named("fasterrcnn_mobilenet_v3_large_320_fpn", "coco_v1", "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth"),
     named("maskrcnn_resnet50_fpn", "coco_v1", "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"),
     named("maskrcnn_resnet50_fpn_v2", "coco_v1", "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"),
     named("keypointrcnn_resnet50_fpn", "coco_legacy", "keypointrcnn_resnet50_fpn_coco-9f466800.pth"),

@@ -9,8 +9,8 @@ use pipe_vision::nn::{NormKind, ParameterStore};
 use pipe_vision::terms::{self, Part, Terms};
 use pipe_vision::weights;
 use pipe_vision::{
-    BackboneOptions, Detector, GeneralizedRcnn, KeypointOptions, MaskOptions, RcnnOptions, ResNet, ResNetKind, Target,
-    TransformOptions,
+    BackboneOptions, Detector, GeneralizedRcnn, KeypointOptions, MaskOptions, MobileNetV3Kind, RcnnOptions, ResNet,
+    ResNetKind, Target, TransformOptions,
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -186,6 +186,11 @@ fn keypoint_rcnn() {
 }
 
 #[test]
+fn faster_rcnn_on_a_mobilenet() {
+    assert_case("faster_mobilenet_frozen", &faster(BackboneOptions::pretrained(MobileNetV3Kind::Large)));
+}
+
+#[test]
 fn faster_rcnn_with_group_norms() {
     let backbone = BackboneOptions::scratch(ResNetKind::ResNet34);
     assert_case(
@@ -219,7 +224,14 @@ fn seeded_alone() {
     let faster_v1 = RcnnOptions::v1(CLASSES, backbone());
     let keypoints = Some(KeypointOptions { count: KEYPOINTS, ..KeypointOptions::default() });
     let keypoint = RcnnOptions { keypoints, ..RcnnOptions::v1(CLASSES, backbone()) };
-    let all = [("mask_v1", mask_v1), ("mask_v2", mask_v2), ("faster_v1", faster_v1), ("keypoint", keypoint)];
+    let mobile = RcnnOptions::v1(CLASSES, BackboneOptions::scratch(MobileNetV3Kind::Large));
+    let all = [
+        ("mask_v1", mask_v1),
+        ("mask_v2", mask_v2),
+        ("faster_v1", faster_v1),
+        ("keypoint", keypoint),
+        ("faster_mobilenet", mobile),
+    ];
     for (name, options) in all {
         tch::manual_seed(42);
         let model = GeneralizedRcnn::new(small(options), Device::Cpu).unwrap();

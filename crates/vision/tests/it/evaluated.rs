@@ -5,7 +5,7 @@ use std::process::Command;
 
 use pipe_native::generator;
 use pipe_vision::nn::NormKind;
-use pipe_vision::{BackboneOptions, Detector, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind};
+use pipe_vision::{BackboneOptions, Detector, GeneralizedRcnn, MaskOptions, MobileNetV3Kind, RcnnOptions, ResNetKind};
 use tch::{Device, Tensor};
 
 use crate::common::{doubles, expected, fill, images};
@@ -36,6 +36,9 @@ fn made(name: &str) -> Box<dyn Detector> {
         "faster_v1_resnet34_group" => {
             let norm = NormKind::Group { groups: 32 };
             (RcnnOptions::v1(CLASSES, BackboneOptions { norm, ..scratch(ResNetKind::ResNet34) }), None)
+        }
+        "faster_mobilenet_frozen" => {
+            (RcnnOptions::v1(CLASSES, BackboneOptions::pretrained(MobileNetV3Kind::Large)), None)
         }
         "faster_v1_resnet50" => (RcnnOptions::v1(CLASSES, BackboneOptions::pretrained(ResNetKind::ResNet50)), None),
         "keypoint_resnet18_frozen" => (RcnnOptions::v1(CLASSES, BackboneOptions::pretrained(resnet18)), None),

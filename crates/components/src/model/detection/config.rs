@@ -10,7 +10,7 @@ use pipe_core::facts::{Anchors, Facts, Normalization};
 use pipe_core::{PathValue, Problems, Size2d};
 use pipe_vision::nn::NormKind;
 use pipe_vision::nn::norm::EPS;
-use pipe_vision::{BackboneOptions, ResNetKind, TransformOptions};
+use pipe_vision::{BackboneKind, BackboneOptions, ResNetKind, TransformOptions};
 
 /// Groups of group norm, the usual number.
 const NORM_GROUPS: i64 = 32;
@@ -64,7 +64,9 @@ impl DetectorConfig {
         weights::check("weights", self.weights.as_ref(), problems, |named| match named.is_detector() {
             false if named.is_segmentation() => Some("its weights are for `model.fcn` and `model.deeplabv3`".into()),
             false => Some("a classifier's weights are for `weights_backbone`".into()),
-            true => (named.model != wanted).then(|| format!("this one is a {wanted}: `torchvision:{wanted}`")),
+            // Weights for other sizes of images.
+            true => (named.model.replace("_320", "") != wanted)
+                .then(|| format!("this one is a {wanted}: `torchvision:{wanted}`")),
         });
         weights::check("weights_backbone", self.weights_backbone.as_ref(), problems, |named| {
             (named.model != backbone).then(|| format!("the backbone is {backbone}: `torchvision:{backbone}`"))
@@ -72,7 +74,7 @@ impl DetectorConfig {
     }
 }
 
-/// What detectors on a residual network with a feature pyramid have.
+/// What detectors on a network with a feature pyramid have.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PyramidConfig {
@@ -80,14 +82,15 @@ pub struct PyramidConfig {
     #[serde(flatten)]
     pub detector: DetectorConfig,
     /// The backbone network.
-    pub backbone: Choice<ResNetKind>,
+    pub backbone: Choice<BackboneKind>,
     /// Normalization layers of the backbone. Default: `frozen` with pretrained weights, `batch` otherwise and in V2.
     pub norm: Option<Norm>,
     /// Epsilon of frozen batch norm. Default: 0 with those of torchvision's `coco_v1` weights that need it, otherwise 1e-5.
     #[schemars(inner(range(min = 0.0)))]
     pub norm_eps: Option<f64>,
-    /// Number of trainable backbone layers, counted from the last. Default: 3 with pretrained weights, otherwise all 5.
-    #[schemars(range(max = 5))]
+    /// Number of trainable backbone layers, counted from the last. Default: 3 with pretrained weights, otherwise all: 5 of a ResNet, 6 of a
+    /// MobileNetV3.
+    #[schemars(range(max = 6))]
     pub trainable_backbone_layers: Option<usize>,
     /// Length of the image's shorter side after resizing; of several, training picks one at random and evaluation uses the last.
     /// Default: 800, and of `keypoint_rcnn` 640, 672, 704, 736, 768, 800.
@@ -110,7 +113,7 @@ impl Default for PyramidConfig {
         let o = TransformOptions::default();
         Self {
             detector: DetectorConfig::default(),
-            backbone: Choice(ResNetKind::ResNet50),
+            backbone: Choice(ResNetKind::ResNet50.into()),
             norm: None,
             norm_eps: None,
             trainable_backbone_layers: None,
@@ -181,6 +184,11 @@ impl PyramidConfig {
     pub fn check(&self, model: &str, version: Version, problems: &mut Problems) {
         if self.image_std.iter().any(|std| *std <= 0.0) {
             problems.at("image_std", "pixels are divided by it", "use numbers above 0");
+        }
+        let layers = self.backbone.0.layers();
+        if self.trainable_backbone_layers.is_some_and(|trainable| trainable > layers) {
+            let help = format!("at most {layers}");
+            problems.at("trainable_backbone_layers", format!("{} has {layers} layers", self.backbone.0), help);
         }
         self.detector.check(model, version, &self.backbone.0.to_string(), problems);
     }

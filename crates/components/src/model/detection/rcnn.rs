@@ -8,7 +8,7 @@ use super::options::Version;
 use pipe_core::Problems;
 use pipe_core::facts::Facts;
 use pipe_vision::options::BoxHeadOptions;
-use pipe_vision::{BackboneOptions, RcnnOptions, ResNetKind};
+use pipe_vision::{BackboneKind, BackboneOptions, RcnnOptions, ResNetKind};
 
 /// What both have.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -19,12 +19,14 @@ pub struct RcnnConfig {
     pub pyramid: PyramidConfig,
     /// Which of torchvision's two variants.
     pub version: Version,
-    /// Backbone layers whose feature maps feed the FPN, ascending.
-    #[schemars(length(min = 1), inner(range(min = 1, max = 4)))]
-    pub returned_layers: Vec<usize>,
+    /// Backbone layers whose feature maps feed the FPN, ascending. Default: `[1, 2, 3, 4]` of a ResNet; of a MobileNetV3, whose stages
+    /// count from 0, the last two.
+    #[schemars(length(min = 1), inner(range(max = 5)))]
+    pub returned_layers: Option<Vec<usize>>,
 
-    /// Anchor sizes in pixels, per FPN level, including the extra pooled level.
-    pub anchor_sizes: Vec<Vec<f64>>,
+    /// Anchor sizes in pixels, per FPN level, including the extra pooled level. Default: `[[32], [64], [128], [256], [512]]`; with a
+    /// MobileNetV3 all five on each of three levels.
+    pub anchor_sizes: Option<Vec<Vec<f64>>>,
     /// Aspect ratios (height / width) of the anchors, on every level.
     #[schemars(length(min = 1))]
     pub aspect_ratios: Vec<f64>,
@@ -55,9 +57,9 @@ pub struct RcnnConfig {
     /// Maximum fraction of foreground among them.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub rpn_positive_fraction: f64,
-    /// Score threshold of proposals.
+    /// Score threshold of proposals. Default: 0; with a MobileNetV3 0.05.
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub rpn_score_thresh: f64,
+    pub rpn_score_thresh: Option<f64>,
 
     /// Width of the box head's fully connected layers.
     #[schemars(range(min = 1))]
@@ -93,8 +95,8 @@ impl Default for RcnnConfig {
         Self {
             pyramid: PyramidConfig::default(),
             version: Version::V1,
-            returned_layers: o.backbone.returned_layers,
-            anchor_sizes: o.anchor_sizes,
+            returned_layers: None,
+            anchor_sizes: None,
             aspect_ratios: o.aspect_ratios.into_iter().next().unwrap_or_default(),
             rpn_pre_nms_top_n_train: o.rpn_pre_nms_top_n_train,
             rpn_pre_nms_top_n_test: o.rpn_pre_nms_top_n_test,
@@ -105,7 +107,7 @@ impl Default for RcnnConfig {
             rpn_bg_iou_thresh: o.rpn_bg_iou_thresh,
             rpn_batch_size_per_image: o.rpn_batch_size_per_image,
             rpn_positive_fraction: o.rpn_positive_fraction,
-            rpn_score_thresh: o.rpn_score_thresh,
+            rpn_score_thresh: None,
             box_representation_size: 1024,
             box_score_thresh: o.box_score_thresh,
             box_nms_thresh: o.box_nms_thresh,
@@ -122,17 +124,19 @@ impl Default for RcnnConfig {
 impl RcnnConfig {
     /// In the terms of [`pipe_vision`].
     pub fn options(&self) -> RcnnOptions {
-        let backbone = self.pyramid.backbone(&self.returned_layers);
+        let usual = self.pyramid.backbone.0.usual_maps();
+        let backbone = self.pyramid.backbone(self.returned_layers.as_ref().unwrap_or(&usual));
         let classes = self.pyramid.detector.num_classes;
         let mut preset = match self.version {
             Version::V1 => RcnnOptions::v1(classes, backbone),
             Version::V2 => RcnnOptions::v2(classes, backbone),
         };
         self.pyramid.set_norm(&mut preset.backbone);
+        let anchor_sizes = self.anchor_sizes.clone().unwrap_or_else(|| preset.anchor_sizes.clone());
         RcnnOptions {
             transform: self.pyramid.transform(),
-            anchor_sizes: self.anchor_sizes.clone(),
-            aspect_ratios: vec![self.aspect_ratios.clone(); self.anchor_sizes.len()],
+            aspect_ratios: vec![self.aspect_ratios.clone(); anchor_sizes.len()],
+            anchor_sizes,
             rpn_pre_nms_top_n_train: self.rpn_pre_nms_top_n_train,
             rpn_pre_nms_top_n_test: self.rpn_pre_nms_top_n_test,
             rpn_post_nms_top_n_train: self.rpn_post_nms_top_n_train,
@@ -142,7 +146,7 @@ impl RcnnConfig {
             rpn_bg_iou_thresh: self.rpn_bg_iou_thresh,
             rpn_batch_size_per_image: self.rpn_batch_size_per_image,
             rpn_positive_fraction: self.rpn_positive_fraction,
-            rpn_score_thresh: self.rpn_score_thresh,
+            rpn_score_thresh: self.rpn_score_thresh.unwrap_or(preset.rpn_score_thresh),
             box_head: box_head(preset.box_head, self.box_representation_size),
             box_score_thresh: self.box_score_thresh,
             box_nms_thresh: self.box_nms_thresh,
@@ -158,17 +162,28 @@ impl RcnnConfig {
 
     /// What these options mean.
     pub fn facts(&self) -> Facts {
-        self.pyramid.facts(&self.options().backbone, &self.anchor_sizes)
+        let options = self.options();
+        self.pyramid.facts(&options.backbone, &options.anchor_sizes)
     }
 
     /// `model`: torchvision's name of its first variant.
     pub fn check(&self, model: &str, problems: &mut Problems) {
-        check_levels(&self.returned_layers, &self.anchor_sizes, (1, "one for the extra pooled level"), problems);
+        let (kind, options) = (self.pyramid.backbone.0, self.options());
+        let (returned, maps) = (&options.backbone.returned_layers, kind.maps());
+        if let Some(layer) = returned.iter().find(|layer| !maps.contains(layer)) {
+            let help = format!("numbers from {} to {}", maps.start(), maps.end());
+            problems.at("returned_layers", format!("{kind} has no layer {layer} for an FPN"), help);
+        }
+        check_levels(returned, &options.anchor_sizes, (1, "one for the extra pooled level"), problems);
         let (low, high) = (self.rpn_bg_iou_thresh, self.rpn_fg_iou_thresh);
         check_thresholds([("rpn_bg_iou_thresh", low), ("rpn_fg_iou_thresh", high)], problems);
         let (low, high) = (self.box_bg_iou_thresh, self.box_fg_iou_thresh);
         check_thresholds([("box_bg_iou_thresh", low), ("box_fg_iou_thresh", high)], problems);
-        self.pyramid.check(model, self.version, problems);
+        let model = match kind {
+            BackboneKind::ResNet(_) => model.to_owned(),
+            BackboneKind::MobileNetV3(kind) => model.replace("resnet50", &kind.to_string()),
+        };
+        self.pyramid.check(&model, self.version, problems);
     }
 }
 

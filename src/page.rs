@@ -112,12 +112,20 @@ impl Page {
     }
 }
 
+/// Refuses a path where something else lies than a page: before the work is done.
+///
+/// # Errors
+/// Such a path.
+pub fn check(path: &Path) -> Result<()> {
+    refuse_other(path, &["<!"], "HTML page")
+}
+
 /// Writes a page that was finished.
 ///
 /// # Errors
 /// It cannot be written, or the file that is there is no page.
 pub fn write(path: &Path, html: &str) -> Result<()> {
-    refuse_other(path, &["<!"], "HTML page")?;
+    check(path)?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }

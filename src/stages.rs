@@ -1,9 +1,12 @@
 //! The samples of a batch on their way into it, drawn after every step.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use pipe_core::{Loader, Stage, Which};
+use pipe_core::{Instance, Loader, NodeId, Stage, Which};
 use pipe_data::{Field, Image, Pixels, Sample, fields};
 use pipe_draw::{DrawOptions, MaskRef, RgbImage, Tile, Verdict, draw_instances, grid};
+use pipe_run::Graph;
 
 use crate::page::Page;
 
@@ -60,6 +63,14 @@ pub fn show(ways: &[Way], page: &mut Page) -> Result<()> {
         page.images(stages.iter().map(|(name, image)| (name.as_str(), image)))?;
     }
     Ok(())
+}
+
+/// The classes of a dataset that is built.
+pub fn class_names(dataset: Option<&NodeId>, graph: &Graph) -> BTreeMap<i64, String> {
+    match dataset.and_then(|id| graph.node(id).ok()) {
+        Some(Instance::Dataset(dataset)) => dataset.class_names().into_iter().collect(),
+        _ => BTreeMap::new(),
+    }
 }
 
 fn drawn(sample: &Sample, drawing: &Drawing<'_>) -> Result<Option<RgbImage>> {

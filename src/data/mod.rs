@@ -17,11 +17,10 @@ use clap::Args;
 use pipe_core::{Kind, NodeId};
 use serde_json::{Map, Value, json};
 
-pub use self::page::class_names;
 use self::same::{Same, find};
 use self::summary::Summary;
 use crate::output::{Format, Status, print};
-use crate::page::write as write_page;
+use crate::page::{check as check_page, write as write_page};
 use crate::rehearse::open_data;
 use crate::source::{PipelineArgs, plan_or_tell, tell_of};
 
@@ -46,6 +45,7 @@ const LISTED: usize = 12;
 /// # Errors
 /// When files cannot be read, or standard output is closed.
 pub fn data(args: &DataArgs) -> Result<Status> {
+    args.page.as_deref().map(check_page).transpose()?;
     let loaded = args.pipeline.load();
     let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
     let (data, mut found, partial) = open_data(plan, loaded.catalog.clone())?;

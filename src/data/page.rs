@@ -1,7 +1,5 @@
 //! The page of `pipe data`: what the text says with pictures of it, and batches as the loaders make them.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use pipe_core::{Instance, Kind, NodeId, Which};
 use pipe_plan::Plan;
@@ -10,7 +8,7 @@ use super::same::Same;
 use super::summary::Summary;
 use crate::page::Page;
 use crate::partial::{Partial, port_of};
-use crate::stages::{self, Drawing};
+use crate::stages::{self, Drawing, class_names};
 
 /// Classes that a chart shows.
 const CHARTED: usize = 100;
@@ -66,12 +64,4 @@ fn batch(page: &mut Page, id: &NodeId, plan: &Plan, partial: &Partial) -> Result
     let ways = stages::ways(&mut *loader.borrow_mut(), Which::Of { pass: 0, number: 0 }, &drawing)?;
     page.section(&format!("{id}: the first batch, after every step"));
     stages::show(&ways, page)
-}
-
-/// The classes of a dataset that is built.
-pub fn class_names(dataset: Option<&NodeId>, graph: &pipe_run::Graph) -> BTreeMap<i64, String> {
-    match dataset.and_then(|id| graph.node(id).ok()) {
-        Some(Instance::Dataset(dataset)) => dataset.class_names().into_iter().collect(),
-        _ => BTreeMap::new(),
-    }
 }

@@ -17,13 +17,12 @@ use pipe_run::state_at::{StateAt, replay as made_again};
 
 use self::report::Report;
 use self::witness::Seen;
-use crate::data::class_names;
 use crate::output::{Format, Status, print, say};
 use crate::page;
 use crate::partial::port_of;
 use crate::signals::{Signals, Words};
 use crate::source::shown;
-use crate::stages::{self, Drawing};
+use crate::stages::{self, Drawing, class_names};
 
 /// Arguments of `pipe replay`.
 #[derive(Debug, Args)]
@@ -53,6 +52,8 @@ pub struct ReplayArgs {
 /// The folder is no run, or its pipeline or data are not what they were.
 pub fn replay(args: &ReplayArgs) -> Result<Status> {
     ensure!(args.run.is_dir(), "{} is not the folder of a run", args.run.display());
+    let page = args.page.clone().unwrap_or_else(|| args.run.join(format!("replays/step_{:06}.html", args.step)));
+    page::check(&page)?;
     let words = Words {
         first: Some("stopping; press Ctrl-C again to stop immediately"),
         still: "the step is still running",
@@ -72,7 +73,6 @@ pub fn replay(args: &ReplayArgs) -> Result<Status> {
     let names = class_names(port_of(&at.plan, loader, Kind::Dataset), &at.running.graph);
     let class = |label: i64| names.get(&label).cloned().unwrap_or_else(|| label.to_string());
     let report = Report::of(&seen, &args.run, args.step, &class)?;
-    let page = args.page.clone().unwrap_or_else(|| args.run.join(format!("replays/step_{:06}.html", args.step)));
     let ways = {
         let Instance::Loader(loader) = at.running.graph.node(loader)? else { return Ok(Status::Failed) };
         let drawing = Drawing { most: args.images, class: &class, numbered: true };

@@ -104,7 +104,7 @@ impl Report {
     /// What the sums leave of the total.
     fn rounding(&self) -> String {
         let rest: f64 = self.losses.iter().filter_map(|loss| Some(loss.rounding? * loss.weight)).sum();
-        if rest == 0.0 { String::new() } else { format!(", less {:.1e} of rounding", -rest) }
+        if rest == 0.0 { String::new() } else { format!(", but for {:.1e} of rounding", rest.abs()) }
     }
 
     pub(super) fn json(&self) -> Value {

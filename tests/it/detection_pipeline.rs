@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pipe_vision::nn::NormKind;
-use pipe_vision::options::BoxHeadOptions;
+use pipe_vision::rcnn::options::BoxHeadOptions;
 use pipe_vision::weights;
 use pipe_vision::{BackboneOptions, Detector, GeneralizedRcnn, MaskOptions, RcnnOptions, ResNetKind};
 use serde_json::Value;
@@ -236,13 +236,19 @@ fn an_evaluation_is_diagnosed() {
     let curves = tags("pr_curve");
     assert!(curves.len() > 2 && curves.iter().all(|tag| tag.contains("/pr/")), "{curves:?}");
     let text = records.iter().find(|record| record["tag"] == "val/coco/summary").unwrap()["value"].as_str().unwrap();
-    assert!(text.contains("kind of error") && text.contains("images with the highest loss (of their batch)"), "{text}");
+    assert!(text.contains("kind of error") && text.contains("images with the highest loss\n"), "{text}");
     let whole = pipe.json("run/diagnostics/segm/diagnostics.json");
     let images = whole["worst_images"].as_array().unwrap();
     assert!(
         images.len() == 3 && images.iter().all(|image| image["loss"].as_f64().is_some_and(|loss| loss > 0.0)),
         "{images:?}"
     );
+    // Each image has its own part in the losses of its batch, and their mean is the evaluation's loss.
+    let own: BTreeSet<String> = images.iter().map(|image| image["loss"].to_string()).collect();
+    assert_eq!(own.len(), 3, "{images:?}");
+    let mean = images.iter().map(|image| image["loss"].as_f64().unwrap()).sum::<f64>() / 3.0;
+    let loss = records.iter().find(|record| record["tag"] == "val/loss").unwrap()["value"].as_f64().unwrap();
+    assert!((mean / loss - 1.0).abs() < 1e-5, "{mean} and {loss}");
     if let Some(python) = pipe_test_support::python() {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tensorboard_read.py");
         let read = std::process::Command::new(python).arg(script).arg(pipe.path("run/tensorboard")).output().unwrap();

@@ -2,6 +2,7 @@
 
 use pipe_native::optim::{Adam, AdamState, Amp, Sgd, adamw_step, clip_grad_norm_, sgd_step};
 use pipe_native::{choose_device, device_name, is_accelerator, to_device};
+use pipe_vision::suppress::Candidates;
 use tch::{Device, Kind, Tensor};
 
 use crate::program::alone;
@@ -82,4 +83,25 @@ fn what_mixes_devices_is_an_error() {
     // Numbers of the CPU are let be, as on a GPU.
     let sum = there.f_add(&Tensor::from(1f32)).expect("a number goes with any device");
     assert_eq!(to_device(&sum, Device::Cpu, false).unwrap(), waves(&[4], 0.3, Device::Cpu) + 1f64);
+}
+
+/// As a one-stage detector gives them that has learnt nothing: too many for the square of their number in a GPU's memory.
+#[test]
+fn very_many_boxes_are_suppressed_image_by_image() {
+    let _alone = alone();
+    let (device, count) = (device(), 65_536 + 1000);
+    let kept = |device: Device| {
+        let corner = waves(&[count, 2], 0.7, device) * 5.0;
+        let boxes = Tensor::cat(&[&corner, &(&corner + waves(&[count, 2], 0.9, device) * 10.0 + 60.0)], 1);
+        let scores = waves(&[count], 1.3, device);
+        let number = Tensor::arange(count, (Kind::Int64, device));
+        let (image, group) = (number.floor_divide_scalar(count / 2), number.remainder(3));
+        let valid = scores.gt(-0.5);
+        let all = Candidates { boxes: &boxes, scores: &scores, image: &image, group: &group, valid: &valid };
+        let kept = all.suppress(2, 0.8, 100).unwrap();
+        kept.into_iter().map(|kept| Vec::<i64>::try_from(kept.to_device(Device::Cpu)).unwrap()).collect::<Vec<_>>()
+    };
+    let there = kept(device);
+    assert!(there.iter().all(|kept| kept.len() > 3), "{there:?}");
+    assert_eq!(there, kept(Device::Cpu));
 }

@@ -12,7 +12,6 @@ use tch::{Kind, Tensor, no_grad};
 use super::ImageSize;
 use super::checkpoint::{Classes, with_layers_of};
 use super::dense::DenseOutputs;
-use super::proposals::AnchorOutputs;
 use super::sampler::with_keys;
 use super::transform::{ImageBatch, Transform};
 use super::types::{Detections, Target};
@@ -20,6 +19,17 @@ use crate::nn::{LoadOptions, LoadReport, ParameterStore, StateDict};
 
 /// Losses by torchvision's names, in its order.
 pub type Losses = Vec<(&'static str, Tensor)>;
+
+/// What a network that proposes boxes says of every anchor, all levels together.
+#[derive(Debug)]
+pub struct AnchorOutputs {
+    /// Logits, `[N, A]`.
+    pub objectness: Tensor,
+    /// Box offsets, `[N, A, 4]`.
+    pub offsets: Tensor,
+    /// Anchors in each level; their sum is A.
+    pub per_level: Vec<i64>,
+}
 
 /// What a network makes of a batch, before it is known what for.
 #[derive(Debug, Default)]

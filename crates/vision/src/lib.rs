@@ -5,17 +5,15 @@
 //! - [`nn`]: layers and parameters by name; [`weights`]: weight files
 //! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`keypoints`], [`losses`] and their
 //!   [`terms`], [`ops`];
-//! - networks: [`resnet`], [`fpn`], [`backbone`] (the two together), [`conv_block`];
-//! - detection: [`types`] (ground truth and detections), [`transform`] (images in, detections out), [`rpn`] and
-//!   [`proposals`], [`suppress`] (NMS of a batch), [`pooler`], [`box_head`], [`mask_head`], [`keypoint_head`],
-//!   [`roi_heads`] with its [`samples`];
-//! - [`segmentation`]: a class for each pixel (FCN, DeepLabV3);
-//! - the detector: [`generalized_rcnn`] (Faster R-CNN, with masks Mask R-CNN, with keypoints Keypoint R-CNN), its [`options`],
-//!   [`checkpoint`] (loading torchvision's files, old ones too).
+//! - networks: [`resnet`], [`vgg`], [`mobilenet_v3`], [`fpn`], [`backbone`] (one of them with a pyramid) and its [`options`], [`conv_block`];
+//! - detection: [`detector`] (what all have in common), [`types`] (ground truth and detections), [`transform`] (images in, detections out),
+//!   [`suppress`] (NMS of a batch), [`dense`] (detectors without proposals), [`checkpoint`] (loading torchvision's files, old ones too);
+//! - the detectors, a folder each: [`rcnn`] (Faster R-CNN, with masks Mask R-CNN, with keypoints Keypoint R-CNN), [`retinanet`], [`fcos`],
+//!   [`ssd`] (also SSDlite);
+//! - [`segmentation`]: a class for each pixel (FCN, DeepLabV3).
 
 pub mod anchors;
 pub mod backbone;
-pub mod box_head;
 pub mod boxes;
 pub mod checkpoint;
 pub mod coder;
@@ -24,25 +22,18 @@ pub mod dense;
 pub mod detector;
 pub mod fcos;
 pub mod fpn;
-pub mod generalized_rcnn;
-pub mod keypoint_head;
 pub mod keypoints;
 pub mod losses;
-pub mod mask_head;
 pub mod masks;
 pub mod matcher;
 pub mod mobilenet_v3;
 pub mod nn;
 pub mod ops;
 pub mod options;
-pub mod pooler;
-pub mod proposals;
+pub mod rcnn;
 pub mod resnet;
 pub mod retinanet;
-pub mod roi_heads;
-pub mod rpn;
 pub mod sampler;
-pub mod samples;
 pub mod segmentation;
 pub mod ssd;
 pub mod suppress;
@@ -54,9 +45,10 @@ pub mod weights;
 
 pub use detector::Detector;
 pub use fcos::{Fcos, FcosOptions};
-pub use generalized_rcnn::GeneralizedRcnn;
 pub use mobilenet_v3::{MobileNetV3, MobileNetV3Kind};
-pub use options::{BackboneKind, BackboneOptions, KeypointOptions, MaskOptions, RcnnOptions};
+pub use options::{BackboneKind, BackboneOptions};
+pub use rcnn::GeneralizedRcnn;
+pub use rcnn::options::{KeypointOptions, MaskOptions, RcnnOptions};
 pub use resnet::{ResNet, ResNetKind};
 pub use retinanet::{RetinaNet, RetinaNetOptions};
 pub use segmentation::{HeadKind, SegmentationNet, SegmentationOptions};

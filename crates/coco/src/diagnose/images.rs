@@ -21,7 +21,7 @@ pub struct ImageCount {
     pub missed: u32,
     /// Detections that find nothing.
     pub false_positives: u32,
-    /// The model's loss, where the evaluation has it: of the batch that the image was in.
+    /// The model's loss, where the evaluation has it: the image's own part in it, as large as if all images of its batch were like it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
 }

@@ -110,6 +110,8 @@ pub(super) struct Choice<'a> {
     pub crowd: Crowd,
     pub masks: bool,
     pub keypoints: bool,
+    /// Images whose objects have fewer labelled keypoints, all together, are left out.
+    pub min_keypoints: usize,
     pub strict: bool,
 }
 
@@ -166,7 +168,11 @@ impl Annotated {
         ensure!(
             !index.images().is_empty(),
             "there are no usable images: none has an annotation that can be trained on{}",
-            if choice.masks { "; without masks (`masks = false`) there may be" } else { "" }
+            match choice {
+                Choice { min_keypoints: 1.., .. } => " and as many labelled keypoints as `min_keypoints` says",
+                Choice { masks: true, .. } => "; without masks (`masks = false`) there may be",
+                _ => "",
+            }
         );
         Ok(Annotated {
             keypoints: choice.keypoints.then(|| index.keypoint_count()),
@@ -247,11 +253,20 @@ fn select(index: Index, choice: &Choice<'_>) -> Result<Index> {
     if choice.empty == Empty::Drop {
         positions.retain(|&p| index.annotations(p).iter().any(|a| is_used(a, choice.crowd, choice.masks)));
     }
+    if choice.min_keypoints > 0 {
+        positions.retain(|&p| labelled_keypoints(&index, p) >= choice.min_keypoints);
+    }
     if let Some(limit) = choice.limit {
         let drawn = Dice::new(choice.seed, 0).choose(positions.len(), limit);
         positions = drawn.into_iter().map(|i| positions[i]).collect();
     }
     if positions.len() == index.images().len() { Ok(index) } else { index.subset(&positions) }
+}
+
+/// The keypoints of an image's objects that are labelled, hidden ones and those of crowds too, as torchvision's references count them.
+fn labelled_keypoints(index: &Index, position: usize) -> usize {
+    let points = index.annotations(position).iter().flat_map(|object| index.keypoints(object));
+    points.filter(|point| point[2] > 0.0).count()
 }
 
 /// Whether an annotation becomes an instance of a sample.

@@ -58,6 +58,10 @@ pub struct CocoConfig {
     /// Whether to load keypoints: x, y in pixels and 0 for not labelled, 1 for hidden, 2 for visible.
     #[serde(default)]
     pub keypoints: bool,
+    /// Leave out images whose objects have fewer labelled keypoints than this, all together: torchvision's reference trains on those
+    /// with ten. Needs `keypoints`.
+    #[serde(default)]
+    pub min_keypoints: usize,
     /// What to do with crowd annotations: `drop` as torchvision's references do, or `keep`, marked in `iscrowd`.
     #[serde(default)]
     pub crowd: Crowd,
@@ -88,13 +92,14 @@ empty = "drop"
 
     fn facts(&self) -> Facts {
         let file = self.annotations.as_ref().map(PathValue::as_str);
+        let few_keypoints = (self.min_keypoints > 0).then_some(("min_keypoints", "images with few keypoints"));
         Facts {
             reads: Some(match file {
                 Some(file) => Reads { what: file.into(), part: self.split.part() },
                 None => self.split.of(self.root.as_str()),
             }),
             limited: self.limit.is_some(),
-            leaves_out: self.empty.leaves_out().into_iter().collect(),
+            leaves_out: self.empty.leaves_out().into_iter().chain(few_keypoints).collect(),
             ..Facts::default()
         }
     }
@@ -105,6 +110,9 @@ empty = "drop"
 
     fn check(&self, problems: &mut Problems) {
         self.split.check(problems);
+        if self.min_keypoints > 0 && !self.keypoints {
+            problems.at("min_keypoints", "no keypoints are loaded that could be counted", "add `keypoints = true`");
+        }
         if self.split.name().is_none() && self.root.builtin().is_none() {
             for (option, given) in [("images", &self.images), ("annotations", &self.annotations)] {
                 if given.is_none() {
@@ -176,6 +184,7 @@ pub fn open(config: &CocoConfig, root: &Path) -> Result<Annotated> {
         crowd: config.crowd,
         masks: config.masks,
         keypoints: config.keypoints,
+        min_keypoints: config.min_keypoints,
         strict: config.strict,
     };
     Annotated::new(index, &images, Some(&annotations), &choice).with_context(|| format!("in {}", annotations.display()))
@@ -333,6 +342,11 @@ mod tests {
         let points = vec![vec![[1.0, 2.0, 2.0], [3.5, 1.0, 1.0], [0.0; 3]], vec![[0.0; 3]; 3]];
         assert_eq!(set.get(0).unwrap().get(fields::KEYPOINTS), Some(&Field::Keypoints(points)));
         assert_eq!(set.contents().unwrap().mirror_pairs, [[1, 2]]);
+        let counted =
+            |least: usize| json!({ "root": root.path(), "keypoints": true, "masks": false, "min_keypoints": least });
+        assert_eq!(dataset("coco", counted(2)).unwrap().len(), 1);
+        let message = error("coco", counted(3));
+        assert!(message.contains("as many labelled keypoints as `min_keypoints` says"), "{message}");
         let message =
             error("coco", json!({ "root": root.path(), "keypoints": true, "annotations": path("instances") }));
         assert!(message.contains("no object has keypoints"), "{message}");

@@ -183,6 +183,7 @@ fn open(config: &VocConfig, root: &Path) -> Result<Annotated> {
         crowd: Crowd::Drop,
         masks: false,
         keypoints: false,
+        min_keypoints: 0,
         strict: config.strict,
     };
     Annotated::new(index, &images, None, &choice).with_context(|| format!("in {}", annotations.display()))

@@ -169,6 +169,7 @@ fn open(config: &YoloConfig, file: &Path) -> Result<Annotated> {
         crowd: Crowd::Drop,
         masks: config.masks,
         keypoints: false,
+        min_keypoints: 0,
         strict: config.strict,
     };
     // Names are whole paths, which `join` takes as they are.

@@ -80,7 +80,7 @@ fn images(text: &mut String, images: &[ImageCount]) {
     let mut by_loss: Vec<(f64, &ImageCount)> = images.iter().filter_map(|image| Some((image.loss?, image))).collect();
     by_loss.sort_by(|a, b| b.0.total_cmp(&a.0));
     for (i, (loss, image)) in by_loss.into_iter().take(WORST).enumerate() {
-        let begins = if i == 0 { "\n images with the highest loss (of their batch)\n" } else { "" };
+        let begins = if i == 0 { "\n images with the highest loss\n" } else { "" };
         let _ = writeln!(text, "{begins} {}: {loss:.4}", named(image));
     }
 }

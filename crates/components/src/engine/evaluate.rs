@@ -13,8 +13,10 @@ use pipe_core::{
     BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Metric, Model, NodeId,
     Process, Ref, RunContext, Shared, Stateful, Step, ValueRef, terminal,
 };
-use pipe_data::Batch;
 use pipe_data::upload::to_device;
+use pipe_data::{Batch, BatchField, fields};
+use pipe_vision::terms::{self, Terms};
+use tch::Tensor;
 
 /// Evaluates a model on a loader: one pass without gradients, computing metrics.
 ///
@@ -109,11 +111,13 @@ impl Component for EvaluateConfig {
             self.metrics.iter().map(|port| Ok((port.node.clone(), ctx.get(port)?))).collect::<Result<Vec<_>>>()?;
         let loader = ctx.get(&self.loader)?;
         let losses = metrics.iter().any(|(_, metric): &(NodeId, Shared<dyn Metric>)| metric.borrow().needs_losses());
+        let by_image = losses && metrics.iter().any(|(_, metric)| metric.borrow().uses_image_losses());
         let process = Evaluate {
             id: ctx.node.clone(),
             model: ctx.get(&self.model)?,
             metrics,
             losses,
+            by_image,
             prefix: self.prefix,
             tags: self.tags,
         };
@@ -130,6 +134,8 @@ struct Evaluate {
     metrics: Vec<(NodeId, Shared<dyn Metric>)>,
     /// Whether one of them needs the model's losses.
     losses: bool,
+    /// Whether one of them uses each image's own.
+    by_image: bool,
     prefix: String,
     tags: Vec<Tag>,
 }
@@ -148,6 +154,15 @@ impl Evaluate {
     }
 }
 
+/// What each image of a batch of `size` adds to the losses, as if all were like it: `[size]`.
+fn image_losses(terms: &[Terms], size: usize) -> Tensor {
+    let mut losses = vec![0.0; size];
+    for part in terms.iter().flat_map(|terms| &terms.parts) {
+        losses[part.place.image] += part.value * size as f64;
+    }
+    Tensor::from_slice(&losses)
+}
+
 impl Process for Evaluate {
     fn started(&mut self, _run: &RunContext) -> Result<()> {
         for (_, metric) in &self.metrics {
@@ -161,7 +176,15 @@ impl Process for Evaluate {
         let (batch, output) = self.with_model(|model| {
             model.check(&batch)?;
             let batch = run.timings.measure(&self.id, "to device", || run.uploads.take(&batch, run.device))?;
-            let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)))??;
+            if self.by_image {
+                terms::listen();
+            }
+            let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)));
+            let terms = if self.by_image { terms::heard() } else { Vec::new() };
+            let mut output = output??;
+            if !terms.is_empty() {
+                output.outputs.set(fields::IMAGE_LOSSES, BatchField::Stacked(image_losses(&terms, batch.size)));
+            }
             Ok((batch, output))
         })?;
         for (id, metric) in &self.metrics {

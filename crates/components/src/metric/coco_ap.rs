@@ -55,7 +55,7 @@ pub struct CocoApConfig {
     /// Diagnose each evaluation, and write what comes out into this folder, a name in the run's folder or an absolute path: `bbox/diagnostics.json`
     /// and, as images, precision, recall and F1 over confidence, precision over recall, and the confusion matrix with background. The images are
     /// recorded as well, with a precision-recall curve of each class; the text tells the best threshold, errors by kind (TIDE) and the worst images.
-    /// By loss too, where another metric has the model give its losses: each image has that of its batch. All is at IoU 0.50, the
+    /// By loss too, where another metric has the model give its losses: each image has its own part in them. All is at IoU 0.50, the
     /// confusion matrix and the images at the confidence with the highest mean F1.
     #[serde(default)]
     pub diagnostics: Option<String>,
@@ -142,7 +142,7 @@ struct CocoAp {
     /// What is to be written there.
     entries: Vec<Value>,
     diagnostics: Option<PathBuf>,
-    /// Of each image the losses of its batch, summed, where the model gives them and they are asked for.
+    /// Of each image its own part in the losses, summed, where the model gives them and they are asked for.
     losses: BTreeMap<i64, f64>,
     /// What the model does not find.
     left_out: Vec<eval::IouType>,
@@ -256,14 +256,18 @@ impl Metric for CocoAp {
         if self.results.is_some() {
             of_images.iter().for_each(|(id, found)| self.keep(*id, found));
         }
-        if self.diagnostics.is_some() && !output.losses.is_empty() {
-            let of_batch = output.losses.values().map(f64::try_from).sum::<Result<f64, _>>()?;
-            self.losses.extend(ids.iter().map(|id| (*id, of_batch)));
+        if self.diagnostics.is_some() && output.outputs.get(fields::IMAGE_LOSSES).is_some() {
+            let losses = Vec::<f64>::try_from(output.outputs.stacked(fields::IMAGE_LOSSES)?)?;
+            self.losses.extend(ids.iter().copied().zip(losses));
         }
         for evaluator in self.evaluators() {
             evaluator.add_all(of_images.clone())?;
         }
         Ok(())
+    }
+
+    fn uses_image_losses(&self) -> bool {
+        self.diagnostics.is_some()
     }
 
     fn compute(&mut self) -> Result<MetricReport> {

@@ -8,20 +8,23 @@ use serde::{Deserialize, Serialize};
 use pipe_core::Transform;
 use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Contract, Instance, Kind};
+use pipe_data::geometry::{Part, join};
 use pipe_data::random::normal;
-use pipe_data::{Field, Image, Pixels, Sample, SampleRng, fields};
+use pipe_data::{Extent, Field, Image, Pixels, Sample, SampleRng, fields};
 
-/// Blends each image of a batch with the one before it (Zhang et al. 2018; torchvision's `MixUp`). The label becomes the
-/// probability of each class, which the losses of classes take as their target.
+/// Blends each image of a batch with the one before it (Zhang et al. 2018; torchvision's `MixUp`). A label becomes the
+/// probability of each class, which the losses of classes take as their target. Of images with objects the blend has those of both
+/// (Zhang et al. 2019; as Ultralytics, there with `alpha = 32`).
 ///
-/// For classification. It acts on whole batches, after all transforms of single samples, which must have brought the images to one
-/// size. Samples with boxes, masks or per-pixel classes are refused: their objects cannot be half there; use `mosaic`.
+/// It acts on whole batches, after all transforms of single samples, which must have brought the images to one size. Per-pixel
+/// classes are refused: a pixel cannot be of two.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mixup {
-    /// Number of classes: that of the model.
+    /// Number of classes: that of the model. Needed for labels of whole images.
     #[schemars(range(min = 1, max = 1_000_000))]
-    pub num_classes: usize,
+    #[serde(default)]
+    pub num_classes: Option<usize>,
     /// The share of an image is drawn from Beta(alpha, alpha): the smaller, the less is mixed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     #[serde(default = "one")]
@@ -53,7 +56,7 @@ steps = [
     }
 
     fn contract(&self) -> Contract {
-        Contract::default().needs([fields::IMAGE, fields::LABEL])
+        Contract::default().needs([fields::IMAGE])
     }
 }
 
@@ -72,6 +75,14 @@ impl Transform for Mixup {
 
     fn on_batches(&self) -> bool {
         true
+    }
+
+    fn largest(&self, extent: Extent) -> Extent {
+        self.largest_among(extent, extent)
+    }
+
+    fn largest_among(&self, extent: Extent, most: Extent) -> Extent {
+        Extent { objects: extent.objects + most.objects, ..extent }
     }
 
     fn apply_batch(&self, samples: Vec<Sample>, rng: &mut SampleRng) -> Result<Vec<Sample>> {
@@ -100,32 +111,41 @@ fn ln_gamma(rng: &mut SampleRng, alpha: f64) -> f64 {
 }
 
 /// The samples, each with this share of its own and the rest of the one before it, the first of the last.
-fn mixed(samples: Vec<Sample>, share: f32, classes: usize) -> Result<Vec<Sample>> {
-    let labels = samples.iter().map(|sample| one_hot(sample, classes)).collect::<Result<Vec<_>>>()?;
-    let images = samples.iter().map(|sample| sample.image().cloned()).collect::<Result<Vec<Image>>>()?;
+fn mixed(samples: Vec<Sample>, share: f32, classes: Option<usize>) -> Result<Vec<Sample>> {
     let before = |i: usize| (i + samples.len() - 1) % samples.len();
-    let mut mixed = samples.clone();
-    for (i, sample) in mixed.iter_mut().enumerate() {
-        let image = blended(&images[i], &images[before(i)], share)
-            .with_context(|| format!("mixing {} and {}", sample.source(), samples[before(i)].source()))?;
-        let label = labels[i].iter().zip(&labels[before(i)]).map(|(own, other)| other * (1.0 - share) + own * share);
-        sample.set(fields::IMAGE, Field::Image(image));
-        sample.set(fields::LABEL, Field::Numbers(label.collect()));
-    }
+    let mix = |(i, own): (usize, &Sample)| {
+        let other = &samples[before(i)];
+        pair(own, other, share, classes).with_context(|| format!("mixing {} and {}", own.source(), other.source()))
+    };
+    samples.iter().enumerate().map(mix).collect()
+}
+
+/// A sample with this share of its own, and the rest of another.
+fn pair(own: &Sample, other: &Sample, share: f32, classes: Option<usize>) -> Result<Sample> {
+    ensure!(own.get(fields::SEGMENTATION).is_none(), "mixup is not for per-pixel classes: a pixel cannot be of two");
+    let image = blended(own.image()?, other.image()?, share)?;
+    let mut mixed = match own.get(fields::BOXES) {
+        None => {
+            let labels = one_hot(own, classes)?.into_iter().zip(one_hot(other, classes)?);
+            let label = labels.map(|(own, other)| other * (1.0 - share) + own * share).collect();
+            own.clone().with(fields::LABEL, Field::Numbers(label))
+        }
+        Some(_) => {
+            let parts = [own, other].map(|sample| Part { sample: sample.clone(), top: 0, left: 0 });
+            join(parts.into(), image.height, image.width, &[0.0])?
+        }
+    };
+    mixed.set(fields::IMAGE, Field::Image(image));
     Ok(mixed)
 }
 
 /// The label as probabilities of the classes.
-fn one_hot(sample: &Sample, classes: usize) -> Result<Vec<f32>> {
-    if sample.get(fields::SEGMENTATION).is_some()
-        || sample.instances().is_some_and(|_| sample.get(fields::BOXES).is_some())
-    {
-        bail!("mixup is for images with one label; {} has objects or per-pixel classes: use mosaic", sample.source());
-    }
+fn one_hot(sample: &Sample, classes: Option<usize>) -> Result<Vec<f32>> {
     let label = match sample.get(fields::LABEL) {
         Some(Field::Integer(label)) => *label,
-        _ => bail!("mixup needs a label for the image, which {} has not", sample.source()),
+        _ => bail!("mixup needs objects or a label for the image, which {} has not", sample.source()),
     };
+    let classes = classes.context("of labels, mixup needs to know the number of classes: set `num_classes`")?;
     ensure!(
         (0..classes as i64).contains(&label),
         "{} has label {label}, but mixup has `num_classes = {classes}`: set it to the dataset's number",
@@ -176,7 +196,7 @@ mod tests {
         let images = values.chunks(6).map(|values| values.iter().map(|v| *v as f32).collect::<Vec<f32>>());
         let labels = numbers(&expected["labels"]).into_iter().map(|label| label as i64);
         let samples: Vec<Sample> = images.zip(labels).map(|(image, label)| labelled(label, image)).collect();
-        let mixed = mixed(samples, expected["lambda"].as_f64().unwrap() as f32, 4).unwrap();
+        let mixed = mixed(samples, expected["lambda"].as_f64().unwrap() as f32, Some(4)).unwrap();
         let all = |of: fn(&Sample) -> Vec<f32>| mixed.iter().flat_map(of).map(f64::from).collect::<Vec<f64>>();
         let images = all(|sample| sample.image().unwrap().to_f32());
         assert_close("images", &images, &numbers(&expected["mixed_images"]), 1e-6);
@@ -204,6 +224,32 @@ mod tests {
     }
 
     #[test]
+    fn objects_of_both_are_there() {
+        let first = sample();
+        let mut second = sample();
+        second.keep_instances(&[false, true]);
+        let values = second.image().unwrap().to_f32().into_iter().map(|value| 255.0 - value);
+        let image = second.image().unwrap();
+        let image = Image { pixels: Pixels::U8(values.map(|v| v as u8).collect()), ..image.clone() };
+        second.set(fields::IMAGE, Field::Image(image));
+        let mixed = mixed(vec![first.clone(), second.clone()], 0.5, None).unwrap();
+        assert_eq!(mixed.iter().map(|sample| sample.instances()).collect::<Vec<_>>(), [Some(3); 2]);
+        for sample in &mixed {
+            sample.check().unwrap();
+            let pixels = sample.image().unwrap().to_f32();
+            assert!(pixels.iter().all(|value| (127.0..=128.0).contains(value)), "{pixels:?}");
+        }
+        let (Some(Field::Boxes(all)), Some(Field::Boxes(own)), Some(Field::Boxes(other))) =
+            (mixed[0].get(fields::BOXES), first.get(fields::BOXES), second.get(fields::BOXES))
+        else {
+            panic!("no boxes")
+        };
+        assert_eq!(*all, [own.as_slice(), other].concat());
+        let twice = Extent { height: 6, width: 6, objects: 4 };
+        assert_eq!(build("mixup", json!({})).largest(Extent { objects: 2, ..twice }), twice);
+    }
+
+    #[test]
     fn probabilities_reach_the_batch_as_one_tensor() {
         let samples = (0..3).map(|i| labelled(i, vec![i as f32; 6])).collect();
         let mixup = build("mixup", json!({ "num_classes": 5 }));
@@ -221,7 +267,10 @@ mod tests {
         let error = |samples: Vec<Sample>| {
             format!("{:#}", mixup.apply_batch(samples, &mut stream(1, Purpose::Batch, 0, 0)).unwrap_err())
         };
-        assert!(error(vec![sample()]).contains("use mosaic"));
+        let classes = Field::Segmentation { height: 2, width: 3, classes: vec![0; 6] };
+        assert!(
+            error(vec![labelled(0, vec![0.0; 6]).with(fields::SEGMENTATION, classes)]).contains("cannot be of two")
+        );
         assert!(error(vec![labelled(2, vec![0.0; 6])]).contains("label 2, but mixup has `num_classes = 2`"));
         let other = labelled(1, vec![0.0; 6]).with(fields::IMAGE, Field::Image(Image::from_f32(1, 1, 1, vec![0.0])));
         assert!(error(vec![labelled(0, vec![0.0; 6]), other]).contains("to one size before mixup"));

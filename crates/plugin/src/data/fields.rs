@@ -37,5 +37,7 @@ pub const DETECTION_MASKS: &str = "detection_masks";
 pub const DETECTION_KEYPOINTS: &str = "detection_keypoints";
 /// Output: unnormalised per-pixel class scores `[N, C, H, W]`.
 pub const SEGMENTATION_LOGITS: &str = "segmentation_logits";
+/// Output: what each image adds to the losses, times the images of the batch: `[N]` f64, on the CPU.
+pub const IMAGE_LOSSES: &str = "image_losses";
 /// Output: predicted numbers `[N, D]`.
 pub const PREDICTION: &str = "prediction";

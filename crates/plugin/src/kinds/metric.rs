@@ -44,6 +44,12 @@ pub trait Metric: Stateful {
         false
     }
 
+    /// Whether it uses [`crate::data::fields::IMAGE_LOSSES`], where the model gives losses and tells what they are the sums of; asked once,
+    /// after building.
+    fn uses_image_losses(&self) -> bool {
+        false
+    }
+
     /// The values over all updates since the reset. A metric without data says NaN.
     ///
     /// # Errors

@@ -148,9 +148,9 @@ fn assert_gradients(store: &ParameterStore, losses: &[(String, Tensor)], want: &
         assert_near(
             &name,
             &[f64::try_from(gradient.norm()).unwrap(), f64::try_from(along).unwrap()],
-            &want,
-            // The gradient of a bias before a softmax is rounding alone.
-            want[0] * 1e-3 + 1e-7,
+            &want[..2],
+            // The gradient of a bias before a softmax is rounding alone; and what torchvision's own differ by with other kernels.
+            want[0] * 1e-3 + 4.0 * want[2] + 1e-7,
             0.0,
         );
     }

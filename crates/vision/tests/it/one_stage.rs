@@ -58,6 +58,7 @@ pub fn made(name: &str) -> Box<dyn Detector> {
             Box::new(ssd(SsdOptions { trainable_layers: 3, image_mean, image_std, ..options }))
         }
         "ssdlite320" => Box::new(ssd(SsdOptions::lite(CLASSES, true))),
+        "ssdlite320_full" => Box::new(ssd(SsdOptions::lite(CLASSES, false))),
         _ => panic!("there is no case {name}"),
     }
 }
@@ -94,6 +95,12 @@ fn ssd300() {
 #[test]
 fn ssdlite() {
     check("ssdlite320");
+}
+
+/// As wide at the end as a classifier, whose pretrained weights it takes.
+#[test]
+fn ssdlite_with_a_full_tail() {
+    check("ssdlite320_full");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::config::{PyramidConfig, check_levels, check_thresholds};
 use super::options::Version;
 use pipe_core::Problems;
 use pipe_core::facts::Facts;
-use pipe_vision::options::BoxHeadOptions;
+use pipe_vision::rcnn::options::BoxHeadOptions;
 use pipe_vision::{BackboneKind, BackboneOptions, RcnnOptions, ResNetKind};
 
 /// What both have.

@@ -4,20 +4,20 @@ use anyhow::Result;
 use pipe_native::profile::range;
 use tch::{Reduction, Tensor};
 
-use super::anchors::AnchorGenerator;
-use super::boxes::{at_least_float, iou};
-use super::coder::BoxCoder;
-use super::conv_block::ConvBlock;
-use super::dense::rows;
-use super::detector::Features;
-use super::matcher::{BETWEEN, Matcher};
 use super::options::RcnnOptions;
-use super::proposals::{AnchorOutputs, ProposalFilter};
-use super::sampler::BalancedSampler;
-use super::terms;
-use super::transform::ImageBatch;
-use super::types::Target;
+use super::proposals::ProposalFilter;
+use crate::anchors::AnchorGenerator;
+use crate::boxes::{at_least_float, iou};
+use crate::coder::BoxCoder;
+use crate::conv_block::ConvBlock;
+use crate::dense::rows;
+use crate::detector::{AnchorOutputs, Features};
+use crate::matcher::{BETWEEN, Matcher};
 use crate::nn::{Conv2d, Conv2dOptions, Scope, init};
+use crate::sampler::BalancedSampler;
+use crate::terms;
+use crate::transform::ImageBatch;
+use crate::types::Target;
 
 /// Where the smooth L1 loss turns from square to linear, here and in the box head.
 pub(super) const SMOOTH_L1_BETA: f64 = 1.0 / 9.0;

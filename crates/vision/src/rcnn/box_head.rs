@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
-use super::conv_block::ConvBlock;
 use super::options::BoxHeadOptions;
+use crate::conv_block::ConvBlock;
 use crate::nn::functional::channels_last;
 use crate::nn::{Linear, Scope};
 

@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use tch::Tensor;
 
-use super::conv_block::ConvBlock;
 use super::options::MaskOptions;
+use crate::conv_block::ConvBlock;
 use crate::nn::functional::channels_last;
 use crate::nn::init::Fan;
 use crate::nn::{Conv2d, Conv2dOptions, ConvTranspose2d, Scope, init};

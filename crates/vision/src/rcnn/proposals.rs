@@ -3,10 +3,11 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::ImageSize;
-use super::boxes::{at_least_float, clip_each, large_enough, sizes_on};
-use super::coder::BoxCoder;
-use super::suppress::Candidates;
+use crate::ImageSize;
+use crate::boxes::{at_least_float, clip_each, large_enough, sizes_on};
+use crate::coder::BoxCoder;
+use crate::detector::AnchorOutputs;
+use crate::suppress::Candidates;
 
 /// Sides shorter than this, in pixels, make no proposal.
 const MIN_SIZE: f64 = 1e-3;
@@ -22,17 +23,6 @@ pub struct ProposalFilter {
     pub nms_thresh: f64,
     /// Probability below which a proposal goes.
     pub score_thresh: f64,
-}
-
-/// What the RPN says of every anchor, all levels together.
-#[derive(Debug)]
-pub struct AnchorOutputs {
-    /// Logits, `[N, A]`.
-    pub objectness: Tensor,
-    /// Box offsets, `[N, A, 4]`.
-    pub offsets: Tensor,
-    /// Anchors in each level; their sum is A.
-    pub per_level: Vec<i64>,
 }
 
 impl ProposalFilter {

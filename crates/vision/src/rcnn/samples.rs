@@ -3,10 +3,13 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::boxes::iou;
-use super::matcher::{BELOW, BETWEEN, Matcher};
-use super::sampler::BalancedSampler;
-use super::types::Target;
+use crate::boxes::iou;
+use crate::matcher::{BELOW, BETWEEN, Matcher};
+use crate::sampler::BalancedSampler;
+use crate::types::Target;
+
+/// The label that PyTorch's cross entropy leaves out by default.
+pub(super) const IGNORED: i64 = -100;
 
 /// The sampled proposals of one image, K of them.
 #[derive(Debug)]
@@ -19,6 +22,34 @@ pub struct Samples {
     pub matched: Tensor,
     /// How many are foreground.
     pub positives: i64,
+}
+
+/// The foreground proposals of each image.
+pub struct Foreground {
+    /// `[B, 4]`.
+    pub boxes: Vec<Tensor>,
+    /// Class of each: i64 `[B]`.
+    pub labels: Vec<Tensor>,
+    /// The ground truth each belongs to: i64 `[B]`.
+    pub matched: Vec<Tensor>,
+}
+
+impl Foreground {
+    /// `positive`: the foreground among each image's samples.
+    ///
+    /// # Errors
+    /// There is no such sample.
+    pub fn of(samples: &[Samples], positive: &[Tensor]) -> Result<Self> {
+        let of = |tensor: fn(&Samples) -> &Tensor| {
+            let chosen = samples.iter().zip(positive).map(|(samples, rows)| tensor(samples).f_index_select(0, rows));
+            chosen.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            boxes: of(|samples| &samples.proposals)?,
+            labels: of(|samples| &samples.labels)?,
+            matched: of(|samples| &samples.matched)?,
+        })
+    }
 }
 
 /// Samples of each image: proposals and the ground-truth boxes themselves, labelled by overlap.

@@ -2,22 +2,36 @@
 //! `maskrcnn_resnet50_fpn` and `_v2`, with keypoints `keypointrcnn_resnet50_fpn`;
 //! and `fasterrcnn_mobilenet_v3_large_fpn`.
 
+pub mod box_head;
+pub mod keypoint_branch;
+pub mod keypoint_head;
+pub mod mask_branch;
+pub mod mask_head;
+pub mod options;
+pub mod pooler;
+pub mod proposals;
+pub mod roi_heads;
+pub mod rpn;
+pub mod samples;
+
 use anyhow::{Result, ensure};
 use tch::Device;
 
-use super::backbone::{BackboneWithFpn, OUT_CHANNELS};
-use super::box_head::{BoxHead, BoxPredictor};
-use super::detector::{Detector, Features, Losses};
-use super::keypoint_head::{KeypointHead, KeypointPredictor};
-use super::mask_head::{MaskHead, MaskPredictor};
-use super::options::{BoxHeadOptions, KeypointOptions, MaskOptions, RcnnOptions};
-use super::pooler::MultiScaleRoiAlign;
-use super::roi_heads::{KeypointBranch, MaskBranch, RoiHeads};
-use super::rpn::RegionProposals;
-use super::transform::{ImageBatch, Transform};
-use super::types::{Detections, Target};
-use super::{checkpoint, fpn};
+use self::box_head::{BoxHead, BoxPredictor};
+use self::keypoint_branch::KeypointBranch;
+use self::keypoint_head::{KeypointHead, KeypointPredictor};
+use self::mask_branch::MaskBranch;
+use self::mask_head::{MaskHead, MaskPredictor};
+use self::options::{BoxHeadOptions, KeypointOptions, MaskOptions, RcnnOptions};
+use self::pooler::MultiScaleRoiAlign;
+use self::roi_heads::RoiHeads;
+use self::rpn::RegionProposals;
+use crate::backbone::{BackboneWithFpn, OUT_CHANNELS};
+use crate::detector::{Detector, Features, Losses};
 use crate::nn::{LoadReport, ParameterStore, Scope, StateDict};
+use crate::transform::{ImageBatch, Transform};
+use crate::types::{Detections, Target};
+use crate::{checkpoint, fpn};
 
 /// torchvision's order of a detector's parts; they are made in another.
 const ORDER: [&str; 9] = [

@@ -6,72 +6,25 @@ use anyhow::Result;
 use pipe_native::profile::range;
 use tch::{Kind, Reduction, Tensor};
 
-use super::backbone::OUT_CHANNELS;
 use super::box_head::{BoxHead, BoxPredictor};
-use super::boxes::{at_least_float, clip_each, indices, known_indices, large_enough, sizes_on};
-use super::coder::BoxCoder;
-use super::keypoint_head::{KeypointHead, KeypointPredictor};
-use super::mask_head::{MaskHead, MaskPredictor};
-use super::matcher::Matcher;
+use super::keypoint_branch::KeypointBranch;
+use super::mask_branch::MaskBranch;
 use super::options::RcnnOptions;
 use super::pooler::MultiScaleRoiAlign;
 use super::rpn::SMOOTH_L1_BETA;
-use super::sampler::BalancedSampler;
-use super::samples::{self, Samples};
-use super::suppress::Candidates;
-use super::types::{Detections, Target};
-use super::{ImageSize, keypoints, masks, terms};
+use super::samples::{self, Foreground, IGNORED, Samples};
+use crate::backbone::OUT_CHANNELS;
+use crate::boxes::{at_least_float, clip_each, indices, known_indices, large_enough, sizes_on};
+use crate::coder::BoxCoder;
+use crate::matcher::Matcher;
 use crate::nn::Scope;
+use crate::sampler::BalancedSampler;
+use crate::suppress::Candidates;
+use crate::types::{Detections, Target};
+use crate::{ImageSize, terms};
 
 /// Sides shorter than this, in pixels, make no detection.
 const MIN_SIZE: f64 = 1e-2;
-/// The label that PyTorch's cross entropy leaves out by default.
-const IGNORED: i64 = -100;
-
-/// The part that predicts masks.
-#[derive(Debug)]
-pub struct MaskBranch {
-    /// Features of the boxes.
-    pub pooler: MultiScaleRoiAlign,
-    /// `mask_head`.
-    pub head: MaskHead,
-    /// `mask_predictor`.
-    pub predictor: MaskPredictor,
-}
-
-impl MaskBranch {
-    /// `[K, 1, S, S]` for the boxes of all images, each of its label's class.
-    fn logits(
-        &self,
-        maps: &[Tensor],
-        boxes: &[Tensor],
-        labels: &[Tensor],
-        sizes: &[ImageSize],
-        train: bool,
-    ) -> Result<Tensor> {
-        let features = self.pooler.forward(maps, boxes, sizes)?;
-        self.predictor.forward(&self.head.forward(&features, train)?, &Tensor::f_cat(labels, 0)?)
-    }
-}
-
-/// The part that finds keypoints.
-#[derive(Debug)]
-pub struct KeypointBranch {
-    /// Features of the boxes.
-    pub pooler: MultiScaleRoiAlign,
-    /// `keypoint_head`.
-    pub head: KeypointHead,
-    /// `keypoint_predictor`.
-    pub predictor: KeypointPredictor,
-}
-
-impl KeypointBranch {
-    /// Heatmaps `[B, K, S, S]` for the boxes of all images, at least in single precision.
-    fn logits(&self, maps: &[Tensor], boxes: &[Tensor], sizes: &[ImageSize], train: bool) -> Result<Tensor> {
-        let features = self.pooler.forward(maps, boxes, sizes)?;
-        at_least_float(&self.predictor.forward(&self.head.forward(&features, train)?)?)
-    }
-}
 
 /// The heads on the proposals.
 #[derive(Debug)]
@@ -165,11 +118,11 @@ impl RoiHeads {
         let foreground = Foreground::of(&samples, &positive)?;
         if let Some(mask) = &self.mask {
             let _part = range("mask head");
-            losses.push(("loss_mask", mask_loss(mask, (maps, train), sizes, &foreground, targets)?));
+            losses.push(("loss_mask", mask.loss((maps, train), sizes, &foreground, targets)?));
         }
         if let Some(keypoints) = &self.keypoints {
             let _part = range("keypoint head");
-            losses.push(("loss_keypoint", keypoint_loss(keypoints, (maps, train), sizes, &foreground, targets)?));
+            losses.push(("loss_keypoint", keypoints.loss((maps, train), sizes, &foreground, targets)?));
         }
         Ok(losses)
     }
@@ -234,10 +187,10 @@ impl RoiHeads {
         let image = proposals.iter().enumerate().map(image).collect::<Result<Vec<_>, _>>()?;
         let mut found = self.best(&boxes, &scores, &Tensor::f_cat(&image, 0)?, sizes)?;
         if let Some(mask) = &self.mask {
-            add_masks(mask, maps, sizes, &mut found)?;
+            mask.add_to(&mut found, maps, sizes)?;
         }
         if let Some(keypoints) = &self.keypoints {
-            add_keypoints(keypoints, maps, sizes, &mut found)?;
+            keypoints.add_to(&mut found, maps, sizes)?;
         }
         Ok(found)
     }
@@ -267,128 +220,8 @@ impl RoiHeads {
     }
 }
 
-/// The foreground proposals of each image.
-struct Foreground {
-    /// `[B, 4]`.
-    boxes: Vec<Tensor>,
-    /// Class of each: i64 `[B]`.
-    labels: Vec<Tensor>,
-    /// The ground truth each belongs to: i64 `[B]`.
-    matched: Vec<Tensor>,
-}
-
-impl Foreground {
-    /// `positive`: the foreground among each image's samples.
-    fn of(samples: &[Samples], positive: &[Tensor]) -> Result<Self> {
-        let of = |tensor: fn(&Samples) -> &Tensor| {
-            let chosen = samples.iter().zip(positive).map(|(samples, rows)| tensor(samples).f_index_select(0, rows));
-            chosen.collect::<Result<Vec<_>, _>>()
-        };
-        Ok(Self {
-            boxes: of(|samples| &samples.proposals)?,
-            labels: of(|samples| &samples.labels)?,
-            matched: of(|samples| &samples.matched)?,
-        })
-    }
-}
-
-/// The loss of the masks of the foreground proposals: `maskrcnn_loss`.
-fn mask_loss(
-    mask: &MaskBranch,
-    (maps, train): (&[Tensor], bool),
-    sizes: &[ImageSize],
-    foreground: &Foreground,
-    targets: &[Target],
-) -> Result<Tensor> {
-    let Foreground { boxes, labels, matched } = foreground;
-    let logits = mask.logits(maps, boxes, labels, sizes, train)?;
-    let (count, _, side, _) = logits.size4()?;
-    if count == 0 {
-        // Zero, but connected: every parameter still gets a gradient.
-        return Ok(logits.f_sum(None)? * 0.0);
-    }
-    let mut wanted = Vec::new();
-    for ((boxes, matched), target) in boxes.iter().zip(matched).zip(targets) {
-        if let Some(truth) = target.masks.as_ref().filter(|_| boxes.size()[0] > 0) {
-            wanted.push(masks::project(truth, boxes, matched, side)?);
-        }
-    }
-    let (logits, wanted) = (at_least_float(&logits.f_squeeze_dim(1)?)?, Tensor::f_cat(&wanted, 0)?);
-    terms::tell("loss_mask", || {
-        let each = logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::None)?;
-        let each = each.f_mean_dim([1i64, 2].as_slice(), false, Kind::Float)? / count as f64;
-        Ok((each, terms::of_objects(matched)?))
-    })?;
-    Ok(logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::Mean)?)
-}
-
 /// The objects that the foreground of each image belongs to, i64.
 fn objects_of(samples: &[Samples], positive: &[Tensor]) -> Result<Vec<Tensor>> {
     let of = |(samples, positive): (&Samples, &Tensor)| Ok(samples.matched.f_index_select(0, positive)?);
     samples.iter().zip(positive).map(of).collect()
-}
-
-/// Adds the mask probabilities `[N, 1, 28, 28]` of each detection's class.
-fn add_masks(mask: &MaskBranch, maps: &[Tensor], sizes: &[ImageSize], found: &mut [Detections]) -> Result<()> {
-    let boxes: Vec<_> = found.iter().map(|found| found.boxes.shallow_clone()).collect();
-    let labels: Vec<_> = found.iter().map(|found| found.labels.shallow_clone()).collect();
-    let counts: Vec<_> = boxes.iter().map(|boxes| boxes.size()[0]).collect();
-    let probabilities = at_least_float(&mask.logits(maps, &boxes, &labels, sizes, false)?)?.f_sigmoid()?;
-    for (found, masks) in found.iter_mut().zip(probabilities.f_split_with_sizes(&counts, 0)?) {
-        found.masks = Some(masks);
-    }
-    Ok(())
-}
-
-/// The loss of the keypoints of the foreground proposals: `keypointrcnn_loss`, the cross entropy of each heatmap as one choice of a place.
-fn keypoint_loss(
-    keypoints: &KeypointBranch,
-    (maps, train): (&[Tensor], bool),
-    sizes: &[ImageSize],
-    foreground: &Foreground,
-    targets: &[Target],
-) -> Result<Tensor> {
-    let Foreground { boxes, matched, .. } = foreground;
-    let logits = keypoints.logits(maps, boxes, sizes, train)?;
-    let (count, points, side, _) = logits.size4()?;
-    if count == 0 {
-        // Zero, but connected: every parameter still gets a gradient.
-        return Ok(logits.f_sum(None)? * 0.0);
-    }
-    let mut wanted = Vec::new();
-    for ((boxes, matched), target) in boxes.iter().zip(matched).zip(targets) {
-        if let Some(truth) = target.keypoints.as_ref().filter(|_| boxes.size()[0] > 0) {
-            let (place, valid) = keypoints::to_heatmap(&truth.f_index_select(0, matched)?, boxes, side)?;
-            wanted.push(place.f_masked_fill(&valid.f_logical_not()?, IGNORED)?);
-        }
-    }
-    let wanted = Tensor::f_cat(&wanted, 0)?.f_flatten(0, -1)?;
-    let logits = logits.f_view([count * points, side * side])?;
-    let sum = logits.f_cross_entropy_loss::<Tensor>(&wanted, None, Reduction::Sum, IGNORED, 0.0)?;
-    // The mean over those that count, of which there may be none; how many, only the device knows.
-    let valid = wanted.f_ne(IGNORED)?.f_sum(logits.kind())?.f_clamp_min(1)?;
-    terms::tell("loss_keypoint", || {
-        let each = logits.f_cross_entropy_loss::<Tensor>(&wanted, None, Reduction::None, IGNORED, 0.0)?;
-        let each = each.f_view([count, points])?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
-        Ok((each / &valid, terms::of_objects(matched)?))
-    })?;
-    Ok(sum / valid)
-}
-
-/// Adds the keypoints `[N, K, 3]` of each detection and their scores.
-fn add_keypoints(
-    branch: &KeypointBranch,
-    maps: &[Tensor],
-    sizes: &[ImageSize],
-    found: &mut [Detections],
-) -> Result<()> {
-    let boxes: Vec<_> = found.iter().map(|found| found.boxes.shallow_clone()).collect();
-    let counts: Vec<_> = boxes.iter().map(|boxes| boxes.size()[0]).collect();
-    let logits = branch.logits(maps, &boxes, sizes, false)?;
-    let (points, scores) = keypoints::from_heatmaps(&logits, &Tensor::f_cat(&boxes, 0)?)?;
-    let split = |all: Tensor| all.f_split_with_sizes(&counts, 0);
-    for (found, (points, scores)) in found.iter_mut().zip(split(points)?.into_iter().zip(split(scores)?)) {
-        (found.keypoints, found.keypoints_scores) = (Some(points), Some(scores));
-    }
-    Ok(())
 }

@@ -3,9 +3,9 @@
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
-use super::boxes::{area, at_least_float, read_counts};
-use super::suppress::count_by;
-use super::{ImageSize, ops};
+use crate::boxes::{area, at_least_float, read_counts};
+use crate::suppress::count_by;
+use crate::{ImageSize, ops};
 
 /// Side in pixels and level of the pyramid (2 is the largest map) that the paper's equation 1 is anchored at.
 const CANONICAL: (f64, f64) = (224.0, 4.0);

@@ -71,6 +71,11 @@ pub fn created(info: &Map<String, Value>) -> f64 {
     own("created").or(first).or(own("started")).unwrap_or_default()
 }
 
+/// How often what a run recorded was cut off, so that it could go on from before.
+pub fn generation(info: &Map<String, Value>) -> u64 {
+    info.get("generation").and_then(Value::as_u64).unwrap_or_default()
+}
+
 /// Held while `run.json` is written.
 fn writing() -> MutexGuard<'static, ()> {
     static WRITING: Mutex<()> = Mutex::new(());
@@ -153,6 +158,16 @@ impl Info {
         self.write(&graph.run.folder)
     }
 
+    /// Writes that what was recorded was cut off at a checkpoint: whoever reads along starts over where `generation` has risen.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn went_back(&self, folder: &RunFolder) -> Result<()> {
+        let generation = generation(&self.values.borrow());
+        self.values.borrow_mut().insert("generation".into(), json!(generation + 1));
+        self.write(folder)
+    }
+
     /// Writes how the run ended; a disk that is full must not hide the error itself.
     pub fn note(&self, graph: &Graph, status: &str, error: Option<String>) {
         let run = &graph.run;
@@ -213,6 +228,7 @@ fn start_info(
     let created = if former.is_empty() { options.created.unwrap_or(started) } else { created(&former) };
     info.insert("created".into(), json!(created));
     info.insert("started".into(), json!(started));
+    info.insert("generation".into(), json!(generation(&former)));
     info.insert("device".into(), json!(device));
     info.insert("seed".into(), json!(plan.pipeline.seed));
     info.insert("command".into(), json!(options.command));

@@ -21,11 +21,9 @@ pub mod differences;
 pub mod events;
 pub mod folders;
 pub mod graph;
-pub mod heartbeat;
 pub mod info;
 pub mod labels;
 pub mod load;
-pub mod lock;
 pub mod options;
 pub mod plugins;
 pub mod preflight;
@@ -39,5 +37,6 @@ pub mod testing;
 pub mod versions;
 
 pub use graph::Graph;
+pub use pipe_history::{heartbeat, lock};
 pub use options::RunOptions;
 pub use running::{Ending, Running};

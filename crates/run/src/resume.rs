@@ -129,7 +129,7 @@ impl Start {
 }
 
 /// Copies what a run had recorded when a checkpoint was made, so that the charts of its fork are whole.
-fn copy_records(checkpoint: &Path, folder: &Path) -> Result<()> {
+pub(crate) fn copy_records(checkpoint: &Path, folder: &Path) -> Result<()> {
     let state: Value =
         fs::read(checkpoint.join(STATE)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     let from = run_of(checkpoint).join("records.jsonl");

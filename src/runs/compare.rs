@@ -8,7 +8,7 @@ use pipe_vocab::record;
 use pipe_vocab::shown::shown_name;
 
 use super::one;
-use super::table::{clipped, short, table};
+use super::table::{clipped, plain, table};
 use crate::output::{Format, Status, print};
 
 /// Arguments of `pipe runs compare`.
@@ -56,7 +56,8 @@ fn text(found: &Comparison) -> String {
     section(options);
     let mut metrics = vec![heading("last value")];
     for curve in &found.metrics {
-        let last = curve.values.iter().map(|metric| metric.as_ref().map_or("-".into(), |m| record::short(m.last.value)));
+        let last =
+            curve.values.iter().map(|metric| metric.as_ref().map_or("-".into(), |m| record::short(m.last.value)));
         metrics.push(std::iter::once(clipped(&curve.tag)).chain(last).collect());
     }
     section(metrics);
@@ -75,7 +76,7 @@ fn text(found: &Comparison) -> String {
 
 /// The values, and below them where they came from.
 fn rows_of(difference: &Difference) -> Vec<Vec<String>> {
-    let values = difference.values.iter().map(short);
+    let values = difference.values.iter().map(plain);
     let mut rows = vec![std::iter::once(clipped(&difference.key)).chain(values).collect()];
     if difference.origins.iter().any(Option::is_some) {
         let origin = |origin: &Option<String>| origin.as_deref().map(clipped).unwrap_or_default();

@@ -33,6 +33,8 @@ pub fn cell(run: &Run, key: &Key) -> String {
         "created" => time(run.created),
         "seconds" => duration(run.seconds.unwrap_or_default()),
         "folder" => shown(&run.folder),
+        // As it is written, to the last digit.
+        name if key.which.is_none() && run.options.contains_key(name) => plain(&value),
         _ => short(&value),
     }
 }
@@ -47,6 +49,11 @@ pub fn short(value: &Value) -> String {
         other => text_of(other),
     };
     clipped(&text)
+}
+
+/// A value to the last digit, in one cell.
+pub fn plain(value: &Value) -> String {
+    if value.is_null() { "-".into() } else { clipped(&text_of(value)) }
 }
 
 /// A text in one cell: without what steers a terminal, and not too long.

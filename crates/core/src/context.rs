@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-pub use pipe_history::standing::now;
 use pipe_data::upload::Uploads;
+pub use pipe_history::standing::now;
 use pipe_plugin::{MetricReport, Sink};
 use pipe_vocab::{Evaluation, NodeId, Precision, Progress, Record, RecordValue, Summary, ValueRef, record};
 use serde_json::Value;

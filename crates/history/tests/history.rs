@@ -60,9 +60,15 @@ fn images_and_distributions_are_kept_whole_and_once() {
     reader.next_frame(&mut pixels).unwrap();
     assert_eq!(pixels, [9; 18]);
     let bars = value(3);
-    assert_eq!((&bars["count"], &bars["non_finite"], &bars["min"], &bars["max"]), (&json!(5), &json!(1), &json!(0.0), &json!(64.0)));
+    assert_eq!(
+        (&bars["count"], &bars["non_finite"], &bars["min"], &bars["max"]),
+        (&json!(5), &json!(1), &json!(0.0), &json!(64.0))
+    );
     let counts = bars["counts"].as_array().unwrap();
-    assert_eq!((counts.len(), &counts[0], &counts[1], &counts[2], &counts[63]), (64, &json!(1), &json!(1), &json!(1), &json!(1)));
+    assert_eq!(
+        (counts.len(), &counts[0], &counts[1], &counts[2], &counts[63]),
+        (64, &json!(1), &json!(1), &json!(1), &json!(1))
+    );
     assert_eq!(value(4)["counts"], json!([10]));
     assert_eq!((&value(5)["counts"], &value(5)["min"]), (&json!([]), &json!("Infinity")));
     assert_eq!(value(6), json!({ "true_positives": [3, 1], "false_positives": [2, 0], "positives": 4 }));

@@ -37,6 +37,6 @@ pub mod testing;
 pub mod versions;
 
 pub use graph::Graph;
-pub use pipe_history::{heartbeat, lock};
 pub use options::RunOptions;
+pub use pipe_history::{heartbeat, lock};
 pub use running::{Ending, Running};

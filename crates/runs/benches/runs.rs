@@ -27,7 +27,9 @@ fn curves(folder: &Path) {
         let point = |value| Point { step, epoch: step / 5000, time: 1.7e9 + step as f64 * 0.0137, value };
         for (at, tag) in tags.iter().enumerate() {
             let spike = if step == 777_777 { 1e3 } else { 0.0 };
-            writer.push(tag, &"engine.trainer", point((step as f64 * 1e-4).sin() + at as f64 + spike)).expect("written");
+            writer
+                .push(tag, &"engine.trainer", point((step as f64 * 1e-4).sin() + at as f64 + spike))
+                .expect("written");
         }
     }
     writer.flush().expect("written");
@@ -49,7 +51,9 @@ fn curves(folder: &Path) {
 /// A thousand runs: indexed, and as a table once they are.
 fn table(folder: &Path) {
     let root = folder.join("runs");
-    let options: String = (0..40).map(|node| format!("[transform.t{node}]\ntype = \"x\"\na = 1\nb = [1, 2, 3]\nc = \"text\"\n\n")).collect();
+    let options: String = (0..40)
+        .map(|node| format!("[transform.t{node}]\ntype = \"x\"\na = 1\nb = [1, 2, 3]\nc = \"text\"\n\n"))
+        .collect();
     for at in 0..1000u64 {
         let run = root.join(format!("p{}/{at}", at % 10));
         fs::create_dir_all(&run).expect("made");

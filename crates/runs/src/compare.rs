@@ -97,7 +97,9 @@ fn facts(run: &Run) -> BTreeMap<String, Value> {
 
 fn leaves(key: String, value: Value, into: &mut BTreeMap<String, Value>) {
     match value {
-        Value::Object(table) => table.into_iter().for_each(|(name, value)| leaves(format!("{key}.{name}"), value, into)),
+        Value::Object(table) => {
+            table.into_iter().for_each(|(name, value)| leaves(format!("{key}.{name}"), value, into))
+        }
         Value::Null => {}
         value => {
             into.insert(key, value);

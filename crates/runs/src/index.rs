@@ -34,10 +34,14 @@ impl Index {
             // Opening says whether it could be made.
             let _ = fs::create_dir_all(folder);
         }
-        Index(opened(path).or_else(|_| {
-            remove(path);
+        Index(
             opened(path)
-        }).ok())
+                .or_else(|_| {
+                    remove(path);
+                    opened(path)
+                })
+                .ok(),
+        )
     }
 
     /// What is known of the runs in these folders, read anew where a folder has changed; those that are none are left out.
@@ -115,7 +119,12 @@ fn known(connection: &Connection) -> rusqlite::Result<HashMap<PathBuf, (String, 
     rows.collect()
 }
 
-fn keep(connection: &mut Connection, fresh: &[(String, usize)], runs: &[Run], gone: &[PathBuf]) -> rusqlite::Result<()> {
+fn keep(
+    connection: &mut Connection,
+    fresh: &[(String, usize)],
+    runs: &[Run],
+    gone: &[PathBuf],
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for (stamp, at) in fresh {
         let run = &runs[*at];

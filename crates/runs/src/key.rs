@@ -9,8 +9,22 @@ use crate::run::{Metric, Run};
 
 /// What is known of every run, by name.
 pub const FIELDS: [&str; 16] = [
-    "name", "pipeline", "status", "created", "seconds", "steps", "epochs", "device", "seed", "tags", "group", "note",
-    "error", "folder", "generation", "fork",
+    "name",
+    "pipeline",
+    "status",
+    "created",
+    "seconds",
+    "steps",
+    "epochs",
+    "device",
+    "seed",
+    "tags",
+    "group",
+    "note",
+    "error",
+    "folder",
+    "generation",
+    "fork",
 ];
 
 /// Which value of a curve.
@@ -78,7 +92,8 @@ impl Key {
             return Some(metric);
         }
         let ending = self.name.strip_prefix("metric.").map_or(self.name.clone(), |name| name.replace(':', "/"));
-        let ends = |tag: &str| tag.strip_suffix(&ending).is_some_and(|before| before.is_empty() || before.ends_with('/'));
+        let ends =
+            |tag: &str| tag.strip_suffix(&ending).is_some_and(|before| before.is_empty() || before.ends_with('/'));
         let mut found = run.metrics.iter().filter(|(tag, _)| ends(tag));
         let first = found.next()?;
         found.next().is_none().then_some(first.1)

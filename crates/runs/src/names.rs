@@ -8,19 +8,20 @@ use crate::run::Run;
 
 const ADJECTIVES: [&str; 64] = [
     "agile", "amber", "ample", "apt", "azure", "bold", "brave", "brief", "bright", "brisk", "calm", "clear", "clever",
-    "cosy", "crisp", "deep", "deft", "dry", "eager", "early", "even", "fair", "fast", "firm", "fond", "fresh", "gentle",
-    "glad", "golden", "grand", "green", "happy", "hardy", "honest", "humble", "jolly", "keen", "kind", "late", "light",
-    "lively", "lucid", "lucky", "mellow", "merry", "mild", "neat", "nimble", "noble", "plain", "polite", "proud",
-    "quick", "quiet", "rapid", "round", "silent", "silver", "smooth", "steady", "sunny", "tidy", "warm", "wise",
+    "cosy", "crisp", "deep", "deft", "dry", "eager", "early", "even", "fair", "fast", "firm", "fond", "fresh",
+    "gentle", "glad", "golden", "grand", "green", "happy", "hardy", "honest", "humble", "jolly", "keen", "kind",
+    "late", "light", "lively", "lucid", "lucky", "mellow", "merry", "mild", "neat", "nimble", "noble", "plain",
+    "polite", "proud", "quick", "quiet", "rapid", "round", "silent", "silver", "smooth", "steady", "sunny", "tidy",
+    "warm", "wise",
 ];
 
 const NOUNS: [&str; 64] = [
     "acorn", "anchor", "arch", "aspen", "badger", "barley", "beacon", "birch", "bridge", "brook", "candle", "canyon",
-    "cedar", "cliff", "clover", "comet", "coral", "crane", "creek", "dune", "ember", "falcon", "fern", "field", "finch",
-    "fjord", "forest", "garden", "glade", "harbor", "hazel", "heron", "hill", "island", "lake", "lantern", "larch",
-    "lark", "maple", "meadow", "moss", "oak", "orchard", "otter", "owl", "pebble", "pine", "plover", "pond", "reef",
-    "ridge", "river", "robin", "shore", "spruce", "stone", "swift", "thrush", "tide", "valley", "willow", "wind",
-    "wren", "yarrow",
+    "cedar", "cliff", "clover", "comet", "coral", "crane", "creek", "dune", "ember", "falcon", "fern", "field",
+    "finch", "fjord", "forest", "garden", "glade", "harbor", "hazel", "heron", "hill", "island", "lake", "lantern",
+    "larch", "lark", "maple", "meadow", "moss", "oak", "orchard", "otter", "owl", "pebble", "pine", "plover", "pond",
+    "reef", "ridge", "river", "robin", "shore", "spruce", "stone", "swift", "thrush", "tide", "valley", "willow",
+    "wind", "wren", "yarrow",
 ];
 
 /// The name of a run by its pipeline and the time at which it was created.

@@ -20,7 +20,8 @@ fn run(root: &Path, name: &str, value: f64) -> PathBuf {
         "device": "cpu", "generation": 0, "versions": { "pipe": "0.1.0" },
     });
     fs::write(folder.join("run.json"), info.to_string()).unwrap();
-    let pipeline = format!("[optimizer.sgd]\ntype = \"sgd\"\nlr = {value:?}\n\n[[on]]\nevent = \"e:x\"\nrun = [\"a\"]\n");
+    let pipeline =
+        format!("[optimizer.sgd]\ntype = \"sgd\"\nlr = {value:?}\n\n[[on]]\nevent = \"e:x\"\nrun = [\"a\"]\n");
     fs::write(folder.join("pipeline.toml"), pipeline).unwrap();
     let mut writer = Writer::open(&folder, None).unwrap();
     for step in 1..=300u64 {
@@ -227,15 +228,22 @@ fn what_changes_is_read_anew() {
 fn only_what_differs_is_compared() {
     let root = tempfile::tempdir().unwrap();
     let runs = some(root.path(), 2);
-    let line = json!({ "outcome": "applied", "step": 12, "changes": [{ "name": "optimizer.sgd.lr", "change": "0.1 → 0.2" }] });
+    let line =
+        json!({ "outcome": "applied", "step": 12, "changes": [{ "name": "optimizer.sgd.lr", "change": "0.1 → 0.2" }] });
     fs::create_dir(runs[0].folder.join("pipelines")).unwrap();
     fs::write(runs[0].folder.join("pipelines/index.jsonl"), format!("{line}\n")).unwrap();
     fs::write(runs[0].folder.join("pipelines/origins.json"), r#"{ "optimizer.sgd.lr": "a.toml:3" }"#).unwrap();
     let found = compare::compare(&runs);
     assert_eq!(found.options.len(), 1);
-    assert_eq!((found.options[0].key.as_str(), &found.options[0].values), ("optimizer.sgd.lr", &vec![json!(0.2), json!(0.1)]));
+    assert_eq!(
+        (found.options[0].key.as_str(), &found.options[0].values),
+        ("optimizer.sgd.lr", &vec![json!(0.2), json!(0.1)])
+    );
     assert_eq!(found.options[0].origins, [Some("a.toml:3".to_owned()), None]);
-    assert_eq!(found.metrics.iter().map(|curve| curve.tag.as_str()).collect::<Vec<_>>(), ["eval/accuracy", "train/loss"]);
+    assert_eq!(
+        found.metrics.iter().map(|curve| curve.tag.as_str()).collect::<Vec<_>>(),
+        ["eval/accuracy", "train/loss"]
+    );
     assert!(found.facts.is_empty());
     assert_eq!(found.edits[0][0].changes, ["optimizer.sgd.lr: 0.1 → 0.2"]);
 }

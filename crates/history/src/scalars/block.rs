@@ -13,6 +13,9 @@ use crate::point::{Bytes, Point, micros, seconds};
 /// No block is longer.
 pub const LONGEST: usize = HEAD + 4 * 8 * BLOCK;
 
+/// One with a step each, and times as close as those of training, is no longer.
+pub const USUAL: usize = HEAD + 13 * BLOCK;
+
 const HEAD: usize = 8 + 4 + 24;
 
 /// The bytes of a block.
@@ -54,31 +57,86 @@ fn width(values: &[u64]) -> u8 {
     (8 - most.leading_zeros() / 8) as u8
 }
 
-/// The points at the beginning of `bytes`, and how many bytes they take; `None` where no whole block is.
-pub fn decode(bytes: &[u8]) -> Option<(Vec<Point>, usize)> {
-    let mut head = Bytes(bytes);
-    let length = head.u32()? as usize;
-    let sum = head.u32()?;
-    let body = bytes.get(8..length).filter(|body| length <= LONGEST && crc32fast::hash(body) == sum)?;
-    let mut body = Bytes(body);
-    let widths: [u8; 4] = body.take(4)?.try_into().ok()?;
-    let (step, epoch, time) = (body.u64()?, body.u64()?, body.i64()?);
-    let mut column = |column: usize| {
-        let width = usize::from(widths[column]).min(8);
-        Some((body.take(width * BLOCK)?, width))
-    };
-    let (steps, epochs, times) = (column(0)?, column(1)?, column(2)?);
-    let values = body.take(8 * BLOCK)?;
-    let at = |(column, width): (&[u8], usize), row: usize| {
-        let mut bytes = [0; 8];
-        bytes[..width].copy_from_slice(&column[row * width..(row + 1) * width]);
-        u64::from_le_bytes(bytes)
-    };
-    let points = (0..BLOCK).map(|row| Point {
-        step: step.wrapping_add(at(steps, row)),
-        epoch: epoch.wrapping_add(at(epochs, row)),
-        time: seconds(time.wrapping_add(at(times, row).cast_signed())),
-        value: f64::from_bits(at((values, 8), row)),
-    });
-    Some((points.collect(), length))
+/// The length of the block that begins so.
+pub fn length(bytes: &[u8]) -> Option<usize> {
+    Bytes(bytes).u32().map(|length| length as usize)
+}
+
+/// A column: numbers of the same width, each more than the smallest.
+#[derive(Clone, Copy)]
+struct Column<'a> {
+    bytes: &'a [u8],
+    width: usize,
+    least: u64,
+}
+
+impl Column<'_> {
+    fn at(self, row: usize) -> u64 {
+        let bytes = &self.bytes[row * self.width..(row + 1) * self.width];
+        self.least.wrapping_add(match *bytes {
+            [] => 0,
+            [a] => a.into(),
+            [a, b] => u16::from_le_bytes([a, b]).into(),
+            [a, b, c] => u32::from_le_bytes([a, b, c, 0]).into(),
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+            _ => bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)),
+        })
+    }
+}
+
+/// A block whose points are looked at one by one.
+#[derive(Clone, Copy)]
+pub struct Block<'a> {
+    steps: Column<'a>,
+    epochs: Column<'a>,
+    times: Column<'a>,
+    values: &'a [u8],
+    /// The bytes that it takes.
+    pub length: usize,
+}
+
+impl Block<'_> {
+    /// The block at the beginning of `bytes`; `None` where no whole one is.
+    pub fn of(bytes: &[u8]) -> Option<Block<'_>> {
+        let mut head = Bytes(bytes);
+        let length = head.u32()? as usize;
+        let sum = head.u32()?;
+        let body = bytes.get(8..length).filter(|body| length <= LONGEST && crc32fast::hash(body) == sum)?;
+        let mut body = Bytes(body);
+        let widths: [u8; 4] = body.take(4)?.try_into().ok()?;
+        let least = [body.u64()?, body.u64()?, body.u64()?];
+        let mut column = |at: usize| {
+            let width = usize::from(widths[at]).min(8);
+            Some(Column { bytes: body.take(width * BLOCK)?, width, least: least[at] })
+        };
+        let (steps, epochs, times) = (column(0)?, column(1)?, column(2)?);
+        Some(Block { steps, epochs, times, values: body.take(8 * BLOCK)?, length })
+    }
+
+    /// The step of a point.
+    pub fn step(&self, row: usize) -> u64 {
+        self.steps.at(row)
+    }
+
+    /// Its time, in microseconds since 1970.
+    pub fn time(&self, row: usize) -> i64 {
+        self.times.at(row).cast_signed()
+    }
+
+    /// Its value.
+    pub fn value(&self, row: usize) -> f64 {
+        let bytes = self.values[row * 8..].first_chunk().copied().unwrap_or_default();
+        f64::from_le_bytes(bytes)
+    }
+
+    /// The point.
+    pub fn point(&self, row: usize) -> Point {
+        let (step, epoch) = (self.step(row), self.epochs.at(row));
+        Point { step, epoch, time: seconds(self.time(row)), value: self.value(row) }
+    }
+
+    /// All points.
+    pub fn points(&self) -> Vec<Point> {
+        (0..BLOCK).map(|row| self.point(row)).collect()
+    }
 }

@@ -12,6 +12,7 @@ use indexmap::IndexMap;
 use pipe_vocab::files;
 use serde::Serialize;
 
+use super::block::Block;
 use super::log::{self, Entry, Head};
 use super::summary::{SIZE, Summary};
 use super::tree::{self, Group};
@@ -373,15 +374,23 @@ impl Index {
 pub(super) struct Blocks(Opened);
 
 impl Blocks {
-    /// The points of the block that begins there.
+    /// Looks at the block that begins there.
+    pub fn with<T>(&self, offset: u64, look: impl FnOnce(Block<'_>) -> T) -> Result<T> {
+        // Hardly one is as long as it could be.
+        let mut bytes = self.0.read(offset, block::USUAL)?;
+        if block::length(&bytes).is_some_and(|length| length > block::USUAL) {
+            bytes = self.0.read(offset, block::LONGEST)?;
+        }
+        Block::of(&bytes).map(look).ok_or_else(|| damaged(&self.0.path))
+    }
+
+    /// Its points.
     pub fn read(&self, offset: u64) -> Result<Vec<Point>> {
-        Ok(self.sized(offset)?.0)
+        self.with(offset, |block| block.points())
     }
 
     /// As [`Blocks::read`], with where the block ends.
     pub fn sized(&self, offset: u64) -> Result<(Vec<Point>, u64)> {
-        let bytes = self.0.read(offset, block::LONGEST)?;
-        let (points, length) = block::decode(&bytes).ok_or_else(|| damaged(&self.0.path))?;
-        Ok((points, offset + length as u64))
+        self.with(offset, |block| (block.points(), offset + block.length as u64))
     }
 }

@@ -1,8 +1,12 @@
 //! A curve by pixels: of each the smallest and the largest point, exactly, whatever lies between.
 
+use std::ops::Range;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::BLOCK;
+use super::block::Block;
 use super::reader::{Blocks, Index, Scalars};
 use super::summary::Summary;
 use super::tree::{self, Group};
@@ -54,11 +58,28 @@ impl Span {
         }
     }
 
+    fn in_block(self, block: &Block<'_>, row: usize) -> i64 {
+        match self.axis {
+            Axis::Step => bounded(block.step(row)),
+            Axis::Time => block.time(row),
+        }
+    }
+
+    fn length(self) -> i128 {
+        i128::from(self.to) - i128::from(self.from) + 1
+    }
+
     /// The pixel of a place, of so many; of one outside the first or the last.
     fn pixel(self, place: i64, pixels: u32) -> usize {
-        let length = i128::from(self.to) - i128::from(self.from) + 1;
         let since = i128::from(place.clamp(self.from, self.to)) - i128::from(self.from);
-        usize::try_from(since * i128::from(pixels) / length).unwrap_or_default()
+        usize::try_from(since * i128::from(pixels) / self.length()).unwrap_or_default()
+    }
+
+    /// The first place of a pixel.
+    fn first(self, pixel: usize, pixels: u32) -> i64 {
+        let since = pixel as i128 * self.length();
+        let since = (since + i128::from(pixels) - 1) / i128::from(pixels);
+        i64::try_from(i128::from(self.from) + since).unwrap_or(i64::MAX)
     }
 }
 
@@ -101,7 +122,7 @@ impl Scalars {
     /// When its files cannot be read or are damaged.
     pub fn view(&self, tag: &str, span: Span, pixels: u32) -> Result<View> {
         let pixels = pixels.clamp(1, MOST);
-        let mut columns = Columns { span, pixels, all: vec![Summary::default(); pixels as usize], blocks_read: 0 };
+        let mut columns = Columns { span, pixels, all: vec![Cell::default(); pixels as usize], blocks_read: 0 };
         if let Some(stream) = self.streams.get(tag).filter(|_| span.from <= span.to) {
             if stream.blocks > 0 {
                 let (index, blocks) = (self.index(stream)?, self.blocks(stream)?);
@@ -119,8 +140,74 @@ impl Scalars {
 struct Columns {
     span: Span,
     pixels: u32,
-    all: Vec<Summary>,
+    all: Vec<Cell>,
     blocks_read: u64,
+}
+
+/// What lies in a pixel.
+#[derive(Clone, Default)]
+struct Cell {
+    count: u64,
+    non_finite: u64,
+    min: Option<Point>,
+    max: Option<Point>,
+}
+
+impl Cell {
+    /// More points, behind those that are in it.
+    fn append(&mut self, count: u64, non_finite: u64, min: Option<Point>, max: Option<Point>) {
+        self.count = self.count.saturating_add(count);
+        self.non_finite = self.non_finite.saturating_add(non_finite);
+        if let Some(min) = min.filter(|new| self.min.is_none_or(|own| new.value < own.value)) {
+            self.min = Some(min);
+        }
+        if let Some(max) = max.filter(|new| self.max.is_none_or(|own| new.value > own.value)) {
+            self.max = Some(max);
+        }
+    }
+}
+
+/// Points of a block that lie in one pixel.
+struct Part {
+    pixel: usize,
+    /// The places of the pixel; none where nothing was looked at yet.
+    places: Range<i64>,
+    count: u64,
+    non_finite: u64,
+    /// The value, and where it is in the block.
+    min: (f64, usize),
+    max: (f64, usize),
+}
+
+impl Default for Part {
+    fn default() -> Part {
+        let (min, max) = ((f64::INFINITY, 0), (f64::NEG_INFINITY, 0));
+        Part { pixel: 0, places: 0..0, count: 0, non_finite: 0, min, max }
+    }
+}
+
+impl Part {
+    fn add(&mut self, row: usize, value: f64) {
+        self.count += 1;
+        if !value.is_finite() {
+            self.non_finite += 1;
+            return;
+        }
+        if value < self.min.0 {
+            self.min = (value, row);
+        }
+        if value > self.max.0 {
+            self.max = (value, row);
+        }
+    }
+
+    fn enter(&self, block: &Block<'_>, cells: &mut [Cell]) {
+        if self.count > 0 {
+            let finite = self.count > self.non_finite;
+            let point = |row| finite.then(|| block.point(row));
+            cells[self.pixel].append(self.count, self.non_finite, point(self.min.1), point(self.max.1));
+        }
+    }
 }
 
 /// Groups of this level are read whole: at most 273 summaries.
@@ -142,13 +229,12 @@ impl Columns {
         let inside = first >= self.span.from && last <= self.span.to;
         let pixel = self.span.pixel(first, self.pixels);
         if inside && pixel == self.span.pixel(last, self.pixels) {
-            self.all[pixel].append(summary);
+            self.all[pixel].append(summary.count, summary.non_finite, summary.min, summary.max);
             return Ok(());
         }
         if group.level == 0 {
             self.blocks_read += 1;
-            files.1.read(summary.offset)?.iter().for_each(|point| self.add(point));
-            return Ok(());
+            return files.1.with(summary.offset, |block| self.add_block(&block));
         }
         let read;
         let around = match around {
@@ -178,19 +264,36 @@ impl Columns {
     fn add(&mut self, point: &Point) {
         let place = self.span.of(point);
         if (self.span.from..=self.span.to).contains(&place) {
-            self.all[self.span.pixel(place, self.pixels)].add(point);
+            let finite = point.value.is_finite();
+            let (own, bad) = (finite.then_some(*point), u64::from(!finite));
+            self.all[self.span.pixel(place, self.pixels)].append(1, bad, own, own);
         }
     }
 
+    fn add_block(&mut self, block: &Block<'_>) {
+        // Points follow each other within a pixel: of each such part the pixel is found once, by dividing, and entered once.
+        let mut part = Part::default();
+        for row in 0..BLOCK {
+            let place = self.span.in_block(block, row);
+            if !part.places.contains(&place) {
+                part.enter(block, &mut self.all);
+                if !(self.span.from..=self.span.to).contains(&place) {
+                    part = Part::default();
+                    continue;
+                }
+                let pixel = self.span.pixel(place, self.pixels);
+                let places = self.span.first(pixel, self.pixels)..self.span.first(pixel + 1, self.pixels);
+                part = Part { pixel, places, ..Part::default() };
+            }
+            part.add(row, block.value(row));
+        }
+        part.enter(block, &mut self.all);
+    }
+
     fn view(self) -> View {
-        let there = (0u32..).zip(self.all).filter(|(_, summary)| summary.count > 0);
-        let columns = there.map(|(pixel, Summary { count, non_finite, min, max, .. })| Column {
-            pixel,
-            count,
-            non_finite,
-            min,
-            max,
-        });
+        let there = (0u32..).zip(self.all).filter(|(_, cell)| cell.count > 0);
+        let columns =
+            there.map(|(pixel, Cell { count, non_finite, min, max })| Column { pixel, count, non_finite, min, max });
         View { columns: columns.collect(), blocks_read: self.blocks_read }
     }
 }

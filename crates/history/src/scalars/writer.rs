@@ -17,7 +17,7 @@ use super::{BLOCK, FOLDER, block, file_name};
 use crate::point::{Point, micros, put_text, seconds};
 
 /// A log that is longer than this, and than four times what would be in a new one, is written anew.
-const LONG: usize = 1 << 20;
+const LONG: usize = 1 << 18;
 
 /// The bytes of a point in the log.
 const LOGGED: usize = 45;

@@ -22,6 +22,7 @@ mod reference;
 mod rehearse;
 mod replay;
 mod run;
+mod runs;
 mod schedule;
 mod schema;
 mod score;
@@ -70,6 +71,9 @@ enum Command {
     Check(check::CheckArgs),
     /// Look at the datasets of a pipeline: counts, classes, sizes of objects beside the anchors, images that are there twice.
     Data(data::DataArgs),
+    /// Look at the runs that there are: list, compare, tag, remove them; go on from a step of one with other options.
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
     /// Make one step of a run again: draw its batch after every step of the transform, and say which images and objects its loss came from.
     Replay(replay::ReplayArgs),
     /// Show the graph: nodes, data edges, event edges, order. Opens the plugins that it names, which runs their code.
@@ -130,7 +134,9 @@ fn start_with_patient_threads() {
 /// Parses the command line and runs the command.
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let started = matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
+    let trains = matches!(&cli.command, Command::Runs(command) if command.trains());
+    let started =
+        trains || matches!(cli.command, Command::Run(_) | Command::Dev(_) | Command::Eval(_) | Command::Predict(_));
     if started || matches!(cli.command, Command::FindLr(_) | Command::Bench(_) | Command::Replay(_)) {
         start_with_patient_threads();
     }
@@ -146,6 +152,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::score(&args),
         Command::Check(args) => check::check(&args),
         Command::Data(args) => data::data(&args),
+        Command::Runs(command) => runs::runs(command),
         Command::Replay(args) => replay::replay(&args),
         Command::Graph(args) => graph::graph(&args),
         Command::Show(args) => show::show(&args),
@@ -162,7 +169,7 @@ fn main() -> ExitCode {
                 true => tracing::error!("{}", pipe_document::diagnostic::plain(&format!("{error:#}"))),
                 false => terminal::line(&error_text(&error)),
             }
-            if error.is::<Refused>() { Status::Wrong } else { Status::Failed }
+            if error.is::<Refused>() || error.is::<pipe_runs::filter::Wrong>() { Status::Wrong } else { Status::Failed }
         }
     };
     if started {

@@ -79,7 +79,8 @@ fn is_automatic(config: &serde_json::Value) -> bool {
 
 /// The batch size that a run had last.
 fn before(run: &Path, loader: &NodeId) -> Option<usize> {
-    let pipeline = PipelineArgs { file: run.to_owned(), profile: None, sets: Vec::new(), accept: Vec::new() };
+    let pipeline =
+        PipelineArgs { file: run.to_owned(), profile: None, sets: Vec::new(), accept: Vec::new(), base: None };
     let size = pipeline.load().plan?.nodes.get(loader)?.config.get("batch_size")?.as_u64()?;
     usize::try_from(size).ok()
 }

@@ -18,7 +18,7 @@ use pipe_document::Document;
 use pipe_plan::Plan;
 use pipe_run::checks::data_of;
 use pipe_run::load::{Loaded, Snapshot};
-use pipe_run::options::run_of;
+use pipe_run::options::{Fork, run_of};
 use pipe_run::reload::watch::WatchOptions;
 use pipe_run::reload::{Inbox, Reloader, resumed, watch};
 use pipe_run::resume::{Start, Wish};
@@ -54,6 +54,42 @@ pub struct RunArgs {
     /// Format of log lines.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: Format,
+    /// The run whose pipeline is run once more as a new one.
+    #[arg(skip)]
+    again: Option<Again>,
+}
+
+/// What a run that is begun from another one has of it.
+#[derive(Debug, Clone)]
+pub struct Again {
+    /// Its name, where its pipeline has none.
+    pub name: String,
+    /// Where the new one comes from, if it goes on from there.
+    pub fork: Option<Fork>,
+}
+
+impl RunArgs {
+    /// A new run of another's pipeline, from a checkpoint if there is one.
+    pub fn again(
+        pipeline: PipelineArgs,
+        resume: Option<&Path>,
+        out: Option<PathBuf>,
+        device: Option<String>,
+        again: Again,
+    ) -> RunArgs {
+        RunArgs {
+            pipeline,
+            device,
+            resume: resume.map(|path| path.display().to_string()),
+            in_place: false,
+            out,
+            watch: false,
+            watch_poll: None,
+            quiet: false,
+            log_format: Format::default(),
+            again: Some(again),
+        }
+    }
 }
 
 /// What is said when a signal has come.
@@ -166,13 +202,14 @@ fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start) -> Resul
         name: Some(name),
         created: Some(folders::creation(start.folder.parent().unwrap_or(Path::new(".")))),
         device: args.device.clone(),
-        fork: start.fork(),
+        fork: args.again.as_ref().and_then(|again| again.fork.clone()).or_else(|| start.fork()),
         rewinds: start.rewinds,
         folder: start.folder,
         resume: start.checkpoint,
         quiet: args.quiet,
         json_log: args.log_format == Format::Json,
         pipeline_text: loaded.document.as_ref().map(|d| d.to_toml()).unwrap_or_default(),
+        origins: loaded.origins(),
         pipeline_folder: std::env::current_dir()?.join(base),
         command: without_secrets(loaded, std::env::args()),
     })
@@ -182,7 +219,8 @@ fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start) -> Resul
 fn beginning(args: &RunArgs, plan: &Plan) -> Result<(String, Start)> {
     let file = &args.pipeline.file;
     let run = file.is_dir().then_some(file.as_path());
-    let of_run = || Some(info::read(run?).get("name")?.as_str()?.to_owned());
+    let again = args.again.as_ref().map(|again| again.name.clone());
+    let of_run = || again.or_else(|| Some(info::read(run?).get("name")?.as_str()?.to_owned()));
     let name = plan.pipeline.name.clone().or_else(of_run).unwrap_or_else(|| args.pipeline.stem());
     let (resume, out, root) = (args.resume.as_deref(), args.out.as_deref(), runs_folder());
     let start = Start::of(&Wish { resume, out, in_place: args.in_place, root: &root, name: &name, run })?;
@@ -208,6 +246,11 @@ fn watch(
 
 /// The command that goes on with an interrupted run.
 fn hint(args: &RunArgs, loaded: &Loaded, run: &Path) -> String {
+    if args.again.is_some() {
+        // Its own folder has the pipeline as it is.
+        let run = quoted(&shown(run));
+        return format!("pipe run {run} --resume {run}");
+    }
     let mut words = vec!["pipe".to_owned(), "run".to_owned(), args.pipeline.file.display().to_string()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
     if let Some(profile) = &args.pipeline.profile {

@@ -29,6 +29,9 @@ pub struct PipelineArgs {
     /// Let a refusal pass, by its code. May be given several times.
     #[arg(long, value_name = "CODE", value_parser = codes())]
     pub accept: Vec<String>,
+    /// The folder that relative paths start from, of a version of a run's pipeline that is not the latest.
+    #[arg(skip)]
+    pub base: Option<PathBuf>,
 }
 
 /// The codes of refusals.
@@ -44,7 +47,7 @@ impl PipelineArgs {
             let (name, _) = versions.newest()?;
             Some((versions.folder().join(name), pipeline_folder(&self.file)))
         });
-        let (file, base) = kept.unwrap_or((self.file.clone(), None));
+        let (file, base) = kept.unwrap_or((self.file.clone(), self.base.clone()));
         PipelineSource {
             file,
             profile: self.profile.clone(),
@@ -57,7 +60,7 @@ impl PipelineArgs {
     /// Reads and checks the pipeline.
     pub fn load(&self) -> Loaded {
         let loaded = self.source().load();
-        if self.file.is_dir() { loaded.refusing_missing_secrets() } else { loaded }
+        if self.file.is_dir() || self.base.is_some() { loaded.refusing_missing_secrets() } else { loaded }
     }
 
     /// The name of a pipeline without `name`.
@@ -67,7 +70,7 @@ impl PipelineArgs {
 }
 
 /// What the paths in a run's pipeline are relative to.
-fn pipeline_folder(run: &Path) -> Option<PathBuf> {
+pub fn pipeline_folder(run: &Path) -> Option<PathBuf> {
     let info = files::read_text(&run.join("run.json"), 16 << 20).ok()?;
     let info: serde_json::Value = serde_json::from_str(&info).ok()?;
     info.get("pipeline_folder")?.as_str().map(PathBuf::from)

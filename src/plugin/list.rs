@@ -28,7 +28,8 @@ pub fn list(args: &ListArgs) -> Result<Status> {
     let mut status = Status::Done;
     let mut catalog = plugins::catalog().clone();
     if let Some(file) = &args.file {
-        let loaded = PipelineArgs { file: file.clone(), profile: None, sets: Vec::new(), accept: Vec::new() }.load();
+        let loaded =
+            PipelineArgs { file: file.clone(), profile: None, sets: Vec::new(), accept: Vec::new(), base: None }.load();
         if loaded.diagnostics.has_errors() {
             tell(&loaded, Format::Text)?;
             status = Status::Wrong;

@@ -134,6 +134,12 @@ fn end(pipe: &Pipe) -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
     let run = pipe.path("run");
     files(&run, &run, &mut all);
+    let scalars = pipe_history::Scalars::open(&run).expect("scalars");
+    for tag in scalars.tags() {
+        let mut points = scalars.points(tag, 0..u64::MAX).expect("points");
+        points.iter_mut().for_each(|point| point.time = 0.0);
+        all.insert(format!("scalars of {tag}"), format!("{points:?}").into_bytes());
+    }
     all.into_iter().filter_map(|(name, bytes)| Some((name.clone(), without_times(&name, bytes)?))).collect()
 }
 
@@ -172,12 +178,13 @@ fn without_times(name: &str, bytes: Vec<u8>) -> Option<Vec<u8>> {
         let table = state.as_object_mut().expect("a table");
         table.remove("time");
         table.remove("records");
+        table["history"].as_object_mut().expect("lengths").remove("media");
         // The files that they count have times in them.
         let nodes = table["nodes"].as_object_mut().expect("nodes");
         nodes.retain(|node, _| !node.starts_with("sink."));
         return Some(state.to_string().into_bytes());
     }
-    if name.ends_with("best.json") {
+    if name.ends_with("best.json") || name.starts_with("scalars of ") {
         return Some(bytes);
     }
     None

@@ -34,6 +34,7 @@ mod recipes;
 mod reload;
 mod replay;
 mod run_folder;
+mod runs;
 mod schedule;
 mod secrets;
 mod segmentation;

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use pipe_data::upload::Uploads;
+pub use pipe_history::standing::now;
 use pipe_plugin::{MetricReport, Sink};
 use pipe_vocab::{Evaluation, NodeId, Precision, Progress, Record, RecordValue, Summary, ValueRef, record};
 use serde_json::Value;
@@ -413,9 +414,4 @@ impl RunContext {
         };
         pipe_native::autocast(self.device, kind, f)
     }
-}
-
-/// Seconds since 1970.
-pub fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }

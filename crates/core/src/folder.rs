@@ -1,4 +1,4 @@
-//! The run's folder: the resolved pipeline, the records, the checkpoints, `run.json`.
+//! The run's folder: the resolved pipeline, the records and what is drawn of them, the checkpoints, `run.json`.
 
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use pipe_history::{History, Lengths};
 use pipe_vocab::{Record, atomic};
 
 /// The folder of one run.
 pub struct RunFolder {
     path: PathBuf,
     records: RefCell<BufWriter<File>>,
+    history: History,
 }
 
 impl RunFolder {
@@ -27,7 +29,7 @@ impl RunFolder {
         let name = path.join("records.jsonl");
         let file = OpenOptions::new().create(true).append(true).open(&name);
         let file = file.with_context(|| format!("cannot write {}", name.display()))?;
-        Ok(RunFolder { path: path.to_owned(), records: RefCell::new(BufWriter::new(file)) })
+        Ok(RunFolder { path: path.to_owned(), records: RefCell::new(BufWriter::new(file)), history: History::of(path) })
     }
 
     /// The folder itself.
@@ -45,11 +47,12 @@ impl RunFolder {
         self.path.join("records.jsonl")
     }
 
-    /// Appends a record to `records.jsonl`.
+    /// Appends a record to `records.jsonl`, and to what is drawn of it.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn append_record(&self, record: &Record) -> Result<()> {
+        self.history.add(record);
         let line = record.to_json().to_string();
         let mut file = self.records.borrow_mut();
         writeln!(file, "{line}").with_context(|| format!("cannot write {}", self.records_path().display()))
@@ -65,18 +68,27 @@ impl RunFolder {
         Ok(length.with_context(|| format!("cannot read {}", self.records_path().display()))?.len())
     }
 
-    /// Cuts off the records behind the first `length` bytes: what a run measured after the checkpoint that it goes on from.
+    /// How much there is of what is drawn of the records; `None` where it is not kept.
+    pub fn history_lengths(&self) -> Option<Lengths> {
+        self.history.lengths()
+    }
+
+    /// Cuts off the records behind the first `length` bytes, and what is drawn of them behind `history`: what a run measured after the
+    /// checkpoint that it goes on from.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn cut_records(&self, length: u64) -> Result<()> {
+    /// When the file of the records cannot be written.
+    pub fn cut_records(&self, length: u64, history: Option<&Lengths>) -> Result<()> {
         self.flush_records()?;
         let file = self.records.borrow();
         let cut = || match file.get_ref().metadata()?.len() > length {
             true => file.get_ref().set_len(length),
             false => Ok(()),
         };
-        cut().with_context(|| format!("cannot write {}", self.records_path().display()))
+        cut().with_context(|| format!("cannot write {}", self.records_path().display()))?;
+        drop(file);
+        self.history.cut(history);
+        Ok(())
     }
 
     /// Makes appended records visible to readers.
@@ -86,6 +98,7 @@ impl RunFolder {
     pub fn flush_records(&self) -> Result<()> {
         let flushed = self.records.borrow_mut().flush();
         flushed.with_context(|| format!("cannot write {}", self.records_path().display()))?;
+        self.history.flush();
         self.still_there()
     }
 

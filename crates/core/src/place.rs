@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use indexmap::IndexMap;
+use pipe_history::Lengths;
 use pipe_plugin::State;
 use pipe_vocab::NodeId;
 use pipe_vocab::event::{EngineEvent, EventName};
@@ -46,6 +47,8 @@ pub struct Moment {
     pub frames: Vec<Frame>,
     /// Bytes of `records.jsonl`.
     pub records: u64,
+    /// How much there was of what is drawn of them.
+    pub history: Option<Lengths>,
     /// The latest values, see [`crate::RunContext::values_with_steps`].
     pub values: BTreeMap<String, (Value, u64)>,
     /// Engines asked to stop.

@@ -1,5 +1,7 @@
 //! The resolved pipeline as TOML, with origins or without.
 
+use std::collections::BTreeMap;
+
 use super::origin::place;
 use super::{Document, Ingredient, Node, PathSegment, Table, Value};
 use crate::diagnostic::{Location, Sources};
@@ -93,6 +95,21 @@ impl Document {
         }
         writer.root(self.root());
         writer.text
+    }
+
+    /// Where each value came from, as in the comments of [`Document::show`], by key: `optimizer.sgd.lr`, `on[0].event`. Arrays of anything but
+    /// tables are one value.
+    pub fn origins(&self, sources: &Sources) -> BTreeMap<String, String> {
+        let mut origins = BTreeMap::new();
+        for (key, entry) in self.root().iter() {
+            collect_origins(key_text(key), &entry.node, sources, &mut origins);
+        }
+        origins
+    }
+
+    /// Whether its relative paths start elsewhere than from its file.
+    pub fn is_moved(&self) -> bool {
+        self.base.is_some()
     }
 
     /// The resolved pipeline as TOML without comments, for a run's folder. But for masked secrets it parses to the same
@@ -290,6 +307,24 @@ fn text_of(value: &Value) -> String {
 fn is_repeated(node: &Node) -> bool {
     let tables = |items: &[Node]| !items.is_empty() && items.iter().all(|item| item.as_table().is_some());
     !node.origin.secret && node.as_array().is_some_and(tables)
+}
+
+fn collect_origins(key: String, node: &Node, sources: &Sources, into: &mut BTreeMap<String, String>) {
+    match &node.value {
+        Value::Table(table) if !table.is_empty() => {
+            for (name, entry) in table.iter() {
+                collect_origins(format!("{key}.{}", key_text(name)), &entry.node, sources, into);
+            }
+        }
+        Value::Array(items) if !items.is_empty() && items.iter().all(|item| item.as_table().is_some()) => {
+            for (at, item) in items.iter().enumerate() {
+                collect_origins(format!("{key}[{at}]"), item, sources, into);
+            }
+        }
+        _ => {
+            into.insert(key, origin(node, sources));
+        }
+    }
 }
 
 /// Where a value came from, with the variables of everything in it.

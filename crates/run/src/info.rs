@@ -1,7 +1,6 @@
 //! `run.json`: what a run is, and how it stands.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,61 +14,12 @@ use pipe_plan::Plan;
 use pipe_vocab::Catalog;
 use pipe_vocab::refusal::DATA_CHANGED;
 
+pub use pipe_history::standing::{Status, created, generation, read, status};
+
 use crate::differences::{changed_data, differences};
 use crate::graph::Graph;
 use crate::options::{RunOptions, run_of};
-use crate::{lock, plugins};
-
-/// How a run stands, as its folder tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// Its process is at work.
-    Running,
-    /// Its process is gone and did not say how it ended: killed, or the machine went down.
-    Lost,
-    /// It reached its end.
-    Done,
-    /// It was asked to end, and left a checkpoint if it had begun.
-    Interrupted,
-    /// It ended with an error.
-    Failed,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Status::Running => "running",
-            Status::Lost => "lost",
-            Status::Done => "done",
-            Status::Interrupted => "interrupted",
-            Status::Failed => "failed",
-        })
-    }
-}
-
-/// What `run.json` in a folder says; nothing where there is none.
-pub fn read(folder: &Path) -> Map<String, Value> {
-    let text = fs::read_to_string(folder.join("run.json")).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
-}
-
-/// How the run in a folder stands, from `run.json`, the lock and the heartbeat; `None` where there is no run.
-pub fn status(folder: &Path) -> Option<Status> {
-    Some(match read(folder).get("status")?.as_str()? {
-        "done" => Status::Done,
-        "interrupted" => Status::Interrupted,
-        "failed" => Status::Failed,
-        _ if lock::alive(folder) => Status::Running,
-        _ => Status::Lost,
-    })
-}
-
-/// When a run was created, in seconds since 1970: its first life, if it was resumed.
-pub fn created(info: &Map<String, Value>) -> f64 {
-    let first = info.get("earlier").and_then(|earlier| earlier.get(0)?.get("started")?.as_f64());
-    let own = |name: &str| info.get(name).and_then(Value::as_f64);
-    own("created").or(first).or(own("started")).unwrap_or_default()
-}
+use crate::plugins;
 
 /// Held while `run.json` is written.
 fn writing() -> MutexGuard<'static, ()> {
@@ -153,6 +103,16 @@ impl Info {
         self.write(&graph.run.folder)
     }
 
+    /// Writes that what was recorded was cut off at a checkpoint: whoever reads along starts over where `generation` has risen.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn went_back(&self, folder: &RunFolder) -> Result<()> {
+        let generation = generation(&self.values.borrow());
+        self.values.borrow_mut().insert("generation".into(), json!(generation + 1));
+        self.write(folder)
+    }
+
     /// Writes how the run ended; a disk that is full must not hide the error itself.
     pub fn note(&self, graph: &Graph, status: &str, error: Option<String>) {
         let run = &graph.run;
@@ -213,6 +173,7 @@ fn start_info(
     let created = if former.is_empty() { options.created.unwrap_or(started) } else { created(&former) };
     info.insert("created".into(), json!(created));
     info.insert("started".into(), json!(started));
+    info.insert("generation".into(), json!(generation(&former)));
     info.insert("device".into(), json!(device));
     info.insert("seed".into(), json!(plan.pipeline.seed));
     info.insert("command".into(), json!(options.command));

@@ -21,11 +21,9 @@ pub mod differences;
 pub mod events;
 pub mod folders;
 pub mod graph;
-pub mod heartbeat;
 pub mod info;
 pub mod labels;
 pub mod load;
-pub mod lock;
 pub mod options;
 pub mod plugins;
 pub mod preflight;
@@ -40,4 +38,5 @@ pub mod versions;
 
 pub use graph::Graph;
 pub use options::RunOptions;
+pub use pipe_history::{heartbeat, lock};
 pub use running::{Ending, Running};

@@ -8,11 +8,15 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::plugins;
+use crate::versions::Versions;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Sources};
 use pipe_document::{Document, LoadOptions};
 use pipe_plan::Plan;
 use pipe_plan::checks::rules;
 use pipe_vocab::Catalog;
+
+/// How the origin of a value begins that the command line set.
+const SET: &str = "--set";
 
 /// What a pipeline is read from: the file and what the command line changes in it.
 #[derive(Debug, Clone)]
@@ -57,6 +61,26 @@ pub struct Snapshot {
 }
 
 impl Loaded {
+    /// Where the values of the pipeline came from, by key. Of one that a run has kept, whose text says nothing of it: where they came from
+    /// there, unless they were set now.
+    pub fn origins(&self) -> BTreeMap<String, String> {
+        let Some(document) = &self.document else { return BTreeMap::new() };
+        let mut origins = document.origins(&self.sources);
+        let file = Path::new(self.sources.name(document.main()));
+        let run = file.ancestors().skip(1).find(|folder| Versions::of(folder).folder().is_dir());
+        if let Some(run) = run.filter(|_| document.is_moved()) {
+            let former = Versions::of(run).origins();
+            origins.retain(|key, origin| match former.get(key).filter(|_| !origin.starts_with(SET)) {
+                Some(former) => {
+                    origin.clone_from(former);
+                    true
+                }
+                None => origin.starts_with(SET),
+            });
+        }
+        origins
+    }
+
     /// Refuses a pipeline that a run has kept where a secret is missing in it: it keeps none.
     #[must_use]
     pub fn refusing_missing_secrets(mut self) -> Loaded {

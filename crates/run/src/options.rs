@@ -1,5 +1,6 @@
 //! What the command line says of a run.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub struct RunOptions {
     pub json_log: bool,
     /// The resolved pipeline, kept in the run's folder.
     pub pipeline_text: String,
+    /// Where its values came from, by key.
+    pub origins: BTreeMap<String, String>,
     /// The folder that its relative paths start from.
     pub pipeline_folder: PathBuf,
     /// The command line, kept in `run.json`.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use pipe_history::history;
 use serde_json::Value;
 
 use crate::checkpoint;
@@ -128,10 +129,12 @@ impl Start {
 }
 
 /// Copies what a run had recorded when a checkpoint was made, so that the charts of its fork are whole.
-fn copy_records(checkpoint: &Path, folder: &Path) -> Result<()> {
+pub(crate) fn copy_records(checkpoint: &Path, folder: &Path) -> Result<()> {
     let state: Value =
         fs::read(checkpoint.join(STATE)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     let from = run_of(checkpoint).join("records.jsonl");
+    let lengths = serde_json::from_value(state["history"].clone()).ok();
+    history::copy(run_of(checkpoint), folder, lengths.as_ref())?;
     let (Some(length), true) = (state["records"].as_u64(), from.exists()) else {
         tracing::warn!("{} has no records of its run; the new run's begin here", checkpoint.display());
         return Ok(());

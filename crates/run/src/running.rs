@@ -12,6 +12,7 @@ use pipe_core::{
     Clock, Engine, EngineEvent, Frame, Instance, Kind, NodeId, RecordValue, Requests, RunContext, RunFolder,
     Subscription, Summary,
 };
+use pipe_history::Lengths;
 use pipe_plan::{Plan, PlanNode};
 use pipe_vocab::Catalog;
 use tch::Device;
@@ -74,7 +75,7 @@ impl Running {
         });
         if options.resume.is_none() {
             // Of a life that left nothing to go on from.
-            folder.cut_records(0)?;
+            folder.cut_records(0, Some(&Lengths::default()))?;
         }
         let info = Info::start(&folder, plan, &catalog, options, &why)?;
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
@@ -108,8 +109,9 @@ impl Running {
                 tracing::warn!("{warning}");
             }
             // What was measured behind the checkpoint will be measured again, but for a run that is at its end.
-            if let Some(length) = restored.records.filter(|_| self.anything_left()) {
-                self.context().folder.cut_records(length)?;
+            if let Some((length, history)) = restored.records.filter(|_| self.anything_left()) {
+                self.context().folder.cut_records(length, history.as_ref())?;
+                self.info.went_back(&self.context().folder)?;
             }
             let step = self.context().clock.get().step;
             tracing::info!("resuming from step {step} of {}", from.display());
@@ -150,6 +152,7 @@ impl Running {
         let versions = Versions::of(self.context().folder.path());
         let clock = self.context().clock.get();
         let version = versions.keep(&options.pipeline_text, clock.step)?;
+        versions.keep_origins(&options.origins)?;
         versions.log(&Entry::started(version, clock))
     }
 

@@ -22,7 +22,7 @@ use crate::graph::{Between, Graph};
 use crate::load::{Loaded, PipelineSource};
 use crate::reload::{Inbox, Outcome, Reloader};
 use crate::versions::{Turn, Versions};
-use crate::{Ending, RunOptions, Running, checkpoint, info};
+use crate::{Ending, RunOptions, Running, checkpoint, info, resume};
 
 /// Who looks on while a step is made again.
 pub trait Witness {
@@ -60,7 +60,26 @@ pub struct StateAt {
 /// When the folder is no run, or one that did not come so far; when a pipeline of it cannot be read or built any more, or an edit
 /// cannot be applied.
 pub fn state_at(folder: &Path, step: u64, device: Option<&str>, requests: Requests) -> Result<StateAt> {
-    stands_at(folder, step, None, device, requests)
+    stands_at(folder, step, None, device, requests, false)
+}
+
+/// A checkpoint of a run as it was after `step` steps, with what it had recorded by then, as in [`state_at`].
+///
+/// # Errors
+/// As [`state_at`].
+pub fn checkpoint_at(folder: &Path, step: u64, device: Option<&str>) -> Result<MadeAgain> {
+    let requests = Requests::default();
+    let at = stands_at(folder, step, None, device, requests, true)?;
+    let checkpoint = at.save()?;
+    at.running.context().folder.flush_records()?;
+    Ok(MadeAgain { checkpoint, _folder: at._folder })
+}
+
+/// A checkpoint in a temporary folder, which goes with it.
+pub struct MadeAgain {
+    /// The checkpoint.
+    pub checkpoint: PathBuf,
+    _folder: tempfile::TempDir,
 }
 
 /// As [`state_at`]; the step itself is always made again, before a witness.
@@ -75,7 +94,7 @@ pub fn replay(
     requests: Requests,
 ) -> Result<StateAt> {
     ensure!(step > 0, "steps are counted from 1");
-    stands_at(folder, step, Some(witness), device, requests)
+    stands_at(folder, step, Some(witness), device, requests, false)
 }
 
 fn stands_at(
@@ -84,6 +103,7 @@ fn stands_at(
     witness: Option<Rc<dyn Witness>>,
     device: Option<&str>,
     requests: Requests,
+    records: bool,
 ) -> Result<StateAt> {
     let latest = if witness.is_some() { step - 1 } else { step };
     let turns = Versions::of(folder).turns()?;
@@ -103,11 +123,15 @@ fn stands_at(
         step - from
     );
     let temporary = tempfile::Builder::new().prefix("pipe-state-").tempdir().context("a temporary folder")?;
+    if let Some(checkpoint) = checkpoint.as_deref().filter(|_| records) {
+        resume::copy_records(checkpoint, temporary.path())?;
+    }
     let options = RunOptions {
         folder: temporary.path().to_owned(),
         device: device.map(str::to_owned),
         resume: checkpoint.clone(),
         quiet: true,
+        origins: loaded.origins(),
         pipeline_text: loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default(),
         ..RunOptions::default()
     };

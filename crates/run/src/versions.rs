@@ -1,8 +1,9 @@
 //! Every version of a run's pipeline, with the step at which it took effect.
 //!
 //! `pipelines/NNN_step_SSSSSS.toml` are the versions, resolved; `pipelines/index.jsonl` has a line for each edit, those that were
-//! refused included; `pipeline.toml` is the latest version.
+//! refused included; `pipelines/origins.json` says where the values of the latest version came from; `pipeline.toml` is that version.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use pipe_core::{Clock, now};
-use pipe_vocab::atomic;
+use pipe_vocab::{atomic, files};
 
 /// The line of `pipelines/index.jsonl` with which a life of a run begins; edits have lines of the same form.
 #[derive(Debug, Serialize)]
@@ -69,6 +70,9 @@ struct Line {
     waiting: Vec<String>,
 }
 
+/// The file of the origins.
+const ORIGINS: &str = "origins.json";
+
 /// The versions of one run.
 #[derive(Debug)]
 pub struct Versions {
@@ -105,6 +109,20 @@ impl Versions {
         atomic::write(&folder.join(&name), text.as_bytes())?;
         atomic::write(&self.run.join("pipeline.toml"), text.as_bytes())?;
         Ok(name)
+    }
+
+    /// Keeps where the values of the latest version came from, by key: `pipelines/origins.json`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_origins(&self, origins: &BTreeMap<String, String>) -> Result<()> {
+        atomic::write(&self.folder().join(ORIGINS), (serde_json::to_string_pretty(origins)? + "\n").as_bytes())
+    }
+
+    /// What was kept of it.
+    pub fn origins(&self) -> BTreeMap<String, String> {
+        let text = files::read_text(&self.folder().join(ORIGINS), 16 << 20).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// The latest version: its name and its text.

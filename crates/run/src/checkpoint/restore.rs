@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use indexmap::IndexMap;
 use pipe_core::{Instance, Kind, NodeId, State};
+use pipe_history::Lengths;
 use pipe_vision::weights::{Weights, safetensors};
 use pipe_vocab::refusal::SEED_CHANGED;
 use tch::Tensor;
@@ -21,8 +22,8 @@ use crate::random;
 pub struct Restored {
     /// What is in the checkpoint or in the pipeline only.
     pub warnings: Vec<String>,
-    /// Bytes of `records.jsonl` at the checkpoint, where it is one of this very run's folder.
-    pub records: Option<u64>,
+    /// Bytes of `records.jsonl` at the checkpoint, and how much there was of what is drawn of them, where it is one of this very run's folder.
+    pub records: Option<(u64, Option<Lengths>)>,
 }
 
 /// Restores a checkpoint: every node that is in both takes its state; nodes in only one of them are returned as warnings.
@@ -91,7 +92,7 @@ pub fn load(graph: &Graph, folder: &Path, accepted: &[String]) -> Result<Restore
     run.set_last_checkpoint(Some(folder.to_owned()));
     let parents = folder.parent().zip(Some(run.folder.checkpoints()));
     let same_run = parents.is_some_and(|(theirs, ours)| theirs.canonicalize().ok() == ours.canonicalize().ok());
-    Ok(Restored { warnings, records: same_run.then_some(file.records) })
+    Ok(Restored { warnings, records: same_run.then_some((file.records, file.history)) })
 }
 
 fn read_tensors(path: &Path) -> Result<IndexMap<String, Tensor>> {

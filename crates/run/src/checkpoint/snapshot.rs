@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use pipe_core::checkpoints::found::FORMAT;
 use pipe_core::{Clock, EngineEvent, Frame, Instance, Kind, Moment, NodeId, State, Termination, now};
+use pipe_history::Lengths;
 use pipe_vision::nn::StateDict;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -34,6 +35,9 @@ pub(super) struct StateFile {
     pub values: BTreeMap<String, (Value, u64)>,
     /// Bytes of `records.jsonl` then.
     pub records: u64,
+    /// How much there was of what is drawn of them; of checkpoints from before there was any, and where it is not kept, nothing.
+    #[serde(default)]
+    pub history: Option<Lengths>,
 }
 
 /// Everything that goes into the files of a checkpoint.
@@ -121,6 +125,7 @@ fn parts(moment: &Moment, extra: &[(NodeId, State)]) -> (StateFile, StateDict) {
         nodes,
         values: moment.values.clone(),
         records: moment.records,
+        history: moment.history.clone(),
     };
     (state, tensors)
 }
@@ -145,6 +150,7 @@ pub(super) fn moment(graph: &Graph, extra: &[(NodeId, State)]) -> Result<Moment>
         clock: run.clock.get(),
         frames,
         records: run.folder.records_position()?,
+        history: run.folder.history_lengths(),
         values: run.values_with_steps(),
         terminations: run.terminations(),
         fired: graph.events.borrow().fired()?,

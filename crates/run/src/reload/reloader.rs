@@ -219,7 +219,8 @@ impl Reloader {
     /// Keeps the version that is in effect now. A full disk must not stop the run.
     fn keep(&self, loaded: &Loaded, run: &RunContext) -> Option<String> {
         let text = loaded.document.as_ref()?.to_toml();
-        match self.versions.keep(&text, run.clock.get().step) {
+        let kept = self.versions.keep(&text, run.clock.get().step);
+        match kept.and_then(|name| self.versions.keep_origins(&loaded.origins()).map(|()| name)) {
             Ok(name) => Some(name),
             Err(error) => {
                 tracing::warn!("this version of the pipeline was not saved: {error:#}");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 
-use pipe_core::now;
+use crate::standing::now;
 
 /// How often the heart of a run beats.
 pub const BEAT: Duration = Duration::from_secs(10);

@@ -1,0 +1,96 @@
+//! The folders of runs below others, and the run that a word means.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::look;
+use crate::run::Run;
+
+/// Runs lie no deeper below a root.
+const DEEPEST: usize = 6;
+
+/// The folders with a `run.json` at or below the roots, in order. Nothing is looked for inside of one, nor in hidden folders.
+///
+/// # Errors
+/// When a root is not there.
+pub fn folders(roots: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for root in roots {
+        ensure!(root.is_dir(), "there is no folder {}", root.display());
+        below(&root.canonicalize().unwrap_or_else(|_| root.clone()), 0, &mut found);
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+fn below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    if folder.join("run.json").is_file() {
+        found.push(folder.to_owned());
+        return;
+    }
+    if depth == DEEPEST {
+        return;
+    }
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        // Links are not followed: they may lead round in a circle.
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && !entry.file_name().to_string_lossy().starts_with('.') {
+            below(&entry.path(), depth + 1, found);
+        }
+    }
+}
+
+/// The run that is meant: a folder, `latest`, a name or how one begins, or how the folder's name below the root begins.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn one(word: &str, roots: &[PathBuf]) -> Result<Run> {
+    let path = Path::new(word);
+    if path.join("run.json").is_file() {
+        let folder = path.canonicalize()?;
+        // Among the others, so that it is called the same everywhere.
+        let all = look(&existing(roots))?;
+        let known = all.into_iter().find(|run| run.folder == folder);
+        return known.or_else(|| Run::of(&folder)).ok_or_else(|| anyhow::anyhow!("{word} is no run that can be read"));
+    }
+    let mut runs = look(&existing(roots))?;
+    if word == "latest" {
+        ensure!(!runs.is_empty(), "there is no run in {}", shown(roots));
+        return Ok(runs.swap_remove(0));
+    }
+    let place = |run: &Run| -> Vec<String> {
+        let below = roots.iter().filter_map(|root| root.canonicalize().ok());
+        let place = below.filter_map(|root| Some(run.folder.strip_prefix(root).ok()?.display().to_string()));
+        let last = run.folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        place.chain(last).collect()
+    };
+    let matches = |fits: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        let meant = |run: &Run| fits(&run.name) || place(run).iter().any(|place| fits(place));
+        (0..runs.len()).filter(|at| meant(&runs[*at])).collect()
+    };
+    let exact = matches(&|name| name == word);
+    let found = if exact.is_empty() { matches(&|name| name.starts_with(word)) } else { exact };
+    match found[..] {
+        [at] => Ok(runs.swap_remove(at)),
+        [] => {
+            let near = |run: &&Run| strsim::jaro_winkler(&run.name, word) > 0.85;
+            let near: Vec<&str> = runs.iter().filter(near).take(3).map(|run| run.name.as_str()).collect();
+            let hint = if near.is_empty() { "`pipe runs list` shows them".into() } else { near.join(", ") + "?" };
+            bail!("there is no run `{word}` in {}: {hint}", shown(roots))
+        }
+        _ => {
+            let some = found.iter().take(5).map(|at| format!("{} ({})", runs[*at].name, runs[*at].folder.display()));
+            bail!("`{word}` may be any of {} runs: {}", found.len(), some.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+fn existing(roots: &[PathBuf]) -> Vec<PathBuf> {
+    roots.iter().filter(|root| root.is_dir()).cloned().collect()
+}
+
+fn shown(roots: &[PathBuf]) -> String {
+    roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,144 @@
+//! `pipe runs clone` and `fork`: a run once more.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use pipe_run::checkpoint;
+use pipe_run::options::Fork;
+use pipe_run::state_at::checkpoint_at;
+use pipe_runs::Run;
+use pipe_runs::compare::edits;
+use pipe_vocab::atomic;
+
+use super::RunArg;
+use crate::output::{Status, say};
+use crate::run::{self, Again, RunArgs};
+use crate::source::{PipelineArgs, pipeline_folder, plan_or_tell, shown};
+
+/// Arguments of `pipe runs clone`.
+#[derive(Debug, Args)]
+pub struct CloneArgs {
+    #[command(flatten)]
+    run: RunArg,
+    /// Set a value: `--set optimizer.sgd.lr=0.01`. Can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// The new file; default `NAME.toml` beside the run's own file, from whose folder its paths start.
+    #[arg(long, value_name = "FILE", conflicts_with = "now")]
+    out: Option<PathBuf>,
+    /// Run it at once, in place of a file.
+    #[arg(long = "run")]
+    now: bool,
+}
+
+impl CloneArgs {
+    /// Whether it is run at once.
+    pub fn trains(&self) -> bool {
+        self.now
+    }
+}
+
+/// Arguments of `pipe runs fork`.
+#[derive(Debug, Args)]
+pub struct ForkArgs {
+    #[command(flatten)]
+    run: RunArg,
+    /// The step: the new run goes on from the newest checkpoint at or before it.
+    #[arg(long, value_name = "STEP")]
+    at: u64,
+    /// Train the steps between that checkpoint and the step again, so that it goes on from the step itself.
+    #[arg(long)]
+    rerun: bool,
+    /// Set a value: `--set optimizer.sgd.lr=0.01`. Can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// The new run's folder; default `runs/<name>/<time>`.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Device, instead of the pipeline's.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+}
+
+/// Writes a run's pipeline as a new file, or runs it.
+///
+/// # Errors
+/// When there is no such run, the file is there already, or the new run fails.
+pub fn clone(args: CloneArgs) -> Result<Status> {
+    let run = args.run.find()?;
+    let base = pipeline_folder(&run.folder);
+    let pipeline =
+        PipelineArgs { file: run.folder.clone(), profile: None, sets: args.sets, accept: Vec::new(), base: None };
+    if args.now {
+        return run::run(RunArgs::again(pipeline, None, None, None, Again { name: run.pipeline, fork: None }));
+    }
+    let base = base.with_context(|| format!("{} does not say where its pipeline lay", run.folder.display()))?;
+    let file = args.out.unwrap_or_else(|| base.join(format!("{}.toml", run.name)));
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let same = folder.canonicalize().ok().zip(base.canonicalize().ok()).is_some_and(|(a, b)| a == b);
+    ensure!(same, "the paths in that pipeline start from {}: write the file there", base.display());
+    ensure!(!file.exists(), "{} is there already: give another with `--out`", file.display());
+    let loaded = pipeline.load();
+    if plan_or_tell(&loaded)?.is_none() {
+        return Ok(Status::Wrong);
+    }
+    let text = loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default();
+    atomic::write(&file, format!("# Cloned from the run {} ({})\n{text}", run.name, shown(&run.folder)).as_bytes())?;
+    say!("{} is written: `pipe run {0}`", shown(&file));
+    Ok(Status::Done)
+}
+
+/// Begins a new run from a step of another.
+///
+/// # Errors
+/// When there is no such run, it did not come so far, or the new run fails.
+pub fn fork(args: ForkArgs) -> Result<Status> {
+    let run = args.run.find()?;
+    let newest = checkpoint::newest_of(&run.folder, |_, step| step <= args.at);
+    let from = newest.as_deref().and_then(checkpoint::step_of);
+    let made_again = match (&newest, from) {
+        (Some(_), Some(from)) if from == args.at || !args.rerun => None,
+        (None, _) if !args.rerun => {
+            bail!(
+                "{} has no checkpoint at or before step {}: `--rerun` trains it again from its beginning",
+                run.name,
+                args.at
+            )
+        }
+        _ => Some(checkpoint_at(&run.folder, args.at, args.device.as_deref())?),
+    };
+    let checkpoint = made_again.as_ref().map(|made| made.checkpoint.clone()).or(newest);
+    let checkpoint = checkpoint.context("there is a checkpoint")?;
+    let step = checkpoint::step_of(&checkpoint);
+    tell(&args, &run, step);
+    let name = match &made_again {
+        Some(_) => format!("step_{:06} (made again)", args.at),
+        None => checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let fork = Fork { run: run.folder.clone(), checkpoint: name, step };
+    let pipeline = PipelineArgs {
+        file: checkpoint.join("pipeline.toml"),
+        profile: None,
+        sets: args.sets,
+        accept: Vec::new(),
+        base: Some(pipeline_folder(&run.folder).unwrap_or_default()),
+    };
+    let again = Again { name: run.pipeline, fork: Some(fork) };
+    run::run(RunArgs::again(pipeline, Some(&checkpoint), args.out, args.device, again))
+}
+
+/// Says from where the new run goes on, and what it leaves out.
+fn tell(args: &ForkArgs, run: &Run, step: Option<u64>) {
+    let step = step.unwrap_or_default();
+    if step < args.at {
+        say!(
+            "going on from step {step}, the newest checkpoint before step {}; `--rerun` trains the steps between again",
+            args.at
+        );
+    }
+    let later = edits(&run.folder).into_iter().filter(|edit| edit.step >= step).count();
+    if later > 0 {
+        say!("{} was edited {later} times after that: the new run is not", run.name);
+    }
+}

@@ -1,0 +1,99 @@
+//! `pipe runs`: the runs that there are.
+//!
+//! - [`list`], [`show`], [`compare`], [`best`]: looking at them; [`table`]: how they are written
+//! - [`about`]: what their owners say of them: `tag`, `note`, `rename`; [`rm`]
+//! - [`again`]: `clone` and `fork`
+
+mod about;
+mod again;
+mod best;
+mod compare;
+mod list;
+mod rm;
+mod show;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use pipe_runs::{Run, find};
+
+use crate::output::Status;
+use crate::source::runs_folder;
+
+/// Looks at many runs. RUN is a folder, a name or how one begins, or `latest`. Runs are looked for in `runs`, or where PIPE_RUNS says.
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// List runs: how they stand and what they came to, the newest first.
+    List(list::ListArgs),
+    /// Show what is known of a run.
+    Show(show::ShowArgs),
+    /// Compare runs: the options that differ and where they came from, metrics, data, edits.
+    Compare(compare::CompareArgs),
+    /// Find the run that is best by a curve or a metric.
+    Best(best::BestArgs),
+    /// Add and remove tags: `+baseline -draft`. Runs with the tag `archived` are listed with `--all` only.
+    Tag(about::TagArgs),
+    /// Write a note.
+    Note(about::NoteArgs),
+    /// Give a run another name.
+    Rename(about::RenameArgs),
+    /// Move runs to the trash, `.trash` beside the others.
+    Rm(rm::RmArgs),
+    /// Make a new pipeline file of a run's pipeline, or run it once more.
+    Clone(again::CloneArgs),
+    /// Go on from a step of a run, with other options, as a new run.
+    Fork(again::ForkArgs),
+}
+
+/// A run, by folder or name.
+#[derive(Debug, Clone, Args)]
+struct RunArg {
+    /// The run: a folder, a name or how one begins, or `latest`.
+    run: String,
+}
+
+impl RunArg {
+    fn find(&self) -> Result<Run> {
+        one(&self.run)
+    }
+}
+
+impl RunsCommand {
+    /// Whether it trains.
+    pub fn trains(&self) -> bool {
+        match self {
+            RunsCommand::Clone(args) => args.trains(),
+            RunsCommand::Fork(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Runs a subcommand.
+///
+/// # Errors
+/// Those of the subcommand.
+pub fn runs(command: RunsCommand) -> Result<Status> {
+    match command {
+        RunsCommand::List(args) => list::list(&args),
+        RunsCommand::Show(args) => show::show(&args),
+        RunsCommand::Compare(args) => compare::compare(&args),
+        RunsCommand::Best(args) => best::best(&args),
+        RunsCommand::Tag(args) => about::tag(&args),
+        RunsCommand::Note(args) => about::note(&args),
+        RunsCommand::Rename(args) => about::rename(&args),
+        RunsCommand::Rm(args) => rm::rm(&args),
+        RunsCommand::Clone(args) => again::clone(args),
+        RunsCommand::Fork(args) => again::fork(args),
+    }
+}
+
+fn roots() -> Vec<PathBuf> {
+    vec![runs_folder()]
+}
+
+fn one(word: &str) -> Result<Run> {
+    find::one(word, &roots())
+}

@@ -198,6 +198,7 @@ fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start) -> Resul
             tracing::info!("changed since the last run: {line}");
         }
     }
+    let secrets = loaded.document.as_ref().map(Document::secrets);
     Ok(RunOptions {
         name: Some(name),
         created: Some(folders::creation(start.folder.parent().unwrap_or(Path::new(".")))),
@@ -212,6 +213,7 @@ fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start) -> Resul
         origins: loaded.origins(),
         pipeline_folder: std::env::current_dir()?.join(base),
         command: without_secrets(loaded, std::env::args()),
+        captures: Some(secrets.unwrap_or_default().into_iter().map(|(_, text)| text.into()).collect()),
     })
 }
 

@@ -6,6 +6,7 @@ use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
 mod averages;
 mod bad_input;
 mod bench;
+mod captured;
 mod cases;
 mod checks;
 mod child_process;

@@ -5,7 +5,7 @@
 //! - [`build`](mod@build): plan → built nodes, in topological order; [`graph`]: the built nodes, joined; [`events`]: which
 //!   targets run on which event
 //! - [`running`]: a run from its beginning to its end; [`options`]: what the command line says of it; [`info`]: `run.json`;
-//!   [`differences`]: what is another than in the life before; [`labels`]: whether labels mean the same classes; [`checks`]: what rules learn
+//!   [`captured`]: where it comes from and how busy its machine is; [`differences`]: what is another than in the life before; [`labels`]: whether labels mean the same classes; [`checks`]: what rules learn
 //!   of the data
 //! - [`resume`]: where a run begins or goes on; [`folders`]: where runs are stored; [`lock`], [`heartbeat`]: one writer a folder
 //! - [`checkpoint`]: writing and reading checkpoints, [`behind`] the training; [`random`]: the states of the random generators
@@ -15,6 +15,7 @@
 
 pub mod behind;
 pub mod build;
+mod captured;
 pub mod checkpoint;
 pub mod checks;
 pub mod differences;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pipe_vocab::Secret;
 use serde::Serialize;
 
 /// What the command line says of a run, beyond the pipeline.
@@ -34,6 +35,8 @@ pub struct RunOptions {
     pub pipeline_folder: PathBuf,
     /// The command line, kept in `run.json`.
     pub command: Vec<String>,
+    /// For a run that keeps where it comes from, on which machine it is and how busy that is: the texts that may not be in it.
+    pub captures: Option<Vec<Secret>>,
 }
 
 /// Where a run comes from that goes on from a checkpoint of another.

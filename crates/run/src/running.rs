@@ -17,6 +17,7 @@ use pipe_plan::{Plan, PlanNode};
 use pipe_vocab::Catalog;
 use tch::Device;
 
+use crate::captured::Captured;
 use crate::graph::Graph;
 use crate::info::Info;
 use crate::options::RunOptions;
@@ -50,6 +51,8 @@ pub struct Running {
     pub requests: Requests,
     started: Instant,
     info: Info,
+    /// Ends with the run.
+    _captured: Option<Captured>,
 }
 
 impl Running {
@@ -78,13 +81,14 @@ impl Running {
             folder.cut_records(0, Some(&Lengths::default()))?;
         }
         let info = Info::start(&folder, plan, &catalog, options, &why)?;
+        let captured = options.captures.as_ref().map(|secrets| Captured::start(folder.path(), secrets));
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let mut context = RunContext::new(device, precision, seed, folder, requests.interrupt.clone());
         context.checkpoint_wanted = requests.checkpoint.clone();
         let context = Rc::new(context);
         context.json_log.set(options.json_log);
         let graph = Graph::new(context, catalog);
-        let running = Running { graph, resumed, requests, started: Instant::now(), info };
+        let running = Running { graph, resumed, requests, started: Instant::now(), info, _captured: captured };
         running.assemble(plan, options).inspect_err(|error| running.note("failed", Some(format!("{error:#}"))))?;
         Ok(running)
     }

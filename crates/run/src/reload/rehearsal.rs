@@ -76,7 +76,7 @@ impl Rehearsal {
             .prefix("pipe-dev-")
             .tempdir()
             .context("cannot create a temporary folder for the dry run")?;
-        let options = RunOptions { folder: folder.path().to_owned(), ..options };
+        let options = RunOptions { folder: folder.path().to_owned(), captures: None, ..options };
         let running = Running::start(&plan, loaded.catalog.clone(), &options, requests)?;
         let reloader = Reloader::new(&running.graph, source, (plan, loaded.document), Arc::new(Inbox::default()), true);
         Ok(Rehearsal { running, reloader, _folder: folder })

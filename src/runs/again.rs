@@ -14,16 +14,33 @@ use pipe_vocab::atomic;
 use super::RunArg;
 use crate::output::{Status, say};
 use crate::run::{self, Again, RunArgs};
-use crate::source::{PipelineArgs, pipeline_folder, plan_or_tell, shown};
+use crate::source::{PipelineArgs, codes, pipeline_folder, plan_or_tell, shown};
+
+/// What the new run has otherwise.
+#[derive(Debug, Args)]
+struct Changes {
+    /// Set a value: `--set optimizer.sgd.lr=0.01`. Can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Let a refusal pass, by its code. May be given several times.
+    #[arg(long, value_name = "CODE", value_parser = codes())]
+    accept: Vec<String>,
+}
+
+impl Changes {
+    /// A pipeline with them.
+    fn of(self, file: PathBuf, base: Option<PathBuf>) -> PipelineArgs {
+        PipelineArgs { file, profile: None, sets: self.sets, accept: self.accept, base }
+    }
+}
 
 /// Arguments of `pipe runs clone`.
 #[derive(Debug, Args)]
 pub struct CloneArgs {
     #[command(flatten)]
     run: RunArg,
-    /// Set a value: `--set optimizer.sgd.lr=0.01`. Can be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// The new file; default `NAME.toml` beside the run's own file, from whose folder its paths start.
     #[arg(long, value_name = "FILE", conflicts_with = "now")]
     out: Option<PathBuf>,
@@ -50,15 +67,17 @@ pub struct ForkArgs {
     /// Train the steps between that checkpoint and the step again, so that it goes on from the step itself.
     #[arg(long)]
     rerun: bool,
-    /// Set a value: `--set optimizer.sgd.lr=0.01`. Can be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// The new run's folder; default `runs/<name>/<time>`.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Device, instead of the pipeline's.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
+    /// Print warnings and errors only, and on standard output the run's folder.
+    #[arg(long)]
+    quiet: bool,
 }
 
 /// Writes a run's pipeline as a new file, or runs it.
@@ -68,8 +87,7 @@ pub struct ForkArgs {
 pub fn clone(args: CloneArgs) -> Result<Status> {
     let run = args.run.find()?;
     let base = pipeline_folder(&run.folder);
-    let pipeline =
-        PipelineArgs { file: run.folder.clone(), profile: None, sets: args.sets, accept: Vec::new(), base: None };
+    let pipeline = args.changes.of(run.folder.clone(), None);
     if args.now {
         return run::run(RunArgs::again(pipeline, None, None, None, Again { name: run.pipeline, fork: None }));
     }
@@ -117,15 +135,11 @@ pub fn fork(args: ForkArgs) -> Result<Status> {
         None => checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
     let fork = Fork { run: run.folder.clone(), checkpoint: name, step };
-    let pipeline = PipelineArgs {
-        file: checkpoint.join("pipeline.toml"),
-        profile: None,
-        sets: args.sets,
-        accept: Vec::new(),
-        base: Some(pipeline_folder(&run.folder).unwrap_or_default()),
-    };
+    let base = Some(pipeline_folder(&run.folder).unwrap_or_default());
+    let pipeline = args.changes.of(checkpoint.join("pipeline.toml"), base);
     let again = Again { name: run.pipeline, fork: Some(fork) };
-    run::run(RunArgs::again(pipeline, Some(&checkpoint), args.out, args.device, again))
+    let run = RunArgs::again(pipeline, Some(&checkpoint), args.out, args.device, again);
+    run::run(RunArgs { quiet: args.quiet, ..run })
 }
 
 /// Says from where the new run goes on, and what it leaves out.

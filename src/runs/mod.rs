@@ -2,11 +2,12 @@
 //!
 //! - [`list`], [`show`], [`compare`], [`best`]: looking at them; [`table`]: how they are written
 //! - [`about`]: what their owners say of them: `tag`, `note`, `rename`; [`rm`]
-//! - [`again`]: `clone` and `fork`
+//! - [`again`]: `clone` and `fork`; [`bisect`]
 
 mod about;
 mod again;
 mod best;
+mod bisect;
 mod compare;
 mod list;
 mod rm;
@@ -45,6 +46,8 @@ pub enum RunsCommand {
     Clone(again::CloneArgs),
     /// Go on from a step of a run, with other options, as a new run.
     Fork(again::ForkArgs),
+    /// Find which of the options that differ makes a run worse than another, by training between them.
+    Bisect(bisect::BisectArgs),
 }
 
 /// A run, by folder or name.
@@ -87,6 +90,7 @@ pub fn runs(command: RunsCommand) -> Result<Status> {
         RunsCommand::Rm(args) => rm::rm(&args),
         RunsCommand::Clone(args) => again::clone(args),
         RunsCommand::Fork(args) => again::fork(args),
+        RunsCommand::Bisect(args) => bisect::bisect(&args),
     }
 }
 

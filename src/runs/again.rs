@@ -11,7 +11,7 @@ use pipe_runs::Run;
 use pipe_runs::compare::edits;
 use pipe_vocab::atomic;
 
-use super::RunArg;
+use super::which::RunArg;
 use crate::output::{Status, say};
 use crate::run::{self, Again, RunArgs};
 use crate::source::{PipelineArgs, codes, pipeline_folder, plan_or_tell, shown};

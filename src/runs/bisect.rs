@@ -12,8 +12,8 @@ use pipe_runs::{About, Key, Run};
 use pipe_vocab::record;
 use pipe_vocab::shown::shown_name;
 
-use super::one;
 use super::table::plain;
+use super::which::one;
 use crate::output::{Status, print, say};
 use crate::source::shown;
 

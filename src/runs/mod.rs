@@ -1,6 +1,6 @@
 //! `pipe runs`: the runs that there are.
 //!
-//! - [`list`], [`show`], [`compare`], [`best`]: looking at them; [`table`]: how they are written
+//! - [`list`], [`show`], [`compare`], [`best`]: looking at them; [`table`]: how they are written; [`which`]: the ones that are meant
 //! - [`about`]: what their owners say of them: `tag`, `note`, `rename`; [`rm`]
 //! - [`again`]: `clone` and `fork`; [`bisect`]
 
@@ -13,15 +13,12 @@ mod list;
 mod rm;
 mod show;
 mod table;
-
-use std::path::PathBuf;
+mod which;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
-use pipe_runs::{Run, find};
+use clap::Subcommand;
 
 use crate::output::Status;
-use crate::source::runs_folder;
 
 /// Looks at many runs. RUN is a folder, a name or how one begins, or `latest`. Runs are looked for in `runs`, or where PIPE_RUNS says.
 #[derive(Debug, Subcommand)]
@@ -48,19 +45,6 @@ pub enum RunsCommand {
     Fork(again::ForkArgs),
     /// Find which of the options that differ makes a run worse than another, by training between them.
     Bisect(bisect::BisectArgs),
-}
-
-/// A run, by folder or name.
-#[derive(Debug, Clone, Args)]
-struct RunArg {
-    /// The run: a folder, a name or how one begins, or `latest`.
-    run: String,
-}
-
-impl RunArg {
-    fn find(&self) -> Result<Run> {
-        one(&self.run)
-    }
 }
 
 impl RunsCommand {
@@ -92,12 +76,4 @@ pub fn runs(command: RunsCommand) -> Result<Status> {
         RunsCommand::Fork(args) => again::fork(args),
         RunsCommand::Bisect(args) => bisect::bisect(&args),
     }
-}
-
-fn roots() -> Vec<PathBuf> {
-    vec![runs_folder()]
-}
-
-fn one(word: &str) -> Result<Run> {
-    find::one(word, &roots())
 }

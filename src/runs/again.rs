@@ -8,8 +8,10 @@ use pipe_run::checkpoint;
 use pipe_run::options::Fork;
 use pipe_run::state_at::checkpoint_at;
 use pipe_runs::Run;
+use pipe_runs::about::check_word;
 use pipe_runs::compare::edits;
 use pipe_vocab::atomic;
+use pipe_vocab::shown::shown_name;
 
 use super::which::RunArg;
 use crate::output::{Status, say};
@@ -92,7 +94,14 @@ pub fn clone(args: CloneArgs) -> Result<Status> {
         return run::run(RunArgs::again(pipeline, None, None, None, Again { name: run.pipeline, fork: None }));
     }
     let base = base.with_context(|| format!("{} does not say where its pipeline lay", run.folder.display()))?;
-    let file = args.out.unwrap_or_else(|| base.join(format!("{}.toml", run.name)));
+    let file = match args.out {
+        Some(file) => file,
+        None => {
+            // Anyone may have written what it is called.
+            check_word("file", &run.name)?;
+            base.join(format!("{}.toml", run.name))
+        }
+    };
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let same = folder.canonicalize().ok().zip(base.canonicalize().ok()).is_some_and(|(a, b)| a == b);
     ensure!(same, "the paths in that pipeline start from {}: write the file there", base.display());
@@ -102,7 +111,8 @@ pub fn clone(args: CloneArgs) -> Result<Status> {
         return Ok(Status::Wrong);
     }
     let text = loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default();
-    atomic::write(&file, format!("# Cloned from the run {} ({})\n{text}", run.name, shown(&run.folder)).as_bytes())?;
+    let heading = format!("# Cloned from the run {} ({})", shown_name(&run.name), shown(&run.folder));
+    atomic::write(&file, format!("{heading}\n{text}").as_bytes())?;
     say!("{} is written: `pipe run {0}`", shown(&file));
     Ok(Status::Done)
 }

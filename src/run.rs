@@ -28,26 +28,26 @@ use pipe_run::{Ending, RunOptions, Running, folders, info};
 #[derive(Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
-    pipeline: PipelineArgs,
+    pub pipeline: PipelineArgs,
     /// Device, instead of the pipeline's: auto, cpu, cuda, cuda:N.
     #[arg(long, value_name = "DEVICE")]
-    device: Option<String>,
+    pub device: Option<String>,
     /// Go on from a checkpoint: `auto` starts where there is nothing to go on from, else goes on; `latest` is the newest run;
     /// a run's folder is its last checkpoint; a checkpoint's folder begins a new run there.
     #[arg(long, value_name = "auto|latest|RUN")]
-    resume: Option<String>,
+    pub resume: Option<String>,
     /// With a checkpoint's folder, take its own run back to it, in place of a new run.
     #[arg(long, requires = "resume")]
-    in_place: bool,
+    pub in_place: bool,
     /// The run's folder; default `runs/<name>/<time>`.
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// Hot reload: apply edits of the file and its parents while the run continues. SIGHUP also reads them.
     #[arg(long)]
-    watch: bool,
+    pub watch: bool,
     /// With --watch, poll the files at this interval instead of using file system notifications: for network file systems.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds, requires = "watch")]
-    watch_poll: Option<Duration>,
+    pub watch_poll: Option<Duration>,
     /// Print warnings and errors only, and on standard output the run's folder.
     #[arg(long)]
     pub quiet: bool,
@@ -56,7 +56,7 @@ pub struct RunArgs {
     pub log_format: Format,
     /// The run whose pipeline is run once more as a new one.
     #[arg(skip)]
-    again: Option<Again>,
+    pub again: Option<Again>,
 }
 
 /// What a run that is begun from another one has of it.

@@ -35,7 +35,7 @@ pub struct PipelineArgs {
 }
 
 /// The codes of refusals.
-fn codes() -> clap::builder::PossibleValuesParser {
+pub fn codes() -> clap::builder::PossibleValuesParser {
     let codes = pipe_vocab::refusal::CODES.iter();
     codes.map(|code| clap::builder::PossibleValue::new(code.name).help(code.about)).collect::<Vec<_>>().into()
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use pipe_runs::About;
 use pipe_runs::about::check_word;
 
-use super::{RunArg, roots};
+use super::which::{RunArg, roots};
 use crate::output::{Status, print};
 
 /// Arguments of `pipe runs tag`.

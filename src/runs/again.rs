@@ -8,22 +8,41 @@ use pipe_run::checkpoint;
 use pipe_run::options::Fork;
 use pipe_run::state_at::checkpoint_at;
 use pipe_runs::Run;
+use pipe_runs::about::check_word;
 use pipe_runs::compare::edits;
 use pipe_vocab::atomic;
+use pipe_vocab::shown::shown_name;
 
-use super::RunArg;
+use super::which::RunArg;
 use crate::output::{Status, say};
 use crate::run::{self, Again, RunArgs};
-use crate::source::{PipelineArgs, pipeline_folder, plan_or_tell, shown};
+use crate::source::{PipelineArgs, codes, pipeline_folder, plan_or_tell, shown};
+
+/// What the new run has otherwise.
+#[derive(Debug, Args)]
+struct Changes {
+    /// Set a value: `--set optimizer.sgd.lr=0.01`. Can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Let a refusal pass, by its code. May be given several times.
+    #[arg(long, value_name = "CODE", value_parser = codes())]
+    accept: Vec<String>,
+}
+
+impl Changes {
+    /// A pipeline with them.
+    fn of(self, file: PathBuf, base: Option<PathBuf>) -> PipelineArgs {
+        PipelineArgs { file, profile: None, sets: self.sets, accept: self.accept, base }
+    }
+}
 
 /// Arguments of `pipe runs clone`.
 #[derive(Debug, Args)]
 pub struct CloneArgs {
     #[command(flatten)]
     run: RunArg,
-    /// Set a value: `--set optimizer.sgd.lr=0.01`. Can be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// The new file; default `NAME.toml` beside the run's own file, from whose folder its paths start.
     #[arg(long, value_name = "FILE", conflicts_with = "now")]
     out: Option<PathBuf>,
@@ -50,15 +69,17 @@ pub struct ForkArgs {
     /// Train the steps between that checkpoint and the step again, so that it goes on from the step itself.
     #[arg(long)]
     rerun: bool,
-    /// Set a value: `--set optimizer.sgd.lr=0.01`. Can be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// The new run's folder; default `runs/<name>/<time>`.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Device, instead of the pipeline's.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
+    /// Print warnings and errors only, and on standard output the run's folder.
+    #[arg(long)]
+    quiet: bool,
 }
 
 /// Writes a run's pipeline as a new file, or runs it.
@@ -68,13 +89,19 @@ pub struct ForkArgs {
 pub fn clone(args: CloneArgs) -> Result<Status> {
     let run = args.run.find()?;
     let base = pipeline_folder(&run.folder);
-    let pipeline =
-        PipelineArgs { file: run.folder.clone(), profile: None, sets: args.sets, accept: Vec::new(), base: None };
+    let pipeline = args.changes.of(run.folder.clone(), None);
     if args.now {
         return run::run(RunArgs::again(pipeline, None, None, None, Again { name: run.pipeline, fork: None }));
     }
     let base = base.with_context(|| format!("{} does not say where its pipeline lay", run.folder.display()))?;
-    let file = args.out.unwrap_or_else(|| base.join(format!("{}.toml", run.name)));
+    let file = match args.out {
+        Some(file) => file,
+        None => {
+            // Anyone may have written what it is called.
+            check_word("file", &run.name)?;
+            base.join(format!("{}.toml", run.name))
+        }
+    };
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let same = folder.canonicalize().ok().zip(base.canonicalize().ok()).is_some_and(|(a, b)| a == b);
     ensure!(same, "the paths in that pipeline start from {}: write the file there", base.display());
@@ -84,7 +111,8 @@ pub fn clone(args: CloneArgs) -> Result<Status> {
         return Ok(Status::Wrong);
     }
     let text = loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default();
-    atomic::write(&file, format!("# Cloned from the run {} ({})\n{text}", run.name, shown(&run.folder)).as_bytes())?;
+    let heading = format!("# Cloned from the run {} ({})", shown_name(&run.name), shown(&run.folder));
+    atomic::write(&file, format!("{heading}\n{text}").as_bytes())?;
     say!("{} is written: `pipe run {0}`", shown(&file));
     Ok(Status::Done)
 }
@@ -117,15 +145,11 @@ pub fn fork(args: ForkArgs) -> Result<Status> {
         None => checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
     let fork = Fork { run: run.folder.clone(), checkpoint: name, step };
-    let pipeline = PipelineArgs {
-        file: checkpoint.join("pipeline.toml"),
-        profile: None,
-        sets: args.sets,
-        accept: Vec::new(),
-        base: Some(pipeline_folder(&run.folder).unwrap_or_default()),
-    };
+    let base = Some(pipeline_folder(&run.folder).unwrap_or_default());
+    let pipeline = args.changes.of(checkpoint.join("pipeline.toml"), base);
     let again = Again { name: run.pipeline, fork: Some(fork) };
-    run::run(RunArgs::again(pipeline, Some(&checkpoint), args.out, args.device, again))
+    let run = RunArgs::again(pipeline, Some(&checkpoint), args.out, args.device, again);
+    run::run(RunArgs { quiet: args.quiet, ..run })
 }
 
 /// Says from where the new run goes on, and what it leaves out.

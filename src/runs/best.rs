@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::list::{choose, known};
 use super::table::{clipped, table};
+use super::which::roots;
 use crate::output::{Format, Status, print};
 use crate::source::shown;
 
@@ -33,7 +34,7 @@ pub struct BestArgs {
 /// # Errors
 /// When no run has the curve.
 pub fn best(args: &BestArgs) -> Result<Status> {
-    let mut runs = pipe_runs::look(&super::roots())?;
+    let mut runs = pipe_runs::look(&roots())?;
     choose(&mut runs, args.filter.as_deref(), false)?;
     let key = Key::of(&args.by);
     let value = |run: &Run| key.metric(run).and_then(|metric| if args.min { metric.min } else { metric.max });

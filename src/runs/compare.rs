@@ -7,8 +7,8 @@ use pipe_runs::{Run, compare::compare as compared};
 use pipe_vocab::record;
 use pipe_vocab::shown::shown_name;
 
-use super::one;
 use super::table::{clipped, plain, table};
+use super::which::one;
 use crate::output::{Format, Status, print};
 
 /// Arguments of `pipe runs compare`.

@@ -10,6 +10,7 @@ use pipe_runs::filter::{Filter, order, text_of};
 use pipe_runs::{Key, Run};
 
 use super::table::{cell, table};
+use super::which::roots;
 use crate::output::{Status, print, say};
 
 /// Arguments of `pipe runs list`.
@@ -54,7 +55,7 @@ const COLUMNS: [&str; 6] = ["name", "pipeline", "status", "created", "steps", "t
 /// # Errors
 /// A folder that is not there, an expression that is wrong.
 pub fn list(args: &ListArgs) -> Result<Status> {
-    let roots = if args.roots.is_empty() { super::roots() } else { args.roots.clone() };
+    let roots = if args.roots.is_empty() { roots() } else { args.roots.clone() };
     if args.roots.is_empty() && !roots[0].is_dir() {
         say!("there are no runs yet: {} is not there", roots[0].display());
         return print(if args.format == Format::Json { "[]\n" } else { "" });

@@ -1,26 +1,24 @@
 //! `pipe runs`: the runs that there are.
 //!
-//! - [`list`], [`show`], [`compare`], [`best`]: looking at them; [`table`]: how they are written
+//! - [`list`], [`show`], [`compare`], [`best`]: looking at them; [`table`]: how they are written; [`which`]: the ones that are meant
 //! - [`about`]: what their owners say of them: `tag`, `note`, `rename`; [`rm`]
-//! - [`again`]: `clone` and `fork`
+//! - [`again`]: `clone` and `fork`; [`bisect`]
 
 mod about;
 mod again;
 mod best;
+mod bisect;
 mod compare;
 mod list;
 mod rm;
 mod show;
 mod table;
-
-use std::path::PathBuf;
+mod which;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
-use pipe_runs::{Run, find};
+use clap::Subcommand;
 
 use crate::output::Status;
-use crate::source::runs_folder;
 
 /// Looks at many runs. RUN is a folder, a name or how one begins, or `latest`. Runs are looked for in `runs`, or where PIPE_RUNS says.
 #[derive(Debug, Subcommand)]
@@ -45,19 +43,8 @@ pub enum RunsCommand {
     Clone(again::CloneArgs),
     /// Go on from a step of a run, with other options, as a new run.
     Fork(again::ForkArgs),
-}
-
-/// A run, by folder or name.
-#[derive(Debug, Clone, Args)]
-struct RunArg {
-    /// The run: a folder, a name or how one begins, or `latest`.
-    run: String,
-}
-
-impl RunArg {
-    fn find(&self) -> Result<Run> {
-        one(&self.run)
-    }
+    /// Find which of the options that differ makes a run worse than another, by training between them.
+    Bisect(bisect::BisectArgs),
 }
 
 impl RunsCommand {
@@ -87,13 +74,6 @@ pub fn runs(command: RunsCommand) -> Result<Status> {
         RunsCommand::Rm(args) => rm::rm(&args),
         RunsCommand::Clone(args) => again::clone(args),
         RunsCommand::Fork(args) => again::fork(args),
+        RunsCommand::Bisect(args) => bisect::bisect(&args),
     }
-}
-
-fn roots() -> Vec<PathBuf> {
-    vec![runs_folder()]
-}
-
-fn one(word: &str) -> Result<Run> {
-    find::one(word, &roots())
 }

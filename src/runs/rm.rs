@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use pipe_runs::trash;
 
-use super::{one, roots};
+use super::which::{one, roots};
 use crate::output::{Status, say};
 use crate::source::shown;
 

@@ -9,8 +9,8 @@ use pipe_runs::{At, Run};
 use pipe_vocab::record;
 use pipe_vocab::shown::shown_name;
 
-use super::RunArg;
 use super::table::{clipped, duration, short, table, time};
+use super::which::RunArg;
 use crate::output::{Format, Status, print};
 use crate::source::shown;
 

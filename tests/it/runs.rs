@@ -225,6 +225,26 @@ fn a_clone_is_a_new_file_or_a_new_run() {
 }
 
 #[test]
+fn the_option_to_blame_is_found() {
+    let pipe =
+        Pipe::digits("each.toml", "[[on]]\nevent = \"engine.trainer:epoch_completed\"\nrun = [\"engine.evaluator\"]\n");
+    let run = |name: &str, more: &[&str]| {
+        pipe.ok(&[&["run", "each.toml", "--quiet", "--out", &format!("runs/digits/{name}")], more].concat());
+        pipe.ok(&["runs", "rename", &format!("runs/digits/{name}"), name]);
+    };
+    let set = |key: &'static str| ["--set", key];
+    run("good", &[]);
+    let harmless =
+        [set("optimizer.sgd.momentum=0.89"), set("loader.test.batch_size=2"), set("engine.trainer.log_interval=2")];
+    run("bad", &[&harmless.concat()[..], &set("optimizer.sgd.lr=1e-9")].concat());
+    let said = pipe.ok(&["runs", "bisect", "good", "bad", "--by", "metric.accuracy"]);
+    assert_eq!(said.stdout, "optimizer.sgd.lr = 1e-9 (--set) in place of 0.05\n", "{}", said.stderr);
+    assert_eq!(said.stderr.matches(", with ").count(), 3, "of four options: all, two, one: {}", said.stderr);
+    let other = pipe.run(&["runs", "bisect", "bad", "good", "--by", "metric.accuracy"]);
+    assert!(other.stderr.contains("bad is not better than good"), "{}", other.stderr);
+}
+
+#[test]
 fn names_of_anyone_steer_nothing() {
     let pipe = Pipe::new();
     let hostile = "\u{1b}]0;title\u{7}<script>\u{202e}\nx";

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use pipe_data::upload::Uploads;
-pub use pipe_history::standing::now;
+pub use pipe_history::clock::now;
 use pipe_plugin::{MetricReport, Sink};
 use pipe_vocab::{Evaluation, NodeId, Precision, Progress, Record, RecordValue, Summary, ValueRef, record};
 use serde_json::Value;

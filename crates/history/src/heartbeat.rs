@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 
-use crate::standing::now;
+use crate::clock::now;
 
 /// How often the heart of a run beats.
 pub const BEAT: Duration = Duration::from_secs(10);

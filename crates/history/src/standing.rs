@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -65,9 +64,4 @@ pub fn created(info: &Map<String, Value>) -> f64 {
 /// How often what a run recorded was cut off, so that it could go on from before.
 pub fn generation(info: &Map<String, Value>) -> u64 {
     info.get("generation").and_then(Value::as_u64).unwrap_or_default()
-}
-
-/// Seconds since 1970.
-pub fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -75,11 +75,11 @@ fn values() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Curves of 0 to 20,000 points, with steps that stand still, jump, and in some go back.
+/// Curves of 0 to 12,000 points, with steps that stand still, jump, and in some go back.
 fn curves() -> impl Strategy<Value = Vec<Point>> {
     let gaps = prop_oneof![6 => 0u64..4, 1 => 0u64..5000, 1 => Just(1u64 << 40)];
     let pattern = prop::collection::vec((gaps, values()), 1..60);
-    (pattern, 0usize..20_000, any::<bool>()).prop_map(|(pattern, length, back)| {
+    (pattern, 0usize..12_000, any::<bool>()).prop_map(|(pattern, length, back)| {
         let mut step = 0;
         let points = (0..length).map(|at| {
             let (gap, value) = pattern[at * 7 % pattern.len()];
@@ -91,7 +91,7 @@ fn curves() -> impl Strategy<Value = Vec<Point>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn what_is_written_is_read_and_views_are_exact(

@@ -173,7 +173,9 @@ fn start_info(
     let created = if former.is_empty() { options.created.unwrap_or(started) } else { created(&former) };
     info.insert("created".into(), json!(created));
     info.insert("started".into(), json!(started));
-    info.insert("generation".into(), json!(generation(&former)));
+    // Of a life that begins again nothing is left, or what another run had recorded.
+    let begins_again = !former.is_empty() && (options.resume.is_none() || options.fork.is_some());
+    info.insert("generation".into(), json!(generation(&former) + u64::from(begins_again)));
     info.insert("device".into(), json!(device));
     info.insert("seed".into(), json!(plan.pipeline.seed));
     info.insert("command".into(), json!(options.command));

@@ -85,8 +85,7 @@ impl Index {
 fn opened(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(PATIENCE)?;
-    // Readers need not wait for writers then; where the file system has no shared memory, they do.
-    let _ = connection.pragma_update(None, "journal_mode", "WAL");
+    // Not with a log of writes (WAL): the cache may lie in a home on a network, and two machines do not see the memory that it shares.
     connection.pragma_update(None, "synchronous", "OFF")?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version != VERSION {

@@ -1,6 +1,6 @@
 //! Many runs: which there are, what each is and came to, and what their owners say of them. Reads run folders alone and needs no libtorch.
 //!
-//! - [`find`](mod@find): the folders of runs below others, and the one that a word means
+//! - [`folders`]: the folders of runs below others; [`look`](mod@look): the runs in them; [`find`]: the one that a word means
 //! - [`run`]: what is known of a run, from its folder; [`options`]: its pipeline, key by key; [`names`]: what a run is called that nobody has named
 //! - [`about`]: what its owners say of it: name, tags, note, group
 //! - [`index`]: all of it kept in the cache, for as long as it is true
@@ -12,8 +12,10 @@ pub mod about;
 pub mod compare;
 pub mod filter;
 pub mod find;
+pub mod folders;
 pub mod index;
 pub mod key;
+pub mod look;
 pub mod names;
 pub mod options;
 pub mod run;
@@ -23,20 +25,5 @@ pub use about::About;
 pub use filter::Filter;
 pub use index::Index;
 pub use key::Key;
+pub use look::look;
 pub use run::{At, Metric, Run};
-
-use std::path::PathBuf;
-
-use anyhow::Result;
-
-/// The runs below these folders, the newest first.
-///
-/// # Errors
-/// When a folder is not there.
-pub fn look(roots: &[PathBuf]) -> Result<Vec<Run>> {
-    let folders = find::folders(roots)?;
-    let mut runs = Index::open().look(&folders);
-    runs.sort_by(|a, b| b.created.total_cmp(&a.created).then_with(|| b.folder.cmp(&a.folder)));
-    names::make_unique(&mut runs);
-    Ok(runs)
-}

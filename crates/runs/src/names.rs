@@ -1,10 +1,6 @@
 //! What a run is called that nobody has named: an adjective, a noun and a number, the same wherever its folder lies.
 
-use std::collections::BTreeSet;
-
 use sha2::{Digest, Sha256};
-
-use crate::run::Run;
 
 const ADJECTIVES: [&str; 64] = [
     "agile", "amber", "ample", "apt", "azure", "bold", "brave", "brief", "bright", "brisk", "calm", "clear", "clever",
@@ -32,23 +28,10 @@ pub fn generated(pipeline: &str, created: f64) -> String {
     format!("{adjective}-{noun}-{}", number / 4096 % 1000)
 }
 
-/// Of runs that have the same name all but the oldest get a number. The runs come newest first.
-pub fn make_unique(runs: &mut [Run]) {
-    let mut taken: BTreeSet<String> = BTreeSet::new();
-    for run in runs.iter_mut().rev() {
-        let mut name = run.name.clone();
-        let mut number = 2;
-        while !taken.insert(name.clone()) {
-            name = format!("{}-{number}", run.name);
-            number += 1;
-        }
-        run.name = name;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn names_are_of_distinct_words_and_stay_the_same() {

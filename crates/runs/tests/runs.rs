@@ -7,7 +7,7 @@ use pipe_history::Point;
 use pipe_history::scalars::Writer;
 use pipe_history::standing::Status;
 use pipe_runs::filter::{Filter, order};
-use pipe_runs::{About, Index, Key, Run, compare, find, names, trash};
+use pipe_runs::{About, Index, Key, Run, compare, find, folders, names, trash};
 use serde_json::json;
 
 /// A run that is done, with two curves; its learning rate and accuracy are `value`.
@@ -158,11 +158,11 @@ fn a_word_means_a_run_or_is_refused() {
 fn the_index_may_be_removed_and_damaged_and_shared() {
     let root = tempfile::tempdir().unwrap();
     let expected = some(root.path(), 6);
-    let folders = find::folders(&[root.path().to_owned()]).unwrap();
+    let all = folders::below_all(&[root.path().to_owned()]).unwrap();
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("cache/runs.sqlite");
     let look = || {
-        let mut runs = Index::at(&path).look(&folders);
+        let mut runs = Index::at(&path).look(&all);
         runs.reverse();
         runs
     };
@@ -186,7 +186,7 @@ fn the_index_may_be_removed_and_damaged_and_shared() {
     assert_eq!(look(), expected);
     // Where no folder can be made there is none.
     fs::write(place.path().join("file"), "").unwrap();
-    assert_eq!(Index::at(&place.path().join("file/runs.sqlite")).look(&folders).len(), 6);
+    assert_eq!(Index::at(&place.path().join("file/runs.sqlite")).look(&all).len(), 6);
     std::thread::scope(|scope| {
         let all: Vec<_> = (0..6).map(|_| scope.spawn(look)).collect();
         all.into_iter().for_each(|one| assert_eq!(one.join().unwrap(), expected));

@@ -20,7 +20,7 @@ use super::{BLOCK, FOLDER, block, file_name, records};
 use crate::point::{Point, seconds};
 
 /// No log is longer than a writer lets it be, with many more tags than anyone has.
-const LONGEST_LOG: u64 = 1 << 30;
+const LONGEST_LOG: u64 = 1 << 28;
 
 /// What is known of a curve as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -279,7 +279,7 @@ impl Stream {
             if *parts < tree::GROUP {
                 return;
             }
-            whole = std::mem::replace(&mut self.groups[level], (Summary::default(), 0)).0;
+            whole = std::mem::take(&mut self.groups[level]).0;
         }
     }
 

@@ -1,0 +1,128 @@
+//! `pipe runs bisect GOOD BAD`: which of the options that differ costs the metric.
+//!
+//! Half of what may be to blame is given the bad run's values in the good run's pipeline, and trained: if the result is nearer to the bad
+//! run's, the blame lies in that half, else in the other. Where only several options together are to blame, that is found out at the end.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use pipe_runs::compare::{Difference, compare};
+use pipe_runs::{About, Key, Run};
+use pipe_vocab::record;
+use pipe_vocab::shown::shown_name;
+
+use super::table::plain;
+use super::which::one;
+use crate::output::{Status, print, say};
+use crate::source::shown;
+
+/// Arguments of `pipe runs bisect`.
+#[derive(Debug, Args)]
+pub struct BisectArgs {
+    /// The good run: a folder, a name or how one begins, or `latest`.
+    good: String,
+    /// The bad run.
+    bad: String,
+    /// What they are judged by: a curve or a metric, of which the best value counts.
+    #[arg(long, value_name = "KEY")]
+    by: String,
+    /// The smallest is best, instead of the largest.
+    #[arg(long)]
+    min: bool,
+    /// Let trials go on from the good run's newest checkpoint at or before this step, instead of beginning anew.
+    #[arg(long, value_name = "STEP")]
+    at: Option<u64>,
+}
+
+/// Finds the option that makes a run worse than another, by training between them.
+///
+/// # Errors
+/// When there is no such run, they differ in nothing that can be set, or a trial fails.
+pub fn bisect(args: &BisectArgs) -> Result<Status> {
+    let runs = [one(&args.good)?, one(&args.bad)?];
+    let score = |run: &Run| args.score(run).with_context(|| format!("{} has no value of `{}`", run.name, args.by));
+    let (good, bad) = (score(&runs[0])?, score(&runs[1])?);
+    ensure!(
+        if args.min { good < bad } else { good > bad },
+        "{} is not better than {}: {} and {}",
+        runs[0].name,
+        runs[1].name,
+        record::short(good),
+        record::short(bad)
+    );
+    let found = compare(&runs);
+    let (mut blamed, left_out): (Vec<&Difference>, Vec<&Difference>) =
+        found.options.iter().partition(|o| can_be_set(o));
+    for option in left_out {
+        say!("left out, since it cannot be set: {}", shown_name(&option.key));
+    }
+    ensure!(!blamed.is_empty(), "{} and {} differ in no option that can be set", runs[0].name, runs[1].name);
+    let is_bad = |options: &[&Difference]| -> Result<bool> {
+        let value = args.trial(&runs, options)?;
+        // One that diverged has no value.
+        Ok(value.is_none_or(|value| (value - bad).abs() < (value - good).abs()))
+    };
+    if !is_bad(&blamed)? {
+        return print("all of these together make it no worse: the difference comes from elsewhere\n");
+    }
+    let mut certain = true;
+    while blamed.len() > 1 {
+        let half = blamed.len() / 2;
+        certain = is_bad(&blamed[..half])?;
+        if certain {
+            blamed.truncate(half);
+        } else {
+            blamed.drain(..half);
+        }
+    }
+    let option = blamed[0];
+    let (from, to) = (plain(&option.values[0]), plain(&option.values[1]));
+    let origin = option.origins[1].as_deref().map(|origin| format!(" ({})", shown_name(origin))).unwrap_or_default();
+    let key = shown_name(&option.key);
+    // The last half was not tried by itself.
+    if !certain && !is_bad(&blamed)? {
+        return print(&format!("{key} = {to} makes it no worse by itself: several options are to blame together\n"));
+    }
+    print(&format!("{key} = {to}{origin} in place of {from}\n"))
+}
+
+/// Whether both runs have it, under a key of `--set`.
+fn can_be_set(option: &Difference) -> bool {
+    let value = |value: &serde_json::Value| !value.is_null() && !value.is_object();
+    option.values.iter().all(value) && !option.key.contains('[')
+}
+
+impl BisectArgs {
+    fn score(&self, run: &Run) -> Option<f64> {
+        let metric = Key::of(&self.by).metric(run)?.clone();
+        let best = if self.min { metric.min } else { metric.max };
+        best.map(|at| at.value)
+    }
+
+    /// Trains the good run's pipeline with the bad run's values of some options, and returns what came of it.
+    fn trial(&self, runs: &[Run; 2], options: &[&Difference]) -> Result<Option<f64>> {
+        let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
+        match self.at {
+            Some(step) => command.args(["runs", "fork"]).arg(&runs[0].folder).args(["--at", &step.to_string()]),
+            None => command.arg("run").arg(&runs[0].folder),
+        };
+        command.arg("--quiet").args(["--accept", "seed-changed", "--accept", "data-changed"]);
+        for option in options {
+            // As TOML writes it, too: there are no tables in it.
+            command.args(["--set", &format!("{}={}", option.key, option.values[1])]);
+        }
+        let said = command.stderr(Stdio::inherit()).output().context("a trial cannot be started")?;
+        ensure!(said.status.success(), "a trial failed");
+        let text = String::from_utf8_lossy(&said.stdout);
+        let run = one(text.trim())?;
+        About::edit(&run.folder, |about| {
+            about.group = Some(format!("bisect-{}-{}", runs[0].name, runs[1].name));
+            Ok(())
+        })?;
+        let value = self.score(&run);
+        let keys = options.iter().map(|option| shown_name(&option.key).into_owned()).collect::<Vec<_>>().join(", ");
+        say!("{}: {}, with {keys}", shown(&run.folder), value.map_or("diverged".into(), record::short));
+        Ok(value)
+    }
+}

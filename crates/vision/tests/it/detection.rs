@@ -129,7 +129,12 @@ pub fn assert_losses(losses: &[(String, Tensor)], want: &Value) {
     let want = want.as_object().unwrap();
     assert_eq!(losses.iter().map(|(name, _)| name).collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (name, loss) in losses {
-        assert_near(name, &doubles(loss), &[want[name].as_f64().unwrap()], 1e-7, 1e-4);
+        // Where it is stored, with what torchvision's own differ by with other kernels.
+        let (want, off) = match want[name].as_array() {
+            Some(both) => (both[0].as_f64().unwrap(), both[1].as_f64().unwrap()),
+            None => (want[name].as_f64().unwrap(), 0.0),
+        };
+        assert_near(name, &doubles(loss), &[want], 1e-7 + 4.0 * off, 1e-4);
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use pipe_history::Point;
+use pipe_history::clock::now;
 use pipe_history::scalars::Writer;
-use pipe_history::standing::now;
 
 use super::gpu::Gpus;
 

@@ -4,7 +4,7 @@
 //! Each life of a run has a folder of its own, `captured/1`, `captured/2`, …:
 //!
 //! - [`sources`]: `changes.patch`, the working tree against the commit, and `untracked/`, sources that no commit has
-//! - [`environment`]: `environment.json`
+//! - [`environment`]: on what it runs, `environment.json`
 //! - [`masked`]: no secret is written to either
 //!
 //! [`machine`] (and [`gpu`]) measures all the while how busy they are.

@@ -348,22 +348,15 @@ fn layers_that_are_not_taken_are_no_part_of_the_model() {
         let anchor_sizes = (0..levels).map(|level| vec![f64::from(16 << level)]).collect();
         let options =
             RcnnOptions { anchor_sizes, aspect_ratios: vec![vec![1.0]; levels], ..RcnnOptions::v1(5, backbone) };
-        tch::manual_seed(3);
         GeneralizedRcnn::new(options, Device::Cpu).unwrap()
     };
     let (whole, part) = (with(&[1, 2, 3, 4]), with(&[1, 2, 3]));
     let body = |model: &GeneralizedRcnn| {
-        let names = model.store().names().into_iter().filter(|name| name.starts_with("backbone.body."));
-        names.map(|name| (model.store().get(&name).unwrap(), name)).collect::<Vec<_>>()
+        model.store().names().into_iter().filter(|name| name.starts_with("backbone.body.")).collect::<Vec<_>>()
     };
     let (whole, of_part) = (body(&whole), body(&part));
-    assert!(
-        whole.iter().any(|(_, name)| name.contains("layer4"))
-            && !of_part.iter().any(|(_, name)| name.contains("layer4"))
-    );
-    for ((whole, _), (tensor, name)) in whole.iter().zip(&of_part) {
-        assert_eq!(whole, tensor, "{name}");
-    }
+    assert!(whole.iter().any(|name| name.contains("layer4")) && !of_part.iter().any(|name| name.contains("layer4")));
+    assert_eq!(of_part, whole[..of_part.len()]);
     // A classifier's weights have them, and so have those of a detector that keeps them.
     let classifier = ResNet::new(ResNetKind::ResNet18, 7, NormKind::Batch, Device::Cpu).unwrap().store().state_dict();
     let model = with(&[1, 2, 3]);

@@ -57,18 +57,20 @@ fn compare(head: HeadKind, name: &str) {
     tch::manual_seed(5);
     let logits = network.forward(&images, true, true).expect("scores");
     let aux = logits.aux.expect("the other head");
-    near("scores in training", &some(&logits.out), &expected["train_out"]);
-    near("auxiliary scores in training", &some(&aux), &expected["train_aux"]);
+    // With norms over few values, other kernels than those of the stored numbers (AVX2, AVX-512) are this far off, torchvision's too.
+    let roughly = |what: &str, have: &[f64], want: &Value| assert_near(what, have, &numbers(want), 1e-3, 5e-3);
+    roughly("scores in training", &some(&logits.out), &expected["train_out"]);
+    roughly("auxiliary scores in training", &some(&aux), &expected["train_aux"]);
     let labels = labels(&size);
     let loss = |logits: &Tensor| logits.cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, 255, 0.0);
     let loss = loss(&logits.out) + loss(&aux) * 0.5;
-    near("loss", &doubles(&loss), &expected["loss"]);
+    roughly("loss", &doubles(&loss), &expected["loss"]);
     loss.backward();
     for (name, wanted) in expected["gradients"].as_object().expect("gradients") {
-        near(name, &sum(&parameter(name).grad()), wanted);
+        roughly(name, &sum(&parameter(name).grad()), wanted);
     }
     let mean = parameter("backbone.layer4.0.bn1.running_mean").to_kind(Kind::Double).sum(Kind::Double);
-    near("running mean", &doubles(&mean), &expected["running_mean"]);
+    roughly("running mean", &doubles(&mean), &expected["running_mean"]);
 }
 
 /// Seeds belong to the whole process, where other tests draw as well: so this one runs in a process of its own.

@@ -173,6 +173,7 @@ num_classes = "dataset.train:num_classes"
 }
 
 #[test]
+#[ignore = "deeplabv3 but for its head: for time"]
 fn fcn() {
     segmentation("fcn");
 }
@@ -225,6 +226,7 @@ fn mask_rcnn() {
 }
 
 #[test]
+#[ignore = "mask_rcnn but for norms and a deeper head: for time"]
 fn mask_rcnn_v2() {
     rcnn("mask_rcnn", "version = \"v2\"\nmask_layers = [8]\nmask_hidden = 8").check();
 }
@@ -280,6 +282,7 @@ fn ssd() {
 }
 
 #[test]
+#[ignore = "ssd on the network of mobilenet_v3: for time"]
 fn ssdlite() {
     one_stage("ssdlite", "size = 96");
 }

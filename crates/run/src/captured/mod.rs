@@ -54,18 +54,14 @@ impl Captured {
         let machine = Builder::new().name("machine".into()).spawn(measure).ok().map(|thread| (stop, thread));
         Captured { taken, machine }
     }
+}
 
-    /// Waits until what the run comes from is written, or has taken too long.
-    pub(crate) fn finish(&self) {
+/// Waits until what the run comes from is written, or has taken too long.
+impl Drop for Captured {
+    fn drop(&mut self) {
         if let Some(taken) = &self.taken {
             let _ = taken.recv_timeout(PATIENCE);
         }
-    }
-}
-
-impl Drop for Captured {
-    fn drop(&mut self) {
-        self.finish();
         if let Some((stop, thread)) = self.machine.take() {
             drop(stop);
             let _ = thread.join();

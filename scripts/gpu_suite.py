@@ -42,7 +42,9 @@ import time
 import torch
 import torchvision
 from torchvision.io import ImageReadMode, decode_image, write_jpeg
-from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLASSES = 5
@@ -70,6 +72,9 @@ workers = {workers}
 type = "mask_rcnn"
 backbone = "resnet50"
 num_classes = {classes}
+weights = "{weights}"
+norm = "frozen"
+trainable_backbone_layers = 3
 min_size = {size}
 max_size = {long}
 
@@ -228,7 +233,28 @@ class Suite:
         self.iterations, self.skip, self.log = (6, 2, 2) if small else (120, 20, 10)
         self.height, self.width = (96, 128) if small else (480, 640)
         self.truth = make_data(folder / "data", 8 if small else 64, self.height, self.width)
+        self.make_weights()
         self.runs = 0
+
+    def network(self, norm=FrozenBatchNorm2d):
+        """As torchvision's own builder makes it with weights: batch norm frozen, the last three stages of the backbone trained."""
+        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3, norm_layer=norm)
+        return MaskRCNN(backbone, CLASSES, min_size=self.size, max_size=self.long)
+
+    def make_weights(self):
+        """Of no training, but with statistics that fit, so that frozen norms keep numbers in bounds."""
+        torch.manual_seed(0)
+        model = self.network(lambda channels: torch.nn.BatchNorm2d(channels, momentum=1.0)).train()
+        files = sorted((self.folder / "data/train2017").iterdir())[:4]
+        with torch.no_grad():
+            model.backbone(model.transform([decode_image(str(file), mode=ImageReadMode.RGB) / 255 for file in files])[0].tensors)
+        state = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+        torch.save(state, self.folder / "weights.pth")
+
+    def loaded(self):
+        model = self.network()
+        model.load_state_dict(torch.load(self.folder / "weights.pth"))
+        return model.to(self.device)
 
     def pipe(self, *arguments, ends=(0,), **variables):
         command = [str(pathlib.Path(self.args.pipe).resolve()), *map(str, arguments)]
@@ -243,7 +269,7 @@ class Suite:
         self.runs += 1
         values = {
             "device": self.args.device, "precision": precision, "deterministic": str(deterministic).lower(),
-            "data": self.folder / "data", "batch": self.batch, "workers": self.workers, "classes": CLASSES,
+            "data": self.folder / "data", "weights": self.folder / "weights.pth", "batch": self.batch, "workers": self.workers, "classes": CLASSES,
             "size": self.size, "long": self.long, "iterations": self.iterations, "log": self.log, **settings,
         }
         (self.folder / "suite.toml").write_text((PIPELINE + extra).format(**values))
@@ -292,7 +318,7 @@ class Suite:
         (of_cpu,) = (record["value"] for record in self.records(self.folder / "mission_cpu", "loss/total_loss"))
         if abs(losses[0] - of_cpu) > 5e-3 * abs(of_cpu):
             raise RuntimeError(f"the first loss is {losses[0]}, on the CPU {of_cpu}")
-        images = sorted((pathlib.Path(self.args.coco) / "val2017").iterdir())[: 3 if self.args.small else 12]
+        images = sorted((pathlib.Path(self.args.coco).resolve() / "val2017").iterdir())[: 3 if self.args.small else 12]
         found = {}
         for device in [self.args.device, "cpu"]:
             out = self.folder / f"mission_{device}.json"
@@ -364,7 +390,7 @@ class Suite:
             lines = [line for line in done.stdout.splitlines() if line.startswith("test result")]
             results[pathlib.Path(binary).name] = lines[-1] if lines else done.stderr[-500:]
             if done.returncode:
-                raise RuntimeError(done.stdout[-3000:] + done.stderr[-1000:])
+                raise RuntimeError(f"it ended with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
         return results or {"left out": "no --tests"}
 
     def parity(self):
@@ -436,9 +462,9 @@ class Suite:
         waits = {step: after - before for step, (before, after) in enumerate(zip(times, times[1:]), 1)}
         usual = statistics.median(wait for step, wait in waits.items() if step % every)
         ours = [wait - usual for step, wait in waits.items() if step % every == 0]
-        model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES).to(self.device)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
-        for parameter in model.parameters():
+        model = self.loaded()
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.002, momentum=0.9)
+        for parameter in optimizer.param_groups[0]["params"]:
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
         theirs = []
@@ -489,10 +515,8 @@ class Suite:
 
     def torchvision_training(self, precision, batch, iterations):
         torch.manual_seed(1)
-        model = maskrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=CLASSES, min_size=self.size, max_size=self.long
-        ).to(self.device)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
+        model = self.loaded().train()
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.002, momentum=0.9)
         suite, data = self, self.folder / "wide/train2017"
 
         class Pictures(torch.utils.data.Dataset):
@@ -561,9 +585,7 @@ class Suite:
         many = json.loads(self.pipe(*arguments, *(files * rounds)).stdout)
         # The first picture warms the GPU up; it is taken off both times.
         ours = (many["images"] - 1) / max(many["seconds"] - one, 1e-9)
-        model = maskrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=CLASSES, min_size=self.size, max_size=self.long
-        ).to(self.device).eval()
+        model = self.loaded().eval()
         count, start = 0, 0.0
         with torch.no_grad():
             for file in [files[0], *(files * rounds)]:

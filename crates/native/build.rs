@@ -4,8 +4,16 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
-const SOURCES: [&str; 7] =
-    ["ops.cpp", "optim.cpp", "profile.cpp", "roi_align.cpp", "roi_align_ordered.cpp", "runtime.cpp", "script.cpp"];
+const SOURCES: [&str; 8] = [
+    "kernels.cpp",
+    "ops.cpp",
+    "optim.cpp",
+    "profile.cpp",
+    "roi_align.cpp",
+    "roi_align_ordered.cpp",
+    "runtime.cpp",
+    "script.cpp",
+];
 
 /// File name of each stub in OUT_DIR, the name it answers to, and its source.
 const STUBS: [(&str, &str); 3] =

@@ -46,6 +46,18 @@ pub fn is_accelerator(device: Device) -> bool {
     device != Device::Cpu
 }
 
+/// Whether convolutions of this device are computed with the channels of a pixel side by side, whatever the input's order, as tensor
+/// cores do: other orders are then changed there and back around each.
+pub fn prefers_channels_last(device: Device) -> bool {
+    device.is_cuda()
+}
+
+/// Whether this device's convolutions are planned anew for each shape of their input, which takes the host a millisecond or two a
+/// convolution, as cuDNN's are.
+pub fn plans_by_shape(device: Device) -> bool {
+    device.is_cuda()
+}
+
 /// All accelerators of this machine that libtorch can use.
 pub(crate) fn accelerators() -> Vec<Device> {
     let gpus = usize::try_from(Cuda::device_count()).unwrap_or(0);

@@ -70,6 +70,10 @@ unsafe extern "C" {
     pub(crate) fn pn_decode(bytes: *const u8, len: usize, format: *const c_char, exif: bool, out: *mut Handle) -> Error;
     pub(crate) fn pn_encode(image: Handle, format: *const c_char, quality: i64, out: *mut Handle) -> Error;
 
+    pub(crate) fn pn_kernels_load(device: c_int, library: *const c_char, source: *const c_char) -> Error;
+    pub(crate) fn pn_kernels_suppress(boxes: Handle, keys: Handle, threshold: f32, out: *mut Handle) -> Error;
+    pub(crate) fn pn_kernels_match(truth: Handle, boxes: Handle, low: f32, high: f32, low_quality: bool, out: *mut Handle) -> Error;
+
     pub(crate) fn pn_sgd_step(params: *const Handle, grads: *const Handle, n: usize, momenta: *const Handle, n_momenta: usize, options: *const SgdOptions, grad_scale: Handle, found_inf: Handle) -> Error;
     pub(crate) fn pn_adam_step(params: *const Handle, grads: *const Handle, exp_avgs: *const Handle, exp_avg_sqs: *const Handle, max_exp_avg_sqs: *const Handle, steps: *const Handle, n: usize, options: *const AdamOptions, grad_scale: Handle, found_inf: Handle) -> Error;
     pub(crate) fn pn_clip_grad_norm(grads: *const Handle, n: usize, max_norm: f64, norm_type: f64, out: *mut Handle) -> Error;

@@ -5,6 +5,7 @@
 //! | [`library`] | opening CUDA's and torchvision's libraries, versions |
 //! | [`device`] | choosing a device by name, copies between devices |
 //! | [`ops`] | `nms`, `batched_nms`, `roi_align` |
+//! | [`kernels`] | kernels of our own for NVIDIA GPUs |
 //! | [`image`] | decoding and encoding JPEG and PNG |
 //! | [`optim`] | fused optimizer steps, clipping, averages, zeroing |
 //! | [`scaler`] | the gradient scaler of mixed precision |
@@ -27,6 +28,7 @@ pub mod fault;
 mod ffi;
 pub mod generator;
 pub mod image;
+pub mod kernels;
 pub mod library;
 pub mod memory;
 pub mod moments;

@@ -243,7 +243,7 @@ fn open_stub(name: &str, bytes: &[u8]) -> Result<()> {
 }
 
 /// The folder of the `libtorch_cpu.so` that this process runs with.
-fn library_dir() -> Result<PathBuf> {
+pub(crate) fn library_dir() -> Result<PathBuf> {
     let this = Library::this();
     // SAFETY: the symbol is only looked up to learn where it lies; it is never called or read.
     let symbol = unsafe { this.get::<*const c_void>(b"aoti_torch_call_dispatcher\0") }

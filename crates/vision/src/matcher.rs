@@ -1,7 +1,10 @@
 //! Which ground-truth box each anchor or proposal belongs to.
 
 use anyhow::Result;
+use pipe_native::kernels;
 use tch::Tensor;
+
+use crate::boxes::iou;
 
 /// Mark of a prediction that belongs to no ground truth: background.
 pub const BELOW: i64 = -1;
@@ -20,6 +23,17 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// As [`Self::matches`], of boxes `[M, 4]` with ground truths `[N, 4]` by their overlap.
+    ///
+    /// # Errors
+    /// The shapes are others, or there is no ground truth.
+    pub fn of_boxes(&self, truth: &Tensor, boxes: &Tensor) -> Result<Tensor> {
+        match kernels::ready(&[truth, boxes]) {
+            true => kernels::matches(truth, boxes, (self.low, self.high), self.allow_low_quality),
+            false => self.matches(&iou(truth, boxes)?),
+        }
+    }
+
     /// For each of M predictions the index of its ground truth, [`BELOW`] or [`BETWEEN`]: i64 `[M]`, from the qualities
     /// `[N, M]` of N ground truths (N at least 1) with them.
     ///

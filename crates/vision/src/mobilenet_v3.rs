@@ -284,7 +284,7 @@ impl Features {
 
     /// Images → the map before the block of that number, counted from 0.
     pub(crate) fn until(&self, images: &Tensor, block: usize, train: bool) -> Result<Tensor> {
-        let images = if train { images.shallow_clone() } else { channels_last(images)? };
+        let images = channels_last(images, train)?;
         self.through(self.stem.forward(&images, train)?, 0..block, train)
     }
 
@@ -295,7 +295,7 @@ impl Features {
 
     /// Images → the maps that these of torchvision's layers give, ascending.
     pub(crate) fn maps(&self, images: &Tensor, layers: &[usize], train: bool) -> Result<Vec<Tensor>> {
-        let images = if train { images.shallow_clone() } else { channels_last(images)? };
+        let images = channels_last(images, train)?;
         let mut map = self.stem.forward(&images, train)?;
         let mut maps = Vec::new();
         for layer in 0..=layers.last().copied().unwrap_or(0) {

@@ -272,7 +272,7 @@ impl ResNetBody {
     /// # Errors
     /// The input has not three channels, or memory is short.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
-        let images = if train { images.shallow_clone() } else { channels_last(images)? };
+        let images = channels_last(images, train)?;
         let stem = self.bn1.after(&self.conv1, &images, train)?.f_relu_()?;
         let mut map = max_pool2d(&stem, 3, 2, 1)?;
         let mut maps = Vec::with_capacity(self.layers.len());

@@ -67,42 +67,66 @@ impl BalancedSampler {
         (self.batch_size_per_image as f64 * self.positive_fraction) as i64
     }
 
-    /// For each image the indices drawn from its `labels` `[N]`, ascending: positives (label ≥ 1) and negatives (label 0); others
-    /// (−1) are never drawn. Draws from torch's generator exactly as torchvision does, and waits for the device once.
+    /// Draws from `labels` (i64 `[M]`), of which `lengths` belong to each image in turn: positives (label ≥ 1) and negatives (label 0);
+    /// others (−1) are never drawn. Draws from torch's generator exactly as torchvision does, and waits for the device once.
     ///
     /// # Errors
-    /// `labels` have not one dimension.
-    pub fn sample(&self, labels: &[Tensor]) -> Result<Vec<(Tensor, Tensor)>> {
-        let kinds = |labels: &Tensor| anyhow::Ok(Tensor::f_stack(&[labels.f_ge(1)?, labels.f_eq(0)?], 0)?);
-        let masks = labels.iter().map(kinds).collect::<Result<Vec<_>>>()?;
-        let sums = masks.iter().map(|mask| mask.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64));
+    /// `labels` has another length.
+    pub fn sample(&self, labels: &Tensor, lengths: &[i64]) -> Result<Drawn> {
+        let masks = Tensor::f_stack(&[labels.f_ge(1)?, labels.f_eq(0)?], 0)?;
+        let sums = masks.f_split_with_sizes(lengths, 1)?;
+        let sums = sums.iter().map(|masks| masks.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64));
         let counts = read_counts(&Tensor::f_cat(&sums.collect::<Result<Vec<_>, _>>()?, 0)?)?;
-        let most = self.most_positives();
+        let there = counts.as_chunks::<2>().0;
+        let of_kind =
+            |kind: usize| known_indices(&masks.f_select(0, kind as i64)?, there.iter().map(|n| n[kind]).sum());
+        let all = [of_kind(0)?, of_kind(1)?];
         let seeds = next_seeds();
-        let of_image = |(image, (masks, counts)): (usize, (&Tensor, &[i64; 2]))| {
+        let (mut pieces, mut counts, mut first) = ([Vec::new(), Vec::new()], Vec::new(), [0, 0]);
+        for (image, there) in there.iter().enumerate() {
             if let Some(seed) = seeds.as_ref().and_then(|seeds| seeds.get(image)) {
                 generator::seed(masks.device(), *seed)?;
             }
-            let [positives, negatives] = *counts;
-            let positive = known_indices(&masks.f_select(0, 0)?, positives)?;
-            let negative = known_indices(&masks.f_select(0, 1)?, negatives)?;
-            let positives = positives.min(most);
-            let negatives = negatives.min(self.batch_size_per_image - positives);
-            Ok((draw(&positive, positives)?, draw(&negative, negatives)?))
-        };
-        masks.iter().zip(counts.as_chunks::<2>().0).enumerate().map(of_image).collect()
+            let positives = there[0].min(self.most_positives());
+            let wanted = [positives, there[1].min(self.batch_size_per_image - positives)];
+            for kind in 0..2 {
+                pieces[kind].push(draw(&all[kind].f_narrow(0, first[kind], there[kind])?, wanted[kind])?);
+                first[kind] += there[kind];
+            }
+            counts.push(wanted);
+        }
+        // Places of an image lie before those of the next.
+        let sorted = |pieces: &[Tensor]| anyhow::Ok(Tensor::f_cat(pieces, 0)?.f_sort(0, false)?.0);
+        Ok(Drawn { positive: sorted(&pieces[0])?, negative: sorted(&pieces[1])?, counts })
     }
 }
 
-/// `count` of `items` `[N]` without repetition, in their order.
+/// What was drawn from the labels of a batch.
+#[derive(Debug)]
+pub struct Drawn {
+    /// The places of the positives among all labels, ascending: i64 `[P]`.
+    pub positive: Tensor,
+    /// Those of the negatives: i64 `[N]`.
+    pub negative: Tensor,
+    /// How many positives and negatives each image has.
+    pub counts: Vec<[i64; 2]>,
+}
+
+impl Drawn {
+    /// How many positives each image has.
+    pub fn positives(&self) -> Vec<i64> {
+        self.counts.iter().map(|[positives, _]| *positives).collect()
+    }
+}
+
+/// `count` of `items` `[N]` without repetition.
 fn draw(items: &Tensor, count: i64) -> Result<Tensor> {
     let available = items.size()[0];
     let order = Tensor::f_randperm(available, (Kind::Int64, items.device()))?;
     if count == available {
         return Ok(items.shallow_clone());
     }
-    let (chosen, _) = order.f_narrow(0, 0, count)?.f_sort(0, false)?;
-    Ok(items.f_index_select(0, &chosen)?)
+    Ok(items.f_index_select(0, &order.f_narrow(0, 0, count)?)?)
 }
 
 #[cfg(test)]
@@ -110,7 +134,8 @@ mod tests {
     use super::*;
 
     fn sample(sampler: &BalancedSampler, labels: &Tensor) -> (Tensor, Tensor) {
-        sampler.sample(&[labels.shallow_clone()]).unwrap().remove(0)
+        let drawn = sampler.sample(labels, &labels.size()).unwrap();
+        (drawn.positive, drawn.negative)
     }
 
     #[test]
@@ -132,5 +157,16 @@ mod tests {
         let sampler = BalancedSampler { batch_size_per_image: 3, positive_fraction: 0.5 };
         let (positive, negative) = sample(&sampler, &Tensor::zeros([9], (Kind::Float, tch::Device::Cpu)));
         assert_eq!((positive.size()[0], negative.size()[0]), (0, 3));
+    }
+
+    #[test]
+    fn images_have_shares_of_their_own() {
+        let labels = Tensor::from_slice(&[1i64, 0, 0, 1, 1, 1, 1, 0]);
+        let sampler = BalancedSampler { batch_size_per_image: 2, positive_fraction: 0.5 };
+        let drawn = sampler.sample(&labels, &[3, 0, 5]).unwrap();
+        assert_eq!(drawn.counts, [[1, 1], [0, 0], [1, 1]]);
+        let [positive, negative] = [drawn.positive, drawn.negative].map(|places| Vec::<i64>::try_from(places).unwrap());
+        assert_eq!((positive[0], negative[1]), (0, 7));
+        assert!([1, 2].contains(&negative[0]) && [3, 4, 5, 6].contains(&positive[1]), "{positive:?} {negative:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! Non-maximum suppression of a whole batch.
 
 use anyhow::Result;
+use pipe_native::kernels;
 use tch::{Device, Kind, Tensor};
 
 use super::boxes::{indices, read_counts};
@@ -30,6 +31,9 @@ impl Candidates<'_> {
     /// # Errors
     /// The shapes are others, or torchvision's library is missing.
     pub fn suppress(&self, images: i64, threshold: f64, most: i64) -> Result<Vec<Tensor>> {
+        if kernels::ready(&[self.boxes]) {
+            return self.of_groups(images, most, |boxes, keys| kernels::suppress(boxes, keys, threshold));
+        }
         if self.boxes.device() == Device::Cpu || self.boxes.size()[0] > MANY {
             return (0..images).map(|image| self.of_image(image, threshold, most)).collect();
         }
@@ -43,6 +47,36 @@ impl Candidates<'_> {
         let of = |tensor: &Tensor| tensor.f_index_select(0, &chosen);
         let keep = ops::batched_nms(&of(self.boxes)?, &of(self.scores)?, &of(self.group)?, threshold)?;
         Ok(chosen.f_index_select(0, &keep.f_narrow(0, 0, most.min(keep.size()[0]))?)?)
+    }
+
+    /// All images at once, one wait for the device. `within` says of boxes, sorted by their keys and within a key by score, which stay.
+    fn of_groups(
+        &self,
+        images: i64,
+        most: i64,
+        within: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Vec<Tensor>> {
+        if self.boxes.numel() == 0 {
+            return Ok((0..images).map(|_| self.image.shallow_clone()).collect());
+        }
+        let (_, by_score) = self.scores.f_sort_stable(true, 0, true)?;
+        let of = |tensor: &Tensor| tensor.f_index_select(0, &by_score);
+        let image = of(self.image)?;
+        let keys = image.f_mul(&(self.group.f_max()? + 1))?.f_add(&of(self.group)?)?;
+        let (keys, order) = keys.f_masked_fill(&of(self.valid)?.f_logical_not()?, -1)?.f_sort_stable(true, 0, false)?;
+        let sorted = within(&of(self.boxes)?.f_index_select(0, &order)?, &keys)?;
+        let stays = sorted.f_zeros_like()?.f_scatter(0, &order, &sorted)?;
+        // By image, and within one by score; those that go are of no image, behind all others.
+        let (image, order) = image.f_masked_fill(&stays.f_logical_not()?, images)?.f_sort_stable(true, 0, false)?;
+        let counts = read_counts(&count_by(&image, &stays.f_ones_like()?, images)?)?;
+        let kept = by_score.f_index_select(0, &order)?;
+        let mut first = 0;
+        let of_image = |count: i64| {
+            let of_image = kept.f_narrow(0, first, most.min(count))?;
+            first += count;
+            Ok(of_image)
+        };
+        counts.into_iter().map(of_image).collect()
     }
 
     /// All images at once, which are shifted apart like groups: two waits for the device, however many images.
@@ -87,6 +121,7 @@ pub(super) fn count_by(values: &Tensor, counted: &Tensor, count: i64) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boxes::iou;
 
     /// `count` boxes of objects that overlap, in `images` images.
     fn batch(count: i64, images: i64) -> [Tensor; 5] {
@@ -98,6 +133,20 @@ mod tests {
         [boxes, Tensor::rand([count], options), image, group, Tensor::rand([count], options).ge(0.2)]
     }
 
+    /// What the kernel does, box by box.
+    fn greedy(boxes: &Tensor, keys: &Tensor) -> Tensor {
+        let overlaps = iou(boxes, boxes).unwrap();
+        let keys = Vec::<i64>::try_from(keys).unwrap();
+        let mut stays: Vec<bool> = keys.iter().map(|key| *key >= 0).collect();
+        for i in 0..keys.len() {
+            for j in i + 1..keys.len() {
+                let over = || overlaps.double_value(&[i as i64, j as i64]) > 0.5;
+                stays[j] &= !(stays[i] && keys[i] == keys[j] && over());
+            }
+        }
+        Tensor::from_slice(&stays)
+    }
+
     #[test]
     fn a_batch_gives_what_its_images_give() {
         tch::manual_seed(3);
@@ -107,10 +156,13 @@ mod tests {
             let all = Candidates { boxes: &boxes, scores: &scores, image: &image, group: &group, valid: &valid };
             let most = if round % 3 == 0 { 4 } else { 1000 };
             let whole = all.of_batch(images, 0.5, most).unwrap();
+            let grouped = all.of_groups(images, most, |boxes, keys| Ok(greedy(boxes, keys))).unwrap();
             assert_eq!(whole.len() as i64, images);
             for (index, kept) in whole.iter().enumerate() {
                 let alone = all.of_image(index as i64, 0.5, most).unwrap();
-                assert_eq!(Vec::<i64>::try_from(kept).unwrap(), Vec::<i64>::try_from(alone).unwrap(), "round {round}");
+                assert_eq!(Vec::<i64>::try_from(kept).unwrap(), Vec::<i64>::try_from(&alone).unwrap(), "round {round}");
+                let grouped = Vec::<i64>::try_from(&grouped[index]).unwrap();
+                assert_eq!(grouped, Vec::<i64>::try_from(alone).unwrap(), "round {round}");
             }
         }
     }

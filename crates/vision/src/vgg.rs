@@ -180,7 +180,7 @@ impl Vgg {
     /// # Errors
     /// The input has not three channels or is smaller than 32 pixels, or memory is short.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Tensor> {
-        let mut map = if train { images.shallow_clone() } else { channels_last(images)? };
+        let mut map = channels_last(images, train)?;
         for stage in &self.stages {
             map = max_pool2d(&stage.forward(&map, train)?, 2, 2, 0)?;
         }

@@ -4,7 +4,7 @@ use pipe_native::ops::{batched_nms, nms, roi_align, roi_align_ordered};
 use pipe_native::optim::{Adam, AdamState, Amp, Sgd, adamw_step, clip_grad_norm_, ema_update, sgd_step};
 use pipe_native::scaler::{GradScaler, GradScalerState};
 use pipe_native::stream::{Event, Stream, synchronize};
-use pipe_native::{choose_device, generator, memory, to_device};
+use pipe_native::{choose_device, generator, kernels, memory, to_device};
 use pipe_test_support::skip;
 use tch::{Device, Kind, Tensor};
 
@@ -140,4 +140,62 @@ fn memory_and_generator_of_a_gpu() {
     let first = draw();
     generator::set_state(device, &kept).unwrap();
     assert_eq!(draw(), first);
+}
+
+/// Random boxes `[count, 4]` in an image of 1,000 pixels.
+fn boxes(count: i64) -> Tensor {
+    let options = (Kind::Float, Device::Cpu);
+    let corner = Tensor::rand([count, 2], options) * 800.0;
+    Tensor::cat(&[&corner, &(&corner + 1.0 + Tensor::rand([count, 2], options) * 300.0)], 1)
+}
+
+/// Intersection over union of each of `a` with each of `b`, as torchvision's `box_iou`.
+fn overlaps(a: &Tensor, b: &Tensor) -> Tensor {
+    let area = |boxes: &Tensor| (boxes.select(1, 2) - boxes.select(1, 0)) * (boxes.select(1, 3) - boxes.select(1, 1));
+    let side = |axis: i64| {
+        let end = a.select(1, axis + 2).unsqueeze(1).minimum(&b.select(1, axis + 2));
+        (end - a.select(1, axis).unsqueeze(1).maximum(&b.select(1, axis))).clamp_min(0)
+    };
+    let inter = side(0) * side(1);
+    &inter / (area(a).unsqueeze(1) + area(b) - &inter)
+}
+
+#[test]
+fn kernels_of_our_own() {
+    let device = device();
+    if !device.is_cuda() {
+        return skip!("there is no GPU; what the kernels stand for is tested on the CPU");
+    }
+    tch::manual_seed(5);
+    // Groups of all sizes, among them those of one box and of many tiles; the first do not count.
+    let sizes = [3i64, 1, 2, 63, 64, 65, 1, 500, 2000, 4097];
+    let all = boxes(sizes.iter().sum());
+    let keys = sizes.iter().enumerate().map(|(i, n)| Tensor::full([*n], i as i64 * 7 - 1, (Kind::Int64, Device::Cpu)));
+    let keys = Tensor::cat(&keys.collect::<Vec<_>>(), 0);
+    let there = all.to_device(device);
+    assert!(kernels::ready(&[&there]), "the kernels do not compile: see the log");
+    for threshold in [0.3, 0.5, 0.7] {
+        let stays = kernels::suppress(&there, &keys.to_device(device), threshold).unwrap().to_device(Device::Cpu);
+        let mut first = 0;
+        for (group, size) in sizes.iter().enumerate() {
+            let scores = Tensor::arange_start_step(*size, 0, -1, (Kind::Float, Device::Cpu));
+            let kept = nms(&all.narrow(0, first, *size), &scores, threshold).unwrap();
+            let wanted = Tensor::zeros([*size], (Kind::Bool, Device::Cpu));
+            let _ = wanted.shallow_clone().index_fill_(0, &kept, if group == 0 { 0 } else { 1 });
+            assert_eq!(stays.narrow(0, first, *size), wanted, "group {group} of {size}, {threshold}");
+            first += size;
+        }
+    }
+    for (truths, low_quality) in [(1, true), (7, true), (90, true), (90, false)] {
+        let truth = boxes(truths);
+        let quality = overlaps(&truth, &all);
+        let (best, of) = quality.max_dim(0, false);
+        let mut wanted = of.masked_fill(&best.lt(0.3), -1).masked_fill(&best.ge(0.3).logical_and(&best.lt(0.7)), -2);
+        if low_quality {
+            let promoted = quality.eq_tensor(&quality.max_dim(1, true).0).any_dim(0, false);
+            wanted = of.where_self(&promoted, &wanted);
+        }
+        let found = kernels::matches(&truth.to_device(device), &there, (0.3, 0.7), low_quality).unwrap();
+        assert_eq!(found.to_device(Device::Cpu), wanted, "{truths} truths, {low_quality}");
+    }
 }

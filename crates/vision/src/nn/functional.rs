@@ -3,20 +3,23 @@
 use anyhow::{Context, Result};
 use tch::{Device, Tensor};
 
-/// Whether layers that are evaluated may round otherwise than torchvision's, to be faster: not where a pipeline is `deterministic`.
-pub fn rounds_freely() -> bool {
-    !pipe_native::numeric::is_deterministic()
+/// Whether layers may round otherwise than torchvision's, to be faster: not where a pipeline is `deterministic`; and on the CPU not in
+/// training, where the gradients of a deep network show it, as they show a GPU's TF32 much more.
+pub fn rounds_freely(device: Device, train: bool) -> bool {
+    !pipe_native::numeric::is_deterministic() && (!train || pipe_native::device::prefers_channels_last(device))
 }
 
-/// Values `[N, C, H, W]` as convolutions on the CPU compute with them fastest, and give their own: in memory, the channels of a pixel lie
-/// side by side. Elsewhere the input. For evaluation: their last digits are others, which the gradients of a deep network show.
+/// Values `[N, C, H, W]` as convolutions compute with them fastest, and give their own: in memory, the channels of a pixel lie side by
+/// side. The input where [`rounds_freely`] says no, and on devices that do not care.
 ///
 /// # Errors
 /// The input has not four dimensions, or memory is short.
-pub fn channels_last(input: &Tensor) -> Result<Tensor> {
-    match input.device() {
-        Device::Cpu if rounds_freely() => Ok(input.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?),
-        _ => Ok(input.shallow_clone()),
+pub fn channels_last(input: &Tensor, train: bool) -> Result<Tensor> {
+    let device = input.device();
+    let cares = device == Device::Cpu || pipe_native::device::prefers_channels_last(device);
+    match cares && rounds_freely(device, train) {
+        true => Ok(input.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?),
+        false => Ok(input.shallow_clone()),
     }
 }
 

@@ -74,15 +74,17 @@ impl Norm {
         }
     }
 
-    /// What `conv` gives, normalised. In evaluation fixed statistics go into the convolution's weight instead of over its output; not in
-    /// training, where the other last digits show in the gradients of a deep network.
+    /// What `conv` gives, normalised. Fixed statistics go into the convolution's weight instead of over its output, where that may round
+    /// otherwise: see [`rounds_freely`].
     ///
     /// # Errors
     /// As [`Self::forward`] and [`Conv2d::forward`].
     pub fn after(&self, conv: &Conv2d, input: &Tensor, train: bool) -> Result<Tensor> {
         let (scale, shift) = match self {
-            _ if train || !rounds_freely() => return self.forward(&conv.forward(input)?, train),
+            _ if !rounds_freely(input.device(), train) => return self.forward(&conv.forward(input)?, train),
             Self::Frozen(norm) => affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, norm.eps)?,
+            // In training its statistics are the batch's.
+            Self::Batch(_) if train => return self.forward(&conv.forward(input)?, train),
             Self::Batch(norm) => affine(&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var, norm.eps)?,
             Self::Group(_) => return self.forward(&conv.forward(input)?, train),
         };

@@ -59,8 +59,10 @@ impl BoxHead {
     /// # Errors
     /// The input has another shape, or memory is short.
     pub fn forward(&self, features: &Tensor, train: bool) -> Result<Tensor> {
-        let plain = train || self.convs.is_empty();
-        let mut out = if plain { features.shallow_clone() } else { channels_last(features)? };
+        let mut out = match self.convs.is_empty() {
+            true => features.shallow_clone(),
+            false => channels_last(features, train)?,
+        };
         for conv in &self.convs {
             out = conv.forward(&out, train)?;
         }

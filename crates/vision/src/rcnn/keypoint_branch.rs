@@ -4,7 +4,7 @@ use anyhow::Result;
 use tch::{Kind, Reduction, Tensor};
 
 use super::keypoint_head::{KeypointHead, KeypointPredictor};
-use super::pooler::MultiScaleRoiAlign;
+use super::pooler::{MultiScaleRoiAlign, with_spare_rows};
 use super::samples::{Foreground, IGNORED};
 use crate::boxes::at_least_float;
 use crate::types::{Detections, Target};
@@ -25,7 +25,8 @@ impl KeypointBranch {
     /// Heatmaps `[B, K, S, S]` for the boxes of all images, at least in single precision.
     fn logits(&self, maps: &[Tensor], boxes: &[Tensor], sizes: &[ImageSize], train: bool) -> Result<Tensor> {
         let features = self.pooler.forward(maps, boxes, sizes)?;
-        at_least_float(&self.predictor.forward(&self.head.forward(&features, train)?)?)
+        let maps = self.predictor.forward(&self.head.forward(&with_spare_rows(&features)?, train)?)?;
+        at_least_float(&maps.f_narrow(0, 0, features.size()[0])?)
     }
 
     /// The loss of the keypoints of the foreground proposals: `keypointrcnn_loss`, the cross entropy of each heatmap as one choice of a place.

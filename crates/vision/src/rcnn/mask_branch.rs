@@ -4,7 +4,7 @@ use anyhow::Result;
 use tch::{Kind, Reduction, Tensor};
 
 use super::mask_head::{MaskHead, MaskPredictor};
-use super::pooler::MultiScaleRoiAlign;
+use super::pooler::{MultiScaleRoiAlign, with_spare_rows};
 use super::samples::Foreground;
 use crate::boxes::at_least_float;
 use crate::types::{Detections, Target};
@@ -32,7 +32,10 @@ impl MaskBranch {
         train: bool,
     ) -> Result<Tensor> {
         let features = self.pooler.forward(maps, boxes, sizes)?;
-        self.predictor.forward(&self.head.forward(&features, train)?, &Tensor::f_cat(labels, 0)?)
+        let (count, labels) = (features.size()[0], Tensor::f_cat(labels, 0)?);
+        let features = self.head.forward(&with_spare_rows(&features)?, train)?;
+        let labels = labels.f_constant_pad_nd([0, features.size()[0] - count])?;
+        Ok(self.predictor.forward(&features, &labels)?.f_narrow(0, 0, count)?)
     }
 
     /// The loss of the masks of the foreground proposals: `maskrcnn_loss`.
@@ -46,7 +49,7 @@ impl MaskBranch {
         foreground: &Foreground,
         targets: &[Target],
     ) -> Result<Tensor> {
-        let Foreground { boxes, labels, matched } = foreground;
+        let Foreground { boxes, labels, matched, .. } = foreground;
         let logits = self.logits(maps, boxes, labels, sizes, train)?;
         let (count, _, side, _) = logits.size4()?;
         if count == 0 {

@@ -43,7 +43,7 @@ impl MaskHead {
     /// # Errors
     /// The input has other channels, or memory is short.
     pub fn forward(&self, features: &Tensor, train: bool) -> Result<Tensor> {
-        let features = if train { features.shallow_clone() } else { channels_last(features)? };
+        let features = channels_last(features, train)?;
         self.convs.iter().try_fold(features, |out, conv| conv.forward(&out, train))
     }
 }

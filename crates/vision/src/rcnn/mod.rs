@@ -126,8 +126,8 @@ impl Detector for GeneralizedRcnn {
     fn losses(&self, batch: &ImageBatch, features: &Features, targets: &[Target]) -> Result<Losses> {
         let maps = &features.maps;
         let (proposals, [objectness, rpn_box_reg]) = self.rpn.train(batch, features, targets)?;
-        let maps = (&maps[..maps.len() - 1], features.train);
-        let mut losses = self.heads.train(maps, &proposals, &batch.sizes, targets)?;
+        let maps = pooler::as_pooled(&maps[..maps.len() - 1])?;
+        let mut losses = self.heads.train((&maps, features.train), &proposals, &batch.sizes, targets)?;
         losses.extend([("loss_objectness", objectness), ("loss_rpn_box_reg", rpn_box_reg)]);
         Ok(losses)
     }
@@ -135,7 +135,7 @@ impl Detector for GeneralizedRcnn {
     fn detections(&self, batch: &ImageBatch, features: &Features) -> Result<Vec<Detections>> {
         let maps = &features.maps;
         let proposals = self.rpn.propose(batch, features)?;
-        self.heads.detect(&maps[..maps.len() - 1], &proposals, &batch.sizes)
+        self.heads.detect(&pooler::as_pooled(&maps[..maps.len() - 1])?, &proposals, &batch.sizes)
     }
 
     fn predictors(&self) -> &'static [&'static str] {

@@ -56,13 +56,41 @@ impl MultiScaleRoiAlign {
     }
 }
 
+/// Maps as RoIAlign reads them on an accelerator, in single precision and one channel after the other: changed once for all heads.
+///
+/// # Errors
+/// Memory is short.
+pub fn as_pooled(maps: &[Tensor]) -> Result<Vec<Tensor>> {
+    let changed = |map: &Tensor| match pipe_native::is_accelerator(map.device()) {
+        true => Ok(at_least_float(map)?.f_contiguous()?),
+        false => Ok(map.shallow_clone()),
+    };
+    maps.iter().map(changed).collect()
+}
+
+/// Features `[K, C, S, S]` with rows of zeros behind them, at most an eighth more, where convolutions are planned for each shape: how many
+/// boxes there are is another number in each step, and so it is one of few.
+///
+/// # Errors
+/// Memory is short.
+pub fn with_spare_rows(features: &Tensor) -> Result<Tensor> {
+    let count = features.size()[0];
+    if count == 0 || !pipe_native::device::plans_by_shape(features.device()) {
+        return Ok(features.shallow_clone());
+    }
+    let step = (count.unsigned_abs().next_power_of_two() / 16).max(8).cast_signed();
+    Ok(features.f_constant_pad_nd([0, 0, 0, 0, 0, 0, 0, (count + step - 1) / step * step - count])?)
+}
+
 /// Rows of image index and corners, `[K, 5]`.
 fn with_image_index(boxes: &[Tensor]) -> Result<Tensor> {
-    let rows = boxes.iter().enumerate().map(|(image, boxes)| {
-        let index = boxes.f_narrow(1, 0, 1)?.f_full_like(image as i64)?;
-        anyhow::Ok(Tensor::f_cat(&[&index, boxes], 1)?)
-    });
-    Ok(Tensor::f_cat(&rows.collect::<Result<Vec<_>>>()?, 0)?)
+    let all = Tensor::f_cat(boxes, 0)?;
+    let index = all.f_narrow(1, 0, 1)?.f_empty_like()?;
+    let counts: Vec<_> = boxes.iter().map(|boxes| boxes.size()[0]).collect();
+    for (image, rows) in index.f_split_with_sizes(&counts, 0)?.iter().enumerate() {
+        let _ = rows.shallow_clone().f_fill_(image as i64)?;
+    }
+    Ok(Tensor::f_cat(&[&index, &all], 1)?)
 }
 
 /// Each map's size over the images', as the nearest power of two (padding makes it inexact).

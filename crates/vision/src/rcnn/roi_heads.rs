@@ -12,9 +12,9 @@ use super::mask_branch::MaskBranch;
 use super::options::RcnnOptions;
 use super::pooler::MultiScaleRoiAlign;
 use super::rpn::SMOOTH_L1_BETA;
-use super::samples::{self, Foreground, IGNORED, Samples};
+use super::samples::{self, Foreground, IGNORED, Samples, truth_of};
 use crate::backbone::OUT_CHANNELS;
-use crate::boxes::{at_least_float, clip_each, indices, known_indices, large_enough, sizes_on};
+use crate::boxes::{at_least_float, clip_each, indices, large_enough, sizes_on};
 use crate::coder::BoxCoder;
 use crate::matcher::Matcher;
 use crate::nn::Scope;
@@ -104,18 +104,16 @@ impl RoiHeads {
             true => samples::most(proposals, targets, &self.sampler)?,
             false => samples::select(proposals, targets, &self.matcher, &self.sampler)?,
         };
-        let boxes: Vec<_> = samples.iter().map(|samples| samples.proposals.shallow_clone()).collect();
-        let features = self.head.forward(&self.pooler.forward(maps, &boxes, sizes)?, train)?;
+        let pooled = self.pooler.forward(maps, &samples.by_image()?, sizes)?;
+        let features = self.head.forward(&pooled, train)?;
         let (logits, offsets) = self.predictor.forward(&features)?;
-        let positive = |samples: &Samples| known_indices(&samples.labels.f_gt(0)?, samples.positives);
-        let positive = samples.iter().map(positive).collect::<Result<Vec<_>>>()?;
-        let [classifier, box_reg] = self.box_losses(&logits, &offsets, &samples, &positive, targets)?;
+        let foreground = samples.foreground()?;
+        let [classifier, box_reg] = self.box_losses((&logits, &offsets), &samples, &foreground, targets)?;
         drop(boxes_part);
         let mut losses = vec![("loss_classifier", classifier), ("loss_box_reg", box_reg)];
         if self.mask.is_none() && self.keypoints.is_none() {
             return Ok(losses);
         }
-        let foreground = Foreground::of(&samples, &positive)?;
         if let Some(mask) = &self.mask {
             let _part = range("mask head");
             losses.push(("loss_mask", mask.loss((maps, train), sizes, &foreground, targets)?));
@@ -127,47 +125,34 @@ impl RoiHeads {
         Ok(losses)
     }
 
-    /// Classification and box regression: `fastrcnn_loss`. `positive`: the foreground among each image's samples.
+    /// Classification and box regression: `fastrcnn_loss`.
     fn box_losses(
         &self,
-        logits: &Tensor,
-        offsets: &Tensor,
-        samples: &[Samples],
-        positive: &[Tensor],
+        (logits, offsets): (&Tensor, &Tensor),
+        samples: &Samples,
+        foreground: &Foreground,
         targets: &[Target],
     ) -> Result<[Tensor; 2]> {
-        let labels: Vec<_> = samples.iter().map(|samples| &samples.labels).collect();
-        let labels = Tensor::f_cat(&labels, 0)?;
+        let (labels, rows) = (&samples.labels, &foreground.rows);
         let classifier =
-            at_least_float(logits)?.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, IGNORED, 0.0)?;
+            at_least_float(logits)?.f_cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, IGNORED, 0.0)?;
         let (count, classes) = logits.size2()?;
-        let (mut rows, mut wanted) = (Vec::new(), Vec::new());
-        let mut first = 0;
-        for ((samples, positive), target) in samples.iter().zip(positive).zip(targets) {
-            rows.push(positive + first);
-            first += samples.labels.size()[0];
-            if target.boxes.size()[0] > 0 {
-                let truth = target.boxes.f_index_select(0, &samples.matched.f_index_select(0, positive)?)?;
-                wanted.push(self.coder.encode(&truth, &samples.proposals.f_index_select(0, positive)?)?);
-            }
-        }
+        let truth = truth_of(targets, &foreground.matched, &samples.proposals)?;
+        let wanted = self.coder.encode(&truth, &samples.proposals.f_index_select(0, rows)?)?;
         // Row and class select one box each: place `row · classes + class` of the flattened offsets.
-        let rows = Tensor::f_cat(&rows, 0)?;
-        let places = &rows * classes + labels.f_index_select(0, &rows)?;
+        let places = rows * classes + labels.f_index_select(0, rows)?;
         let chosen = at_least_float(&offsets.f_reshape([count * classes, 4])?.f_index_select(0, &places)?)?;
-        let wanted = if wanted.is_empty() { chosen.f_zeros_like()? } else { Tensor::f_cat(&wanted, 0)? };
         let box_reg = chosen.f_smooth_l1_loss(&wanted, Reduction::Sum, SMOOTH_L1_BETA)? / count as f64;
         terms::tell("loss_classifier", || {
             let logits = at_least_float(logits)?;
-            let each = logits.f_cross_entropy_loss::<Tensor>(&labels, None, Reduction::None, IGNORED, 0.0)?;
-            let object = |samples: &Samples| samples.matched.f_masked_fill(&samples.labels.f_eq(0)?, -1);
-            let objects = samples.iter().map(object).collect::<Result<Vec<_>, _>>()?;
-            Ok((each / count as f64, terms::of_objects(&objects)?))
+            let each = logits.f_cross_entropy_loss::<Tensor>(labels, None, Reduction::None, IGNORED, 0.0)?;
+            let objects = samples.matched.f_masked_fill(&labels.f_eq(0)?, -1)?;
+            Ok((each / count as f64, terms::of_objects(&objects.f_split_with_sizes(&samples.counts, 0)?)?))
         })?;
         terms::tell("loss_box_reg", || {
             let each = chosen.f_smooth_l1_loss(&wanted, Reduction::None, SMOOTH_L1_BETA)?;
             let each = each.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
-            Ok((each / count as f64, terms::of_objects(&objects_of(samples, positive)?)?))
+            Ok((each / count as f64, terms::of_objects(&foreground.matched)?))
         })?;
         Ok([classifier, box_reg])
     }
@@ -218,10 +203,4 @@ impl RoiHeads {
         };
         keep.iter().map(of_image).collect()
     }
-}
-
-/// The objects that the foreground of each image belongs to, i64.
-fn objects_of(samples: &[Samples], positive: &[Tensor]) -> Result<Vec<Tensor>> {
-    let of = |(samples, positive): (&Samples, &Tensor)| Ok(samples.matched.f_index_select(0, positive)?);
-    samples.iter().zip(positive).map(of).collect()
 }

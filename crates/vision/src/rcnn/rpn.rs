@@ -2,17 +2,18 @@
 
 use anyhow::Result;
 use pipe_native::profile::range;
-use tch::{Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 use super::options::RcnnOptions;
 use super::proposals::ProposalFilter;
+use super::samples::truth_of;
 use crate::anchors::AnchorGenerator;
-use crate::boxes::{at_least_float, iou};
+use crate::boxes::at_least_float;
 use crate::coder::BoxCoder;
 use crate::conv_block::ConvBlock;
 use crate::dense::rows;
 use crate::detector::{AnchorOutputs, Features};
-use crate::matcher::{BETWEEN, Matcher};
+use crate::matcher::{BELOW, BETWEEN, Matcher};
 use crate::nn::{Conv2d, Conv2dOptions, Scope, init};
 use crate::sampler::BalancedSampler;
 use crate::terms;
@@ -157,64 +158,39 @@ impl RegionProposals {
 
     fn losses(&self, outputs: &AnchorOutputs, anchors: &Tensor, targets: &[Target]) -> Result<[Tensor; 2]> {
         let count = anchors.size()[0];
-        let (mut positive, mut negative) = (Vec::new(), Vec::new());
-        let (mut wanted_offsets, mut wanted) = (Vec::new(), Vec::new());
-        let assigned = targets.iter().map(|target| self.assign(anchors, target)).collect::<Result<Vec<_>>>()?;
-        let (labels, matched): (Vec<_>, Vec<_>) = assigned.into_iter().unzip();
-        let drawn = self.sampler.sample(&labels)?;
-        for (image, (target, (foreground, background))) in targets.iter().zip(&drawn).enumerate() {
-            let first = image as i64 * count;
-            if let Some(matched) = &matched[image] {
-                // Offsets are encoded for the sampled foreground alone; no other enters the loss.
-                let truth = target.boxes.f_index_select(0, &matched.f_index_select(0, foreground)?)?;
-                wanted_offsets.push(self.coder.encode(&truth, &anchors.f_index_select(0, foreground)?)?);
-            }
-            wanted.push(foreground.size()[0]);
-            positive.push(foreground + first);
-            negative.push(background + first);
-        }
-        let positive = Tensor::f_cat(&positive, 0)?;
-        let sampled = Tensor::f_cat(&[&positive, &Tensor::f_cat(&negative, 0)?], 0)?;
+        let matches = targets.iter().map(|target| self.matches(anchors, target)).collect::<Result<Vec<_>>>()?;
+        let matches = Tensor::f_cat(&matches, 0)?;
+        let labels = matches.f_ge(0)?.f_to_kind(Kind::Int64)?.f_masked_fill(&matches.f_eq(BETWEEN)?, -1)?;
+        let drawn = self.sampler.sample(&labels, &vec![count; targets.len()])?;
+        // Offsets are encoded for the sampled foreground alone; no other enters the loss.
+        let matched = matches.f_index_select(0, &drawn.positive)?.f_split_with_sizes(&drawn.positives(), 0)?;
+        let positive_anchors = anchors.f_index_select(0, &drawn.positive.f_remainder(count)?)?;
+        let wanted_offsets = self.coder.encode(&truth_of(targets, &matched, anchors)?, &positive_anchors)?;
+        let sampled = Tensor::f_cat(&[&drawn.positive, &drawn.negative], 0)?;
         let logits = at_least_float(&outputs.objectness.f_reshape([-1])?.f_index_select(0, &sampled)?)?;
         let labels = logits.f_zeros_like()?;
-        let _ = labels.f_narrow(0, 0, wanted.iter().sum())?.f_fill_(1.0)?;
+        let _ = labels.f_narrow(0, 0, drawn.positive.size()[0])?.f_fill_(1.0)?;
         let objectness = logits.f_binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Mean)?;
-        let offsets = at_least_float(&outputs.offsets.f_reshape([-1, 4])?.f_index_select(0, &positive)?)?;
-        let wanted_offsets = match wanted_offsets.is_empty() {
-            true => offsets.f_zeros_like()?,
-            false => Tensor::f_cat(&wanted_offsets, 0)?,
-        };
+        let offsets = at_least_float(&outputs.offsets.f_reshape([-1, 4])?.f_index_select(0, &drawn.positive)?)?;
         let boxes = offsets.f_smooth_l1_loss(&wanted_offsets, Reduction::Sum, SMOOTH_L1_BETA)?;
         let count = sampled.size()[0] as f64;
-        let foreground = || {
-            let of = |(matched, (foreground, _)): (&Option<Tensor>, &(Tensor, Tensor))| match matched {
-                Some(matched) => Ok(matched.f_index_select(0, foreground)?),
-                None => Ok(foreground.shallow_clone()),
-            };
-            terms::of_objects(&matched.iter().zip(&drawn).map(of).collect::<Result<Vec<_>>>()?)
-        };
         terms::tell("loss_objectness", || {
             let each = logits.f_binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::None)?;
-            let background = terms::of_images(drawn.iter().map(|(_, background)| background.size()[0]));
-            Ok((each / count, [foreground()?, background].concat()))
+            let background = terms::of_images(drawn.counts.iter().map(|[_, negatives]| *negatives));
+            Ok((each / count, [terms::of_objects(&matched)?, background].concat()))
         })?;
         terms::tell("loss_rpn_box_reg", || {
             let each = offsets.f_smooth_l1_loss(&wanted_offsets, Reduction::None, SMOOTH_L1_BETA)?;
-            Ok((each.f_sum_dim_intlist([1i64].as_slice(), false, tch::Kind::Float)? / count, foreground()?))
+            Ok((each.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)? / count, terms::of_objects(&matched)?))
         })?;
         Ok([objectness, boxes / count])
     }
 
-    /// For each anchor 1 (foreground), 0 (background) or −1 (neither), `[A]`, and the ground truth it belongs to, i64 `[A]`,
-    /// where the image has any.
-    fn assign(&self, anchors: &Tensor, target: &Target) -> Result<(Tensor, Option<Tensor>)> {
-        if target.boxes.size()[0] == 0 {
-            let none = Tensor::f_zeros([anchors.size()[0]], (tch::Kind::Int64, anchors.device()))?;
-            return Ok((none, None));
+    /// The ground truth that each anchor belongs to, or a mark of the matcher: i64 `[A]`.
+    fn matches(&self, anchors: &Tensor, target: &Target) -> Result<Tensor> {
+        match target.boxes.size()[0] {
+            0 => Ok(Tensor::f_full([anchors.size()[0]], BELOW, (Kind::Int64, anchors.device()))?),
+            _ => self.matcher.of_boxes(&target.boxes, anchors),
         }
-        let matches = self.matcher.matches(&iou(&target.boxes, anchors)?)?;
-        let labels = matches.f_ge(0)?.f_to_kind(tch::Kind::Int64)?;
-        let labels = labels.f_masked_fill(&matches.f_eq(BETWEEN)?, -1)?;
-        Ok((labels, Some(matches.f_clamp_min(0)?)))
     }
 }

@@ -10,7 +10,7 @@ use self::head::{ClassificationHead, RegressionHead};
 pub use self::options::{BoxLoss, RetinaNetOptions};
 use crate::anchors::AnchorGenerator;
 use crate::backbone::{BackboneWithFpn, OUT_CHANNELS};
-use crate::boxes::{at_least_float, iou};
+use crate::boxes::at_least_float;
 use crate::coder::BoxCoder;
 use crate::dense::{Assignment, DenseOutputs, Filter};
 use crate::detector::{Detector, Features, Losses};
@@ -145,7 +145,7 @@ impl Detector for RetinaNet {
     fn losses(&self, batch: &ImageBatch, features: &Features, targets: &[Target]) -> Result<Losses> {
         let outputs = features.dense()?;
         let anchors = self.anchors(batch, &features.maps)?;
-        let assigned = Assignment::new(targets, &anchors, |boxes| self.matcher.matches(&iou(boxes, &anchors)?))?;
+        let assigned = Assignment::new(targets, &anchors, |boxes| self.matcher.of_boxes(boxes, &anchors))?;
         Ok(vec![
             ("classification", self.classification(outputs, &assigned)?),
             ("bbox_regression", self.box_regression(outputs, &assigned, &anchors)?),

@@ -72,7 +72,7 @@ impl Extractor for VggExtractor {
     }
 
     fn forward(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
-        let mut map = if train { images.shallow_clone() } else { channels_last(images)? };
+        let mut map = channels_last(images, train)?;
         for (index, stage) in self.stages[..4].iter().enumerate() {
             map = match index {
                 0 => map,

@@ -16,6 +16,8 @@ const AHEAD: usize = 2;
 #[derive(Debug, Default)]
 pub struct Uploads {
     stream: OnceCell<Stream>,
+    /// The next batch, whose copy has not begun.
+    next: RefCell<Option<Batch>>,
     ahead: RefCell<Vec<Ahead>>,
 }
 
@@ -28,6 +30,19 @@ struct Ahead {
 }
 
 impl Uploads {
+    /// Says which batch comes next: its copy begins when the device has its work ([`Self::begin_next`]), since to queue it takes the host
+    /// a millisecond or two.
+    pub fn plan(&self, next: Option<&Batch>) {
+        self.next.replace(next.map(Batch::shallow_clone));
+    }
+
+    /// Begins to copy the next batch, if one is planned. Without room for it now it is copied when its turn comes.
+    pub fn begin_next(&self, device: Device) {
+        if let Some(next) = self.next.take() {
+            let _ = self.begin(&next, device);
+        }
+    }
+
     /// Begins to copy a batch.
     ///
     /// # Errors
@@ -58,6 +73,7 @@ impl Uploads {
 
     /// Lets go of copies that nobody took.
     pub fn forget(&self) {
+        self.next.take();
         self.ahead.borrow_mut().clear();
     }
 

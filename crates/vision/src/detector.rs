@@ -142,8 +142,10 @@ pub trait Detector: Debug {
     fn forward_train(&self, images: &[Tensor], targets: &[Target]) -> Result<IndexMap<String, Tensor>> {
         self.check_all(images, targets)?;
         let batch = self.transform().batch(images, true, self.store().device())?;
+        // First what a GPU has to work on for long; the host prepares the ground truth meanwhile.
+        let features = self.features(&batch, true)?;
         let targets = self.transform().targets(targets, &batch)?;
-        Ok(named(self.losses(&batch, &self.features(&batch, true)?, &targets)?))
+        Ok(named(self.losses(&batch, &features, &targets)?))
     }
 
     /// What is found in each image, in its pixels, without gradients. `images`: as for [`Self::forward_train`].

@@ -180,6 +180,7 @@ impl Process for Evaluate {
                 terms::listen();
             }
             let output = run.timings.measure(&self.id, "forward", || run.autocast(|| model.forward(&batch)));
+            run.uploads.begin_next(run.device);
             let terms = if self.by_image { terms::heard() } else { Vec::new() };
             let mut output = output??;
             if !terms.is_empty() {

@@ -344,6 +344,7 @@ impl Process for Train {
             self.optimizer.borrow_mut().zero_grad();
             run.timings.measure(&id, "backward", || self.backward(&total))?;
         }
+        run.uploads.begin_next(run.device);
         let losses = run.timings.measure(&id, "losses", || read(&total, &output.losses))?;
         if let Some(message) = non_finite(&losses, &batch) {
             kept.map_or(Ok(()), Buffers::put_back)?;

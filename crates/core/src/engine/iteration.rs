@@ -165,11 +165,8 @@ impl Engine {
         let at = frame.and_then(Frame::of_engine).filter(|event| *event >= BackwardCompleted);
         let due = |event: EngineEvent| at.is_none_or(|at| at <= event);
         let place = || format!("{}: iteration {} of epoch {}", self.id, state.iteration, state.epoch);
-        if at.is_none()
-            && let Some(next) = loader.borrow_mut().peek()
-        {
-            // Without room for it now it is copied when its turn comes.
-            let _ = run.uploads.begin(next, run.device);
+        if at.is_none() {
+            run.uploads.plan(loader.borrow_mut().peek());
         }
         let mut step = match at {
             None => guarded(|| self.process_mut()?.step(batch, &state, run))
@@ -177,6 +174,7 @@ impl Engine {
                 .with_context(place)?,
             Some(_) => self.restored_step(run.uploads.take(&batch, run.device)?, run.device)?,
         };
+        run.uploads.begin_next(run.device);
         self.state.borrow_mut().begun = false;
         pass(if run.depth.get() > 1 { Moment::Nested } else { Moment::Step });
         if step.backward {

@@ -37,6 +37,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import torch
@@ -199,7 +200,7 @@ def without_equal(these, those):
 
 
 class Busy:
-    """How busy the GPU is, by nvidia-smi, in the second half of what runs."""
+    """How busy the GPU is, by nvidia-smi."""
 
     def __init__(self, device):
         self.command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
@@ -207,16 +208,27 @@ class Busy:
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True) if self.asks else None
+        self.said = []
+        if self.process:
+            self.reader = threading.Thread(target=self.read)
+            self.reader.start()
         return self
+
+    def read(self):
+        for line in self.process.stdout:
+            if line.strip().isdigit():
+                self.said.append((time.time(), int(line)))
 
     def __exit__(self, *_):
         if self.process:
             self.process.terminate()
-            self.said, _ = self.process.communicate()
+            self.reader.join()
+            self.process.wait()
 
-    def share(self):
-        values = [int(line) for line in self.said.split() if line.isdigit()] if self.process else []
-        return statistics.mean(values[len(values) // 2 :]) / 100 if values else None
+    def share(self, first, last):
+        """Of the time from `first` to `last`."""
+        values = [value for at, value in self.said if first <= at <= last]
+        return statistics.mean(values) / 100 if values else None
 
 
 class Suite:
@@ -322,10 +334,12 @@ class Suite:
         found = {}
         for device in [self.args.device, "cpu"]:
             out = self.folder / f"mission_{device}.json"
-            self.pipe("predict", run, "--device", device, "--threshold", 0.0, "--out", out, "--images", *images)
+            # Two epochs from nothing find nothing that is likely.
+            least = ["--set", "model.maskrcnn.box_score_thresh=0.001", "--threshold", 0.0]
+            self.pipe("predict", run, "--device", device, *least, "--out", out, "--images", *images)
             found[device] = json.loads(out.read_text())
         unlike = without_equal(*found.values())
-        if unlike > 0.05 * len(found["cpu"]):
+        if not found["cpu"] or unlike > 0.05 * len(found["cpu"]):
             raise RuntimeError(f"{unlike} of {len(found['cpu'])} detections have no equal on the CPU")
         return {"seconds": seconds, "stopped at step": stopped, "losses": [losses[0], losses[-1]], "first loss on the CPU": of_cpu,
                 "detections": len(found["cpu"]), "without an equal": unlike}
@@ -564,7 +578,7 @@ class Suite:
                 marks = [r for r in self.records(run, "train/loss") if r["step"] >= self.skip]
                 ours = (marks[-1]["step"] - marks[0]["step"]) * batch / (marks[-1]["time"] - marks[0]["time"])
                 theirs = self.torchvision_training(precision, batch, iterations)
-                result[f"batch {batch}, {precision}"] = {"pipe": ours, "torchvision": theirs, "ratio": ours / theirs, "busy": busy.share()}
+                result[f"batch {batch}, {precision}"] = {"pipe": ours, "torchvision": theirs, "ratio": ours / theirs, "busy": busy.share(marks[0]["time"], marks[-1]["time"])}
         return result
 
     def profile(self):

@@ -373,6 +373,9 @@ class Suite:
     def fits(self):
         if self.device.type == "cpu" and not self.args.stand_in:
             return {"left out": "no accelerator"}
+        if self.device.type == "cuda":
+            # What torchvision's side has taken and left.
+            torch.cuda.empty_cache()
         result = {}
         for batch in [self.batch, '"auto"']:
             out, done = self.train(batch=batch, iterations=4, log=1)

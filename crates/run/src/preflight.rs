@@ -88,6 +88,10 @@ impl Load {
 /// When an engine would fail on one of them: which, and why.
 pub fn preflight(graph: &Graph) -> Result<Vec<Found>> {
     let states = random::states()?;
+    if pipe_native::is_accelerator(graph.run.device) {
+        // What was built and dropped before, by the search for a batch size above all.
+        memory::forget(graph.run.device)?;
+    }
     let found = graph.engines().iter().filter_map(|engine| of_engine(graph, engine).transpose()).collect();
     random::restore(&states)?;
     found
@@ -296,10 +300,11 @@ pub fn largest_batch_size(graph: &Graph, engine: &Rc<Engine>) -> Result<usize> {
     let states = random::states()?;
     let fits = |size: usize| -> Result<bool> {
         memory::forget(device)?;
+        let dependable = memory::dependable(device)?;
         let outlook = loader.borrow().outlook(Some(size)).context("its loader does not know its batches")?;
         let tried = Schedule::of(engine, &*outlook).and_then(|all| all.try_largest(graph, engine, &*outlook));
         match tried {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(size == 1 || memory::max_allocated(device)? <= dependable),
             Err(error) if is_out_of_memory(&error) && size > 1 => Ok(false),
             Err(error) => Err(error),
         }

@@ -1,0 +1,8 @@
+// The shim as one piece: see build.rs.
+#include "ops.cpp"
+#include "optim.cpp"
+#include "profile.cpp"
+#include "roi_align.cpp"
+#include "roi_align_ordered.cpp"
+#include "runtime.cpp"
+#include "script.cpp"

@@ -13,7 +13,8 @@ use crate::python::Python;
 use crate::rules;
 use crate::setup::{Options, setup};
 use crate::shell::{cargo, must, step};
-use crate::tally;
+use crate::suites::{self, Suite};
+use crate::tally::Sum;
 
 /// What tests need that read event files with the real TensorBoard and check the schema with the editors' own Taplo.
 const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3 pycocotools==2.0.11";
@@ -32,30 +33,44 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     step("clippy");
     let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
     must(cargo(root, &libtorch).args(lints))?;
-    // Before the program is asked what it writes: built for the tests it is not built a second time, with other features of its crates.
-    generated_with(root, &libtorch, true, &["test", "--workspace", "--no-run", "--quiet"])?;
+    step("build of the tests");
+    let suites = suites::build(root, &libtorch)?;
+    // The program was built for the tests.
+    generated_by(root, true)?;
     let python = test_python(root);
     step("tests");
-    let mut tests = cargo(root, &libtorch);
-    // A crate whose tests fail hides no other's.
-    tests.args(["test", "--workspace", "--no-fail-fast"]);
-    if let Some(python) = python {
-        tests.env("PIPE_TEST_PYTHON", python);
-    }
-    tally::run(&mut tests)
+    run_tests(suites, python.as_deref())
+}
+
+fn run_tests(suites: Vec<Suite>, python: Option<&Path>) -> Result<ExitCode> {
+    let mut sum = Sum::new()?;
+    let skips = sum.skips().to_path_buf();
+    let set = |tests: &mut Command| {
+        Sum::tell(tests, &skips);
+        // Threads that spin while they wait take the cores of what runs beside them.
+        tests.env("OMP_WAIT_POLICY", "passive");
+        if let Some(python) = python {
+            tests.env("PIPE_TEST_PYTHON", python);
+        }
+    };
+    suites::run(suites, set, |ended| {
+        println!("\n==> {}\n{}", ended.name, ended.output);
+        sum.add(&ended.name, &ended.output, ended.status);
+    })?;
+    sum.finish()
 }
 
 /// Writes the generated files and the map, or with `check` says which are stale.
 pub(crate) fn generated(root: &Path, check: bool) -> Result<()> {
     let libtorch = setup(root, &Options::default())?;
-    generated_with(root, &libtorch, check, &["build", "--quiet", "--bin", "pipe"])
+    must(cargo(root, &libtorch).args(["build", "--quiet", "--bin", "pipe"]))?;
+    generated_by(root, check)
 }
 
-/// `build`: the arguments with which cargo builds the program.
-fn generated_with(root: &Path, libtorch: &Path, check: bool, build: &[&str]) -> Result<()> {
+/// As [`generated`], by the program that is built.
+fn generated_by(root: &Path, check: bool) -> Result<()> {
     step("generated files");
     map::map(root, check)?;
-    must(cargo(root, libtorch).args(build))?;
     let pipe = target(root)?.join("debug/pipe");
     let mut stale = Vec::new();
     let mut made = vec![("docs/checks.md", rules::page(root, &pipe)?.into_bytes())];

@@ -11,6 +11,7 @@ mod rules;
 mod setup;
 mod shell;
 mod soak;
+mod suites;
 mod tally;
 mod wheel;
 

@@ -1,48 +1,60 @@
-//! Running the tests so that the end says how many passed, failed and were skipped, over all crates.
+//! The sum of the tests: how many passed, failed and were skipped, over all crates.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result};
-
-use crate::shell::words;
 
 /// Names a file to which a test that cannot run here adds the line `skipped: NAME: REASON`. It then passes.
 const SKIPS: &str = "PIPE_TEST_SKIPS";
 
-/// Runs `cargo test`, whose output goes through, and prints the sum. The status is the tests' own.
-pub(crate) fn run(tests: &mut Command) -> Result<ExitCode> {
-    let skips = Skips::new()?;
-    tests.env(SKIPS, &skips.0).stdout(Stdio::piped());
-    let mut child = tests.spawn().with_context(|| format!("cannot run {}", words(tests)))?;
-    let mut tally = Tally::default();
-    if let Some(output) = child.stdout.take() {
-        pass_through(BufReader::new(output), &mut io::stdout(), &mut tally)?;
-    }
-    let status = child.wait().context("wait for cargo test")?;
-    tally.skip(&skips.read()?);
-    if !status.success() {
-        eprintln!("error: `{}` failed ({status})", words(tests));
-        if tally.failed == 0 {
-            eprintln!("no test failed: something was not built, or a test program ended early, which is told above");
-        }
-    }
-    print!("{}", tally.report());
-    let code = if status.success() { 0 } else { status.code().and_then(|code| code.try_into().ok()).unwrap_or(1) };
-    Ok(ExitCode::from(code))
+/// The sum of what has ended.
+pub(crate) struct Sum {
+    skips: Skips,
+    tally: Tally,
+    /// What to say of those that did not end well.
+    failed: Vec<String>,
 }
 
-fn pass_through(mut output: impl BufRead, to: &mut impl Write, tally: &mut Tally) -> Result<()> {
-    let mut line = Vec::new();
-    while output.read_until(b'\n', &mut line).context("read the tests' output")? > 0 {
-        to.write_all(&line).and_then(|()| to.flush()).context("write the tests' output")?;
-        tally.line(String::from_utf8_lossy(&line).trim_end());
-        line.clear();
+impl Sum {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { skips: Skips::new()?, tally: Tally::default(), failed: Vec::new() })
     }
-    Ok(())
+
+    /// The file for lines of skipped tests.
+    pub(crate) fn skips(&self) -> &Path {
+        &self.skips.0
+    }
+
+    /// Tells a command that runs tests where that file is.
+    pub(crate) fn tell(tests: &mut Command, skips: &Path) {
+        tests.env(SKIPS, skips);
+    }
+
+    /// Adds what a command that ran tests said, and how it ended.
+    pub(crate) fn add(&mut self, name: &str, output: &str, status: ExitStatus) {
+        let failed = self.tally.failed;
+        self.tally.program();
+        output.lines().for_each(|line| self.tally.line(line.trim_end()));
+        if !status.success() {
+            let early = if self.tally.failed == failed {
+                ", and no test of it failed: something was not built, or it ended early, which is told above"
+            } else {
+                ""
+            };
+            self.failed.push(format!("error: {name} failed ({status}){early}"));
+        }
+    }
+
+    /// Prints the sum. The status says whether all ended well.
+    pub(crate) fn finish(mut self) -> Result<ExitCode> {
+        self.tally.skip(&self.skips.read()?);
+        self.failed.iter().for_each(|line| eprintln!("{line}"));
+        print!("{}", self.tally.report());
+        Ok(if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }
 
 /// What was counted so far.
@@ -62,6 +74,11 @@ struct Tally {
 }
 
 impl Tally {
+    /// Begins with the output of another program.
+    fn program(&mut self) {
+        (self.expected, self.in_failures) = (None, false);
+    }
+
     /// One line of the output. The output of a failed test may hold that of a cargo it ran: only the result that fits the
     /// number of tests counts.
     fn line(&mut self, line: &str) {
@@ -160,9 +177,7 @@ mod tests {
 
     fn tally(output: &str, skips: &str) -> String {
         let mut tally = Tally::default();
-        let mut through = Vec::new();
-        pass_through(output.as_bytes(), &mut through, &mut tally).unwrap();
-        assert_eq!(String::from_utf8(through).unwrap(), output);
+        output.lines().for_each(|line| tally.line(line));
         tally.skip(skips);
         tally.report()
     }
@@ -229,9 +244,16 @@ skipped: b::four: no ../shared
     #[test]
     fn the_status_is_the_tests_own_and_they_are_told_the_file() {
         for (status, success) in [(0, true), (101, false)] {
-            let script = format!("echo \"skipped: a: $0\" >> \"${SKIPS}\"; exit {status}");
-            let code = run(Command::new("sh").args(["-c", &script])).unwrap();
-            assert_eq!(code == ExitCode::SUCCESS, success);
+            let mut sum = Sum::new().unwrap();
+            let mut tests = Command::new("sh");
+            tests.args(["-c", &format!("echo \"skipped: a: b\" >> \"${SKIPS}\"; exit {status}")]);
+            Sum::tell(&mut tests, sum.skips());
+            sum.add("a", "running 1 test\n", tests.status().unwrap());
+            // The next program's count is its own, although the first told no result.
+            sum.add("b", "test result: ok. 2 passed; 0 failed\n", Command::new("true").status().unwrap());
+            assert_eq!(sum.skips.read().unwrap(), "skipped: a: b\n");
+            assert_eq!((sum.failed.len(), sum.tally.passed), (usize::from(!success), 2));
+            assert_eq!(sum.finish().unwrap() == ExitCode::SUCCESS, success);
         }
     }
 }

@@ -90,15 +90,15 @@ std::string compile(const Functions& f, const char* source, const std::string& a
 }
 
 // The kernels of one device.
-struct Module {
+struct Kernels {
   Functions functions;
   void *suppress, *best_truths, *match;
 };
 
-std::mutex mutex;
-std::map<int, Module> modules;
+std::mutex kernels_mutex;
+std::map<int, Kernels> loaded_kernels;
 
-void launch(const Module& m, void* kernel, c10::Device device, int64_t blocks, unsigned threads, void** arguments) {
+void launch(const Kernels& m, void* kernel, c10::Device device, int64_t blocks, unsigned threads, void** arguments) {
   TORCH_CHECK(blocks < (int64_t(1) << 31), "too many boxes for a kernel: ", blocks, " blocks");
   void* stream = c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
   must(
@@ -107,10 +107,10 @@ void launch(const Module& m, void* kernel, c10::Device device, int64_t blocks, u
       "cuLaunchKernel");
 }
 
-const Module& module_of(c10::Device device) {
-  std::lock_guard<std::mutex> lock(mutex);
-  const auto found = modules.find(device.index());
-  TORCH_CHECK(found != modules.end(), "the kernels of ", device, " are not loaded");
+const Kernels& kernels_of(c10::Device device) {
+  std::lock_guard<std::mutex> lock(kernels_mutex);
+  const auto found = loaded_kernels.find(device.index());
+  TORCH_CHECK(found != loaded_kernels.end(), "the kernels of ", device, " are not loaded");
   return found->second;
 }
 
@@ -129,11 +129,11 @@ at::Tensor vectors(const at::Tensor& boxes, const at::Tensor& like) {
 PN_EXPORT Error pn_kernels_load(int device, const char* library, const char* source) {
   return pn_guard([&] {
     const auto d = pn_device(device);
-    std::lock_guard<std::mutex> lock(mutex);
-    if (modules.count(d.index())) {
+    std::lock_guard<std::mutex> lock(kernels_mutex);
+    if (loaded_kernels.count(d.index())) {
       return;
     }
-    Module m{};
+    Kernels m{};
     m.functions = open(library);
     int major = 0, minor = 0;
     must(m.functions.cuDeviceGetAttribute(&major, 75, d.index()), "cuDeviceGetAttribute");
@@ -148,7 +148,7 @@ PN_EXPORT Error pn_kernels_load(int device, const char* library, const char* sou
     must(m.functions.cuModuleGetFunction(&m.suppress, loaded, "suppress"), "cuModuleGetFunction");
     must(m.functions.cuModuleGetFunction(&m.best_truths, loaded, "best_truths"), "cuModuleGetFunction");
     must(m.functions.cuModuleGetFunction(&m.match, loaded, "match"), "cuModuleGetFunction");
-    modules.emplace(d.index(), m);
+    loaded_kernels.emplace(d.index(), m);
   });
 }
 
@@ -160,7 +160,7 @@ PN_EXPORT Error pn_kernels_suppress(Handle boxes, Handle keys, float threshold, 
     const auto keep = at::empty({count}, b.options().dtype(at::kBool));
     if (count > 0) {
       c10::DeviceGuard guard(b.device());
-      const Module& m = module_of(b.device());
+      const Kernels& m = kernels_of(b.device());
       void *pb = b.data_ptr(), *pk = k.data_ptr(), *pout = keep.data_ptr();
       void* arguments[] = {&pb, &pk, &count, &threshold, &pout};
       launch(m, m.suppress, b.device(), count, 512, arguments);
@@ -177,7 +177,7 @@ PN_EXPORT Error pn_kernels_match(Handle truth, Handle boxes, float low, float hi
     const auto matches = at::empty({count}, b.options().dtype(at::kLong));
     if (count > 0) {
       c10::DeviceGuard guard(b.device());
-      const Module& m = module_of(b.device());
+      const Kernels& m = kernels_of(b.device());
       const auto best = at::empty({count}, b.options());
       const auto of = at::empty_like(matches);
       const auto most = at::zeros({truths}, b.options().dtype(at::kInt));

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 
@@ -11,8 +12,8 @@ use crate::map;
 use crate::metadata::target;
 use crate::python::Python;
 use crate::rules;
-use crate::setup::{Options, setup};
-use crate::shell::{cargo, must, step};
+use crate::setup::{Options, announce, setup};
+use crate::shell::{cargo, must, plain_cargo, step};
 use crate::suites::{self, Suite};
 use crate::tally::Sum;
 
@@ -25,7 +26,17 @@ const GENERATED: [(&str, &[&str]); 2] =
 
 /// Runs all checks. The status is that of the tests, which run last; any other check that fails is an error before.
 pub(crate) fn test(root: &Path) -> Result<ExitCode> {
+    let ahead = announce(root)?.then(|| {
+        thread::spawn({
+            let root = root.to_path_buf();
+            move || build_ahead(&root)
+        })
+    });
     let libtorch = setup(root, &Options::default())?;
+    if let Some(ahead) = ahead {
+        step("the rest of what needs no libtorch");
+        let _ = ahead.join();
+    }
     step("formatting");
     must(cargo(root, &libtorch).args(["fmt", "--all", "--check"]))?;
     step("circles");
@@ -40,6 +51,16 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     let python = test_python(root);
     step("tests");
     run_tests(suites, python.as_deref())
+}
+
+/// Checks and builds what needs no libtorch, while that is fetched: fetching waits for the network, then unpacks and compiles on one
+/// core. What fails here is said later.
+fn build_ahead(root: &Path) {
+    for what in ["clippy", "build"] {
+        let mut cargo = plain_cargo(root);
+        cargo.args([what, "--workspace", "--all-targets", "--keep-going", "--quiet"]);
+        let _ = cargo.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
 }
 
 fn run_tests(suites: Vec<Suite>, python: Option<&Path>) -> Result<ExitCode> {

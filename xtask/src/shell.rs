@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -53,7 +55,8 @@ pub(crate) fn words(command: &Command) -> String {
     words.join(" ")
 }
 
-/// A heading on standard error.
+/// A heading on standard error, with the seconds since the first.
 pub(crate) fn step(what: &str) {
-    eprintln!("==> {what}");
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    eprintln!("==> {what} ({} s)", FIRST.elapsed().as_secs());
 }

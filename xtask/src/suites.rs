@@ -138,3 +138,41 @@ impl Ended {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_those_that_cargo_names() {
+        let message = |test: bool, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/r/a/Cargo.toml","target":{{"src_path":"/r/a/src/lib.rs"}},"profile":{{"test":{test}}},"executable":{executable}}}"#
+            )
+        };
+        let messages = [message(true, "\"/t/a-1\""), message(false, "\"/t/a\""), message(true, "null"), "{}".into()];
+        let found = programs(Path::new("/r"), &messages.join("\n"));
+        assert_eq!(found, [("a/src/lib.rs".to_owned(), "/t/a-1".into(), "/r/a".into())]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn each_is_run_once_and_told_what_it_needs() {
+        let suite = |number: usize| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("echo \"$SAID {number}\"; echo again >&2; exit {number}")]);
+            Suite { name: number.to_string(), command }
+        };
+        let mut seen = Vec::new();
+        let set = |command: &mut Command| {
+            command.env("SAID", "said");
+        };
+        run((0..5).map(suite).collect(), set, |ended| {
+            seen.push((ended.name.clone(), ended.output.clone(), ended.status.code()));
+        })
+        .unwrap();
+        seen.sort();
+        let wanted = |number: i32| (number.to_string(), format!("said {number}\nagain\n"), Some(number));
+        assert_eq!(seen, (0..5).map(wanted).collect::<Vec<_>>());
+    }
+}

@@ -28,9 +28,16 @@ fn folder_by(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
         .join("pipe/libtorch"))
 }
 
+/// The cache, and where a libtorch of that layout lies in it.
+pub(crate) fn place(wanted: Layout) -> Result<(PathBuf, PathBuf)> {
+    let cache = folder()?;
+    let place = cache.join(format!("{TORCH}-{}", wanted.name()));
+    Ok((cache, place))
+}
+
 /// The folder with a whole libtorch of that layout; it is fetched if it is not there.
-pub(crate) fn ready(cache: &Path, wanted: Layout) -> Result<PathBuf> {
-    let place = Place::new(cache.join(format!("{TORCH}-{}", wanted.name())));
+pub(crate) fn ready(wanted: Layout) -> Result<PathBuf> {
+    let place = Place::new(place(wanted)?.1);
     let whole = || layout::read_record(place.path()) == Some(wanted);
     if !whole() {
         let _lock = lock(place.path())?;

@@ -66,6 +66,25 @@ pub(crate) fn setup(root: &Path, options: &Options) -> Result<PathBuf> {
     Ok(torch)
 }
 
+/// Whether [`setup`] is going to fetch libtorch into the cache. Cargo's settings then name its place already, so that what needs no
+/// libtorch can be built meanwhile.
+pub(crate) fn announce(root: &Path) -> Result<bool> {
+    let given = elsewhere(root, &root.join(".libtorch/torch"), &Options::default())?;
+    if given.is_some() || root.join(".libtorch").symlink_metadata().is_ok() {
+        return Ok(false);
+    }
+    let wanted = if has_gpu() { Layout::Cuda } else { Layout::Cpu };
+    let (cache, place) = cache::place(wanted)?;
+    if layout::read_record(&place) == Some(wanted) {
+        return Ok(false);
+    }
+    fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
+    // By its real path, as in the end.
+    let real = cache.canonicalize()?.join(place.file_name().unwrap_or_default()).join("torch");
+    settings::write(root, &real, None)?;
+    Ok(true)
+}
+
 /// Makes `.libtorch` ready: a link into the cache, a folder of links to a libtorch of the user's own, or what is there.
 fn libtorch(root: &Path, options: &Options) -> Result<PathBuf> {
     let place = Place::new(root.join(".libtorch"));
@@ -94,7 +113,7 @@ fn libtorch(root: &Path, options: &Options) -> Result<PathBuf> {
         (None, _) => Layout::Cpu,
     };
     if ready != Some(wanted) {
-        place.point_to(&cache::ready(&cache, wanted)?)?;
+        place.point_to(&cache::ready(wanted)?)?;
     }
     real()
 }

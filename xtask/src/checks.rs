@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::circles;
 use crate::map;
 use crate::metadata::target;
+use crate::page;
 use crate::python::Python;
 use crate::rules;
 use crate::setup::{Options, setup};
@@ -25,6 +26,10 @@ const GENERATED: [(&str, &[&str]); 2] =
 /// Runs all checks. The status is that of the tests, which run last; any other check that fails is an error before.
 pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     let libtorch = setup(root, &Options::default())?;
+    if page::ready(root) {
+        step("types of the page");
+        page::check(root)?;
+    }
     step("formatting");
     must(cargo(root, &libtorch).args(["fmt", "--all", "--check"]))?;
     step("circles");

@@ -277,10 +277,12 @@ function draw(u: uPlot, now: Now, colour: (name: string) => string): void {
     }
   };
   ctx.lineJoin = "round";
-  const focus = props.focus ?? now.current.near;
+  const wanted = props.focus ?? now.current.near;
+  // One that is hidden makes no other pale.
+  const focus = props.lines.some((line) => line.key === wanted) ? wanted : null;
   const order = [...props.lines].sort((a, b) => Number(a.key === focus) - Number(b.key === focus));
   for (const each of order) {
-    const pale = focus !== null && focus !== undefined && props.lines.length > 1 && each.key !== focus;
+    const pale = focus !== null && props.lines.length > 1 && each.key !== focus;
     ctx.strokeStyle = ctx.fillStyle = each.colour;
     ctx.setLineDash(each.dash.map((length) => length * ratio));
     if (each.band) {

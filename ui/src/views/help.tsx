@@ -1,5 +1,5 @@
 // The keys.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 const KEYS: [string, string][] = [
   ["/", "filter of the table, search of curves"],
@@ -21,14 +21,17 @@ export function typing(event: KeyboardEvent): boolean {
 
 /** Hears keys that were not meant for a field. */
 export function useKeys(act: (key: string, event: KeyboardEvent) => void): void {
+  const latest = useRef(act);
+  // While it is drawn, so that the next key finds it, however soon that comes.
+  latest.current = act;
   useEffect(() => {
     const listen = (event: KeyboardEvent) => {
       if (event.key === "Escape") (document.activeElement as HTMLElement | null)?.blur();
-      if (!typing(event)) act(event.key, event);
+      if (!typing(event)) latest.current(event.key, event);
     };
     addEventListener("keydown", listen);
     return () => removeEventListener("keydown", listen);
-  });
+  }, []);
 }
 
 export function Help() {

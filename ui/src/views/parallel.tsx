@@ -1,6 +1,6 @@
 // Options against a metric: all of them as parallel axes, one of them as a scatter.
 import { useMemo, useState } from "preact/hooks";
-import { num, short, text } from "../format";
+import { num, text } from "../format";
 import { Empty } from "../parts";
 import { look, useTheme } from "../theme";
 import type { Comparison, Json } from "../types";
@@ -69,7 +69,7 @@ export function Parallel({ data, runs }: { data: Comparison; runs: Shown[] }) {
                 {tail(axis.key, 26)}
               </text>
               {axis.ticks.map(([at, name]) => (
-                <text x={x(index) - 5} y={y(at) + 4} class="axis-tick" text-anchor="end" key={name}>
+                <text x={x(index) + (index > 0 && index === axes.length - 1 ? 6 : -6)} y={y(at) + 4} class="axis-tick" text-anchor={index > 0 && index === axes.length - 1 ? "start" : "end"} key={name}>
                   {tail(name, 12)}
                 </text>
               ))}
@@ -138,6 +138,8 @@ export function Parallel({ data, runs }: { data: Comparison; runs: Shown[] }) {
   );
 }
 
+const exact = (value: number) => String(Number(value.toPrecision(4)));
+
 const tail = (text: string, most: number) => (text.length > most ? `…${text.slice(1 - most)}` : text);
 
 /** Numbers by size, by their logarithm where they lie far apart; other values one beside the other. */
@@ -145,7 +147,7 @@ function axisOf(key: string, values: Json[]): Axis {
   const numbers = values.map((value) => (typeof value === "number" || typeof value === "string" ? num(value as number) : NaN));
   const finite = numbers.filter((value) => Number.isFinite(value));
   const numeric = finite.length > 0 && values.every((value, at) => value === null || value === "NaN" || Number.isFinite(numbers[at]));
-  const texts = values.map((value, at) => (numeric && Number.isFinite(numbers[at]) ? short(numbers[at]!) : text(value) || "–"));
+  const texts = values.map((value, at) => (numeric && Number.isFinite(numbers[at]) ? exact(numbers[at]!) : text(value) || "–"));
   if (!numeric) {
     const kinds = [...new Set(texts)].sort();
     const place = (kind: string) => (kinds.length > 1 ? kinds.indexOf(kind) / (kinds.length - 1) : 0.5);
@@ -156,6 +158,6 @@ function axisOf(key: string, values: Json[]): Axis {
   const scale = (value: number) => (log ? Math.log(value) : value);
   const place = (value: number) => (high > low ? (scale(value) - scale(low)) / (scale(high) - scale(low)) : 0.5);
   const middle = log ? Math.sqrt(low * high) : (low + high) / 2;
-  const ticks = (high > low ? [low, middle, high] : [low]).map((value): [number, string] => [place(value), short(value)]);
+  const ticks = (high > low ? [low, middle, high] : [low]).map((value): [number, string] => [place(value), exact(value)]);
   return { key, at: numbers.map((value) => (Number.isFinite(value) ? place(value) : NaN)), texts, ticks };
 }

@@ -228,7 +228,9 @@ mod tests {
         // As one after the other: 0.9 * (6 of 3, weighted) and 0.1 of the new one.
         let (mut one, mut many) =
             (Average { weight: 0.9, sum: 0.0, left: 1.0 }, Average { weight: 0.9, sum: 0.0, left: 1.0 });
-        (0..4).for_each(|_| drop(one.add(1.0, 1)));
+        for _ in 0..4 {
+            one.add(1.0, 1);
+        }
         many.add(1.0, 4);
         assert!((one.add(2.0, 1) - many.add(2.0, 1)).abs() < 1e-12);
     }

@@ -83,7 +83,7 @@ export function Graph({ page }: { page: RunPage }) {
             .map((edge, at) => {
               const to = place.get(edge.to)!;
               return (
-                <text x={x(to) - 6} y={y(to) + 12 + at * 0} text-anchor="end" class="edge-name" key={at}>
+                <text x={x(to) - 6} y={y(to) + 12} text-anchor="end" class="edge-name" key={at}>
                   {edge.label}
                 </text>
               );
@@ -172,11 +172,10 @@ function layers(nodes: Map<string, Node>, edges: Edge[]): void {
     }
     if (!moved) break;
   }
-  // What only events reach stands right of them.
+  // What runs on events stands right of the engines, which fire them.
   const last = Math.max(0, ...all.filter((node) => node.kind === "engine").map((node) => node.layer));
   for (const node of all) {
-    const made = edges.some((edge) => !edge.event && (edge.from === node.id || edge.to === node.id));
-    if (!made && (node.kind === "handler" || node.kind === "sink")) node.layer = last + 1;
+    if (node.kind === "handler" || node.kind === "sink") node.layer = Math.max(node.layer, last + 1);
   }
   const columns = new Map<number, Node[]>();
   all.forEach((node) => columns.set(node.layer, [...(columns.get(node.layer) ?? []), node]));

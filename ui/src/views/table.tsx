@@ -337,6 +337,7 @@ function grouped(table: Table): Group[] {
     const same = values.every((value) => JSON.stringify(value) === JSON.stringify(values[0]));
     if (same) return cell(values[0], curve);
     if (numbers.length < 2 || numbers.length < values.length) return "several";
+    if (!curve) return `${short(Math.min(...numbers))} … ${short(Math.max(...numbers))}`;
     const mean = numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
     const spread = Math.sqrt(numbers.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (numbers.length - 1));
     return `${short(mean)} ± ${short(((T[numbers.length - 2] ?? 1.96) * spread) / Math.sqrt(numbers.length))}`;
@@ -374,7 +375,7 @@ function GroupRow({ group, columns, onChoose }: { group: Group; columns: number;
       <td>{new Set(runs.map((run) => run.status)).size === 1 ? <StatusBadge status={one.status} /> : "several"}</td>
       <td>{one.pipeline}</td>
       <td>{ago(Math.max(...runs.map((run) => run.created)))}</td>
-      <td class="num">{duration(runs.reduce((sum, run) => sum + (run.seconds ?? 0), 0))}</td>
+      <td class="num">{runs.every((run) => run.seconds !== null) ? duration(runs.reduce((sum, run) => sum + (run.seconds ?? 0), 0)) : ""}</td>
       <td class="num">{Math.max(...runs.map((run) => run.steps))}</td>
       {Array.from({ length: columns }, (_, at) => (
         <td class="num" key={at}>

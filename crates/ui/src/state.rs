@@ -93,8 +93,14 @@ impl State {
         held(&self.known).at = None;
     }
 
-    /// The run that an address means.
+    /// The run that an address means, as it is now: whoever heard that it has changed asks at once, and perhaps never again.
     pub fn run(&self, id: &str) -> Answer<Arc<Run>> {
+        let run = self.runs()?.find(id)?;
+        let seen = held(&self.known).runs.get(&run.folder).map(|(stamp, _)| stamp.clone());
+        if seen == Some(index::stamp(&run.folder)) {
+            return Ok(run);
+        }
+        self.forget();
         self.runs()?.find(id)
     }
 
@@ -132,7 +138,7 @@ impl State {
         changed |= !known.runs.is_empty();
         changed |= self.read(fresh, &mut now);
         known.runs = now;
-        if changed || known.at.is_none() {
+        if changed || known.snapshot.revision == 0 {
             known.snapshot = Arc::new(snapshot(known.snapshot.revision + 1, &known.runs));
         }
         Ok(())

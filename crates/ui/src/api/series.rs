@@ -9,7 +9,6 @@ use axum::extract::{Query, State as Shared};
 use pipe_history::{Axis, Column, Point, Scalars, Span};
 use pipe_runs::Run;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::run::steps_per_epoch;
 use super::several;
@@ -78,32 +77,66 @@ impl Points {
     }
 }
 
+/// A run's curve, or why there is none.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Found {
+    Curve(Box<Shown>),
+    Error { run: String, error: String },
+}
+
+/// A curve of a run by pixels, and what is known of it as a whole.
+#[derive(Serialize)]
+struct Shown {
+    run: String,
+    node: String,
+    count: u64,
+    non_finite: u64,
+    steps: (u64, u64),
+    /// Seconds since 1970; other times are seconds since then.
+    start: f64,
+    times: (f64, f64),
+    steps_per_epoch: Option<f64>,
+    last: Point,
+    points: Points,
+    /// Where on the axis of steps or times values are not finite, and how many.
+    bad: Vec<(f64, u64)>,
+    smooth: Option<Points>,
+}
+
+/// What is answered.
+#[derive(Serialize)]
+pub struct Series {
+    tag: String,
+    curves: Vec<Found>,
+}
+
 /// The curves, in the order of the runs; a run without one is left out.
-pub async fn series(Shared(state): Shared<Arc<State>>, Query(wanted): Query<Wanted>) -> Answer<Json<Value>> {
+pub async fn series(Shared(state): Shared<Arc<State>>, Query(wanted): Query<Wanted>) -> Answer<Json<Series>> {
     aside(move || {
         let chosen = several(&*state.runs()?, &wanted.runs)?;
-        let each = |(id, run): &(String, Arc<Run>)| -> Result<Option<Value>> {
+        let each = |(id, run): &(String, Arc<Run>)| -> Result<Option<Found>> {
             let folder = if wanted.machine { run.folder.join("machine") } else { PathBuf::from(&run.folder) };
             state.with_curves(&folder, |scalars| one(id, run, scalars, &wanted))
         };
         // A run that cannot be read hides none of the others.
         let each = |chosen: &(String, Arc<Run>)| match each(chosen) {
             Ok(curve) => curve,
-            Err(error) => Some(json!({ "run": chosen.0, "error": format!("{error:#}") })),
+            Err(error) => Some(Found::Error { run: chosen.0.clone(), error: format!("{error:#}") }),
         };
         let halves = chosen.split_at(chosen.len() / 2);
         let curves = std::thread::scope(|scope| {
             let first = scope.spawn(|| halves.0.iter().filter_map(each).collect::<Vec<_>>());
-            let second: Vec<Value> = halves.1.iter().filter_map(each).collect();
-            first.join().map(|first| [first, second].concat())
+            let second: Vec<Found> = halves.1.iter().filter_map(each).collect();
+            first.join().map(|first| first.into_iter().chain(second).collect::<Vec<_>>())
         });
         let curves = curves.map_err(|_| anyhow::anyhow!("a curve met a fault of the program: please report it"))?;
-        Ok(Json(json!({ "tag": wanted.tag, "curves": curves })))
+        Ok(Json(Series { tag: wanted.tag, curves }))
     })
     .await
 }
 
-fn one(id: &str, run: &Run, scalars: &Scalars, wanted: &Wanted) -> Result<Option<Value>> {
+fn one(id: &str, run: &Run, scalars: &Scalars, wanted: &Wanted) -> Result<Option<Found>> {
     let Some(curve) = scalars.curve(&wanted.tag)? else { return Ok(None) };
     let start = run.created.min(curve.times.0);
     let epoch = steps_per_epoch(run);
@@ -139,11 +172,20 @@ fn one(id: &str, run: &Run, scalars: &Scalars, wanted: &Wanted) -> Result<Option
     } else {
         None
     };
-    Ok(Some(json!({
-        "run": id, "node": curve.node, "count": curve.count, "non_finite": curve.non_finite, "steps": curve.steps, "start": start,
-        "times": [curve.times.0 - start, curve.times.1 - start], "steps_per_epoch": epoch, "last": curve.last,
-        "points": points, "bad": bad, "smooth": smooth,
-    })))
+    Ok(Some(Found::Curve(Box::new(Shown {
+        run: id.to_owned(),
+        node: curve.node,
+        count: curve.count,
+        non_finite: curve.non_finite,
+        steps: curve.steps,
+        start,
+        times: (curve.times.0 - start, curve.times.1 - start),
+        steps_per_epoch: epoch,
+        last: curve.last,
+        points,
+        bad,
+        smooth,
+    }))))
 }
 
 /// The smallest and the largest of a pixel in the order in which they were measured.

@@ -139,6 +139,13 @@ impl Browser {
         self.own("/actions", &json!({ "actions": [{ "type": "pointer", "id": "mouse", "parameters": { "pointerType": "mouse" }, "actions": steps }] }));
     }
 
+    /// Bytes that the page's scripts hold, without what nobody holds any more.
+    pub fn heap(&self) -> f64 {
+        let command = |name: &str| self.own("/goog/cdp/execute", &json!({ "cmd": name, "params": {} }));
+        command("HeapProfiler.collectGarbage");
+        command("Runtime.getHeapUsage")["usedSize"].as_f64().expect("a number")
+    }
+
     /// What the page has complained of since it was asked last.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.own("/se/log", &json!({ "type": "browser" }));

@@ -188,6 +188,35 @@ fn what_is_measured_appears_and_what_was_cut_off_goes() {
 }
 
 #[test]
+fn a_day_of_a_point_a_second_costs_the_page_no_memory() {
+    let served = some();
+    let browser = browser!(served);
+    let id = served.id("digits/1");
+    browser.go(&format!("http://{}/run/{id}", served.address));
+    browser.wait("return document.querySelectorAll('.panel canvas').length == 4");
+    let history = History::of(&served.root.join("digits/1"));
+    let spec = Spec { steps: 86_400, ..Spec::default() };
+    let page = |to: u64| {
+        browser
+            .wait(&format!("return document.querySelector('.facts')?.innerText.replace(/\\D/g, '').includes('{to}')"));
+        browser.heap()
+    };
+    let parts: Vec<u64> = (1..=12).map(|part| 600 + part * 7_150).collect();
+    let mut heaps = Vec::new();
+    let mut from = 601;
+    for to in parts {
+        made::measure(&history, &spec, from..=to);
+        from = to + 1;
+        heaps.push(page(to));
+    }
+    let (early, late) = (heaps[2], heaps[11]);
+    assert!(late < early + 4e6, "bytes after each part, {heaps:?}");
+    let curves = served.json(&format!("/api/series?runs={id}&tag=train/loss&pixels=900"));
+    assert_eq!(curves["curves"][0]["count"], 86_400);
+    fine(&browser);
+}
+
+#[test]
 fn names_tags_and_notes_are_changed_by_who_has_the_token() {
     let served = some();
     let browser = browser!(served);

@@ -70,6 +70,12 @@ struct Points {
 }
 
 impl Points {
+    fn pop(&mut self) {
+        self.step.pop();
+        self.time.pop();
+        self.value.pop();
+    }
+
     fn push(&mut self, point: &Point, start: f64) {
         self.step.push(point.step);
         self.time.push(((point.time - start) * 1e3).round() / 1e3);
@@ -219,7 +225,7 @@ fn smoothed(
         }
         let pixel = ((place - span.from as f64) / ((span.to - span.from) as f64 + 1.0) * f64::from(pixels)) as u32;
         if last == Some(pixel) {
-            [points.step.pop().map(drop), points.time.pop().map(drop), points.value.pop().map(drop)];
+            points.pop();
         }
         last = Some(pixel);
         points.push(&Point { value, ..point }, start);

@@ -155,7 +155,7 @@ export function useLive(query: string | null): { live: Live | null; connected: b
 }
 
 /** Calls back, at most once in `every` milliseconds, when one of these parts of a run has changed. */
-export function useChanged(parts: string[], act: () => void, every = 800): void {
+export function useChanged(parts: string[], act: () => void, every = 400): void {
   const live = useContext(LiveContext);
   const latest = useRef(act);
   latest.current = act;

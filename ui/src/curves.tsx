@@ -40,7 +40,7 @@ export function useSettings(usual: Axis = "step"): Settings {
   }, [params]);
 }
 
-export function Controls({ settings, grouped, axes = ["step", "epoch", "relative", "wall"] }: { settings: Settings; grouped?: boolean; axes?: Axis[] }) {
+export function Controls({ settings, grouped, logs = true, axes = ["step", "epoch", "relative", "wall"] }: { settings: Settings; grouped?: boolean; logs?: boolean; axes?: Axis[] }) {
   const { axis, smooth, log, zoom, group } = settings;
   return (
     <div class="controls">
@@ -65,9 +65,11 @@ export function Controls({ settings, grouped, axes = ["step", "epoch", "relative
         />
         <output>{smooth > 0 ? smooth.toFixed(smooth > 0.99 ? 3 : 2) : "off"}</output>
       </label>
-      <label class="check">
-        <input type="checkbox" checked={log} onChange={() => setParams({ y: log ? null : "log" })} /> log
-      </label>
+      {logs && (
+        <label class="check">
+          <input type="checkbox" checked={log} onChange={() => setParams({ y: log ? null : "log" })} /> log
+        </label>
+      )}
       {grouped && (
         <label class="check" title="Runs of one group as their mean, between the smallest and the largest">
           <input type="checkbox" checked={group} onChange={() => setParams({ mean: group ? null : "1" })} /> groups as mean

@@ -30,8 +30,13 @@ export function tick(value: number, step: number): string {
   return value.toFixed(digits(step));
 }
 
+/** So many decimals that the step is written in full: 0.25 needs two. */
 function digits(step: number): number {
-  return step > 0 ? Math.min(8, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))) : 3;
+  for (let many = 0; many < 8; many++) {
+    const whole = step * 10 ** many;
+    if (whole > 0.5 && Math.abs(whole - Math.round(whole)) < 1e-6 * whole) return many;
+  }
+  return step > 0 ? Math.min(8, Math.max(0, Math.ceil(-Math.log10(step)))) : 3;
 }
 
 function trim(text: string): string {

@@ -179,7 +179,7 @@ function Machine({ page, runs }: { page: RunPage; runs: Shown[] }) {
   if (page.machine.length === 0) return <Empty>How busy the machine was is measured from the fifth second of a run on.</Empty>;
   return (
     <>
-      <Controls settings={settings} axes={["relative", "wall"]} />
+      <Controls settings={settings} axes={["relative", "wall"]} logs={false} />
       <Grid tags={page.machine} runs={runs} settings={{ ...settings, log: false }} machine />
     </>
   );

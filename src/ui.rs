@@ -41,7 +41,8 @@ pub fn ui(args: UiArgs) -> Result<Status> {
     let server = Server::bind(Settings { roots, host: args.host, port: args.port, token, index: None })?;
     print(&format!("{}\n", server.url()))?;
     if !server.address().ip().is_loopback() {
-        say!("whoever has this address reads these runs; what passes over the network is not encrypted");
+        let name = if server.address().ip().is_unspecified() { "; write this machine's name in it" } else { "" };
+        say!("whoever has this address reads and tags these runs{name}; what passes over the network is not encrypted");
     }
     say!("Ctrl-C ends it");
     server.run()?;

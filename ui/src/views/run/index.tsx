@@ -125,8 +125,8 @@ function Head({ page, onChange }: { page: RunPage; onChange: () => void }) {
             </span>
           )}
           {run.device && (
-            <span>
-              on <b>{run.device}</b>
+            <span title={run.device}>
+              on <b>{run.device.split(",")[0]}</b>
             </span>
           )}
           {fork && (

@@ -30,6 +30,7 @@ mod show;
 mod signals;
 mod source;
 mod stages;
+mod ui;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -74,6 +75,8 @@ enum Command {
     /// Look at the runs that there are: list, compare, tag, remove them; go on from a step of one with other options.
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Serve a page of the runs that there are: a table, curves as they grow, comparisons; in a browser, on this machine only unless told otherwise.
+    Ui(ui::UiArgs),
     /// Make one step of a run again: draw its batch after every step of the transform, and say which images and objects its loss came from.
     Replay(replay::ReplayArgs),
     /// Show the graph: nodes, data edges, event edges, order. Opens the plugins that it names, which runs their code.
@@ -153,6 +156,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Data(args) => data::data(&args),
         Command::Runs(command) => runs::runs(command),
+        Command::Ui(args) => ui::ui(args),
         Command::Replay(args) => replay::replay(&args),
         Command::Graph(args) => graph::graph(&args),
         Command::Show(args) => show::show(&args),

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
+use pipe_runs::choose::{choose, known};
 use pipe_runs::{At, Key, Run};
 use pipe_vocab::record;
 use serde_json::json;
 
-use super::list::{choose, known};
 use super::table::{clipped, table};
 use super::which::roots;
 use crate::output::{Format, Status, print};

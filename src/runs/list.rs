@@ -1,12 +1,11 @@
 //! `pipe runs list`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
-use pipe_runs::about::ARCHIVED;
-use pipe_runs::filter::{Filter, order, text_of};
+use pipe_runs::choose::{choose, common_metrics, known, sort};
+use pipe_runs::filter::text_of;
 use pipe_runs::{Key, Run};
 
 use super::table::{cell, table};
@@ -62,8 +61,8 @@ pub fn list(args: &ListArgs) -> Result<Status> {
     }
     let mut runs = pipe_runs::look(&roots)?;
     choose(&mut runs, args.filter.as_deref(), args.all)?;
-    if let Some(sort) = &args.sort {
-        sorted(&mut runs, sort)?;
+    if let Some(by) = &args.sort {
+        sort(&mut runs, by)?;
     }
     let keys = match &args.columns {
         Some(columns) => Key::list(columns),
@@ -77,61 +76,6 @@ pub fn list(args: &ListArgs) -> Result<Status> {
         Format::Json => serde_json::to_string_pretty(&runs)? + "\n",
         Format::Csv => csv(&runs, &keys),
     })
-}
-
-/// Leaves the runs that an expression means; without `all` none that is archived, unless it asks for these.
-///
-/// # Errors
-/// An expression that is wrong.
-pub fn choose(runs: &mut Vec<Run>, expression: Option<&str>, all: bool) -> Result<()> {
-    let filter = expression.map(|text| Ok::<_, anyhow::Error>((text, Filter::parse(text)?))).transpose()?;
-    if let Some((text, filter)) = &filter {
-        filter.check(text, runs)?;
-    }
-    let archived = all || filter.as_ref().is_some_and(|(_, filter)| filter.names_tag(ARCHIVED));
-    runs.retain(|run| archived || !run.tags.iter().any(|tag| tag == ARCHIVED));
-    runs.retain(|run| filter.as_ref().is_none_or(|(_, filter)| filter.takes(run)));
-    Ok(())
-}
-
-fn sorted(runs: &mut [Run], sort: &str) -> Result<()> {
-    let (key, down) = sort.strip_prefix('-').map_or((sort, false), |key| (key, true));
-    let key = Key::of(key);
-    if !runs.is_empty() {
-        known(&key, runs)?;
-    }
-    runs.sort_by(|a, b| {
-        let (a, b) = (key.value(a), key.value(b));
-        match down && a.is_some() && b.is_some() {
-            true => order(b.as_ref(), a.as_ref()),
-            false => order(a.as_ref(), b.as_ref()),
-        }
-    });
-    Ok(())
-}
-
-/// Checks that a run has the key.
-///
-/// # Errors
-/// With what it may have been meant for.
-pub fn known(key: &Key, runs: &[Run]) -> Result<()> {
-    match key.known(runs) {
-        Ok(()) => Ok(()),
-        Err(near) if near.is_empty() => bail!("no run has `{}`", key.name),
-        Err(near) => bail!("no run has `{}`; there is `{}`", key.name, near.join("`, `")),
-    }
-}
-
-/// Of the values that metrics measured the three that most runs have.
-fn common_metrics(runs: &[Run]) -> Vec<Key> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for run in runs {
-        let measured = run.metrics.iter().filter(|(_, metric)| metric.node.starts_with("metric."));
-        measured.for_each(|(tag, _)| *counts.entry(tag).or_default() += 1);
-    }
-    let mut tags: Vec<(&str, usize)> = counts.into_iter().collect();
-    tags.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    tags.into_iter().take(3).map(|(tag, _)| Key::of(tag)).collect()
 }
 
 fn text(runs: &[Run], keys: &[Key]) -> String {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::circles;
 use crate::map;
 use crate::metadata::target;
+use crate::page;
 use crate::python::Python;
 use crate::rules;
 use crate::setup::{Options, announce, setup};
@@ -36,6 +37,10 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     if let Some(ahead) = ahead {
         step("the rest of what needs no libtorch");
         let _ = ahead.join();
+    }
+    if page::ready(root) {
+        step("types of the page");
+        page::check(root)?;
     }
     step("formatting");
     must(cargo(root, &libtorch).args(["fmt", "--all", "--check"]))?;

@@ -6,6 +6,7 @@ mod demo;
 mod install;
 mod map;
 mod metadata;
+mod page;
 mod python;
 mod rules;
 mod setup;
@@ -27,6 +28,7 @@ cargo xtask COMMAND
 
   setup [--cuda | --cpu] [--python EXE]
         gets libtorch and torchvision, once for all checkouts, with pip. With CUDA where there is an NVIDIA GPU.
+        Makes the page of `pipe ui`, with the system's Node or that of PyPI.
         LIBTORCH in the environment, or --python (one that has torch), are used in place and only linked.
   demo [OPTIONS OF pipe run]
         setup, a release build, and the demonstration, about four minutes on two cores: trains Mask R-CNN on built-in images of

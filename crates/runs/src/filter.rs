@@ -11,6 +11,7 @@
 //!
 //! A run that does not have the key is not meant, whatever the comparison.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
@@ -90,7 +91,7 @@ impl Filter {
     ///
     /// # Errors
     /// With the place of one that none has, and what it may have been meant for.
-    pub fn check(&self, expression: &str, runs: &[Run]) -> Result<(), Wrong> {
+    pub fn check<R: Borrow<Run>>(&self, expression: &str, runs: &[R]) -> Result<(), Wrong> {
         let unknown = self.0.keys().into_iter().find_map(|(key, place)| Some((key, place, key.known(runs).err()?)));
         let Some((key, place, near)) = unknown.filter(|_| !runs.is_empty()) else { return Ok(()) };
         let names = near.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");

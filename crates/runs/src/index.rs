@@ -140,7 +140,7 @@ fn keep(
 }
 
 /// What changes whenever something does that is kept of a run: length and time of the files that it is read from.
-fn stamp(folder: &Path) -> String {
+pub fn stamp(folder: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
     let of = |name: &str| match fs::metadata(folder.join(name)) {
         Ok(meta) => format!("{}:{}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec()),

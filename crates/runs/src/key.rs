@@ -1,5 +1,6 @@
 //! A column of a table of runs: something that is known of a run, an option of its pipeline, what a curve came to.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use pipe_vocab::record::number;
@@ -100,13 +101,13 @@ impl Key {
     }
 
     /// Whether any of the runs has it; where none does, the names that are like it.
-    pub fn known(&self, runs: &[Run]) -> Result<(), Vec<String>> {
+    pub fn known<R: Borrow<Run>>(&self, runs: &[R]) -> Result<(), Vec<String>> {
         let is_field = self.which.is_none() && FIELDS.contains(&self.name.as_str());
-        if is_field || runs.iter().any(|run| self.value(run).is_some()) {
+        if is_field || runs.iter().any(|run| self.value(run.borrow()).is_some()) {
             return Ok(());
         }
         let mut names: BTreeSet<&str> = FIELDS.into();
-        for run in runs {
+        for run in runs.iter().map(R::borrow) {
             names.extend(run.options.keys().map(String::as_str));
             names.extend(run.metrics.keys().map(String::as_str));
         }

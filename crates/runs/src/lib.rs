@@ -4,11 +4,12 @@
 //! - [`run`]: what is known of a run, from its folder; [`options`]: its pipeline, key by key; [`names`]: what a run is called that nobody has named
 //! - [`about`]: what its owners say of it: name, tags, note, group
 //! - [`index`]: all of it kept in the cache, for as long as it is true
-//! - [`filter`]: which runs are meant, by an expression; [`key`]: a column of a table of runs
+//! - [`filter`]: which runs are meant, by an expression; [`key`]: a column of a table of runs; [`choose`](mod@choose): such a table's runs, in order
 //! - [`compare`](mod@compare): what differs between runs
 //! - [`trash`]: where removed runs go
 
 pub mod about;
+pub mod choose;
 pub mod compare;
 pub mod filter;
 pub mod find;

@@ -1,5 +1,6 @@
 //! The runs that there are.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -16,20 +17,24 @@ use crate::run::Run;
 pub fn look(roots: &[PathBuf]) -> Result<Vec<Run>> {
     let mut runs = Index::open().look(&below_all(roots)?);
     runs.sort_by(|a, b| b.created.total_cmp(&a.created).then_with(|| b.folder.cmp(&a.folder)));
-    make_unique(&mut runs);
+    let names = unique_names(&runs);
+    runs.iter_mut().zip(names).for_each(|(run, name)| run.name = name);
     Ok(runs)
 }
 
-/// Of runs that have the same name all but the oldest get a number. The runs come newest first.
-fn make_unique(runs: &mut [Run]) {
+/// What runs are called beside each other: of those that have the same name all but the oldest get a number. The runs come newest first.
+pub fn unique_names<R: Borrow<Run>>(runs: &[R]) -> Vec<String> {
     let mut taken: BTreeSet<String> = BTreeSet::new();
-    for run in runs.iter_mut().rev() {
+    let mut names: Vec<String> = Vec::with_capacity(runs.len());
+    for run in runs.iter().rev().map(R::borrow) {
         let mut name = run.name.clone();
         let mut number = 2;
         while !taken.insert(name.clone()) {
             name = format!("{}-{number}", run.name);
             number += 1;
         }
-        run.name = name;
+        names.push(name);
     }
+    names.reverse();
+    names
 }

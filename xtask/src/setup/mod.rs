@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: libtorch and torchvision for this checkout, and cargo's settings for them.
+//! `cargo xtask setup`: libtorch and torchvision for this checkout, and cargo's settings for them; and the page of `pipe ui`.
 
 mod cache;
 mod fetch;
@@ -18,6 +18,7 @@ use glue::Glue;
 use layout::{Layout, TORCHVISION};
 use place::{Place, is_link};
 
+use crate::page;
 use crate::python::torch_of;
 use crate::shell::step;
 
@@ -63,6 +64,7 @@ pub(crate) fn setup(root: &Path, options: &Options) -> Result<PathBuf> {
         }
     };
     settings::write(root, &torch, Some(&glue))?;
+    page::ready(root);
     Ok(torch)
 }
 

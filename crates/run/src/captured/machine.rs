@@ -24,7 +24,12 @@ const PAGE: f64 = 4096.0;
 
 /// Measures until the other side is gone.
 pub(super) fn measure(run: &Path, stop: &Receiver<()>) -> Result<()> {
-    let mut writer = Writer::open(&run.join("machine"), None)?;
+    let folder = run.join("machine");
+    // Not with what is above it: a run whose folder was removed stays removed.
+    if !folder.is_dir() {
+        fs::create_dir(&folder)?;
+    }
+    let mut writer = Writer::open(&folder, None)?;
     let gpus = Gpus::open();
     let mut last = Counters::read();
     let mut step = writer.counts().values().copied().max().unwrap_or(0);

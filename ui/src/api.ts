@@ -1,0 +1,178 @@
+// Asking the server, and hearing from it.
+import { createContext } from "preact";
+import { useContext, useEffect, useRef, useState } from "preact/hooks";
+import type { Session } from "./types";
+
+export class Problem extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+  ) {
+    super(message);
+  }
+}
+
+async function answer(response: Response): Promise<unknown> {
+  if (response.status === 204) return null;
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new Problem(body?.error ?? `the server answered ${response.status}`, response.status);
+  return body;
+}
+
+export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  const response = await fetch(`/api/${path}`, signal ? { signal } : {}).catch((error) => {
+    throw error?.name === "AbortError" ? error : new Problem("the server is not to be reached: is `pipe ui` running?", 0);
+  });
+  return (await answer(response)) as T;
+}
+
+export async function post<T>(path: string, body: unknown): Promise<T> {
+  const headers = { "content-type": "application/json" };
+  const response = await fetch(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+  return (await answer(response)) as T;
+}
+
+/** Becomes known with the token that the address came with, which then leaves it. */
+export async function begin(): Promise<Session> {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (token) {
+    history.replaceState(null, "", location.pathname + location.search);
+    await post("login", { token }).catch(() => null);
+  }
+  return get<Session>("session");
+}
+
+export const SessionContext = createContext<Session>({ reads: true, writes: false, version: "", roots: [] });
+
+export const useSession = () => useContext(SessionContext);
+
+export interface Data<T> {
+  data: T | undefined;
+  error: Problem | undefined;
+  loading: boolean;
+  reload: () => void;
+}
+
+/** What an address answers, anew when it is another or `reload` is called; what there was stays until then. */
+export function useData<T>(path: string | null): Data<T> {
+  const [state, set] = useState<{ data?: T; error?: Problem; loading: boolean; of?: string }>({ loading: true });
+  const [turn, again] = useState(0);
+  useEffect(() => {
+    if (path === null) return;
+    const abort = new AbortController();
+    set((now) => ({ ...now, loading: true }));
+    get<T>(path, abort.signal).then(
+      (data) => !abort.signal.aborted && set({ data, loading: false, of: path }),
+      (error) => !abort.signal.aborted && set((now) => ({ ...(now.data && { data: now.data }), error, loading: false })),
+    );
+    return () => abort.abort();
+  }, [path, turn]);
+  return { data: state.data, error: state.error, loading: state.loading, reload: () => again((n) => n + 1) };
+}
+
+export type Heard = (run: string, changed: string[]) => void;
+
+/** Hears what changes; not while the page is hidden, after which everything may have. */
+export class Live {
+  private source: EventSource | undefined;
+  private readonly heard = new Set<Heard>();
+  private closed = false;
+  onTable: (() => void) | undefined;
+  onState: ((connected: boolean) => void) | undefined;
+
+  constructor(private readonly query: string) {
+    document.addEventListener("visibilitychange", this.visible);
+    this.open();
+  }
+
+  on(heard: Heard): () => void {
+    this.heard.add(heard);
+    return () => void this.heard.delete(heard);
+  }
+
+  close(): void {
+    this.closed = true;
+    document.removeEventListener("visibilitychange", this.visible);
+    this.source?.close();
+  }
+
+  private readonly visible = () => {
+    if (document.hidden) {
+      this.source?.close();
+      this.source = undefined;
+    } else if (!this.source && !this.closed) {
+      this.open();
+      this.all();
+    }
+  };
+
+  private all(): void {
+    this.heard.forEach((each) => each("*", ["*"]));
+    this.onTable?.();
+  }
+
+  private open(): void {
+    if (document.hidden) return;
+    const source = new EventSource(`/api/live?${this.query}`);
+    let lost = false;
+    source.addEventListener("hello", () => {
+      if (lost) this.all();
+      lost = false;
+      this.onState?.(true);
+    });
+    source.addEventListener("run", (event) => {
+      const { run, changed } = JSON.parse((event as MessageEvent).data);
+      this.heard.forEach((each) => each(run, changed));
+    });
+    source.addEventListener("table", () => this.onTable?.());
+    source.addEventListener("error", () => {
+      lost = true;
+      this.onState?.(false);
+      // A refusal ends the source for good: later once more.
+      if (source.readyState === EventSource.CLOSED && !this.closed && this.source === source) {
+        this.source = undefined;
+        setTimeout(() => !this.closed && !this.source && this.open(), 3000);
+      }
+    });
+    this.source = source;
+  }
+}
+
+export const LiveContext = createContext<Live | null>(null);
+
+/** One connection for a view. */
+export function useLive(query: string | null): { live: Live | null; connected: boolean } {
+  const [live, set] = useState<Live | null>(null);
+  const [connected, setConnected] = useState(true);
+  useEffect(() => {
+    if (query === null) return;
+    const own = new Live(query);
+    own.onState = setConnected;
+    set(own);
+    return () => own.close();
+  }, [query]);
+  return { live, connected };
+}
+
+/** Calls back, at most once in `every` milliseconds, when one of these parts of a run has changed. */
+export function useChanged(parts: string[], act: () => void, every = 400): void {
+  const live = useContext(LiveContext);
+  const latest = useRef(act);
+  latest.current = act;
+  useEffect(() => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let last = 0;
+    const off = live?.on((_, changed) => {
+      if (timer !== undefined || !(changed.includes("*") || changed.some((part) => parts.includes(part)))) return;
+      timer = setTimeout(() => {
+        timer = undefined;
+        last = performance.now();
+        latest.current();
+      }, Math.max(0, last + every - performance.now()));
+    });
+    return () => {
+      off?.();
+      clearTimeout(timer);
+    };
+  }, [live, parts.join()]);
+}

@@ -1,0 +1,182 @@
+// What the server answers; docs/runs.md has what the keys of runs mean.
+
+export type Num = number | "NaN" | "Infinity" | "-Infinity";
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type Status = "running" | "lost" | "done" | "interrupted" | "failed";
+
+export interface Session {
+  reads: boolean;
+  writes: boolean;
+  version: string;
+  roots: string[];
+}
+
+export interface Row {
+  id: string;
+  name: string;
+  pipeline: string;
+  status: Status;
+  created: number;
+  seconds: number | null;
+  steps: number;
+  epochs: number;
+  tags: string[];
+  group: string | null;
+  note: string;
+  error: string | null;
+  folder: string;
+  forked_from: { run?: string; step?: number } | null;
+  values: Json[];
+}
+
+export interface Table {
+  revision: number;
+  total: number;
+  columns: string[];
+  runs: Row[];
+}
+
+export interface Keys {
+  fields: string[];
+  options: string[];
+  curves: string[];
+  tags: string[];
+}
+
+export interface At {
+  value: Num;
+  step: number;
+  epoch: number;
+}
+
+export interface Metric {
+  node: string;
+  count: number;
+  non_finite: number;
+  last: At;
+  min: At | null;
+  max: At | null;
+}
+
+export interface Run {
+  folder: string;
+  name: string;
+  pipeline: string;
+  status: Status;
+  created: number;
+  seconds: number | null;
+  steps: number;
+  epochs: number;
+  device: string | null;
+  seed: number | null;
+  tags: string[];
+  group: string | null;
+  note: string;
+  error: string | null;
+  forked_from: { run?: string; step?: number; checkpoint?: string } | null;
+  generation: number;
+  options: Record<string, Json>;
+  metrics: Record<string, Metric>;
+  problem: string | null;
+}
+
+export interface Edit {
+  edit: number;
+  outcome: string;
+  step: number;
+  epoch: number;
+  time: number;
+  version?: string;
+  reason?: string;
+  changes?: { name: string; place?: string; change: string; meaning?: string }[];
+  rebuilt?: string[];
+}
+
+export interface Checkpoint {
+  name: string;
+  step: number | null;
+  bytes: number;
+  time: number | null;
+}
+
+export interface RunPage {
+  id: string;
+  run: Run;
+  info: { [key: string]: Json };
+  origins: Record<string, string>;
+  edits: Edit[];
+  checkpoints: { all: Checkpoint[]; best: Json };
+  steps_per_epoch: number | null;
+  machine: string[];
+  pipeline: string | null;
+}
+
+export interface Points {
+  step: number[];
+  time: number[];
+  value: number[];
+}
+
+export interface Curve {
+  run: string;
+  error?: string;
+  node: string;
+  count: number;
+  non_finite: number;
+  steps: [number, number];
+  times: [number, number];
+  start: number;
+  steps_per_epoch: number | null;
+  last: { step: number; epoch: number; time: number; value: Num };
+  points: Points;
+  bad: [number, number][];
+  smooth: Points | null;
+}
+
+export interface Series {
+  tag: string;
+  curves: Curve[];
+}
+
+export interface About {
+  id: string;
+  name: string;
+  pipeline: string;
+  status: Status;
+  created: number;
+  seconds: number | null;
+  steps: number;
+  epochs: number;
+  tags: string[];
+  group: string | null;
+  note: string;
+  steps_per_epoch: number | null;
+}
+
+export interface Difference {
+  key: string;
+  values: Json[];
+  origins: (string | null)[];
+}
+
+export interface Comparison {
+  runs: string[];
+  options: Difference[];
+  facts: Difference[];
+  metrics: { tag: string; values: (Metric | null)[] }[];
+  edits: { step: number; changes: string[] }[][];
+  about: About[];
+  same?: { key: string; value: Json }[];
+}
+
+export interface MediaTag {
+  kind: string;
+  tag: string;
+  node: string;
+  items: [number, number, number, number][];
+}
+
+export interface MediaList {
+  generation: number;
+  tags: MediaTag[];
+}

@@ -163,7 +163,7 @@ impl RegionProposals {
         let labels = matches.f_ge(0)?.f_to_kind(Kind::Int64)?.f_masked_fill(&matches.f_eq(BETWEEN)?, -1)?;
         let drawn = self.sampler.sample(&labels, &vec![count; targets.len()])?;
         // Offsets are encoded for the sampled foreground alone; no other enters the loss.
-        let matched = matches.f_index_select(0, &drawn.positive)?.f_split_with_sizes(&drawn.positives(), 0)?;
+        let matched = matches.f_index_select(0, &drawn.positive)?.f_split_with_sizes(drawn.positives(), 0)?;
         let positive_anchors = anchors.f_index_select(0, &drawn.positive.f_remainder(count)?)?;
         let wanted_offsets = self.coder.encode(&truth_of(targets, &matched, anchors)?, &positive_anchors)?;
         let sampled = Tensor::f_cat(&[&drawn.positive, &drawn.negative], 0)?;

@@ -238,9 +238,10 @@ fn watch(
 ) -> Result<Rc<Reloader>> {
     let (source, inbox) = (args.pipeline.source(), Arc::new(Inbox::default()));
     let options = WatchOptions { poll: args.watch_poll };
-    let trigger = watch::start(source.clone(), snapshot, options, inbox.clone())?;
+    let reloader = Reloader::new(&running.graph, source.clone(), plan, inbox.clone(), args.quiet).of_files(&snapshot);
+    let trigger = watch::start(source, snapshot, options, inbox)?;
     signals::on_signal(SignalKind::hangup(), move || trigger.reload())?;
-    let reloader = Rc::new(Reloader::new(&running.graph, source, plan, inbox, args.quiet));
+    let reloader = Rc::new(reloader);
     running.graph.set_between(reloader.clone());
     tracing::info!("watching {}: edits are applied while the run continues", args.pipeline.file.display());
     Ok(reloader)

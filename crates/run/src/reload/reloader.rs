@@ -13,7 +13,7 @@ use super::inbox::Inbox;
 use super::report::{self, Meaning, Outcome, Report};
 use super::swap::{Waiting, prepare};
 use crate::graph::{Between, Graph};
-use crate::load::{Loaded, PipelineSource};
+use crate::load::{Loaded, PipelineSource, Snapshot};
 use crate::versions::Versions;
 use pipe_core::{Boundary, NodeId, Record, RecordValue, Reload, RunContext};
 use pipe_document::Document;
@@ -82,6 +82,15 @@ impl Reloader {
             quiet,
             state: RefCell::new(state),
         }
+    }
+
+    /// With the files as they were read when the run was built: they may have been edited since.
+    #[must_use]
+    pub fn of_files(self, snapshot: &Snapshot) -> Reloader {
+        if !self.source.sets.is_empty() {
+            self.state.borrow_mut().files = self.source.without_sets(snapshot);
+        }
+        self
     }
 
     /// The running plan. Data of it may wait for the end of the epoch.

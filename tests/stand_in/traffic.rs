@@ -12,6 +12,8 @@ use crate::run::train;
 const PIPELINE: &str = r#"
 [pipeline]
 name = "traffic"
+# Nobody looks at what it does, and each wait that is counted costs the reading of a backtrace.
+preflight = false
 
 [dataset.train]
 type = "coco"

@@ -11,7 +11,8 @@ export interface Session {
   roots: string[];
 }
 
-export interface Row {
+/** What every answer about a run begins with. */
+interface Facts {
   id: string;
   name: string;
   pipeline: string;
@@ -23,6 +24,9 @@ export interface Row {
   tags: string[];
   group: string | null;
   note: string;
+}
+
+export interface Row extends Facts {
   error: string | null;
   folder: string;
   forked_from: { run?: string; step?: number } | null;
@@ -138,18 +142,7 @@ export interface Series {
   curves: Curve[];
 }
 
-export interface About {
-  id: string;
-  name: string;
-  pipeline: string;
-  status: Status;
-  created: number;
-  seconds: number | null;
-  steps: number;
-  epochs: number;
-  tags: string[];
-  group: string | null;
-  note: string;
+export interface About extends Facts {
   steps_per_epoch: number | null;
 }
 

@@ -104,13 +104,16 @@ function Loaded({ ids }: { ids: string }) {
 
 function Heads({ runs }: { runs: Shown[] }) {
   return (
-    <>
-      {runs.map((run) => (
-        <th key={run.id}>
-          <a {...linkTo(`/run/${run.id}`)}>{run.name}</a>
-        </th>
-      ))}
-    </>
+    <thead>
+      <tr>
+        <th />
+        {runs.map((run) => (
+          <th key={run.id}>
+            <a {...linkTo(`/run/${run.id}`)}>{run.name}</a>
+          </th>
+        ))}
+      </tr>
+    </thead>
   );
 }
 
@@ -168,12 +171,7 @@ function Options({ data, runs }: { data: Comparison; runs: Shown[] }) {
       ) : (
         <div class="sheet">
           <table class="beside">
-            <thead>
-              <tr>
-                <th />
-                <Heads runs={runs} />
-              </tr>
-            </thead>
+            <Heads runs={runs} />
             <tbody>
               {part("Options that differ", data.options)}
               {part("Data, versions, machine", data.facts)}
@@ -208,12 +206,7 @@ function Metrics({ data, runs }: { data: Comparison; runs: Shown[] }) {
       </div>
       <div class="sheet">
         <table class="beside">
-          <thead>
-            <tr>
-              <th />
-              <Heads runs={runs} />
-            </tr>
-          </thead>
+          <Heads runs={runs} />
           <tbody>
             <tr>
               <th scope="row">status</th>

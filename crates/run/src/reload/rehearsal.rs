@@ -79,6 +79,7 @@ impl Rehearsal {
         let options = RunOptions { folder: folder.path().to_owned(), captures: None, ..options };
         let running = Running::start(&plan, loaded.catalog.clone(), &options, requests)?;
         let reloader = Reloader::new(&running.graph, source, (plan, loaded.document), Arc::new(Inbox::default()), true);
+        let reloader = reloader.of_files(&loaded.snapshot);
         Ok(Rehearsal { running, reloader, _folder: folder })
     }
 

@@ -68,7 +68,7 @@ impl Reloader {
         let state = State {
             plan: Rc::new(plan),
             document,
-            files: (!source.sets.is_empty()).then(|| source.without_sets(&source.snapshot())).flatten(),
+            files: None,
             waiting: Waiting::default(),
             waiting_edit: 0,
             ready: None,
@@ -84,7 +84,7 @@ impl Reloader {
         }
     }
 
-    /// With the files as they were read when the run was built: they may have been edited since.
+    /// That says which edits `--set` hides, by the files as they were read when the run was built: they may have been edited since.
     #[must_use]
     pub fn of_files(self, snapshot: &Snapshot) -> Reloader {
         if !self.source.sets.is_empty() {

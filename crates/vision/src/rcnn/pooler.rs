@@ -68,8 +68,8 @@ pub fn as_pooled(maps: &[Tensor]) -> Result<Vec<Tensor>> {
     maps.iter().map(changed).collect()
 }
 
-/// Features `[K, C, S, S]` with rows of zeros behind them, at most an eighth more, where convolutions are planned for each shape: how many
-/// boxes there are is another number in each step, and so it is one of few.
+/// Features `[K, C, S, S]` with rows of zeros behind them where convolutions are planned for each shape: how many boxes there are is
+/// another number in each step, and so it is one of few.
 ///
 /// # Errors
 /// Memory is short.
@@ -78,8 +78,13 @@ pub fn with_spare_rows(features: &Tensor) -> Result<Tensor> {
     if count == 0 || !pipe_native::device::plans_by_shape(features.device()) {
         return Ok(features.shallow_clone());
     }
+    Ok(features.f_constant_pad_nd([0, 0, 0, 0, 0, 0, 0, steady(count) - count])?)
+}
+
+/// A number of rows that is at least `count`, of which there are few: multiples of 8, and of a sixteenth of the next power of two.
+fn steady(count: i64) -> i64 {
     let step = (count.unsigned_abs().next_power_of_two() / 16).max(8).cast_signed();
-    Ok(features.f_constant_pad_nd([0, 0, 0, 0, 0, 0, 0, (count + step - 1) / step * step - count])?)
+    (count + step - 1) / step * step
 }
 
 /// Rows of image index and corners, `[K, 5]`.
@@ -119,6 +124,13 @@ fn levels(boxes: &Tensor, scales: &[f64]) -> Result<Tensor> {
 mod tests {
     use super::*;
     use tch::Device;
+
+    #[test]
+    fn numbers_of_rows_are_few_and_near() {
+        let all: std::collections::BTreeSet<i64> = (1..=1024).map(steady).collect();
+        assert!(all.len() <= 40, "{}", all.len());
+        assert!((1..=5000).all(|count| (0..=7.max(count / 8)).contains(&(steady(count) - count))));
+    }
 
     #[test]
     fn boxes_find_their_level_and_keep_their_order() {

@@ -81,8 +81,7 @@ pub fn select(
     matcher: &Matcher,
     sampler: &BalancedSampler,
 ) -> Result<Samples> {
-    let all = Labelled::new(proposals, targets, matcher)?;
-    all.sample(sampler)
+    Labelled::new(proposals, targets, matcher)?.sample(sampler)
 }
 
 /// Labels in which as many proposals are foreground as the sampler takes at most, and the others background: what an image comes to

@@ -67,7 +67,7 @@ def images(data, ctx):
         for point in series:
             width, height, *blobs = [data.read_blob(ctx, blob_key=ref.blob_key) for ref in point.values]
             decoded = [Image.open(io.BytesIO(blob)).convert("RGB") for blob in blobs]
-            pixels = [list(image.tobytes()) for image in decoded]
+            pixels = [image.tobytes().hex() for image in decoded]
             found[tag].append([point.step, int(height), int(width), [list(image.size) for image in decoded], pixels])
     return found
 
@@ -136,7 +136,7 @@ def main(folder):
         "images": images(data, ctx),
         "hparams": hparams(data, ctx),
     }
-    json.dump(found, sys.stdout, allow_nan=False)
+    print(json.dumps(found, allow_nan=False))
 
 
 main(sys.argv[1])

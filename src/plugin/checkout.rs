@@ -1,5 +1,6 @@
 //! The checkout of pipe that a new plugin is built against, and how cargo finds what is built there.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,11 +99,39 @@ pub(super) fn quoted(path: &Path) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The `[profile]` tables of a manifest, with the comments above them.
-pub(super) fn profiles(manifest: &str) -> String {
+/// The `[profile]` tables of a manifest, with the comments above them; less those of packages that `used` does not name, on which
+/// cargo would remark at every build.
+pub(super) fn profiles(manifest: &str, used: &BTreeSet<String>) -> String {
     let paragraphs = manifest.split("\n\n").map(str::trim);
-    let ours = paragraphs.filter(|text| text.lines().any(|line| line.starts_with("[profile.")));
+    let ours = paragraphs.filter(|text| {
+        text.lines().find_map(|line| line.strip_prefix("[profile.")).is_some_and(|table| {
+            let package = table.split_once(".package.").map(|(_, name)| name.trim_end_matches(']'));
+            package.is_none_or(|name| name == "\"*\"" || used.contains(name))
+        })
+    });
     ours.collect::<Vec<_>>().join("\n\n") + "\n"
+}
+
+/// The names of the packages that one needs, by a lock file.
+///
+/// # Errors
+/// Of a text that is no lock file.
+pub(super) fn needed(lock: &str, package: &str) -> Result<BTreeSet<String>> {
+    let lock: toml::Table = lock.parse().context("Cargo.lock")?;
+    let packages = lock.get("package").and_then(toml::Value::as_array).into_iter().flatten();
+    let names = |value: &toml::Value| value.as_str()?.split(' ').next().map(str::to_owned);
+    let mut needs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for package in packages {
+        let dependencies = package.get("dependencies").and_then(toml::Value::as_array).into_iter().flatten();
+        let own = package.get("name").and_then(names).unwrap_or_default();
+        needs.entry(own).or_default().extend(dependencies.filter_map(names));
+    }
+    let (mut found, mut next) = (BTreeSet::new(), vec![package.to_owned()]);
+    while let Some(name) = next.pop() {
+        next.extend(needs.get(&name).into_iter().flatten().filter(|name| !found.contains(*name)).cloned());
+        found.insert(name);
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -112,10 +141,18 @@ mod tests {
     #[test]
     fn profiles_are_copied_with_their_comments() {
         let copied = profiles(
-            "[package]\nname = \"a\"\n\n# Why.\n[profile.dev]\nopt-level = 1\n\n[lints]\n\n[profile.release]\nlto = true",
+            "[package]\nname = \"a\"\n\n# Why.\n[profile.dev]\nopt-level = 1\n\n[lints]\n\n[profile.release]\nlto = true\n\n\
+             [profile.dev.package.b]\nopt-level = 3\n\n# It is slow.\n[profile.dev.package.c]\nopt-level = 3",
+            &BTreeSet::from(["c".to_owned()]),
         );
-        assert_eq!(copied, "# Why.\n[profile.dev]\nopt-level = 1\n\n[profile.release]\nlto = true\n");
-        assert!(profiles(include_str!("../../Cargo.toml")).contains("[profile.dev.package.\"*\"]"));
+        assert_eq!(
+            copied,
+            "# Why.\n[profile.dev]\nopt-level = 1\n\n[profile.release]\nlto = true\n\n# It is slow.\n[profile.dev.package.c]\nopt-level = 3\n"
+        );
+        let needed = needed(include_str!("../../Cargo.lock"), "pipe-plugin").unwrap();
+        assert!(needed.contains("syn") && !needed.contains("libsqlite3-sys"), "{needed:?}");
+        let copied = profiles(include_str!("../../Cargo.toml"), &needed);
+        assert!(copied.contains("[profile.dev.package.\"*\"]") && copied.contains("[profile.dev.package.syn]"));
     }
 
     #[test]

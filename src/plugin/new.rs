@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::checkout::{Checkout, RELEASE, library, profiles, quoted};
+use super::checkout::{Checkout, RELEASE, library, needed, profiles, quoted};
 use super::kind::PluginKind;
 use super::pipeline;
 use crate::output::{Status, print, say};
@@ -119,7 +119,7 @@ pipe-plugin = {{ path = {} }}
 # The profiles of pipe: dependencies that are built alike are not built again.
 {}"#,
         quoted(&checkout.folder.join("crates/plugin")),
-        profiles(&checkout.read("Cargo.toml")?)
+        profiles(&checkout.read("Cargo.toml")?, &needed(&checkout.read("Cargo.lock")?, "pipe-plugin")?)
     ))
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use pipe_run::load::PipelineSource;
 use serde_json::{Value, json};
 
 use crate::program::{Pipe, Said};
@@ -65,9 +66,18 @@ impl Checks {
         Checks { pipe }
     }
 
+    /// What is said of a pipeline without its data, by this process: the program takes half a second to start.
+    fn found(&self, file: &str, sets: &[String]) -> String {
+        let (file, sets) = (self.pipe.path(file), sets.to_vec());
+        let loaded = PipelineSource { file, profile: None, sets, base: None, accept: vec![] }.load();
+        assert!(loaded.plan.is_some() || !loaded.diagnostics.is_empty());
+        loaded.diagnostics.render_text(&loaded.sources, false)
+    }
+
     fn check(&self, file: &str, more: &[&str]) -> Said {
         let mut command = self.pipe.command(&["check", file]);
-        Said::of(command.args(more).env_remove("HF_TOKEN"))
+        // Without the time that built-in data take where they are made first.
+        Said::of(command.args(more).env_remove("HF_TOKEN").env("PIPE_LOG", "warn"))
     }
 }
 
@@ -131,7 +141,7 @@ fn a_bad_pipeline_breaks_its_rule_and_no_other() {
         let codes = codes(&said);
         assert!(codes.iter().all(|code| *code == rule) && !codes.is_empty(), "{file}: {}", said.stderr);
         if needs_data {
-            assert_eq!(checks.check(&file, &[]).stderr, "", "{file} without the data");
+            assert_eq!(checks.found(&file, &[]), "", "{file} without the data");
         }
         let stdout = said.stdout.split(", checked in").next().unwrap_or_default().trim_end();
         let status = said.status.unwrap_or(-1);
@@ -143,9 +153,13 @@ fn a_bad_pipeline_breaks_its_rule_and_no_other() {
 #[test]
 fn a_good_pipeline_breaks_no_rule() {
     let checks = Checks::new();
-    for (rule, _) in rules() {
-        let said = checks.check(&format!("{rule}.good.toml"), &["--data"]);
-        assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{rule}");
+    for (rule, needs_data) in rules() {
+        let file = format!("{rule}.good.toml");
+        assert_eq!(checks.found(&file, &[]), "", "{rule}");
+        if needs_data {
+            let said = checks.check(&file, &["--data"]);
+            assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{rule}");
+        }
     }
 }
 
@@ -211,10 +225,13 @@ fn a_flip_has_to_swap_keypoints() {
 fn a_rule_that_is_allowed_is_let_pass() {
     let checks = Checks::new();
     for (rule, needs_data) in rules() {
-        let allow = format!("checks.allow=[\"{rule}\"]");
-        let data: &[&str] = if needs_data { &["--data"] } else { &[] };
-        let said = checks.check(&format!("{rule}.bad.toml"), &[data, &["--set", &allow]].concat());
-        assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{rule}");
+        let (file, allow) = (format!("{rule}.bad.toml"), format!("checks.allow=[\"{rule}\"]"));
+        if needs_data {
+            let said = checks.check(&file, &["--data", "--set", &allow]);
+            assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{rule}");
+        } else {
+            assert_eq!(checks.found(&file, &[allow]), "", "{rule}");
+        }
     }
 }
 

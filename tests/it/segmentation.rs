@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::program::{Pipe, cache};
 
 /// Few epochs; a model that sees nothing would stay at 0.2, that of the background alone.
-const SMALL: [&str; 4] = ["--set", "vars.epochs=10", "--device", "cpu"];
+const SMALL: [&str; 4] = ["--set", "vars.epochs=6", "--device", "cpu"];
 
 fn templated() -> Pipe {
     let pipe = Pipe::new();
@@ -42,9 +42,9 @@ fn a_network_learns_shapes_and_predicts_what_its_evaluation_counts() {
         .filter(|record| record["tag"].as_str().is_some_and(|tag| tag.ends_with("/mean_iou")))
         .map(|record| record["value"].as_f64().expect("a number"))
         .collect();
-    assert_eq!(scores.len(), 10);
+    assert_eq!(scores.len(), 6);
     let best = scores.iter().copied().fold(0.0, f64::max);
-    assert!(best > 0.27 && best > scores[0] + 0.05, "it learns nothing: {scores:?}");
+    assert!(best > 0.25 && best > scores[0] + 0.04, "it learns nothing: {scores:?}");
     let records = pipe.read("run/records.jsonl");
     for tag in ["train/cross_entropy", "train/aux_cross_entropy", "iou/star", "val/image_1_0_predicted_mask"] {
         assert!(records.contains(tag), "{tag} is not in the records");
@@ -89,7 +89,7 @@ fn predicts_as_evaluated(pipe: &Pipe) {
         assert!(pipe.path("drawn").join(&name).is_file());
     }
     assert!(seen.len() > 1 && seen.iter().all(|class| *class < 5), "{seen:?}");
-    assert!(right as f64 > 0.2 * all as f64, "{right} of the {all} pixels of objects are right");
+    assert!(right as f64 > 0.15 * all as f64, "{right} of the {all} pixels of objects are right");
 }
 
 /// The numbers of a mask's pixels, which has a palette.

@@ -57,6 +57,8 @@ type = "mask_rcnn"
 backbone = "resnet18"
 min_size = 64
 max_size = 64
+rpn_post_nms_top_n_train = 64
+box_batch_size_per_image = 32
 box_representation_size = 32
 mask_layers = [8]
 mask_hidden = 8
@@ -68,6 +70,8 @@ num_keypoints = "dataset.train:num_keypoints"
 backbone = "resnet18"
 min_size = 64
 max_size = 64
+rpn_post_nms_top_n_train = 64
+box_batch_size_per_image = 32
 box_representation_size = 32
 keypoint_layers = [8]
 "#;

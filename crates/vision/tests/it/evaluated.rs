@@ -70,6 +70,10 @@ fn alone() {
         }
         assert!(all(&*model) == before, "{name}: a parameter or a statistic has changed");
         assert_eq!(generator::state(Device::Cpu).unwrap(), drawn, "{name}: the generator has moved");
+        // What is drawn belongs to the stages, whatever the network: one of two stages and one of one, the quickest.
+        if !["faster_mobilenet_frozen", "ssdlite320"].contains(&name.as_str()) {
+            continue;
+        }
         let other = model.forward_with_losses(&images(), &targets(), &[1, 2]).unwrap().0;
         let again = model.forward_with_losses(&images(), &targets(), &KEYS).unwrap().0;
         assert_losses(&again.into_iter().collect::<Vec<_>>(), want);

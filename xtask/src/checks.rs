@@ -33,6 +33,11 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
             move || build_ahead(&root)
         })
     });
+    // Waits for the network, too.
+    let python = thread::spawn({
+        let root = root.to_path_buf();
+        move || test_python(&root)
+    });
     let libtorch = setup(root, &Options::default())?;
     if let Some(ahead) = ahead {
         step("the rest of what needs no libtorch");
@@ -53,7 +58,7 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     let suites = suites::build(root, &libtorch)?;
     // The program was built for the tests.
     generated_by(root, true)?;
-    let python = test_python(root);
+    let python = python.join().ok().flatten();
     step("tests");
     run_tests(suites, python.as_deref())
 }

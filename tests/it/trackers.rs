@@ -49,6 +49,7 @@ struct Asked {
     method: String,
     path: String,
     authorization: String,
+    kind: String,
     body: Vec<u8>,
 }
 
@@ -108,6 +109,7 @@ fn serve(stream: &TcpStream, kept: &Mutex<Vec<Asked>>, answer: Answer) {
             method: method.to_owned(),
             path: path.to_owned(),
             authorization: field("authorization:").unwrap_or_default(),
+            kind: field("content-type:").unwrap_or_default(),
             body,
         };
         let (status, said) = {
@@ -272,7 +274,9 @@ fn a_resumed_run_goes_on_in_its_mlflow_run_unless_it_went_back_behind_what_was_s
 
 #[test]
 fn a_server_in_trouble_is_asked_again_and_one_that_refuses_is_not() {
-    let server = Server::start(|asked, before| if before % 3 == 1 { (503, json!({})) } else { mlflow(asked, before) });
+    let server = Server::start(
+        |asked, before| if [1, 4, 12, 14].contains(&before) { (503, json!({})) } else { mlflow(asked, before) },
+    );
     let pipe1 = pipe(&server.address, "");
     pipe1.ok(&RUN);
     let id = pipe1.json("run/trackers/sink.mlflow.json")["known"]["run_id"].as_str().unwrap().to_owned();
@@ -297,4 +301,120 @@ fn a_server_in_trouble_is_asked_again_and_one_that_refuses_is_not() {
     let said = pipe.ok(&RUN);
     assert!(said.stderr.contains("who are you?") && said.stderr.contains("still unsent"), "{}", said.stderr);
     assert_eq!(server.asked().len(), 1);
+}
+
+/// A ClearML server that knows no project.
+fn clearml(asked: &Asked, _: usize) -> (u16, Value) {
+    let data = match asked.path.trim_start_matches("/v2.23/") {
+        "/auth.login" => json!({ "token": "of-the-login" }),
+        "projects.create" => json!({ "id": "the-project" }),
+        "tasks.create" => json!({ "id": "the-task" }),
+        "models.create" => json!({ "id": "a-model" }),
+        _ => json!({}),
+    };
+    (200, json!({ "data": data }))
+}
+
+/// The calls of a request: several where it carries events. Name, kind, fields.
+fn calls(asked: &Asked) -> Vec<(String, String, Vec<String>)> {
+    let call = asked.path.trim_start_matches("/v2.23/").trim_matches('/').to_owned();
+    let text = String::from_utf8_lossy(&asked.body).into_owned();
+    let bodies: Vec<Value> = match call.as_str() {
+        "" | "auth.login" => vec![json!({})],
+        _ => text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect(),
+    };
+    let fields = |body: &Value| -> Vec<String> { body.as_object().expect("an object").keys().cloned().collect() };
+    let kind = |body: &Value| match call.as_str() {
+        "events.add_batch" => body["type"].as_str().expect("a type").to_owned(),
+        "tasks.edit" => fields(body).into_iter().find(|field| field != "task" && field != "force").expect("a field"),
+        _ => String::new(),
+    };
+    bodies.iter().map(|body| (call.clone(), kind(body), fields(body))).collect()
+}
+
+#[test]
+fn clearml_is_sent_what_its_own_sdk_sends_in_the_same_order() {
+    let server = Server::start(clearml);
+    let sink = format!(
+        "[sink.clearml]\ntype = \"clearml\"\napi = \"{0}\"\nfiles = \"{0}\"\naccess_key = \"${{env:PIPE_TEST_VALUE}}\"\n\
+         secret_key = \"s3cr3t\"\n",
+        server.address
+    );
+    let pipe = Pipe::digits("tracked.toml", &format!("{PIPELINE}{sink}"));
+    let said = Said::of(pipe.command(&RUN).env("PIPE_TEST_VALUE", "access"));
+    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    let asked = server.asked();
+    assert_eq!(asked[0].authorization, "Basic YWNjZXNzOnMzY3IzdA==");
+    assert!(asked[1..].iter().all(|one| one.authorization == "Bearer of-the-login"));
+
+    let recorded_of_sdk = include_str!("../parity/trackers/clearml.json");
+    let sdk: Vec<Value> = serde_json::from_str(recorded_of_sdk).expect("JSON");
+    let place = |call: &str, kind: &str| {
+        let found = sdk.iter().position(|one| one["call"] == call && one["kind"].as_str().unwrap_or_default() == kind);
+        found.unwrap_or_else(|| panic!("the SDK sends no {call} {kind}"))
+    };
+    // What the SDK tells of a model with `models.edit`, and what the server takes beside.
+    let more = ["comment", "task", "tags", "status_message"];
+    let mut order = Vec::new();
+    for one in &asked {
+        for (call, kind, fields) in calls(one) {
+            let of_sdk = &sdk[place(&call, &kind)];
+            let known = of_sdk["fields"].as_array().expect("a list");
+            let unknown: Vec<_> = fields
+                .iter()
+                .filter(|field| !more.contains(&field.as_str()) && !known.iter().any(|one| one == *field))
+                .collect();
+            assert!(unknown.is_empty(), "{call} {kind}: {unknown:?}");
+            assert_eq!(one.kind.split(';').next(), of_sdk["type"].as_str(), "{call}");
+            if !order.contains(&place(&call, &kind)) {
+                order.push(place(&call, &kind));
+            }
+        }
+    }
+    // When the first number or image comes is up to the run, and the SDK looks at its task before it begins.
+    let first = place("tasks.edit", "configuration");
+    let free = ["events.add_batch", "", "tasks.get_by_id"];
+    order.retain(|at| *at <= first || !free.contains(&sdk[*at]["call"].as_str().expect("a call")));
+    assert!(order.is_sorted(), "{order:?}");
+
+    let events: Vec<Value> = asked
+        .iter()
+        .filter(|one| one.path.ends_with("add_batch"))
+        .flat_map(|one| {
+            String::from_utf8_lossy(&one.body)
+                .lines()
+                .map(|line| serde_json::from_str(line).expect("JSON"))
+                .collect::<Vec<Value>>()
+        })
+        .collect();
+    let numbers = events.iter().filter(|event| event["type"] == "training_stats_scalar");
+    let tag = |event: &Value| format!("{}/{}", event["metric"].as_str().unwrap(), event["variant"].as_str().unwrap());
+    let sent: Vec<_> =
+        numbers.map(|event| (tag(event), event["iter"].as_u64().unwrap(), event["value"].clone())).collect();
+    assert_eq!(sent, recorded(&pipe));
+    let images = events.iter().filter(|event| event["type"] == "training_debug_image").count();
+    assert_eq!(images, asked.iter().filter(|one| one.kind.starts_with("multipart")).count());
+    assert_eq!(images, 2);
+    for text in [everything(&pipe.path("run")), said.stdout, said.stderr] {
+        assert!(!text.contains("s3cr3t") && !text.contains("of-the-login"), "{text}");
+    }
+}
+
+#[test]
+fn an_offline_session_of_clearml_has_the_whole_run() {
+    let pipe = Pipe::digits("tracked.toml", &format!("{PIPELINE}[sink.clearml]\ntype = \"clearml\"\noffline = true\n"));
+    pipe.ok(&RUN);
+    let task = pipe.json("run/clearml/task.json");
+    let lines = pipe.read("run/clearml/metrics.jsonl");
+    let events: Vec<Value> =
+        lines.lines().flat_map(|line| serde_json::from_str::<Vec<Value>>(line).expect("an array")).collect();
+    assert!(events.iter().all(|event| event["task"] == task["id"]));
+    let (images, numbers): (Vec<&Value>, Vec<&Value>) =
+        events.iter().partition(|event| event["type"] == "training_debug_image");
+    assert_eq!((numbers.len(), images.len()), (recorded(&pipe).len(), 2));
+    for image in images {
+        assert!(pipe.path("run/clearml/data").join(image["key"].as_str().expect("a key")).is_file());
+    }
+    assert_eq!(task["hyperparams"]["General"]["loader.train.batch_size"]["value"], "32");
+    assert!(pipe.path("run/clearml.zip").is_file());
 }

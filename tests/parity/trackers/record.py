@@ -1,7 +1,7 @@
 """Records the requests of ClearML's own SDK, to which those of `sink.clearml` are compared: `record.py > clearml.json`.
 
 Needs `pip install clearml numpy pillow`. The SDK talks to a server of this script that answers as ClearML's does, as far as the SDK looks.
-With `--import SESSION.zip` it prints what the SDK sends when it imports an offline session instead.
+With `--import SESSION.zip` it prints what the SDK sends when it imports an offline session instead, with `--whole` all of each request.
 """
 
 import base64
@@ -107,6 +107,22 @@ def meta():
             "result_code": 200, "result_subcode": 0, "result_msg": "OK", "error_stack": "", "error_data": {}}
 
 
+def short(requests):
+    """Of each kind of request and event the first: its content type and the names of what it carries."""
+    seen, kept = set(), []
+    for request in requests:
+        body = request["body"]
+        for one in body if isinstance(body, list) else [body]:
+            kind = one.get("type") if request["call"] == "events.add_batch" else None
+            fields = sorted(key for key in one if key != "method")
+            if request["call"] == "tasks.edit":
+                kind = next(key for key in fields if key not in ("task", "force"))
+            if (request["call"], kind) not in seen:
+                seen.add((request["call"], kind))
+                kept.append({"call": request["call"], "kind": kind, "type": request["type"], "auth": request["auth"], "fields": fields})
+    return kept
+
+
 def main():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -140,8 +156,10 @@ def main():
         task.mark_completed()
         task.close()
     with LOCK:
-        text = json.dumps(REQUESTS, indent=1)
-    os.write(out, (text.replace(host, "HOST") + "\n").encode())
+        requests = REQUESTS if "--whole" in sys.argv else short(REQUESTS)
+    # A request a line.
+    lines = ",\n".join(json.dumps(request) for request in requests)
+    os.write(out, f"[\n{lines}\n]\n".replace(host, "HOST").encode())
     os._exit(0)
 
 

@@ -24,7 +24,8 @@ impl Facts {
     pub fn of(folder: &Path) -> Facts {
         let info = standing::read(folder);
         let created = standing::created(&info);
-        Facts { folder: folder.to_owned(), created, options: options::of(folder), info }
+        let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Facts { folder: whole, created, options: options::of(folder), info }
     }
 
     /// The pipeline's name.
@@ -34,8 +35,7 @@ impl Facts {
 
     /// What to call it where nobody has said: the pipeline and the run's folder.
     pub fn name(&self) -> String {
-        let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
-        let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+        let folder = self.folder.file_name().unwrap_or_default().to_string_lossy();
         format!("{} {folder}", self.pipeline()).trim().to_owned()
     }
 

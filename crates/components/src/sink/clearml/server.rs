@@ -81,9 +81,9 @@ impl Clearml {
     }
 
     fn create(&mut self, run: &Facts) -> Result<String, Failure> {
-        let name = task::project(&self.config, run);
+        let name = task::project(&self.config, run).to_owned();
         let wanted = json!({
-            "name": format!("^{}$", quoted(name)), "only_fields": ["id"], "shallow_search": false, "search_hidden": true,
+            "name": format!("^{}$", quoted(&name)), "only_fields": ["id"], "shallow_search": false, "search_hidden": true,
         });
         let found = self.call("projects.get_all", &wanted)?;
         let project = match found["projects"][0]["id"].as_str() {

@@ -25,9 +25,6 @@ max_epochs = 2
 type = "checkpoint"
 [[on]]
 event = "engine.trainer:epoch_completed"
-run = ["handler.checkpoint"]
-[[on]]
-event = "engine.trainer:epoch_completed"
 run = ["engine.evaluator"]
 [handler.samples]
 type = "sample_images"
@@ -36,6 +33,9 @@ max_images = 1
 event = "engine.evaluator:iteration_completed"
 once = 1
 run = ["handler.samples"]
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["handler.checkpoint"]
 [sink.clearml]
 type = "clearml"
 offline = true

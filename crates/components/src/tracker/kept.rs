@@ -20,9 +20,9 @@ pub struct Kept {
     pub known: Option<Value>,
     /// `generation` of `run.json` by then.
     pub generation: u64,
-    /// Bytes of `records.jsonl` that are done with.
+    /// Bytes of `records.jsonl` up to the last line that was sent.
     pub sent: u64,
-    /// Where the last line of these begins, and its CRC-32.
+    /// Where that line begins, and its CRC-32.
     pub last: (u64, u32),
     /// Images that the run had not kept.
     pub missing: u64,

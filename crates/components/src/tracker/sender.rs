@@ -50,8 +50,16 @@ impl Sender {
         let ((tell, told), (done, is_done)) = (bounded(2), bounded(1));
         let shared = Arc::<Shared>::default();
         let stream = Stream::new(folder, inputs);
-        let worker =
-            Worker { node: node.clone(), folder: folder.clone(), server, stream, told, shared: shared.clone(), done };
+        let worker = Worker {
+            node: node.clone(),
+            folder: folder.clone(),
+            server,
+            stream,
+            at: 0,
+            told,
+            shared: shared.clone(),
+            done,
+        };
         worker.start()?;
         self.thread = Some(Thread { tell, done: is_done, shared });
         Ok(())

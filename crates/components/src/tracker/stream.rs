@@ -62,8 +62,8 @@ pub struct Next {
     pub batch: Batch,
     /// Bytes of `records.jsonl` with it.
     pub upto: u64,
-    /// Where the last line of these begins, and its CRC-32.
-    pub last: (u64, u32),
+    /// Of the last line that concerns the tracker: where it begins and ends, and its CRC-32.
+    pub last: Option<(u64, u64, u32)>,
     /// Images among it that the run has not kept.
     pub missing: u64,
 }
@@ -119,7 +119,7 @@ impl Stream {
     }
 
     fn batch(&mut self, mut reader: BufReader<File>, from: u64) -> Result<Option<Next>> {
-        let mut next = Next { batch: Batch::Nothing, upto: from, last: (from, 0), missing: 0 };
+        let mut next = Next { batch: Batch::Nothing, upto: from, last: None, missing: 0 };
         let (mut scalars, mut text) = (Vec::new(), Vec::new());
         while scalars.len() < MOST {
             text.clear();
@@ -128,6 +128,7 @@ impl Stream {
                 break;
             }
             let line = serde_json::from_slice(&text).ok().filter(|line: &Line| self.wanted(line));
+            let concerns = line.is_some();
             match line.map(|line| self.read(line)) {
                 Some(Found::Scalar(scalar)) => scalars.push(scalar),
                 // Numbers before it are sent first.
@@ -137,8 +138,11 @@ impl Stream {
                 Some(Found::Missing) => next.missing += 1,
                 None => {}
             }
-            next.last = (next.upto, crc32fast::hash(&text));
-            next.upto += read as u64;
+            let end = next.upto + read as u64;
+            if concerns {
+                next.last = Some((next.upto, end, crc32fast::hash(&text)));
+            }
+            next.upto = end;
             if next.batch != Batch::Nothing {
                 break;
             }

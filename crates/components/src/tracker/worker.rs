@@ -53,6 +53,8 @@ pub(super) struct Worker {
     pub folder: PathBuf,
     pub server: Box<dyn Server>,
     pub stream: Stream,
+    /// Bytes of the records that were read.
+    pub at: u64,
     pub told: Receiver<Told>,
     pub shared: Arc<Shared>,
     /// Hears once that everything was sent, or nothing more will be.
@@ -118,14 +120,17 @@ impl Worker {
             self.open(book)?;
             *open = true;
         }
-        while let Some(next) = self.stream.next(book.kept.sent)? {
+        while let Some(next) = self.stream.next(self.at)? {
             if next.batch != Batch::Nothing {
                 self.server.send(&next.batch)?;
             }
-            (book.kept.sent, book.kept.last) = (next.upto, next.last);
-            book.kept.missing += next.missing;
-            book.write()?;
-            self.publish(book);
+            self.at = next.upto;
+            if let Some((from, to, crc)) = next.last {
+                (book.kept.sent, book.kept.last) = (to, (from, crc));
+                book.kept.missing += next.missing;
+                book.write()?;
+                self.publish(book);
+            }
         }
         if let Some(end) = end {
             self.server.end(&Facts::of(&self.folder), end)?;
@@ -148,6 +153,7 @@ impl Worker {
             };
             book.begin(place, known)?;
         }
+        self.at = book.kept.sent;
         let known = self.server.open(&run, book.kept.known.as_ref())?;
         book.kept.known = Some(known);
         book.write()?;

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use zip::ZipWriter;
 use zip::write::FileOptions;
 
-use super::{ClearmlConfig, task};
+use super::config::ClearmlConfig;
+use super::task;
 use crate::tracker::{Batch, End, Facts, Failure, Server};
 
 /// In the run's folder.

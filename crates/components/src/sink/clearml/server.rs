@@ -3,7 +3,8 @@
 use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 
-use super::{ClearmlConfig, task};
+use super::config::ClearmlConfig;
+use super::task;
 use crate::tracker::http::{Http, escaped};
 use crate::tracker::{Batch, End, Facts, Failure, Server, Shown, basic};
 

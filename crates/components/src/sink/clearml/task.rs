@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ClearmlConfig;
+use super::config::ClearmlConfig;
 use crate::tracker::facts::option_text;
 use crate::tracker::{Batch, Facts, Scalar};
 

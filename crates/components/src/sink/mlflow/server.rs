@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{MlflowConfig, names};
+use super::config::MlflowConfig;
+use super::names;
 use crate::tracker::facts::option_text;
 use crate::tracker::http::{Http, escaped};
 use crate::tracker::{Batch, End, Facts, Failure, Scalar, Server, basic};

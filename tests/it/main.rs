@@ -44,5 +44,6 @@ mod signals;
 mod tags;
 #[path = "../../crates/vision/tests/it/common.rs"]
 mod torchvision;
+mod trackers;
 mod training;
 mod transforms;

@@ -3,6 +3,7 @@
 //! - [`detections`]: a model's detections in COCO format
 //! - [`diagnostics`]: what is behind a detector's average precision, as text, charts and files
 //! - [`child`]: child processes that read JSON lines
+//! - [`tracker`]: what is measured, sent to a server that may be away
 //! - [`monitor`]: which values of a monitored one are better
 
 pub mod child;
@@ -18,4 +19,5 @@ pub mod monitor;
 pub mod optimizer;
 pub mod scheduler;
 pub mod sink;
+pub mod tracker;
 pub mod transform;

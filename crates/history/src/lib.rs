@@ -5,6 +5,7 @@
 //! - [`history`](mod@history): what a run at work writes, with its thread; what is cut when it goes back, and copied for a fork
 //! - [`scalars`]: the numbers, in `scalars/`: any part of a long curve in about as many reads as it has pixels
 //! - [`media`]: everything else, in `media.jsonl` and `images/`
+//! - [`options`]: its pipeline key by key
 //! - [`point`]: one measured number
 //!
 //! Readers hold nothing of the writer's: they read while it writes, and learn from [`scalars::Refresh`] when the run went back.
@@ -14,6 +15,7 @@ pub mod heartbeat;
 pub mod history;
 pub mod lock;
 pub mod media;
+pub mod options;
 pub mod point;
 pub mod scalars;
 pub mod standing;

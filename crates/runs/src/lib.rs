@@ -1,7 +1,7 @@
 //! Many runs: which there are, what each is and came to, and what their owners say of them. Reads run folders alone and needs no libtorch.
 //!
 //! - [`folders`]: the folders of runs below others; [`look`](mod@look): the runs in them; [`find`]: the one that a word means
-//! - [`run`]: what is known of a run, from its folder; [`options`]: its pipeline, key by key; [`names`]: what a run is called that nobody has named
+//! - [`run`]: what is known of a run, from its folder; [`names`]: what a run is called that nobody has named
 //! - [`about`]: what its owners say of it: name, tags, note, group
 //! - [`index`]: all of it kept in the cache, for as long as it is true
 //! - [`filter`]: which runs are meant, by an expression; [`key`]: a column of a table of runs; [`choose`](mod@choose): such a table's runs, in order
@@ -18,7 +18,6 @@ pub mod index;
 pub mod key;
 pub mod look;
 pub mod names;
-pub mod options;
 pub mod run;
 pub mod trash;
 
@@ -27,4 +26,5 @@ pub use filter::Filter;
 pub use index::Index;
 pub use key::Key;
 pub use look::look;
+pub use pipe_history::options;
 pub use run::{At, Metric, Run};

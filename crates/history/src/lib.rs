@@ -6,6 +6,7 @@
 //! - [`scalars`]: the numbers, in `scalars/`: any part of a long curve in about as many reads as it has pixels
 //! - [`media`]: everything else, in `media.jsonl` and `images/`
 //! - [`point`]: one measured number
+//! - [`requests`]: what a run is asked, and what it answers
 //!
 //! Readers hold nothing of the writer's: they read while it writes, and learn from [`scalars::Refresh`] when the run went back.
 
@@ -15,6 +16,7 @@ pub mod history;
 pub mod lock;
 pub mod media;
 pub mod point;
+pub mod requests;
 pub mod scalars;
 pub mod standing;
 

@@ -16,9 +16,9 @@ use pipe_core::{Reload, Requests};
 use pipe_draw::{RgbImage, Tile, Verdict, grid};
 use pipe_run::RunOptions;
 use pipe_run::load::{Loaded, Snapshot};
+use pipe_run::reload::inbox::{Inbox, What};
 use pipe_run::reload::rehearsal::{Picture, Rehearsal, Tried};
 use pipe_run::reload::watch::WatchOptions;
-use pipe_run::reload::inbox::{Inbox, What};
 use pipe_run::reload::{Outcome, watch};
 
 /// Arguments of `pipe dev`.

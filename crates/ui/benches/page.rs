@@ -25,7 +25,7 @@ fn main() {
 
 fn served(folder: &Path, root: &Path) -> SocketAddr {
     let (host, index) = (IpAddr::V4(Ipv4Addr::LOCALHOST), Some(folder.join("runs.sqlite")));
-    let settings = Settings { roots: vec![root.to_owned()], host, port: Some(0), token: None, index };
+    let settings = Settings { roots: vec![root.to_owned()], host, port: Some(0), token: None, index, checker: None };
     let server = Server::bind(settings).expect("a server");
     let address = server.address();
     std::thread::spawn(move || server.run());

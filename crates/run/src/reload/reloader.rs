@@ -191,7 +191,11 @@ impl Reloader {
                 let clock = self.graph.upgrade().map(|graph| graph.run.clock.get()).unwrap_or_default();
                 let reason = loaded.diagnostics.render_text(&loaded.sources, false);
                 let diagnostics = loaded.diagnostics.render_json(&loaded.sources);
-                Err(Box::new(Report { reason: Some(reason), diagnostics, ..Report::new(edit, Outcome::Invalid, clock) }))
+                Err(Box::new(Report {
+                    reason: Some(reason),
+                    diagnostics,
+                    ..Report::new(edit, Outcome::Invalid, clock)
+                }))
             }
         }
     }

@@ -6,8 +6,6 @@ use {pipe_boundary as _, pipe_components as _, pipe_copy_paste as _};
 mod averages;
 mod bad_input;
 mod bench;
-#[path = "../../crates/ui/tests/it/browser.rs"]
-mod browser;
 mod captured;
 mod cases;
 mod checks;
@@ -19,8 +17,6 @@ mod detection;
 mod detection_pipeline;
 mod diagnostics;
 mod environment;
-#[path = "../../crates/ui/tests/it/http.rs"]
-mod http;
 mod interrupt;
 mod keypoints;
 mod kills;

@@ -4,13 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use pipe_test_support::skip;
 use serde_json::{Value, json};
 
-use super::browser::Browser;
-use super::http;
 use super::program::Pipe;
 use super::signals::{kill, start, wait_for};
+use pipe_test_support::browser::Browser;
+use pipe_test_support::{http, skip};
 
 /// A training that only ends when it is told to.
 const PIPELINE: &str = "engine.trainer.max_epochs = 1000000\n";
@@ -32,8 +31,6 @@ impl Drop for Life {
 
 fn life() -> Life {
     let pipe = Pipe::digits("life.toml", PIPELINE);
-    // One that nobody has read is not for this life.
-    std::fs::create_dir_all(pipe.path("runs")).unwrap();
     let child = start(&mut pipe.command(&RUN));
     wait_for("a record", || !records(&pipe).is_empty());
     Life { pipe, child }
@@ -57,7 +54,7 @@ fn ask(pipe: &Pipe, name: &str, request: &Value) -> Value {
         answer = serde_json::from_str(&text).unwrap_or_default();
         answer["stage"] == "done" || answer["stage"] == "refused"
     });
-    assert!(!folder.join(format!("{name}.json")).exists(), "it is gone");
+    wait_for("its end", || !folder.join(format!("{name}.json")).exists());
     answer
 }
 
@@ -133,19 +130,11 @@ fn a_run_is_edited_saved_and_stopped_by_requests_in_its_folder() {
     let origins = pipe.json("runs/life/pipelines/origins.json");
     assert_eq!(origins["optimizer.sgd.lr"], "edit 3 by ada (it is slow)");
     assert_eq!(origins["loader.train.batch_size"], "digits.toml:17");
-}
 
-#[test]
-fn what_a_life_left_unread_the_next_one_does_not_do() {
-    let pipe = Pipe::digits("life.toml", "");
-    std::fs::create_dir_all(pipe.path("run")).unwrap();
-    let ended = pipe.run(&["run", "life.toml", "--quiet", "--out", "run", "--set", "engine.trainer.max_epochs=1"]);
-    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
-    std::fs::create_dir_all(pipe.path("run/requests")).unwrap();
-    pipe.write("run/requests/late.json", "{\"ask\": \"stop\"}");
-    pipe.ok(&["run", "life.toml", "--quiet", "--resume", "run", "--set", "engine.trainer.max_epochs=2"]);
-    assert_eq!(pipe.json("run/requests/late.answer.json")["stage"], "refused");
-    assert_eq!(pipe.json("run/run.json")["status"], "done");
+    // What a life left unread the next one does not do.
+    pipe.write("runs/life/requests/late.json", "{\"ask\": \"stop\"}");
+    pipe.ok(&["run", "life.toml", "--quiet", "--resume", "runs/life", "--set", "engine.trainer.max_epochs=1"]);
+    assert_eq!(pipe.json("runs/life/requests/late.answer.json")["stage"], "refused");
 }
 
 /// `pipe ui` on the runs of a folder: its process, its address and its token.

@@ -1,10 +1,8 @@
 //! The server on a loopback port, asked as programs do and as a browser does, about runs as they leave their folders.
 
 mod api;
-mod browser;
 mod guard;
 mod hostile;
-mod http;
 mod made;
 mod page;
 mod steer;
@@ -12,7 +10,7 @@ mod steer;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use http::Answer;
+use pipe_test_support::http::{self, Answer};
 use pipe_ui::{Checker, Server, Settings};
 use serde_json::{Value, json};
 

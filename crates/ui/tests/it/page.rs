@@ -8,11 +8,11 @@ use pipe_history::requests::{Answer, Requests, Stage};
 use pipe_test_support::skip;
 use serde_json::json;
 
-use crate::browser::Browser;
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
 use crate::steer::two;
 use crate::{Served, served, served_with};
+use pipe_test_support::browser::Browser;
 
 macro_rules! browser {
     ($served:expr) => {{

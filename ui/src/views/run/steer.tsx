@@ -41,8 +41,6 @@ export function Steer({ page }: { page: RunPage }) {
   const { asked, reload } = useAsked(page.id);
   const [act, setAct] = useState<keyof typeof ACTS | null>(null);
   const [all, setAll] = useState(false);
-  const [error, setError] = useState<string | null>(null);
-  const { fields, words } = useWords();
   const steers = session.writes && page.run.status === "running";
   if (!steers && asked.length === 0) return null;
   const shown = all ? asked : asked.slice(0, 1);
@@ -51,34 +49,13 @@ export function Steer({ page }: { page: RunPage }) {
       {steers && (
         <span class="acts">
           {(Object.keys(ACTS) as (keyof typeof ACTS)[]).map((key) => (
-            <button key={key} class={act === key ? "on" : ""} data-ask={key} onClick={() => (setAct(act === key ? null : key), setError(null))}>
+            <button key={key} class={act === key ? "on" : ""} data-ask={key} onClick={() => setAct(act === key ? null : key)}>
               {ACTS[key].name}
             </button>
           ))}
         </span>
       )}
-      {steers && act && (
-        <form
-          class="ask"
-          onSubmit={(event) => {
-            event.preventDefault();
-            post(`runs/${page.id}/requests`, { ask: act, ...words() }).then(
-              () => (setAct(null), reload()),
-              (problem) => setError(problem.message),
-            );
-          }}
-        >
-          <p>{ACTS[act].text}</p>
-          <div class="line">
-            {fields}
-            <button class="main">{ACTS[act].sure}</button>
-            <button type="button" class="quiet" onClick={() => setAct(null)}>
-              leave
-            </button>
-          </div>
-          {error && <p class="error">{error}</p>}
-        </form>
-      )}
+      {steers && act && <Ask id={page.id} act={act} onDone={() => (setAct(null), reload())} key={act} />}
       {shown.map((one) => (
         <Answered one={one} running={page.run.status === "running"} key={one.name} />
       ))}
@@ -88,6 +65,31 @@ export function Steer({ page }: { page: RunPage }) {
         </button>
       )}
     </div>
+  );
+}
+
+/** Says what will be done, and asks for it once that is confirmed. */
+function Ask({ id, act, onDone }: { id: string; act: keyof typeof ACTS; onDone: () => void }) {
+  const [error, setError] = useState<string | null>(null);
+  const { fields, words } = useWords();
+  return (
+    <form
+      class="ask"
+      onSubmit={(event) => {
+        event.preventDefault();
+        post(`runs/${id}/requests`, { ask: act, ...words() }).then(onDone, (problem) => setError(problem.message));
+      }}
+    >
+      <p>{ACTS[act].text}</p>
+      <div class="line">
+        {fields}
+        <button class="main">{ACTS[act].sure}</button>
+        <button type="button" class="quiet" onClick={onDone}>
+          leave
+        </button>
+      </div>
+      {error && <p class="error">{error}</p>}
+    </form>
   );
 }
 

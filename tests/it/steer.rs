@@ -129,7 +129,7 @@ fn a_run_is_edited_saved_and_stopped_by_requests_in_its_folder() {
     assert_eq!((&index[3]["author"], &index[6]["why"]), (&json!("ada"), &json!("enough")));
     let origins = pipe.json("runs/life/pipelines/origins.json");
     assert_eq!(origins["optimizer.sgd.lr"], "edit 3 by ada (it is slow)");
-    assert_eq!(origins["loader.train.batch_size"], "digits.toml:17");
+    assert_eq!(origins["loader.train.batch_size"], "digits.toml:16");
 
     // What a life left unread the next one does not do.
     pipe.write("runs/life/requests/late.json", "{\"ask\": \"stop\"}");

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+type Check = dyn Fn(&Path, &str) -> Value + Send + Sync;
+
 /// Says what another text of its pipeline would mean to the run in a folder.
 #[derive(Clone)]
-pub struct Checker(Arc<dyn Fn(&Path, &str) -> Value + Send + Sync>);
+pub struct Checker(Arc<Check>);
 
 impl Checker {
     /// One that asks a function, which gives what `docs/ui.md` says of `check`.

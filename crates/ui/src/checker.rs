@@ -13,7 +13,7 @@ type Check = dyn Fn(&Path, &str) -> Value + Send + Sync;
 pub struct Checker(Arc<Check>);
 
 impl Checker {
-    /// One that asks a function, which gives what `docs/ui.md` says of `check`.
+    /// One that asks a function, whose answer the page is given as it is.
     pub fn new(check: impl Fn(&Path, &str) -> Value + Send + Sync + 'static) -> Checker {
         Checker(Arc::new(check))
     }

@@ -16,9 +16,10 @@ use pipe_core::{Reload, Requests};
 use pipe_draw::{RgbImage, Tile, Verdict, grid};
 use pipe_run::RunOptions;
 use pipe_run::load::{Loaded, Snapshot};
+use pipe_run::reload::inbox::{Inbox, What};
 use pipe_run::reload::rehearsal::{Picture, Rehearsal, Tried};
 use pipe_run::reload::watch::WatchOptions;
-use pipe_run::reload::{Inbox, Outcome, watch};
+use pipe_run::reload::{Outcome, watch};
 
 /// Arguments of `pipe dev`.
 #[derive(Debug, Args)]
@@ -74,8 +75,8 @@ pub fn dev(args: &DevArgs) -> Result<Status> {
 /// The latest edit, once there is one; `None` on Ctrl-C.
 fn next(inbox: &Inbox, interrupt: &AtomicBool) -> Option<Snapshot> {
     while !interrupt.load(Ordering::Relaxed) {
-        if let Some(edit) = inbox.take().pop() {
-            return Some(edit.snapshot);
+        if let Some(What::Files(snapshot)) = inbox.take().pop().map(|arrival| arrival.what) {
+            return Some(snapshot);
         }
         std::thread::sleep(Duration::from_millis(5));
     }

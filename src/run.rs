@@ -20,7 +20,7 @@ use pipe_run::checks::data_of;
 use pipe_run::load::{Loaded, Snapshot};
 use pipe_run::options::{Fork, run_of};
 use pipe_run::reload::watch::WatchOptions;
-use pipe_run::reload::{Inbox, Reloader, resumed, watch};
+use pipe_run::reload::{Inbox, Reloader, requests, resumed, watch};
 use pipe_run::resume::{Start, Wish};
 use pipe_run::{Ending, RunOptions, Running, folders, info};
 
@@ -133,6 +133,7 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
     }
     let folder = start.folder.clone();
     let _lock = start.take()?;
+    requests::refuse_unread(&folder);
     signals.before_it_begins({
         let (folder, new) = (folder.clone(), start.is_new());
         move || info::broken_off(&folder, new)
@@ -152,10 +153,10 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
     if args.quiet {
         terminal::result(&shown(&folder));
     }
-    let reloader = match loaded.plan.take().filter(|_| args.watch) {
+    let reloader = match loaded.plan.take() {
         Some(plan) => {
             let document = loaded.document.clone();
-            Some(watch(&args, (plan, document), std::mem::take(&mut loaded.snapshot), &running)?)
+            Some(listen(&args, (plan, document), std::mem::take(&mut loaded.snapshot), &running)?)
         }
         None => None,
     };
@@ -229,21 +230,24 @@ fn beginning(args: &RunArgs, plan: &Plan) -> Result<(String, Start)> {
     Ok((name, start))
 }
 
-/// Applies edits from now on.
-fn watch(
+/// Does from now on what is asked in the run's folder, and with `--watch` applies edits of its files.
+fn listen(
     args: &RunArgs,
     plan: (Plan, Option<Document>),
     snapshot: Snapshot,
     running: &Running,
 ) -> Result<Rc<Reloader>> {
     let (source, inbox) = (args.pipeline.source(), Arc::new(Inbox::default()));
-    let options = WatchOptions { poll: args.watch_poll };
-    let reloader = Reloader::new(&running.graph, source.clone(), plan, inbox.clone(), args.quiet).of_files(&snapshot);
-    let trigger = watch::start(source, snapshot, options, inbox)?;
-    signals::on_signal(SignalKind::hangup(), move || trigger.reload())?;
+    let mut reloader = Reloader::new(&running.graph, source.clone(), plan, inbox.clone(), args.quiet);
+    requests::start(running.context().folder.path(), &inbox)?;
+    if args.watch {
+        reloader = reloader.of_files(&snapshot);
+        let trigger = watch::start(source, snapshot, WatchOptions { poll: args.watch_poll }, inbox)?;
+        signals::on_signal(SignalKind::hangup(), move || trigger.reload())?;
+        tracing::info!("watching {}: edits are applied while the run continues", args.pipeline.file.display());
+    }
     let reloader = Rc::new(reloader);
     running.graph.set_between(reloader.clone());
-    tracing::info!("watching {}: edits are applied while the run continues", args.pipeline.file.display());
     Ok(reloader)
 }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use pipe_ui::{Server, Settings};
+use pipe_run::reload::preview::preview;
+use pipe_ui::{Checker, Server, Settings};
 
 use crate::output::{Status, print, say};
 use crate::source::runs_folder;
@@ -38,11 +39,14 @@ pub fn ui(args: UiArgs) -> Result<Status> {
         ensure!(root.is_dir(), "there is no folder {}", root.display());
     }
     let token = args.token.or_else(|| std::env::var("PIPE_UI_TOKEN").ok().filter(|token| !token.is_empty()));
-    let server = Server::bind(Settings { roots, host: args.host, port: args.port, token, index: None })?;
+    let checker = Some(Checker::new(|run, text| serde_json::to_value(preview(run, text)).unwrap_or_default()));
+    let server = Server::bind(Settings { roots, host: args.host, port: args.port, token, index: None, checker })?;
     print(&format!("{}\n", server.url()))?;
     if !server.address().ip().is_loopback() {
         let name = if server.address().ip().is_unspecified() { "; write this machine's name in it" } else { "" };
-        say!("whoever has this address reads and tags these runs{name}; what passes over the network is not encrypted");
+        say!(
+            "whoever has this address reads and steers these runs{name}; what passes over the network is not encrypted"
+        );
     }
     say!("Ctrl-C ends it");
     server.run()?;

@@ -41,6 +41,7 @@ mod secrets;
 mod segmentation;
 mod shipped;
 mod signals;
+mod steer;
 mod tags;
 #[path = "../../crates/vision/tests/it/common.rs"]
 mod torchvision;

@@ -52,7 +52,7 @@ function Header({ session }: { session: Session }) {
       </span>
       <span class="grow" />
       {!session.writes && (
-        <span class="badge" title="Open the address that `pipe ui` printed, with what follows its #, to change names, tags and notes">
+        <span class="badge" title="Open the address that `pipe ui` printed, with what follows its #, to change names, tags and notes, and to steer runs">
           read only
         </span>
       )}

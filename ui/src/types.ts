@@ -92,8 +92,51 @@ export interface Edit {
   time: number;
   version?: string;
   reason?: string;
+  author?: string;
+  why?: string;
   changes?: { name: string; place?: string; change: string; meaning?: string }[];
   rebuilt?: string[];
+}
+
+/** A mistake of a pipeline, as `pipe check --format json` says it. */
+export interface Finding {
+  severity: "error" | "warning";
+  code: string;
+  message: string;
+  file: string | null;
+  line: number | null;
+  column: number | null;
+  help: string | null;
+}
+
+export interface PlannedChange {
+  name: string;
+  place: string;
+  change: string;
+  meaning: "now" | "rebuilt" | "next_epoch" | "refused";
+}
+
+/** What an edit would mean. */
+export interface Preview {
+  version: string | null;
+  diagnostics: Finding[];
+  valid: boolean;
+  changes: PlannedChange[];
+  rebuilt: string[];
+  reason: string | null;
+}
+
+/** What a run was asked, and how far that has come. */
+export interface Asked {
+  name: string;
+  ask: "stop" | "checkpoint" | "edit" | null;
+  author: string;
+  why: string;
+  stage: "asked" | "read" | "done" | "refused";
+  said?: string;
+  time?: number;
+  report?: { version?: string; outcome?: string };
+  diagnostics?: Finding[];
 }
 
 export interface Checkpoint {

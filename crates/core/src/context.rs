@@ -336,6 +336,11 @@ impl RunContext {
         }
     }
 
+    /// The latest checkpoint that was saved because it was asked for from outside.
+    pub fn asked(&self) -> Option<PathBuf> {
+        self.asked.borrow().clone()
+    }
+
     /// The checkpoint that was saved because it was asked for from outside; once.
     pub fn take_asked(&self) -> Option<PathBuf> {
         self.asked.take()

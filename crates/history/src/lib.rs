@@ -7,6 +7,7 @@
 //! - [`media`]: everything else, in `media.jsonl` and `images/`
 //! - [`options`]: its pipeline key by key
 //! - [`point`]: one measured number
+//! - [`requests`]: what a run is asked, and what it answers
 //!
 //! Readers hold nothing of the writer's: they read while it writes, and learn from [`scalars::Refresh`] when the run went back.
 
@@ -17,6 +18,7 @@ pub mod lock;
 pub mod media;
 pub mod options;
 pub mod point;
+pub mod requests;
 pub mod scalars;
 pub mod standing;
 

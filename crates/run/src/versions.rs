@@ -12,16 +12,22 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use pipe_core::{Clock, now};
+use pipe_history::requests::Request;
 use pipe_vocab::{atomic, files};
 
-/// The line of `pipelines/index.jsonl` with which a life of a run begins; edits have lines of the same form.
+/// A line of `pipelines/index.jsonl` that is of no edit: with which a life of a run begins, or what it was asked. Edits have lines of the same form.
 #[derive(Debug, Serialize)]
 pub struct Entry {
     edit: u64,
     outcome: &'static str,
     step: u64,
     epoch: u64,
-    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    author: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
     seconds: f64,
     time: f64,
 }
@@ -29,8 +35,18 @@ pub struct Entry {
 impl Entry {
     /// The run began with this version.
     pub fn started(version: String, clock: Clock) -> Entry {
+        Entry { version: Some(version), ..Entry::of("started", clock) }
+    }
+
+    /// The run was asked for something else than an edit.
+    pub fn asked(request: &Request, clock: Clock) -> Entry {
+        let (author, why) = (Some(request.author.clone()), Some(request.why.clone()));
+        Entry { author, why, ..Entry::of(request.ask.as_str(), clock) }
+    }
+
+    fn of(outcome: &'static str, clock: Clock) -> Entry {
         let Clock { step, epoch } = clock;
-        Entry { edit: 0, outcome: "started", step, epoch, version, seconds: 0.0, time: now() }
+        Entry { edit: 0, outcome, step, epoch, version: None, author: None, why: None, seconds: 0.0, time: now() }
     }
 }
 

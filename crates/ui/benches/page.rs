@@ -1,9 +1,6 @@
 //! How fast the server answers: `cargo bench -p pipe-ui`. Prints the figures that docs/benchmarks.md has.
 
 #[allow(dead_code, reason = "tests use more of it")]
-#[path = "../tests/it/http.rs"]
-mod http;
-#[allow(dead_code, reason = "tests use more of it")]
 #[path = "../tests/it/made.rs"]
 mod made;
 
@@ -14,6 +11,7 @@ use std::time::Instant;
 
 use pipe_history::Point;
 use pipe_history::scalars::Writer;
+use pipe_test_support::http;
 use pipe_ui::{Server, Settings};
 use serde_json::Value;
 
@@ -25,7 +23,7 @@ fn main() {
 
 fn served(folder: &Path, root: &Path) -> SocketAddr {
     let (host, index) = (IpAddr::V4(Ipv4Addr::LOCALHOST), Some(folder.join("runs.sqlite")));
-    let settings = Settings { roots: vec![root.to_owned()], host, port: Some(0), token: None, index };
+    let settings = Settings { roots: vec![root.to_owned()], host, port: Some(0), token: None, index, checker: None };
     let server = Server::bind(settings).expect("a server");
     let address = server.address();
     std::thread::spawn(move || server.run());

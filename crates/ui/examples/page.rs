@@ -41,6 +41,7 @@ fn main() -> anyhow::Result<()> {
         port: None,
         token: None,
         index: Some(std::env::temp_dir().join("pipe-ui-page.sqlite")),
+        checker: None,
     };
     let server = Server::bind(settings)?;
     println!("{}", server.url());

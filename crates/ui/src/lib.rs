@@ -4,13 +4,15 @@
 //! - `guard`: who may ask for what: names of the host, origins, the token, what a browser is told to refuse
 //! - `state`: what requests share: the runs as they are now, open curves, the token
 //! - `api`: one file a view's data; `live`: what has changed, as it does; `problem`: what is answered to a request that cannot be served
+//! - `checker`: who checks pipelines that are edited
 //! - `inside`: files of a run, and none outside of it
 //! - `assets`: the page
 //!
-//! All that is changed is `about.json` of a run, and that only with the token. What a run wrote is data: it is never sent as a page.
+//! All that is changed is `about.json` of a run and what it is asked in `requests`, and that only with the token. What a run wrote is data: it is never sent as a page.
 
 mod api;
 mod assets;
+mod checker;
 mod guard;
 mod inside;
 mod live;
@@ -18,4 +20,5 @@ mod problem;
 pub mod server;
 mod state;
 
+pub use checker::Checker;
 pub use server::{Server, Settings};

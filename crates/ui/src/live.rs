@@ -25,11 +25,12 @@ const TABLE: u32 = 4;
 const MOST: usize = 100;
 
 /// The parts of a run and the files that tell of them.
-const PARTS: [(&str, &[&str]); 6] = [
+const PARTS: [(&str, &[&str]); 7] = [
     ("curves", &["scalars/open.log", "records.jsonl"]),
     ("machine", &["machine/scalars/open.log"]),
     ("media", &["media.jsonl"]),
     ("console", &["console.log"]),
+    ("requests", &["requests"]),
     ("edits", &["pipelines/index.jsonl", "pipeline.toml"]),
     ("run", &["run.json", "about.json", "checkpoints"]),
 ];

@@ -12,6 +12,7 @@ use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::checker::Checker;
 use crate::state::State;
 use crate::{api, assets, guard, live};
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub token: Option<String>,
     /// Where what is known of runs is kept; without one, in the user's cache.
     pub index: Option<PathBuf>,
+    /// Who checks pipelines that are edited on the page; without one, that is left to the run.
+    pub checker: Option<Checker>,
 }
 
 /// A page that can be opened.
@@ -56,7 +59,7 @@ impl Server {
         let token = settings.token.map_or_else(random_token, Ok)?;
         let fits = token.len() >= SHORTEST_TOKEN && token.bytes().all(|byte| byte.is_ascii_graphic());
         ensure!(fits, "the token needs at least {SHORTEST_TOKEN} characters, without spaces, of ASCII");
-        let state = Arc::new(State::new(settings.roots, settings.index, address, token, open));
+        let state = Arc::new(State::new(settings.roots, settings.index, address, token, open).with(settings.checker));
         Ok(Server { runtime, listener, state })
     }
 
@@ -94,6 +97,8 @@ fn routes(state: Arc<State>) -> Router {
         .route("/keys", get(api::runs::keys))
         .route("/runs/{run}", get(api::run::run))
         .route("/runs/{run}/about", post(api::about::edit))
+        .route("/runs/{run}/check", post(api::steer::check))
+        .route("/runs/{run}/requests", get(api::steer::list).post(api::steer::ask))
         .route("/runs/{run}/media", get(api::media::list))
         .route("/runs/{run}/media/{item}", get(api::media::value))
         .route("/runs/{run}/image/{name}", get(api::media::image))

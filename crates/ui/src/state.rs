@@ -13,6 +13,7 @@ use pipe_runs::look::unique_names;
 use pipe_runs::{Index, Run, folders, index};
 use sha2::{Digest, Sha256};
 
+use crate::checker::Checker;
 use crate::problem::{Answer, Problem};
 
 /// Runs are not looked for again within so long.
@@ -34,6 +35,8 @@ pub struct State {
     pub token: String,
     /// Whether anyone on this machine may read.
     pub open: bool,
+    /// Who checks pipelines.
+    pub checker: Option<Checker>,
     index: Mutex<Index>,
     known: Mutex<Known>,
     curves: Readers<Scalars>,
@@ -75,7 +78,23 @@ impl State {
     pub fn new(roots: Vec<PathBuf>, at: Option<PathBuf>, address: SocketAddr, token: String, open: bool) -> State {
         let index = at.map_or_else(Index::open, |path| Index::at(&path));
         let (index, known) = (Mutex::new(index), Mutex::default());
-        State { roots, address, token, open, index, known, curves: Readers::default(), media: Readers::default() }
+        let checker = None;
+        State {
+            roots,
+            address,
+            token,
+            open,
+            checker,
+            index,
+            known,
+            curves: Readers::default(),
+            media: Readers::default(),
+        }
+    }
+
+    /// With who checks pipelines.
+    pub fn with(self, checker: Option<Checker>) -> State {
+        State { checker, ..self }
     }
 
     /// The runs as they are now.

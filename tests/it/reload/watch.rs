@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipe_run::reload::Inbox;
+use pipe_run::reload::inbox::{Inbox, What};
 use pipe_run::{load::PipelineSource, load::Snapshot};
 use pipe_run::{reload::watch, reload::watch::WatchOptions};
 
@@ -12,8 +12,8 @@ use pipe_run::{reload::watch, reload::watch::WatchOptions};
 fn wait(inbox: &Inbox) -> Snapshot {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(60) {
-        if let Some(edit) = inbox.take().pop() {
-            return edit.snapshot;
+        if let Some(What::Files(snapshot)) = inbox.take().pop().map(|arrival| arrival.what) {
+            return snapshot;
         }
         std::thread::sleep(Duration::from_millis(5));
     }

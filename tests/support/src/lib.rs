@@ -2,6 +2,9 @@
 //!
 //! A test that cannot run on this machine says so with [`skip!`] and returns; `cargo xtask test` counts these and prints why.
 
+pub mod browser;
+pub mod http;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};

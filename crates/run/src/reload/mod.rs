@@ -11,6 +11,8 @@
 //! | `resumed.rs` | what was edited between the two lives of a run |
 //! | `rehearsal.rs` | a run that is only tried, for `pipe dev` |
 //! | `inbox.rs`, `watch.rs` | edits on their way from the file system, or from SIGHUP, to the training thread |
+//! | `requests.rs` | what is asked by way of the run's folder, edits among it |
+//! | `preview.rs` | what an edit would mean, before it is asked for |
 //!
 //! Tensors live on the training thread, so everything but watching happens there. The engine knows nothing of this: it calls
 //! [`pipe_core::Between`] between two iterations.
@@ -19,9 +21,11 @@ pub mod affected;
 pub mod carry;
 pub mod difference;
 pub mod inbox;
+pub mod preview;
 pub mod rehearsal;
 pub mod reloader;
 pub mod report;
+pub mod requests;
 pub mod resumed;
 pub mod swap;
 pub mod watch;

@@ -1,4 +1,4 @@
-//! What a run does between two iterations when an edit has come.
+//! What a run does between two iterations when an edit, or what else it is asked, has come.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use serde::Serialize;
 
 use super::difference::{Change, What, difference};
-use super::inbox::Inbox;
+use super::inbox::{Asked, Inbox, What as Arrived};
 use super::report::{self, Meaning, Outcome, Report};
+use super::requests::{self, Pending};
 use super::swap::{Waiting, prepare};
 use crate::graph::{Between, Graph};
 use crate::load::{Loaded, PipelineSource, Snapshot};
-use crate::versions::Versions;
-use pipe_core::{Boundary, NodeId, Record, RecordValue, Reload, RunContext};
+use crate::versions::{Entry, Versions};
+use pipe_core::{Boundary, Clock, NodeId, Record, RecordValue, Reload, RunContext, now};
 use pipe_document::Document;
 use pipe_document::diagnostic::plain;
+use pipe_history::requests::Ask;
 use pipe_plan::Plan;
 
 /// Takes edits out of an [`Inbox`] and applies them to a run, or says why not.
@@ -41,10 +44,14 @@ struct State {
     /// What waits for the end of the epoch, and the edit that it came with.
     waiting: Waiting,
     waiting_edit: u64,
+    /// Who asked for that edit.
+    waiting_asked: Option<Asked>,
     /// A good edit for which it was not yet the time.
     ready: Option<Ready>,
     /// Edits so far.
     edits: u64,
+    /// What else was asked for.
+    pending: Pending,
 }
 
 struct Ready {
@@ -54,6 +61,8 @@ struct Ready {
     read: Instant,
     /// Edits of values that `--set` has.
     notes: Vec<String>,
+    /// Who asked for it.
+    asked: Option<Asked>,
 }
 
 impl Reloader {
@@ -71,8 +80,10 @@ impl Reloader {
             files: None,
             waiting: Waiting::default(),
             waiting_edit: 0,
+            waiting_asked: None,
             ready: None,
             edits: 0,
+            pending: Pending::default(),
         };
         Reloader {
             graph: Rc::downgrade(graph),
@@ -107,7 +118,7 @@ impl Reloader {
     pub fn apply(&self, loaded: Loaded) -> Report {
         let mut state = self.state.borrow_mut();
         let Some(graph) = self.graph.upgrade() else { return Report::new(0, Outcome::TooLate, Default::default()) };
-        let report = match self.receive(&mut state, loaded, Instant::now()) {
+        let report = match self.receive(&mut state, loaded, Instant::now(), None) {
             Err(report) => *report,
             Ok(ready) => {
                 let mut report = self.swap(&mut state, &graph, None, ready);
@@ -118,53 +129,73 @@ impl Reloader {
                 report
             }
         };
-        self.report(&report);
+        self.report(&report, None);
         report
     }
 
     /// Applies a pipeline between two iterations of `engine`, at once, and says what came of it.
     pub fn apply_between(&self, graph: &Graph, engine: &NodeId, loaded: Loaded) -> Report {
         let mut state = self.state.borrow_mut();
-        let report = match self.receive(&mut state, loaded, Instant::now()) {
+        let report = match self.receive(&mut state, loaded, Instant::now(), None) {
             Err(report) => *report,
             Ok(ready) => self.swap(&mut state, graph, Some(engine), ready),
         };
-        self.report(&report);
+        self.report(&report, None);
         report
     }
 
-    /// Says which edits came too late for a run that has ended.
+    /// Says which edits came too late for a run that has ended, and answers what else was asked for.
     pub fn end(&self) {
         let mut state = self.state.borrow_mut();
         let Some(graph) = self.graph.upgrade() else { return };
         let unfinished = std::mem::take(&mut state.waiting);
         let mut late = Vec::new();
         if !unfinished.is_empty() {
-            late.push(state.waiting_edit);
+            late.push((state.waiting_edit, state.waiting_asked.take()));
         }
-        late.extend(state.ready.take().map(|ready| ready.edit));
-        for _ in self.inbox.take() {
+        late.extend(state.ready.take().map(|ready| (ready.edit, ready.asked)));
+        for arrival in self.inbox.take() {
+            let asked = match arrival.what {
+                Arrived::Asked(asked) if asked.request.ask != Ask::Edit => {
+                    state.pending.begin(asked, &graph.run);
+                    continue;
+                }
+                Arrived::Asked(asked) => Some(asked),
+                Arrived::Files(_) => None,
+            };
             state.edits += 1;
-            late.push(state.edits);
+            late.push((state.edits, asked));
         }
-        for edit in late {
-            self.report(&Report::new(edit, Outcome::TooLate, graph.run.clock.get()));
+        for (edit, asked) in late {
+            self.report(&Report::new(edit, Outcome::TooLate, graph.run.clock.get()), asked.as_ref());
         }
+        state.pending.end(&graph.run);
     }
 
     /// Looks at an edit: either it is ready to be applied, or there is nothing more to do.
-    fn receive(&self, state: &mut State, mut loaded: Loaded, read: Instant) -> Result<Ready, Box<Report>> {
+    fn receive(
+        &self,
+        state: &mut State,
+        mut loaded: Loaded,
+        read: Instant,
+        asked: Option<Asked>,
+    ) -> Result<Ready, Box<Report>> {
         state.edits += 1;
         let edit = state.edits;
         match loaded.plan.take() {
             Some(plan) => {
-                let notes = self.shadowed(state, &loaded);
-                Ok(Ready { edit, loaded, plan, read, notes })
+                let notes = if asked.is_some() { Vec::new() } else { self.shadowed(state, &loaded) };
+                Ok(Ready { edit, loaded, plan, read, notes, asked })
             }
             None => {
                 let clock = self.graph.upgrade().map(|graph| graph.run.clock.get()).unwrap_or_default();
                 let reason = loaded.diagnostics.render_text(&loaded.sources, false);
-                Err(Box::new(Report { reason: Some(reason), ..Report::new(edit, Outcome::Invalid, clock) }))
+                let diagnostics = loaded.diagnostics.render_json(&loaded.sources);
+                Err(Box::new(Report {
+                    reason: Some(reason),
+                    diagnostics,
+                    ..Report::new(edit, Outcome::Invalid, clock)
+                }))
             }
         }
     }
@@ -183,11 +214,16 @@ impl Reloader {
 
     /// Applies an edit, or refuses it; `at_work` is the engine between whose iterations this happens.
     fn swap(&self, state: &mut State, graph: &Graph, at_work: Option<&NodeId>, ready: Ready) -> Report {
-        let Ready { edit, loaded, plan, read, notes } = ready;
+        let Ready { edit, loaded, plan, read, notes, asked } = ready;
         let changes = difference(&state.plan, &plan);
         let mut report = Report { notes, ..Report::new(edit, Outcome::Unchanged, graph.run.clock.get()) };
         if changes.is_empty() {
             report.seconds = read.elapsed().as_secs_f64();
+            return report;
+        }
+        let outdated = asked.as_ref().and_then(|asked| requests::outdated(&asked.request, &self.versions));
+        if let Some(reason) = outdated {
+            (report.outcome, report.reason) = (Outcome::Refused, Some(reason));
             return report;
         }
         if let Some((fixed, reason)) = fixed(&changes) {
@@ -217,19 +253,36 @@ impl Reloader {
                 }
                 state.waiting_edit = edit;
                 state.plan = Rc::new(plan);
-                report.version = self.keep(&loaded, &graph.run);
+                let by = asked.as_ref().map(|asked| format!("edit {edit}{}", asked.by()));
+                report.version = self.keep(&loaded, by.as_deref(), state.document.as_ref(), &graph.run);
                 state.document = loaded.document;
+                state.waiting_asked = asked;
             }
         }
         report.seconds = read.elapsed().as_secs_f64();
         report
     }
 
-    /// Keeps the version that is in effect now. A full disk must not stop the run.
-    fn keep(&self, loaded: &Loaded, run: &RunContext) -> Option<String> {
-        let text = loaded.document.as_ref()?.to_toml();
-        let kept = self.versions.keep(&text, run.clock.get().step);
-        match kept.and_then(|name| self.versions.keep_origins(&loaded.origins()).map(|()| name)) {
+    /// Keeps the version that is in effect now; what was asked for comes from there. A full disk must not stop the run.
+    fn keep(&self, loaded: &Loaded, by: Option<&str>, old: Option<&Document>, run: &RunContext) -> Option<String> {
+        let new = loaded.document.as_ref()?;
+        let mut origins = loaded.origins();
+        if let Some(by) = by {
+            // Those of a text that the run itself has written say nothing.
+            let kept = self.versions.origins();
+            let value = |document: Option<&Document>, key: &str| document?.get_key(key).map(|node| node.to_json());
+            let same = |key: &str| value(Some(new), key) == value(old, key);
+            let keys: Vec<String> = new.origins(&loaded.sources).into_keys().collect();
+            origins = keys
+                .into_iter()
+                .map(|key| {
+                    let former = kept.get(&key).filter(|_| same(&key)).cloned();
+                    (key, former.unwrap_or_else(|| by.to_owned()))
+                })
+                .collect();
+        }
+        let kept = self.versions.keep(&new.to_toml(), run.clock.get().step);
+        match kept.and_then(|name| self.versions.keep_origins(&origins).map(|()| name)) {
             Ok(name) => Some(name),
             Err(error) => {
                 tracing::warn!("this version of the pipeline was not saved: {error:#}");
@@ -238,29 +291,46 @@ impl Reloader {
         }
     }
 
-    /// Tells people, the index of versions and the records.
-    fn report(&self, report: &Report) {
+    /// Tells people, the index of versions and the records, and whoever asked.
+    fn report(&self, report: &Report, asked: Option<&Asked>) {
+        let mut report = report.clone();
+        if let Some(Asked { request, .. }) = asked {
+            (report.author, report.why) = (request.author.clone(), request.why.clone());
+        }
+        let report = &report;
         let text = report.text();
         match report.outcome {
             Outcome::Refused | Outcome::Invalid => tracing::error!("{text}"),
             Outcome::TooLate => tracing::warn!("{text}"),
             _ => tracing::info!("{text}"),
         }
-        let recorded = self.versions.log(report).and_then(|()| {
-            let graph = self.graph.upgrade().context("the run has ended")?;
+        let graph = self.graph.upgrade();
+        if let Some((graph, asked)) = graph.as_ref().zip(asked) {
+            requests::answer_edit(&graph.run, asked, report);
+        }
+        let clock = Clock { step: report.step, epoch: report.epoch };
+        self.record(graph.as_deref(), report, ("pipeline/edit", text), clock);
+    }
+
+    /// Adds a line to the index of versions and a text to the records.
+    fn record(&self, graph: Option<&Graph>, line: &impl Serialize, (tag, text): (&str, String), clock: Clock) {
+        let recorded = self.versions.log(line).and_then(|()| {
+            let graph = graph.context("the run has ended")?;
             let Some(node) = graph.roots.borrow().first().cloned() else { return Ok(()) };
-            graph.run.folder.append_record(&Record {
-                tag: "pipeline/edit".into(),
-                value: RecordValue::Text(text),
-                step: report.step,
-                epoch: report.epoch,
-                node,
-                time: report.time,
-            })
+            let (Clock { step, epoch }, value) = (clock, RecordValue::Text(text));
+            graph.run.folder.append_record(&Record { tag: tag.into(), value, step, epoch, node, time: now() })
         });
         if let Err(error) = recorded {
-            tracing::warn!("the edit was not recorded: {error:#}");
+            tracing::warn!("this was not recorded: {error:#}");
         }
+    }
+
+    /// Passes on what was asked for.
+    fn asked(&self, state: &mut State, graph: &Graph, asked: Asked) {
+        let (clock, ask) = (graph.run.clock.get(), asked.request.ask);
+        let text = format!("asked for a {}{}", ask.as_str(), asked.by());
+        self.record(Some(graph), &Entry::asked(&asked.request, clock), ("run/request", text), clock);
+        state.pending.begin(asked, &graph.run);
     }
 }
 
@@ -269,38 +339,52 @@ impl Between for Reloader {
         // An engine that is run while an edit is applied would find it half done.
         let Ok(mut state) = self.state.try_borrow_mut() else { return };
         let run = &graph.run;
-        for edit in self.inbox.take() {
-            match self.receive(&mut state, self.source.load_snapshot(&edit.snapshot), edit.read) {
-                Err(report) => self.report(&report),
+        for arrival in self.inbox.take() {
+            let (loaded, asked) = match arrival.what {
+                Arrived::Files(snapshot) => (self.source.load_snapshot(&snapshot), None),
+                Arrived::Asked(asked) => match &asked.request.text {
+                    Some(text) => (requests::load(run.folder.path(), text, &self.source.accept), Some(asked)),
+                    None => {
+                        self.asked(&mut state, graph, asked);
+                        continue;
+                    }
+                },
+            };
+            match self.receive(&mut state, loaded, arrival.read, asked.clone()) {
+                Err(report) => self.report(&report, asked.as_ref()),
                 Ok(ready) => {
                     if run.depth.get() > 1 {
                         tracing::info!("edit {} was read; it is applied when {engine} has finished", ready.edit);
                     }
                     if let Some(earlier) = state.ready.replace(ready) {
-                        self.report(&Report::new(earlier.edit, Outcome::Superseded, run.clock.get()));
+                        let report = Report::new(earlier.edit, Outcome::Superseded, run.clock.get());
+                        self.report(&report, earlier.asked.as_ref());
                     }
                 }
             }
         }
+        state.pending.look(run);
         if boundary == Boundary::Inner {
             return;
         }
         if let Some(ready) = state.ready.take() {
+            let asked = ready.asked.clone();
             let report = self.swap(&mut state, graph, Some(engine), ready);
-            self.report(&Report { at_epoch_end: boundary == Boundary::Epoch, ..report });
+            self.report(&Report { at_epoch_end: boundary == Boundary::Epoch, ..report }, asked.as_ref());
         }
         if boundary == Boundary::Epoch && !state.waiting.is_empty() {
             let waiting = std::mem::take(&mut state.waiting);
             let names = waiting.names();
             waiting.finish(graph, &state.plan, self.quiet);
             let report = Report::new(state.waiting_edit, Outcome::Completed, run.clock.get());
-            self.report(&Report { waiting: names, ..report });
+            let asked = state.waiting_asked.take();
+            self.report(&Report { waiting: names, ..report }, asked.as_ref());
         }
     }
 }
 
 /// The changes that no run can take, and why.
-fn fixed(changes: &[Change]) -> Option<(Vec<Change>, String)> {
+pub fn fixed(changes: &[Change]) -> Option<(Vec<Change>, String)> {
     let fixed: Vec<Change> = changes.iter().filter(|change| change.class() == Reload::Fixed).cloned().collect();
     let names: Vec<String> = fixed.iter().map(|change| format!("`{}`", change.name())).collect();
     let is_option = |change: &Change| matches!(change.what, What::Option { .. });

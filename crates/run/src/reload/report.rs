@@ -11,6 +11,7 @@ use super::difference::{Change, What};
 use crate::load::Loaded;
 use pipe_core::{Clock, Kind, NodeId, Reload};
 use pipe_document::Document;
+use pipe_history::requests::by;
 
 /// How an edit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -117,6 +118,15 @@ pub struct Report {
     /// Why it was not applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who asked for it, where that was by a request.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// And why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// What is wrong with it, as `pipe check --format json` says it.
+    #[serde(skip)]
+    pub diagnostics: Json,
     /// Seconds from the reading of the edit to its end.
     pub seconds: f64,
     /// Seconds since 1970.
@@ -140,6 +150,9 @@ impl Report {
             waiting: Vec::new(),
             notes: Vec::new(),
             reason: None,
+            author: String::new(),
+            why: String::new(),
+            diagnostics: Json::Null,
             seconds: 0.0,
             time: pipe_core::now(),
         }
@@ -147,7 +160,8 @@ impl Report {
 
     /// As people read it.
     pub fn text(&self) -> String {
-        let Report { edit, step, epoch, .. } = self;
+        let Report { step, epoch, .. } = self;
+        let edit = format!("{}{}", self.edit, by(&self.author, &self.why));
         let at = format!("step {step} (epoch {epoch})");
         let mut text = match self.outcome {
             Outcome::Applied => format!("edit {edit}, applied after {at}:"),

@@ -9,6 +9,7 @@ pub mod media;
 pub mod run;
 pub mod runs;
 pub mod series;
+pub mod steer;
 
 use std::sync::Arc;
 

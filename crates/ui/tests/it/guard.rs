@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::http::ask;
 use crate::made::{self, Spec};
 use crate::{Served, served, served_with};
+use pipe_test_support::http::ask;
 
 fn one() -> Served {
     served(|root| drop(made::run(root, "digits/0", &Spec::default())))
@@ -82,6 +82,7 @@ fn weak_tokens_and_taken_ports_are_refused() {
         port: Some(port),
         token: token.map(str::to_owned),
         index: None,
+        checker: None,
     };
     let wrong = |settings| format!("{:#}", Server::bind(settings).err().expect("refused"));
     assert_eq!(wrong(settings(0, Some("short"))), "the token needs at least 16 characters, without spaces, of ASCII");

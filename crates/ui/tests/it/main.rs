@@ -1,19 +1,33 @@
 //! The server on a loopback port, asked as programs do and as a browser does, about runs as they leave their folders.
 
 mod api;
-mod browser;
 mod guard;
 mod hostile;
-mod http;
 mod made;
 mod page;
+mod steer;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use http::Answer;
-use pipe_ui::{Server, Settings};
-use serde_json::Value;
+use pipe_test_support::http::{self, Answer};
+use pipe_ui::{Checker, Server, Settings};
+use serde_json::{Value, json};
+
+/// Finds one mistake: a line that says `broken`.
+fn checker() -> Checker {
+    Checker::new(|_, text| {
+        let line = text.lines().position(|line| line.contains("broken"));
+        let found = line.map(
+            |at| json!({ "severity": "error", "code": "x", "message": "this is broken", "line": at + 1, "column": 1 }),
+        );
+        json!({
+            "version": "000_step_000000.toml", "diagnostics": found.iter().collect::<Vec<_>>(), "valid": found.is_none(),
+            "changes": [{ "name": "optimizer.sgd.lr", "place": "", "change": "0.1 → 0.2", "meaning": "now" }],
+            "rebuilt": [], "reason": null,
+        })
+    })
+}
 
 /// A server at work on a folder of its own.
 pub(crate) struct Served {
@@ -36,7 +50,15 @@ pub(crate) fn served_with(token: Option<&str>, make: impl FnOnce(&Path)) -> Serv
     make(&root);
     let index = Some(folder.path().join("runs.sqlite"));
     let (host, token) = (IpAddr::V4(Ipv4Addr::LOCALHOST), token.map(str::to_owned));
-    let server = Server::bind(Settings { roots: vec![root.clone()], host, port: Some(0), token, index }).unwrap();
+    let server = Server::bind(Settings {
+        roots: vec![root.clone()],
+        host,
+        port: Some(0),
+        token,
+        index,
+        checker: Some(checker()),
+    })
+    .unwrap();
     let (address, token) = (server.address(), server.token().to_owned());
     // For as long as the process lives.
     std::thread::spawn(move || server.run());

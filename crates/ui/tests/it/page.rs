@@ -4,13 +4,15 @@
 use std::fs;
 
 use pipe_history::History;
+use pipe_history::requests::{Answer, Requests, Stage};
 use pipe_test_support::skip;
 use serde_json::json;
 
-use crate::browser::Browser;
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
+use crate::steer::two;
 use crate::{Served, served, served_with};
+use pipe_test_support::browser::Browser;
 
 macro_rules! browser {
     ($served:expr) => {{
@@ -239,6 +241,41 @@ fn names_tags_and_notes_are_changed_by_who_has_the_token() {
     assert_eq!((&about["tags"], &about["group"]), (&json!(["baseline"]), &json!("ratesX")));
     let complaints = browser.complaints();
     assert!(complaints.iter().all(|line| line.contains("400")), "{complaints:?}");
+}
+
+#[test]
+fn what_a_run_refuses_is_shown_at_its_line() {
+    let (served, _lock) = two();
+    let browser = browser!(served);
+    let url = format!("http://{}/run/{}/pipeline", served.address, served.id("live"));
+    browser.go(&url);
+    browser.wait("return document.querySelector('table.toml') !== null");
+    assert_eq!(browser.run("return document.querySelectorAll('[data-ask]').length"), 0, "not without the token");
+    browser.go("about:blank");
+    browser.go(&format!("{url}#token={}", served.token));
+    browser.click("button[data-ask=edit]");
+    browser.fill("input[aria-label='your name']", "ada");
+    browser.wait("return document.querySelector('.editing button.main')?.disabled === false");
+    browser.click(".editing button.main");
+    let requests = Requests::of(&served.root.join("live"));
+    browser.wait("return document.querySelector('.editing .asked')?.innerText.includes('not read yet')");
+    let (name, request) = requests.unread().remove(0);
+    assert_eq!(
+        (request.text, request.version.as_deref()),
+        (Some(fs::read_to_string(served.root.join("live/pipeline.toml")).unwrap()), Some("000_step_000000.toml"))
+    );
+    let request = requests.unread().remove(0).1;
+    let mut answer = Answer::to(&request, Stage::Refused, "edit 3 by ada has errors");
+    answer.diagnostics =
+        json!([{ "severity": "error", "message": "a layer does not fit", "line": 4, "column": 1, "help": null }]);
+    requests.answer(&name, &answer).unwrap();
+    browser.wait(
+        "return document.querySelector('.editing .asked.refused')?.innerText.includes('edit 3 by ada has errors')",
+    );
+    let marked =
+        "return [...document.querySelector('.editor').shadowRoot.querySelectorAll('.cm-lint-marker-error')].length";
+    assert_eq!(browser.wait(marked), 1);
+    fine(&browser);
 }
 
 #[test]

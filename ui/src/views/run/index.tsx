@@ -11,7 +11,8 @@ import { Console } from "./console";
 import { Files } from "./files";
 import { Graph } from "./graph";
 import { Images, Others, useMedia } from "./media";
-import { Pipeline } from "./pipeline";
+import { Pipeline, titleOf } from "./pipeline";
+import { Steer } from "./steer";
 
 type Tab = "curves" | "images" | "distributions" | "pr" | "text" | "console" | "machine" | "pipeline" | "graph" | "files" | "about";
 
@@ -137,13 +138,14 @@ function Head({ page, onChange }: { page: RunPage; onChange: () => void }) {
         </span>
       </div>
       <Notes id={page.id} run={run} onChange={onChange} />
+      <Steer page={page} />
       {run.error && <pre class="error">{run.error}</pre>}
       {run.problem && <pre class="error">{run.problem}</pre>}
     </div>
   );
 }
 
-const KINDS: Record<string, EditMark["kind"]> = { applied: "edit", refused: "refused", invalid: "refused" };
+const KINDS: Record<string, EditMark["kind"]> = { applied: "edit", refused: "refused", invalid: "refused", stop: "life", checkpoint: "life" };
 
 /** Edits as marks on curves: what changed, or why it was refused. Where a life began that was not the first is one, too. */
 export function marksOf(edits: Edit[]): EditMark[] {
@@ -156,8 +158,8 @@ export function marksOf(edits: Edit[]): EditMark[] {
     const kind = KINDS[edit.outcome];
     if (!kind) return;
     const changes = (edit.changes ?? []).map((change) => `${change.name}: ${change.change}`);
-    const head = kind === "edit" ? `edit ${edit.edit}, after step ${edit.step}` : `edit ${edit.edit} ${edit.outcome}: ${edit.reason ?? ""}`;
-    marks.push({ step: edit.step, time: edit.time, label: [head, ...changes.slice(0, 8)].join("\n"), kind });
+    const head = [titleOf(edit), edit.why, edit.reason].filter(Boolean);
+    marks.push({ step: edit.step, time: edit.time, label: [...head, ...changes.slice(0, 8)].join("\n"), kind });
   });
   return marks;
 }

@@ -1,8 +1,10 @@
 // The pipeline as resolved, where each value came from, and the edits it went through.
 import { useMemo, useState } from "preact/hooks";
 import { date } from "../../format";
+import { useSession } from "../../api";
 import { Empty } from "../../parts";
-import type { RunPage } from "../../types";
+import type { Edit, RunPage } from "../../types";
+import { EditPipeline } from "./edit";
 
 interface Line {
   text: string;
@@ -11,10 +13,13 @@ interface Line {
 }
 
 export function Pipeline({ page }: { page: RunPage }) {
+  const session = useSession();
+  const [editing, setEditing] = useState(false);
   const [search, setSearch] = useState("");
   const lines = useMemo(() => withOrigins(page.pipeline ?? "", page.origins), [page.pipeline, page.origins]);
   const edits = page.edits.filter((edit) => edit.outcome !== "started");
   if (page.pipeline === null) return <Empty>The run has no `pipeline.toml`.</Empty>;
+  if (editing) return <EditPipeline page={page} onClose={() => setEditing(false)} />;
   const words = search.toLowerCase();
   return (
     <div class="split">
@@ -24,6 +29,11 @@ export function Pipeline({ page }: { page: RunPage }) {
           <a href={`/api/runs/${page.id}/file?path=pipeline.toml`} download>
             pipeline.toml
           </a>
+          {session.writes && page.run.status === "running" && (
+            <button class="main" data-ask="edit" onClick={() => setEditing(true)}>
+              edit
+            </button>
+          )}
         </div>
         <div class="sheet">
           <table class="toml">
@@ -47,10 +57,11 @@ export function Pipeline({ page }: { page: RunPage }) {
           {edits.map((edit, at) => (
             <div class={`edit ${edit.outcome}`} key={at}>
               <b>
-                edit {edit.edit}, {edit.outcome.replace("_", " ")} after step {edit.step}
+                {titleOf(edit)}
               </b>
               <small> {date(edit.time)}</small>
-              {edit.reason && <p>{edit.reason}</p>}
+              {edit.why && <p>“{edit.why}”</p>}
+              {edit.reason && <pre>{edit.reason}</pre>}
               <ul>
                 {(edit.changes ?? []).map((change, index) => (
                   <li key={index}>
@@ -65,6 +76,13 @@ export function Pipeline({ page }: { page: RunPage }) {
       )}
     </div>
   );
+}
+
+/** What was done, by whom, and when. */
+export function titleOf(edit: Edit): string {
+  const by = edit.author ? ` by ${edit.author}` : "";
+  if (edit.outcome === "stop" || edit.outcome === "checkpoint") return `asked for a ${edit.outcome}${by} after step ${edit.step}`;
+  return `edit ${edit.edit}${by}, ${edit.outcome.replace("_", " ")} after step ${edit.step}`;
 }
 
 /** Lines with the place that the server knows for their key. Keys of tables of a list are counted. */

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::http::ask;
+use super::http::ask;
 
 /// How long a page has until something shows.
 const PATIENCE: Duration = Duration::from_secs(30);

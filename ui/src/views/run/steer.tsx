@@ -1,0 +1,109 @@
+// What is asked of a run at work, and what it answers.
+import { useState } from "preact/hooks";
+import { post, useChanged, useData, useSession } from "../../api";
+import { ago } from "../../format";
+import type { Asked, RunPage } from "../../types";
+
+const AUTHOR = "pipe-author";
+
+/** Who asks, as this browser remembers it, and why. */
+export function useWords() {
+  const [author, setAuthor] = useState(localStorage.getItem(AUTHOR) ?? "");
+  const [why, setWhy] = useState("");
+  const fields = (
+    <>
+      <input required maxLength={100} value={author} placeholder="your name" aria-label="your name" onInput={(event) => setAuthor(event.currentTarget.value)} />
+      <input class="grow" maxLength={500} value={why} placeholder="why" aria-label="why" onInput={(event) => setWhy(event.currentTarget.value)} />
+    </>
+  );
+  const words = () => {
+    localStorage.setItem(AUTHOR, author.trim());
+    return { author: author.trim(), why: why.trim() };
+  };
+  return { fields, words };
+}
+
+/** What the run was asked, the latest first. */
+export function useAsked(id: string) {
+  const { data, reload } = useData<Asked[]>(`runs/${id}/requests`);
+  useChanged(["requests", "run"], reload, 300);
+  return { asked: data ?? [], reload };
+}
+
+const ACTS = {
+  checkpoint: { name: "checkpoint now", text: "The run saves a checkpoint before its next iteration, and goes on.", sure: "save a checkpoint" },
+  stop: { name: "stop", text: "The run finishes its step, saves a checkpoint and ends. `pipe run --resume` goes on from there.", sure: "stop the run" },
+};
+
+/** Buttons that ask a run at work, and the latest answers. */
+export function Steer({ page }: { page: RunPage }) {
+  const session = useSession();
+  const { asked, reload } = useAsked(page.id);
+  const [act, setAct] = useState<keyof typeof ACTS | null>(null);
+  const [all, setAll] = useState(false);
+  const steers = session.writes && page.run.status === "running";
+  if (!steers && asked.length === 0) return null;
+  const shown = all ? asked : asked.slice(0, 1);
+  return (
+    <div class="steer">
+      {steers && (
+        <span class="acts">
+          {(Object.keys(ACTS) as (keyof typeof ACTS)[]).map((key) => (
+            <button key={key} class={act === key ? "on" : ""} data-ask={key} onClick={() => setAct(act === key ? null : key)}>
+              {ACTS[key].name}
+            </button>
+          ))}
+        </span>
+      )}
+      {steers && act && <Ask id={page.id} act={act} onDone={() => (setAct(null), reload())} key={act} />}
+      {shown.map((one) => (
+        <Answered one={one} running={page.run.status === "running"} key={one.name} />
+      ))}
+      {asked.length > 1 && (
+        <button class="link" onClick={() => setAll(!all)}>
+          {all ? "only the latest" : `all ${asked.length} requests`}
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** Says what will be done, and asks for it once that is confirmed. */
+function Ask({ id, act, onDone }: { id: string; act: keyof typeof ACTS; onDone: () => void }) {
+  const [error, setError] = useState<string | null>(null);
+  const { fields, words } = useWords();
+  return (
+    <form
+      class="ask"
+      onSubmit={(event) => {
+        event.preventDefault();
+        post(`runs/${id}/requests`, { ask: act, ...words() }).then(onDone, (problem) => setError(problem.message));
+      }}
+    >
+      <p>{ACTS[act].text}</p>
+      <div class="line">
+        {fields}
+        <button class="main">{ACTS[act].sure}</button>
+        <button type="button" class="quiet" onClick={onDone}>
+          leave
+        </button>
+      </div>
+      {error && <p class="error">{error}</p>}
+    </form>
+  );
+}
+
+const WORDS = { asked: "not read yet", read: "read", done: "done", refused: "not done" };
+
+export function Answered({ one, running }: { one: Asked; running: boolean }) {
+  const open = one.stage === "asked" || one.stage === "read";
+  const stage = open && !running ? "the run ended without an answer" : WORDS[one.stage];
+  return (
+    <div class={`asked ${one.stage}`} role="status">
+      <b>{one.ask ?? "a request"}</b>
+      {one.author && <> by {one.author}</>}
+      {one.why && <> ({one.why})</>}: <b class="stage">{stage}</b> {one.time && <small>{ago(one.time)}</small>}
+      {one.said && !open && <pre>{one.said}</pre>}
+    </div>
+  );
+}

@@ -289,12 +289,7 @@ fn a_server_in_trouble_is_asked_again_and_one_that_refuses_is_not() {
     there.retain(|one| !sent.contains(one));
     assert!(there.is_empty(), "{there:?}");
     assert_eq!(
-        server
-            .asked()
-            .iter()
-            .filter(|one| one.path.ends_with("/runs/update"))
-            .last()
-            .map(|one| one.json()["status"].clone()),
+        server.asked().iter().rfind(|one| one.path.ends_with("/runs/update")).map(|one| one.json()["status"].clone()),
         Some(json!("FINISHED"))
     );
 

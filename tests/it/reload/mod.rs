@@ -105,8 +105,8 @@ fn every_option_says_what_an_edit_means() {
     let hot = |kind: Kind| {
         // Other tests of this process load plugins, whose authors may leave options unmarked; a child process and a tracker's thread
         // begin anew.
-        let anew = ["process", "mlflow", "clearml"];
-        let ours = |d: &&Descriptor| !d.name.starts_with("test_") && !anew.contains(&d.name);
+        let ours =
+            |d: &&Descriptor| !d.name.starts_with("test_") && !["process", "mlflow", "clearml"].contains(&d.name);
         let of_kind = plugins::catalog().of_kind(kind).filter(ours);
         of_kind.flat_map(|d| {
             let options = d.schema()["properties"].as_object().into_iter().flatten();

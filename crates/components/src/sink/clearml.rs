@@ -7,7 +7,7 @@ mod task;
 
 use anyhow::Result;
 
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Problems, Source};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Problems};
 
 use crate::tracker::{self, Sender, Setting};
 
@@ -41,12 +41,7 @@ project = "digits"
 
 impl Component for ClearmlConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let setting = Setting {
-            node: ctx.node.to_string(),
-            folder: ctx.folder().to_owned(),
-            inputs: self.inputs.iter().map(|Source(node)| node.to_string()).collect(),
-            patience: self.timeout.get(),
-        };
+        let setting = Setting::of(ctx, &self.inputs, self.timeout);
         Ok(Instance::sink(match self.offline {
             true => Sender::new(setting, offline::Session::new(self)),
             false => {

@@ -6,7 +6,7 @@ mod server;
 
 use anyhow::Result;
 
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Problems, Source};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Problems};
 
 use crate::tracker::{self, Sender, Setting};
 
@@ -33,12 +33,7 @@ token = "${env:MLFLOW_TRACKING_TOKEN:-}"
 
 impl Component for MlflowConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Result<Instance> {
-        let setting = Setting {
-            node: ctx.node.to_string(),
-            folder: ctx.folder().to_owned(),
-            inputs: self.inputs.iter().map(|Source(node)| node.to_string()).collect(),
-            patience: self.timeout.get(),
-        };
+        let setting = Setting::of(ctx, &self.inputs, self.timeout);
         let server = server::Mlflow::new(&setting.node, self);
         Ok(Instance::sink(Sender::new(setting, server)))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, bounded};
-use pipe_core::{Record, Sink, Stateful, Summary, now};
+use pipe_core::{BuildContext, Record, Sink, Source, Stateful, Summary, now};
 
 use super::stream::Stream;
 use super::worker::{Shared, Told, Worker};
@@ -22,6 +22,18 @@ pub struct Setting {
     pub inputs: Vec<String>,
     /// How long the end of the run waits for what is not sent yet.
     pub patience: Duration,
+}
+
+impl Setting {
+    /// Of the sink that is built.
+    pub fn of(ctx: &BuildContext<'_>, inputs: &[Source], patience: pipe_core::Duration) -> Setting {
+        Setting {
+            node: ctx.node.to_string(),
+            folder: ctx.folder().to_owned(),
+            inputs: inputs.iter().map(|Source(node)| node.to_string()).collect(),
+            patience: patience.get(),
+        }
+    }
 }
 
 /// A sink that says to a thread when there is more in the run's folder. The thread starts with the first record, when it is known what a

@@ -1,6 +1,7 @@
 //! Compiles the C++ shim against libtorch's headers, and the stub libraries that torchvision's libraries ask for.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
@@ -11,11 +12,16 @@ const SOURCE: &str = "csrc/all.cpp";
 const STUBS: [(&str, &str); 3] =
     [("libtorch_python.so", "python_stub.c"), ("libtorch_cuda.so", "empty_stub.c"), ("libtorch.so", "empty_stub.c")];
 
+/// What `ProcessGroupGloo.hpp` includes of Gloo.
+const GLOO: [&str; 5] = ["algorithm.h", "common/error.h", "context.h", "rendezvous/store.h", "transport/device.h"];
+
 fn main() {
     println!("cargo::rerun-if-changed=csrc");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let libtorch = libtorch();
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+
+    gloo_headers(&out);
 
     let include = libtorch.join("include");
     cc::Build::new()
@@ -32,6 +38,8 @@ fn main() {
         .flag(&include)
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include"))
+        .include("csrc/gloo_names")
+        .include(&out)
         .flag_if_supported("-Wno-unused-parameter")
         .file(SOURCE)
         .compile("pipe_native");
@@ -60,6 +68,19 @@ fn libtorch() -> PathBuf {
                  or set LIBTORCH to a folder with libtorch 2.11's `include` and `lib`.",
                 given.display()
             );
+            exit(1);
+        }
+    }
+}
+
+/// Headers of Gloo under the names that libtorch's own ask for; no wheel has the real ones.
+fn gloo_headers(out: &Path) {
+    for name in GLOO {
+        let header = out.join("gloo").join(name);
+        let made = header.parent().map_or(Ok(()), fs::create_dir_all);
+        let made = made.and_then(|()| fs::write(&header, "#include <gloo_names.h>\n"));
+        if let Err(error) = made {
+            println!("cargo::error={}: {error}", header.display());
             exit(1);
         }
     }

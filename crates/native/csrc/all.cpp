@@ -1,8 +1,10 @@
 // The shim as one piece: see build.rs.
+#include "distributed.cpp"
 #include "kernels.cpp"
 #include "ops.cpp"
 #include "optim.cpp"
 #include "profile.cpp"
+#include "reducer.cpp"
 #include "roi_align.cpp"
 #include "roi_align_ordered.cpp"
 #include "runtime.cpp"

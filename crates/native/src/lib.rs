@@ -5,6 +5,7 @@
 //! | [`library`] | opening CUDA's and torchvision's libraries, versions |
 //! | [`device`] | choosing a device by name, copies between devices |
 //! | [`ops`] | `nms`, `batched_nms`, `roi_align` |
+//! | [`distributed`] | a store of keys, collectives, the reduction of gradients |
 //! | [`kernels`] | kernels of our own for NVIDIA GPUs |
 //! | [`image`] | decoding and encoding JPEG and PNG |
 //! | [`optim`] | fused optimizer steps, clipping, averages, zeroing |
@@ -24,6 +25,7 @@
 pub mod autocast;
 pub mod buffer;
 pub mod device;
+pub mod distributed;
 pub mod fault;
 mod ffi;
 pub mod generator;

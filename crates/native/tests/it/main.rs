@@ -6,6 +6,7 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 mod device;
+mod distributed;
 mod image;
 mod ops;
 mod optim;

@@ -1,0 +1,116 @@
+// Processes that work together: a store of keys for all of them, and collectives. Gradients: see reducer.cpp.
+#include "distributed.h"
+
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#define USE_C10D_GLOO
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+
+using Millis = std::chrono::milliseconds;
+
+// ---- the store
+
+struct Store {
+  c10::intrusive_ptr<c10d::Store> store;
+};
+
+PN_EXPORT Error
+pn_store_tcp(const char* host, uint16_t port, bool server, int64_t timeout_ms, Store** out, uint16_t* bound) {
+  return pn_guard([&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = server;
+    options.waitWorkers = false;
+    options.timeout = Millis(timeout_ms);
+    auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
+    *bound = store->getPort();
+    *out = new Store{std::move(store)};
+  });
+}
+
+PN_EXPORT Error pn_store_prefixed(const Store* store, const char* prefix, Store** out) {
+  return pn_guard([&] { *out = new Store{c10::make_intrusive<c10d::PrefixStore>(prefix, store->store)}; });
+}
+
+PN_EXPORT void pn_store_delete(Store* store) {
+  delete store;
+}
+
+PN_EXPORT Error pn_store_set(const Store* store, const char* key, const uint8_t* bytes, size_t len) {
+  return pn_guard([&] { store->store->set(key, std::vector<uint8_t>(bytes, bytes + len)); });
+}
+
+// Waits for the key; its bytes are handed to `take`.
+PN_EXPORT Error pn_store_get(
+    const Store* store,
+    const char* key,
+    int64_t timeout_ms,
+    void* context,
+    void (*take)(void*, const uint8_t*, size_t)) {
+  return pn_guard([&] {
+    store->store->wait({key}, Millis(timeout_ms));
+    const auto value = store->store->get(key);
+    take(context, value.data(), value.size());
+  });
+}
+
+PN_EXPORT Error pn_store_has(const Store* store, const char* key, bool* out) {
+  return pn_guard([&] { *out = store->store->check({key}); });
+}
+
+PN_EXPORT Error pn_store_add(const Store* store, const char* key, int64_t amount, int64_t* out) {
+  return pn_guard([&] { *out = store->store->add(key, amount); });
+}
+
+// ---- collectives
+
+PN_EXPORT Error pn_group_gloo(
+    const Store* store,
+    int rank,
+    int size,
+    const char* interface,
+    const char* host,
+    int64_t timeout_ms,
+    Group** out) {
+  return pn_guard([&] {
+    auto options = c10d::ProcessGroupGloo::Options::create(Millis(timeout_ms));
+    options->devices.push_back(
+        interface != nullptr  ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+            : host != nullptr ? c10d::ProcessGroupGloo::createDeviceForHostname(host)
+                              : c10d::ProcessGroupGloo::createDefaultDevice());
+    auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, size, options);
+    *out = new Group{std::move(backend)};
+  });
+}
+
+PN_EXPORT void pn_group_delete(Group* group) {
+  delete group;
+}
+
+// `op` as c10d's ReduceOp: 0 is the sum, 3 the minimum, 4 the maximum.
+PN_EXPORT Error pn_group_all_reduce(const Group* group, Handle tensor, int op) {
+  return pn_guard([&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    c10d::AllreduceOptions options;
+    options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
+    group->backend->allreduce(tensors, options)->wait();
+  });
+}
+
+PN_EXPORT Error pn_group_broadcast(const Group* group, Handle tensor, int root) {
+  return pn_guard([&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    group->backend->broadcast(tensors, options)->wait();
+  });
+}
+
+// `out` is `[size, …]` where the tensor is `[…]`.
+PN_EXPORT Error pn_group_all_gather(const Group* group, Handle tensor, Handle out) {
+  return pn_guard([&] {
+    std::vector<at::Tensor> inputs{*tensor};
+    std::vector<std::vector<at::Tensor>> outputs{out->unbind(0)};
+    group->backend->allgather(outputs, inputs)->wait();
+  });
+}

@@ -1,0 +1,128 @@
+//! Collectives: every rank calls the same ones in the same order.
+
+use std::ffi::{CString, c_void};
+use std::ptr::{null, null_mut};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tch::{Device, Tensor};
+
+use super::store::{millis, text};
+use super::{Reducer, Store};
+use crate::ffi;
+
+/// How values of all ranks become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduce {
+    /// Their sum.
+    Sum,
+    /// The least.
+    Min,
+    /// The greatest.
+    Max,
+}
+
+/// All ranks of a run, connected by Gloo. Tensors lie on the CPU.
+#[derive(Debug)]
+pub struct Group {
+    raw: *mut c_void,
+    rank: usize,
+    size: usize,
+}
+
+impl Group {
+    /// Meets the other ranks at `store`. Each group of a store needs a prefix of its own, and each is a set of connections of
+    /// its own. `interface` is the network interface to use, if one was chosen; `host` a name or address of this machine
+    /// that others reach.
+    ///
+    /// # Errors
+    /// When the others do not come within `timeout`, which also bounds each collective.
+    pub fn gloo(
+        store: &Store,
+        (rank, size): (usize, usize),
+        interface: Option<&str>,
+        host: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Group> {
+        ensure!(rank < size, "there is no rank {rank} among {size}");
+        let (interface, host) = (interface.map(text).transpose()?, host.map(text).transpose()?);
+        let pointer = |text: &Option<CString>| text.as_ref().map_or(null(), |text| text.as_ptr());
+        let mut raw = null_mut();
+        // SAFETY: the texts and the store outlive the call; the group holds on to the store by itself.
+        ffi::check(unsafe {
+            let (interface, host) = (pointer(&interface), pointer(&host));
+            ffi::pn_group_gloo(store.raw(), rank as i32, size as i32, interface, host, millis(timeout), &mut raw)
+        })?;
+        Ok(Group { raw, rank, size })
+    }
+
+    /// The number of this process, from 0.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Makes of the tensor what all ranks' are together, on every rank.
+    ///
+    /// # Errors
+    /// When a rank is gone, does not come in time, or has a tensor of another size.
+    pub fn all_reduce(&self, tensor: &mut Tensor, how: Reduce) -> Result<()> {
+        on_cpu(tensor)?;
+        let how = match how {
+            Reduce::Sum => 0,
+            Reduce::Min => 3,
+            Reduce::Max => 4,
+        };
+        // SAFETY: the group lives as long as `self`; the tensor is ours alone for the time of the call.
+        ffi::check(unsafe { ffi::pn_group_all_reduce(self.raw, ffi::handle(tensor), how) })
+    }
+
+    /// Makes the tensor that of the rank `root`, which every rank has of the same size.
+    ///
+    /// # Errors
+    /// As [`Group::all_reduce`].
+    pub fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<()> {
+        on_cpu(tensor)?;
+        ensure!(root < self.size, "there is no rank {root} among {}", self.size);
+        // SAFETY: as in `all_reduce`.
+        ffi::check(unsafe { ffi::pn_group_broadcast(self.raw, ffi::handle(tensor), root as i32) })
+    }
+
+    /// The tensors of all ranks, `[size, …]` where each is `[…]`.
+    ///
+    /// # Errors
+    /// As [`Group::all_reduce`].
+    pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
+        on_cpu(tensor)?;
+        let shape = [&[self.size as i64], tensor.size().as_slice()].concat();
+        let all = Tensor::f_zeros(shape, (tensor.kind(), Device::Cpu))?;
+        let tensor = tensor.f_contiguous()?;
+        // SAFETY: as in `all_reduce`; what is written to was made here.
+        ffi::check(unsafe { ffi::pn_group_all_gather(self.raw, ffi::handle(&tensor), ffi::handle(&all)) })?;
+        Ok(all)
+    }
+
+    /// What reduces the gradients of `params`: see [`Reducer`].
+    ///
+    /// # Errors
+    /// When there is no memory for the buckets.
+    pub fn reducer(&self, params: &[Tensor]) -> Result<Reducer> {
+        Reducer::new(params, self.raw)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: made by the shim, ours alone, not used afterwards.
+        unsafe { ffi::pn_group_delete(self.raw) }
+    }
+}
+
+fn on_cpu(tensor: &Tensor) -> Result<()> {
+    ensure!(tensor.device() == Device::Cpu, "a tensor on {:?} cannot be sent by Gloo", tensor.device());
+    Ok(())
+}

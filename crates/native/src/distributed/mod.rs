@@ -1,0 +1,10 @@
+//! Processes that work together, each a rank: a store that all of them read, collectives, gradients that are reduced while
+//! backward goes on. On CPUs by Gloo, which libtorch has inside.
+
+mod group;
+mod reducer;
+mod store;
+
+pub use group::{Group, Reduce};
+pub use reducer::Reducer;
+pub use store::Store;

@@ -26,13 +26,13 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
-from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, RPNHead, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.ssd import SSD, _vgg_extractor
 from torchvision.ops import FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 TOLERANCE = 1e-3
 # Of the detections, so many may be without an equal.
@@ -135,8 +135,10 @@ def resnet(o, state, fpn_norm=None, extra=None):
     if "mobilenet" in o["backbone"]:
         sys.exit(f"a detector on {o['backbone']} cannot be exported; those on a ResNet can")
     body = getattr(torchvision.models, o["backbone"])(norm_layer=norm_of(state, o))
-    extra = extra(body.inplanes) if extra else None
-    return _resnet_fpn_extractor(body, 5, returned_layers=o["returned_layers"], extra_blocks=extra, norm_layer=fpn_norm)
+    extra = extra(body.inplanes) if extra else LastLevelMaxPool()
+    layers = {f"layer{layer}": str(place) for place, layer in enumerate(o["returned_layers"])}
+    inputs = [body.inplanes >> 4 - layer for layer in o["returned_layers"]]
+    return BackboneWithFPN(body, layers, inputs, o["out_channels"], extra, fpn_norm)
 
 
 RCNN = [
@@ -148,12 +150,12 @@ RCNN = [
 def rcnn(o, state, masks):
     v2 = o["version"] == "v2"
     norm = nn.BatchNorm2d if v2 else None
-    backbone, anchors = resnet(o, state, norm), anchors_of(o)
+    backbone, anchors, channels = resnet(o, state, norm), anchors_of(o), o["out_channels"]
     classes, size = state["roi_heads.box_predictor.cls_score.weight"].shape[0], o["box_representation_size"]
-    head = FastRCNNConvFCHead((256, 7, 7), [256] * 4, [size], norm_layer=norm) if v2 else TwoMLPHead(256 * 49, size)
+    head = FastRCNNConvFCHead((channels, 7, 7), [256] * 4, [size], norm_layer=norm) if v2 else TwoMLPHead(channels * 49, size)
     parts = {
         "rpn_anchor_generator": anchors,
-        "rpn_head": RPNHead(256, anchors.num_anchors_per_location()[0], conv_depth=2 if v2 else 1),
+        "rpn_head": RPNHead(channels, anchors.num_anchors_per_location()[0], conv_depth=2 if v2 else 1),
         "box_head": head,
         "box_predictor": FastRCNNPredictor(size, classes),
         "bbox_reg_weights": tuple(o["bbox_reg_weights"]),
@@ -163,7 +165,7 @@ def rcnn(o, state, masks):
     if not masks:
         return FasterRCNN(backbone, **parts)
     layers = o["mask_layers"]
-    parts["mask_head"] = MaskRCNNHeads(256, layers, o["mask_dilation"], norm_layer=norm)
+    parts["mask_head"] = MaskRCNNHeads(channels, layers, o["mask_dilation"], norm_layer=norm)
     parts["mask_predictor"] = MaskRCNNPredictor(layers[-1], o["mask_hidden"], classes)
     return MaskRCNN(backbone, **parts)
 
@@ -172,12 +174,13 @@ def retinanet(o, state):
     v2 = o["version"] == "v2"
     # The map of the last layer that is taken.
     halvings = 4 - o["returned_layers"][-1]
-    backbone = resnet(o, state, extra=lambda channels: LastLevelP6P7(channels >> halvings if v2 else 256, 256))
+    out = o["out_channels"]
+    backbone = resnet(o, state, extra=lambda channels: LastLevelP6P7(channels >> halvings if v2 else out, out))
     anchors = anchors_of(o)
     each = anchors.num_anchors_per_location()[0]
     classes = state["head.classification_head.cls_logits.weight"].shape[0] // each
     norm = (lambda channels: nn.GroupNorm(32, channels)) if v2 else None
-    head = RetinaNetHead(256, each, classes, norm_layer=norm)
+    head = RetinaNetHead(out, each, classes, norm_layer=norm)
     rest = {name: o[name] for name in ["score_thresh", "topk_candidates", "nms_thresh", "detections_per_img"]}
     return RetinaNet(backbone, classes, anchor_generator=anchors, head=head, **rest, **images_of(o))
 

@@ -9,9 +9,6 @@ use super::options::{BackboneKind, BackboneOptions};
 use super::resnet::ResNetBody;
 use crate::nn::Scope;
 
-/// Channels of every map of the pyramid, as in torchvision.
-pub const OUT_CHANNELS: i64 = 256;
-
 #[derive(Debug)]
 enum Body {
     ResNet(ResNetBody),
@@ -66,11 +63,12 @@ impl BackboneWithFpn {
             }
         };
         let inputs: Vec<_> = returned.iter().map(|layer| kind.map(*layer).0).collect();
-        let fpn = FeaturePyramid::new(&scope.sub("fpn"), &inputs, OUT_CHANNELS, options.fpn_norm, options.last_levels)?;
+        let (channels, last) = (options.out_channels, options.last_levels);
+        let fpn = FeaturePyramid::new(&scope.sub("fpn"), &inputs, channels, options.fpn_norm, last)?;
         Ok(Self { body, fpn, returned: returned.clone() })
     }
 
-    /// Images `[N, 3, H, W]` → the maps of the pyramid, each `[N, 256, H', W']`, large first.
+    /// Images `[N, 3, H, W]` → the maps of the pyramid, each `[N, out_channels, H', W']`, large first.
     ///
     /// # Errors
     /// The input has not three channels, or memory is short.

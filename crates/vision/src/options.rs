@@ -109,6 +109,8 @@ pub struct BackboneOptions {
     pub returned_layers: Vec<usize>,
     /// The maps on top of theirs.
     pub last_levels: LastLevels,
+    /// Channels of every map of the pyramid; torchvision: 256.
+    pub out_channels: i64,
 }
 
 impl BackboneOptions {
@@ -122,6 +124,7 @@ impl BackboneOptions {
             trainable_layers: 3,
             returned_layers: kind.usual_maps(),
             last_levels: LastLevels::MaxPool,
+            out_channels: 256,
         }
     }
 

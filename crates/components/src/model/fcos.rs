@@ -102,6 +102,7 @@ num_classes = "dataset.train:num_classes"
 
     fn check(&self, problems: &mut Problems) {
         check_returned(&self.returned_layers, problems);
+        self.pyramid.check_groups(32, "the heads have", problems);
         self.pyramid.check("fcos_resnet50_fpn", Version::V1, problems);
     }
 

@@ -127,6 +127,9 @@ num_classes = "dataset.train:num_classes"
             (2, "one each for the extra levels P6 and P7"),
             problems,
         );
+        if self.version == Version::V2 {
+            self.pyramid.check_groups(32, "V2's heads have", problems);
+        }
         let (low, high) = (self.bg_iou_thresh, self.fg_iou_thresh);
         check_thresholds([("bg_iou_thresh", low), ("fg_iou_thresh", high)], problems);
         self.pyramid.check("retinanet_resnet50_fpn", self.version, problems);

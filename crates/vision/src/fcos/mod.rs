@@ -9,7 +9,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use self::head::{ClassificationHead, RegressionHead};
 use self::places::Places;
-use crate::backbone::{BackboneWithFpn, OUT_CHANNELS};
+use crate::backbone::BackboneWithFpn;
 use crate::boxes::at_least_float;
 use crate::checkpoint;
 use crate::dense::{Assignment, DenseOutputs, Filter};
@@ -79,8 +79,9 @@ impl Fcos {
         let store = ParameterStore::new();
         let backbone = BackboneWithFpn::new(&store.root().sub("backbone"), &o.backbone)?;
         let head = store.root().sub("head");
-        let classes = ClassificationHead::new(&head.sub("classification_head"), OUT_CHANNELS, o.num_classes)?;
-        let boxes = RegressionHead::new(&head.sub("regression_head"), OUT_CHANNELS)?;
+        let classes =
+            ClassificationHead::new(&head.sub("classification_head"), o.backbone.out_channels, o.num_classes)?;
+        let boxes = RegressionHead::new(&head.sub("regression_head"), o.backbone.out_channels)?;
         store.order_by(&BackboneWithFpn::ORDER);
         store.to(device)?;
         let places = Places::new(&o.backbone.strides(), o.center_sampling_radius)?;

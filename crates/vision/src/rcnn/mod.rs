@@ -26,7 +26,7 @@ use self::options::{BoxHeadOptions, KeypointOptions, MaskOptions, RcnnOptions};
 use self::pooler::MultiScaleRoiAlign;
 use self::roi_heads::RoiHeads;
 use self::rpn::RegionProposals;
-use crate::backbone::{BackboneWithFpn, OUT_CHANNELS};
+use crate::backbone::BackboneWithFpn;
 use crate::detector::{Detector, Features, Losses};
 use crate::nn::{LoadReport, ParameterStore, Scope, StateDict};
 use crate::transform::{ImageBatch, Transform};
@@ -76,8 +76,10 @@ impl GeneralizedRcnn {
         // torchvision's V2 makes RPN and box head before the masks' parts, V1 after; the box predictor is always last.
         let v2 = matches!(options.box_head, BoxHeadOptions::ConvFc { .. });
         let early = v2.then(|| rpn_and_head(&root, &options)).transpose()?;
-        let mask = options.masks.as_ref().map(|masks| mask_branch(&scope, masks, options.num_classes)).transpose()?;
-        let keypoints = options.keypoints.as_ref().map(|keypoints| keypoint_branch(&scope, keypoints)).transpose()?;
+        let (channels, classes) = (options.backbone.out_channels, options.num_classes);
+        let mask = options.masks.as_ref().map(|masks| mask_branch(&scope, channels, masks, classes)).transpose()?;
+        let keypoints = options.keypoints.as_ref();
+        let keypoints = keypoints.map(|keypoints| keypoint_branch(&scope, channels, keypoints)).transpose()?;
         let (rpn, head) = match early {
             Some(made) => made,
             None => rpn_and_head(&root, &options)?,
@@ -171,19 +173,19 @@ fn modern_name(name: &str) -> String {
 }
 
 fn rpn_and_head(root: &Scope, options: &RcnnOptions) -> Result<(RegionProposals, BoxHead)> {
-    let rpn = RegionProposals::new(&root.sub("rpn"), OUT_CHANNELS, options)?;
+    let rpn = RegionProposals::new(&root.sub("rpn"), options.backbone.out_channels, options)?;
     Ok((rpn, RoiHeads::box_head(&root.sub("roi_heads"), options)?))
 }
 
-fn mask_branch(scope: &Scope, options: &MaskOptions, num_classes: i64) -> Result<MaskBranch> {
-    let head = MaskHead::new(&scope.sub("mask_head"), OUT_CHANNELS, options)?;
+fn mask_branch(scope: &Scope, channels: i64, options: &MaskOptions, num_classes: i64) -> Result<MaskBranch> {
+    let head = MaskHead::new(&scope.sub("mask_head"), channels, options)?;
     let predictor = MaskPredictor::new(&scope.sub("mask_predictor"), head.outputs(), options.hidden, num_classes)?;
     let pooler = MultiScaleRoiAlign { output_size: options.pool_size, sampling_ratio: options.sampling_ratio };
     Ok(MaskBranch { pooler, head, predictor })
 }
 
-fn keypoint_branch(scope: &Scope, options: &KeypointOptions) -> Result<KeypointBranch> {
-    let head = KeypointHead::new(&scope.sub("keypoint_head"), OUT_CHANNELS, options)?;
+fn keypoint_branch(scope: &Scope, channels: i64, options: &KeypointOptions) -> Result<KeypointBranch> {
+    let head = KeypointHead::new(&scope.sub("keypoint_head"), channels, options)?;
     let predictor = KeypointPredictor::new(&scope.sub("keypoint_predictor"), head.outputs(), options.count)?;
     let pooler = MultiScaleRoiAlign { output_size: options.pool_size, sampling_ratio: options.sampling_ratio };
     Ok(KeypointBranch { pooler, head, predictor })

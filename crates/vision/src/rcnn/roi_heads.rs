@@ -13,7 +13,6 @@ use super::options::RcnnOptions;
 use super::pooler::MultiScaleRoiAlign;
 use super::rpn::SMOOTH_L1_BETA;
 use super::samples::{self, Foreground, IGNORED, Samples, truth_of};
-use crate::backbone::OUT_CHANNELS;
 use crate::boxes::{at_least_float, clip_each, indices, large_enough, sizes_on};
 use crate::coder::BoxCoder;
 use crate::matcher::Matcher;
@@ -79,7 +78,7 @@ impl RoiHeads {
     /// # Errors
     /// A size is not positive, or the names are taken.
     pub fn box_head(scope: &Scope, options: &RcnnOptions) -> Result<BoxHead> {
-        BoxHead::new(&scope.sub("box_head"), OUT_CHANNELS, options.box_pool_size, &options.box_head)
+        BoxHead::new(&scope.sub("box_head"), options.backbone.out_channels, options.box_pool_size, &options.box_head)
     }
 
     /// Whether from now on the heads learn from as much foreground as the sampler takes at most.

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use self::head::{ClassificationHead, RegressionHead};
 pub use self::options::{BoxLoss, RetinaNetOptions};
 use crate::anchors::AnchorGenerator;
-use crate::backbone::{BackboneWithFpn, OUT_CHANNELS};
+use crate::backbone::BackboneWithFpn;
 use crate::boxes::at_least_float;
 use crate::coder::BoxCoder;
 use crate::dense::{Assignment, DenseOutputs, Filter};
@@ -59,12 +59,12 @@ impl RetinaNet {
         let per_place = anchors.per_place();
         let classes = ClassificationHead::new(
             &head.sub("classification_head"),
-            OUT_CHANNELS,
+            o.backbone.out_channels,
             per_place,
             o.num_classes,
             o.head_norm,
         )?;
-        let boxes = RegressionHead::new(&head.sub("regression_head"), OUT_CHANNELS, per_place, o.head_norm)?;
+        let boxes = RegressionHead::new(&head.sub("regression_head"), o.backbone.out_channels, per_place, o.head_norm)?;
         store.order_by(&BackboneWithFpn::ORDER);
         store.to(device)?;
         Ok(Self {

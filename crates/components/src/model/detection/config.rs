@@ -92,6 +92,9 @@ pub struct PyramidConfig {
     /// MobileNetV3.
     #[schemars(range(max = 6))]
     pub trainable_backbone_layers: Option<usize>,
+    /// Channels of the FPN's feature maps, and so of the heads; other than 256 for networks smaller than torchvision's.
+    #[schemars(range(min = 1))]
+    pub out_channels: i64,
     /// Length of the image's shorter side after resizing; of several, training picks one at random and evaluation uses the last.
     /// Default: 800, and of `keypoint_rcnn` 640, 672, 704, 736, 768, 800.
     pub min_size: Option<Lengths>,
@@ -117,6 +120,7 @@ impl Default for PyramidConfig {
             norm: None,
             norm_eps: None,
             trainable_backbone_layers: None,
+            out_channels: BackboneOptions::scratch(ResNetKind::ResNet50).out_channels,
             min_size: None,
             max_size: o.max_size,
             fixed_size: None,
@@ -134,7 +138,19 @@ impl PyramidConfig {
         let trained = self.detector.is_trained();
         let preset = if trained { BackboneOptions::pretrained(kind) } else { BackboneOptions::scratch(kind) };
         let trainable_layers = self.trainable_backbone_layers.unwrap_or(preset.trainable_layers);
-        BackboneOptions { returned_layers: returned.to_vec(), trainable_layers, ..preset }
+        let returned_layers = returned.to_vec();
+        BackboneOptions { returned_layers, trainable_layers, out_channels: self.out_channels, ..preset }
+    }
+
+    /// Group norm divides the channels evenly; `whose` has it.
+    pub fn check_groups(&self, groups: i64, whose: &str, problems: &mut Problems) {
+        if self.out_channels % groups != 0 {
+            let message = format!(
+                "{whose} group norm of {groups} groups, which {} channels cannot be divided into",
+                self.out_channels
+            );
+            problems.at("out_channels", message, format!("a multiple of {groups}, such as {}", 4 * groups));
+        }
     }
 
     /// Sets the normalization that was asked for, or else leaves the variant's.

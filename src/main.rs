@@ -18,6 +18,7 @@ mod partial;
 mod plugin;
 mod predict;
 mod preflight;
+mod ranks;
 mod reference;
 mod rehearse;
 mod replay;

@@ -28,6 +28,8 @@ pub enum Status {
     Wrong,
     /// 128 and the number of the signal that ended it.
     Signalled(u8),
+    /// That of another process, which did the work.
+    Other(u8),
 }
 
 impl Status {
@@ -37,7 +39,7 @@ impl Status {
             Status::Done => 0,
             Status::Failed => 1,
             Status::Wrong => 2,
-            Status::Signalled(status) => status,
+            Status::Signalled(status) | Status::Other(status) => status,
         }
     }
 }

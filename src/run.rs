@@ -5,15 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use tokio::signal::unix::SignalKind;
 
 use crate::output::{Format, Status};
 use crate::preflight;
+use crate::ranks;
 use crate::signals::{self, Signals, Words};
 use crate::source::{PipelineArgs, log, plan_or_log, plan_or_tell, runs_folder, shown, tell_of, without_secrets};
-use pipe_core::terminal;
+use pipe_core::{Ranks, terminal};
 use pipe_document::Document;
 use pipe_plan::Plan;
 use pipe_run::checks::data_of;
@@ -22,6 +23,7 @@ use pipe_run::options::{Fork, run_of};
 use pipe_run::reload::watch::WatchOptions;
 use pipe_run::reload::{Inbox, Reloader, requests, resumed, watch};
 use pipe_run::resume::{Start, Wish};
+use pipe_run::told::Told;
 use pipe_run::{Ending, RunOptions, Running, folders, info};
 
 /// Arguments of `pipe run`.
@@ -32,6 +34,9 @@ pub struct RunArgs {
     /// Device, instead of the pipeline's: auto, cpu, cuda, cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// One process on each of these devices, which share the batches: `0,1` or `all` for GPUs, `cpu:2` for two on the CPU.
+    #[arg(long, value_name = "DEVICES", conflicts_with = "device")]
+    pub devices: Option<String>,
     /// Go on from a checkpoint: `auto` starts where there is nothing to go on from, else goes on; `latest` is the newest run;
     /// a run's folder is its last checkpoint; a checkpoint's folder begins a new run there.
     #[arg(long, value_name = "auto|latest|RUN")]
@@ -88,6 +93,7 @@ impl RunArgs {
             quiet: false,
             log_format: Format::default(),
             again: Some(again),
+            devices: None,
         }
     }
 }
@@ -104,6 +110,9 @@ const WORDS: Words = Words {
 /// # Errors
 /// What stops the run.
 pub fn run(mut args: RunArgs) -> Result<Status> {
+    if let Some(devices) = args.devices.as_ref().filter(|_| !ranks::is_one()) {
+        return ranks::start(devices);
+    }
     let json = args.log_format == Format::Json;
     let signals = Signals::listen_for_run(Words { json, ..WORDS }, args.watch)?;
     let mut loaded = args.pipeline.load();
@@ -114,6 +123,11 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
     {
         terminal::line(&format!("error: `{device}` is not a device; write auto, cpu, cuda or cuda:N"));
         return Ok(Status::Wrong);
+    }
+    let (ranks, device) = ranks::join()?;
+    args.device = args.device.or(device);
+    if !ranks.is_first() {
+        return follow(&args, &loaded, ranks, &signals);
     }
     let (name, start) = beginning(&args, plan)?;
     preflight::choose_batch_sizes(
@@ -129,6 +143,7 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
             "{} is done, and its pipeline is the same: nothing is left to do",
             start.folder.display()
         ));
+        Told::nothing().tell(&ranks)?;
         return Ok(Status::Done);
     }
     let folder = start.folder.clone();
@@ -139,7 +154,8 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
         move || info::broken_off(&folder, new)
     });
     terminal::keep_in(&folder.join("console.log"))?;
-    let options = options(&args, &loaded, name, start)?;
+    let options = options(&args, &loaded, name, start, ranks)?;
+    Told::of(&options).tell(&options.ranks)?;
     let running = Running::start(plan, loaded.catalog.clone(), &options, signals.requests.clone())?;
     if options.resume.is_none() && breaks_rules(&loaded, &running, json)? {
         running.refuse("the data break rules");
@@ -179,6 +195,37 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
     }
 }
 
+/// What a rank does that is not the first: it goes the way that the first has told, with a folder of its own inside the run's.
+fn follow(args: &RunArgs, loaded: &Loaded, ranks: Rc<Ranks>, signals: &Signals) -> Result<Status> {
+    let Some(plan) = &loaded.plan else { return Ok(Status::Wrong) };
+    let told = Told::heard(&ranks)?;
+    let Some(folder) = told.folder else { return Ok(Status::Done) };
+    let text = loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default();
+    ensure!(text == told.pipeline, "{ranks} reads another pipeline than the first: do all see the same files and variables?");
+    let own = ranks.folder(&folder);
+    std::fs::create_dir_all(&own).with_context(|| format!("cannot create {}", own.display()))?;
+    terminal::keep_in(&own.join("console.log"))?;
+    let options = RunOptions {
+        device: args.device.clone(),
+        ranks,
+        rewinds: told.rewinds,
+        folder,
+        resume: told.resume,
+        quiet: true,
+        pipeline_text: text,
+        ..RunOptions::default()
+    };
+    let running = Running::start(plan, loaded.catalog.clone(), &options, signals.requests.clone())?;
+    if options.resume.is_none() && breaks_rules(loaded, &running, false)? {
+        return Ok(Status::Wrong);
+    }
+    signals.begun();
+    Ok(match running.drive()? {
+        Ending::Done => Status::Done,
+        Ending::Interrupted => Status::Signalled(signals.status()),
+    })
+}
+
 /// Whether the data break rules that must hold; which they break is said once, before the first step.
 fn breaks_rules(loaded: &Loaded, running: &Running, json: bool) -> Result<bool> {
     let (Some(plan), Some(document)) = (&loaded.plan, &loaded.document) else { return Ok(false) };
@@ -192,7 +239,7 @@ fn breaks_rules(loaded: &Loaded, running: &Running, json: bool) -> Result<bool> 
 }
 
 /// What the command line says of the run; what is another than in its last life is said.
-fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start) -> Result<RunOptions> {
+fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start, ranks: Rc<Ranks>) -> Result<RunOptions> {
     let base = loaded.document.as_ref().map(|document| document.folder(&loaded.sources).to_owned()).unwrap_or_default();
     if let Some(checkpoint) = &start.checkpoint {
         for line in resumed::since(run_of(checkpoint), loaded, &base) {
@@ -204,6 +251,7 @@ fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start) -> Resul
         name: Some(name),
         created: Some(folders::creation(start.folder.parent().unwrap_or(Path::new(".")))),
         device: args.device.clone(),
+        ranks,
         fork: args.again.as_ref().and_then(|again| again.fork.clone()).or_else(|| start.fork()),
         rewinds: start.rewinds,
         folder: start.folder,

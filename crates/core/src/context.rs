@@ -23,6 +23,7 @@ use crate::clock::{Clock, Termination};
 use crate::folder::RunFolder;
 use crate::frozen::Frozen;
 use crate::place::Place;
+use crate::ranks::{Agreed, Ranks};
 use crate::timings::Timings;
 
 /// What is recorded becomes visible to readers at least so often, as long as records come.
@@ -62,6 +63,10 @@ pub struct RunContext {
     pub clock: Cell<Clock>,
     /// The time at which the outermost engine began to count: what the engines that ran before it took.
     pub clock_base: Cell<Clock>,
+    /// The processes that work on this run.
+    pub ranks: Rc<Ranks>,
+    /// Whether the ranks agreed to end, and to write a checkpoint.
+    agreed: (Cell<bool>, Cell<bool>),
     /// How many engines are running inside each other.
     pub depth: Cell<usize>,
     /// The latest value of every metric and engine value, and the step at which it was measured.
@@ -106,6 +111,8 @@ impl RunContext {
             weights_version: Cell::default(),
             clock: Cell::default(),
             clock_base: Cell::default(),
+            ranks: Rc::new(Ranks::alone()),
+            agreed: Default::default(),
             depth: Cell::default(),
             values: RefCell::default(),
             bests: Bests::default(),
@@ -209,6 +216,10 @@ impl RunContext {
 
     /// Adds a sink.
     pub fn subscribe(&self, subscription: Subscription) {
+        // The first rank speaks for all.
+        if !self.ranks.is_first() {
+            return;
+        }
         self.subscriptions.borrow_mut().push(subscription);
     }
 
@@ -316,7 +327,11 @@ impl RunContext {
 
     /// Saves a checkpoint if one was asked for from outside. What goes wrong is said; the run goes on.
     pub fn save_if_asked(&self) {
-        if !self.checkpoint_wanted.swap(false, Ordering::Relaxed) {
+        let wanted = match self.ranks.is_alone() {
+            true => self.checkpoint_wanted.swap(false, Ordering::Relaxed),
+            false => self.agreed.1.take(),
+        };
+        if !wanted {
             return;
         }
         // No handler gives such names, so the one before is nobody else's and can go.
@@ -386,9 +401,28 @@ impl RunContext {
         self.terminations.borrow_mut().remove(engine);
     }
 
-    /// Whether Ctrl-C was pressed.
+    /// Whether Ctrl-C was pressed; with several ranks, whether they agreed to end because one of them was asked.
     pub fn interrupted(&self) -> bool {
-        self.interrupt.load(Ordering::Relaxed)
+        match self.ranks.is_alone() {
+            true => self.interrupt.load(Ordering::Relaxed),
+            false => self.agreed.0.get(),
+        }
+    }
+
+    /// Agrees with the other ranks on a step, of which this one has these losses: see [`Ranks::agree`].
+    ///
+    /// # Errors
+    /// When a rank is gone.
+    pub fn agree(&self, losses: &[f64]) -> Result<Agreed> {
+        if self.ranks.is_alone() {
+            return self.ranks.agree(false, false, losses);
+        }
+        let (interrupt, checkpoint) = &self.agreed;
+        let asked = self.checkpoint_wanted.swap(false, Ordering::Relaxed);
+        let agreed = self.ranks.agree(self.interrupt.load(Ordering::Relaxed), asked, losses)?;
+        interrupt.set(interrupt.get() || agreed.interrupt);
+        checkpoint.set(checkpoint.get() || agreed.checkpoint);
+        Ok(agreed)
     }
 
     /// Makes a checkpoint a handler's own; `false` where it is another's.

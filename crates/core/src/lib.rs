@@ -2,6 +2,7 @@
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
 //! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`bests`], [`frozen`], [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
+//! - [`ranks`]: the processes that work on one run together
 //! - [`engine`]: the loop over data that fires events; [`place`]: where a run stands in them
 //! - [`component`]: from a configuration to a built node
 //!
@@ -17,6 +18,7 @@ pub mod folder;
 pub mod frozen;
 pub mod kinds;
 pub mod place;
+pub mod ranks;
 pub mod requests;
 pub mod terminal;
 pub mod timings;
@@ -53,6 +55,7 @@ pub use pipe_vocab::{
     Size2d, Summary, Target, ValueRef, record,
 };
 pub use place::{Frame, Moment, Place};
+pub use ranks::Ranks;
 pub use requests::Requests;
 
 #[doc(hidden)]

@@ -47,6 +47,9 @@ pub fn colors() -> bool {
 /// Prints a result of the run on standard output, where it can be piped elsewhere, and keeps it with what else is said.
 pub fn result(text: &str) {
     let line = format!("{}\n", shown(text));
+    if SILENT.load(Ordering::Relaxed) {
+        return keep(line.as_bytes());
+    }
     bars().suspend(|| {
         let _ = io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush());
     });
@@ -99,6 +102,11 @@ pub fn keep_in(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// From now on nothing is said here: it is only kept. For a process whose words another speaks.
+pub fn only_keep() {
+    SILENT.store(true, Ordering::Relaxed);
+}
+
 /// Says what is being done for as long as it takes, if that is long: on a terminal in a line that goes again, elsewhere in the log.
 #[must_use = "it is said until this is dropped"]
 pub fn working(what: impl Into<String>) -> Working {
@@ -106,7 +114,9 @@ pub fn working(what: impl Into<String>) -> Working {
     let (done, until) = channel();
     // Without a thread to be had, nothing is said.
     let teller = tracing::enabled!(tracing::Level::INFO)
-        .then(|| std::thread::Builder::new().name("working".into()).spawn(move || tell(&what, &until)).ok());
+        .then_some(())
+        .filter(|()| !SILENT.load(Ordering::Relaxed) || !is_live())
+        .map(|()| std::thread::Builder::new().name("working".into()).spawn(move || tell(&what, &until)).ok());
     Working { done: Some(done), teller: teller.flatten() }
 }
 
@@ -174,9 +184,15 @@ enum Kept {
 /// So much is remembered until there is a file.
 const EARLY: usize = 1 << 16;
 
+/// Whether nothing is said.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
 static KEPT: Mutex<Kept> = Mutex::new(Kept::Early(Vec::new()));
 
 fn say(bytes: &[u8]) {
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     bars().suspend(|| {
         let _ = io::stderr().write_all(bytes);
     });

@@ -50,6 +50,13 @@ pub fn flush_output() {
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
+/// Sends a signal to another process; one that is gone hears nothing.
+pub fn signal(process: u32, number: i32) {
+    let Ok(process) = i32::try_from(process) else { return };
+    // SAFETY: plain numbers; the process is one, not a group or all, since its number is above 0.
+    unsafe { libc::kill(process, number) };
+}
+
 /// Ends the process at once: no destructors, no functions registered for the end, which would take libtorch's memory away
 /// from a step that is still at work.
 pub fn exit_now(status: i32) -> ! {

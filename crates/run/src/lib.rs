@@ -33,6 +33,7 @@ pub mod reload;
 pub mod resume;
 pub mod running;
 pub mod state_at;
+pub mod told;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod versions;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use pipe_core::Ranks;
 use pipe_vocab::Secret;
 use serde::Serialize;
 
@@ -17,6 +19,8 @@ pub struct RunOptions {
     pub created: Option<f64>,
     /// `--device`, before the pipeline's own.
     pub device: Option<String>,
+    /// The processes that work on it.
+    pub ranks: Rc<Ranks>,
     /// A checkpoint to continue from.
     pub resume: Option<PathBuf>,
     /// Whether the run goes back behind what it had done.

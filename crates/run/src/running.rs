@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use pipe_core::checkpoints::found;
@@ -34,6 +35,7 @@ pub enum Ending {
 }
 
 /// What a resumed run was.
+#[derive(Serialize, Deserialize)]
 struct Resumed {
     /// Whether its former life had reached its end.
     done: bool,
@@ -70,13 +72,16 @@ impl Running {
         pipe_native::generator::seed_all(plan.pipeline.seed)?;
         // Also back: one process may run several pipelines.
         pipe_native::numeric::set_deterministic(plan.pipeline.deterministic, false)?;
-        let folder = RunFolder::open(&options.folder)?;
-        let resumed = options.resume.as_ref().map(|_| Resumed {
+        let folder = RunFolder::open(&options.ranks.folder(&options.folder))?;
+        let own = || options.resume.as_ref().map(|_| Resumed {
             done: !options.rewinds && folder.read_info().get("status") == Some(&json!("done")),
             same_pipeline: std::fs::read_to_string(folder.path().join("pipeline.toml"))
                 .is_ok_and(|text| text == options.pipeline_text),
         });
-        if options.resume.is_none() {
+        // Before its file says that the run is at work.
+        let told = options.ranks.told(|| Ok(serde_json::to_vec(&own())?))?;
+        let resumed: Option<Resumed> = serde_json::from_slice(&told)?;
+        if options.resume.is_none() || !options.ranks.is_first() {
             // Of a life that left nothing to go on from.
             folder.cut_records(0, Some(&Lengths::default()))?;
         }
@@ -85,6 +90,7 @@ impl Running {
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let mut context = RunContext::new(device, precision, seed, folder, requests.interrupt.clone());
         context.checkpoint_wanted = requests.checkpoint.clone();
+        context.ranks = options.ranks.clone();
         let context = Rc::new(context);
         context.json_log.set(options.json_log);
         let graph = Graph::new(context, catalog);
@@ -113,18 +119,35 @@ impl Running {
                 tracing::warn!("{warning}");
             }
             // What was measured behind the checkpoint will be measured again, but for a run that is at its end.
-            if let Some((length, history)) = restored.records.filter(|_| self.anything_left()) {
+            let cut = restored.records.filter(|_| self.anything_left() && self.context().ranks.is_first());
+            if let Some((length, history)) = cut {
                 self.context().folder.cut_records(length, history.as_ref())?;
                 self.info.went_back(&self.context().folder)?;
             }
             let step = self.context().clock.get().step;
             tracing::info!("resuming from step {step} of {}", from.display());
         }
+        self.start_alike()?;
         self.keep_version(options)?;
         // A run that goes on has them among its records already.
         if self.resumed.is_none() {
             for (node, report) in self.graph.dataset_reports() {
                 self.context().emit(&node, format!("dataset/{}", node.name), RecordValue::Text(report))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ranks begin with the weights of the first, wherever theirs came from.
+    fn start_alike(&self) -> Result<()> {
+        if self.context().ranks.is_alone() {
+            return Ok(());
+        }
+        for instance in self.graph.nodes.borrow().values() {
+            if let Instance::Model(model) = instance {
+                let model = model.borrow();
+                let all = model.parameters().into_iter().chain(model.buffers()).map(|(_, tensor)| tensor);
+                self.context().ranks.copy_first(&all.collect::<Vec<_>>())?;
             }
         }
         Ok(())
@@ -166,6 +189,9 @@ impl Running {
     /// The first engine's error, after sinks were told of it.
     pub fn drive(&self) -> Result<Ending> {
         let result = self.drive_engines();
+        if let Err(error) = &result {
+            self.context().ranks.say_last_words(error);
+        }
         self.context().complete.set(matches!(result, Ok(Ending::Done)));
         let ended = self.graph.finish_handlers().and_then(|()| self.context().folder.flush_records());
         self.graph.settle();

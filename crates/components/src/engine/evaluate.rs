@@ -10,7 +10,7 @@ use super::preflight::{ahead, timed};
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::facts::{Facts, Role};
 use pipe_core::{
-    BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Metric, Model, NodeId,
+    BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Metric, MetricReport, Model, NodeId,
     Process, Ref, RunContext, Shared, Stateful, Step, ValueRef, terminal,
 };
 use pipe_data::upload::to_device;
@@ -142,6 +142,19 @@ struct Evaluate {
 
 impl Stateful for Evaluate {}
 
+/// Decisions hang on values: those of the first rank count, should machines differ in the last digit.
+fn as_first(report: &mut MetricReport, run: &RunContext) -> Result<()> {
+    if run.ranks.is_alone() {
+        return Ok(());
+    }
+    let own = || Ok(report.values.iter().flat_map(|(_, value)| value.to_le_bytes()).collect());
+    let told = run.ranks.told(own)?;
+    for (value, bytes) in report.values.iter_mut().map(|(_, value)| value).zip(told.chunks_exact(8)) {
+        *value = f64::from_le_bytes(bytes.try_into()?);
+    }
+    Ok(())
+}
+
 impl Evaluate {
     /// The model at work here: what it gives it gives only here.
     fn with_model<T>(&self, work: impl FnOnce(&mut dyn Model) -> Result<T>) -> Result<T> {
@@ -164,7 +177,12 @@ fn image_losses(terms: &[Terms], size: usize) -> Tensor {
 }
 
 impl Process for Evaluate {
-    fn started(&mut self, _run: &RunContext) -> Result<()> {
+    fn started(&mut self, run: &RunContext) -> Result<()> {
+        if !run.ranks.is_alone() {
+            // Each rank has running statistics of its own: as with torch's `DistributedDataParallel` those of the first count.
+            let buffers: Vec<Tensor> = self.model.borrow().buffers().into_iter().map(|(_, buffer)| buffer).collect();
+            run.ranks.copy_first(&buffers)?;
+        }
         for (_, metric) in &self.metrics {
             metric.borrow_mut().reset();
         }
@@ -191,6 +209,9 @@ impl Process for Evaluate {
         for (id, metric) in &self.metrics {
             let updated = run.timings.measure(&self.id, "metrics", || metric.borrow_mut().update(&batch, &output));
             updated.with_context(|| format!("updating {id}"))?;
+        }
+        if !run.ranks.is_alone() {
+            run.agree(&[])?;
         }
         Ok(Step { batch, output, ..Step::default() })
     }
@@ -238,7 +259,8 @@ impl Process for Evaluate {
         let mut values = Vec::new();
         for (id, metric) in &self.metrics {
             let _takes_long = terminal::working(format!("computing {id}"));
-            let report = metric.borrow_mut().compute().with_context(|| format!("computing {id}"))?;
+            let mut report = metric.borrow_mut().compute().with_context(|| format!("computing {id}"))?;
+            as_first(&mut report, run)?;
             values.extend(run.record_metric(id, Some(&self.prefix), &report)?);
         }
         run.evaluated(Some(&self.id), values);

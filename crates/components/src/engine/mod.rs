@@ -3,5 +3,6 @@
 mod buffers;
 pub mod evaluate;
 mod preflight;
+mod together;
 pub mod train;
 mod waiting;

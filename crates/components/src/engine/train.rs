@@ -15,11 +15,12 @@ use tch::{Kind as Type, Tensor};
 
 use super::buffers::Buffers;
 use super::preflight::{Kept, ahead, timed};
+use super::together::Together;
 use super::waiting::Waiting;
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::facts::{Better, Facts, Role};
 use pipe_core::{
-    BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, NodeId,
+    BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, ModelOutput, NodeId,
     Optimizer, Precision, Problems, Process, Property, PropertyType, Ref, RunContext, Setting, Settings, Shared, State,
     Stateful, Step, record,
 };
@@ -213,6 +214,7 @@ impl Component for TrainConfig {
             losses: Vec::new(),
             skipped: 0,
             settings: settings(&self),
+            together: Together::default(),
             config: self,
         };
         Ok(Instance::Engine(std::rc::Rc::new(Engine::new(ctx.node.clone(), limits, loader, Box::new(process)))))
@@ -254,6 +256,8 @@ struct Train {
     skipped: u64,
     /// What schedulers may drive.
     settings: Settings,
+    /// Makes one of the gradients of all ranks.
+    together: Together,
 }
 
 /// The norm of clipping, where there is one, and the weights of losses.
@@ -324,29 +328,48 @@ impl Process for Train {
         Some(self.settings.clone())
     }
 
-    fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
+    fn takes_part(&self) -> bool {
+        true
+    }
+
+    fn step(&mut self, batch: Batch, state: &EngineState, run: &RunContext) -> Result<Step> {
         let id = self.id.clone();
         let mut model = self.model.borrow_mut();
         model.set_training(true);
-        model.check(&batch)?;
+        if batch.size > 0 || run.ranks.is_alone() {
+            model.check(&batch)?;
+        }
         let kept = match self.config.on_non_finite {
             OnNonFinite::Skip => Some(Buffers::keep(&*model)?),
             OnNonFinite::Raise => None,
         };
+        run.ranks.seed_step(run.seed, state.iteration)?;
         let batch = run.timings.measure(&id, "to device", || run.uploads.take(&batch, run.device))?;
-        let output = run.timings.measure(&id, "forward", || run.autocast(|| model.forward(&batch)))??;
+        // A rank without a part of the batch only goes along.
+        let output = match batch.size {
+            0 if !run.ranks.is_alone() => ModelOutput::default(),
+            _ => run.timings.measure(&id, "forward", || run.autocast(|| model.forward(&batch)))??,
+        };
         drop(model);
-        let total = self.total(&output.losses)?;
+        let total = (batch.size > 0 || run.ranks.is_alone()).then(|| self.total(&output.losses)).transpose()?;
         // Reading the losses waits for the device, so backward is queued first, if its gradients can be thrown away.
         let fresh = self.pending == 0;
         if fresh {
             // Not after the step: handlers of `iteration_completed` may inspect the gradients.
             self.optimizer.borrow_mut().zero_grad();
-            run.timings.measure(&id, "backward", || self.backward(&total))?;
+            run.timings.measure(&id, "backward", || self.backward(total.as_ref(), run))?;
         }
         run.uploads.begin_next(run.device);
-        let losses = run.timings.measure(&id, "losses", || read(&total, &output.losses))?;
-        if let Some(message) = non_finite(&losses, &batch) {
+        let losses = run.timings.measure(&id, "losses", || match &total {
+            Some(total) => self.together.losses(read(total, &output.losses)?, &batch, run),
+            None => self.together.losses_of_others(run),
+        })?;
+        let bad = losses.bad;
+        let losses = losses.all;
+        if let Some(message) = bad {
+            if fresh {
+                self.together.finish(false)?;
+            }
             kept.map_or(Ok(()), Buffers::put_back)?;
             if fresh {
                 self.pending = 0;
@@ -358,8 +381,9 @@ impl Process for Train {
         }
         self.losses = losses;
         if !fresh {
-            run.timings.measure(&id, "backward", || self.backward(&total))?;
+            run.timings.measure(&id, "backward", || self.backward(total.as_ref(), run))?;
         }
+        run.timings.measure(&id, "reduction", || self.together.finish(true))?;
         Ok(Step { batch, output, values: Vec::new(), backward: true })
     }
 
@@ -384,6 +408,7 @@ impl Process for Train {
             return Ok(false);
         }
         let share = self.config.accumulate as f64 / self.pending as f64;
+        self.together.reduce(&*self.optimizer.borrow(), run)?;
         for mut gradient in gradients(&*self.optimizer.borrow()) {
             let _ = gradient.f_mul_scalar_(share)?;
         }
@@ -482,19 +507,26 @@ impl Train {
         if self.config.accumulate == 1 {
             self.optimizer.borrow_mut().zero_grad();
         }
-        self.backward(&total)?;
+        self.backward(Some(&total), run)?;
         read(&total, &output.losses)?;
+        self.together.finish(true)?;
         self.apply_gradients()
     }
 
-    fn backward(&mut self, total: &Tensor) -> Result<()> {
-        let share =
-            if self.config.accumulate > 1 { total / self.config.accumulate as f64 } else { total.shallow_clone() };
-        let loss = match &self.scaler {
-            Some(scaler) => scaler.scale(&share)?,
-            None => share,
-        };
-        loss.f_backward()?;
+    /// With other ranks, the last of the batches of a step sends the gradients of all of them as it makes them.
+    fn backward(&mut self, total: Option<&Tensor>, run: &RunContext) -> Result<()> {
+        if self.pending + 1 >= self.config.accumulate {
+            self.together.arm(&*self.optimizer.borrow(), run)?;
+        }
+        if let Some(total) = total {
+            let share =
+                if self.config.accumulate > 1 { total / self.config.accumulate as f64 } else { total.shallow_clone() };
+            let loss = match &self.scaler {
+                Some(scaler) => scaler.scale(&share)?,
+                None => share,
+            };
+            loss.f_backward()?;
+        }
         self.pending += 1;
         Ok(())
     }
@@ -584,12 +616,6 @@ fn read(total: &Tensor, losses: &IndexMap<String, Tensor>) -> Result<Vec<(String
     Ok(names.map(str::to_owned).zip(values).collect())
 }
 
-fn non_finite(losses: &[(String, f64)], batch: &Batch) -> Option<String> {
-    let bad: Vec<String> =
-        losses.iter().filter(|(_, loss)| !loss.is_finite()).map(|(name, loss)| format!("{name} = {loss}")).collect();
-    (!bad.is_empty()).then(|| format!("a loss is not finite ({}) on {}", bad.join(", "), batch.sources().join(", ")))
-}
-
 #[cfg(test)]
 mod tests {
     use pipe_data::{BatchField, fields};
@@ -623,6 +649,7 @@ mod tests {
             losses: Vec::new(),
             skipped: 0,
             settings,
+            together: Together::default(),
         }
     }
 

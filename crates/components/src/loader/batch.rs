@@ -12,6 +12,7 @@ use pipe_core::{
     BuildContext, Component, Config, Dataset, Instance, Kind, Problems, Property, PropertyType, Ref, State, Stateful,
     Transform,
 };
+use pipe_core::ranks::part;
 use pipe_core::{Loader, Outlook, Stage, Which};
 use pipe_data::Batch;
 use pipe_data::order::{Entry, Order, Used, aspect_ratio_group};
@@ -199,6 +200,12 @@ pub struct BatchLoader {
     skipped: Skipped,
     /// Whether it has been said what grouping leaves out.
     said: bool,
+    /// Which part of each batch it gives: the rank, of so many.
+    part: (usize, usize),
+    /// How much of each batch that is, of 1.
+    shares: Vec<f64>,
+    /// Of the one given last.
+    share: f64,
 }
 
 impl BatchLoader {
@@ -266,7 +273,20 @@ impl BatchLoader {
             batches: 0,
             skipped: Skipped::default(),
             said: false,
+            part: (0, 1),
+            shares: Vec::new(),
+            share: 1.0,
         })
+    }
+
+    /// This rank's part of a batch, and how much of it that is.
+    fn own(&self, mut entries: Vec<Entry>) -> (Vec<Entry>, f64) {
+        let (all, (rank, size)) = (entries.len(), self.part);
+        let range = part(all, rank, size);
+        entries.truncate(range.end);
+        entries.drain(..range.start);
+        let share = if size == 1 { 1.0 } else { entries.len() as f64 / all as f64 };
+        (entries, share)
     }
 
     fn next_made(&mut self) -> Option<Result<Made>> {
@@ -274,6 +294,11 @@ impl BatchLoader {
             return Some(made);
         }
         self.epoch.as_mut()?.next()
+    }
+
+    /// A part without samples: where others have theirs, this rank goes along without.
+    fn empty(&self) -> Option<Batch> {
+        (self.part.1 > 1).then(|| Batch::new(0))
     }
 
     /// The position at a batch of an epoch: where a resume goes on, with what the run before it used of the epoch.
@@ -381,15 +406,29 @@ impl Loader for BatchLoader {
         let workers = self.workers.min(range.len());
         let idle = (tch::get_num_threads().max(1) as usize).saturating_sub(workers);
         let threads = Threads { workers, helpers: idle.min(self.order.batch_size) };
+        let (batches, shares) = batches.into_iter().map(|entries| self.own(entries)).unzip();
+        self.shares = shares;
         let work = Batches { source, epoch, before, batches };
         self.epoch = Some(Pool::start(&self.name, threads, workers * self.prefetch, range, work)?);
         Ok(())
     }
 
+    fn take_part(&mut self, rank: usize, size: usize) -> Result<()> {
+        self.part = (rank, size);
+        Ok(())
+    }
+
+    fn share(&self) -> f64 {
+        self.share
+    }
+
     fn last_batch(&mut self) -> Result<Batch> {
         let (number, entries) = self.last()?;
+        let (entries, share) = self.own(entries);
+        self.share = share;
         let made = self.source.make_here(self.position.epoch as u64, number, &entries);
-        made.with_context(|| self.name.clone())?.batch.with_context(|| format!("{}: the batch is empty now", self.name))
+        let batch = made.with_context(|| self.name.clone())?.batch.or_else(|| self.empty());
+        batch.with_context(|| format!("{}: the batch is empty now", self.name))
     }
 
     fn trace(&mut self, which: Which, see: &mut dyn FnMut(Stage<'_>)) -> Result<()> {
@@ -433,7 +472,9 @@ impl Loader for BatchLoader {
             self.skipped.count += skipped.len();
             let room = EXAMPLES - self.skipped.examples.len();
             self.skipped.examples.extend(skipped.into_iter().take(room));
+            let batch = batch.or_else(|| self.empty());
             if batch.is_some() {
+                self.share = self.shares.get(self.position.next()).copied().unwrap_or(1.0);
                 self.position.handed_out += 1;
                 self.position.empty_before = self.position.empty;
                 if self.position.next() >= self.batches {

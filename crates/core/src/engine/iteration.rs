@@ -12,6 +12,7 @@ use pipe_vocab::event::EngineEvent;
 use super::too_much::told_of_memory;
 use super::{Engine, Halt, Work};
 use crate::Shared;
+use crate::context::RunContext;
 use crate::kinds::event::Boundary;
 use crate::kinds::loader::Loader;
 use crate::kinds::step::Step;
@@ -28,6 +29,7 @@ impl Engine {
     pub(super) fn iterations(&self, work: Work<'_>, mut frame: Option<&Frame>) -> Result<(), Halt> {
         let loader = self.loader();
         let inside = frame.is_some_and(|frame| frame.of_engine() >= Some(EngineEvent::GetBatchCompleted));
+        self.take_part(&loader, work.run)?;
         let mut again = match inside || self.state.borrow().begun {
             true => Some(loader.borrow_mut().last_batch().with_context(|| format!("{}: getting a batch", self.id))?),
             false => None,
@@ -58,6 +60,13 @@ impl Engine {
             loader.borrow_mut().start_epoch(state.pass as usize, state.pass_used as usize)?;
         }
         Ok(())
+    }
+
+    /// Lets the loader give this rank's part of each batch, or all of it where the process wants that on every rank.
+    fn take_part(&self, loader: &Shared<dyn Loader>, run: &RunContext) -> Result<()> {
+        let ranks = &run.ranks;
+        let (rank, size) = if self.process_mut()?.takes_part() { (ranks.rank(), ranks.size()) } else { (0, 1) };
+        loader.borrow_mut().take_part(rank, size).with_context(|| self.id.to_string())
     }
 
     /// One iteration, from its beginning or from where a resume continues; `false` when the epoch's data has ended.
@@ -168,6 +177,7 @@ impl Engine {
         if at.is_none() {
             run.uploads.plan(loader.borrow_mut().peek());
         }
+        run.ranks.set_share(loader.borrow().share());
         let mut step = match at {
             None => guarded(|| self.process_mut()?.step(batch, &state, run))
                 .map_err(|error| told_of_memory(error, || last_batch(loader), run.device))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use pipe_data::{Batch, Extent, Sample};
 use pipe_plugin::Stateful;
 
@@ -62,6 +62,20 @@ pub trait Loader: Stateful {
     /// # Errors
     /// When the data cannot be opened.
     fn start_epoch(&mut self, epoch: usize, first_batch: usize) -> Result<()>;
+
+    /// From the next [`Loader::start_epoch`] on each batch is this rank's part of it, which may be empty: `rank` of `size`.
+    ///
+    /// # Errors
+    /// When the loader has no parts to give.
+    fn take_part(&mut self, _rank: usize, size: usize) -> Result<()> {
+        ensure!(size == 1, "this loader cannot share its batches among {size} ranks");
+        Ok(())
+    }
+
+    /// How much of the whole batch, of 1, the part is that was given last.
+    fn share(&self) -> f64 {
+        1.0
+    }
 
     /// The batch that was given last, made once more: a run goes on inside the iteration that had it. Called before the first
     /// [`Loader::start_epoch`] after the state was loaded.

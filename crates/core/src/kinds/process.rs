@@ -30,6 +30,11 @@ pub trait Process: Stateful {
         Ok(())
     }
 
+    /// Whether, where several ranks work together, it works on this one's part of each batch; otherwise each rank works on all of it.
+    fn takes_part(&self) -> bool {
+        false
+    }
+
     /// Its numbers that schedulers may drive.
     fn settings(&self) -> Option<Settings> {
         None

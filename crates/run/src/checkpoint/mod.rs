@@ -33,6 +33,10 @@ pub use restore::{Restored, load};
 impl Checkpoints for Graph {
     fn save(&self, name: &str, extra: &[(NodeId, State)], afterwards: Afterwards) -> Result<PathBuf> {
         let target = self.run.folder.checkpoints().join(name);
+        // The first rank's is that of all.
+        if !self.run.ranks.is_first() {
+            return Ok(target);
+        }
         // One at a time: its copies are gone before there are new ones.
         self.settle();
         let mut snapshot = snapshot::Snapshot::take(self, extra)?;
@@ -50,6 +54,9 @@ impl Checkpoints for Graph {
     }
 
     fn save_weights(&self, folder: &Path, afterwards: Afterwards) -> Result<()> {
+        if !self.run.ranks.is_first() {
+            return Ok(());
+        }
         self.settle();
         let (mut models, step) = (snapshot::models(self)?, self.run.clock.get().step);
         let classes = self.classes.borrow().clone();
@@ -72,6 +79,9 @@ impl Checkpoints for Graph {
     }
 
     fn remove(&self, checkpoint: &Path) -> Result<()> {
+        if !self.run.ranks.is_first() {
+            return Ok(());
+        }
         remove(checkpoint)
     }
 

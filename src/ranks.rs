@@ -41,7 +41,11 @@ struct Place {
 
 /// Whether this process is one of several.
 pub fn is_one() -> bool {
-    number("WORLD_SIZE").or_else(|| number("SLURM_STEP_NUM_TASKS")).or_else(|| number("OMPI_COMM_WORLD_SIZE")).unwrap_or(1) > 1
+    number("WORLD_SIZE")
+        .or_else(|| number("SLURM_STEP_NUM_TASKS"))
+        .or_else(|| number("OMPI_COMM_WORLD_SIZE"))
+        .unwrap_or(1)
+        > 1
 }
 
 fn number(name: &str) -> Option<usize> {
@@ -197,7 +201,9 @@ fn wait(mut children: Vec<Child>) -> Result<Status> {
     let mut failed: Option<(usize, u8, Instant)> = None;
     let mut ended: Vec<Option<u8>> = vec![None; children.len()];
     while ended.iter().any(Option::is_none) {
-        for (rank, child) in children.iter_mut().enumerate().filter(|(rank, _)| ended[*rank].is_none()).collect::<Vec<_>>() {
+        for (rank, child) in
+            children.iter_mut().enumerate().filter(|(rank, _)| ended[*rank].is_none()).collect::<Vec<_>>()
+        {
             let Some(status) = child.try_wait().context("a rank cannot be waited for")? else { continue };
             let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1) as u8;
             ended[rank] = Some(code);

@@ -130,12 +130,10 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
         return follow(&args, &loaded, ranks, &signals);
     }
     let (name, start) = beginning(&args, plan)?;
-    preflight::choose_batch_sizes(
-        &mut args.pipeline,
-        &mut loaded,
-        args.device.as_deref(),
-        start.checkpoint.as_deref(),
-    )?;
+    if ranks.is_alone() {
+        let (device, from) = (args.device.as_deref(), start.checkpoint.as_deref());
+        preflight::choose_batch_sizes(&mut args.pipeline, &mut loaded, device, from)?;
+    }
     let Some(plan) = &loaded.plan else { return Ok(Status::Wrong) };
     let text = loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default();
     if start.is_finished(&text) {
@@ -161,7 +159,8 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
         running.refuse("the data break rules");
         return Ok(Status::Wrong);
     }
-    if let Err(error) = preflight::tell(&running, plan.pipeline.preflight) {
+    // Of several processes each would have to try the same batches.
+    if let Err(error) = preflight::tell(&running, plan.pipeline.preflight && options.ranks.is_alone()) {
         running.refuse(&format!("{error:#}"));
         return Err(error);
     }
@@ -201,7 +200,10 @@ fn follow(args: &RunArgs, loaded: &Loaded, ranks: Rc<Ranks>, signals: &Signals) 
     let told = Told::heard(&ranks)?;
     let Some(folder) = told.folder else { return Ok(Status::Done) };
     let text = loaded.document.as_ref().map(|document| document.to_toml()).unwrap_or_default();
-    ensure!(text == told.pipeline, "{ranks} reads another pipeline than the first: do all see the same files and variables?");
+    ensure!(
+        text == told.pipeline,
+        "{ranks} reads another pipeline than the first: do all see the same files and variables?"
+    );
     let own = ranks.folder(&folder);
     std::fs::create_dir_all(&own).with_context(|| format!("cannot create {}", own.display()))?;
     terminal::keep_in(&own.join("console.log"))?;

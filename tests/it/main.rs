@@ -31,6 +31,7 @@ mod plugins;
 mod precision;
 mod program;
 mod properties;
+mod ranks;
 mod recipes;
 mod reload;
 mod replay;

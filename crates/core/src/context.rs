@@ -325,6 +325,11 @@ impl RunContext {
         Ok(())
     }
 
+    /// Whether one was asked for and is still to come.
+    pub fn is_asked_for_checkpoint(&self) -> bool {
+        self.checkpoint_wanted.load(Ordering::Relaxed) || self.agreed.1.get()
+    }
+
     /// Saves a checkpoint if one was asked for from outside. What goes wrong is said; the run goes on.
     pub fn save_if_asked(&self) {
         let wanted = match self.ranks.is_alone() {

@@ -10,7 +10,7 @@
 //! - [`resume`]: where a run begins or goes on; [`folders`]: where runs are stored; [`lock`], [`heartbeat`]: one writer a folder
 //! - [`checkpoint`]: writing and reading checkpoints, [`behind`] the training; [`random`]: the states of the random generators
 //! - [`preflight`]: the largest batches tried before the first step
-//! - [`versions`]: every version of a run's pipeline; [`state_at`]: a run as it was at a step
+//! - [`versions`]: every version of a run's pipeline; [`state_at`]: a run as it was at a step; [`told`]: what the first of several processes tells the others
 //! - [`reload`]: edits of the file applied to a running pipeline
 
 pub mod behind;
@@ -33,9 +33,9 @@ pub mod reload;
 pub mod resume;
 pub mod running;
 pub mod state_at;
-pub mod told;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod told;
 pub mod versions;
 
 pub use graph::Graph;

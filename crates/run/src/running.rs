@@ -73,11 +73,13 @@ impl Running {
         // Also back: one process may run several pipelines.
         pipe_native::numeric::set_deterministic(plan.pipeline.deterministic, false)?;
         let folder = RunFolder::open(&options.ranks.folder(&options.folder))?;
-        let own = || options.resume.as_ref().map(|_| Resumed {
-            done: !options.rewinds && folder.read_info().get("status") == Some(&json!("done")),
-            same_pipeline: std::fs::read_to_string(folder.path().join("pipeline.toml"))
-                .is_ok_and(|text| text == options.pipeline_text),
-        });
+        let own = || {
+            options.resume.as_ref().map(|_| Resumed {
+                done: !options.rewinds && folder.read_info().get("status") == Some(&json!("done")),
+                same_pipeline: std::fs::read_to_string(folder.path().join("pipeline.toml"))
+                    .is_ok_and(|text| text == options.pipeline_text),
+            })
+        };
         // Before its file says that the run is at work.
         let told = options.ranks.told(|| Ok(serde_json::to_vec(&own())?))?;
         let resumed: Option<Resumed> = serde_json::from_slice(&told)?;

@@ -10,8 +10,8 @@ use super::preflight::{ahead, timed};
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::facts::{Facts, Role};
 use pipe_core::{
-    BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Metric, MetricReport, Model, NodeId,
-    Process, Ref, RunContext, Shared, Stateful, Step, ValueRef, terminal,
+    BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Metric, MetricReport,
+    Model, NodeId, Process, Ref, RunContext, Shared, Stateful, Step, ValueRef, terminal,
 };
 use pipe_data::upload::to_device;
 use pipe_data::{Batch, BatchField, fields};

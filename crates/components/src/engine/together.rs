@@ -76,7 +76,8 @@ impl Together {
     fn agreed(&self, own: &[f64], run: &RunContext) -> Result<Losses> {
         let agreed = run.agree(own)?;
         let others = agreed.non_finite.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-        let bad = (!others.is_empty()).then(|| format!("a loss is not finite on rank {others}, whose log has the samples"));
+        let bad =
+            (!others.is_empty()).then(|| format!("a loss is not finite on rank {others}, whose log has the samples"));
         let last = agreed.losses.len().saturating_sub(1);
         let unnamed = |place: usize| if place == last { "total_loss".to_owned() } else { format!("loss_{place}") };
         let named = |(place, loss)| (self.names.get(place).cloned().unwrap_or_else(|| unnamed(place)), loss);

@@ -20,9 +20,9 @@ use super::waiting::Waiting;
 use pipe_core::event::ENGINE_EVENTS;
 use pipe_core::facts::{Better, Facts, Role};
 use pipe_core::{
-    BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, ModelOutput, NodeId,
-    Optimizer, Precision, Problems, Process, Property, PropertyType, Ref, RunContext, Setting, Settings, Shared, State,
-    Stateful, Step, record,
+    BuildContext, Component, Config, Engine, EngineState, Event, Instance, Kind, Limits, Loader, Model, ModelOutput,
+    NodeId, Optimizer, Precision, Problems, Process, Property, PropertyType, Ref, RunContext, Setting, Settings,
+    Shared, State, Stateful, Step, record,
 };
 use pipe_data::Batch;
 use pipe_data::upload::to_device;

@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use pipe_core::facts::{self, Facts};
+use pipe_core::ranks::part;
 use pipe_core::{
     BuildContext, Component, Config, Dataset, Instance, Kind, Problems, Property, PropertyType, Ref, State, Stateful,
     Transform,
 };
-use pipe_core::ranks::part;
 use pipe_core::{Loader, Outlook, Stage, Which};
 use pipe_data::Batch;
 use pipe_data::order::{Entry, Order, Used, aspect_ratio_group};

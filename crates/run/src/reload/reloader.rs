@@ -65,6 +65,10 @@ struct Ready {
     asked: Option<Asked>,
 }
 
+/// Why edits are refused where several ranks work together: all would have to make them at the same step.
+const TOGETHER: &str = "several processes work on this run, which cannot be edited while it is at work: stop it, and go on from its \
+     checkpoint with the edited file";
+
 impl Reloader {
     /// A reloader for a run that was built from `plan`, which was made of `document`; `source` is where that came from.
     pub fn new(
@@ -219,6 +223,10 @@ impl Reloader {
         let mut report = Report { notes, ..Report::new(edit, Outcome::Unchanged, graph.run.clock.get()) };
         if changes.is_empty() {
             report.seconds = read.elapsed().as_secs_f64();
+            return report;
+        }
+        if !graph.run.ranks.is_alone() {
+            (report.outcome, report.reason) = (Outcome::Refused, Some(TOGETHER.into()));
             return report;
         }
         let outdated = asked.as_ref().and_then(|asked| requests::outdated(&asked.request, &self.versions));

@@ -96,7 +96,7 @@ impl Pending {
 
     /// Answers those that are done.
     pub fn look(&mut self, run: &RunContext) {
-        if self.checkpoints.is_empty() || run.checkpoint_wanted.load(Ordering::Relaxed) {
+        if self.checkpoints.is_empty() || run.is_asked_for_checkpoint() {
             return;
         }
         let (stage, said) = match run.asked() {

@@ -1,0 +1,227 @@
+//! One run by several processes: `--devices cpu:N`.
+
+use std::process::{Child, Command};
+
+use super::program::{Pipe, Said};
+use super::signals::{kill, start, wait_for};
+use tch::Tensor;
+
+/// Digits in batches of 60, of which 12 are an epoch, learnt by a network that draws nothing.
+const MORE: &str = r#"
+[dataset.train]
+limit = 720
+
+[model.net]
+layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_features = 10 }]
+
+[loader.train]
+batch_size = 60
+workers = 0
+
+[handler.checkpoint]
+type = "checkpoint"
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["handler.checkpoint"]
+"#;
+
+fn digits() -> Pipe {
+    Pipe::digits("ranks.toml", MORE)
+}
+
+/// Trains on so many processes to the end of an epoch, from where the run was left.
+fn train(pipe: &Pipe, devices: &str, out: &str, epochs: u32, more: &[&str]) -> Said {
+    let epochs = format!("engine.trainer.max_epochs={epochs}");
+    let way = if pipe.path(out).exists() { "--resume" } else { "--out" };
+    let run = ["run", "ranks.toml", "--quiet", "--devices", devices, way, out, "--set", &epochs];
+    pipe.ok(&[&run, more].concat())
+}
+
+/// The weights of the newest checkpoint.
+fn weights(pipe: &Pipe, out: &str) -> Vec<(String, Tensor)> {
+    let newest = pipe.names(&format!("{out}/checkpoints")).pop().expect("a checkpoint");
+    let folder = pipe.path(&format!("{out}/checkpoints/{newest}"));
+    let file = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    let file = file.filter(|path| path.extension().is_some_and(|end| end == "safetensors"));
+    let file = file.min_by_key(|path| path.to_string_lossy().contains("optimizer")).expect("weights");
+    let mut all = Tensor::read_safetensors(file).unwrap();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+/// The largest difference between the weights of two runs.
+fn apart(pipe: &Pipe, one: &str, other: &str) -> f64 {
+    let (one, other) = (weights(pipe, one), weights(pipe, other));
+    assert_eq!(one.len(), other.len());
+    let gaps = one.iter().zip(&other).map(|((_, a), (_, b))| (a - b).abs().max().double_value(&[]));
+    gaps.fold(0.0, f64::max)
+}
+
+#[test]
+fn two_processes_are_one_that_does_the_part_of_each_in_turn_to_the_bit() {
+    let pipe = digits();
+    train(&pipe, "cpu:2", "two", 1, &[]);
+    let turns = ["--set", "loader.train.batch_size=30", "--set", "engine.trainer.accumulate=2"];
+    train(&pipe, "cpu:1", "turns", 1, &turns);
+    assert_eq!(apart(&pipe, "two", "turns"), 0.0);
+    // Of one run: the first speaks, the other's log is kept.
+    assert_eq!(pipe.json("two/run.json")["status"], "done");
+    assert_eq!(pipe.names("two/ranks"), ["1"]);
+    assert!(pipe.path("two/ranks/1/console.log").exists() && !pipe.path("two/ranks/1/checkpoints").exists());
+}
+
+#[test]
+fn a_run_goes_on_with_another_number_of_processes() {
+    let pipe = digits();
+    for (epochs, devices) in [(1, "cpu:2"), (2, "cpu:1"), (3, "cpu:3")] {
+        train(&pipe, devices, "moved", epochs, &[]);
+    }
+    train(&pipe, "cpu:1", "alone", 3, &[]);
+    let gap = apart(&pipe, "moved", "alone");
+    assert!(gap < 1e-5, "{gap}");
+    let (moved, alone) = (pipe.scalars("moved"), pipe.scalars("alone"));
+    assert_eq!(moved.len(), alone.len());
+    for (one, other) in moved.iter().zip(&alone) {
+        assert_eq!((&one["tag"], &one["step"]), (&other["tag"], &other["step"]));
+        let (one, other) = (one["value"].as_f64().unwrap(), other["value"].as_f64().unwrap());
+        assert!((one - other).abs() <= 1e-5 * one.abs().max(1.0), "{one} and {other}");
+    }
+}
+
+#[test]
+fn a_batch_smaller_than_the_ranks_leaves_some_without_a_part() {
+    let pipe = digits();
+    // The last batch of the epoch has two samples.
+    let few = ["--set", "dataset.train.limit=14", "--set", "loader.train.batch_size=6"];
+    train(&pipe, "cpu:3", "three", 2, &few);
+    train(&pipe, "cpu:1", "alone", 2, &few);
+    let gap = apart(&pipe, "three", "alone");
+    assert!(gap < 1e-6, "{gap}");
+}
+
+/// The step of the newest checkpoint of the run at work.
+fn newest(pipe: &Pipe) -> u64 {
+    let name = pipe.names("life/checkpoints").pop().expect("a checkpoint");
+    name.trim_start_matches("step_").split('.').next().and_then(|step| step.parse().ok()).expect("a step")
+}
+
+/// A run at work on three processes.
+struct Life {
+    pipe: Pipe,
+    child: Child,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        for process in self.ranks() {
+            let _ = Command::new("kill").args(["-KILL", &process.to_string()]).status();
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Life {
+    fn begin() -> Life {
+        let pipe = digits();
+        let forever = "engine.trainer.max_epochs=1000000";
+        let run = ["run", "ranks.toml", "--quiet", "--devices", "cpu:3", "--out", "life", "--set", forever];
+        let life = Life { child: start(&mut pipe.command(&run)), pipe };
+        wait_for("a checkpoint", || life.pipe.path("life/checkpoints").read_dir().is_ok_and(|list| list.count() > 0));
+        life
+    }
+
+    /// The processes in the order of their ranks.
+    fn ranks(&self) -> Vec<u32> {
+        let listed = Command::new("pgrep").args(["-P", &self.child.id().to_string()]).output().expect("pgrep runs");
+        String::from_utf8_lossy(&listed.stdout).lines().filter_map(|line| line.trim().parse().ok()).collect()
+    }
+
+    fn ended(&mut self) -> Said {
+        let mut told = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut told).unwrap();
+        }
+        let status = self.child.wait().unwrap();
+        Said { status: status.code(), stdout: String::new(), stderr: told }
+    }
+}
+
+#[test]
+fn a_signal_ends_all_at_the_same_step_with_a_checkpoint() {
+    let mut life = Life::begin();
+    // To one that is not the first.
+    kill("TERM", life.ranks()[1]);
+    let said = life.ended();
+    assert!(matches!(said.status, Some(130 | 143)), "{said:?}");
+    assert!(said.stderr.contains("interrupted; resume with"), "{}", said.stderr);
+    assert_eq!(life.pipe.json("life/run.json")["status"], "interrupted");
+    let last = |run: &str| life.pipe.scalars(run).last().expect("records")["step"].as_u64();
+    assert_eq!((last("life"), last("life")), (Some(newest(&life.pipe)), last("life/ranks/2")));
+}
+
+#[test]
+fn a_rank_that_is_killed_ends_all_and_is_named() {
+    let mut life = Life::begin();
+    kill("KILL", life.ranks()[2]);
+    let said = life.ended();
+    assert_eq!(said.status, Some(137), "{said:?}");
+    assert!(said.stderr.contains("rank 2 was killed by signal 9"), "{}", said.stderr);
+    assert_eq!(life.pipe.json("life/run.json")["status"], "failed");
+    // It goes on from its last checkpoint with the processes that there are.
+    let epochs = newest(&life.pipe) / 12 + 1;
+    train(&life.pipe, "cpu:2", "life", epochs as u32, &[]);
+    assert_eq!(life.pipe.json("life/run.json")["status"], "done");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_on_one_rank_is_left_out_by_all() {
+    let pipe = Pipe::with("ranks.toml", include_str!("ranks_nan.toml"));
+    // Normalized by next to nothing, a pixel of the last of 16 images is infinite: of a batch of 4 it is in the second half.
+    let mut images = vec![0.5f32; 16 * 16];
+    images[15 * 16] = 1.0;
+    npy(&pipe, "images.npy", "<f4", "(16, 4, 4)", images.iter().flat_map(|pixel| pixel.to_le_bytes()).collect());
+    let labels = (0..16i64).flat_map(|sample| (sample % 2).to_le_bytes()).collect();
+    npy(&pipe, "labels.npy", "<i8", "(16,)", labels);
+    let said = pipe.run(&["run", "ranks.toml", "--quiet", "--devices", "cpu:2", "--out", "raises"]);
+    assert_eq!(said.status, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("a loss is not finite on rank 1"), "{}", said.stderr);
+    assert!(pipe.read("raises/ranks/1/console.log").contains("images.npy[15]"));
+    let skip = ["--set", "engine.trainer.on_non_finite=skip"];
+    train(&pipe, "cpu:2", "two", 2, &skip);
+    train(&pipe, "cpu:1", "alone", 2, &skip);
+    let gap = apart(&pipe, "two", "alone");
+    assert!(gap < 1e-6, "{gap}");
+}
+
+/// Writes an array as NumPy does.
+fn npy(pipe: &Pipe, name: &str, kind: &str, shape: &str, values: Vec<u8>) {
+    let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.into_bytes());
+    file.extend(values);
+    std::fs::write(pipe.path(name), file).unwrap();
+}
+
+#[test]
+fn what_cannot_be_is_said() {
+    let pipe = digits();
+    for (devices, words) in [
+        ("cpu:0", "write how many processes, such as cpu:2"),
+        ("gpu", "names no devices; write 0,1 or all or cpu:2"),
+        ("cpu:2,cpu:3", "write how many processes, such as cpu:2"),
+    ] {
+        let said = pipe.run(&["run", "ranks.toml", "--devices", devices]);
+        assert!(said.status != Some(0) && said.stderr.contains(words), "{devices}: {}", said.stderr);
+    }
+    let alone =
+        pipe.command(&["run", "ranks.toml", "--quiet"]).env("RANK", "5").env("WORLD_SIZE", "2").output().unwrap();
+    let said = String::from_utf8_lossy(&alone.stderr);
+    assert!(!alone.status.success() && said.contains("rank 5 is none of 2"), "{said}");
+}

@@ -1,7 +1,7 @@
 // Small things that views share.
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { post, Problem, useSession } from "./api";
+import { post, Problem, source, useSession } from "./api";
 import type { Status } from "./types";
 
 const SIGNS: Record<Status, string> = { running: "●", done: "✓", failed: "✕", interrupted: "❚❚", lost: "?" };
@@ -43,6 +43,17 @@ export function Failure({ problem, retry }: { problem: Problem; retry?: () => vo
       <pre>{problem.message}</pre>
       {retry && <button onClick={retry}>try again</button>}
     </div>
+  );
+}
+
+/** A file of a run, to be downloaded, where there are any. */
+export function Download({ run, path, children }: { run: string; path: string; children: ComponentChildren }) {
+  const address = source.file(run, path);
+  if (address === null) return null;
+  return (
+    <a href={address} download>
+      {children}
+    </a>
   );
 }
 

@@ -9,6 +9,9 @@ export interface Session {
   writes: boolean;
   version: string;
   roots: string[];
+  /** Of a file: when it was made, and what is not in it. */
+  made?: number;
+  left_out?: string[];
 }
 
 /** What every answer about a run begins with. */

@@ -19,16 +19,18 @@ const MOST_EDITS: usize = 2000;
 
 /// What is known of a run but for its curves' points and what it shows.
 pub async fn run(Shared(state): Shared<Arc<State>>, Address(id): Address<String>) -> Answer<Json<Value>> {
-    aside(move || {
-        let run = state.run(&id)?;
-        let machine = state.with_curves(&run.folder.join("machine"), |curves| Ok(tags(curves)));
-        Ok(Json(json!({
-            "id": id, "run": *run, "info": standing::read(&run.folder), "origins": options::origins(&run.folder),
-            "edits": edits(&run.folder), "checkpoints": checkpoints(&run.folder), "steps_per_epoch": steps_per_epoch(&run),
-            "machine": machine.unwrap_or_default(), "pipeline": text(&run.folder, "pipeline.toml"),
-        })))
-    })
-    .await
+    aside(move || known(&state, &id).map(Json)).await
+}
+
+/// The same, at once.
+pub fn known(state: &State, id: &str) -> Answer<Value> {
+    let run = state.run(id)?;
+    let machine = state.with_curves(&run.folder.join("machine"), |curves| Ok(tags(curves)));
+    Ok(json!({
+        "id": id, "run": *run, "info": standing::read(&run.folder), "origins": options::origins(&run.folder),
+        "edits": edits(&run.folder), "checkpoints": checkpoints(&run.folder), "steps_per_epoch": steps_per_epoch(&run),
+        "machine": machine.unwrap_or_default(), "pipeline": text(&run.folder, "pipeline.toml"),
+    }))
 }
 
 fn tags(curves: &pipe_history::Scalars) -> Vec<String> {

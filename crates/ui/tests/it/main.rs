@@ -1,6 +1,7 @@
 //! The server on a loopback port, asked as programs do and as a browser does, about runs as they leave their folders.
 
 mod api;
+mod export;
 mod guard;
 mod hostile;
 mod made;

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, useChanged } from "../../api";
 import { bytes } from "../../format";
-import { Empty } from "../../parts";
+import { Download, Empty } from "../../parts";
 
 interface Part {
   from: number;
@@ -63,9 +63,9 @@ export function Console({ id }: { id: string }) {
         <label class="check">
           <input type="checkbox" checked={follow} onChange={() => setFollow(!follow)} /> follow
         </label>
-        <a href={`/api/runs/${id}/file?path=console.log`} download>
+        <Download run={id} path="console.log">
           all of it ({bytes(text.to)})
-        </a>
+        </Download>
         {text.from > 0 && <span class="soft">the latest part is shown</span>}
       </div>
       <pre

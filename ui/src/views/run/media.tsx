@@ -1,6 +1,6 @@
 // What runs show beside curves: images by step, distributions, precision and recall, texts.
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { useChanged, useData } from "../../api";
+import { source, useChanged, useData } from "../../api";
 import { Swatch } from "../../chart";
 import { num, short } from "../../format";
 import { Empty, Failure } from "../../parts";
@@ -94,14 +94,15 @@ function Picture({ run, tag, item, several }: { run: Shown; tag: string; item: M
   const dark = useTheme();
   const value = useItem<{ file: string; width: number; height: number }>(run.id, tag, item);
   const name = value?.file.split("/").pop();
+  const address = name && source.image(run.id, name);
   return (
     <figure>
-      {name ? (
-        <a href={`/api/runs/${run.id}/image/${encodeURIComponent(name)}`} target="_blank" rel="noreferrer">
-          <img src={`/api/runs/${run.id}/image/${encodeURIComponent(name)}`} width={value?.width} height={value?.height} alt={`${tag} at step ${item[1]}`} />
+      {address ? (
+        <a href={address} target="_blank" rel="noreferrer">
+          <img src={address} width={value?.width} height={value?.height} alt={`${tag} at step ${item[1]}`} />
         </a>
       ) : (
-        <div class="blank" />
+        <div class="blank">{address === null && "not in this file"}</div>
       )}
       <figcaption>
         {several && <Swatch {...look(run.at, dark)} />} {several && run.name} <span class="soft">step {item[1]}</span>

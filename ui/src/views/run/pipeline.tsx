@@ -2,7 +2,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { date } from "../../format";
 import { useSession } from "../../api";
-import { Empty } from "../../parts";
+import { Download, Empty } from "../../parts";
 import type { Edit, RunPage } from "../../types";
 import { EditPipeline } from "./edit";
 
@@ -26,9 +26,9 @@ export function Pipeline({ page }: { page: RunPage }) {
       <section>
         <div class="controls">
           <input type="search" placeholder="search the pipeline" aria-label="search the pipeline" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
-          <a href={`/api/runs/${page.id}/file?path=pipeline.toml`} download>
+          <Download run={page.id} path="pipeline.toml">
             pipeline.toml
-          </a>
+          </Download>
           {session.writes && page.run.status === "running" && (
             <button class="main" data-ask="edit" onClick={() => setEditing(true)}>
               edit

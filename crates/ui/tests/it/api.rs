@@ -179,7 +179,7 @@ fn what_runs_show_is_listed_and_had() {
     let id = served.id("digits/0");
     let media = served.json(&format!("/api/runs/{id}/media"));
     let kinds: Vec<&str> = media["tags"].as_array().unwrap().iter().map(|tag| tag["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["image", "histogram", "pr_curve", "text"]);
+    assert_eq!(kinds, ["image", "histogram", "pr_curve", "confusion", "text"]);
     let image = &media["tags"][0];
     assert_eq!((&image["tag"], image["items"].as_array().unwrap().len()), (&json!("samples/batch"), 6));
     let (at, step) = (&image["items"][2][0], &image["items"][2][1]);

@@ -14,10 +14,12 @@ interface Part {
 /** So much text is kept. */
 const KEPT = 1 << 20;
 
-export function Console({ id }: { id: string }) {
+/** The console of a run; beside others `search` is that of all of them. */
+export function Console({ id, search: given }: { id: string; search?: string }) {
   const [text, setText] = useState<{ from: number; to: number; text: string } | null>(null);
   const [error, setError] = useState<string | null>(null);
-  const [search, setSearch] = useState("");
+  const [own, setSearch] = useState("");
+  const search = given ?? own;
   const [follow, setFollow] = useState(true);
   const box = useRef<HTMLPreElement>(null);
   const state = useRef(text);
@@ -58,7 +60,9 @@ export function Console({ id }: { id: string }) {
   return (
     <>
       <div class="controls">
-        <input type="search" placeholder="lines with" aria-label="search the console" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
+        {given === undefined && (
+          <input type="search" placeholder="lines with" aria-label="search the console" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
+        )}
         {lines && <span class="soft">{lines.length} lines</span>}
         <label class="check">
           <input type="checkbox" checked={follow} onChange={() => setFollow(!follow)} /> follow

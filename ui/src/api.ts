@@ -35,14 +35,14 @@ export interface Data<T> {
 
 /** What an address answers, anew when it is another or `reload` is called; what there was stays until then. */
 export function useData<T>(path: string | null): Data<T> {
-  const [state, set] = useState<{ data?: T; error?: Problem; loading: boolean; of?: string }>({ loading: true });
+  const [state, set] = useState<{ data?: T; error?: Problem; loading: boolean }>({ loading: true });
   const [turn, again] = useState(0);
   useEffect(() => {
     if (path === null) return;
     const abort = new AbortController();
     set((now) => ({ ...now, loading: true }));
     get<T>(path, abort.signal).then(
-      (data) => !abort.signal.aborted && set({ data, loading: false, of: path }),
+      (data) => !abort.signal.aborted && set({ data, loading: false }),
       (error) => !abort.signal.aborted && set((now) => ({ ...(now.data && { data: now.data }), error, loading: false })),
     );
     return () => abort.abort();

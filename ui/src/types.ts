@@ -158,6 +158,8 @@ export interface RunPage {
   checkpoints: { all: Checkpoint[]; best: Json };
   steps_per_epoch: number | null;
   machine: string[];
+  /** By node, and of engines by engine/phase, in percent of the training thread's time. */
+  shares: { until: number; parts: Record<string, { mean: number; last: number }> } | null;
   pipeline: string | null;
 }
 

@@ -54,7 +54,8 @@ impl Writer {
                 let file = self.image(*height, *width, rgb)?;
                 let mut value = json!({ "file": file, "height": height, "width": width });
                 if let Some(objects) = objects {
-                    value["objects"] = serde_json::to_value(objects)?;
+                    // By way of a text a number of 32 bits stays as short as it is.
+                    value["objects"] = serde_json::from_str(&serde_json::to_string(objects)?)?;
                 }
                 value
             }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use pipe_core::busy::Busy;
 use pipe_core::checkpoints::found;
 use pipe_core::{
     Clock, Engine, EngineEvent, Frame, Instance, Kind, NodeId, RecordValue, Requests, RunContext, RunFolder,
@@ -81,9 +82,12 @@ impl Running {
             folder.cut_records(0, Some(&Lengths::default()))?;
         }
         let info = Info::start(&folder, plan, &catalog, options, &why)?;
-        let captured = options.captures.as_ref().map(|secrets| Captured::start(folder.path(), secrets));
+        let busy = Busy::default();
+        let start = |secrets| Captured::start(folder.path(), secrets, busy.clone());
+        let captured = options.captures.as_ref().map(|secrets| start(secrets));
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let mut context = RunContext::new(device, precision, seed, folder, requests.interrupt.clone());
+        context.timings.busy = busy;
         context.checkpoint_wanted = requests.checkpoint.clone();
         let context = Rc::new(context);
         context.json_log.set(options.json_log);

@@ -74,7 +74,9 @@ fn a_run_is_told_whole() {
     assert_eq!(page["run"]["options"]["optimizer.sgd.lr"], 0.1);
     assert_eq!(page["origins"]["optimizer.sgd.lr"], "--set optimizer.sgd.lr");
     assert_eq!(page["steps_per_epoch"], 100.0);
-    assert_eq!(page["machine"], json!(["cpu_percent", "memory_mib"]));
+    let machine = page["machine"].as_array().unwrap();
+    assert!(machine.contains(&json!("cpu_percent")) && machine.contains(&json!("share/handler.checkpoint")));
+    assert_eq!(page["shares"]["parts"]["engine.trainer/backward"], json!({ "mean": 40.0, "last": 40.0 }));
     let outcomes: Vec<&str> =
         page["edits"].as_array().unwrap().iter().map(|edit| edit["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["started", "applied", "refused"]);

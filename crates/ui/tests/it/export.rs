@@ -90,7 +90,7 @@ fn a_file_opens_from_the_disk_with_all_views() {
         ("/pr", "document.querySelector('.pr .curve') !== null"),
         ("/text", "document.querySelector('pre.text')?.innerText.includes('<b>not bold</b>')"),
         ("/console", "document.querySelector('pre.console')?.innerText.includes('epoch 6/6')"),
-        ("/machine", "document.querySelectorAll('.panel canvas').length == 2"),
+        ("/machine", "document.querySelectorAll('.panel canvas').length == 8"),
         (
             "/pipeline",
             "document.querySelector('.toml')?.innerText.includes('profile demo') && document.querySelector('.edit.refused') !== null",

@@ -31,6 +31,16 @@ impl Default for Spec {
 /// Steps of an epoch.
 pub const EPOCH: u64 = 100;
 
+/// What the training thread is at.
+const SHARES: [(&str, f64); 6] = [
+    ("share/engine.trainer/data wait", 8.0),
+    ("share/engine.trainer/forward", 31.0),
+    ("share/engine.trainer/backward", 40.0),
+    ("share/engine.trainer/optimizer step", 9.0),
+    ("share/engine.evaluator/forward", 5.0),
+    ("share/handler.checkpoint", 2.5),
+];
+
 /// Writes a run.
 pub fn run(root: &Path, name: &str, spec: &Spec) -> PathBuf {
     let folder = root.join(name);
@@ -71,6 +81,9 @@ pub fn run(root: &Path, name: &str, spec: &Spec) -> PathBuf {
     for at in 0..spec.steps / 10 {
         let point = |value| Point { step: at, epoch: 0, time: spec.created + at as f64 * 5.0, value };
         machine.push("cpu_percent", &"run", point(150.0 + 40.0 * (at as f64 / 7.0).sin())).unwrap();
+        for (tag, share) in SHARES {
+            machine.push(tag, &"run", point(share)).unwrap();
+        }
         machine.push("memory_mib", &"run", point(900.0 + at as f64)).unwrap();
     }
     machine.flush().unwrap();

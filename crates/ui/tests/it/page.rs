@@ -126,7 +126,7 @@ fn a_run_is_shown_in_all_its_views() {
         ("/pr", "document.querySelector('.pr .curve') !== null"),
         ("/text", "document.querySelector('pre.text')?.innerText.includes('<b>not bold</b>')"),
         ("/console", "document.querySelector('pre.console')?.innerText.includes('epoch 6/6')"),
-        ("/machine", "document.querySelectorAll('.panel canvas').length == 2"),
+        ("/machine", "document.querySelectorAll('.panel canvas').length == 8"),
         (
             "/pipeline",
             "document.querySelector('.toml')?.innerText.includes('profile demo') && document.querySelector('.edit.refused') !== null",

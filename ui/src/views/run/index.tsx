@@ -39,7 +39,7 @@ export function RunView({ id, tab }: { id: string; tab: string }) {
 function Loaded({ id, wanted }: { id: string; wanted: string }) {
   const { data, error, reload } = useData<RunPage>(`runs/${id}`);
   const { media } = useMedia(id);
-  useChanged(["run", "edits", "curves"], reload, 2000);
+  useChanged(["run", "edits", "curves", "machine"], reload, 2000);
   useEffect(() => void (document.title = `${data?.run.name ?? "run"} · pipe`), [data?.run.name]);
   const tabs = useMemo(() => {
     const many = (kinds: string[]) => media?.tags.filter((tag) => kinds.includes(tag.kind)).length ?? 0;

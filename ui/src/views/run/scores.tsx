@@ -21,7 +21,7 @@ export function Precision({ value }: { value: Curve }) {
   const [x, y] = [(recall: number) => 34 + recall * 256, (precision: number) => 10 + (1 - precision) * 140];
   return (
     <>
-      <svg class="pr" viewBox="0 0 300 175" role="img" aria-label="precision over recall" onMouseLeave={() => setNear(null)}>
+      <svg class="pr" viewBox="0 0 300 180" role="img" aria-label="precision over recall" onMouseLeave={() => setNear(null)}>
         {[0, 0.5, 1].map((at) => (
           <g key={at}>
             <line class="grid" x1={x(0)} x2={x(1)} y1={y(at)} y2={y(at)} />
@@ -34,6 +34,12 @@ export function Precision({ value }: { value: Curve }) {
             </text>
           </g>
         ))}
+        <text class="axis-tick" x={x(1)} y="166" text-anchor="end" dy="8">
+          recall
+        </text>
+        <text class="axis-tick" x={x(0) + 4} y={y(1) + 12}>
+          precision
+        </text>
         <path class="curve" d={points.map((point, at) => `${at ? "L" : "M"}${x(point.recall)},${y(point.precision)}`).join("")} />
         {points.map((point, at) => (
           <circle cx={x(point.recall)} cy={y(point.precision)} r={at === (near ?? best) ? 4 : 7} class={at === (near ?? best) ? "near" : "hit"} onMouseEnter={() => setNear(at)} key={at} />
@@ -72,6 +78,8 @@ export function Confusion({ value }: { value: Matrix }) {
   const side = n <= NAMED ? 300 / n : 360 / n;
   const left = n <= NAMED ? 90 : 4;
   const cellAt = near && (value.cells.find(([row, column]) => row === near[0] && column === near[1]) ?? ([...near, 0] as Matrix["cells"][number]));
+  // As far down as the longest name goes.
+  const foot = 18 + 4.4 * Math.min(13, Math.max(...value.names.map((name) => name.length)));
   const cut = (name: string) => (name.length > 13 ? `${name.slice(0, 12)}…` : name);
   return (
     <>
@@ -85,7 +93,7 @@ export function Confusion({ value }: { value: Matrix }) {
       </div>
       <svg
         class="confusion"
-        viewBox={`0 0 ${left + side * n + 6} ${side * n + (n <= NAMED ? 84 : 8)}`}
+        viewBox={`0 0 ${left + side * n + 6} ${side * n + (n <= NAMED ? foot : 8)}`}
         role="img"
         aria-label={`confusion matrix of ${n} classes`}
         onMouseLeave={() => setNear(null)}

@@ -88,7 +88,7 @@ def train(pipe, out, epochs, limit):
         time.sleep(4)
         text = (fork / "pipeline.toml").read_text()
         rate = next(line for line in text.splitlines() if line.startswith("lr = "))
-        text = text.replace(rate, f"lr = {float(rate[5:]) / 5}", 1)
+        text = text.replace(rate, f"lr = {float(rate[5:]) / 5:.6g}", 1)
         (fork / "requests").mkdir(exist_ok=True)
         (fork / "requests/.new").write_text(json.dumps({"ask": "edit", "author": "ada", "why": "finer steps from here on", "text": text}))
         (fork / "requests/.new").rename(fork / "requests/edit.json")

@@ -60,6 +60,7 @@ export function Images({ runs }: { runs: Shown[] }) {
         </label>
       </div>
       <LayerControls layers={layers} objects={Object.values(seen).map(({ objects }) => objects)} />
+      <div class={runs.length === 1 ? "shots one" : "shots"}>
       {tags.map((tag) => (
         <section key={tag} hidden={masks.has(tag)}>
           <h2>{tag}</h2>
@@ -72,6 +73,7 @@ export function Images({ runs }: { runs: Shown[] }) {
           </div>
         </section>
       ))}
+      </div>
     </>
   );
 }

@@ -21,7 +21,7 @@ export function Precision({ value }: { value: Curve }) {
   const [x, y] = [(recall: number) => 34 + recall * 256, (precision: number) => 10 + (1 - precision) * 140];
   return (
     <>
-      <svg class="pr" viewBox="0 0 300 180" role="img" aria-label="precision over recall" onMouseLeave={() => setNear(null)}>
+      <svg class="pr" viewBox="0 0 300 186" role="img" aria-label="precision over recall" onMouseLeave={() => setNear(null)}>
         {[0, 0.5, 1].map((at) => (
           <g key={at}>
             <line class="grid" x1={x(0)} x2={x(1)} y1={y(at)} y2={y(at)} />
@@ -34,7 +34,7 @@ export function Precision({ value }: { value: Curve }) {
             </text>
           </g>
         ))}
-        <text class="axis-tick" x={x(1)} y="166" text-anchor="end" dy="8">
+        <text class="axis-tick" x={x(1)} y="180" text-anchor="end">
           recall
         </text>
         <text class="axis-tick" x={x(0) + 4} y={y(1) + 12}>

@@ -12,6 +12,7 @@ use crate::output::{Format, Status, error_text, say};
 use crate::run::seconds;
 use crate::signals::{Signals, Words};
 use crate::source::{PipelineArgs, runs_folder, shown, tell};
+use pipe_components::scene::drawn;
 use pipe_core::{Reload, Requests};
 use pipe_draw::{RgbImage, Tile, Verdict, grid};
 use pipe_run::RunOptions;
@@ -175,7 +176,10 @@ impl Session<'_> {
 
     /// Writes the images of a batch into one file.
     fn draw(&self, pictures: &[Picture]) -> Result<Option<PathBuf>> {
-        let images = pictures.iter().map(|p| RgbImage::from_data(p.height, p.width, p.rgb.clone()));
+        let images = pictures.iter().map(|p| {
+            let image = RgbImage::from_data(p.height, p.width, p.rgb.clone())?;
+            p.objects.as_ref().map_or(Ok(image.clone()), |objects| drawn(&image, objects))
+        });
         let images = images.collect::<Result<Vec<_>>>()?;
         let picture = match images.as_slice() {
             [] => return Ok(None),

@@ -11,6 +11,7 @@ await build({
   target: "es2022",
   jsx: "automatic",
   jsxImportSource: "preact",
+  loader: { ".svg": "dataurl" },
   outdir: "dist",
   legalComments: "eof",
   logLevel: "warning",

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::exit;
 
 /// The sources whose types cross the border, from this crate's folder: all of this crate, and the vocabulary's.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "src",
     "../vocab/src/config.rs",
     "../vocab/src/contract.rs",
     "../vocab/src/kind.rs",
+    "../vocab/src/objects.rs",
     "../vocab/src/record.rs",
     "../vocab/src/value_ref.rs",
 ];

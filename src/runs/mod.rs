@@ -1,6 +1,7 @@
 //! `pipe runs`: the runs that there are.
 //!
 //! - [`list`], [`show`], [`compare`], [`best`]: looking at them; [`table`]: how they are written; [`which`]: the ones that are meant
+//! - [`export`]: the page of some as a file
 //! - [`about`]: what their owners say of them: `tag`, `note`, `rename`; [`rm`]
 //! - [`again`]: `clone` and `fork`; [`bisect`]
 
@@ -9,6 +10,7 @@ mod again;
 mod best;
 mod bisect;
 mod compare;
+mod export;
 mod list;
 mod rm;
 mod show;
@@ -29,6 +31,8 @@ pub enum RunsCommand {
     Show(show::ShowArgs),
     /// Compare runs: the options that differ and where they came from, metrics, data, edits.
     Compare(compare::CompareArgs),
+    /// Write runs as a page in one file, which needs no server: to be kept, or sent to someone.
+    Export(export::ExportArgs),
     /// Find the run that is best by a curve or a metric.
     Best(best::BestArgs),
     /// Add and remove tags: `+baseline -draft`. Runs with the tag `archived` are listed with `--all` only.
@@ -67,6 +71,7 @@ pub fn runs(command: RunsCommand) -> Result<Status> {
         RunsCommand::List(args) => list::list(&args),
         RunsCommand::Show(args) => show::show(&args),
         RunsCommand::Compare(args) => compare::compare(&args),
+        RunsCommand::Export(args) => export::export(&args),
         RunsCommand::Best(args) => best::best(&args),
         RunsCommand::Tag(args) => about::tag(&args),
         RunsCommand::Note(args) => about::note(&args),

@@ -268,3 +268,25 @@ fn names_of_anyone_steer_nothing() {
         assert!(!said.stdout.contains(steers) && !said.stderr.contains(steers), "{arguments:?}: {}", said.stdout);
     }
 }
+
+#[test]
+fn runs_become_a_page_in_one_file() {
+    let pipe = made();
+    let said = pipe.run(&["runs", "export", "slow", "fast", "--out", "pages/rates.html"]);
+    if said.stderr.contains("built without its page") {
+        pipe_test_support::skip!("the page was not made");
+        return;
+    }
+    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    assert!(said.stdout.starts_with("pages/rates.html ("), "{}", said.stdout);
+    let html = pipe.read("pages/rates.html");
+    let from = html.find("id=\"pipe-data\">").unwrap() + 15;
+    let data: Value = serde_json::from_str(html[from..].split("</script>").next().unwrap()).unwrap();
+    assert_eq!(data["compare"]["runs"], json!(["slow", "fast"]));
+    let curves: Vec<&Value> = data["curves"].as_object().unwrap().values().collect();
+    assert_eq!(curves[0]["train/loss"]["points"]["step"].as_array().unwrap().len(), 16);
+    // Something else that lies there stays.
+    let refused = pipe.run(&["runs", "export", "slow", "--out", "saved.toml"]);
+    assert!(refused.status == Some(1) && refused.stderr.contains("HTML page"), "{refused:?}");
+    assert!(pipe.run(&["runs", "export", "nobody", "--out", "x.html"]).stderr.contains("nobody"));
+}

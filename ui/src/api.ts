@@ -1,42 +1,22 @@
-// Asking the server, and hearing from it.
+// Asking for what is shown, and hearing of what changes.
 import { createContext } from "preact";
 import { useContext, useEffect, useRef, useState } from "preact/hooks";
+import { Problem } from "./problem";
+import { source } from "./source";
 import type { Session } from "./types";
+import { reset } from "./url";
 
-export class Problem extends Error {
-  constructor(
-    message: string,
-    readonly status: number,
-  ) {
-    super(message);
-  }
-}
+export { Problem, source };
 
-async function answer(response: Response): Promise<unknown> {
-  if (response.status === 204) return null;
-  const body = await response.json().catch(() => null);
-  if (!response.ok) throw new Problem(body?.error ?? `the server answered ${response.status}`, response.status);
-  return body;
-}
+export const get = <T,>(path: string, signal?: AbortSignal) => source.get(path, signal) as Promise<T>;
 
-export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  const response = await fetch(`/api/${path}`, signal ? { signal } : {}).catch((error) => {
-    throw error?.name === "AbortError" ? error : new Problem("the server is not to be reached: is `pipe ui` running?", 0);
-  });
-  return (await answer(response)) as T;
-}
-
-export async function post<T>(path: string, body: unknown): Promise<T> {
-  const headers = { "content-type": "application/json" };
-  const response = await fetch(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
-  return (await answer(response)) as T;
-}
+export const post = <T,>(path: string, body: unknown) => source.post(path, body) as Promise<T>;
 
 /** Becomes known with the token that the address came with, which then leaves it. */
 export async function begin(): Promise<Session> {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  const token = source.served ? new URLSearchParams(location.hash.slice(1)).get("token") : null;
   if (token) {
-    history.replaceState(null, "", location.pathname + location.search);
+    reset();
     await post("login", { token }).catch(() => null);
   }
   return get<Session>("session");
@@ -55,14 +35,14 @@ export interface Data<T> {
 
 /** What an address answers, anew when it is another or `reload` is called; what there was stays until then. */
 export function useData<T>(path: string | null): Data<T> {
-  const [state, set] = useState<{ data?: T; error?: Problem; loading: boolean; of?: string }>({ loading: true });
+  const [state, set] = useState<{ data?: T; error?: Problem; loading: boolean }>({ loading: true });
   const [turn, again] = useState(0);
   useEffect(() => {
     if (path === null) return;
     const abort = new AbortController();
     set((now) => ({ ...now, loading: true }));
     get<T>(path, abort.signal).then(
-      (data) => !abort.signal.aborted && set({ data, loading: false, of: path }),
+      (data) => !abort.signal.aborted && set({ data, loading: false }),
       (error) => !abort.signal.aborted && set((now) => ({ ...(now.data && { data: now.data }), error, loading: false })),
     );
     return () => abort.abort();
@@ -145,7 +125,7 @@ export function useLive(query: string | null): { live: Live | null; connected: b
   const [live, set] = useState<Live | null>(null);
   const [connected, setConnected] = useState(true);
   useEffect(() => {
-    if (query === null) return;
+    if (query === null || !source.served) return;
     const own = new Live(query);
     own.onState = setConnected;
     set(own);

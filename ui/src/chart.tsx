@@ -26,6 +26,8 @@ export interface Mark {
 }
 
 interface Props {
+  /** For those who do not see it. */
+  label: string;
   lines: Line[];
   marks?: Mark[];
   range: [number, number] | null;
@@ -86,7 +88,7 @@ export function Chart(props: Props) {
 
   return (
     <div class="chart">
-      <div ref={host} />
+      <div ref={host} role="img" aria-label={props.label} />
       {hover && <Tip hover={hover} width={plot.current?.width ?? 0} place={props.place} />}
     </div>
   );

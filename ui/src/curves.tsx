@@ -44,9 +44,9 @@ export function Controls({ settings, grouped, logs = true, axes = ["step", "epoc
   const { axis, smooth, log, zoom, group } = settings;
   return (
     <div class="controls">
-      <div class="segments" role="radiogroup" aria-label="What curves are drawn over">
+      <div class="segments" role="group" aria-label="What curves are drawn over">
         {axes.map((each) => (
-          <button role="radio" aria-checked={axis === each} class={axis === each ? "on" : ""} onClick={() => setParams({ x: each, zoom: null })} key={each}>
+          <button aria-pressed={axis === each} class={axis === each ? "on" : ""} onClick={() => setParams({ x: each, zoom: null })} key={each}>
             {each}
           </button>
         ))}
@@ -197,6 +197,7 @@ export function Panel(props: PanelProps) {
         </p>
       ))}
       <Chart
+        label={`${tag}: ${lines.map((line) => `${line.label} ${short(line.y[line.y.length - 1] ?? NaN)}`).join(", ")}`}
         lines={lines}
         marks={marks}
         range={zoom}

@@ -3,7 +3,9 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
-import { begin, Problem, SessionContext } from "./api";
+import { begin, Problem, SessionContext, source } from "./api";
+import icon from "./icon.svg";
+import { date } from "./format";
 import { apply, toggle, useTheme } from "./theme";
 import type { Session } from "./types";
 import { linkTo, usePlace } from "./url";
@@ -45,13 +47,18 @@ function Header({ session }: { session: Session }) {
   return (
     <header class="top">
       <a class="brand" {...linkTo("/")}>
-        <img src="/icon.svg" width="20" height="20" alt="" /> pipe
+        <img src={icon} width="20" height="20" alt="" /> pipe
       </a>
       <span class="roots" title={session.roots.join("\n")}>
         {session.roots.join("  ")}
       </span>
       <span class="grow" />
-      {!session.writes && (
+      {!source.served && (
+        <span class="badge" title={session.left_out?.join("\n")}>
+          a file of {date(session.made ?? 0)}
+        </span>
+      )}
+      {source.served && !session.writes && (
         <span class="badge" title="Open the address that `pipe ui` printed, with what follows its #, to change names, tags and notes, and to steer runs">
           read only
         </span>

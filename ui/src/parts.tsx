@@ -1,7 +1,7 @@
 // Small things that views share.
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
-import { post, Problem, useSession } from "./api";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { post, Problem, source, useSession } from "./api";
 import type { Status } from "./types";
 
 const SIGNS: Record<Status, string> = { running: "●", done: "✓", failed: "✕", interrupted: "❚❚", lost: "?" };
@@ -46,6 +46,17 @@ export function Failure({ problem, retry }: { problem: Problem; retry?: () => vo
   );
 }
 
+/** A file of a run, to be downloaded, where there are any. */
+export function Download({ run, path, children }: { run: string; path: string; children: ComponentChildren }) {
+  const address = source.file(run, path);
+  if (address === null) return null;
+  return (
+    <a href={address} download>
+      {children}
+    </a>
+  );
+}
+
 export function Empty({ children }: { children: ComponentChildren }) {
   return <div class="nothing">{children}</div>;
 }
@@ -65,10 +76,26 @@ export function Offline({ connected }: { connected: boolean }) {
 }
 
 export function Tabs<T extends string>({ tabs, now, onTab }: { tabs: [T, string, number?][]; now: T; onTab: (tab: T) => void }) {
+  const bar = useRef<HTMLDivElement>(null);
+  // In a narrow window the one that is open may be out of sight.
+  useEffect(() => {
+    const open = bar.current?.querySelector<HTMLElement>(".on");
+    if (bar.current && open) bar.current.scrollLeft = open.offsetLeft - bar.current.offsetLeft - 40;
+  }, [now, tabs.length]);
+  const step = (event: KeyboardEvent) => {
+    const by = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
+    const next = tabs[tabs.findIndex(([key]) => key === now) + by];
+    if (by === 0) return;
+    // Not for what is below, too.
+    event.stopPropagation();
+    if (!next) return;
+    onTab(next[0]);
+    bar.current?.querySelector<HTMLElement>(`[data-tab="${next[0]}"]`)?.focus();
+  };
   return (
-    <div class="tabs" role="tablist">
+    <div class="tabs" role="tablist" ref={bar} onKeyDown={step}>
       {tabs.map(([key, name, many]) => (
-        <button role="tab" aria-selected={now === key} class={now === key ? "on" : ""} onClick={() => onTab(key)} key={key}>
+        <button role="tab" data-tab={key} aria-selected={now === key} tabIndex={now === key ? 0 : -1} class={now === key ? "on" : ""} onClick={() => onTab(key)} key={key}>
           {name}
           {many !== undefined && many > 0 && <small>{many}</small>}
         </button>

@@ -9,6 +9,9 @@ export interface Session {
   writes: boolean;
   version: string;
   roots: string[];
+  /** Of a file: when it was made, and what is not in it. */
+  made?: number;
+  left_out?: string[];
 }
 
 /** What every answer about a run begins with. */
@@ -155,6 +158,8 @@ export interface RunPage {
   checkpoints: { all: Checkpoint[]; best: Json };
   steps_per_epoch: number | null;
   machine: string[];
+  /** By node, and of engines by engine/phase, in percent of the training thread's time. */
+  shares: { until: number; parts: Record<string, { mean: number; last: number }> } | null;
   pipeline: string | null;
 }
 

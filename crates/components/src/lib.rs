@@ -4,6 +4,7 @@
 //! - [`diagnostics`]: what is behind a detector's average precision, as text, charts and files
 //! - [`child`]: child processes that read JSON lines
 //! - [`tracker`]: what is measured, sent to a server that may be away
+//! - [`scene`]: images with their objects, drawn beside the training
 //! - [`monitor`]: which values of a monitored one are better
 
 pub mod child;
@@ -17,6 +18,7 @@ pub mod metric;
 pub mod model;
 pub mod monitor;
 pub mod optimizer;
+pub mod scene;
 pub mod scheduler;
 pub mod sink;
 pub mod tracker;

@@ -98,7 +98,7 @@ impl RunFolder {
     pub fn flush_records(&self) -> Result<()> {
         let flushed = self.records.borrow_mut().flush();
         flushed.with_context(|| format!("cannot write {}", self.records_path().display()))?;
-        self.history.flush();
+        self.history.flush_numbers();
         self.still_there()
     }
 

@@ -1,7 +1,7 @@
 //! What components are written against: the traits of the kinds, the contexts of their methods, the engine, the registration.
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
-//! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`bests`], [`frozen`], [`folder`], [`timings`], [`terminal`], [`requests`]: parts of it
+//! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`bests`], [`frozen`], [`folder`], [`timings`], [`busy`], [`terminal`], [`requests`]: parts of it
 //! - [`ranks`]: the processes that work on one run together
 //! - [`engine`]: the loop over data that fires events; [`place`]: where a run stands in them
 //! - [`component`]: from a configuration to a built node
@@ -9,6 +9,7 @@
 //! Words of `pipe-vocab` and `pipe-plugin` that every component needs are named here again.
 
 pub mod bests;
+pub mod busy;
 pub mod checkpoints;
 pub mod clock;
 pub mod component;

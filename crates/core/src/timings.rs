@@ -1,4 +1,4 @@
-//! How long things take: phases of iterations, and targets of events. Measured only when a profiler asks.
+//! How long things take: phases of iterations, and targets of events. Measured only when a profiler asks; what is [`busy`](crate::busy) is known always.
 
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
@@ -9,11 +9,14 @@ use indexmap::IndexMap;
 use pipe_native::profile::{Profile, range};
 use tch::Device;
 
+use crate::busy::Busy;
 use pipe_vocab::NodeId;
 
 /// Times by engine and by what was done, in the order in which they were first seen.
 #[derive(Default)]
 pub struct Timings {
+    /// What is at work.
+    pub busy: Busy,
     enabled: Cell<bool>,
     /// Waited for at both ends of each measurement: work on a GPU continues after the call that began it.
     device: Cell<Option<Device>>,
@@ -64,6 +67,7 @@ impl Timings {
     /// Runs `f` and notes how long it took.
     pub fn measure<T>(&self, engine: &NodeId, what: &str, f: impl FnOnce() -> T) -> T {
         let _range = range(what);
+        let _at = self.busy.begin(format!("{engine}/{what}"));
         if !self.enabled() {
             return f();
         }

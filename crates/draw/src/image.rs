@@ -93,6 +93,21 @@ impl RgbImage {
         Ok(file)
     }
 
+    /// The image of a PNG file of 8-bit RGB, as [`RgbImage::encode_png`] makes them.
+    ///
+    /// # Errors
+    /// Another file.
+    pub fn decode_png(file: &[u8]) -> Result<RgbImage> {
+        let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().context("this is no PNG file")?;
+        let (info, bytes) = (reader.info(), reader.output_buffer_size());
+        let plain = info.color_type == png::ColorType::Rgb && info.bit_depth == png::BitDepth::Eight;
+        ensure!(plain, "this is no PNG file of 8-bit RGB");
+        let mut data = vec![0; bytes.context("the image is too large")?];
+        let frame = reader.next_frame(&mut data).context("the PNG file is damaged")?;
+        data.truncate(frame.buffer_size());
+        RgbImage::from_data(frame.height as usize, frame.width as usize, data)
+    }
+
     /// The image as a JPEG file; `quality`: 1 to 100.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::media;
 use crate::point::Point;
+use crate::recorder::Recorder;
 use crate::scalars::{self, each_scalar};
 
 /// What was measured is visible to readers after so long, whether or not more comes.
@@ -34,13 +35,13 @@ pub struct Lengths {
 /// What a run at work writes.
 pub struct History {
     state: Arc<Mutex<State>>,
+    media: Recorder,
     flusher: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
 struct State {
     run: PathBuf,
     scalars: Option<scalars::Writer>,
-    media: Option<media::Writer>,
     /// Whether something went wrong, and was said.
     broken: bool,
 }
@@ -48,19 +49,17 @@ struct State {
 impl History {
     /// That of the run in this folder. Nothing is written or read before there is something to write.
     pub fn of(run: &Path) -> History {
-        let state = State { run: run.to_owned(), scalars: None, media: None, broken: false };
-        History { state: Arc::new(Mutex::new(state)), flusher: Mutex::default() }
+        let state = State { run: run.to_owned(), scalars: None, broken: false };
+        History { state: Arc::new(Mutex::new(state)), media: Recorder::of(run), flusher: Mutex::default() }
     }
 
     /// Adds a record: before it comes into `records.jsonl`, from which curves that are not there are made first.
     pub fn add(&self, record: &Record) {
+        let RecordValue::Scalar(value) = record.value else { return self.media.add(record) };
         let mut state = self.state();
-        state.attempt(|state| match record.value {
-            RecordValue::Scalar(value) => {
-                let Record { step, epoch, time, .. } = *record;
-                state.scalars()?.push(&record.tag, &record.node, Point { step, epoch, time, value })
-            }
-            _ => state.media()?.add(record),
+        state.attempt(|state| {
+            let Record { step, epoch, time, .. } = *record;
+            state.scalars()?.push(&record.tag, &record.node, Point { step, epoch, time, value })
         });
         let works = !state.broken;
         drop(state);
@@ -71,10 +70,9 @@ impl History {
 
     /// How much there is; `None` where something went wrong.
     pub fn lengths(&self) -> Option<Lengths> {
-        let mut lengths = None;
+        let (media, mut lengths) = (self.media.length()?, None);
         self.state().attempt(|state| {
             state.flush()?;
-            let media = state.media()?.length();
             lengths = Some(Lengths { scalars: state.scalars()?.counts(), media });
             Ok(())
         });
@@ -91,14 +89,19 @@ impl History {
                 Some(Ok(writer)) => state.scalars = Some(writer),
                 _ => state.scalars = Some(remade(&state.run)?),
             }
-            let media = state.media()?;
-            let length = lengths.map_or(media.length(), |lengths| lengths.media.min(media.length()));
-            media.cut(length)
+            Ok(())
         });
+        self.media.cut(lengths.map(|lengths| lengths.media));
     }
 
     /// Makes all that was added visible to readers.
     pub fn flush(&self) {
+        self.flush_numbers();
+        self.media.flush();
+    }
+
+    /// The same of the numbers alone, which waits for no image.
+    pub fn flush_numbers(&self) {
         self.state().attempt(State::flush);
     }
 
@@ -143,12 +146,10 @@ impl State {
             return;
         }
         if let Err(error) = what(self) {
-            (self.broken, self.scalars, self.media) = (true, None, None);
+            (self.broken, self.scalars) = (true, None);
             // Readers then go by the records.
             let _ = fs::remove_dir_all(self.run.join(scalars::FOLDER));
-            tracing::warn!(
-                "curves and images of the run are not kept apart any more, and curves are read from records.jsonl: {error:#}"
-            );
+            tracing::warn!("curves of the run are not kept apart any more, but read from records.jsonl: {error:#}");
         }
     }
 
@@ -159,16 +160,8 @@ impl State {
         }
     }
 
-    fn media(&mut self) -> Result<&mut media::Writer> {
-        match &mut self.media {
-            Some(writer) => Ok(writer),
-            empty => Ok(empty.insert(media::Writer::open(&self.run)?)),
-        }
-    }
-
     fn flush(&mut self) -> Result<()> {
-        self.scalars.as_mut().map_or(Ok(()), scalars::Writer::flush)?;
-        self.media.as_mut().map_or(Ok(()), media::Writer::flush)
+        self.scalars.as_mut().map_or(Ok(()), scalars::Writer::flush)
     }
 }
 

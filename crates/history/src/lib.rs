@@ -4,7 +4,7 @@
 //! - [`standing`]: how a run stands, from `run.json`; [`lock`], [`heartbeat`]: one writer a folder; [`clock`]: the time
 //! - [`history`](mod@history): what a run at work writes, with its thread; what is cut when it goes back, and copied for a fork
 //! - [`scalars`]: the numbers, in `scalars/`: any part of a long curve in about as many reads as it has pixels
-//! - [`media`]: everything else, in `media.jsonl` and `images/`
+//! - [`media`]: everything else, in `media.jsonl` and `images/`; `recorder`: written by a thread
 //! - [`options`]: its pipeline key by key
 //! - [`point`]: one measured number
 //! - [`requests`]: what a run is asked, and what it answers
@@ -18,6 +18,7 @@ pub mod lock;
 pub mod media;
 pub mod options;
 pub mod point;
+mod recorder;
 pub mod requests;
 pub mod scalars;
 pub mod standing;

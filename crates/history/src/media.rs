@@ -50,9 +50,16 @@ impl Writer {
     /// When it cannot be written.
     pub fn add(&mut self, record: &Record) -> Result<()> {
         let value = match &record.value {
-            RecordValue::Image { height, width, rgb } => {
-                json!({ "file": self.image(*height, *width, rgb)?, "height": height, "width": width })
+            RecordValue::Image { height, width, rgb, objects } => {
+                let file = self.image(*height, *width, rgb)?;
+                let mut value = json!({ "file": file, "height": height, "width": width });
+                if let Some(objects) = objects {
+                    // By way of a text a number of 32 bits stays as short as it is.
+                    value["objects"] = serde_json::from_str(&serde_json::to_string(objects)?)?;
+                }
+                value
             }
+            RecordValue::Confusion { names, cells } => json!({ "names": names, "cells": cells }),
             RecordValue::Histogram(values) => bars(values),
             RecordValue::PrCurve { true_positives, false_positives, positives } => {
                 json!({ "true_positives": true_positives, "false_positives": false_positives, "positives": positives })
@@ -212,7 +219,7 @@ fn bars(values: &[f32]) -> Value {
 /// Something that a run shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Item {
-    /// `image`, `histogram`, `pr_curve`, `text`, `hparams`, `artifact`.
+    /// `image`, `histogram`, `pr_curve`, `confusion`, `text`, `hparams`, `artifact`.
     pub kind: String,
     /// Its tag.
     pub tag: String,
@@ -294,7 +301,7 @@ impl Media {
         Ok(refresh)
     }
 
-    /// What an item is like: of an image file, height and width, of a distribution its bars, of others as in `records.jsonl`.
+    /// What an item is like: of an image file, height, width and what is to be seen on it, of a distribution its bars, of others as in `records.jsonl`.
     ///
     /// # Errors
     /// When it cannot be read: the run may have gone back meanwhile.

@@ -18,7 +18,7 @@ fn scalar(step: u64) -> Record {
 }
 
 fn image(step: u64, shade: u8) -> Record {
-    record("images", step, RecordValue::Image { height: 3, width: 2, rgb: vec![shade; 18] })
+    record("images", step, RecordValue::Image { height: 3, width: 2, rgb: vec![shade; 18], objects: None })
 }
 
 /// The records of a run in its file, as the run writes them.

@@ -169,12 +169,16 @@ impl Wire for RecordValue {
         to.put(self.kind())?;
         match self {
             RecordValue::Scalar(value) => to.put(value),
-            RecordValue::Image { height, width, rgb } => to.put(&(height, width, serde_bytes::Bytes::new(rgb))),
+            RecordValue::Image { height, width, rgb, objects } => {
+                to.put(&(height, width, serde_bytes::Bytes::new(rgb)))?;
+                to.put(&serde_json::to_string(objects)?)
+            }
             RecordValue::Text(text) => to.put(text),
             RecordValue::Histogram(values) => to.put(values),
             RecordValue::PrCurve { true_positives, false_positives, positives } => {
                 to.put(&(true_positives, false_positives, positives))
             }
+            RecordValue::Confusion { names, cells } => to.put(&(names, cells)),
             RecordValue::HParams { settings, metrics } => {
                 to.put(&serde_json::to_string(settings)?)?;
                 to.put(metrics)
@@ -188,13 +192,18 @@ impl Wire for RecordValue {
             "scalar" => RecordValue::Scalar(from.get()?),
             "image" => {
                 let (height, width, rgb): (usize, usize, serde_bytes::ByteBuf) = from.get()?;
-                RecordValue::Image { height, width, rgb: rgb.into_vec() }
+                let objects = serde_json::from_str(&from.get::<String>()?)?;
+                RecordValue::Image { height, width, rgb: rgb.into_vec(), objects }
             }
             "text" => RecordValue::Text(from.get()?),
             "histogram" => RecordValue::Histogram(from.get()?),
             "pr_curve" => {
                 let (true_positives, false_positives, positives) = from.get()?;
                 RecordValue::PrCurve { true_positives, false_positives, positives }
+            }
+            "confusion" => {
+                let (names, cells) = from.get()?;
+                RecordValue::Confusion { names, cells }
             }
             "hparams" => {
                 let settings: Vec<(String, Value)> = serde_json::from_str(&from.get::<String>()?)?;

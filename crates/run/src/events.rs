@@ -228,6 +228,7 @@ fn run_timed(
     position: usize,
     ctx: &EventContext<'_>,
 ) -> Result<ControlFlow<Interrupted>> {
+    let _at = ctx.run.timings.busy.begin(target.node.to_string());
     if !ctx.run.timings.enabled() {
         return guarded(|| run_target(table, target, position, ctx));
     }

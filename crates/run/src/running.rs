@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use pipe_core::busy::Busy;
 use pipe_core::checkpoints::found;
 use pipe_core::{
     Clock, Engine, EngineEvent, Frame, Instance, Kind, NodeId, RecordValue, Requests, RunContext, RunFolder,
@@ -88,9 +89,12 @@ impl Running {
             folder.cut_records(0, Some(&Lengths::default()))?;
         }
         let info = Info::start(&folder, plan, &catalog, options, &why)?;
-        let captured = options.captures.as_ref().map(|secrets| Captured::start(folder.path(), secrets));
+        let busy = Busy::default();
+        let start = |secrets| Captured::start(folder.path(), secrets, busy.clone());
+        let captured = options.captures.as_ref().map(|secrets| start(secrets));
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let mut context = RunContext::new(device, precision, seed, folder, requests.interrupt.clone());
+        context.timings.busy = busy;
         context.checkpoint_wanted = requests.checkpoint.clone();
         context.ranks = options.ranks.clone();
         let context = Rc::new(context);

@@ -7,8 +7,14 @@ use sha2::{Digest, Sha256};
 
 include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
-const NOT_BUILT: &str = "This `pipe` was built without its page. `cargo xtask setup` makes the page (it needs Node, or Python with pip); \
+/// What is said then.
+pub const NOT_BUILT: &str = "This `pipe` was built without its page. `cargo xtask setup` makes the page (it needs Node, or Python with pip); \
                          then build `pipe` again.\n";
+
+/// A file of the page; `None` where the program was built without it.
+pub fn file(name: &str) -> Option<&'static str> {
+    ASSETS.iter().find(|(own, _)| *own == name).and_then(|(_, bytes)| std::str::from_utf8(bytes).ok())
+}
 
 /// Serves a file of the page, or the page.
 pub async fn serve(uri: Uri, headers: HeaderMap) -> Response {

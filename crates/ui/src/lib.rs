@@ -7,12 +7,14 @@
 //! - `checker`: who checks pipelines that are edited
 //! - `inside`: files of a run, and none outside of it
 //! - `assets`: the page
+//! - [`export`](mod@export): the page as a file
 //!
 //! All that is changed is `about.json` of a run and what it is asked in `requests`, and that only with the token. What a run wrote is data: it is never sent as a page.
 
 mod api;
 mod assets;
 mod checker;
+pub mod export;
 mod guard;
 mod inside;
 mod live;

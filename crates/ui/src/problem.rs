@@ -31,6 +31,11 @@ impl Problem {
         Problem { status: StatusCode::CONFLICT, message: message.into() }
     }
 
+    /// The same for those who asked no server.
+    pub fn into_error(self) -> anyhow::Error {
+        anyhow::anyhow!(self.message)
+    }
+
     /// Whoever asks may not.
     pub fn refused(status: StatusCode, message: impl Into<String>) -> Problem {
         Problem { status, message: message.into() }

@@ -5,7 +5,7 @@
 //! - [`descriptor`], [`catalog`]: registered components, and all that there are
 //! - [`reload`]: what a changed option means to a running pipeline
 //! - [`event`]: events of engines, and on which of their occurrences targets run
-//! - [`record`]: what is measured
+//! - [`record`]: what is measured; [`objects`]: what is to be seen on an image
 //! - [`refusal`]: what is refused unless it is accepted by name
 //! - [`path_value`], [`secret`], [`target`], [`units`]: options with a syntax of their own
 //! - [`atomic`], [`files`], [`cache`]: files that are either complete or absent; reading what anyone may have written; what can be had again
@@ -22,6 +22,7 @@ pub mod expression;
 pub mod facts;
 pub mod files;
 pub mod kind;
+pub mod objects;
 pub mod path_value;
 pub mod precision;
 pub mod record;
@@ -41,6 +42,7 @@ pub use event::Filter;
 pub use expression::Expression;
 pub use facts::Facts;
 pub use kind::{Kind, NodeId};
+pub use objects::{Object, Objects};
 pub use path_value::PathValue;
 pub use precision::Precision;
 pub use record::{Best, BestCheckpoint, Evaluation, Progress, Record, RecordValue, Summary};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::kind::NodeId;
+use crate::objects::Objects;
 use crate::value_ref::ValueRef;
 
 /// Something measured.
@@ -39,6 +40,8 @@ pub enum RecordValue {
         width: usize,
         /// `height * width * 3` bytes.
         rgb: Vec<u8>,
+        /// What is to be seen on it, which is not drawn yet.
+        objects: Option<Box<Objects>>,
     },
     /// Markdown.
     Text(String),
@@ -53,6 +56,13 @@ pub enum RecordValue {
         false_positives: Vec<u32>,
         /// All that is to be found.
         positives: u32,
+    },
+    /// Which class is found as which.
+    Confusion {
+        /// The classes, rows and columns.
+        names: Vec<String>,
+        /// Row (what it is), column (what it is found as) and number, in order, without those that are 0.
+        cells: Vec<[u32; 3]>,
     },
     /// The settings of the run, with the names of the values it is judged by.
     HParams {
@@ -74,6 +84,7 @@ impl RecordValue {
             RecordValue::Text(_) => "text",
             RecordValue::Histogram(_) => "histogram",
             RecordValue::PrCurve { .. } => "pr_curve",
+            RecordValue::Confusion { .. } => "confusion",
             RecordValue::HParams { .. } => "hparams",
             RecordValue::Artifact(_) => "artifact",
         }
@@ -81,7 +92,7 @@ impl RecordValue {
 }
 
 impl Record {
-    /// The record as one line of `records.jsonl`. Images, histograms and curves are told by size and range; JSON has no NaN and
+    /// The record as one line of `records.jsonl`. Images, histograms, curves and matrices are told by size and range; JSON has no NaN and
     /// no infinity, so those become texts.
     pub fn to_json(&self) -> Value {
         let value = match &self.value {
@@ -96,6 +107,10 @@ impl Record {
             }
             RecordValue::PrCurve { true_positives, positives, .. } => {
                 json!({ "thresholds": true_positives.len(), "positives": positives })
+            }
+            RecordValue::Confusion { names, cells } => {
+                let all: u64 = cells.iter().map(|cell| u64::from(cell[2])).sum();
+                json!({ "classes": names.len(), "count": all })
             }
             RecordValue::HParams { settings, metrics } => {
                 let settings: serde_json::Map<String, Value> = settings.iter().cloned().collect();

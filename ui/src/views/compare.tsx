@@ -4,19 +4,22 @@ import { LiveContext, useChanged, useData, useLive } from "../api";
 import { Controls, Grid, Legend, type Shown, useSettings } from "../curves";
 import { date, duration, num, short, text } from "../format";
 import { Empty, Failure, Offline, StatusBadge, Tabs } from "../parts";
-import type { Comparison, Json } from "../types";
+import type { Comparison, Json, RunPage } from "../types";
 import { linkTo, setParams, usePlace } from "../url";
 import { Parallel } from "./parallel";
 import { useKeys } from "./help";
-import { Images } from "./run/media";
+import { Console } from "./run/console";
+import { Edits } from "./run/edits";
+import { Images } from "./run/images";
 
-type Tab = "curves" | "options" | "metrics" | "plot" | "images" | "edits";
+type Tab = "curves" | "options" | "metrics" | "plot" | "images" | "console" | "edits";
 const TABS: [Tab, string][] = [
   ["curves", "Curves"],
   ["options", "Options"],
   ["metrics", "Metrics"],
   ["plot", "Options against metrics"],
   ["images", "Images"],
+  ["console", "Consoles"],
   ["edits", "Edits"],
 ];
 
@@ -97,7 +100,8 @@ function Loaded({ ids }: { ids: string }) {
       {tab === "metrics" && <Metrics data={data} runs={runs} />}
       {tab === "plot" && <Parallel data={data} runs={runs} />}
       {tab === "images" && <Images key={runs.map((run) => run.id).join()} runs={runs} />}
-      {tab === "edits" && <Edits data={data} runs={runs} />}
+      {tab === "console" && <Consoles runs={runs} />}
+      {tab === "edits" && <AllEdits data={data} runs={runs} />}
     </>
   );
 }
@@ -249,26 +253,44 @@ function Metrics({ data, runs }: { data: Comparison; runs: Shown[] }) {
   );
 }
 
-function Edits({ data, runs }: { data: Comparison; runs: Shown[] }) {
+/** The consoles beside each other, searched at once. */
+function Consoles({ runs }: { runs: Shown[] }) {
+  const [search, setSearch] = useState("");
+  return (
+    <>
+      <div class="controls">
+        <input type="search" placeholder="lines with" aria-label="search the consoles" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
+      </div>
+      <div class="columns consoles">
+        {runs.map((run) => (
+          <section key={run.id}>
+            <h3>{run.name}</h3>
+            <Console id={run.id} search={search} />
+          </section>
+        ))}
+      </div>
+    </>
+  );
+}
+
+function AllEdits({ data, runs }: { data: Comparison; runs: Shown[] }) {
   if (data.edits.every((edits) => edits.length === 0)) return <Empty>None of these runs was edited while it was at work.</Empty>;
   return (
     <div class="columns">
-      {runs.map((run, at) => (
+      {runs.map((run) => (
         <section class="card" key={run.id}>
           <h3>{run.name}</h3>
-          {data.edits[at]?.length === 0 && <p class="empty">not edited</p>}
-          {data.edits[at]?.map((edit, index) => (
-            <div class="edit applied" key={index}>
-              <b>after step {edit.step}</b>
-              <ul>
-                {edit.changes.map((change) => (
-                  <li key={change}>{change}</li>
-                ))}
-              </ul>
-            </div>
-          ))}
+          <EditsOf id={run.id} />
         </section>
       ))}
     </div>
   );
+}
+
+function EditsOf({ id }: { id: string }) {
+  const { data, error, reload } = useData<RunPage>(`runs/${id}`);
+  useChanged(["edits"], reload, 2000);
+  if (!data) return error ? <Failure problem={error} retry={reload} /> : null;
+  const edits = data.edits.filter((edit) => edit.outcome !== "started");
+  return edits.length === 0 ? <p class="empty">not edited</p> : <Edits edits={edits} />;
 }

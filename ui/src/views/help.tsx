@@ -7,7 +7,7 @@ const KEYS: [string, string][] = [
   ["x", "choose the run"],
   ["Enter", "open it"],
   ["c", "compare the chosen runs"],
-  ["1 … 9", "the views of a run or a comparison"],
+  ["1 … 9", "the views of a run or a comparison; ← → from one to the next where one is chosen"],
   ["← →", "images: the step before and after"],
   ["Esc", "leave a field, let go of a choice"],
   ["?", "this"],
@@ -49,10 +49,12 @@ export function Help() {
     addEventListener("pipe-help", listen);
     return () => removeEventListener("pipe-help", listen);
   }, []);
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => box.current?.focus(), [open]);
   if (!open) return null;
   return (
     <div class="veil" onClick={() => setOpen(false)}>
-      <div class="dialog" role="dialog" aria-label="keys" onClick={(event) => event.stopPropagation()}>
+      <div class="dialog" role="dialog" aria-modal="true" aria-label="keys" tabIndex={-1} ref={box} onClick={(event) => event.stopPropagation()}>
         <h2>Keys</h2>
         <dl class="keys">
           {KEYS.map(([key, what]) => (

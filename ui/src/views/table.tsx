@@ -1,6 +1,6 @@
 // All runs: columns, filter, order, groups, choice; all of it in the address.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { useData, useLive, useSession } from "../api";
+import { source, useData, useLive, useSession } from "../api";
 import { ago, cell, date, duration, num, short, text } from "../format";
 import { editRun, Empty, Failure, Offline, StatusBadge, Tag } from "../parts";
 import type { Json, Num, Row, Table } from "../types";
@@ -37,10 +37,14 @@ export function TableView() {
     <main class="table-view">
       <Offline connected={connected} />
       <div class="bar">
-        <Filter wrong={error && error.status === 400 ? error.message : null} />
-        <label class="check" title="also runs with the tag `archived`">
-          <input type="checkbox" checked={!!params.get("all")} onChange={(event) => setParams({ all: event.currentTarget.checked ? "1" : null })} /> archived
-        </label>
+        {source.served && (
+          <>
+            <Filter wrong={error && error.status === 400 ? error.message : null} />
+            <label class="check" title="also runs with the tag `archived`">
+              <input type="checkbox" checked={!!params.get("all")} onChange={(event) => setParams({ all: event.currentTarget.checked ? "1" : null })} /> archived
+            </label>
+          </>
+        )}
         <button onClick={() => setChoosing(!choosing)} aria-expanded={choosing}>
           Columns
         </button>

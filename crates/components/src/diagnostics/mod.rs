@@ -28,14 +28,17 @@ pub fn write(folder: &Path, diagnostics: &Diagnostics) -> Result<()> {
     Ok(())
 }
 
-/// The charts and, where scores are from 0 to 1, a precision-recall curve of each class that has objects.
+/// The charts, the confusion matrix and, where scores are from 0 to 1, a precision-recall curve of each class that has objects.
 pub fn records(diagnostics: &Diagnostics) -> Vec<(String, RecordValue)> {
     let mut records = Vec::new();
     for (name, image) in charts::charts(diagnostics) {
         let (height, width) = (image.height(), image.width());
-        let value = RecordValue::Image { height, width, rgb: image.into_data() };
+        let value = RecordValue::Image { height, width, rgb: image.into_data(), objects: None };
         records.push((format!("{}/{name}", diagnostics.iou), value));
     }
+    let confusion = &diagnostics.confusion;
+    let value = RecordValue::Confusion { names: confusion.names.clone(), cells: cells(&confusion.matrix) };
+    records.push((format!("{}/confusion", diagnostics.iou), value));
     let confidence = &diagnostics.curves.confidence;
     if confidence.first() == Some(&0.0) && confidence.last() == Some(&1.0) {
         for class in diagnostics.curves.classes.iter().filter(|class| class.objects > 0) {
@@ -48,4 +51,13 @@ pub fn records(diagnostics: &Diagnostics) -> Vec<(String, RecordValue)> {
         }
     }
     records
+}
+
+/// What of a matrix is not 0.
+pub fn cells(matrix: &[Vec<u32>]) -> Vec<[u32; 3]> {
+    let each = |(row, values): (usize, &Vec<u32>)| {
+        let cell = move |(column, count): (usize, &u32)| [row as u32, column as u32, *count];
+        values.iter().enumerate().map(cell).filter(|cell| cell[2] > 0).collect::<Vec<_>>()
+    };
+    matrix.iter().enumerate().flat_map(each).collect()
 }

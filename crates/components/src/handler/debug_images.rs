@@ -10,7 +10,8 @@ use pipe_core::Handler;
 use pipe_core::facts::Facts;
 use pipe_core::{BuildContext, Component, Config, Dataset, EventContext, Instance, Kind, NodeId, Ref, Stateful};
 use pipe_data::{Batch, BatchField, Detections, fields};
-use pipe_draw::{DrawOptions, MaskRef, RgbImage, draw_instances, side_by_side};
+use pipe_draw::RgbImage;
+use pipe_vocab::objects::{Object, Objects, runs};
 
 /// Logs images of a batch of detection or semantic segmentation: ground truth beside predictions, with boxes, masks, keypoints, class names and scores.
 ///
@@ -87,8 +88,10 @@ pipe_core::register!(DebugImagesConfig);
 
 /// The label of pixels without a class.
 const NO_CLASS: i64 = 255;
-/// Opacity of masks drawn alone: where they overlap, both are visible.
-const MASK_ALPHA: f32 = 0.6;
+
+/// So many detections of an image are kept, and none with a lower score, for those who look at it later.
+const MOST: i64 = 100;
+const LEAST: f64 = 0.05;
 
 /// The running handler.
 struct DebugImages {
@@ -128,13 +131,13 @@ impl Handler for DebugImages {
 
 /// The objects of one image, or the regions of its classes, on the CPU.
 #[derive(Default)]
-struct Objects {
+struct Seen {
     /// None of regions.
     boxes: Vec<[f32; 4]>,
     labels: Vec<i64>,
     scores: Option<Vec<f32>>,
     crowd: Vec<i64>,
-    /// `[N, H, W]`, 0 or 1.
+    /// `[N, H, W]`, 0 or 1; of fewer than all objects those of the first.
     masks: Option<(Vec<u8>, [usize; 2])>,
     keypoints: Vec<Vec<[f32; 3]>>,
 }
@@ -146,68 +149,59 @@ impl DebugImages {
         ctx: &EventContext<'_>,
         n: usize,
         image: &RgbImage,
-        truth: &Objects,
-        found: Option<&Objects>,
+        truth: &Seen,
+        found: Option<&Seen>,
         trains: bool,
     ) -> Result<()> {
         let trains = trains || found.is_none();
         let group = self.config.tag.as_deref().unwrap_or(if trains { "train" } else { "val" });
-        let options = DrawOptions::default();
-        let drawn = self.draw(image, truth, &options)?;
-        let drawn = match found {
-            Some(found) => {
-                let predicted = self.draw(image, found, &options)?;
-                let title = match found.scores.as_ref().is_some_and(Vec::is_empty) {
-                    true => format!("no prediction with score ≥ {}", self.config.threshold),
-                    false => "prediction".to_owned(),
-                };
-                side_by_side(&drawn, &predicted, ["ground truth", &title])
-            }
-            None => drawn,
-        };
         let tag = match trains {
             true => format!("{group}/image_{n}"),
             false => format!("{group}/image_{}_{n}", ctx.state.iteration),
         };
-        emit(ctx.run, &self.node, tag.clone(), drawn)?;
-        for (objects, what) in [(Some(truth), "mask"), (found, "predicted_mask")] {
-            if let Some(objects) = objects.filter(|objects| objects.masks.is_some()) {
-                let black = RgbImage::filled(image.height(), image.width(), [0; 3]);
-                let options = DrawOptions { boxes: false, labels: false, mask_alpha: MASK_ALPHA, ..options.clone() };
-                emit(ctx.run, &self.node, format!("{tag}_{what}"), self.draw(&black, objects, &options)?)?;
-            }
+        let size = [image.height(), image.width()];
+        let threshold = found.and_then(|found| found.scores.as_ref()).map(|_| self.config.threshold);
+        let [truth, found] =
+            [Some(truth), found].map(|seen| seen.map(|seen| (self.objects(seen, size), seen.masks.is_some())).unzip());
+        let objects = Objects { truth: truth.0.clone(), found: found.0.clone(), threshold, only_masks: false };
+        emit(ctx.run, &self.node, tag.clone(), image.clone(), Some(objects))?;
+        let alone = Objects { threshold, only_masks: true, ..Objects::default() };
+        let black = RgbImage::filled(size[0], size[1], [0; 3]);
+        if truth.1 == Some(true) {
+            let objects = Objects { truth: truth.0, ..alone.clone() };
+            emit(ctx.run, &self.node, format!("{tag}_mask"), black.clone(), Some(objects))?;
+        }
+        if found.1 == Some(true) {
+            let objects = Objects { found: found.0, ..alone };
+            emit(ctx.run, &self.node, format!("{tag}_predicted_mask"), black, Some(objects))?;
         }
         Ok(())
     }
 
-    fn draw(&self, image: &RgbImage, objects: &Objects, options: &DrawOptions) -> Result<RgbImage> {
-        let names: Vec<String> = objects.labels.iter().map(|label| self.names.get(*label)).collect();
-        let count = objects.boxes.len().max(objects.labels.len());
-        let mut instances = Vec::with_capacity(count);
-        for i in 0..count {
-            let mask = match &objects.masks {
-                Some((planes, [height, width])) if (*height, *width) == (image.height(), image.width()) => {
-                    let plane = planes.get(i * height * width..(i + 1) * height * width);
-                    plane.map(|plane| MaskRef::new(plane, *height, *width)).transpose()?
-                }
-                _ => None,
-            };
-            instances.push(pipe_draw::Instance {
-                bbox: objects.boxes.get(i).copied(),
-                mask,
-                keypoints: objects.keypoints.get(i).map_or(&[], Vec::as_slice),
-                label: names.get(i).map_or("", String::as_str),
-                class_id: objects.labels.get(i).copied().unwrap_or_default(),
-                score: objects.scores.as_ref().and_then(|scores| scores.get(i).copied()),
-                crowd: objects.crowd.get(i) == Some(&1),
-            });
-        }
-        Ok(draw_instances(image, &instances, options))
+    fn objects(&self, seen: &Seen, size: [usize; 2]) -> Vec<Object> {
+        let pixels = size[0] * size[1];
+        let planes = seen.masks.as_ref().filter(|(_, own)| *own == size).map(|(planes, _)| planes);
+        let mask = |at: usize| planes.and_then(|planes| planes.get(at * pixels..(at + 1) * pixels));
+        let count = seen.boxes.len().max(seen.labels.len());
+        let each = (0..count).map(|at| {
+            let bbox = seen.boxes.get(at).copied().filter(|edges| edges.iter().all(|edge| edge.is_finite()));
+            let points = seen.keypoints.get(at).cloned().unwrap_or_default();
+            Object {
+                class: seen.labels.get(at).copied().unwrap_or_default(),
+                name: seen.labels.get(at).map_or_else(String::new, |label| self.names.get(*label)),
+                bbox,
+                score: seen.scores.as_ref().and_then(|scores| scores.get(at).copied()),
+                crowd: seen.crowd.get(at) == Some(&1),
+                mask: mask(at).map(runs).unwrap_or_default(),
+                points: points.into_iter().filter(|point| point.iter().all(|number| number.is_finite())).collect(),
+            }
+        });
+        each.collect()
     }
 }
 
 /// The ground truth of sample `n`; fields missing from the batch are skipped.
-fn truth(batch: &Batch, n: usize) -> Result<Objects> {
+fn truth(batch: &Batch, n: usize) -> Result<Seen> {
     let field = |name: &str| -> Result<Option<Tensor>> {
         let Some(field) = batch.get(name) else { return Ok(None) };
         Ok(match field {
@@ -218,7 +212,7 @@ fn truth(batch: &Batch, n: usize) -> Result<Objects> {
     if let Some(classes) = field(fields::SEGMENTATION)? {
         return regions(&classes);
     }
-    Ok(Objects {
+    Ok(Seen {
         boxes: field(fields::BOXES)?.map_or_else(|| Ok(Vec::new()), |boxes| box_list(&boxes))?,
         labels: field(fields::LABELS)?.map_or_else(|| Ok(Vec::new()), |labels| integers(&labels))?,
         crowd: field(fields::ISCROWD)?.map_or_else(|| Ok(Vec::new()), |crowd| integers(&crowd))?,
@@ -229,28 +223,31 @@ fn truth(batch: &Batch, n: usize) -> Result<Objects> {
 }
 
 /// The regions of the classes `[H, W]`, without the background and what has no class.
-fn regions(classes: &Tensor) -> Result<Objects> {
+fn regions(classes: &Tensor) -> Result<Seen> {
     let (height, width) = classes.size2()?;
     let classes = integers(classes)?;
     let mut labels: Vec<i64> = classes.iter().copied().filter(|class| !matches!(*class, 0 | NO_CLASS)).collect();
     labels.sort_unstable();
     labels.dedup();
     let planes = labels.iter().flat_map(|label| classes.iter().map(move |class| u8::from(class == label))).collect();
-    Ok(Objects { labels, masks: Some((planes, [height as usize, width as usize])), ..Objects::default() })
+    Ok(Seen { labels, masks: Some((planes, [height as usize, width as usize])), ..Seen::default() })
 }
 
-/// The detections with a score of at least `threshold`.
-fn predicted(found: &Detections, threshold: f64) -> Result<Objects> {
-    let keep = found.scores.ge(threshold).nonzero().view([-1]);
+/// The detections from the highest score on, those below `threshold` without masks.
+fn predicted(found: &Detections, threshold: f64) -> Result<Seen> {
+    let (scores, order) = found.scores.detach().sort(0, true);
+    let scores = Vec::<f32>::try_from(scores.to_device(Device::Cpu).to_kind(Type::Float))?;
+    let from = |least: f64| scores.iter().take(MOST as usize).take_while(|score| **score >= least as f32).count();
+    let (kept, sure) = (from(threshold.min(LEAST)), from(threshold));
+    let keep = order.narrow(0, 0, kept as i64);
     let chosen = |tensor: &Tensor| tensor.index_select(0, &keep);
-    let masks = found.masks.as_ref().map(|masks| planes(&chosen(masks).squeeze_dim(1).ge(0.5))).transpose()?;
-    let scores = chosen(&found.scores).detach().to_device(Device::Cpu).to_kind(Type::Float);
-    Ok(Objects {
+    let first = |masks: &Tensor| masks.index_select(0, &keep.narrow(0, 0, sure as i64)).squeeze_dim(1).ge(0.5);
+    Ok(Seen {
         boxes: box_list(&chosen(&found.boxes))?,
         labels: integers(&chosen(&found.labels))?,
-        scores: Some(Vec::try_from(scores)?),
+        scores: Some(scores[..kept].to_vec()),
         crowd: Vec::new(),
-        masks,
+        masks: found.masks.as_ref().map(|masks| planes(&first(masks))).transpose()?,
         keypoints: found.keypoints.as_ref().map_or_else(|| Ok(Vec::new()), |points| points_of(&chosen(points)))?,
     })
 }
@@ -307,6 +304,7 @@ mod tests {
 
     fn records(test: &TestRun) -> Vec<serde_json::Value> {
         test.run.folder.flush_records().unwrap();
+        test.run.folder.history_lengths().unwrap();
         let text = std::fs::read_to_string(test.run.folder.records_path()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -332,9 +330,22 @@ mod tests {
             "val/image_7_1_predicted_mask",
         ];
         assert_eq!(tags, expected);
-        let width = |i: usize| records[i]["value"]["width"].as_u64().unwrap();
-        assert!(width(4) > 2 * width(0), "{} beside {}", width(4), width(0));
-        assert_eq!(width(5), width(0));
+        assert!(records.iter().all(|record| record["value"] == json!({ "height": 32, "width": 48 })), "as they are");
+        let media = pipe_history::Media::open(test.run.folder.path()).unwrap();
+        let value = |at: usize| media.value(&media.items[at]).unwrap();
+        assert_eq!(
+            (value(0)["objects"]["truth"].as_array().unwrap().len(), value(0)["objects"].get("found")),
+            (1, None)
+        );
+        let (both, found) = (value(4)["objects"].clone(), value(4)["objects"]["found"].clone());
+        assert_eq!((&both["threshold"], &found[0]["box"]), (&json!(0.5), &json!([4.0, 4.0, 20.0, 20.0])));
+        assert_eq!(both["truth"][0]["mask"], json!([0, 32 * 48]));
+        // What is not drawn at first is there, but for its mask.
+        assert_eq!((&found[1]["score"], found[1].get("mask")), (&json!(0.2), None));
+        assert_eq!(
+            (value(6)["objects"]["only_masks"].clone(), value(6)["file"].clone()),
+            (json!(true), value(5)["file"].clone())
+        );
     }
 
     #[test]
@@ -361,13 +372,15 @@ mod tests {
     }
 
     #[test]
-    fn only_detections_from_the_threshold_on_are_shown() {
+    fn detections_below_the_threshold_have_no_masks() {
         let step = step(true);
         let Some(BatchField::Detections(found)) = step.output.outputs.get(fields::DETECTIONS) else { panic!() };
-        assert_eq!(predicted(&found[0], 0.5).unwrap().labels, [1]);
-        assert_eq!(predicted(&found[0], 0.1).unwrap().masks.unwrap().0.len(), 2 * 32 * 48);
-        let none = predicted(&found[0], 0.95).unwrap();
-        assert!(none.boxes.is_empty() && none.scores == Some(Vec::new()));
+        let seen = |threshold: f64| {
+            let seen = predicted(&found[0], threshold).unwrap();
+            (seen.labels, seen.masks.unwrap().0.len() / (32 * 48))
+        };
+        assert_eq!((seen(0.5), seen(0.1)), ((vec![1, 2], 1), (vec![1, 2], 2)));
+        assert_eq!(seen(0.95), (vec![1, 2], 0));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use pipe_core::{Dataset, NodeId, RecordValue, RunContext};
 use pipe_draw::RgbImage;
+use pipe_vocab::Objects;
 
 /// A `[C, H, W]` tensor as an image: bytes as they are, floats from 0..1. Floats of another range (normalized ones) are
 /// rescaled from their minimum and maximum.
@@ -29,13 +30,13 @@ pub fn picture(image: &Tensor) -> Result<RgbImage> {
     RgbImage::from_data(size[1] as usize, size[2] as usize, Vec::try_from(rows.flatten(0, -1))?)
 }
 
-/// Records an image of `node`.
+/// Records an image of `node`, with what is to be seen on it.
 ///
 /// # Errors
 /// When a sink fails.
-pub fn emit(run: &RunContext, node: &NodeId, tag: String, image: RgbImage) -> Result<()> {
-    let (height, width) = (image.height(), image.width());
-    run.emit(node, tag, RecordValue::Image { height, width, rgb: image.into_data() })
+pub fn emit(run: &RunContext, node: &NodeId, tag: String, image: RgbImage, objects: Option<Objects>) -> Result<()> {
+    let (height, width, objects) = (image.height(), image.width(), objects.map(Box::new));
+    run.emit(node, tag, RecordValue::Image { height, width, rgb: image.into_data(), objects })
 }
 
 /// Class names by label.

@@ -111,7 +111,7 @@ impl Handler for SampleImages {
         if tiles.is_empty() {
             return Ok(());
         }
-        emit(ctx.run, &self.node, self.config.tag.clone(), grid(&tiles, 0))
+        emit(ctx.run, &self.node, self.config.tag.clone(), grid(&tiles, 0), None)
     }
 }
 

@@ -6,15 +6,17 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostics::cells;
+
 use super::counts::{Counts, Form, logits_and_labels};
 use pipe_core::facts::{Better, Facts};
 use pipe_core::{
     BuildContext, Component, Config, Contract, Dataset, Instance, Kind, ModelOutput, Ref, State, Stateful,
 };
-use pipe_core::{Metric, MetricReport};
+use pipe_core::{Metric, MetricReport, RecordValue};
 use pipe_data::{Batch, fields};
 
-/// The confusion matrix of a classifier, as text.
+/// The confusion matrix of a classifier, as text and as a record.
 ///
 /// Up to 20 classes it is a table with a row per label and a column per prediction, recall and precision in the margins; with
 /// more classes the most frequent confusions are listed. Values: `accuracy`, and `balanced_accuracy`, the mean recall of
@@ -69,10 +71,14 @@ struct ConfusionMatrix {
 }
 
 impl ConfusionMatrix {
-    fn name(&self, class: usize) -> String {
+    fn plain_name(&self, class: usize) -> String {
         let named = self.names.iter().find(|(label, _)| *label == class as i64);
+        named.map_or_else(|| class.to_string(), |(_, name)| name.clone())
+    }
+
+    fn name(&self, class: usize) -> String {
         // A bar would end the cell of a Markdown table.
-        named.map_or_else(|| class.to_string(), |(_, name)| name.replace('|', "\\|"))
+        self.plain_name(class).replace('|', "\\|")
     }
 
     fn table(&self, rows: &[Vec<f64>]) -> String {
@@ -135,7 +141,13 @@ impl Metric for ConfusionMatrix {
             n if n <= MOST_CLASSES => Some(self.table(&rows)),
             _ => Some(self.list(&rows)),
         };
-        Ok(MetricReport { values, text, ..MetricReport::default() })
+        let counts: Vec<Vec<u32>> = rows.iter().map(|row| row.iter().map(|count| *count as u32).collect()).collect();
+        let matrix = || {
+            let names = (0..rows.len()).map(|class| self.plain_name(class)).collect();
+            ("matrix".to_owned(), RecordValue::Confusion { names, cells: cells(&counts) })
+        };
+        let records = if rows.is_empty() { Vec::new() } else { vec![matrix()] };
+        Ok(MetricReport { values, text, records })
     }
 }
 

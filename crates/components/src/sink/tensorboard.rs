@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::scene::{Job, Painted, Painter};
 use pipe_core::{
     BuildContext, Component, Config, Instance, Kind, PathValue, Record, RecordValue, Source, State, Stateful, Summary,
 };
@@ -59,6 +60,7 @@ impl Component for TensorBoardConfig {
             resumed: false,
             cut: own && ctx.begins(),
             saved: Saved::default(),
+            painter: None,
         }))
     }
 }
@@ -76,6 +78,8 @@ struct TensorBoard {
     /// Whether events of a former life are to be cut off before anything is written.
     cut: bool,
     saved: Saved,
+    /// Draws images, from the first one on.
+    painter: Option<Painter>,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -142,6 +146,24 @@ impl TensorBoard {
 }
 
 impl TensorBoard {
+    /// Has an image drawn beside the training.
+    fn draw(&mut self, job: Job) -> Result<()> {
+        let painter = match &mut self.painter {
+            Some(painter) => painter,
+            none => none.insert(Painter::start()?),
+        };
+        painter.add(job)
+    }
+
+    /// Writes what is drawn by now, or all that was to be drawn.
+    fn painted(&mut self, all: bool) -> Result<()> {
+        let Some(painter) = &mut self.painter else { return Ok(()) };
+        for Painted { tag, step, time, size: [height, width], png } in painter.take(all)? {
+            self.writer()?.image_png(&tag, step, time, height, width, &png)?;
+        }
+        Ok(())
+    }
+
     /// Puts training and validation of a measure on one chart, once both have been seen.
     fn pair(&mut self, tag: &str) -> Result<()> {
         let Some((part, measure)) = tag.split_once('/') else { return Ok(()) };
@@ -170,6 +192,7 @@ impl Sink for TensorBoard {
         if let RecordValue::Scalar(_) = record.value {
             self.pair(tag)?;
         }
+        self.painted(false)?;
         let writer = self.writer()?;
         match &record.value {
             RecordValue::Scalar(value) => writer.scalar(tag, step, time, *value),
@@ -178,9 +201,9 @@ impl Sink for TensorBoard {
             RecordValue::PrCurve { true_positives, false_positives, positives } => {
                 writer.pr_curve(tag, step, time, [true_positives, false_positives], *positives)
             }
-            RecordValue::Image { height, width, rgb } => {
-                let png = RgbImage::from_data(*height, *width, rgb.clone())?.encode_png()?;
-                writer.image_png(tag, step, time, *height, *width, &png)
+            RecordValue::Image { height, width, rgb, objects } => {
+                let image = RgbImage::from_data(*height, *width, rgb.clone())?;
+                self.draw(Job { tag: tag.to_owned(), step, time, image, objects: objects.clone() })
             }
             RecordValue::HParams { settings, metrics } => {
                 let settings: Vec<(&str, HParam)> =
@@ -190,11 +213,12 @@ impl Sink for TensorBoard {
                 self.saved.hparams = true;
                 Ok(())
             }
-            RecordValue::Artifact(_) => Ok(()),
+            RecordValue::Artifact(_) | RecordValue::Confusion { .. } => Ok(()),
         }
     }
 
     fn flush(&mut self) -> Result<()> {
+        self.painted(true)?;
         self.writer.as_mut().map_or(Ok(()), EventWriter::flush)
     }
 

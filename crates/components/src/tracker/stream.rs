@@ -11,6 +11,8 @@ use pipe_vocab::record::read_number;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::scene::Kept;
+
 /// No line of `records.jsonl` is longer.
 const LONGEST: u64 = 64 << 20;
 /// So many numbers at once: what MLflow takes in a request.
@@ -47,8 +49,8 @@ pub struct Shown<T> {
 pub enum Batch {
     /// At most [`MOST`] numbers.
     Scalars(Vec<Scalar>),
-    /// An image: a PNG file.
-    Image(Shown<PathBuf>),
+    /// An image.
+    Image(Shown<Kept>),
     /// A text in Markdown.
     Text(Shown<String>),
     /// Nothing that a tracker takes.
@@ -92,7 +94,7 @@ pub struct Stream {
     looks: u32,
 }
 
-/// An image that is not there after so many looks never will be: it is written before the record that tells of it.
+/// An image that is not there after so many looks never will be: it is written beside the record that tells of it, and soon.
 const LOOKS: u32 = 5;
 
 impl Stream {
@@ -174,7 +176,7 @@ impl Stream {
 
     /// Finds the file of an image: what is shown comes in the order of the records.
     fn image(&mut self, line: Line) -> Found {
-        let mut find = || -> Result<Option<PathBuf>> {
+        let mut find = || -> Result<Option<Kept>> {
             let media = match &mut self.media {
                 Some(media) => {
                     media.refresh()?;
@@ -191,7 +193,9 @@ impl Stream {
             let Some(place) = found else { return Ok(None) };
             self.shown = place;
             let value = media.value(&media.items[place])?;
-            Ok(value["file"].as_str().and_then(|file| media.image(file)).filter(|path| path.is_file()))
+            let path = value["file"].as_str().and_then(|file| media.image(file)).filter(|path| path.is_file());
+            let objects = value.get("objects").and_then(|objects| serde_json::from_value(objects.clone()).ok());
+            Ok(path.map(|path| Kept { path, objects }))
         };
         let found = find().ok().flatten();
         self.looked = if found.is_some() { 0 } else { self.looked + 1 };

@@ -1,13 +1,16 @@
-//! How busy the machine and the program are, every few seconds, with the time as their axis: `machine/scalars`.
+//! How busy the machine, the program and the parts of the pipeline are, every few seconds, with the time as their axis: `machine/scalars`.
 //!
 //! A run that goes on keeps what was measured before, since it is of times and not of steps.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use indexmap::IndexMap;
+use pipe_core::busy::Busy;
 use pipe_history::Point;
 use pipe_history::clock::now;
 use pipe_history::scalars::Writer;
@@ -23,7 +26,7 @@ const TICKS: f64 = 100.0;
 const PAGE: f64 = 4096.0;
 
 /// Measures until the other side is gone.
-pub(super) fn measure(run: &Path, stop: &Receiver<()>) -> Result<()> {
+pub(super) fn measure(run: &Path, busy: &Busy, stop: &Receiver<()>) -> Result<()> {
     let folder = run.join("machine");
     // Not with what is above it: a run whose folder was removed stays removed.
     if !folder.is_dir() {
@@ -31,12 +34,15 @@ pub(super) fn measure(run: &Path, stop: &Receiver<()>) -> Result<()> {
     }
     let mut writer = Writer::open(&folder, None)?;
     let gpus = Gpus::open();
+    let mut shares = Shares::default();
+    busy.take();
     let mut last = Counters::read();
     let mut step = writer.counts().values().copied().max().unwrap_or(0);
     while stop.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
         let counters = Counters::read();
         let time = now();
         let mut values = counters.since(&last);
+        values.extend(shares.of(busy.take(), counters.at - last.at));
         values.extend(memory());
         values.extend(gpus.iter().flat_map(Gpus::values));
         for (tag, value) in values {
@@ -46,6 +52,22 @@ pub(super) fn measure(run: &Path, stop: &Receiver<()>) -> Result<()> {
         (last, step) = (counters, step + 1);
     }
     Ok(())
+}
+
+/// The parts of the training thread's time, in percent: by `share/NODE`, and of an engine by `share/ENGINE/PHASE`. One that was at work once is told
+/// from then on.
+#[derive(Default)]
+struct Shares(BTreeSet<String>);
+
+impl Shares {
+    fn of(&mut self, spent: IndexMap<String, Duration>, all: Duration) -> Vec<(String, f64)> {
+        self.0.extend(spent.keys().cloned());
+        let share = |name: &String| {
+            let part = spent.get(name).copied().unwrap_or_default();
+            (format!("share/{name}"), 100.0 * part.as_secs_f64() / all.as_secs_f64().max(1e-9))
+        };
+        self.0.iter().map(share).collect()
+    }
 }
 
 /// What only grows; `None` where the system does not say.

@@ -21,6 +21,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use pipe_core::busy::Busy;
 use pipe_vocab::{Secret, atomic};
 
 /// How long the end of a run waits for what is not yet written.
@@ -33,8 +34,8 @@ pub(crate) struct Captured {
 }
 
 impl Captured {
-    /// Begins to write into the folder of a run, for this life of it. `secrets`: texts that must not be in it.
-    pub(crate) fn start(run: &Path, secrets: &[Secret]) -> Captured {
+    /// Begins to write into the folder of a run, for this life of it. `secrets`: texts that must not be in it; `busy`: what the training thread is at.
+    pub(crate) fn start(run: &Path, secrets: &[Secret], busy: Busy) -> Captured {
         let ((done, taken), (stop, stopped)) = (channel(), channel());
         let lives = fs::read_dir(run.join("captured")).into_iter().flatten().count();
         let folder = run.join("captured").join((lives + 1).to_string());
@@ -46,7 +47,7 @@ impl Captured {
             drop(done);
         };
         let measure = move || {
-            if let Err(error) = machine::measure(&measured, &stopped) {
+            if let Err(error) = machine::measure(&measured, &busy, &stopped) {
                 tracing::warn!("how busy the machine is is not measured any more: {error:#}");
             }
         };

@@ -23,6 +23,7 @@ use pipe_core::{
 };
 use pipe_data::fields;
 use pipe_plan::Plan;
+use pipe_vocab::Objects;
 
 /// Images of a batch at most.
 const PICTURES: usize = 16;
@@ -35,7 +36,7 @@ pub struct Rehearsal {
     _folder: TempDir,
 }
 
-/// An image of a batch, drawn: RGB bytes row by row.
+/// An image of a batch: RGB bytes row by row.
 pub struct Picture {
     /// Height in pixels.
     pub height: usize,
@@ -43,6 +44,8 @@ pub struct Picture {
     pub width: usize,
     /// `height * width * 3` bytes.
     pub rgb: Vec<u8>,
+    /// What is to be drawn on it.
+    pub objects: Option<Box<Objects>>,
 }
 
 /// What came of a try.
@@ -198,8 +201,13 @@ impl Stateful for Observer {}
 impl Sink for Observer {
     fn write(&mut self, record: &Record) -> Result<()> {
         match &record.value {
-            RecordValue::Image { height, width, rgb } if record.node == picture_node() => {
-                self.pictures.push(Picture { height: *height, width: *width, rgb: rgb.clone() });
+            RecordValue::Image { height, width, rgb, objects } if record.node == picture_node() => {
+                self.pictures.push(Picture {
+                    height: *height,
+                    width: *width,
+                    rgb: rgb.clone(),
+                    objects: objects.clone(),
+                });
             }
             RecordValue::Scalar(value) if record.node.kind == Kind::Metric => {
                 self.values.push((record.tag.clone(), *value));

@@ -110,23 +110,25 @@ pub async fn console(
     Address(id): Address<String>,
     Query(wanted): Query<From>,
 ) -> Answer<Json<Value>> {
-    aside(move || {
-        let run = state.run(&id)?;
-        let Ok(mut file) = inside::open(&run.folder, "console.log") else {
-            return Ok(Json(json!({ "from": 0, "to": 0, "length": 0, "text": "" })));
-        };
-        let length = file.metadata().context("cannot read console.log")?.len();
-        let from = wanted.from.filter(|from| *from <= length).unwrap_or(length.saturating_sub(MUCH));
-        let mut bytes = Vec::new();
-        let read = file.seek(SeekFrom::Start(from)).and_then(|_| file.take(MUCH).read_to_end(&mut bytes));
-        read.map_err(|error| Problem::from(anyhow::anyhow!("cannot read console.log: {error}")))?;
-        // Whole characters only, while it may be being written.
-        let whole = match std::str::from_utf8(&bytes) {
-            Err(error) if error.error_len().is_none() => error.valid_up_to(),
-            _ => bytes.len(),
-        };
-        let text = String::from_utf8_lossy(&bytes[..whole]);
-        Ok(Json(json!({ "from": from, "to": from + whole as u64, "length": length, "text": text })))
-    })
-    .await
+    aside(move || said(&state, &id, wanted.from).map(Json)).await
+}
+
+/// The same, at once.
+pub fn said(state: &State, id: &str, from: Option<u64>) -> Answer<Value> {
+    let run = state.run(id)?;
+    let Ok(mut file) = inside::open(&run.folder, "console.log") else {
+        return Ok(json!({ "from": 0, "to": 0, "length": 0, "text": "" }));
+    };
+    let length = file.metadata().context("cannot read console.log")?.len();
+    let from = from.filter(|from| *from <= length).unwrap_or(length.saturating_sub(MUCH));
+    let mut bytes = Vec::new();
+    let read = file.seek(SeekFrom::Start(from)).and_then(|_| file.take(MUCH).read_to_end(&mut bytes));
+    read.map_err(|error| Problem::from(anyhow::anyhow!("cannot read console.log: {error}")))?;
+    // Whole characters only, while it may be being written.
+    let whole = match std::str::from_utf8(&bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    };
+    let text = String::from_utf8_lossy(&bytes[..whole]);
+    Ok(json!({ "from": from, "to": from + whole as u64, "length": length, "text": text }))
 }

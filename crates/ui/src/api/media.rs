@@ -1,5 +1,6 @@
 //! What a run shows beside curves.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,6 +9,7 @@ use axum::extract::{Path as Address, Query, State as Shared};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use indexmap::IndexMap;
+use pipe_runs::Run;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,22 +22,24 @@ const LARGEST: u64 = 256 << 20;
 
 /// What there is, by tag: of each the items, by number, step, epoch and time.
 pub async fn list(Shared(state): Shared<Arc<State>>, Address(id): Address<String>) -> Answer<Json<Value>> {
-    aside(move || {
-        let run = state.run(&id)?;
-        let tags = state.with_media(&run.folder, |media| {
-            let mut tags: IndexMap<(&str, &str), (&str, Vec<Value>)> = IndexMap::new();
-            for (at, item) in media.items.iter().enumerate() {
-                let (_, items) = tags.entry((&item.kind, &item.tag)).or_insert((&item.node, Vec::new()));
-                items.push(json!([at, item.step, item.epoch, item.time]));
-            }
-            let each = tags
-                .into_iter()
-                .map(|((kind, tag), (node, items))| json!({ "kind": kind, "tag": tag, "node": node, "items": items }));
-            Ok(each.collect::<Vec<_>>())
-        })?;
-        Ok(Json(json!({ "generation": run.generation, "tags": tags })))
-    })
-    .await
+    aside(move || listed(&state, &id).map(Json)).await
+}
+
+/// The same, at once.
+pub fn listed(state: &State, id: &str) -> Answer<Value> {
+    let run = state.run(id)?;
+    let tags = state.with_media(&run.folder, |media| {
+        let mut tags: IndexMap<(&str, &str), (&str, Vec<Value>)> = IndexMap::new();
+        for (at, item) in media.items.iter().enumerate() {
+            let (_, items) = tags.entry((&item.kind, &item.tag)).or_insert((&item.node, Vec::new()));
+            items.push(json!([at, item.step, item.epoch, item.time]));
+        }
+        let each = tags
+            .into_iter()
+            .map(|((kind, tag), (node, items))| json!({ "kind": kind, "tag": tag, "node": node, "items": items }));
+        Ok(each.collect::<Vec<_>>())
+    })?;
+    Ok(json!({ "generation": run.generation, "tags": tags }))
 }
 
 /// Which item is meant: the run may have gone back, and another have its number.
@@ -73,19 +77,19 @@ pub async fn image(
     aside(move || {
         let run = state.run(&id)?;
         let file = format!("images/{name}");
-        let path = state.with_media(&run.folder, |media| Ok(media.image(&file)))?;
-        path.ok_or_else(|| Problem::absent("the run has no such image"))?;
-        let (bytes, read) = read(inside::open(&run.folder, &file)?);
-        read.map_err(|error| anyhow::anyhow!("cannot read {file}: {error}"))?;
+        let bytes = pixels(&state, &run, &file)?;
         let headers = [(CONTENT_TYPE, "image/png"), (CACHE_CONTROL, "private, max-age=31536000, immutable")];
         Ok((headers, Body::from(bytes)).into_response())
     })
     .await
 }
 
-fn read(file: std::fs::File) -> (Vec<u8>, std::io::Result<usize>) {
-    use std::io::Read;
+/// The bytes of an image that a run names.
+pub fn pixels(state: &State, run: &Run, file: &str) -> Answer<Vec<u8>> {
+    let path = state.with_media(&run.folder, |media| Ok(media.image(file)))?;
+    path.ok_or_else(|| Problem::absent("the run has no such image"))?;
     let mut bytes = Vec::new();
-    let read = file.take(LARGEST).read_to_end(&mut bytes);
-    (bytes, read)
+    let read = inside::open(&run.folder, file)?.take(LARGEST).read_to_end(&mut bytes);
+    read.map_err(|error| anyhow::anyhow!("cannot read {file}: {error}"))?;
+    Ok(bytes)
 }

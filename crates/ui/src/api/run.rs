@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Result;
 use axum::Json;
 use axum::extract::{Path as Address, State as Shared};
-use pipe_history::standing;
+use pipe_history::{Scalars, standing};
 use pipe_runs::{Run, options};
 use pipe_vocab::files;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::problem::{Answer, aside};
 use crate::state::State;
@@ -17,22 +18,42 @@ use crate::state::State;
 /// Of the edits of a run so many are told, the latest.
 const MOST_EDITS: usize = 2000;
 
+/// So many values of the machine's are of a minute.
+const MINUTE: u64 = 12;
+
 /// What is known of a run but for its curves' points and what it shows.
 pub async fn run(Shared(state): Shared<Arc<State>>, Address(id): Address<String>) -> Answer<Json<Value>> {
-    aside(move || {
-        let run = state.run(&id)?;
-        let machine = state.with_curves(&run.folder.join("machine"), |curves| Ok(tags(curves)));
-        Ok(Json(json!({
-            "id": id, "run": *run, "info": standing::read(&run.folder), "origins": options::origins(&run.folder),
-            "edits": edits(&run.folder), "checkpoints": checkpoints(&run.folder), "steps_per_epoch": steps_per_epoch(&run),
-            "machine": machine.unwrap_or_default(), "pipeline": text(&run.folder, "pipeline.toml"),
-        })))
-    })
-    .await
+    aside(move || known(&state, &id).map(Json)).await
 }
 
-fn tags(curves: &pipe_history::Scalars) -> Vec<String> {
+/// The same, at once.
+pub fn known(state: &State, id: &str) -> Answer<Value> {
+    let run = state.run(id)?;
+    let machine = state.with_curves(&run.folder.join("machine"), |curves| Ok((tags(curves), shares(curves)?)));
+    let (machine, shares) = machine.unwrap_or_default();
+    Ok(json!({
+        "id": id, "run": *run, "info": standing::read(&run.folder), "origins": options::origins(&run.folder),
+        "edits": edits(&run.folder), "checkpoints": checkpoints(&run.folder), "steps_per_epoch": steps_per_epoch(&run),
+        "machine": machine, "shares": shares, "pipeline": text(&run.folder, "pipeline.toml"),
+    }))
+}
+
+fn tags(curves: &Scalars) -> Vec<String> {
     curves.tags().map(str::to_owned).collect()
+}
+
+/// The parts of the training thread's time in percent, over the last minute that was measured; `null` where nothing was.
+fn shares(curves: &Scalars) -> Result<Option<Value>> {
+    let (mut parts, mut until) = (Map::new(), f64::NEG_INFINITY);
+    for tag in curves.tags().filter(|tag| tag.starts_with("share/")) {
+        let count = curves.count(tag);
+        let points = curves.points(tag, count.saturating_sub(MINUTE)..count)?;
+        let Some(last) = points.last() else { continue };
+        until = until.max(last.time);
+        let mean = points.iter().map(|point| point.value).sum::<f64>() / points.len() as f64;
+        parts.insert(tag["share/".len()..].to_owned(), json!({ "mean": mean, "last": last.value }));
+    }
+    Ok((!parts.is_empty()).then(|| json!({ "until": until, "parts": parts })))
 }
 
 fn text(folder: &Path, name: &str) -> Option<String> {

@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::problem::{Answer, Problem, aside};
-use crate::state::{State, id};
+use crate::state::{Snapshot, State, id};
 
 /// What a table shows.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct Wanted {
     /// Which runs, as `pipe runs list --where` has it.
     r#where: Option<String>,
@@ -28,12 +28,20 @@ pub struct Wanted {
     all: bool,
 }
 
+impl Wanted {
+    /// All runs, archived ones too, with the usual columns.
+    pub fn all() -> Wanted {
+        Wanted { all: true, ..Wanted::default() }
+    }
+}
+
 /// A table's rows, and which of all runs they are.
 pub async fn table(Shared(state): Shared<Arc<State>>, Query(wanted): Query<Wanted>) -> Answer<Json<Value>> {
     aside(move || rows(&state, &wanted).map(Json)).await
 }
 
-fn rows(state: &State, wanted: &Wanted) -> Answer<Value> {
+/// The same, at once.
+pub fn rows(state: &State, wanted: &Wanted) -> Answer<Value> {
     let snapshot = state.runs()?;
     let wrong = |error: anyhow::Error| Problem::wrong(format!("{error:#}"));
     let expression = wanted.r#where.as_deref().filter(|text| !text.trim().is_empty());
@@ -81,12 +89,13 @@ fn usual(runs: &[Arc<Run>]) -> Vec<String> {
 
 /// What columns there can be: fields, options and curves of all runs.
 pub async fn keys(Shared(state): Shared<Arc<State>>) -> Answer<Json<Value>> {
-    aside(move || {
-        let snapshot = state.runs()?;
-        let options: BTreeSet<&String> = snapshot.runs.iter().flat_map(|run| run.options.keys()).collect();
-        let curves: BTreeSet<&String> = snapshot.runs.iter().flat_map(|run| run.metrics.keys()).collect();
-        let tags: BTreeSet<&String> = snapshot.runs.iter().flat_map(|run| &run.tags).collect();
-        Ok(Json(json!({ "fields": FIELDS, "options": options, "curves": curves, "tags": tags })))
-    })
-    .await
+    aside(move || Ok(Json(known(&*state.runs()?)))).await
+}
+
+/// The same of runs that are known.
+pub fn known(snapshot: &Snapshot) -> Value {
+    let options: BTreeSet<&String> = snapshot.runs.iter().flat_map(|run| run.options.keys()).collect();
+    let curves: BTreeSet<&String> = snapshot.runs.iter().flat_map(|run| run.metrics.keys()).collect();
+    let tags: BTreeSet<&String> = snapshot.runs.iter().flat_map(|run| &run.tags).collect();
+    json!({ "fields": FIELDS, "options": options, "curves": curves, "tags": tags })
 }

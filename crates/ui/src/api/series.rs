@@ -9,6 +9,7 @@ use axum::extract::{Query, State as Shared};
 use pipe_history::{Axis, Column, Point, Scalars, Span};
 use pipe_runs::Run;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::run::steps_per_epoch;
 use super::several;
@@ -122,8 +123,7 @@ pub async fn series(Shared(state): Shared<Arc<State>>, Query(wanted): Query<Want
     aside(move || {
         let chosen = several(&*state.runs()?, &wanted.runs)?;
         let each = |(id, run): &(String, Arc<Run>)| -> Result<Option<Found>> {
-            let folder = if wanted.machine { run.folder.join("machine") } else { PathBuf::from(&run.folder) };
-            state.with_curves(&folder, |scalars| one(id, run, scalars, &wanted))
+            state.with_curves(&below(run, wanted.machine), |scalars| one(id, run, scalars, &wanted))
         };
         // A run that cannot be read hides none of the others.
         let each = |chosen: &(String, Arc<Run>)| match each(chosen) {
@@ -140,6 +140,33 @@ pub async fn series(Shared(state): Shared<Arc<State>>, Query(wanted): Query<Want
         Ok(Json(Series { tag: wanted.tag, curves }))
     })
     .await
+}
+
+/// All of a curve, by so many pixels; `None` where the run has none.
+pub fn whole(
+    state: &State,
+    (id, run): &(String, Arc<Run>),
+    tag: &str,
+    machine: bool,
+    pixels: u32,
+) -> Result<Option<Value>> {
+    let wanted = Wanted {
+        runs: String::new(),
+        tag: tag.to_owned(),
+        machine,
+        axis: Over::Step,
+        from: None,
+        to: None,
+        pixels,
+        smooth: 0.0,
+    };
+    let curve = state.with_curves(&below(run, machine), |scalars| one(id, run, scalars, &wanted))?;
+    Ok(curve.map(serde_json::to_value).transpose()?)
+}
+
+/// Where the curves of a run are, or those of its machine.
+fn below(run: &Run, machine: bool) -> PathBuf {
+    if machine { run.folder.join("machine") } else { run.folder.clone() }
 }
 
 fn one(id: &str, run: &Run, scalars: &Scalars, wanted: &Wanted) -> Result<Option<Found>> {

@@ -9,6 +9,7 @@ use axum::extract::{Path as Address, State as Shared};
 use axum::http::StatusCode;
 use pipe_history::requests::{LONGEST, Request, Requests};
 use pipe_history::standing::Status;
+use pipe_runs::Run;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -62,13 +63,14 @@ pub async fn ask(
 
 /// What a run was asked and has answered, the latest first.
 pub async fn list(Shared(state): Shared<Arc<State>>, Address(id): Address<String>) -> Answer<Json<Value>> {
-    aside(move || {
-        let run = state.run(&id)?;
-        let all = Requests::of(&run.folder).all();
-        let each = all.iter().rev().take(MOST).filter_map(|(name, answered)| one(&run.folder, name, *answered));
-        Ok(Json(Value::Array(each.collect())))
-    })
-    .await
+    aside(move || Ok(Json(told(&*state.run(&id)?)))).await
+}
+
+/// The same, at once.
+pub fn told(run: &Run) -> Value {
+    let all = Requests::of(&run.folder).all();
+    let each = all.iter().rev().take(MOST).filter_map(|(name, answered)| one(&run.folder, name, *answered));
+    Value::Array(each.collect())
 }
 
 fn one(run: &Path, name: &str, answered: bool) -> Option<Value> {

@@ -74,7 +74,9 @@ fn a_run_is_told_whole() {
     assert_eq!(page["run"]["options"]["optimizer.sgd.lr"], 0.1);
     assert_eq!(page["origins"]["optimizer.sgd.lr"], "--set optimizer.sgd.lr");
     assert_eq!(page["steps_per_epoch"], 100.0);
-    assert_eq!(page["machine"], json!(["cpu_percent", "memory_mib"]));
+    let machine = page["machine"].as_array().unwrap();
+    assert!(machine.contains(&json!("cpu_percent")) && machine.contains(&json!("share/handler.checkpoint")));
+    assert_eq!(page["shares"]["parts"]["engine.trainer/backward"], json!({ "mean": 40.0, "last": 40.0 }));
     let outcomes: Vec<&str> =
         page["edits"].as_array().unwrap().iter().map(|edit| edit["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["started", "applied", "refused"]);
@@ -179,7 +181,7 @@ fn what_runs_show_is_listed_and_had() {
     let id = served.id("digits/0");
     let media = served.json(&format!("/api/runs/{id}/media"));
     let kinds: Vec<&str> = media["tags"].as_array().unwrap().iter().map(|tag| tag["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["image", "histogram", "pr_curve", "text"]);
+    assert_eq!(kinds, ["image", "histogram", "pr_curve", "confusion", "text"]);
     let image = &media["tags"][0];
     assert_eq!((&image["tag"], image["items"].as_array().unwrap().len()), (&json!("samples/batch"), 6));
     let (at, step) = (&image["items"][2][0], &image["items"][2][1]);

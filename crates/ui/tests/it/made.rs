@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pipe_history::scalars::Writer;
 use pipe_history::{History, Point};
-use pipe_vocab::{NodeId, Record, RecordValue};
+use pipe_vocab::{NodeId, Object, Objects, Record, RecordValue};
 use serde_json::{Value, json};
 
 /// When the first run began.
@@ -30,6 +30,16 @@ impl Default for Spec {
 
 /// Steps of an epoch.
 pub const EPOCH: u64 = 100;
+
+/// What the training thread is at.
+const SHARES: [(&str, f64); 6] = [
+    ("share/engine.trainer/data wait", 8.0),
+    ("share/engine.trainer/forward", 31.0),
+    ("share/engine.trainer/backward", 40.0),
+    ("share/engine.trainer/optimizer step", 9.0),
+    ("share/engine.evaluator/forward", 5.0),
+    ("share/handler.checkpoint", 2.5),
+];
 
 /// Writes a run.
 pub fn run(root: &Path, name: &str, spec: &Spec) -> PathBuf {
@@ -71,6 +81,9 @@ pub fn run(root: &Path, name: &str, spec: &Spec) -> PathBuf {
     for at in 0..spec.steps / 10 {
         let point = |value| Point { step: at, epoch: 0, time: spec.created + at as f64 * 5.0, value };
         machine.push("cpu_percent", &"run", point(150.0 + 40.0 * (at as f64 / 7.0).sin())).unwrap();
+        for (tag, share) in SHARES {
+            machine.push(tag, &"run", point(share)).unwrap();
+        }
         machine.push("memory_mib", &"run", point(900.0 + at as f64)).unwrap();
     }
     machine.flush().unwrap();
@@ -222,7 +235,7 @@ fn show(history: &History, spec: &Spec) {
             if inside { [230, 120, (spec.seed * 60 % 256) as u8] } else { [x as u8, 40 + y as u8, 90] }
         };
         let rgb = (0..height * width).flat_map(pixel).collect();
-        add("samples/batch", RecordValue::Image { height, width, rgb });
+        add("samples/batch", RecordValue::Image { height, width, rgb, objects: Some(Box::new(objects(epoch))) });
         let values = (0..2000)
             .map(|at| (noise(at + epoch * 7919) + noise(at * 31)) as f32 * (1.0 + epoch as f32 / 4.0))
             .collect();
@@ -236,9 +249,43 @@ fn show(history: &History, spec: &Spec) {
                 positives: 100,
             },
         );
+        let right = (60 + epoch * 5) as u32;
+        add(
+            "eval/coco/bbox/confusion",
+            RecordValue::Confusion {
+                names: ["ring", "square", "background"].map(str::to_owned).to_vec(),
+                cells: vec![[0, 0, right], [0, 1, 9], [0, 2, 91 - right], [1, 0, 4], [1, 1, 30], [2, 1, 6]],
+            },
+        );
         add("notes", RecordValue::Text(format!("after **epoch {epoch}** all is well <b>not bold</b>")));
     }
     history.flush();
+}
+
+/// A ring of the ground truth, and what was found: it, and something else.
+fn objects(epoch: u64) -> Objects {
+    let (left, top) = (20.0 + epoch as f32 * 8.0 - 22.0, 26.0);
+    let ring =
+        Object { class: 1, name: "ring".into(), bbox: Some([left, top, left + 44.0, top + 44.0]), ..Object::default() };
+    let mask: Vec<u8> = (0..96 * 128)
+        .map(|at| u8::from(((at % 128) as f32 - left - 22.0).hypot((at / 128) as f32 - 48.0) < 22.0))
+        .collect();
+    let found = [
+        Object {
+            score: Some(0.9),
+            mask: pipe_vocab::objects::runs(&mask),
+            points: vec![[left + 22.0, 48.0, 2.0]],
+            ..ring.clone()
+        },
+        Object {
+            class: 2,
+            name: "square".into(),
+            bbox: Some([70.0, 10.0, 110.0, 40.0]),
+            score: Some(0.3),
+            ..Object::default()
+        },
+    ];
+    Objects { truth: Some(vec![ring]), found: Some(found.to_vec()), threshold: Some(0.5), only_masks: false }
 }
 
 fn checkpoints(folder: &Path, spec: &Spec) {

@@ -1,11 +1,13 @@
 //! The server on a loopback port, asked as programs do and as a browser does, about runs as they leave their folders.
 
 mod api;
+mod export;
 mod guard;
 mod hostile;
 mod made;
 mod page;
 mod steer;
+mod views;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,24 @@ use std::path::{Path, PathBuf};
 use pipe_test_support::http::{self, Answer};
 use pipe_ui::{Checker, Server, Settings};
 use serde_json::{Value, json};
+
+/// A window; ends the test where there is none to be had.
+#[macro_export]
+macro_rules! browser {
+    ($served:expr) => {{
+        if $served.get("/").status != 200 {
+            pipe_test_support::skip!("the page was not made");
+            return;
+        }
+        match pipe_test_support::browser::Browser::open() {
+            Some(browser) => browser,
+            None => {
+                pipe_test_support::skip!("there is no Chromium with a chromedriver");
+                return;
+            }
+        }
+    }};
+}
 
 /// Finds one mistake: a line that says `broken`.
 fn checker() -> Checker {

@@ -5,37 +5,22 @@ use std::fs;
 
 use pipe_history::History;
 use pipe_history::requests::{Answer, Requests, Stage};
-use pipe_test_support::skip;
 use serde_json::json;
 
+use crate::browser;
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
 use crate::steer::two;
 use crate::{Served, served, served_with};
 use pipe_test_support::browser::Browser;
 
-macro_rules! browser {
-    ($served:expr) => {{
-        if $served.get("/").status != 200 {
-            skip!("the page was not made");
-            return;
-        }
-        match Browser::open() {
-            Some(browser) => browser,
-            None => {
-                skip!("there is no Chromium with a chromedriver");
-                return;
-            }
-        }
-    }};
-}
-
 /// Nothing was refused by the policy, no script failed.
-fn fine(browser: &Browser) {
+pub(crate) fn fine(browser: &Browser) {
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
-fn some() -> Served {
+/// Three rates of one group.
+pub(crate) fn some() -> Served {
     served(|root| {
         for (at, lr) in [0.03, 0.1, 0.4].into_iter().enumerate() {
             made::run(
@@ -141,7 +126,7 @@ fn a_run_is_shown_in_all_its_views() {
         ("/pr", "document.querySelector('.pr .curve') !== null"),
         ("/text", "document.querySelector('pre.text')?.innerText.includes('<b>not bold</b>')"),
         ("/console", "document.querySelector('pre.console')?.innerText.includes('epoch 6/6')"),
-        ("/machine", "document.querySelectorAll('.panel canvas').length == 2"),
+        ("/machine", "document.querySelectorAll('.panel canvas').length == 8"),
         (
             "/pipeline",
             "document.querySelector('.toml')?.innerText.includes('profile demo') && document.querySelector('.edit.refused') !== null",

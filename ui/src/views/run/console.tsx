@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, useChanged } from "../../api";
 import { bytes } from "../../format";
-import { Empty } from "../../parts";
+import { Download, Empty } from "../../parts";
 
 interface Part {
   from: number;
@@ -14,10 +14,12 @@ interface Part {
 /** So much text is kept. */
 const KEPT = 1 << 20;
 
-export function Console({ id }: { id: string }) {
+/** The console of a run; beside others `search` is that of all of them. */
+export function Console({ id, search: given }: { id: string; search?: string }) {
   const [text, setText] = useState<{ from: number; to: number; text: string } | null>(null);
   const [error, setError] = useState<string | null>(null);
-  const [search, setSearch] = useState("");
+  const [own, setSearch] = useState("");
+  const search = given ?? own;
   const [follow, setFollow] = useState(true);
   const box = useRef<HTMLPreElement>(null);
   const state = useRef(text);
@@ -58,14 +60,16 @@ export function Console({ id }: { id: string }) {
   return (
     <>
       <div class="controls">
-        <input type="search" placeholder="lines with" aria-label="search the console" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
+        {given === undefined && (
+          <input type="search" placeholder="lines with" aria-label="search the console" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
+        )}
         {lines && <span class="soft">{lines.length} lines</span>}
         <label class="check">
           <input type="checkbox" checked={follow} onChange={() => setFollow(!follow)} /> follow
         </label>
-        <a href={`/api/runs/${id}/file?path=console.log`} download>
+        <Download run={id} path="console.log">
           all of it ({bytes(text.to)})
-        </a>
+        </Download>
         {text.from > 0 && <span class="soft">the latest part is shown</span>}
       </div>
       <pre

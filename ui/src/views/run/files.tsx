@@ -1,8 +1,8 @@
 // Checkpoints and files, to be downloaded.
 import { useState } from "preact/hooks";
-import { useChanged, useData } from "../../api";
+import { source, useChanged, useData } from "../../api";
+import { Download, Failure } from "../../parts";
 import { bytes, date, text } from "../../format";
-import { Failure } from "../../parts";
 import type { Json, RunPage } from "../../types";
 
 interface Listed {
@@ -10,8 +10,6 @@ interface Listed {
   files: { path: string; bytes: number; time: number }[];
   more: boolean;
 }
-
-const address = (id: string, path: string) => `/api/runs/${id}/file?path=${encodeURIComponent(path)}`;
 
 /** Names of the best checkpoints, wherever `best.json` has them. */
 function namesIn(value: Json): string[] {
@@ -22,7 +20,7 @@ function namesIn(value: Json): string[] {
 }
 
 export function Files({ page }: { page: RunPage }) {
-  const { data, error, reload } = useData<Listed>(`runs/${page.id}/files`);
+  const { data, error, reload } = useData<Listed>(source.served ? `runs/${page.id}/files` : null);
   useChanged(["run"], reload, 5000);
   const [search, setSearch] = useState("");
   const best = namesIn(page.checkpoints.best);
@@ -54,9 +52,9 @@ export function Files({ page }: { page: RunPage }) {
                       <td>{checkpoint.time === null ? "" : date(checkpoint.time)}</td>
                       <td>
                         {inside(checkpoint.name).map((file) => (
-                          <a href={address(page.id, file.path)} download key={file.path}>
+                          <Download run={page.id} path={file.path} key={file.path}>
                             {file.path.split("/").pop()}{" "}
-                          </a>
+                          </Download>
                         ))}
                       </td>
                     </tr>
@@ -66,7 +64,7 @@ export function Files({ page }: { page: RunPage }) {
           </div>
         </>
       )}
-      <h2>Files</h2>
+      {source.served ? <h2>Files</h2> : <p class="soft">The run's files are not in this one.</p>}
       {error && <Failure problem={error} retry={reload} />}
       {data && (
         <>
@@ -80,9 +78,9 @@ export function Files({ page }: { page: RunPage }) {
                 {files.map((file) => (
                   <tr key={file.path}>
                     <th scope="row">
-                      <a href={address(page.id, file.path)} download>
+                      <Download run={page.id} path={file.path}>
                         {file.path}
-                      </a>
+                      </Download>
                     </th>
                     <td class="num">{bytes(file.bytes)}</td>
                     <td>{date(file.time)}</td>

@@ -10,15 +10,17 @@ import { useKeys } from "../help";
 import { Console } from "./console";
 import { Files } from "./files";
 import { Graph } from "./graph";
-import { Images, Others, useMedia } from "./media";
-import { Pipeline, titleOf } from "./pipeline";
+import { Images } from "./images";
+import { Others, useMedia } from "./media";
+import { titleOf } from "./edits";
+import { Pipeline } from "./pipeline";
 import { Steer } from "./steer";
 
 type Tab = "curves" | "images" | "distributions" | "pr" | "text" | "console" | "machine" | "pipeline" | "graph" | "files" | "about";
 
 const OTHERS: Partial<Record<Tab, string[]>> = {
   distributions: ["histogram"],
-  pr: ["pr_curve"],
+  pr: ["confusion", "pr_curve"],
   text: ["text", "hparams", "artifact"],
 };
 
@@ -37,7 +39,7 @@ export function RunView({ id, tab }: { id: string; tab: string }) {
 function Loaded({ id, wanted }: { id: string; wanted: string }) {
   const { data, error, reload } = useData<RunPage>(`runs/${id}`);
   const { media } = useMedia(id);
-  useChanged(["run", "edits", "curves"], reload, 2000);
+  useChanged(["run", "edits", "curves", "machine"], reload, 2000);
   useEffect(() => void (document.title = `${data?.run.name ?? "run"} · pipe`), [data?.run.name]);
   const tabs = useMemo(() => {
     const many = (kinds: string[]) => media?.tags.filter((tag) => kinds.includes(tag.kind)).length ?? 0;
@@ -45,7 +47,7 @@ function Loaded({ id, wanted }: { id: string; wanted: string }) {
       ["curves", "Curves"],
       ["images", "Images", many(["image"])],
       ["distributions", "Distributions", many(["histogram"])],
-      ["pr", "Precision, recall", many(["pr_curve"])],
+      ["pr", "Scores", many(["confusion", "pr_curve"])],
       ["text", "Text", many(["text", "hparams", "artifact"])],
       ["console", "Console"],
       ["machine", "Machine"],

@@ -1,10 +1,10 @@
 // The pipeline as resolved, where each value came from, and the edits it went through.
 import { useMemo, useState } from "preact/hooks";
-import { date } from "../../format";
 import { useSession } from "../../api";
-import { Empty } from "../../parts";
-import type { Edit, RunPage } from "../../types";
+import { Download, Empty } from "../../parts";
+import type { RunPage } from "../../types";
 import { EditPipeline } from "./edit";
+import { Edits } from "./edits";
 
 interface Line {
   text: string;
@@ -26,9 +26,9 @@ export function Pipeline({ page }: { page: RunPage }) {
       <section>
         <div class="controls">
           <input type="search" placeholder="search the pipeline" aria-label="search the pipeline" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
-          <a href={`/api/runs/${page.id}/file?path=pipeline.toml`} download>
+          <Download run={page.id} path="pipeline.toml">
             pipeline.toml
-          </a>
+          </Download>
           {session.writes && page.run.status === "running" && (
             <button class="main" data-ask="edit" onClick={() => setEditing(true)}>
               edit
@@ -54,35 +54,11 @@ export function Pipeline({ page }: { page: RunPage }) {
       {edits.length > 0 && (
         <section>
           <h2>Edits</h2>
-          {edits.map((edit, at) => (
-            <div class={`edit ${edit.outcome}`} key={at}>
-              <b>
-                {titleOf(edit)}
-              </b>
-              <small> {date(edit.time)}</small>
-              {edit.why && <p>“{edit.why}”</p>}
-              {edit.reason && <pre>{edit.reason}</pre>}
-              <ul>
-                {(edit.changes ?? []).map((change, index) => (
-                  <li key={index}>
-                    <code>{change.name}</code> {change.change} <small>{[change.place, change.meaning?.replace("_", " ")].filter(Boolean).join(", ")}</small>
-                  </li>
-                ))}
-              </ul>
-              {edit.rebuilt && edit.rebuilt.length > 0 && <small>rebuilt with it: {edit.rebuilt.join(", ")}</small>}
-            </div>
-          ))}
+          <Edits edits={edits} />
         </section>
       )}
     </div>
   );
-}
-
-/** What was done, by whom, and when. */
-export function titleOf(edit: Edit): string {
-  const by = edit.author ? ` by ${edit.author}` : "";
-  if (edit.outcome === "stop" || edit.outcome === "checkpoint") return `asked for a ${edit.outcome}${by} after step ${edit.step}`;
-  return `edit ${edit.edit}${by}, ${edit.outcome.replace("_", " ")} after step ${edit.step}`;
 }
 
 /** Lines with the place that the server knows for their key. Keys of tables of a list are counted. */

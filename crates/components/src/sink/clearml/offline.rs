@@ -11,6 +11,7 @@ use zip::write::FileOptions;
 
 use super::config::ClearmlConfig;
 use super::task;
+use crate::scene::Kept;
 use crate::tracker::{Batch, End, Facts, Failure, Server};
 
 /// In the run's folder.
@@ -42,11 +43,11 @@ impl Session {
         file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    fn image(&self, image: &crate::tracker::Shown<PathBuf>) -> Result<()> {
+    fn image(&self, image: &crate::tracker::Shown<Kept>) -> Result<()> {
         let key = task::key(&self.names.0, &self.names.1, &self.id, &image.tag, image.step, image.time);
         let path = self.folder.join("data").join(&key);
         fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
-        fs::copy(&image.what, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, image.what.png()?).with_context(|| format!("cannot write {}", path.display()))?;
         let url = format!("file://{}", path.display());
         self.append("metrics.jsonl", &[&task::image(&image.tag, image.step, image.time, &self.id, &key, &url)])
     }

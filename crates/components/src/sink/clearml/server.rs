@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::config::ClearmlConfig;
 use super::task;
+use crate::scene::Kept;
 use crate::tracker::http::{Http, escaped};
 use crate::tracker::{Batch, End, Facts, Failure, Server, Shown, basic};
 
@@ -98,8 +99,8 @@ impl Clearml {
         text(&self.call("tasks.create", &body)?["id"])
     }
 
-    fn image(&mut self, image: &Shown<std::path::PathBuf>) -> Result<(), Failure> {
-        let bytes = std::fs::read(&image.what).with_context(|| format!("cannot read {}", image.what.display()))?;
+    fn image(&mut self, image: &Shown<Kept>) -> Result<(), Failure> {
+        let bytes = image.what.png()?;
         let id = self.id();
         let key = task::key(&self.names.0, &self.names.1, &id, &image.tag, image.step, image.time);
         let boundary = format!("pipe-{:08x}-{:08x}", crc32fast::hash(&bytes), crc32fast::hash(key.as_bytes()));

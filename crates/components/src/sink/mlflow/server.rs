@@ -250,8 +250,7 @@ impl Server for Mlflow {
         match batch {
             Batch::Scalars(scalars) => self.metrics(scalars),
             Batch::Image(image) if self.config.images => {
-                let bytes =
-                    std::fs::read(&image.what).with_context(|| format!("cannot read {}", image.what.display()))?;
+                let bytes = image.what.png()?;
                 let path = names::image(&image.tag, image.step, milliseconds(image.time));
                 self.artifact(&format!("{path}.png"), &bytes)?;
                 // The page shows what is under this name, whichever format it has.

@@ -81,10 +81,12 @@ impl Running {
             folder.cut_records(0, Some(&Lengths::default()))?;
         }
         let info = Info::start(&folder, plan, &catalog, options, &why)?;
-        let captured = options.captures.as_ref().map(|secrets| Captured::start(folder.path(), secrets));
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let mut context = RunContext::new(device, precision, seed, folder, requests.interrupt.clone());
         context.checkpoint_wanted = requests.checkpoint.clone();
+        let captures =
+            |secrets| Captured::start(context.folder.path(), secrets, context.throughput.clone(), info.changed);
+        let captured = options.captures.as_deref().map(captures);
         let context = Rc::new(context);
         context.json_log.set(options.json_log);
         let graph = Graph::new(context, catalog);

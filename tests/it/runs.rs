@@ -296,12 +296,23 @@ fn the_option_to_blame_is_found() {
     };
     let set = |key: &'static str| ["--set", key];
     run("good", &[]);
-    let harmless =
-        [set("optimizer.sgd.momentum=0.89"), set("loader.test.batch_size=2"), set("engine.trainer.log_interval=2")];
+    let harmless = [
+        set("optimizer.sgd.momentum=null"),
+        set("optimizer.sgd.weight_decay=1e-9"),
+        set("loader.test.batch_size=2"),
+        set("engine.trainer.log_interval=2"),
+    ];
     run("bad", &[&harmless.concat()[..], &set("optimizer.sgd.lr=1e-9")].concat());
     let said = pipe.ok(&["runs", "bisect", "good", "bad", "--by", "metric.accuracy"]);
     assert_eq!(said.stdout, "optimizer.sgd.lr = 1e-9 (--set) in place of 0.05\n", "{}", said.stderr);
-    assert_eq!(said.stderr.matches(", with ").count(), 3, "of four options: all, two, one: {}", said.stderr);
+    assert_eq!(said.stderr.matches(", with ").count(), 3, "of five options: all, two, one: {}", said.stderr);
+    // A node of another type is tried as a whole.
+    let adam = [set("optimizer.sgd.type=\"adam\""), set("optimizer.sgd.momentum=null"), set("optimizer.sgd.lr=1e-9")];
+    run("retyped", &[&adam.concat()[..], &set("loader.test.batch_size=2")].concat());
+    let said = pipe.ok(&["runs", "bisect", "good", "retyped", "--by", "metric.accuracy"]);
+    let expected = "optimizer.sgd.lr = 1e-9 (--set) in place of 0.05\noptimizer.sgd.momentum = not set in place of 0.9\n\
+                    optimizer.sgd.type = adam (--set) in place of sgd\n";
+    assert_eq!(said.stdout, expected, "{}", said.stderr);
     let other = pipe.run(&["runs", "bisect", "bad", "good", "--by", "metric.accuracy"]);
     assert!(other.stderr.contains("bad is not better than good"), "{}", other.stderr);
 }

@@ -73,13 +73,16 @@ fn a_run_says_how_fast_it_trained_and_how_long_it_waited() {
 /// The threads that capture what a run does, by the names that the system has of them.
 const CAPTURING: [&str; 5] = ["captured", "heartbeat", "history", "machine", "requests"];
 
-/// Seconds of processors that a process has had, of threads that are gone too (proc(5), `stat`), and each of its threads, by number.
-fn processors(process: u32) -> Option<(f64, BTreeMap<String, (String, f64)>)> {
+/// Threads by their places below `/proc`: the name, and seconds of processors.
+type Threads = BTreeMap<String, (String, f64)>;
+
+/// Seconds of processors that a process has had, of threads that are gone too (proc(5), `stat`), and those of each of its threads.
+fn processors(process: u32) -> Option<(f64, Threads)> {
     let read = |path: String| fs::read_to_string(path).ok();
     let stat = read(format!("/proc/{process}/stat"))?;
     let ticks = |at: usize| stat.rsplit_once(')')?.1.split_whitespace().nth(at)?.parse::<f64>().ok();
     let all = (ticks(11)? + ticks(12)?) / 100.0;
-    let mut threads = BTreeMap::new();
+    let mut threads = Threads::new();
     for thread in fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten() {
         let path = thread.path().display().to_string();
         let nanoseconds =
@@ -105,15 +108,15 @@ fn capture_takes_hardly_any_time_of_the_processors() {
     }
     let mut child = start(&mut command);
     let (mut began, patience) = (Instant::now(), Duration::from_secs(if own.is_some() { 36_000 } else { 7 }));
-    let (mut all, mut threads) = (0.0, BTreeMap::new());
+    let (mut all, mut threads) = (0.0, Threads::new());
     while began.elapsed() < patience && child.try_wait().expect("a process").is_none() {
         let Some((seconds, seen)) = processors(child.id()) else { continue };
-        if !seen.values().any(|(name, _)| name == "history") {
+        all = seconds;
+        threads.extend(seen);
+        if !threads.values().any(|(name, _)| name == "history") {
             // It has not begun to train.
             began = Instant::now();
         }
-        all = seconds;
-        threads.extend(seen);
         std::thread::sleep(Duration::from_millis(20));
     }
     let seconds = began.elapsed().as_secs_f64();

@@ -146,6 +146,44 @@ def pipelines():
         '\n#base\n[vars]\na = """multi\nline"""\n[profile.demo]\nvars.a = "c"\n[pipeline]\nname = "p"\nseed = 3\n')
 
 
+def folders():
+    """A run's folder, as crates/history/src/scalars writes it: a curve of a block of 256 points and three more in the log."""
+    point = lambda step, value: struct.pack("<QQqd", step, 1, 10**15 + 1000 * step, value)
+    text = lambda word: struct.pack("<I", len(word)) + word
+    summed = lambda body, more: struct.pack("<II", len(body) + more, zlib.crc32(body)) + body
+    entries = struct.pack("<BIQ", 1, 0, 256) + text(b"a") + text(b"n")
+    for step in (256, 257, 258):
+        entries += struct.pack("<BIQ", 2, 0, step) + point(step, float("nan") if step == 257 else 0.5)
+    log = b"pipelog1" + struct.pack("<QQ", 7, 1) + summed(entries, 0)
+    head = b"pipepts1" + text(b"a")
+    columns = bytes(range(256)) + b"".join((1000 * step).to_bytes(3, "little") for step in range(256))
+    values = b"".join(struct.pack("<d", step) for step in range(256))
+    block = summed(bytes([1, 0, 3, 0]) + struct.pack("<QQq", 0, 1, 10**15) + columns + values, 8)
+    summary = struct.pack("<QQQQqq", 256, 0, 0, 255, 10**15, 10**15 + 255000)
+    summary += point(0, 0.0) + point(255, 255.0) + struct.pack("<Q", len(head))
+    index = summary + struct.pack("<I", zlib.crc32(summary))
+    record = {"kind": "scalar", "tag": "a", "value": 1.5, "step": 1, "epoch": 1, "node": "n", "time": 1.5}
+    image = {**record, "kind": "image", "value": {"file": "images/" + "0a" * 16 + ".png", "height": 2, "width": 2}}
+    lines = lambda *all: "".join(json.dumps(one) + "\n" for one in all).encode()
+    about = {"name": "mine", "tags": ["x"], "group": "g", "note": "n"}
+    run = {"status": "done", "name": "digits", "created": 1.5, "earlier": [{"started": 1.0}], "generation": 1, "seed": 7}
+    edit = {"outcome": "applied", "step": 3, "changes": [{"name": "optimizer.sgd.lr", "change": "1 → 2"}]}
+    media = lines(image, {**record, "kind": "text", "value": "hello"})
+    files = [(b"log", log), (b"points", head + block), (b"index", index), (b"media", media), (b"about", lines(about)),
+             (b"run", lines(run)), (b"edits", lines(edit))]
+    whole = lambda files: b"".join(b"\n#" + name + b"\n" + data for name, data in files)
+    put("folder", "whole", whole(files))
+    short = struct.pack("<BIQ", 1, 0, 0) + text(b"a") + text(b"n")
+    short += b"".join(struct.pack("<BIQ", 2, 0, at) + point(at, 0.5 * at) for at in range(5))
+    put("folder", "log", whole([(b"log", b"pipelog1" + struct.pack("<QQ", 7, 1) + summed(short, 0))]))
+    # Counts and numbers at their end, of which there is then no next one.
+    most = summary[:8] + b"\xff" * 8 + summary[16:]
+    put("folder", "attack_counts", whole([files[0], files[1], (b"index", most + struct.pack("<I", zlib.crc32(most)))]))
+    put("folder", "attack_numbers", whole([(b"log", b"pipelog1" + b"\xff" * 16 + summed(
+        short.replace(struct.pack("<BI", 1, 0), struct.pack("<BI", 1, 2**32 - 1)).replace(b"a\x01", b"b\x01"), 0))]))
+    put("folder", "records", whole([(b"records", lines(record, {**record, "step": 2, "value": "NaN"}))] + files[3:]))
+
+
 def attacks():
     """What once did harm, as small as it can be."""
     screen = b"GIF89a" + struct.pack("<HHBBB", 2, 1, 0x80, 0, 0) + bytes(6)
@@ -168,5 +206,5 @@ def attacks():
 
 
 torch.manual_seed(0)
-for part in (images, weights, annotations, others, library, pipelines, attacks):
+for part in (images, weights, annotations, others, library, pipelines, folders, attacks):
     part()

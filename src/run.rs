@@ -71,6 +71,15 @@ pub struct Again {
     pub name: String,
     /// Where the new one comes from, if it goes on from there.
     pub fork: Option<Fork>,
+    /// Its folder, where the new one is to be as it was.
+    pub as_was: Option<PathBuf>,
+}
+
+impl Again {
+    /// Of this run its name alone.
+    pub fn of(run: &pipe_runs::Run) -> Again {
+        Again { name: run.pipeline.clone(), fork: None, as_was: None }
+    }
 }
 
 impl RunArgs {
@@ -255,6 +264,7 @@ fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start, ranks: R
         device: args.device.clone(),
         ranks,
         fork: args.again.as_ref().and_then(|again| again.fork.clone()).or_else(|| start.fork()),
+        as_was: args.again.as_ref().and_then(|again| again.as_was.clone()),
         rewinds: start.rewinds,
         folder: start.folder,
         resume: start.checkpoint,

@@ -1,6 +1,6 @@
 //! Feeds damaged and hostile files to every reader of pipe: `cargo xtask soak fuzz --minutes N`.
 //!
-//! - [`targets`]: the readers, each a function of bytes
+//! - [`targets`]: the readers, each a function of bytes; [`run_folder`]: a run's folder
 //! - [`mutate`]: new inputs out of known ones
 //! - [`coverage`]: which code an input reached, where the build counts it
 //! - [`worker`]: the loop of one process, which may die of what it finds
@@ -13,6 +13,7 @@
 
 pub mod coverage;
 pub mod mutate;
+pub mod run_folder;
 pub mod targets;
 pub mod watch;
 pub mod worker;

@@ -13,6 +13,8 @@ use pipe_document::{Document, LoadOptions};
 use pipe_plan::Plan;
 use serde_json::json;
 
+use crate::run_folder;
+
 /// A reader.
 pub struct Target {
     /// Its name, and that of its folder in the corpus.
@@ -45,7 +47,7 @@ impl Folder {
 }
 
 /// Every reader.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "pipeline", run: pipeline, words: PIPELINE },
     Target { name: "coco", run: coco, words: COCO },
     Target { name: "results", run: results, words: COCO },
@@ -54,6 +56,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "idx", run: idx, words: &[b"\0\0\x08\x03", b"\x1f\x8b\x08"] },
     Target { name: "image", run: image, words: IMAGE },
     Target { name: "state", run: state, words: STATE },
+    Target { name: "folder", run: |folder, bytes| run_folder::read(folder.0.path(), bytes), words: run_folder::WORDS },
     Target { name: "plugin", run: plugin, words: &[b"pipe_plugin_table_", b"\x7fELF", b".dynsym\0"] },
 ];
 

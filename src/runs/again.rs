@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pipe_run::checkpoint;
+use pipe_run::info;
 use pipe_run::options::Fork;
 use pipe_run::state_at::checkpoint_at;
+use pipe_run::versions::Versions;
 use pipe_runs::Run;
 use pipe_runs::about::check_word;
 use pipe_runs::compare::edits;
@@ -49,12 +51,15 @@ pub struct CloneArgs {
     /// Run it at once, in place of a file.
     #[arg(long = "run")]
     now: bool,
+    /// Run it at once as it was: the pipeline that it began with, on its device. What is no longer as it was is said, nothing is checked out.
+    #[arg(long, conflicts_with_all = ["out", "now", "sets"])]
+    as_was: bool,
 }
 
 impl CloneArgs {
     /// Whether it is run at once.
     pub fn trains(&self) -> bool {
-        self.now
+        self.now || self.as_was
     }
 }
 
@@ -89,9 +94,12 @@ pub struct ForkArgs {
 pub fn clone(args: CloneArgs) -> Result<Status> {
     let run = args.run.find()?;
     let base = pipeline_folder(&run.folder);
+    if args.as_was {
+        return as_was(&run, args.changes);
+    }
     let pipeline = args.changes.of(run.folder.clone(), None);
     if args.now {
-        return run::run(RunArgs::again(pipeline, None, None, None, Again { name: run.pipeline, fork: None }));
+        return run::run(RunArgs::again(pipeline, None, None, None, Again::of(&run)));
     }
     let base = base.with_context(|| format!("{} does not say where its pipeline lay", run.folder.display()))?;
     let file = match args.out {
@@ -115,6 +123,21 @@ pub fn clone(args: CloneArgs) -> Result<Status> {
     atomic::write(&file, format!("{heading}\n{text}").as_bytes())?;
     say!("{} is written: `pipe run {0}`", shown(&file));
     Ok(Status::Done)
+}
+
+/// Runs it once more with the pipeline that it began with.
+fn as_was(run: &Run, changes: Changes) -> Result<Status> {
+    let versions = Versions::of(&run.folder);
+    let first = versions.turns()?.into_iter().next();
+    let first = first.with_context(|| format!("{} does not say with which pipeline it began", run.folder.display()))?;
+    let edits = edits(&run.folder).len();
+    if edits > 0 {
+        say!("{} was edited {edits} times while it was at work: the new run is not", run.name);
+    }
+    let base = Some(pipeline_folder(&run.folder).unwrap_or_default());
+    let pipeline = changes.of(versions.folder().join(first.version), base);
+    let again = Again { as_was: Some(run.folder.clone()), ..Again::of(run) };
+    run::run(RunArgs::again(pipeline, None, None, info::device(&run.folder), again))
 }
 
 /// Begins a new run from a step of another.
@@ -147,7 +170,7 @@ pub fn fork(args: ForkArgs) -> Result<Status> {
     let fork = Fork { run: run.folder.clone(), checkpoint: name, step };
     let base = Some(pipeline_folder(&run.folder).unwrap_or_default());
     let pipeline = args.changes.of(checkpoint.join("pipeline.toml"), base);
-    let again = Again { name: run.pipeline, fork: Some(fork) };
+    let again = Again { fork: Some(fork), ..Again::of(&run) };
     let run = RunArgs::again(pipeline, Some(&checkpoint), args.out, args.device, again);
     run::run(RunArgs { quiet: args.quiet, ..run })
 }

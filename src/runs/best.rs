@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use pipe_runs::choose::{choose, known};
+use pipe_runs::key::Which;
 use pipe_runs::{At, Key, Run};
 use pipe_vocab::record;
 use serde_json::json;
@@ -36,12 +37,12 @@ pub struct BestArgs {
 pub fn best(args: &BestArgs) -> Result<Status> {
     let mut runs = pipe_runs::look(&roots())?;
     choose(&mut runs, args.filter.as_deref(), false)?;
-    let key = Key::of(&args.by);
+    let key = Key { which: Some(if args.min { Which::Min } else { Which::Max }), ..Key::of(&args.by) };
     let value = |run: &Run| key.metric(run).and_then(|metric| if args.min { metric.min } else { metric.max });
     let mut found: Vec<(At, &Run)> = runs.iter().filter_map(|run| Some((value(run)?, run))).collect();
     if found.is_empty() {
         known(&key, &runs)?;
-        bail!("no run has a curve `{}`", args.by);
+        bail!("no run has a finite value of `{}`", args.by);
     }
     found.sort_by(|(a, _), (b, _)| if args.min { a.value.total_cmp(&b.value) } else { b.value.total_cmp(&a.value) });
     found.truncate(10);

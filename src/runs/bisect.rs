@@ -11,6 +11,7 @@ use pipe_runs::compare::{Difference, compare};
 use pipe_runs::{About, Key, Run};
 use pipe_vocab::record;
 use pipe_vocab::shown::shown_name;
+use serde_json::Value;
 
 use super::table::plain;
 use super::which::one;
@@ -52,14 +53,15 @@ pub fn bisect(args: &BisectArgs) -> Result<Status> {
         record::short(bad)
     );
     let found = compare(&runs);
-    let (mut blamed, left_out): (Vec<&Difference>, Vec<&Difference>) =
-        found.options.iter().partition(|o| can_be_set(o));
+    let (settable, left_out): (Vec<&Difference>, Vec<&Difference>) =
+        found.options.iter().partition(|option| can_be_set(option, &runs));
     for option in left_out {
         say!("left out, since it cannot be set: {}", shown_name(&option.key));
     }
+    let mut blamed = together(&settable);
     ensure!(!blamed.is_empty(), "{} and {} differ in no option that can be set", runs[0].name, runs[1].name);
-    let is_bad = |options: &[&Difference]| -> Result<bool> {
-        let value = args.trial(&runs, options)?;
+    let is_bad = |parts: &[Vec<&Difference>]| -> Result<bool> {
+        let value = args.trial(&runs, &parts.concat())?;
         // One that diverged has no value.
         Ok(value.is_none_or(|value| (value - bad).abs() < (value - good).abs()))
     };
@@ -76,21 +78,47 @@ pub fn bisect(args: &BisectArgs) -> Result<Status> {
             blamed.drain(..half);
         }
     }
-    let option = blamed[0];
-    let (from, to) = (plain(&option.values[0]), plain(&option.values[1]));
-    let origin = option.origins[1].as_deref().map(|origin| format!(" ({})", shown_name(origin))).unwrap_or_default();
-    let key = shown_name(&option.key);
+    let lines: String = blamed[0].iter().map(|option| line(option)).collect();
     // The last half was not tried by itself.
     if !certain && !is_bad(&blamed)? {
-        return print(&format!("{key} = {to} makes it no worse by itself: several options are to blame together\n"));
+        return print(&format!("{lines}makes it no worse by itself: several options are to blame together\n"));
     }
-    print(&format!("{key} = {to}{origin} in place of {from}\n"))
+    print(&lines)
 }
 
-/// Whether both runs have it, under a key of `--set`.
-fn can_be_set(option: &Difference) -> bool {
-    let value = |value: &serde_json::Value| !value.is_null() && !value.is_object();
-    option.values.iter().all(value) && !option.key.contains('[')
+/// What an option is in the bad run, and in the good one.
+fn line(option: &Difference) -> String {
+    let value = |value: &Value| if value.is_null() { "not set".into() } else { plain(value) };
+    let (from, to) = (value(&option.values[0]), value(&option.values[1]));
+    let origin = option.origins[1].as_deref().map(|origin| format!(" ({})", shown_name(origin))).unwrap_or_default();
+    format!("{} = {to}{origin} in place of {from}\n", shown_name(&option.key))
+}
+
+/// Whether it has a key of `--set`, and is of a node that both runs have: what is joined by events cannot be moved by single options.
+fn can_be_set(option: &Difference, runs: &[Run; 2]) -> bool {
+    let type_of = format!("{}.type", node_of(&option.key));
+    let [good, bad] = [0, 1].map(|at| runs[at].options.contains_key(&type_of));
+    good == bad && !option.key.contains('[') && !option.values.iter().any(Value::is_object)
+}
+
+/// The node of an option, or the section.
+fn node_of(key: &str) -> &str {
+    let second = key.match_indices('.').nth(1);
+    second.map_or(key, |(end, _)| &key[..end])
+}
+
+/// What is tried together: the options of a node that is of another type, and each other by itself.
+fn together<'a>(options: &[&'a Difference]) -> Vec<Vec<&'a Difference>> {
+    let is_retyped = |node: &str| options.iter().any(|option| option.key == format!("{node}.type"));
+    let mut parts: Vec<Vec<&Difference>> = Vec::new();
+    for option in options {
+        let node = node_of(&option.key);
+        match parts.last_mut().filter(|part| is_retyped(node) && node_of(&part[0].key) == node) {
+            Some(part) => part.push(option),
+            None => parts.push(vec![option]),
+        }
+    }
+    parts
 }
 
 impl BisectArgs {
@@ -109,7 +137,7 @@ impl BisectArgs {
         };
         command.arg("--quiet").args(["--accept", "seed-changed", "--accept", "data-changed"]);
         for option in options {
-            // As TOML writes it, too: there are no tables in it.
+            // As TOML writes it, too: there are no tables in it. `null` takes a key away.
             command.args(["--set", &format!("{}={}", option.key, option.values[1])]);
         }
         let said = command.stderr(Stdio::inherit()).output().context("a trial cannot be started")?;

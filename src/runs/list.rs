@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use pipe_runs::choose::{choose, common_metrics, known, sort};
+use pipe_runs::choose::{choose, columns, common_metrics, sort};
 use pipe_runs::filter::text_of;
 use pipe_runs::{Key, Run};
 
@@ -65,12 +65,9 @@ pub fn list(args: &ListArgs) -> Result<Status> {
         sort(&mut runs, by)?;
     }
     let keys = match &args.columns {
-        Some(columns) => Key::list(columns),
+        Some(text) => columns(text, &runs)?,
         None => COLUMNS.iter().map(|name| Key::of(name)).chain(common_metrics(&runs)).collect(),
     };
-    for key in keys.iter().filter(|_| !runs.is_empty()) {
-        known(key, &runs)?;
-    }
     print(&match args.format {
         Format::Text => text(&runs, &keys),
         Format::Json => serde_json::to_string_pretty(&runs)? + "\n",

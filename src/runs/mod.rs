@@ -3,7 +3,7 @@
 //! - [`list`], [`show`], [`compare`], [`best`]: looking at them; [`table`]: how they are written; [`which`]: the ones that are meant
 //! - [`export`]: the page of some as a file
 //! - [`about`]: what their owners say of them: `tag`, `note`, `rename`; [`rm`]
-//! - [`again`]: `clone` and `fork`; [`bisect`]
+//! - [`again`]: `clone` and `fork`; [`bisect`]; [`tensorboard`]
 
 mod about;
 mod again;
@@ -15,6 +15,7 @@ mod list;
 mod rm;
 mod show;
 mod table;
+mod tensorboard;
 mod which;
 
 use anyhow::Result;
@@ -49,6 +50,8 @@ pub enum RunsCommand {
     Fork(again::ForkArgs),
     /// Find which of the options that differ makes a run worse than another, by training between them.
     Bisect(bisect::BisectArgs),
+    /// Open runs in TensorBoard under their names: those that have event files, by a `[sink.tensorboard]`.
+    Tensorboard(tensorboard::TensorboardArgs),
 }
 
 impl RunsCommand {
@@ -80,5 +83,6 @@ pub fn runs(command: RunsCommand) -> Result<Status> {
         RunsCommand::Clone(args) => again::clone(args),
         RunsCommand::Fork(args) => again::fork(args),
         RunsCommand::Bisect(args) => bisect::bisect(&args),
+        RunsCommand::Tensorboard(args) => tensorboard::tensorboard(&args),
     }
 }

@@ -225,6 +225,68 @@ fn a_clone_is_a_new_file_or_a_new_run() {
 }
 
 #[test]
+fn a_run_as_it_was_has_the_same_records_and_says_what_is_not() {
+    let pipe = saved();
+    pipe.ok(&["run", "saved.toml", "--quiet", "--out", "run", "--set", "engine.trainer.max_epochs=10"]);
+    // Its later life had another pipeline.
+    pipe.ok(&["run", "saved.toml", "--quiet", "--resume", "run", "--set", "engine.trainer.max_epochs=11"]);
+    let expected = pipe.scalars("run");
+    let again = |name: &str, value: &str| {
+        let mut command = pipe.command(&["runs", "clone", "run", "--as-was"]);
+        let said = Said::of(command.env(name, value));
+        assert_eq!(said.status, Some(0), "{}", said.stderr);
+        let folder = format!("runs/digits/{}", pipe.names("runs/digits").last().expect("a run"));
+        let records = pipe.scalars(&folder);
+        assert!(records.len() >= 100, "{} records", records.len());
+        assert_eq!(records[..], expected[..records.len()], "{folder}");
+        said.stderr
+    };
+    assert!(!again("UNRELATED", "1").contains("not as it was"));
+    let said = again("MALLOC_ARENA_MAX", "1");
+    assert!(said.contains("not as it was: variable of MALLOC_ARENA_MAX: none → 1"), "{said}");
+    assert_eq!(said.matches("not as it was").count(), 1, "{said}");
+    let set = pipe.run(&["runs", "clone", "run", "--as-was", "--set", "optimizer.sgd.lr=1"]);
+    assert_eq!(set.status, Some(2), "{}", set.stderr);
+}
+
+#[test]
+fn runs_are_opened_in_tensorboard_under_their_names() {
+    let pipe = Pipe::digits("logged.toml", "[sink.tensorboard]\ntype = \"tensorboard\"\n");
+    pipe.ok(&["run", "digits.toml", "--quiet", "--out", "runs/digits/plain"]);
+    let none = pipe.run(&["runs", "tensorboard"]);
+    assert!(none.status == Some(1) && none.stderr.contains("[sink.tensorboard]"), "{}", none.stderr);
+    for (name, more) in [("here", &[][..]), ("there", &["--set", "sink.tensorboard.dir=\"events\""])] {
+        pipe.ok(&[&["run", "logged.toml", "--quiet", "--out", &format!("runs/digits/{name}")], more].concat());
+        pipe.ok(&["runs", "rename", &format!("runs/digits/{name}"), name]);
+    }
+    // It looks at what it was given, as TensorBoard would.
+    let fake = "#!/bin/sh\necho \"$1 $3 $4\"\nfor link in \"$2\"/*; do echo \"${link##*/} $(ls \"$link\"/*tfevents* | wc -l)\"; done\n";
+    std::fs::create_dir_all(pipe.path("bin")).expect("made");
+    pipe.write("bin/tensorboard", fake);
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(pipe.path("bin/tensorboard"), executable).expect("made executable");
+    let temporary = pipe.path("tmp");
+    std::fs::create_dir_all(&temporary).expect("made");
+    let opened = |arguments: &[&str], path: &str| {
+        let mut command = pipe.command(&[&["runs", "tensorboard"], arguments].concat());
+        Said::of(command.env("PATH", path).env("TMPDIR", &temporary))
+    };
+    let with = format!("{}:/usr/bin:/bin", pipe.path("bin").display());
+    let said = opened(&["--where", "name ~ ere", "--", "--port", "7"], &with);
+    assert_eq!(
+        (said.status, said.stdout.as_str()),
+        (Some(0), "--logdir --port 7\nhere 1\nthere 1\n"),
+        "{}",
+        said.stderr
+    );
+    let said = opened(&["there", "runs/digits/plain"], &with);
+    assert_eq!(said.stdout, "--logdir  \nthere 1\n");
+    assert!(said.stderr.contains("1 of 2 runs have no event files"), "{}", said.stderr);
+    let said = opened(&["here"], "/nonexistent");
+    assert!(said.status == Some(0) && said.stdout.starts_with("tensorboard --logdir "), "{said:?}");
+}
+
+#[test]
 fn the_option_to_blame_is_found() {
     let pipe =
         Pipe::digits("each.toml", "[[on]]\nevent = \"engine.trainer:epoch_completed\"\nrun = [\"engine.evaluator\"]\n");
@@ -234,12 +296,23 @@ fn the_option_to_blame_is_found() {
     };
     let set = |key: &'static str| ["--set", key];
     run("good", &[]);
-    let harmless =
-        [set("optimizer.sgd.momentum=0.89"), set("loader.test.batch_size=2"), set("engine.trainer.log_interval=2")];
+    let harmless = [
+        set("optimizer.sgd.momentum=null"),
+        set("optimizer.sgd.weight_decay=1e-9"),
+        set("loader.test.batch_size=2"),
+        set("engine.trainer.log_interval=2"),
+    ];
     run("bad", &[&harmless.concat()[..], &set("optimizer.sgd.lr=1e-9")].concat());
     let said = pipe.ok(&["runs", "bisect", "good", "bad", "--by", "metric.accuracy"]);
     assert_eq!(said.stdout, "optimizer.sgd.lr = 1e-9 (--set) in place of 0.05\n", "{}", said.stderr);
-    assert_eq!(said.stderr.matches(", with ").count(), 3, "of four options: all, two, one: {}", said.stderr);
+    assert_eq!(said.stderr.matches(", with ").count(), 3, "of five options: all, two, one: {}", said.stderr);
+    // A node of another type is tried as a whole.
+    let adam = [set("optimizer.sgd.type=\"adam\""), set("optimizer.sgd.momentum=null"), set("optimizer.sgd.lr=1e-9")];
+    run("retyped", &[&adam.concat()[..], &set("loader.test.batch_size=2")].concat());
+    let said = pipe.ok(&["runs", "bisect", "good", "retyped", "--by", "metric.accuracy"]);
+    let expected = "optimizer.sgd.lr = 1e-9 (--set) in place of 0.05\noptimizer.sgd.momentum = not set in place of 0.9\n\
+                    optimizer.sgd.type = adam (--set) in place of sgd\n";
+    assert_eq!(said.stdout, expected, "{}", said.stderr);
     let other = pipe.run(&["runs", "bisect", "bad", "good", "--by", "metric.accuracy"]);
     assert!(other.stderr.contains("bad is not better than good"), "{}", other.stderr);
 }

@@ -137,6 +137,36 @@ fn a_run_is_edited_saved_and_stopped_by_requests_in_its_folder() {
     assert_eq!(pipe.json("runs/life/requests/late.answer.json")["stage"], "refused");
 }
 
+#[test]
+fn an_edit_that_waits_for_the_end_of_the_epoch_is_answered_again_when_it_has_come() {
+    let life = life();
+    let pipe = &life.pipe;
+    let text = pipe.read("runs/life/pipeline.toml");
+    let edited = text.replace("batch_size = 16", "batch_size = 8");
+    assert_ne!(text, edited);
+    let request = json!({ "ask": "edit", "author": "ada", "why": "smaller", "text": edited });
+    let first = ask(pipe, "a", &request);
+    assert_eq!(first["stage"], "done", "{first}");
+    let mut answer = first;
+    wait_for("the end of the epoch", || {
+        let text = std::fs::read_to_string(pipe.path("runs/life/requests/a.answer.json")).unwrap_or_default();
+        answer = serde_json::from_str(&text).unwrap_or_default();
+        answer["report"]["outcome"] == "completed"
+    });
+    assert_eq!((&answer["stage"], &answer["author"]), (&json!("done"), &json!("ada")), "{answer}");
+    let index = pipe.read("runs/life/pipelines/index.jsonl");
+    let index: Vec<Value> = index.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (applied, completed) = (&index[1], &index[2]);
+    assert_eq!((&applied["outcome"], &completed["outcome"]), (&json!("applied"), &json!("completed")));
+    assert!(applied["waiting"].as_array().unwrap().contains(&json!("loader.train")), "{applied}");
+    assert_eq!(
+        (&completed["edit"], &completed["author"], &completed["why"]),
+        (&json!(1), &json!("ada"), &json!("smaller"))
+    );
+    let step = completed["step"].as_u64().unwrap();
+    assert!(step % 4 == 0 && step >= applied["step"].as_u64().unwrap(), "four batches made an epoch: {completed}");
+}
+
 /// `pipe ui` on the runs of a folder: its process, its address and its token.
 fn page(pipe: &Pipe) -> (Child, std::net::SocketAddr, String) {
     let mut command = pipe.command(&["ui", "runs", "--port", "0"]);

@@ -9,39 +9,9 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::program::{Pipe, Said};
+use super::signals::{kill, start, wait_for};
 
-const PIPELINE: &str = r#"
-[dataset.train]
-limit = 64
-
-[loader.train]
-batch_size = 32
-
-[engine.trainer]
-max_epochs = 2
-
-[handler.checkpoint]
-type = "checkpoint"
-
-[[on]]
-event = "engine.trainer:epoch_completed"
-run = ["engine.evaluator"]
-
-[handler.samples]
-type = "sample_images"
-max_images = 1
-
-[[on]]
-event = "engine.evaluator:iteration_completed"
-once = 1
-run = ["handler.samples"]
-
-# Last, so that nothing is measured behind the checkpoint.
-[[on]]
-event = "engine.trainer:epoch_completed"
-run = ["handler.checkpoint"]
-
-"#;
+const PIPELINE: &str = include_str!("tracked.toml");
 
 const RUN: [&str; 6] = ["run", "tracked.toml", "--device", "cpu", "--out", "run"];
 
@@ -329,17 +299,41 @@ fn calls(asked: &Asked) -> Vec<(String, String, Vec<String>)> {
     bodies.iter().map(|body| (call.clone(), kind(body), fields(body))).collect()
 }
 
+fn clearml_pipe(address: &str) -> Pipe {
+    let sink = format!(
+        "[sink.clearml]\ntype = \"clearml\"\napi = \"{address}\"\nfiles = \"{address}\"\naccess_key = \"${{env:PIPE_TEST_VALUE}}\"\n\
+         secret_key = \"s3cr3t\"\n"
+    );
+    Pipe::digits("tracked.toml", &format!("{PIPELINE}{sink}"))
+}
+
+fn clearml_run(pipe: &Pipe, arguments: &[&str]) -> Said {
+    let said = Said::of(pipe.command(arguments).env("PIPE_TEST_VALUE", "access"));
+    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    said
+}
+
+/// The events that a ClearML server was sent.
+fn events(asked: &[Asked]) -> Vec<Value> {
+    let batches = asked.iter().filter(|one| one.path.ends_with("add_batch"));
+    let lines = |one: &Asked| -> Vec<Value> {
+        String::from_utf8_lossy(&one.body).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    batches.flat_map(lines).collect()
+}
+
+/// The numbers among them: key, step, value.
+fn numbers(events: &[Value]) -> Vec<(String, u64, Value)> {
+    let numbers = events.iter().filter(|event| event["type"] == "training_stats_scalar");
+    let tag = |event: &Value| format!("{}/{}", event["metric"].as_str().unwrap(), event["variant"].as_str().unwrap());
+    numbers.map(|event| (tag(event), event["iter"].as_u64().unwrap(), event["value"].clone())).collect()
+}
+
 #[test]
 fn clearml_is_sent_what_its_own_sdk_sends_in_the_same_order() {
     let server = Server::start(clearml);
-    let sink = format!(
-        "[sink.clearml]\ntype = \"clearml\"\napi = \"{0}\"\nfiles = \"{0}\"\naccess_key = \"${{env:PIPE_TEST_VALUE}}\"\n\
-         secret_key = \"s3cr3t\"\n",
-        server.address
-    );
-    let pipe = Pipe::digits("tracked.toml", &format!("{PIPELINE}{sink}"));
-    let said = Said::of(pipe.command(&RUN).env("PIPE_TEST_VALUE", "access"));
-    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    let pipe = clearml_pipe(&server.address);
+    let said = clearml_run(&pipe, &RUN);
     let asked = server.asked();
     assert_eq!(asked[0].authorization, "Basic YWNjZXNzOnMzY3IzdA==");
     assert!(asked[1..].iter().all(|one| one.authorization == "Bearer of-the-login"));
@@ -373,27 +367,72 @@ fn clearml_is_sent_what_its_own_sdk_sends_in_the_same_order() {
     order.retain(|at| !free.contains(&sdk[*at]["call"].as_str().expect("a call")));
     assert!(order.is_sorted(), "{order:?}");
 
-    let events: Vec<Value> = asked
-        .iter()
-        .filter(|one| one.path.ends_with("add_batch"))
-        .flat_map(|one| {
-            String::from_utf8_lossy(&one.body)
-                .lines()
-                .map(|line| serde_json::from_str(line).expect("JSON"))
-                .collect::<Vec<Value>>()
-        })
-        .collect();
-    let numbers = events.iter().filter(|event| event["type"] == "training_stats_scalar");
-    let tag = |event: &Value| format!("{}/{}", event["metric"].as_str().unwrap(), event["variant"].as_str().unwrap());
-    let sent: Vec<_> =
-        numbers.map(|event| (tag(event), event["iter"].as_u64().unwrap(), event["value"].clone())).collect();
-    assert_eq!(sent, recorded(&pipe));
+    let events = events(&asked);
+    assert_eq!(numbers(&events), recorded(&pipe));
     let images = events.iter().filter(|event| event["type"] == "training_debug_image").count();
     assert_eq!(images, asked.iter().filter(|one| one.kind.starts_with("multipart")).count());
     assert_eq!(images, 2);
     for text in [everything(&pipe.path("run")), said.stdout, said.stderr] {
         assert!(!text.contains("s3cr3t") && !text.contains("of-the-login"), "{text}");
     }
+}
+
+#[test]
+fn a_resumed_run_goes_on_in_its_clearml_task_which_is_reset_where_it_went_back() {
+    let server = Server::start(clearml);
+    let pipe = clearml_pipe(&server.address);
+    clearml_run(&pipe, &RUN);
+    let sent = numbers(&events(&server.asked())).len();
+    let more = ["run", "tracked.toml", "--device", "cpu", "--resume", "run", "--set", "engine.trainer.max_epochs=3"];
+    clearml_run(&pipe, &more);
+    let of = |asked: &[Asked], call: &str| -> Vec<Value> {
+        asked.iter().filter(|one| one.path.ends_with(call)).map(Asked::json).collect()
+    };
+    let asked = server.asked();
+    assert_eq!((of(&asked, "tasks.create").len(), of(&asked, "tasks.reset").len()), (1, 0));
+    let started = json!([{ "task": "the-task", "force": false }, { "task": "the-task", "force": true }]);
+    assert_eq!(json!(of(&asked, "tasks.started")), started);
+    assert!(numbers(&events(&asked)).len() > sent);
+    assert_eq!(numbers(&events(&asked)), recorded(&pipe), "each number once");
+
+    let first = pipe.names("run/checkpoints")[0].clone();
+    let back = format!("run/checkpoints/{first}");
+    clearml_run(&pipe, &["run", "tracked.toml", "--device", "cpu", "--resume", &back, "--in-place"]);
+    let asked = server.asked();
+    let at = asked.iter().position(|one| one.path.ends_with("tasks.reset")).expect("a reset");
+    let reset = json!([{ "task": "the-task", "force": true, "delete_output_models": true }]);
+    assert_eq!(json!(of(&asked, "tasks.reset")), reset);
+    assert_eq!(of(&asked, "tasks.create").len(), 1);
+    assert_eq!(numbers(&events(&asked[at..])), recorded(&pipe), "all of it anew, and nothing of the other past");
+    let ends = of(&asked[at..], "tasks.completed");
+    assert_eq!(ends.len(), 1, "{ends:?}");
+}
+
+#[test]
+fn an_edit_takes_a_run_at_work_to_another_server() {
+    let (one, other) = (Server::start(mlflow), Server::start(mlflow));
+    let pipe = pipe(&one.address, "");
+    let endless = ["--watch", "--quiet", "--set", "engine.trainer.max_epochs=1000000"];
+    let child = start(pipe.command(&[&RUN[..], &endless].concat()).env("PIPE_TEST_VALUE", ""));
+    wait_for("numbers", || !metrics(&one.asked(), "run2").is_empty());
+    pipe.write("tracked.new", &pipe.read("tracked.toml").replace(&one.address, &other.address));
+    std::fs::rename(pipe.path("tracked.new"), pipe.path("tracked.toml")).expect("renamed");
+    wait_for("numbers at the other server", || !metrics(&other.asked(), "run2").is_empty());
+    let index = pipe.read("run/pipelines/index.jsonl");
+    let said: Vec<Value> = index.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(
+        (&said[1]["outcome"], &said[1]["changes"][0]["name"]),
+        (&json!("applied"), &json!("sink.mlflow.url")),
+        "{index}"
+    );
+    kill("INT", child.id());
+    let ended = child.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
+    let recorded = recorded(&pipe);
+    assert_eq!(metrics(&other.asked(), "run2"), recorded, "all of it, from the beginning");
+    let before = metrics(&one.asked(), "run2");
+    assert!(!before.is_empty() && before[..] == recorded[..before.len()]);
+    assert!(other.asked().last().is_some_and(|last| last.json()["status"] == "KILLED"));
 }
 
 #[test]

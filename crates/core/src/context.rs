@@ -24,6 +24,7 @@ use crate::folder::RunFolder;
 use crate::frozen::Frozen;
 use crate::place::Place;
 use crate::ranks::{Agreed, Ranks};
+use crate::throughput::Throughput;
 use crate::timings::Timings;
 
 /// What is recorded becomes visible to readers at least so often, as long as records come.
@@ -81,6 +82,8 @@ pub struct RunContext {
     terminations: RefCell<BTreeMap<NodeId, Termination>>,
     /// What saves checkpoints.
     checkpoints: RefCell<Option<Weak<dyn Checkpoints>>>,
+    /// How fast the outermost engine gets on.
+    pub throughput: Arc<Throughput>,
     /// How long things take, when a profiler asks.
     pub timings: Timings,
     /// Batches on their way to the device.
@@ -120,6 +123,7 @@ impl RunContext {
             subscriptions: RefCell::default(),
             terminations: RefCell::default(),
             checkpoints: RefCell::default(),
+            throughput: Arc::default(),
             timings: Timings::default(),
             uploads: Uploads::default(),
             json_log: Cell::default(),

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use pipe_data::Batch;
@@ -113,9 +113,13 @@ impl Engine {
     pub fn run(&self, run: &RunContext, dispatch: &dyn Dispatch) -> Result<ControlFlow<Interrupted>> {
         ensure!(!self.active.replace(true), "{} was started from inside its own run", self.id);
         let work = Work { run, dispatch };
+        let began = Instant::now();
         run.depth.set(run.depth.get() + 1);
         let result = guarded(|| self.run_whole(work));
         run.depth.set(run.depth.get() - 1);
+        if run.depth.get() == 1 {
+            run.throughput.aside(began.elapsed());
+        }
         self.active.set(false);
         let result = result.map_err(|error| match self.tell_frozen(work, EngineEvent::ExceptionRaised) {
             Ok(()) => error,

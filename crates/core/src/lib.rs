@@ -1,7 +1,8 @@
 //! What components are written against: the traits of the kinds, the contexts of their methods, the engine, the registration.
 //!
 //! - [`kinds`]: the traits of the kinds of nodes that plugins do not share, events, processes
-//! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`bests`], [`frozen`], [`folder`], [`timings`], [`busy`], [`terminal`], [`requests`]: parts of it
+//! - [`context`]: what everything that runs shares; [`checkpoints`], [`clock`], [`bests`], [`frozen`], [`folder`], [`timings`], [`busy`], [`terminal`],
+//!   [`requests`], [`throughput`]: parts of it
 //! - [`ranks`]: the processes that work on one run together
 //! - [`engine`]: the loop over data that fires events; [`place`]: where a run stands in them
 //! - [`component`]: from a configuration to a built node
@@ -22,6 +23,7 @@ pub mod place;
 pub mod ranks;
 pub mod requests;
 pub mod terminal;
+pub mod throughput;
 pub mod timings;
 
 use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! What is another between two lives of a run, apart from its pipeline.
+//! What is another between two lives of a run, or two runs, apart from the pipeline.
 
 use serde_json::{Map, Value};
 
@@ -11,6 +11,24 @@ pub fn differences(former: &Map<String, Value>, now: &Map<String, Value>) -> Vec
     if let (Some(was), Some(is)) = (former.get("versions"), now.get("versions")) {
         compare("version", was, is, &mut lines);
     }
+    lines
+}
+
+/// How the sources and the machine differ.
+pub fn surroundings(former: &Map<String, Value>, now: &Map<String, Value>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (part, keys, what) in [("git", &["commit"][..], "sources"), ("machine", &["processor", "cores"], "machine")] {
+        if let (Some(was), Some(is)) = (former.get(part), now.get(part)) {
+            keys.iter().for_each(|key| compare(&format!("{key} of the {what}"), &was[key], &is[key], &mut lines));
+        }
+    }
+    lines
+}
+
+/// How two tables of names differ.
+pub fn tables(name: &str, was: &Value, is: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    compare(name, was, is, &mut lines);
     lines
 }
 

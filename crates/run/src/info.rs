@@ -16,7 +16,8 @@ use pipe_vocab::refusal::DATA_CHANGED;
 
 pub use pipe_history::standing::{Status, created, generation, read, status};
 
-use crate::differences::{changed_data, differences};
+use crate::captured;
+use crate::differences::{changed_data, differences, surroundings};
 use crate::graph::Graph;
 use crate::options::{RunOptions, run_of};
 use crate::plugins;
@@ -51,6 +52,10 @@ pub struct Info {
     former: Map<String, Value>,
     /// Whether its data were found to be those of `former`, or accepted.
     compared: Cell<bool>,
+    /// Whether the sources have changes that their commit has not; nothing outside of a repository.
+    pub changed: Option<bool>,
+    /// The run that this one is to be as, when it began.
+    as_was: Option<Map<String, Value>>,
     started: Instant,
 }
 
@@ -67,13 +72,21 @@ impl Info {
         device: &str,
     ) -> Result<Info> {
         let mut values = start_info(folder, plan, catalog, options, device);
+        let (git, changed) = git();
+        values.insert("git".into(), git);
         let former = options.resume.as_deref().map(|from| read(run_of(from))).unwrap_or_default();
         for line in differences(&former, &values) {
             tracing::info!("changed since the last run: {line}");
         }
+        let as_was = options.as_was.as_deref().map(|run| first_life(read(run)));
+        if let Some((was, run)) = as_was.as_ref().zip(options.as_was.as_deref()) {
+            let sources = [differences(was, &values), surroundings(was, &values), captured::differences(run)];
+            sources.concat().iter().for_each(|line| tracing::warn!("not as it was: {line}"));
+        }
         // Until it is known that they are the same: a second try compares with them, too.
         values.insert("data".into(), former.get("data").cloned().unwrap_or_default());
-        let info = Info { values: RefCell::new(values), former, compared: Cell::new(false), started: Instant::now() };
+        let (values, compared) = (RefCell::new(values), Cell::new(false));
+        let info = Info { values, former, compared, as_was, changed, started: Instant::now() };
         info.write(folder)?;
         Ok(info)
     }
@@ -89,6 +102,9 @@ impl Info {
     /// When they are others and that is not accepted, or `run.json` cannot be written.
     pub fn data(&self, graph: &Graph, plan: &Plan) -> Result<()> {
         let data = data_of(graph, &|id| json!(plan.nodes.get(id).map(|node| node.descriptor.name)));
+        for line in self.as_was.iter().flat_map(|was| changed_data(was, &data)) {
+            tracing::warn!("not as it was: {line}");
+        }
         let changed = changed_data(&self.former, &data);
         if !changed.is_empty() {
             let message = format!(
@@ -147,6 +163,18 @@ fn data_of(graph: &Graph, component: &dyn Fn(&NodeId) -> Value) -> Map<String, V
     datasets.collect()
 }
 
+/// What `run.json` said in the run's first life.
+fn first_life(info: Map<String, Value>) -> Map<String, Value> {
+    let first = info.get("earlier").and_then(|earlier| earlier.get(0)?.as_object().cloned());
+    first.unwrap_or(info)
+}
+
+/// The device on which a run began, as `--device` takes it.
+pub fn device(run: &Path) -> Option<String> {
+    let info = first_life(read(run));
+    Some(info.get("device")?.as_str()?.split(',').next()?.to_owned())
+}
+
 /// The names of what lies in a folder of checkpoints, whole or not, in order.
 pub fn checkpoints(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -191,7 +219,6 @@ fn start_info(
             "plugins": plugins::versions(catalog),
         }),
     );
-    info.insert("git".into(), git());
     info.insert("machine".into(), machine());
     if !former.is_empty() {
         let mut earlier = former.get("earlier").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -203,15 +230,17 @@ fn start_info(
     info
 }
 
-/// What `git` says of the current folder, asked in one go: a process more is felt at every start.
-fn git() -> Value {
+/// What `git` says of the current folder, asked in one go: a process more is felt at every start. And whether there are changes, where it
+/// says anything.
+fn git() -> (Value, Option<bool>) {
     let arguments = ["status", "--porcelain=v2", "--branch", "--untracked-files=no"];
-    let Ok(output) = std::process::Command::new("git").args(arguments).output() else { return Value::Null };
+    let Ok(output) = std::process::Command::new("git").args(arguments).output() else { return (Value::Null, None) };
     let text = String::from_utf8_lossy(&output.stdout);
     let said = |what: &str| text.lines().find_map(|line| line.strip_prefix("# branch.")?.strip_prefix(what));
-    let Some(commit) = said("oid ").filter(|commit| *commit != "(initial)") else { return Value::Null };
+    let changed = output.status.success().then(|| text.lines().any(|line| !line.starts_with('#')));
+    let Some(commit) = said("oid ").filter(|commit| *commit != "(initial)") else { return (Value::Null, changed) };
     let branch = said("head ").map(|branch| if branch == "(detached)" { "HEAD" } else { branch });
-    json!({ "commit": commit, "branch": branch, "dirty": text.lines().any(|line| !line.starts_with('#')) })
+    (json!({ "commit": commit, "branch": branch, "dirty": changed }), changed)
 }
 
 fn machine() -> Value {

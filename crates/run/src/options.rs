@@ -25,6 +25,8 @@ pub struct RunOptions {
     pub resume: Option<PathBuf>,
     /// Whether the run goes back behind what it had done.
     pub rewinds: bool,
+    /// The folder of the run that a new one is to be as, of which is said what is no longer so.
+    pub as_was: Option<PathBuf>,
     /// What a new run is a fork of.
     pub fork: Option<Fork>,
     /// No console output but errors.

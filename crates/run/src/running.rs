@@ -90,13 +90,14 @@ impl Running {
         }
         let info = Info::start(&folder, plan, &catalog, options, &why)?;
         let busy = Busy::default();
-        let start = |secrets| Captured::start(folder.path(), secrets, busy.clone());
-        let captured = options.captures.as_ref().map(|secrets| start(secrets));
         let (precision, seed) = (plan.pipeline.precision, plan.pipeline.seed);
         let mut context = RunContext::new(device, precision, seed, folder, requests.interrupt.clone());
-        context.timings.busy = busy;
+        context.timings.busy = busy.clone();
         context.checkpoint_wanted = requests.checkpoint.clone();
         context.ranks = options.ranks.clone();
+        let measured = (busy, context.throughput.clone());
+        let captures = |secrets| Captured::start(context.folder.path(), secrets, measured, info.changed);
+        let captured = options.captures.as_deref().map(captures);
         let context = Rc::new(context);
         context.json_log.set(options.json_log);
         let graph = Graph::new(context, catalog);

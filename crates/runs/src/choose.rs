@@ -3,11 +3,11 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::about::ARCHIVED;
-use crate::filter::{Filter, order};
-use crate::key::Key;
+use crate::filter::{Filter, Wrong, order};
+use crate::key::{Key, unknown};
 use crate::run::Run;
 
 /// Leaves the runs that an expression means; without `all` none that is archived, unless it asks for these.
@@ -50,11 +50,29 @@ pub fn sort<R: Borrow<Run>>(runs: &mut [R], by: &str) -> Result<()> {
 /// # Errors
 /// With what it may have been meant for.
 pub fn known<R: Borrow<Run>>(key: &Key, runs: &[R]) -> Result<()> {
-    match key.known(runs) {
-        Ok(()) => Ok(()),
-        Err(near) if near.is_empty() => bail!("no run has `{}`", key.name),
-        Err(near) => bail!("no run has `{}`; there is `{}`", key.name, near.join("`, `")),
+    key.known(runs).map_err(|near| anyhow!(unknown(key, &near)))
+}
+
+/// Reads columns with commas between them, each of which a run must have.
+///
+/// # Errors
+/// With the place of one that none has, and what it may have been meant for.
+pub fn columns<R: Borrow<Run>>(text: &str, runs: &[R]) -> Result<Vec<Key>> {
+    let (mut keys, mut at) = (Vec::new(), 0);
+    for part in text.split(',') {
+        let key = Key::of(part);
+        if !key.text.is_empty() {
+            if let Err(near) = key.known(runs)
+                && !runs.is_empty()
+            {
+                let start = at + part.len() - part.trim_start().len();
+                bail!(Wrong::at(text, start..start + key.text.len(), unknown(&key, &near)));
+            }
+            keys.push(key);
+        }
+        at += part.len() + 1;
     }
+    Ok(keys)
 }
 
 /// Of the values that metrics measured the three that most runs have.

@@ -19,7 +19,7 @@ use std::ops::Range;
 use pipe_vocab::record::read_number;
 use serde_json::Value;
 
-use crate::key::Key;
+use crate::key::{Key, unknown};
 use crate::run::Run;
 
 /// An expression.
@@ -63,6 +63,13 @@ impl fmt::Display for Wrong {
     }
 }
 
+impl Wrong {
+    /// At a place of a text.
+    pub(crate) fn at(expression: &str, place: Range<usize>, message: impl Into<String>) -> Wrong {
+        Wrong { expression: expression.to_owned(), place, message: message.into() }
+    }
+}
+
 impl std::error::Error for Wrong {}
 
 #[derive(Debug, Clone, PartialEq)]
@@ -92,12 +99,9 @@ impl Filter {
     /// # Errors
     /// With the place of one that none has, and what it may have been meant for.
     pub fn check<R: Borrow<Run>>(&self, expression: &str, runs: &[R]) -> Result<(), Wrong> {
-        let unknown = self.0.keys().into_iter().find_map(|(key, place)| Some((key, place, key.known(runs).err()?)));
-        let Some((key, place, near)) = unknown.filter(|_| !runs.is_empty()) else { return Ok(()) };
-        let names = near.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let hint = if near.is_empty() { String::new() } else { format!("; there is {names}") };
-        let message = format!("no run has `{}`{hint}", key.name);
-        Err(Wrong { expression: expression.to_owned(), place: place.clone(), message })
+        let found = self.0.keys().into_iter().find_map(|(key, place)| Some((key, place, key.known(runs).err()?)));
+        let Some((key, place, near)) = found.filter(|_| !runs.is_empty()) else { return Ok(()) };
+        Err(Wrong::at(expression, place.clone(), unknown(key, &near)))
     }
 
     /// Whether a run is meant.
@@ -215,8 +219,7 @@ fn tokens(expression: &str) -> Result<Vec<Token>, Wrong> {
             '"' | '\'' => match rest[1..].find(first) {
                 Some(end) => (end + 2, true),
                 None => {
-                    let (expression, place) = (expression.to_owned(), at..expression.len());
-                    return Err(Wrong { expression, place, message: "the quotes are not closed".into() });
+                    return Err(Wrong::at(expression, at..expression.len(), "the quotes are not closed"));
                 }
             },
             _ => match SIGNS.iter().find(|(sign, _)| rest.starts_with(sign)) {
@@ -266,7 +269,7 @@ impl Parser<'_> {
     }
 
     fn wrong(&self, place: Range<usize>, message: impl Into<String>) -> Wrong {
-        Wrong { expression: self.expression.to_owned(), place, message: message.into() }
+        Wrong::at(self.expression, place, message)
     }
 
     fn end(&self) -> Range<usize> {

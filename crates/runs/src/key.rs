@@ -68,11 +68,6 @@ impl Key {
         Key { text: text.to_owned(), name: name.to_owned(), which }
     }
 
-    /// Reads columns, parted by commas.
-    pub fn list(text: &str) -> Vec<Key> {
-        text.split(',').map(str::trim).filter(|key| !key.is_empty()).map(Key::of).collect()
-    }
-
     /// Its value of a run; `None` where the run has none.
     pub fn value(&self, run: &Run) -> Option<Value> {
         if let Some(which) = self.which {
@@ -106,19 +101,74 @@ impl Key {
         if is_field || runs.iter().any(|run| self.value(run.borrow()).is_some()) {
             return Ok(());
         }
-        let mut names: BTreeSet<&str> = FIELDS.into();
-        for run in runs.iter().map(R::borrow) {
-            names.extend(run.options.keys().map(String::as_str));
-            names.extend(run.metrics.keys().map(String::as_str));
-        }
-        let mut near: Vec<(f64, &str)> = names
-            .into_iter()
-            .map(|name| (strsim::jaro_winkler(name, &self.name), name))
-            .filter(|(likeness, _)| *likeness > 0.8)
-            .collect();
-        near.sort_by(|a, b| b.0.total_cmp(&a.0));
-        Err(near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect())
+        Err(nearest(&self.name, &self.meant(runs)))
     }
+
+    /// What may have been meant: of one that asks for a curve's value, curves.
+    fn meant<R: Borrow<Run>>(&self, runs: &[R]) -> BTreeSet<String> {
+        let mut curves = BTreeSet::new();
+        let mut names = BTreeSet::new();
+        for run in runs.iter().map(R::borrow) {
+            curves.extend(run.metrics.iter().map(|(tag, metric)| (tag.as_str(), metric.node.as_str())));
+            if self.which.is_none() {
+                names.extend(run.options.keys().map(String::as_str));
+            }
+        }
+        if self.which.is_none() {
+            names.extend(FIELDS);
+        }
+        let mut names: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
+        for (tag, node) in curves {
+            names.insert(tag.to_owned());
+            // Whoever writes a metric's name is told it as it can be written here.
+            if self.name.starts_with("metric") && Key::of(node).known_as(tag, runs) {
+                names.insert(node.to_owned());
+            }
+        }
+        names
+    }
+
+    /// Whether it means the curve of a tag in one of the runs.
+    fn known_as<R: Borrow<Run>>(&self, tag: &str, runs: &[R]) -> bool {
+        let means = |run: &Run| {
+            self.metric(run).is_some_and(|own| run.metrics.get(tag).is_some_and(|of| std::ptr::eq(own, of)))
+        };
+        runs.iter().any(|run| means(run.borrow()))
+    }
+}
+
+/// That no run has a key, and what it may have been meant for.
+pub(crate) fn unknown(key: &Key, near: &[String]) -> String {
+    let hint = if near.is_empty() { String::new() } else { format!("; there is `{}`", near.join("`, `")) };
+    format!("no run has `{}`{hint}", key.name)
+}
+
+/// The names that are most like one, three at most, the likest first.
+fn nearest(wanted: &str, names: &BTreeSet<String>) -> Vec<String> {
+    // Longer ones are nobody's mistake in writing.
+    if wanted.chars().count() > 200 {
+        return Vec::new();
+    }
+    let plain = |text: &str| text.to_lowercase().replace('-', "_");
+    let wanted = plain(wanted);
+    let mut near: Vec<(f64, &String)> = names.iter().map(|name| (likeness(&wanted, &plain(name)), name)).collect();
+    let best = near.iter().map(|(likeness, _)| *likeness).fold(0.0, f64::max);
+    near.retain(|(likeness, _)| *likeness >= NEAR && *likeness > best - 0.1);
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    near.into_iter().take(3).map(|(_, name)| name.clone()).collect()
+}
+
+/// Names that are less alike than this were hardly meant.
+const NEAR: f64 = 0.7;
+
+/// How much a name is like another, from 0 to 1: as a whole, or as the end of it, such as `accuracy` of `eval/accuracy`.
+fn likeness(wanted: &str, name: &str) -> f64 {
+    let alike = |part: &str| match wanted.len() >= 3 && part.starts_with(wanted) {
+        true => 0.9,
+        false => strsim::normalized_damerau_levenshtein(wanted, part),
+    };
+    let ends = name.match_indices(['.', '/', ':']).map(|(at, _)| alike(&name[at + 1..]) - 0.05);
+    ends.fold(alike(name), f64::max)
 }
 
 fn metric_value(metric: &Metric, which: Which) -> Option<Value> {

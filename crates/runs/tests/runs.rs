@@ -7,7 +7,7 @@ use pipe_history::Point;
 use pipe_history::scalars::Writer;
 use pipe_history::standing::Status;
 use pipe_runs::filter::{Filter, order};
-use pipe_runs::{About, Index, Key, Run, compare, find, folders, names, trash};
+use pipe_runs::{About, Index, Key, Run, choose, compare, find, folders, names, trash};
 use serde_json::json;
 
 /// A run that is done, with two curves; its learning rate and accuracy are `value`.
@@ -107,6 +107,16 @@ fn what_is_wrong_with_an_expression_is_shown_where_it_is() {
         ("status = 'done", "the quotes are not closed", "           ^^^^^"),
         ("optimiser.sgd.lr < 1", "no run has `optimiser.sgd.lr`; there is `optimizer.sgd.lr`", "  ^^^^^^^^^^^^^^^^"),
         ("min(train/los) < 1", "no run has `train/los`; there is `train/loss`", "  ^^^^^^^^^^^^^^"),
+        (
+            "status = done and metric.acuracy > 1",
+            "no run has `metric.acuracy`; there is `metric.accuracy`\n",
+            "  ^^^^^^^^^^^^^^",
+        ),
+        ("acuracy > 1", "no run has `acuracy`; there is `eval/accuracy`\n", "  ^^^^^^^"),
+        ("optimizer.lr > 1", "no run has `optimizer.lr`; there is `optimizer.sgd.lr`\n", "  ^^^^^^^^^^^^"),
+        ("max(optimizer.sgd.l) > 1", "no run has `optimizer.sgd.l`\n", "  ^^^^^^^^^^^^^^^^^^^^"),
+        ("Seed = 1", "no run has `Seed`; there is `seed`\n", "  ^^^^"),
+        ("zzz = 1", "no run has `zzz`\n", "  ^^^"),
         ("= 3", "a name is expected here", "  ^"),
     ] {
         let said = said(expression);
@@ -114,6 +124,19 @@ fn what_is_wrong_with_an_expression_is_shown_where_it_is() {
     }
     let deep = "(".repeat(100_000);
     assert!(said(&deep).starts_with("this lies too deep"));
+}
+
+#[test]
+fn what_is_wrong_with_columns_is_shown_where_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = some(root.path(), 1);
+    let said = choose::columns("name, max(train/los) ,lr", &runs).unwrap_err().to_string();
+    let expected = "no run has `train/los`; there is `train/loss`\n  name, max(train/los) ,lr\n        ^^^^^^^^^^^^^^";
+    assert_eq!(said, expected);
+    assert_eq!(choose::columns("name,, seed", &runs).unwrap().len(), 2);
+    assert_eq!(choose::columns("anything", &runs[..0]).unwrap().len(), 1);
+    let said = choose::sort(&mut runs.clone(), "-sead").unwrap_err().to_string();
+    assert_eq!(said, "no run has `sead`; there is `seed`");
 }
 
 #[test]

@@ -15,27 +15,7 @@ import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.join(HERE, "../../..")
-PIPELINE = """
-extends = "digits.toml"
-[dataset.train]
-limit = 64
-[engine.trainer]
-max_epochs = 2
-[handler.checkpoint]
-type = "checkpoint"
-[[on]]
-event = "engine.trainer:epoch_completed"
-run = ["engine.evaluator"]
-[handler.samples]
-type = "sample_images"
-max_images = 1
-[[on]]
-event = "engine.evaluator:iteration_completed"
-once = 1
-run = ["handler.samples"]
-[[on]]
-event = "engine.trainer:epoch_completed"
-run = ["handler.checkpoint"]
+SINKS = """
 [sink.clearml]
 type = "clearml"
 offline = true
@@ -82,7 +62,7 @@ def compare_mlflow(client, run, status):
     expected = records(run)
     check(f"MLflow has the {len(expected)} numbers", len(values) == len(expected) and all(map(same, sorted(values), expected)))
     check(f"it says {there.info.status}", there.info.status == status)
-    check("parameters", there.data.params["loader.train.batch_size"] == "16" and len(there.data.params) > 40)
+    check("parameters", there.data.params["loader.train.batch_size"] == "32" and len(there.data.params) > 40)
     images = [one.path for one in client.list_artifacts(known, "images")]
     check(f"{len(images)} files of images", any(path.endswith(".png") for path in images))
     kept = client.download_artifacts(known, "pipeline.toml", tempfile.mkdtemp())
@@ -96,9 +76,9 @@ def main():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with open(os.path.join(ROOT, "tests/it/digits.toml")) as base:
-        text = base.read()
-    for name, content in (("digits.toml", text), ("tracked.toml", PIPELINE.replace("URL", f"http://127.0.0.1:{port}"))):
+    read = lambda name: open(os.path.join(ROOT, "tests/it", name)).read()
+    tracked = 'extends = "digits.toml"\n' + read("tracked.toml") + SINKS.replace("URL", f"http://127.0.0.1:{port}")
+    for name, content in (("digits.toml", read("digits.toml")), ("tracked.toml", tracked)):
         with open(os.path.join(folder, name), "w") as file:
             file.write(content)
     run = lambda *more: subprocess.run([pipe, "run", "tracked.toml", "--device", "cpu", *more], cwd=folder, capture_output=True, text=True)

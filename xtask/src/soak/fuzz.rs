@@ -14,7 +14,7 @@ const COUNTERS: &str = r#"["-Cpasses=sancov-module", "-Cllvm-args=-sanitizer-cov
 /// Each worker starts libtorch: a target needs this much time at least.
 const LEAST_SECONDS: u64 = 10;
 /// The number of targets in `pipe-fuzz`.
-const TARGETS: u64 = 9;
+const TARGETS: u64 = 10;
 
 pub(super) fn fuzz(root: &Path, arguments: &[String]) -> Result<()> {
     let (minutes, targets) = match arguments {

@@ -3,6 +3,7 @@
 mod export;
 mod fuzz;
 mod gpu_suite;
+mod runs;
 mod trackers;
 mod wheel;
 
@@ -28,6 +29,8 @@ pub(crate) const HELP: &str = "\
   soak export --python EXE [MODEL…]
         trains each detector that can be exported for some steps, exports it (scripts/export_onnx.py) and compares what onnxruntime and
         `pipe predict` find; EXE is a Python with torch, torchvision, onnx, onnxscript, onnxruntime and safetensors
+  soak runs
+        prints the figures of many runs and of their page: curves, size on the disk, index, answers, the page in Chromium, what capture costs
   soak trackers --python EXE
         sends a run to a real MLflow server that is away at first, and has ClearML's SDK import one; EXE is a Python with mlflow and clearml
   soak wheel [--python EXE]
@@ -44,6 +47,7 @@ pub(crate) fn soak(root: &Path, arguments: &[String]) -> Result<()> {
         Some((part, rest)) if part == "kills" => kills(root, rest),
         Some((part, rest)) if part == "gpu-suite" => gpu_suite::gpu_suite(root, rest),
         Some((part, rest)) if part == "export" => export::export(root, rest),
+        Some((part, rest)) if part == "runs" => runs::runs(root, rest),
         Some((part, rest)) if part == "trackers" => trackers::trackers(root, rest),
         Some((part, rest)) if part == "wheel" => wheel::wheel(root, rest),
         _ => bail!("`soak` takes one of:\n\n{HELP}"),

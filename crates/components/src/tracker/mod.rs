@@ -89,3 +89,13 @@ pub fn check_address(option: &str, address: &str, problems: &mut Problems) {
 pub fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
 }
+
+/// Images are sent unless one says otherwise.
+pub fn yes() -> bool {
+    true
+}
+
+/// How long the end of a run waits for a server, unless one says otherwise.
+pub fn patience() -> pipe_core::Duration {
+    std::time::Duration::from_secs(30).into()
+}

@@ -92,7 +92,9 @@ impl Engine {
         if run.depth.get() == 1 {
             let state = self.state.borrow();
             let base = run.clock_base.get();
-            run.clock.set(Clock { step: base.step + state.iteration, epoch: base.epoch + state.epoch });
+            let clock = Clock { step: base.step + state.iteration, epoch: base.epoch + state.epoch };
+            run.clock.set(clock);
+            run.throughput.at(clock);
         }
     }
 

@@ -46,7 +46,7 @@ impl Engine {
                 }
                 work.run.save_if_asked();
             }
-            if !self.iterate(work, &loader, frame.take(), again.take())? {
+            if !self.timed_iteration(work, &loader, frame.take(), again.take())? {
                 return Ok(());
             }
             self.pause(work, Boundary::Iteration)?;
@@ -69,15 +69,35 @@ impl Engine {
         loader.borrow_mut().take_part(rank, size).with_context(|| self.id.to_string())
     }
 
-    /// One iteration, from its beginning or from where a resume continues; `false` when the epoch's data has ended.
-    /// `last` is the batch that it had then.
-    fn iterate(
+    /// As [`Engine::iterate`], counted where the engine is the outermost one; `false` when the epoch's data has ended.
+    fn timed_iteration(
         &self,
         work: Work<'_>,
         loader: &Shared<dyn Loader>,
         frame: Option<&Frame>,
         last: Option<Batch>,
     ) -> Result<bool, Halt> {
+        let outermost = work.run.depth.get() == 1;
+        let began = Instant::now();
+        if outermost {
+            work.run.throughput.begin();
+        }
+        let images = self.iterate(work, loader, frame, last)?;
+        if let Some(images) = images.filter(|_| outermost) {
+            work.run.throughput.end(images, began.elapsed());
+        }
+        Ok(images.is_some())
+    }
+
+    /// One iteration, from its beginning or from where a resume continues: how many images it had, or nothing when the epoch's data has
+    /// ended. `last` is the batch that it had then.
+    fn iterate(
+        &self,
+        work: Work<'_>,
+        loader: &Shared<dyn Loader>,
+        frame: Option<&Frame>,
+        last: Option<Batch>,
+    ) -> Result<Option<u64>, Halt> {
         use EngineEvent::{GetBatchCompleted, GetBatchStarted, IterationStarted};
         if work.run.depth.get() == 1 {
             work.run.timings.iteration(self.state.borrow().iteration + 1);
@@ -92,7 +112,8 @@ impl Engine {
             self.fire(work, GetBatchStarted, None, frame)?;
         }
         let batch = if last.is_some() { last } else { self.next_batch(work, loader, frame)? };
-        let Some(batch) = batch else { return Ok(false) };
+        let Some(batch) = batch else { return Ok(None) };
+        let images = batch.size as u64;
         if due(GetBatchCompleted) {
             self.fire(work, GetBatchCompleted, None, frame)?;
             self.state.borrow_mut().begin_iteration();
@@ -102,7 +123,7 @@ impl Engine {
             self.fire(work, IterationStarted, None, frame)?;
         }
         self.process_batch(work, loader, batch, frame)?;
-        Ok(true)
+        Ok(Some(images))
     }
 
     /// The next batch. Where an epoch is not a pass over the data, the passes follow each other.
@@ -117,10 +138,14 @@ impl Engine {
         let mut stopped = frame.and_then(Frame::of_engine) == Some(DataloaderStopIteration);
         loop {
             if !stopped {
+                let began = Instant::now();
                 let batch = work.run.timings.measure(&self.id, "data wait", || {
                     self.wait(work, loader)?;
                     Ok::<_, Halt>(loader.borrow_mut().next_batch())
                 })?;
+                if work.run.depth.get() == 1 {
+                    work.run.throughput.waited(began.elapsed());
+                }
                 let batch = batch.with_context(|| format!("{}: getting a batch", self.id))?;
                 if batch.is_some() {
                     self.state.borrow_mut().pass_used += 1;

@@ -47,7 +47,7 @@ impl Summary {
         self.times = (self.times.0.min(time), self.times.1.max(time));
         match point.value.is_finite() {
             true => self.consider(Some(*point), Some(*point)),
-            false => self.non_finite += 1,
+            false => self.non_finite = self.non_finite.saturating_add(1),
         }
     }
 

@@ -73,7 +73,7 @@ impl Writer {
             return Ok(writer);
         };
         let old = there.head().unwrap_or_default();
-        writer.head = Head { incarnation: old.incarnation, number: old.number + 1 };
+        writer.head = Head { incarnation: old.incarnation, number: old.number.wrapping_add(1) };
         let (mut lengths, mut dropped, mut goes_back) = (Vec::new(), Vec::new(), false);
         for (tag, read) in &there.streams {
             let count = there.count(tag);
@@ -94,9 +94,9 @@ impl Writer {
         ensure!(missing.is_none(), "a curve is not there: {missing:?}");
         if goes_back {
             // Of another incarnation before the files are cut and after: a reader that looks on meanwhile starts over behind it.
-            writer.head = Head { incarnation: micros_now().max(old.incarnation + 1), number: 0 };
+            writer.head = Head { incarnation: micros_now().max(old.incarnation.wrapping_add(1)), number: 0 };
             writer.renew()?;
-            writer.head = Head { incarnation: writer.head.incarnation + 1, number: 0 };
+            writer.head = Head { incarnation: writer.head.incarnation.wrapping_add(1), number: 0 };
         }
         writer.trim(&lengths, &dropped)?;
         writer.renew()?;
@@ -141,7 +141,9 @@ impl Writer {
         let stream = match self.streams.get_mut(tag) {
             Some(stream) => stream,
             None => {
-                let number = self.streams.values().map(|stream| stream.number + 1).max().unwrap_or_default();
+                let last = self.streams.values().map(|stream| stream.number).max();
+                let number =
+                    last.map_or(Some(0), |last| last.checked_add(1)).context("no number is left for a curve")?;
                 let stream = Stream::new(number, tag, node.to_string());
                 log::put_tag(number, 0, tag, &stream.node, &mut self.entries);
                 self.streams.entry(tag.to_owned()).or_insert(stream)
@@ -208,7 +210,7 @@ impl Writer {
             OpenOptions::new().append(true).open(&path)
         };
         self.log = Some(write().with_context(|| format!("cannot write {}", path.display()))?);
-        self.head.number += 1;
+        self.head.number = self.head.number.wrapping_add(1);
         self.length = bytes.len();
         self.entries.clear();
         self.waiting = 0;

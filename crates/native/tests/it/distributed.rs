@@ -89,7 +89,7 @@ fn gradients(group: &Group, backwards: usize) -> Vec<Option<f64>> {
             + (&params[1] * own).sum(Kind::Float) * 2.0
             + params[1].sum(Kind::Float);
         if group.rank() + 1 == group.size() {
-            loss = loss + params[2].sum(Kind::Float) * 12.0;
+            loss += params[2].sum(Kind::Float) * 12.0;
         }
         loss.backward();
     }

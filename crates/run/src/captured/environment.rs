@@ -58,6 +58,19 @@ pub(super) fn environment() -> Value {
     })
 }
 
+/// The builds of the libraries in it by the names of their files, as far as those of `other` say theirs, too.
+pub(super) fn builds(environment: &Value, other: &Value) -> Value {
+    let of = |library: &Value| {
+        let name = library["path"].as_str()?.rsplit('/').next()?.to_owned();
+        Some((name, library["build_id"].clone()))
+    };
+    let all =
+        |of_these: &Value| of_these["libraries"].as_array().into_iter().flatten().filter_map(of).collect::<Map<_, _>>();
+    let others = all(other);
+    // One that is loaded when it is needed may come later.
+    all(environment).into_iter().filter(|(name, _)| others.contains_key(name)).collect::<Map<_, _>>().into()
+}
+
 fn variables(all: impl Iterator<Item = (String, String)>) -> Map<String, Value> {
     let kept = |(name, value): (String, String)| {
         let wanted = KEPT.iter().any(|begin| name.starts_with(begin)) && !sounds_secret(&name);

@@ -1,6 +1,7 @@
-//! How busy the machine, the program and the parts of the pipeline are, every few seconds, with the time as their axis: `machine/scalars`.
+//! How busy the machine, the program and the parts of the pipeline are, and how fast the run gets on, every few seconds: `machine/scalars`.
 //!
-//! A run that goes on keeps what was measured before, since it is of times and not of steps.
+//! The axis is the time. Each point also has the iteration at which it was measured; a run that goes back to a checkpoint keeps what was
+//! measured before.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indexmap::IndexMap;
+use pipe_core::Clock;
 use pipe_core::busy::Busy;
+use pipe_core::throughput::{Done, Throughput};
 use pipe_history::Point;
 use pipe_history::clock::now;
 use pipe_history::scalars::Writer;
@@ -26,7 +29,7 @@ const TICKS: f64 = 100.0;
 const PAGE: f64 = 4096.0;
 
 /// Measures until the other side is gone.
-pub(super) fn measure(run: &Path, busy: &Busy, stop: &Receiver<()>) -> Result<()> {
+pub(super) fn measure(run: &Path, busy: &Busy, throughput: &Throughput, stop: &Receiver<()>) -> Result<()> {
     let folder = run.join("machine");
     // Not with what is above it: a run whose folder was removed stays removed.
     if !folder.is_dir() {
@@ -36,22 +39,42 @@ pub(super) fn measure(run: &Path, busy: &Busy, stop: &Receiver<()>) -> Result<()
     let gpus = Gpus::open();
     let mut shares = Shares::default();
     busy.take();
-    let mut last = Counters::read();
-    let mut step = writer.counts().values().copied().max().unwrap_or(0);
-    while stop.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-        let counters = Counters::read();
-        let time = now();
-        let mut values = counters.since(&last);
-        values.extend(shares.of(busy.take(), counters.at - last.at));
-        values.extend(memory());
-        values.extend(gpus.iter().flat_map(Gpus::values));
+    let (mut last, mut before) = (Counters::read(), throughput.done());
+    loop {
+        let goes_on = stop.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout);
+        let done = throughput.done();
+        let mut values = progress(done, before);
+        before = done;
+        // At the end only what the run did since: of so short a time the machine's own figures say nothing.
+        if goes_on {
+            let counters = Counters::read();
+            values.extend(counters.since(&last));
+            values.extend(shares.of(busy.take(), counters.at - last.at));
+            values.extend(memory());
+            values.extend(gpus.iter().flat_map(Gpus::values));
+            last = counters;
+        }
+        let (Clock { step, epoch }, time) = (done.clock, now());
         for (tag, value) in values {
-            writer.push(&tag, &"run", Point { step, epoch: 0, time, value })?;
+            writer.push(&tag, &"run", Point { step, epoch, time, value })?;
         }
         writer.flush()?;
-        (last, step) = (counters, step + 1);
+        if !goes_on {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+/// How fast the outermost engine was since, by tag; nothing where it finished no iteration.
+fn progress(now: Done, before: Done) -> Vec<(String, f64)> {
+    let images = now.images - before.images;
+    let seconds = (now.took - before.took).as_secs_f64();
+    if images == 0 || seconds == 0.0 {
+        return Vec::new();
+    }
+    let waited = (now.waited - before.waited).as_secs_f64();
+    let values = [("images_per_second", images as f64 / seconds), ("data_wait_percent", 100.0 * waited / seconds)];
+    values.map(|(tag, value)| (tag.to_owned(), value)).into()
 }
 
 /// The parts of the training thread's time, in percent: by `share/NODE`, and of an engine by `share/ENGINE/PHASE`. One that was at work once is told

@@ -14,9 +14,10 @@ const MOST: [usize; 3] = [1 << 20, 256 << 10, 2 << 20];
 /// How the names of sources end.
 const SOURCES: [&str; 7] = ["json", "py", "rs", "sh", "toml", "yaml", "yml"];
 
-/// Writes `changes.patch` and `untracked/` where the working directory is in a repository, and nothing where there is nothing to say.
-pub(super) fn write(folder: &Path, secrets: &[String]) -> io::Result<()> {
-    let patch = git(&["diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color"], MOST[0]);
+/// Writes `changes.patch`, where there are changes, and `untracked/`, of the repository that the working directory is in.
+pub(super) fn write(folder: &Path, secrets: &[String], changed: bool) -> io::Result<()> {
+    let diff = || git(&["diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color"], MOST[0]);
+    let patch = if changed { diff() } else { None };
     if let Some((patch, cut)) = patch.filter(|(patch, _)| !patch.is_empty()) {
         let mut text = masked(&String::from_utf8_lossy(&patch), secrets);
         if cut {

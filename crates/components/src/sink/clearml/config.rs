@@ -42,10 +42,10 @@ pub struct ClearmlConfig {
     #[serde(default)]
     pub inputs: Vec<Source>,
     /// Whether images are sent.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::tracker::yes")]
     pub images: bool,
     /// How long the end of the run waits for what is not sent yet.
-    #[serde(default = "patience")]
+    #[serde(default = "crate::tracker::patience")]
     pub timeout: Duration,
 }
 
@@ -55,12 +55,4 @@ fn api() -> String {
 
 fn files() -> String {
     "https://files.clear.ml".into()
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn patience() -> Duration {
-    std::time::Duration::from_secs(30).into()
 }

@@ -39,20 +39,12 @@ pub struct MlflowConfig {
     #[serde(default)]
     pub inputs: Vec<Source>,
     /// Whether images are sent.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::tracker::yes")]
     pub images: bool,
     /// Whether the files of the checkpoints that the run leaves are sent, and not their names only.
     #[serde(default)]
     pub checkpoints: bool,
     /// How long the end of the run waits for what is not sent yet.
-    #[serde(default = "patience")]
+    #[serde(default = "crate::tracker::patience")]
     pub timeout: Duration,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn patience() -> Duration {
-    std::time::Duration::from_secs(30).into()
 }

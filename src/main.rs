@@ -108,10 +108,12 @@ static VERSIONS: LazyLock<String> = LazyLock::new(|| {
 
 /// jemalloc is the allocator of the whole process, libtorch's too: linked without a prefix, its `malloc` is the one that libraries find.
 /// glibc's gives large blocks back at once, and a step that takes them again has the kernel clear every page anew.
+#[cfg(feature = "jemalloc")]
 use tikv_jemallocator as _;
 
 /// Its settings, which `MALLOC_CONF` overrides: huge pages, and what is freed is kept; docs/benchmarks.md has what they were
 /// chosen by.
+#[cfg(feature = "jemalloc")]
 // SAFETY: jemalloc reads a C string behind this pointer's first word, before anything else runs.
 #[unsafe(export_name = "malloc_conf")]
 static ALLOCATOR: &[u8] = b"thp:always,narenas:2,dirty_decay_ms:-1\0";

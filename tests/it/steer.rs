@@ -154,8 +154,10 @@ fn an_edit_that_waits_for_the_end_of_the_epoch_is_answered_again_when_it_has_com
         answer["report"]["outcome"] == "completed"
     });
     assert_eq!((&answer["stage"], &answer["author"]), (&json!("done"), &json!("ada")), "{answer}");
-    let index = pipe.read("runs/life/pipelines/index.jsonl");
-    let index: Vec<Value> = index.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // The answer is written first.
+    let read = || pipe.read("runs/life/pipelines/index.jsonl");
+    wait_for("the line of its completion", || read().ends_with('\n') && read().lines().count() == 3);
+    let index: Vec<Value> = read().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (applied, completed) = (&index[1], &index[2]);
     assert_eq!((&applied["outcome"], &completed["outcome"]), (&json!("applied"), &json!("completed")));
     assert!(applied["waiting"].as_array().unwrap().contains(&json!("loader.train")), "{applied}");

@@ -15,7 +15,7 @@ use crate::python::Python;
 use crate::rules;
 use crate::setup::{Options, announce, setup};
 use crate::shell::{cargo, must, plain_cargo, step};
-use crate::suites::{self, Suite};
+use crate::suites::{self, NO_FEATURES, Suite};
 use crate::tally::Sum;
 
 /// What tests need that read event files with the real TensorBoard and check the schema with the editors' own Taplo.
@@ -24,6 +24,9 @@ const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3
 /// Files that the program writes about itself: the command that makes each.
 const GENERATED: [(&str, &[&str]); 2] =
     [("schemas/pipeline.json", &["schema"]), ("docs/components.md", &["components", "--format", "markdown"])];
+
+/// Bytes up to which glibc keeps and joins what is freed.
+const KEEP: &str = "1073741824";
 
 /// Runs all checks. The status is that of the tests, which run last; any other check that fails is an error before.
 pub(crate) fn test(root: &Path) -> Result<ExitCode> {
@@ -52,7 +55,7 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     step("circles");
     circles::check(root)?;
     step("clippy");
-    let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
+    let lints = ["clippy", "--workspace", NO_FEATURES, "--all-targets", "--quiet", "--", "--deny", "warnings"];
     must(cargo(root, &libtorch).args(lints))?;
     step("build of the tests");
     let suites = suites::build(root, &libtorch)?;
@@ -68,7 +71,7 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
 fn build_ahead(root: &Path) {
     for what in ["clippy", "build"] {
         let mut cargo = plain_cargo(root);
-        cargo.args([what, "--workspace", "--all-targets", "--keep-going", "--quiet"]);
+        cargo.args([what, "--workspace", NO_FEATURES, "--all-targets", "--keep-going", "--quiet"]);
         let _ = cargo.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
@@ -80,6 +83,8 @@ fn run_tests(suites: Vec<Suite>, python: Option<&Path>) -> Result<ExitCode> {
         Sum::tell(tests, &skips);
         // Threads that spin while they wait take the cores of what runs beside them.
         tests.env("OMP_WAIT_POLICY", "passive");
+        // As jemalloc does for the released program: what is freed is kept, not taken from the system anew each step.
+        tests.env("MALLOC_TRIM_THRESHOLD_", KEEP).env("MALLOC_MMAP_THRESHOLD_", KEEP);
         if let Some(python) = python {
             tests.env("PIPE_TEST_PYTHON", python);
         }
@@ -94,7 +99,7 @@ fn run_tests(suites: Vec<Suite>, python: Option<&Path>) -> Result<ExitCode> {
 /// Writes the generated files and the map, or with `check` says which are stale.
 pub(crate) fn generated(root: &Path, check: bool) -> Result<()> {
     let libtorch = setup(root, &Options::default())?;
-    must(cargo(root, &libtorch).args(["build", "--quiet", "--bin", "pipe"]))?;
+    must(cargo(root, &libtorch).args(["build", NO_FEATURES, "--quiet", "--bin", "pipe"]))?;
     generated_by(root, check)
 }
 

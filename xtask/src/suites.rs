@@ -39,10 +39,21 @@ pub(crate) struct Ended {
     took: Duration,
 }
 
+/// Without the allocator of the released program, whose C takes a minute on two cores.
+pub(crate) const NO_FEATURES: &str = "--no-default-features";
+
 /// Builds all test programs; the suites, with the tests of documentation.
 pub(crate) fn build(root: &Path, libtorch: &Path) -> Result<Vec<Suite>> {
     let mut build = cargo(root, libtorch);
-    build.args(["test", "--workspace", "--no-run", "--quiet", "--message-format", "json-render-diagnostics"]);
+    build.args([
+        "test",
+        "--workspace",
+        NO_FEATURES,
+        "--no-run",
+        "--quiet",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
     let output = build.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {}", words(&build)))?;
     if !output.status.success() {
         bail!("`{}` failed ({})", words(&build), output.status);
@@ -59,7 +70,7 @@ pub(crate) fn build(root: &Path, libtorch: &Path) -> Result<Vec<Suite>> {
         })
         .collect();
     let mut documentation = cargo(root, libtorch);
-    documentation.args(["test", "--workspace", "--doc", "--no-fail-fast", "--quiet"]);
+    documentation.args(["test", "--workspace", NO_FEATURES, "--doc", "--no-fail-fast", "--quiet"]);
     suites.push(Suite { name: "documentation".into(), command: documentation });
     suites.sort_by_key(|suite| LONG.iter().position(|(name, _)| *name == suite.name).unwrap_or(LONG.len()));
     Ok(suites)

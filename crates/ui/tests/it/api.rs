@@ -58,7 +58,7 @@ fn a_wrong_expression_is_told_with_its_place() {
     let error = answer.json()["error"].as_str().unwrap().to_owned();
     assert_eq!(
         error,
-        "no run has `optimizer.sgd.lrr`; there is `optimizer.sgd.lr`, `optimizer.sgd.model`, `optimizer.sgd.type`\n  optimizer.sgd.lrr>1\n  ^^^^^^^^^^^^^^^^^"
+        "no run has `optimizer.sgd.lrr`; there is `optimizer.sgd.lr`\n  optimizer.sgd.lrr>1\n  ^^^^^^^^^^^^^^^^^"
     );
     assert_eq!(served.get("/api/runs?where=status%3D").status, 400);
     assert_eq!(served.get("/api/runs?sort=nothing").status, 400);

@@ -176,6 +176,8 @@ def retinanet(o, state):
     halvings = 4 - o["returned_layers"][-1]
     out = o["out_channels"]
     backbone = resnet(o, state, extra=lambda channels: LastLevelP6P7(channels >> halvings if v2 else out, out))
+    # torchvision takes the pyramid's own last map where the channels happen to be as many; the run's network does so in V1 only.
+    backbone.fpn.extra_blocks.use_P5 = not v2
     anchors = anchors_of(o)
     each = anchors.num_anchors_per_location()[0]
     classes = state["head.classification_head.cls_logits.weight"].shape[0] // each

@@ -93,11 +93,16 @@ fn a_run_goes_on_with_another_number_of_processes() {
 fn a_batch_smaller_than_the_ranks_leaves_some_without_a_part() {
     let pipe = digits();
     // The last batch of the epoch has two samples.
-    let few = ["--set", "dataset.train.limit=14", "--set", "loader.train.batch_size=6"];
-    train(&pipe, "cpu:3", "three", 2, &few);
-    train(&pipe, "cpu:1", "alone", 2, &few);
-    let gap = apart(&pipe, "three", "alone");
-    assert!(gap < 1e-6, "{gap}");
+    for (samples, accumulate) in [(14, 1), (14, 2), (8, 2)] {
+        let (limit, group) =
+            (format!("dataset.train.limit={samples}"), format!("engine.trainer.accumulate={accumulate}"));
+        let few = ["--set", &limit, "--set", &group, "--set", "loader.train.batch_size=6"];
+        let [three, alone] = ["three", "alone"].map(|name| format!("{name}-{samples}-{accumulate}"));
+        train(&pipe, "cpu:3", &three, 2, &few);
+        train(&pipe, "cpu:1", &alone, 2, &few);
+        let gap = apart(&pipe, &three, &alone);
+        assert!(gap < 1e-6, "{samples} samples, {accumulate} batches a step: {gap}");
+    }
 }
 
 /// The step of the newest checkpoint of the run at work.

@@ -31,7 +31,7 @@ impl Together {
     /// From now on backward sends the gradients of what the optimizer holds.
     pub fn arm(&mut self, optimizer: &dyn Optimizer, run: &RunContext) -> Result<()> {
         if let Some(reducer) = self.of(optimizer, run)? {
-            reducer.arm(run.ranks.share())?;
+            reducer.arm(1.0)?;
             self.armed = true;
         }
         Ok(())
@@ -47,9 +47,8 @@ impl Together {
 
     /// Makes one of the gradients that wait, where no backward will.
     pub fn reduce(&mut self, optimizer: &dyn Optimizer, run: &RunContext) -> Result<()> {
-        let share = run.ranks.share();
         match self.of(optimizer, run)? {
-            Some(reducer) => reducer.reduce(share),
+            Some(reducer) => reducer.reduce(1.0),
             None => Ok(()),
         }
     }

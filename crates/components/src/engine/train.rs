@@ -519,8 +519,9 @@ impl Train {
             self.together.arm(&*self.optimizer.borrow(), run)?;
         }
         if let Some(total) = total {
-            let share =
-                if self.config.accumulate > 1 { total / self.config.accumulate as f64 } else { total.shallow_clone() };
+            // Of the whole batch: batches of a step may be shared out differently.
+            let share = run.ranks.share() / self.config.accumulate as f64;
+            let share = if share == 1.0 { total.shallow_clone() } else { total * share };
             let loss = match &self.scaler {
                 Some(scaler) => scaler.scale(&share)?,
                 None => share,

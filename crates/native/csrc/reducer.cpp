@@ -1,7 +1,7 @@
 // Gradients of all ranks added up, in buckets that are sent as soon as backward has filled them, while it goes on: as torch's
 // DistributedDataParallel does (Li et al. 2020, "PyTorch Distributed: Experiences on Accelerating Data Parallel Training").
 //
-// Each rank multiplies its gradients by its share of the batch first. Buckets are sent in one order on every rank, so one
+// What is sent is the sum: a rank's share of the batch is in its loss. Buckets are sent in one order on every rank, so one
 // that is full waits for those before it. Behind its gradients a bucket has a number for each: how many ranks had one. So a
 // parameter that no rank used keeps no gradient, and one that only others used gets theirs.
 #include "distributed.h"
@@ -41,9 +41,8 @@ class Reducer {
   }
 
   // From now on the gradient of a parameter belongs to its bucket once backward has added to it.
-  void arm(double share) {
+  void arm() {
     std::lock_guard<std::mutex> lock(mutex_);
-    share_ = share;
     armed_ = true;
     next_ = 0;
     std::fill(ready_.begin(), ready_.end(), false);
@@ -55,29 +54,20 @@ class Reducer {
 
   void mark(size_t i, const at::Tensor& grad) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (!armed_ || ready_[i] || !grad.defined()) {
-      return;
-    }
-    at::NoGradGuard no_grad;
-    ready_[i] = true;
-    auto& bucket = buckets_[places_[i].bucket];
-    auto slice = slice_of(i);
-    slice.copy_(grad.reshape({-1}));
-    if (share_ != 1.0) {
-      slice.mul_(share_);
-    }
-    --bucket.waiting;
-    while (next_ < buckets_.size() && buckets_[next_].waiting == 0) {
-      send(buckets_[next_++]);
+    if (armed_) {
+      fill(i, grad);
     }
   }
 
-  // Sends what is left, waits for all, and gives the parameters their gradients. Without `use`, those of this rank are left as
+  // Sends what is left, such as what batches before the last one have added to parameters that it does not use, waits for all, and gives the parameters their gradients. Without `use`, those of this rank are left as
   // they are: what was sent is thrown away.
   void finish(bool use) {
     std::lock_guard<std::mutex> lock(mutex_);
     at::NoGradGuard no_grad;
     armed_ = false;
+    for (size_t i = 0; i < params_.size(); ++i) {
+      fill(i, params_[i].grad());
+    }
     while (next_ < buckets_.size()) {
       send(buckets_[next_++]);
     }
@@ -88,15 +78,6 @@ class Reducer {
         take(bucket);
       }
     }
-  }
-
-  // All gradients as they are, without backward at work.
-  void reduce(double share) {
-    arm(share);
-    for (size_t i = 0; i < params_.size(); ++i) {
-      mark(i, params_[i].grad());
-    }
-    finish(true);
   }
 
  private:
@@ -113,6 +94,19 @@ class Reducer {
     int64_t offset;
     size_t member;
   };
+
+  void fill(size_t i, const at::Tensor& grad) {
+    if (ready_[i] || !grad.defined()) {
+      return;
+    }
+    at::NoGradGuard no_grad;
+    ready_[i] = true;
+    slice_of(i).copy_(grad.reshape({-1}));
+    --buckets_[places_[i].bucket].waiting;
+    while (next_ < buckets_.size() && buckets_[next_].waiting == 0) {
+      send(buckets_[next_++]);
+    }
+  }
 
   at::Tensor slice_of(size_t i) {
     return buckets_[places_[i].bucket].flat.narrow(0, places_[i].offset, params_[i].numel());
@@ -159,7 +153,6 @@ class Reducer {
   std::vector<Bucket> buckets_;
   std::vector<Place> places_;
   std::vector<bool> ready_;
-  double share_ = 1.0;
   bool armed_ = false;
   size_t next_ = 0;
   std::mutex mutex_;
@@ -210,14 +203,10 @@ PN_EXPORT void pn_reducer_delete(Reduction* reduction) {
   delete reduction;
 }
 
-PN_EXPORT Error pn_reducer_arm(const Reduction* reduction, double share) {
-  return pn_guard([&] { reduction->reducer->arm(share); });
+PN_EXPORT Error pn_reducer_arm(const Reduction* reduction) {
+  return pn_guard([&] { reduction->reducer->arm(); });
 }
 
 PN_EXPORT Error pn_reducer_finish(const Reduction* reduction, bool use) {
   return pn_guard([&] { reduction->reducer->finish(use); });
-}
-
-PN_EXPORT Error pn_reducer_reduce(const Reduction* reduction, double share) {
-  return pn_guard([&] { reduction->reducer->reduce(share); });
 }

@@ -139,9 +139,8 @@ unsafe extern "C" {
     pub(crate) fn pn_group_all_gather(group: *const c_void, tensor: Handle, out: Handle) -> Error;
     pub(crate) fn pn_reducer_new(params: *const Handle, n: usize, group: *const c_void, first_bytes: usize, bucket_bytes: usize, out: *mut *mut c_void) -> Error;
     pub(crate) fn pn_reducer_delete(reducer: *mut c_void);
-    pub(crate) fn pn_reducer_arm(reducer: *const c_void, share: f64) -> Error;
+    pub(crate) fn pn_reducer_arm(reducer: *const c_void) -> Error;
     pub(crate) fn pn_reducer_finish(reducer: *const c_void, used: bool) -> Error;
-    pub(crate) fn pn_reducer_reduce(reducer: *const c_void, share: f64) -> Error;
 
     pub(crate) fn pn_pin(tensor: Handle, out: *mut Handle) -> Error;
     pub(crate) fn pn_to_device(tensor: Handle, device: c_int, pin: bool, non_blocking: bool, out: *mut Handle) -> Error;

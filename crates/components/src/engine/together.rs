@@ -31,7 +31,7 @@ impl Together {
     /// From now on backward sends the gradients of what the optimizer holds.
     pub fn arm(&mut self, optimizer: &dyn Optimizer, run: &RunContext) -> Result<()> {
         if let Some(reducer) = self.of(optimizer, run)? {
-            reducer.arm(1.0)?;
+            reducer.arm()?;
             self.armed = true;
         }
         Ok(())
@@ -42,14 +42,6 @@ impl Together {
         match &self.reducer {
             Some(reducer) if std::mem::take(&mut self.armed) => reducer.finish(use_them),
             _ => Ok(()),
-        }
-    }
-
-    /// Makes one of the gradients that wait, where no backward will.
-    pub fn reduce(&mut self, optimizer: &dyn Optimizer, run: &RunContext) -> Result<()> {
-        match self.of(optimizer, run)? {
-            Some(reducer) => reducer.reduce(1.0),
-            None => Ok(()),
         }
     }
 

@@ -408,7 +408,8 @@ impl Process for Train {
             return Ok(false);
         }
         let share = self.config.accumulate as f64 / self.pending as f64;
-        self.together.reduce(&*self.optimizer.borrow(), run)?;
+        self.together.arm(&*self.optimizer.borrow(), run)?;
+        self.together.finish(true)?;
         for mut gradient in gradients(&*self.optimizer.borrow()) {
             let _ = gradient.f_mul_scalar_(share)?;
         }

@@ -13,7 +13,7 @@ const FIRST: usize = 1 << 20;
 /// Bytes of the others.
 const BUCKET: usize = 25 << 20;
 
-/// Adds up the gradients of all ranks, each times the rank's share, while backward goes on.
+/// Adds up the gradients of all ranks while backward goes on.
 #[derive(Debug)]
 pub struct Reducer {
     raw: *mut c_void,
@@ -34,16 +34,16 @@ impl Reducer {
         self.params.len() == params.len() && self.params.iter().zip(params).all(|(a, b)| same(a, b))
     }
 
-    /// From now on backward sends what it has made, times `share`. Every rank arms together.
+    /// From now on backward sends what it has made. Every rank arms together, also one that makes nothing.
     ///
     /// # Errors
     /// Never, as far as is known.
-    pub fn arm(&self, share: f64) -> Result<()> {
+    pub fn arm(&self) -> Result<()> {
         // SAFETY: the reducer lives as long as `self`.
-        ffi::check(unsafe { ffi::pn_reducer_arm(self.raw, share) })
+        ffi::check(unsafe { ffi::pn_reducer_arm(self.raw) })
     }
 
-    /// Waits for all, and gives every parameter that some rank has a gradient for the sum. Without `use_them` the sums are
+    /// Sends what was not sent yet, waits for all, and gives every parameter that some rank has a gradient for the sum. Without `use_them` the sums are
     /// thrown away.
     ///
     /// # Errors
@@ -51,15 +51,6 @@ impl Reducer {
     pub fn finish(&self, use_them: bool) -> Result<()> {
         // SAFETY: as in `arm`.
         ffi::check(unsafe { ffi::pn_reducer_finish(self.raw, use_them) })
-    }
-
-    /// Adds up the gradients as they are, after backward.
-    ///
-    /// # Errors
-    /// As [`Reducer::finish`].
-    pub fn reduce(&self, share: f64) -> Result<()> {
-        // SAFETY: as in `arm`.
-        ffi::check(unsafe { ffi::pn_reducer_reduce(self.raw, share) })
     }
 }
 

@@ -82,7 +82,7 @@ fn gradients(group: &Group, backwards: usize) -> Vec<Option<f64>> {
     assert!(reducer.is_of(&params) && !reducer.is_of(&params[..2]));
     for turn in 0..backwards {
         if turn + 1 == backwards {
-            reducer.arm(1.0 / group.size() as f64).unwrap();
+            reducer.arm().unwrap();
         }
         // The first is used by all, the second twice, the third by the last rank only, the fourth by none.
         let mut loss = (&params[0] * own).sum(Kind::Float)
@@ -100,12 +100,12 @@ fn gradients(group: &Group, backwards: usize) -> Vec<Option<f64>> {
 #[test]
 fn gradients_are_those_of_all_ranks_together() {
     for rank in ranks(3, |group| gradients(&group, 1)) {
-        // (1 + 2 + 3) / 3, 2 (1 + 2 + 3) / 3 + 1, 12 / 3.
-        assert_eq!(rank, [Some(2.0), Some(5.0), Some(4.0), None]);
+        // 1 + 2 + 3, 2 (1 + 2 + 3) + 3, 12.
+        assert_eq!(rank, [Some(6.0), Some(15.0), Some(12.0), None]);
     }
     // What was added up before is sent with the last.
     for rank in ranks(2, |group| gradients(&group, 2)) {
-        assert_eq!(rank, [Some(3.0), Some(8.0), Some(12.0), None]);
+        assert_eq!(rank, [Some(6.0), Some(16.0), Some(24.0), None]);
     }
 }
 
@@ -118,7 +118,7 @@ fn a_rank_without_a_batch_takes_part() {
         for used in [true, false] {
             let mut param = param.shallow_clone();
             param.zero_grad();
-            reducer.arm(1.0).unwrap();
+            reducer.arm().unwrap();
             if group.rank() == 0 {
                 (&param * 3.0).sum(Kind::Float).backward();
             }
@@ -127,10 +127,11 @@ fn a_rank_without_a_batch_takes_part() {
         }
         let mut grad = param.grad();
         let _ = grad.fill_(group.rank() as f64);
-        reducer.reduce(0.5).unwrap();
+        reducer.arm().unwrap();
+        reducer.finish(true).unwrap();
         all.push(param.grad().double_value(&[1]));
         all
     });
     // What is not to be used leaves a rank's own: rank 1 has had its gradient zeroed.
-    assert_eq!(seen, [[3.0, 3.0, 0.5], [3.0, 0.0, 0.5]]);
+    assert_eq!(seen, [[3.0, 3.0, 1.0], [3.0, 0.0, 1.0]]);
 }

@@ -114,13 +114,21 @@ impl Worker {
         let _ = self.done.send(());
     }
 
-    /// Opens the run on the server if it is not, and sends all that there is.
+    /// Whether the sink is gone: removed by an edit, or waited for no longer.
+    fn left_alone(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+
+    /// Opens the run on the server if it is not, and sends all that there is, unless it is left alone: a run may write faster than
+    /// a server takes.
     fn round(&mut self, book: &mut Book, open: &mut bool, end: Option<&End>) -> Result<(), Failure> {
         if !*open {
             self.open(book)?;
             *open = true;
         }
-        while let Some(next) = self.stream.next(self.at)? {
+        while !self.left_alone()
+            && let Some(next) = self.stream.next(self.at)?
+        {
             if next.batch != Batch::Nothing {
                 self.server.send(&next.batch)?;
             }
@@ -132,7 +140,7 @@ impl Worker {
                 self.publish(book);
             }
         }
-        if let Some(end) = end {
+        if let Some(end) = end.filter(|_| !self.left_alone()) {
             self.server.end(&Facts::of(&self.folder), end)?;
         }
         Ok(())

@@ -105,6 +105,98 @@ fn a_batch_smaller_than_the_ranks_leaves_some_without_a_part() {
     }
 }
 
+/// An evaluation before anything is learnt, by all kinds of metrics, and a picture of its first batch.
+const EVALUATED: &str = r#"
+[loader.test]
+batch_size = 7
+
+[dataset.train]
+limit = 50
+
+[model.net]
+layers = [{ type = "flatten" }, { type = "linear", in_features = 784, out_features = 10 }]
+
+[metric.top]
+type = "top_k_accuracy"
+k = [1, 3]
+
+[metric.matrix]
+type = "confusion_matrix"
+
+[metric.auc]
+type = "roc_auc"
+
+[metric.loss]
+type = "loss"
+
+[metric.sum]
+type = "expression"
+value = "metric.auc:roc_auc + metric.top:top_3"
+tag = "val/sum"
+
+[metric.trained]
+type = "mean"
+value = "engine.trainer:loss"
+tag = "train/mean"
+
+[engine.evaluator]
+metrics = ["metric.accuracy", "metric.top", "metric.matrix", "metric.auc", "metric.loss", "metric.sum"]
+
+[handler.samples]
+type = "sample_images"
+max_images = 9
+
+[[on]]
+event = "engine.evaluator:iteration_completed"
+once = 1
+run = ["handler.samples"]
+
+[[on]]
+event = "engine.trainer:started"
+run = ["engine.evaluator"]
+
+[[on]]
+event = "engine.trainer:iteration_completed"
+run = ["metric.trained:update"]
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["metric.trained"]
+"#;
+
+#[test]
+fn an_evaluation_is_shared_and_comes_to_the_same() {
+    // Of the last batch there is one sample, of which two ranks have nothing.
+    let pipe = Pipe::digits("ranks.toml", EVALUATED);
+    let few = ["--set", "loader.train.batch_size=20"];
+    train(&pipe, "cpu:3", "three", 1, &few);
+    train(&pipe, "cpu:1", "alone", 1, &few);
+    let (three, alone) = (pipe.scalars("three"), pipe.scalars("alone"));
+    let tags: Vec<&str> = alone.iter().filter_map(|one| one["tag"].as_str()).collect();
+    for tag in ["val/accuracy", "val/top/top_3", "val/auc/roc_auc", "val/loss", "val/sum", "train/mean"] {
+        assert!(tags.contains(&tag), "{tags:?}");
+    }
+    assert_eq!(three.len(), alone.len());
+    for (one, other) in three.iter().zip(&alone) {
+        assert_eq!((&one["tag"], &one["step"]), (&other["tag"], &other["step"]));
+        let exact = !["loss", "mean", "lr"].iter().any(|word| one["tag"].as_str().unwrap().contains(word));
+        let (one_value, other_value) = (one["value"].as_f64().unwrap(), other["value"].as_f64().unwrap());
+        let gap = (one_value - other_value).abs();
+        assert!(gap <= if exact { 1e-12 } else { 1e-5 }, "{one} {other}");
+    }
+    // What the others go by.
+    let of_other = pipe.scalars("three/ranks/1");
+    let of =
+        |all: &[serde_json::Value], tag: &str| all.iter().find(|one| one["tag"] == tag).map(|one| one["value"].clone());
+    assert_eq!(of(&of_other, "val/auc/roc_auc"), of(&three, "val/auc/roc_auc"));
+    // Seven pictures of the first batch, of which the first rank has three.
+    let widths = ["alone", "three"].map(|run| {
+        let media = pipe.read(&format!("{run}/media.jsonl"));
+        media.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).next().expect("a picture")
+    });
+    assert_ne!(widths[0], widths[1]);
+}
+
 /// The step of the newest checkpoint of the run at work.
 fn newest(pipe: &Pipe) -> u64 {
     let name = pipe.names("life/checkpoints").pop().expect("a checkpoint");

@@ -8,6 +8,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 
 use crate::circles;
+use crate::lint::Lint;
 use crate::map;
 use crate::metadata::target;
 use crate::page;
@@ -30,10 +31,12 @@ const KEEP: &str = "1073741824";
 
 /// Runs all checks. The status is that of the tests, which run last; any other check that fails is an error before.
 pub(crate) fn test(root: &Path) -> Result<ExitCode> {
+    let lint = Lint::of(root)?;
     let ahead = announce(root)?.then(|| {
         thread::spawn({
             let root = root.to_path_buf();
-            move || build_ahead(&root)
+            let lint = lint.clone();
+            move || build_ahead(&root, &lint)
         })
     });
     // Waits for the network, too.
@@ -54,11 +57,18 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     must(cargo(root, &libtorch).args(["fmt", "--all", "--check"]))?;
     step("circles");
     circles::check(root)?;
-    step("clippy");
-    let lints = ["clippy", "--workspace", NO_FEATURES, "--all-targets", "--quiet", "--", "--deny", "warnings"];
-    must(cargo(root, &libtorch).args(lints))?;
+    if matches!(lint, Lint::Before) {
+        step("clippy");
+        let lints = ["clippy", "--workspace", NO_FEATURES, "--all-targets", "--quiet", "--", "--deny", "warnings"];
+        must(cargo(root, &libtorch).args(lints))?;
+    }
     step("build of the tests");
-    let suites = suites::build(root, &libtorch)?;
+    let suites = suites::build(root, &libtorch, &lint)?;
+    if matches!(lint, Lint::Building(_)) {
+        let mut benches = cargo(root, &libtorch);
+        lint.tell(&mut benches);
+        must(benches.args(["build", "--workspace", NO_FEATURES, "--bench", "*", "--quiet"]))?;
+    }
     // The program was built for the tests.
     generated_by(root, true)?;
     let python = python.join().ok().flatten();
@@ -66,14 +76,13 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     run_tests(suites, python.as_deref())
 }
 
-/// Checks and builds what needs no libtorch, while that is fetched: fetching waits for the network, then unpacks and compiles on one
-/// core. What fails here is said later.
-fn build_ahead(root: &Path) {
-    for what in ["clippy", "build"] {
-        let mut cargo = plain_cargo(root);
-        cargo.args([what, "--workspace", NO_FEATURES, "--all-targets", "--keep-going", "--quiet"]);
-        let _ = cargo.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    }
+/// Builds what needs no libtorch, while that is fetched: fetching waits for the network, then unpacks and compiles on one core. What
+/// fails here is said later.
+fn build_ahead(root: &Path, lint: &Lint) {
+    let mut cargo = plain_cargo(root);
+    cargo.args(["build", "--workspace", NO_FEATURES, "--all-targets", "--keep-going", "--quiet"]);
+    lint.tell(&mut cargo);
+    let _ = cargo.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
 fn run_tests(suites: Vec<Suite>, python: Option<&Path>) -> Result<ExitCode> {

@@ -4,6 +4,7 @@ mod checks;
 mod circles;
 mod demo;
 mod install;
+mod lint;
 mod map;
 mod metadata;
 mod page;
@@ -50,6 +51,9 @@ cargo xtask COMMAND
 ";
 
 fn main() -> ExitCode {
+    if let Some(arguments) = lint::compiling() {
+        return lint::compile(&arguments);
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match run(&arguments) {
         Ok(status) => status,

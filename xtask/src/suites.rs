@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::lint::Lint;
 use crate::shell::{cargo, words};
 
 /// What takes long, by its source: begun first, in this order; and in how many seconds each should end on two slow cores, beside others.
@@ -43,8 +44,9 @@ pub(crate) struct Ended {
 pub(crate) const NO_FEATURES: &str = "--no-default-features";
 
 /// Builds all test programs; the suites, with the tests of documentation.
-pub(crate) fn build(root: &Path, libtorch: &Path) -> Result<Vec<Suite>> {
+pub(crate) fn build(root: &Path, libtorch: &Path, lint: &Lint) -> Result<Vec<Suite>> {
     let mut build = cargo(root, libtorch);
+    lint.tell(&mut build);
     build.args([
         "test",
         "--workspace",

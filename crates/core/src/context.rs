@@ -258,6 +258,14 @@ impl RunContext {
         self.values.borrow().get(&name.to_string()).copied()
     }
 
+    /// The values of a node that were measured at the present step, by their names.
+    pub fn values_now(&self, node: &NodeId) -> Vec<(String, f64)> {
+        let (its_own, now) = (format!("{node}:"), self.clock.get().step);
+        let values = self.values.borrow();
+        let own = values.iter().filter(|(_, (_, step))| *step == now);
+        own.filter_map(|(name, (value, _))| Some((name.strip_prefix(&its_own)?.to_owned(), *value))).collect()
+    }
+
     /// All latest values with the steps at which they were measured, for checkpoints: JSON knows no NaN.
     pub fn values_with_steps(&self) -> BTreeMap<String, (Value, u64)> {
         let values = self.values.borrow();

@@ -4,6 +4,8 @@
 //! batch, so weights stay equal everywhere. Whatever changes the course of the run and only one rank can know (a signal, its losses)
 //! is agreed on in the step, so that no rank waits for one that went another way. Rank 0 keeps the run's folder.
 
+mod states;
+
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
@@ -13,7 +15,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use pipe_native::distributed::{Group, Reduce, Reducer, Store};
 use pipe_native::generator;
-use tch::{Kind, Tensor};
+use pipe_plugin::State;
+use tch::{Device, Kind, Tensor};
 
 /// How long a rank that fails because another is gone waits for what that one said.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -28,8 +31,8 @@ pub struct Ranks {
     rank: usize,
     size: usize,
     links: Option<Links>,
-    /// The part of the batch at work that is this rank's, of 1.
-    share: Cell<f64>,
+    /// How many samples of the batch at work are this rank's, and how many there are; nothing where each works on all of it.
+    part: Cell<Option<(usize, usize)>>,
 }
 
 #[derive(Debug)]
@@ -56,7 +59,7 @@ pub struct Agreed {
 impl Ranks {
     /// One process by itself.
     pub fn alone() -> Ranks {
-        Ranks { rank: 0, size: 1, links: None, share: Cell::new(1.0) }
+        Ranks { rank: 0, size: 1, links: None, part: Cell::new(None) }
     }
 
     /// Meets the others at `store`. `interface` and `host`: see [`Group::gloo`].
@@ -73,7 +76,7 @@ impl Ranks {
         let met = group("control").and_then(|control| Ok((control, group("data")?)));
         let (control, data) = met.with_context(|| format!("rank {rank} cannot meet the other {}", size - 1))?;
         let links = Some(Links { store, control, data });
-        Ok(Ranks { rank, size, links, share: Cell::new(1.0 / size as f64) })
+        Ok(Ranks { rank, size, links, part: Cell::new(None) })
     }
 
     /// The number of this process, from 0.
@@ -103,12 +106,17 @@ impl Ranks {
 
     /// The part of the batch at work that is this rank's, of 1.
     pub fn share(&self) -> f64 {
-        self.share.get()
+        self.part.get().map_or(1.0 / self.size as f64, |(own, all)| own as f64 / all as f64)
     }
 
-    /// Sets it.
-    pub fn set_share(&self, share: f64) {
-        self.share.set(share);
+    /// How many samples the batch at work has, of which so many are this rank's.
+    pub fn whole(&self, own: usize) -> usize {
+        self.part.get().map_or(own, |(_, all)| all)
+    }
+
+    /// Says what of a batch is this rank's, as [`crate::Loader::share`] tells it; what was said before.
+    pub fn set_part(&self, part: Option<(usize, usize)>) -> Option<(usize, usize)> {
+        self.part.replace(part)
     }
 
     /// Gives libtorch's generators the state of this step: draws are other ones on each rank, and the same however often the run was
@@ -172,19 +180,45 @@ impl Ranks {
     /// # Errors
     /// When a rank is gone.
     pub fn told(&self, by_first: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> {
-        let Some(links) = &self.links else { return by_first() };
-        let own = if self.is_first() { by_first()? } else { Vec::new() };
+        match &self.links {
+            Some(links) => {
+                let own = if self.is_first() { by_first()? } else { Vec::new() };
+                Ok(Vec::try_from(self.told_by(0, &own, links)?)?)
+            }
+            None => by_first(),
+        }
+    }
+
+    /// The bytes that the rank `root` has, on every rank.
+    fn told_by(&self, root: usize, own: &[u8], links: &Links) -> Result<Tensor> {
         let mut length = Tensor::f_from_slice(&[own.len() as i64])?;
-        let tell = |tensor: &mut Tensor| links.control.broadcast(tensor, 0).map_err(|error| self.explained(error));
+        let tell = |tensor: &mut Tensor| links.control.broadcast(tensor, root).map_err(|error| self.explained(error));
         tell(&mut length)?;
-        let mut bytes = match self.is_first() {
-            true => Tensor::f_from_slice(&own)?,
-            false => Tensor::f_zeros([length.int64_value(&[0])], (Kind::Uint8, tch::Device::Cpu))?,
+        let mut bytes = match self.rank == root {
+            true => Tensor::f_from_slice(own)?,
+            false => Tensor::f_zeros([length.int64_value(&[0])], (Kind::Uint8, Device::Cpu))?,
         };
         if length.int64_value(&[0]) > 0 {
             tell(&mut bytes)?;
         }
-        Ok(Vec::try_from(bytes)?)
+        Ok(bytes)
+    }
+
+    /// The states of the other ranks in their order, at rank 0; nothing at the others, which give theirs.
+    ///
+    /// # Errors
+    /// When a rank is gone, or its state cannot be sent.
+    pub fn gathered(&self, own: &State) -> Result<Vec<State>> {
+        let Some(links) = &self.links else { return Ok(Vec::new()) };
+        let own = if self.is_first() { Vec::new() } else { states::to_bytes(own)? };
+        let mut others = Vec::new();
+        for root in 1..self.size {
+            let bytes = self.told_by(root, &own, links)?;
+            if self.is_first() {
+                others.push(states::of_bytes(&Vec::<u8>::try_from(bytes)?)?);
+            }
+        }
+        Ok(others)
     }
 
     /// Makes the tensors those of rank 0.
@@ -195,7 +229,7 @@ impl Ranks {
         let Some(links) = &self.links else { return Ok(()) };
         tch::no_grad(|| {
             for tensor in tensors {
-                let mut there = tensor.detach().to_device(tch::Device::Cpu).f_contiguous()?;
+                let mut there = tensor.detach().to_device(Device::Cpu).f_contiguous()?;
                 links.control.broadcast(&mut there, 0).map_err(|error| self.explained(error))?;
                 if !self.is_first() {
                     tensor.detach().f_copy_(&there)?;

@@ -157,6 +157,17 @@ impl Metric for Boundary {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        let (sums, objects) = saved(other)?;
+        self.sums.iter_mut().zip(sums).for_each(|(own, sum)| *own += sum);
+        self.objects += objects;
+        Ok(())
+    }
+
     fn compute(&mut self) -> Result<MetricReport> {
         let mean = |sum: f64| sum / self.objects as f64;
         let values = NAMES.iter().zip(self.sums).map(|(name, sum)| ((*name).to_owned(), mean(sum))).collect();
@@ -170,11 +181,16 @@ impl Stateful for Boundary {
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        let saved = Value::Object(state.values.clone());
-        self.sums = pipe_plugin::serde_json::from_value(saved["sums"].clone())?;
-        self.objects = pipe_plugin::serde_json::from_value(saved["objects"].clone())?;
+        (self.sums, self.objects) = saved(state)?;
         Ok(())
     }
+}
+
+/// The sums and the number of objects of a state.
+fn saved(state: &State) -> Result<([f64; 4], u64)> {
+    let saved = Value::Object(state.values.clone());
+    let sums = pipe_plugin::serde_json::from_value(saved["sums"].clone())?;
+    Ok((sums, pipe_plugin::serde_json::from_value(saved["objects"].clone())?))
 }
 
 pipe_plugin::export! { BoundaryIou }
@@ -236,6 +252,8 @@ mod tests {
         let mut resumed = pipe_plugin::testing::metric::<BoundaryIou>(json!({})).unwrap();
         resumed.load_state(&metric.state().unwrap()).unwrap();
         assert_eq!(values(&resumed.compute().unwrap()), got);
+        resumed.merge(&metric.state().unwrap()).unwrap();
+        assert!(values(&resumed.compute().unwrap()).iter().zip(got).all(|(twice, once)| (twice - once).abs() < 1e-12));
         resumed.reset();
         assert!(values(&resumed.compute().unwrap())[0].is_nan());
     }

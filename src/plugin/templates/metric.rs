@@ -46,7 +46,8 @@ impl Stateful for Errors {
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        let number = |name: &str| state.values[name].as_f64().with_context(|| format!("there is no `{name}`"));
+        let saved = |name: &str| state.values.get(name).and_then(Value::as_f64);
+        let number = |name: &str| saved(name).with_context(|| format!("there is no `{name}`"));
         (self.wrong, self.seen) = (number("wrong")?, number("seen")?);
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! What crosses the border is the same on both sides, and what goes wrong there is an error.
 
 use pipe_core::Instance;
-use pipe_core::Model;
 use pipe_core::{Kind, Problems};
+use pipe_core::{Model, ModelOutput, State};
 use pipe_data::{Batch, BatchField, Sample, fields};
 use pipe_data::{random::Purpose, random::stream};
 use pipe_plugin::Transform as _;
@@ -87,6 +87,30 @@ fn batch() -> Batch {
     batch.set(fields::LABEL, BatchField::Stacked(Tensor::from_slice(&[0i64, 1, 1])));
     batch.set(fields::SOURCE, BatchField::Text(vec!["a".into(), "b".into(), "c".into()]));
     batch
+}
+
+#[test]
+fn a_metric_of_a_plugin_is_told_of_other_data() {
+    let _turn = turn();
+    let bench = Bench::new();
+    let error = || match bench.build("metric.error", "test_error", json!({})).unwrap() {
+        Instance::Metric(metric) => metric,
+        _ => panic!("no metric"),
+    };
+    let seen = |likeliest: i64| {
+        let (metric, mut output) = (error(), ModelOutput::default());
+        let logits = Tensor::zeros([3, 2], (tch::Kind::Float, tch::Device::Cpu));
+        let _ = logits.select(1, likeliest).fill_(1.0);
+        output.outputs.set(fields::LOGITS, BatchField::Stacked(logits));
+        metric.borrow_mut().update(&batch(), &output).unwrap();
+        metric
+    };
+    let (one, other) = (seen(0), seen(1));
+    assert!(one.borrow().merges());
+    one.borrow_mut().merge(&other.borrow().state().unwrap()).unwrap();
+    assert_eq!(one.borrow_mut().compute().unwrap().values, [("error".to_owned(), 0.5)]);
+    let said = format!("{:#}", one.borrow_mut().merge(&State::default()).unwrap_err());
+    assert!(said.starts_with("metric.error (plugin pipe-test-plugin 0.1.0): no number"), "{said}");
 }
 
 fn line(bench: &Bench, fault: bool) -> std::rc::Rc<std::cell::RefCell<dyn Model>> {

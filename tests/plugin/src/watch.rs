@@ -41,7 +41,7 @@ impl Stateful for ErrorRate {
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        let number = |name: &str| state.values[name].as_f64().context("no number");
+        let number = |name: &str| state.values.get(name).and_then(Value::as_f64).context("no number");
         (self.wrong, self.seen) = (number("wrong")?, number("seen")?);
         Ok(())
     }
@@ -56,6 +56,17 @@ impl Metric for ErrorRate {
         let found = output.outputs.stacked(fields::LOGITS)?.argmax(1, false);
         self.wrong += found.not_equal_tensor(batch.stacked(fields::LABEL)?).sum(Type::Double).double_value(&[]);
         self.seen += batch.size as f64;
+        Ok(())
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        let mut others = ErrorRate::default();
+        others.load_state(other)?;
+        (self.wrong, self.seen) = (self.wrong + others.wrong, self.seen + others.seen);
         Ok(())
     }
 

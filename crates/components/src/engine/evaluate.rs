@@ -115,9 +115,10 @@ impl Component for EvaluateConfig {
         let process = Evaluate {
             id: ctx.node.clone(),
             model: ctx.get(&self.model)?,
-            metrics,
             losses,
             by_image,
+            shared: metrics.iter().all(|(_, metric)| metric.borrow().merges()),
+            metrics,
             prefix: self.prefix,
             tags: self.tags,
         };
@@ -136,26 +137,44 @@ struct Evaluate {
     losses: bool,
     /// Whether one of them uses each image's own.
     by_image: bool,
+    /// Whether ranks may each evaluate a part of the data.
+    shared: bool,
     prefix: String,
     tags: Vec<Tag>,
 }
 
 impl Stateful for Evaluate {}
 
-/// Decisions hang on values: those of the first rank count, should machines differ in the last digit.
-fn as_first(report: &mut MetricReport, run: &RunContext) -> Result<()> {
-    if run.ranks.is_alone() {
-        return Ok(());
-    }
-    let own = || Ok(report.values.iter().flat_map(|(_, value)| value.to_le_bytes()).collect());
-    let told = run.ranks.told(own)?;
-    for (value, bytes) in report.values.iter_mut().map(|(_, value)| value).zip(told.chunks_exact(8)) {
-        *value = f64::from_le_bytes(bytes.try_into()?);
-    }
-    Ok(())
-}
-
 impl Evaluate {
+    /// What a metric says, by the first of several ranks: what decisions hang on is the same on all.
+    fn compute(&self, id: &NodeId, metric: &mut dyn Metric, run: &RunContext) -> Result<MetricReport> {
+        if run.ranks.is_alone() {
+            return metric.compute();
+        }
+        if self.shared {
+            for part in run.ranks.gathered(&metric.state()?)? {
+                metric.merge(&part)?;
+            }
+        }
+        // As bits: JSON knows no NaN.
+        let bits = |values: &[(String, f64)]| -> Vec<(String, u64)> {
+            values.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect()
+        };
+        let mut own = None;
+        let told = run.ranks.told(|| {
+            let report = own.insert(metric.compute()?);
+            // A metric with a tag of its own has set its value by itself.
+            Ok(serde_json::to_vec(&[bits(&report.values), bits(&run.values_now(id))])?)
+        })?;
+        if let Some(own) = own {
+            return Ok(own);
+        }
+        let [values, set]: [Vec<(String, u64)>; 2] = serde_json::from_slice(&told)?;
+        set.iter().for_each(|(name, value)| run.set_value(id, name, f64::from_bits(*value)));
+        let values = values.into_iter().map(|(name, value)| (name, f64::from_bits(value))).collect();
+        Ok(MetricReport { values, ..MetricReport::default() })
+    }
+
     /// The model at work here: what it gives it gives only here.
     fn with_model<T>(&self, work: impl FnOnce(&mut dyn Model) -> Result<T>) -> Result<T> {
         let mut model = self.model.borrow_mut();
@@ -191,6 +210,11 @@ impl Process for Evaluate {
 
     fn step(&mut self, batch: Batch, _state: &EngineState, run: &RunContext) -> Result<Step> {
         let _no_gradients = tch::no_grad_guard();
+        if batch.size == 0 {
+            // Others have the whole of it.
+            run.agree(&[])?;
+            return Ok(Step { batch, ..Step::default() });
+        }
         let (batch, output) = self.with_model(|model| {
             model.check(&batch)?;
             let batch = run.timings.measure(&self.id, "to device", || run.uploads.take(&batch, run.device))?;
@@ -214,6 +238,10 @@ impl Process for Evaluate {
             run.agree(&[])?;
         }
         Ok(Step { batch, output, ..Step::default() })
+    }
+
+    fn takes_part(&self) -> bool {
+        self.shared
     }
 
     fn owned(&self) -> Vec<NodeId> {
@@ -259,8 +287,7 @@ impl Process for Evaluate {
         let mut values = Vec::new();
         for (id, metric) in &self.metrics {
             let _takes_long = terminal::working(format!("computing {id}"));
-            let mut report = metric.borrow_mut().compute().with_context(|| format!("computing {id}"))?;
-            as_first(&mut report, run)?;
+            let report = self.compute(id, &mut *metric.borrow_mut(), run).with_context(|| format!("computing {id}"))?;
             values.extend(run.record_metric(id, Some(&self.prefix), &report)?);
         }
         run.evaluated(Some(&self.id), values);

@@ -202,10 +202,10 @@ pub struct BatchLoader {
     said: bool,
     /// Which part of each batch it gives: the rank, of so many.
     part: (usize, usize),
-    /// How much of each batch that is, of 1.
-    shares: Vec<f64>,
+    /// How many samples of each batch that is, and how many it has.
+    shares: Vec<(usize, usize)>,
     /// Of the one given last.
-    share: f64,
+    share: (usize, usize),
 }
 
 impl BatchLoader {
@@ -275,18 +275,18 @@ impl BatchLoader {
             said: false,
             part: (0, 1),
             shares: Vec::new(),
-            share: 1.0,
+            share: (0, 0),
         })
     }
 
-    /// This rank's part of a batch, and how much of it that is.
-    fn own(&self, mut entries: Vec<Entry>) -> (Vec<Entry>, f64) {
+    /// This rank's part of a batch, and how many of how many samples that is.
+    fn own(&self, mut entries: Vec<Entry>) -> (Vec<Entry>, (usize, usize)) {
         let (all, (rank, size)) = (entries.len(), self.part);
         let range = part(all, rank, size);
         entries.truncate(range.end);
         entries.drain(..range.start);
-        let share = if size == 1 { 1.0 } else { entries.len() as f64 / all as f64 };
-        (entries, share)
+        let own = entries.len();
+        (entries, (own, all))
     }
 
     fn next_made(&mut self) -> Option<Result<Made>> {
@@ -418,8 +418,8 @@ impl Loader for BatchLoader {
         Ok(())
     }
 
-    fn share(&self) -> f64 {
-        self.share
+    fn share(&self) -> Option<(usize, usize)> {
+        (self.part.1 > 1).then_some(self.share)
     }
 
     fn last_batch(&mut self) -> Result<Batch> {
@@ -474,7 +474,7 @@ impl Loader for BatchLoader {
             self.skipped.examples.extend(skipped.into_iter().take(room));
             let batch = batch.or_else(|| self.empty());
             if batch.is_some() {
-                self.share = self.shares.get(self.position.next()).copied().unwrap_or(1.0);
+                self.share = self.shares.get(self.position.next()).copied().unwrap_or_default();
                 self.position.handed_out += 1;
                 self.position.empty_before = self.position.empty;
                 if self.position.next() >= self.batches {

@@ -93,6 +93,11 @@ mod tests {
         let (batch, output) = part(half, label.size()[0] - half);
         second.borrow_mut().update(&batch, &output).unwrap();
         let values = second.borrow_mut().compute().unwrap().values;
+        let third = metric(kind, average);
+        third.borrow_mut().update(&batch, &output).unwrap();
+        first.borrow_mut().merge(&stored(&third.borrow().state().unwrap())).unwrap();
+        let merged = first.borrow_mut().compute().unwrap().values;
+        assert!(values.iter().zip(&merged).all(|((_, one), (_, other))| one.to_bits() == other.to_bits()));
         second.borrow_mut().reset();
         assert!(second.borrow_mut().compute().unwrap().values.iter().all(|(_, value)| value.is_nan()));
         values.into_iter().map(|(_, value)| value).collect()

@@ -73,6 +73,14 @@ impl Metric for ClassScore {
         self.counts.update(&logits.argmax(1, false), &label, logits.size()[1], None)
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        self.counts.merge(other)
+    }
+
     fn compute(&mut self) -> Result<MetricReport> {
         let name = self.name;
         let values = match (self.counts.rows()?.as_deref(), self.average) {
@@ -117,7 +125,8 @@ mod tests {
         }
     }
 
-    /// Updates batch by batch, each time in a metric restored from the state of the one before.
+    /// Updates batch by batch, each time in a metric restored from the state of the one before. Batches of which each had a metric of
+    /// its own come to the same, merged.
     fn report(table: &Value, batches: &[(Batch, ModelOutput)]) -> Vec<(String, f64)> {
         let mut metric = build(table.clone());
         for (batch, output) in batches {
@@ -127,6 +136,17 @@ mod tests {
             metric.borrow_mut().update(batch, output).unwrap();
         }
         let values = metric.borrow_mut().compute().unwrap().values;
+        let merged = build(table.clone());
+        assert!(merged.borrow().merges());
+        for (batch, output) in batches {
+            let part = build(table.clone());
+            part.borrow_mut().update(batch, output).unwrap();
+            merged.borrow_mut().merge(&stored(&part.borrow().state().unwrap())).unwrap();
+        }
+        let of_parts = merged.borrow_mut().compute().unwrap().values;
+        let bits =
+            |values: &[(String, f64)]| -> Vec<_> { values.iter().map(|(n, v)| (n.clone(), v.to_bits())).collect() };
+        assert_eq!(bits(&of_parts), bits(&values), "{table}");
         metric.borrow_mut().reset();
         let empty = metric.borrow_mut().compute().unwrap().values;
         assert!(empty.iter().all(|(_, value)| value.is_nan()), "{table}: {empty:?} without data");

@@ -193,6 +193,18 @@ impl CocoAp {
         self.entries.extend(found.iter().map(entry));
     }
 
+    fn add(&mut self, state: &State) -> Result<()> {
+        for (iou, evaluator) in &mut self.evaluators {
+            if let Some(saved) = state.values.get(iou.name()) {
+                evaluator.merge(serde_json::from_value(saved.clone())?)?;
+            }
+        }
+        let losses = state.values.get("losses").map(|saved| serde_json::from_value::<Vec<(i64, f64)>>(saved.clone()));
+        self.losses.extend(losses.transpose()?.into_iter().flatten());
+        self.entries.extend(state.values.get("results").and_then(Value::as_array).into_iter().flatten().cloned());
+        Ok(())
+    }
+
     /// The diagnostics of one of the evaluations.
     fn diagnose(&self, summary: &Summary) -> Result<Diagnostics> {
         let own = self.evaluators.iter().find(|(iou, _)| *iou == summary.iou);
@@ -270,6 +282,14 @@ impl Metric for CocoAp {
         self.diagnostics.is_some()
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        self.add(other)
+    }
+
     fn compute(&mut self) -> Result<MetricReport> {
         let summaries: Vec<Summary> = self.evaluators().map(|evaluator| evaluator.finish()).collect();
         let (mut values, mut records) = (Vec::new(), Vec::new());
@@ -327,15 +347,7 @@ impl Stateful for CocoAp {
 
     fn load_state(&mut self, state: &State) -> Result<()> {
         self.reset();
-        for (iou, evaluator) in &mut self.evaluators {
-            if let Some(saved) = state.values.get(iou.name()) {
-                evaluator.merge(serde_json::from_value(saved.clone())?)?;
-            }
-        }
-        let losses = state.values.get("losses").map(|saved| serde_json::from_value::<Vec<_>>(saved.clone()));
-        self.losses = losses.transpose()?.into_iter().flatten().collect();
-        self.entries = state.values.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(())
+        self.add(state)
     }
 }
 
@@ -420,6 +432,12 @@ mod tests {
         let (batch, output) = seen(20, 1, [15.0, 15.0, 23.0, 27.0]);
         second.borrow_mut().update(&batch, &output).unwrap();
         let report = second.borrow_mut().compute().unwrap();
+        // Or by two that saw an image each.
+        let third = metric(&run);
+        third.borrow_mut().update(&batch, &output).unwrap();
+        first.borrow_mut().merge(&stored(&third.borrow().state().unwrap())).unwrap();
+        let merged = first.borrow_mut().compute().unwrap();
+        assert_eq!((&merged.values, &merged.text), (&report.values, &report.text));
         // The false one has the same score, but comes later.
         let names = ["bbox/AP/cat", "segm/AP/dog", "bbox/AP", "segm/AP50"];
         let values = names.map(|name| value(&report.values, name));

@@ -127,6 +127,14 @@ impl Metric for ConfusionMatrix {
         self.counts.update(&logits.argmax(1, false), &label, logits.size()[1], None)
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        self.counts.merge(other)
+    }
+
     fn compute(&mut self) -> Result<MetricReport> {
         let rows = self.counts.rows()?.unwrap_or_default();
         let right: f64 = rows.iter().enumerate().map(|(c, row)| row[c]).sum();

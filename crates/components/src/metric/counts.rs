@@ -1,7 +1,7 @@
 //! Counting predicted and true classes on the device, without waiting for it.
 
 use anyhow::{Result, bail, ensure};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use pipe_core::{ModelOutput, State};
 use pipe_data::batch::most_likely;
@@ -84,6 +84,26 @@ impl Counts {
             }
         }
         self.table = Some(table);
+        Ok(())
+    }
+
+    /// Adds saved counts of other samples.
+    ///
+    /// # Errors
+    /// When they are of other classes.
+    pub fn merge(&mut self, state: &State) -> Result<()> {
+        let mut other = Counts::new(self.form);
+        other.load_state(state)?;
+        let Some(counts) = other.table else { return Ok(()) };
+        self.table = Some(match self.table.take() {
+            Some(own) => {
+                let (own_classes, others) = (self.classes, other.classes);
+                ensure!(own_classes == others, "counts of {own_classes} and of {others} classes do not add up");
+                own.to_device(Device::Cpu) + counts.to_device(Device::Cpu)
+            }
+            None => counts,
+        });
+        self.classes = other.classes;
         Ok(())
     }
 

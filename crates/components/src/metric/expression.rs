@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::watched::Watched;
-use pipe_core::{BuildContext, Component, Config, Instance, Kind, Metric, MetricReport, ModelOutput, Stateful};
+use pipe_core::{BuildContext, Component, Config, Instance, Kind, Metric, MetricReport, ModelOutput, State, Stateful};
 use pipe_data::Batch;
 use pipe_vocab::Expression;
 
@@ -84,6 +84,15 @@ impl Metric for Arithmetic {
     fn reset(&mut self) {}
 
     fn update(&mut self, _batch: &Batch, _output: &ModelOutput) -> Result<()> {
+        Ok(())
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    /// The values that it is made of are those of all ranks already.
+    fn merge(&mut self, _other: &State) -> Result<()> {
         Ok(())
     }
 

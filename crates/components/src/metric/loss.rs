@@ -55,6 +55,16 @@ struct Losses {
     samples: u64,
 }
 
+impl Losses {
+    fn add(&mut self, name: &str, sum: Tensor) {
+        let sum = match self.sums.get(name) {
+            Some(before) => before.to_device(sum.device()) + sum,
+            None => sum,
+        };
+        self.sums.insert(name.to_owned(), sum);
+    }
+}
+
 impl Metric for Losses {
     fn reset(&mut self) {
         *self = Losses::default();
@@ -64,12 +74,7 @@ impl Metric for Losses {
         ensure!(!output.losses.is_empty(), "the model returned no losses: does the evaluation data have targets?");
         for (name, loss) in &output.losses {
             let sum = loss.detach().to_kind(DType::Double).reshape([0_i64; 0]) * batch.size as f64;
-            let before = self.sums.shift_remove(name);
-            let sum = match before {
-                Some(before) => before.to_device(sum.device()) + sum,
-                None => sum,
-            };
-            self.sums.insert(name.clone(), sum);
+            self.add(name, sum);
         }
         self.samples += batch.size as u64;
         Ok(())
@@ -77,6 +82,18 @@ impl Metric for Losses {
 
     fn needs_losses(&self) -> bool {
         true
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        let mut others = Losses::default();
+        others.load_state(other)?;
+        self.samples += others.samples;
+        others.sums.into_iter().for_each(|(name, sum)| self.add(&name, sum));
+        Ok(())
     }
 
     fn compute(&mut self) -> Result<MetricReport> {
@@ -129,8 +146,13 @@ mod tests {
         update(&mut losses, 4, &[("box", 1.0), ("mask", 2.0)]);
         let mut resumed = Losses::default();
         resumed.load_state(&stored(&losses.state().unwrap())).unwrap();
-        for losses in [&mut losses, &mut resumed] {
-            update(losses, 1, &[("box", 6.0), ("mask", 0.0)]);
+        let (mut merged, mut rest) = (Losses::default(), Losses::default());
+        update(&mut rest, 1, &[("box", 6.0), ("mask", 0.0)]);
+        merged.merge(&stored(&losses.state().unwrap())).unwrap();
+        merged.merge(&stored(&rest.state().unwrap())).unwrap();
+        update(&mut losses, 1, &[("box", 6.0), ("mask", 0.0)]);
+        update(&mut resumed, 1, &[("box", 6.0), ("mask", 0.0)]);
+        for losses in [&mut losses, &mut resumed, &mut merged] {
             let report = losses.compute().unwrap().values;
             let names: Vec<&str> = report.iter().map(|(name, _)| name.as_str()).collect();
             assert_eq!(names, ["loss", "box", "mask"]);

@@ -97,9 +97,19 @@ impl Metric for Mean {
 
     fn update(&mut self, batch: &Batch, _output: &ModelOutput) -> Result<()> {
         if let Some(measured) = self.watched.latest(&self.value)?.filter(|measured| measured.now) {
-            self.sum += measured.value * batch.size as f64;
-            self.weight += batch.size as f64;
+            let samples = self.watched.samples(batch)? as f64;
+            self.sum += measured.value * samples;
+            self.weight += samples;
         }
+        Ok(())
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    /// The values that it is made of are those of all ranks already.
+    fn merge(&mut self, _other: &State) -> Result<()> {
         Ok(())
     }
 

@@ -122,6 +122,14 @@ impl Metric for MeanIou {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        self.counts.merge(other)
+    }
+
     fn compute(&mut self) -> Result<MetricReport> {
         let rows = self.counts.rows()?.unwrap_or_default();
         let right: Vec<f64> = (0..rows.len()).map(|c| rows[c][c]).collect();

@@ -117,6 +117,19 @@ impl Metric for Ranked {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        let (logits, labels) = (other.tensors.get("logits"), other.tensors.get("labels"));
+        ensure!(logits.is_some() == labels.is_some(), "the saved scores belong to another metric");
+        let at = self.logits.first().map_or(Device::Cpu, Tensor::device);
+        self.logits.extend(logits.map(|logits| logits.to_device(at)));
+        self.labels.extend(labels.map(|labels| labels.to_device(at)));
+        Ok(())
+    }
+
     fn compute(&mut self) -> Result<MetricReport> {
         let name = self.name;
         let values = match (self.columns()?, self.average) {

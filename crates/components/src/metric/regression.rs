@@ -128,6 +128,20 @@ fn numbers(tensor: &Tensor) -> Tensor {
     if tensor.dim() == 1 { tensor.unsqueeze(1) } else { tensor }
 }
 
+impl Regression {
+    fn add(&mut self, seen: Seen) -> Result<()> {
+        ensure!(
+            self.seen.as_ref().is_none_or(|s| s.mean.size() == seen.mean.size()),
+            "batches differ in their numbers"
+        );
+        self.seen = Some(match self.seen.take() {
+            Some(before) => before.and(&seen),
+            None => seen,
+        });
+        Ok(())
+    }
+}
+
 impl Metric for Regression {
     fn reset(&mut self) {
         self.seen = None;
@@ -144,15 +158,17 @@ impl Metric for Regression {
             wanted.size()
         );
         let seen = Seen::of(&a, &b.to_device(a.device()));
-        ensure!(
-            self.seen.as_ref().is_none_or(|s| s.mean.size() == seen.mean.size()),
-            "batches differ in their numbers"
-        );
-        self.seen = Some(match self.seen.take() {
-            Some(before) => before.and(&seen),
-            None => seen,
-        });
-        Ok(())
+        self.add(seen)
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        let mut others = Regression { config: self.config.clone(), seen: None };
+        others.load_state(other)?;
+        others.seen.map_or(Ok(()), |seen| self.add(seen))
     }
 
     fn compute(&mut self) -> Result<MetricReport> {
@@ -220,15 +236,20 @@ mod tests {
     fn values_are_those_of_ignite_and_scikit_learn() {
         for case in parity("metric/regression.json")["cases"].as_array().unwrap() {
             let (predicted, wanted) = (tensor(&case["prediction"]), tensor(&case["target"]));
-            let mut metric = metric();
+            let (mut metric, mut merged) = (metric(), metric());
             for (p, t) in predicted.split(7, 0).into_iter().zip(wanted.split(7, 0)) {
                 let mut resumed = self::metric();
                 resumed.load_state(&stored(&metric.state().unwrap())).unwrap();
                 metric = resumed;
-                update(&mut metric, p, t).unwrap();
+                update(&mut metric, p.shallow_clone(), t.shallow_clone()).unwrap();
+                let mut part = self::metric();
+                update(&mut part, p, t).unwrap();
+                merged.merge(&stored(&part.state().unwrap())).unwrap();
             }
-            let values: Vec<f64> = metric.compute().unwrap().values.into_iter().map(|(_, value)| value).collect();
-            assert_close("values", &values, &numbers(&case["values"]), 1e-9);
+            for metric in [&mut metric, &mut merged] {
+                let values: Vec<f64> = metric.compute().unwrap().values.into_iter().map(|(_, value)| value).collect();
+                assert_close("values", &values, &numbers(&case["values"]), 1e-9);
+            }
             metric.reset();
             assert!(metric.compute().unwrap().values.iter().all(|(_, value)| value.is_nan()));
         }

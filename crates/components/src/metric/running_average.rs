@@ -124,6 +124,15 @@ impl Metric for RunningAverage {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    /// The values that it is made of are those of all ranks already.
+    fn merge(&mut self, _other: &State) -> Result<()> {
+        Ok(())
+    }
+
     fn compute(&mut self) -> Result<MetricReport> {
         let same =
             |taken: &Measured, new: &Measured| taken.step == new.step && taken.value.to_bits() == new.value.to_bits();

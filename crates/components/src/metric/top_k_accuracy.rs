@@ -111,6 +111,14 @@ impl TopK {
     pub(super) fn new(wanted: Vec<(i64, String)>) -> TopK {
         TopK { wanted, right: None, samples: 0 }
     }
+
+    fn add(&mut self, right: Tensor, samples: u64) {
+        self.samples += samples;
+        self.right = Some(match self.right.take() {
+            Some(before) => before.to_device(right.device()) + right,
+            None => right,
+        });
+    }
 }
 
 impl Metric for TopK {
@@ -131,11 +139,20 @@ impl Metric for TopK {
         let hits = best.eq_tensor(&label.to_kind(DType::Int64).unsqueeze(1));
         let right = self.wanted.iter().map(|(k, _)| hits.narrow(1, 0, *k).sum(DType::Int64));
         let right = Tensor::stack(&right.collect::<Vec<_>>(), 0);
-        self.samples += label.size()[0] as u64;
-        self.right = Some(match self.right.take() {
-            Some(before) => before.to_device(right.device()) + right,
-            None => right,
-        });
+        self.add(right, label.size()[0] as u64);
+        Ok(())
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, other: &State) -> anyhow::Result<()> {
+        let mut others = TopK::new(self.wanted.clone());
+        others.load_state(other)?;
+        if let Some(right) = others.right {
+            self.add(right, others.samples);
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::rc::Weak;
 use anyhow::{Context, Result};
 
 use pipe_core::{BuildContext, MetricReport, NodeId, RunContext, ValueRef};
+use pipe_data::Batch;
 
 /// A metric made of other nodes' values: where it reads them, and under which tag it records its own.
 pub struct Watched {
@@ -39,6 +40,14 @@ impl Watched {
         let run = self.run.upgrade().context("the run is over")?;
         let now = run.clock.get().step;
         Ok(run.value_with_step(value).map(|(value, step)| Measured { value, step, now: step == now }))
+    }
+
+    /// How many samples the batch has on all ranks together.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub fn samples(&self, batch: &Batch) -> Result<usize> {
+        Ok(self.run.upgrade().context("the run is over")?.ranks.whole(batch.size))
     }
 
     /// What the metric reports; with a tag of its own the value is recorded and remembered here.

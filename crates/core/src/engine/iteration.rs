@@ -195,14 +195,15 @@ impl Engine {
     ) -> Result<(), Halt> {
         use EngineEvent::{BackwardCompleted, IterationCompleted, OptimizerStepCompleted};
         let Work { run, .. } = work;
-        let (state, samples) = (self.current(), batch.size as u64);
+        let state = self.current();
+        let outer = run.ranks.set_part(loader.borrow().share());
+        let samples = run.ranks.whole(batch.size) as u64;
         let at = frame.and_then(Frame::of_engine).filter(|event| *event >= BackwardCompleted);
         let due = |event: EngineEvent| at.is_none_or(|at| at <= event);
         let place = || format!("{}: iteration {} of epoch {}", self.id, state.iteration, state.epoch);
         if at.is_none() {
             run.uploads.plan(loader.borrow_mut().peek());
         }
-        run.ranks.set_share(loader.borrow().share());
         let mut step = match at {
             None => guarded(|| self.process_mut()?.step(batch, &state, run))
                 .map_err(|error| told_of_memory(error, || last_batch(loader), run.device))
@@ -230,7 +231,9 @@ impl Engine {
             self.process_mut()?.report(&mut step, &state, run)?;
             run.progress(&self.progress(&state, samples, &step, run));
         }
-        self.fire(work, IterationCompleted, Some(&Rc::new(step)), frame)
+        self.fire(work, IterationCompleted, Some(&Rc::new(step)), frame)?;
+        run.ranks.set_part(outer);
+        Ok(())
     }
 
     /// What the iteration came to before the checkpoint.

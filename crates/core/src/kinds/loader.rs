@@ -72,9 +72,9 @@ pub trait Loader: Stateful {
         Ok(())
     }
 
-    /// How much of the whole batch, of 1, the part is that was given last.
-    fn share(&self) -> f64 {
-        1.0
+    /// How many samples the part that was given last was to have, and the whole batch; nothing where it gives no parts.
+    fn share(&self) -> Option<(usize, usize)> {
+        None
     }
 
     /// The batch that was given last, made once more: a run goes on inside the iteration that had it. Called before the first

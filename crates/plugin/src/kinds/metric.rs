@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::model::ModelOutput;
 use super::state::{Deferred, serve_state};
@@ -16,6 +16,8 @@ use pipe_vocab::record::RecordValue;
 const RESET: u32 = 1;
 const UPDATE: u32 = 2;
 const COMPUTE: u32 = 3;
+const MERGES: u32 = 4;
+const MERGE: u32 = 5;
 
 /// What a metric says at the end.
 #[derive(Debug, Default)]
@@ -50,6 +52,20 @@ pub trait Metric: Stateful {
         false
     }
 
+    /// Whether it can be told by [`Metric::merge`] of other data; asked once, after building. In a run of several processes an
+    /// evaluation is shared among them where all of its metrics can, otherwise each process evaluates all of the data.
+    fn merges(&self) -> bool {
+        false
+    }
+
+    /// Adds what the same metric has come to, by its state, over other data.
+    ///
+    /// # Errors
+    /// When the states do not fit together.
+    fn merge(&mut self, _other: &State) -> Result<()> {
+        bail!("this metric cannot be computed from parts of the data")
+    }
+
     /// The values over all updates since the reset. A metric without data says NaN.
     ///
     /// # Errors
@@ -66,6 +82,8 @@ impl Served for RefCell<Box<dyn Metric>> {
             RESET => metric.reset(),
             UPDATE => metric.update(&Batch::unpack(from)?, &ModelOutput::unpack(from)?)?,
             COMPUTE => return Message::of(&metric.compute()?),
+            MERGES => return Message::plain(&metric.merges()),
+            MERGE => metric.merge(&State::unpack(from)?)?,
             other => return serve_state(metric, other, input).unwrap_or_else(|| Err(no_method(Kind::Metric, other))),
         }
         Ok(Message::default())
@@ -100,6 +118,15 @@ impl Metric for RemoteMetric {
         let mut message = Message::of(batch)?;
         output.pack(&mut message)?;
         self.0.call(UPDATE, &message).map(drop)
+    }
+
+    /// One of a plugin from before there was this question says no.
+    fn merges(&self) -> bool {
+        self.0.call(MERGES, &Message::default()).and_then(|said| said.reader().get()).unwrap_or(false)
+    }
+
+    fn merge(&mut self, other: &State) -> Result<()> {
+        self.0.call(MERGE, &Message::of(other)?).map(drop)
     }
 
     fn compute(&mut self) -> Result<MetricReport> {

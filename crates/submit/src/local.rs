@@ -1,0 +1,73 @@
+//! This machine: a process that outlives the terminal.
+
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::job::Job;
+use crate::profile::LocalConfig;
+use crate::receipt::{Engine, Receipt};
+use crate::shell::{line, quoted, said};
+
+/// The file's name in the job's folder.
+pub const FILE: &str = "job.sh";
+
+/// The script: one run after the other.
+pub fn script(config: &LocalConfig, job: &Job) -> String {
+    let mut text = format!("#!/bin/sh\ncd {}\n", quoted(&job.from.display().to_string()));
+    config.setup.iter().for_each(|line| text += &format!("{line}\n"));
+    for (name, value) in &config.env {
+        let _ = writeln!(text, "export {name}={}", quoted(value));
+    }
+    let words = line(job.words().iter().map(String::as_str));
+    let folder = job.folder.display();
+    match &job.array {
+        // Signals are the run's.
+        None => text += &format!("exec {words} --out {}\n", quoted(&folder.to_string())),
+        Some(array) => {
+            for (number, set) in array.sets.iter().enumerate() {
+                let out = quoted(&format!("{folder}/{number}"));
+                let _ = writeln!(text, "{words} --out {out} --set {}", quoted(set));
+            }
+        }
+    }
+    text
+}
+
+/// Starts the script in the job's folder in a session of its own.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn submit(job: &Job) -> Result<Receipt> {
+    let log = job.folder.join("job.out");
+    let log = OpenOptions::new().create(true).append(true).open(&log).context("the job's output cannot be kept")?;
+    let mut command = Command::new("setsid");
+    command.arg("sh").arg(job.folder.join(FILE)).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let child = command.process_group(0).spawn().context("the job cannot be started")?;
+    Ok(Receipt { engine: Engine::Local, job: child.id().to_string(), place: None })
+}
+
+/// `RUNNING`, or `ENDED`.
+///
+/// # Errors
+/// Never, as far as is known.
+pub fn state(receipt: &Receipt) -> Result<String> {
+    let line = fs::read_to_string(format!("/proc/{}/stat", receipt.job)).unwrap_or_default();
+    let ended = line.is_empty() || line.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    Ok(if ended { "ENDED" } else { "RUNNING" }.into())
+}
+
+/// Sends SIGTERM to the job's processes.
+///
+/// # Errors
+/// When it has ended.
+pub fn cancel(receipt: &Receipt) -> Result<()> {
+    ensure!(receipt.job.parse::<u32>().is_ok(), "`{}` is no process", receipt.job);
+    if state(receipt)? == "ENDED" {
+        bail!("it has ended");
+    }
+    said(Command::new("kill").args(["-TERM", "--", &format!("-{}", receipt.job)])).map(drop)
+}

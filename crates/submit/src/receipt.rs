@@ -1,0 +1,75 @@
+//! What is kept in a run's folder of a job that was submitted: `submitted.json`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pipe_vocab::{atomic, files};
+use serde::{Deserialize, Serialize};
+
+use crate::{kubernetes, local, slurm};
+
+const FILE: &str = "submitted.json";
+
+/// A job that an engine has taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Who has it.
+    pub engine: Engine,
+    /// What it is called there.
+    pub job: String,
+    /// Where it is: a cluster of SLURM, a namespace of Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+/// Who works on jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// SLURM.
+    Slurm,
+    /// Kubernetes.
+    Kubernetes,
+    /// This machine.
+    Local,
+}
+
+impl Receipt {
+    /// Of the run in this folder, if it was submitted.
+    pub fn read(folder: &Path) -> Option<Receipt> {
+        serde_json::from_str(&files::read_text(&folder.join(FILE), 1 << 16).ok()?).ok()
+    }
+
+    /// Keeps it there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context("what is kept of a job")?;
+        atomic::write(&folder.join(FILE), (text + "\n").as_bytes())
+    }
+
+    /// How it stands, in the engine's own word.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked, or knows nothing of it any more.
+    pub fn state(&self) -> Result<String> {
+        match self.engine {
+            Engine::Slurm => slurm::state(self),
+            Engine::Kubernetes => kubernetes::state(self),
+            Engine::Local => local::state(self),
+        }
+    }
+
+    /// Asks the engine to end it: with a checkpoint where it is at work.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked, or does not have it any more.
+    pub fn cancel(&self) -> Result<()> {
+        match self.engine {
+            Engine::Slurm => slurm::cancel(self),
+            Engine::Kubernetes => kubernetes::cancel(self),
+            Engine::Local => local::cancel(self),
+        }
+    }
+}

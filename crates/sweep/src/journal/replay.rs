@@ -27,6 +27,11 @@ impl Replay {
         self.studies.iter().flatten().map(|study| study.name.as_str()).collect()
     }
 
+    /// How many trials all studies have: the number in the file that the next one gets.
+    pub fn trial_count(&self) -> u64 {
+        self.trials.len() as u64
+    }
+
     /// Does what a line says.
     pub(super) fn apply(&mut self, line: &Value) -> Result<()> {
         match line["op_code"].as_u64() {

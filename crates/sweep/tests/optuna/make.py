@@ -42,10 +42,10 @@ def rates(trial):
 
 def mixed(trial):
     """Choices, steps, integers."""
-    kind = trial.suggest_categorical("kind", ["a", "b", "c", "d"])
-    depth = trial.suggest_int("depth", 1, 20)
-    rate = trial.suggest_float("rate", 0.0, 0.9, step=0.05)
-    return {"a": 1.0, "b": 0.0, "c": 3.0, "d": 2.0}[kind] + 0.05 * (depth - 13) ** 2 + 4 * (rate - 0.35) ** 2
+    kind = trial.suggest_categorical("kind", list("abcdefgh"))
+    depth = trial.suggest_int("depth", 1, 60)
+    rate = trial.suggest_float("rate", 0.0, 0.9, step=0.01)
+    return dict(zip("abcdefgh", [1.0, 0.7, 3.0, 2.0, 0.0, 0.3, 0.4, 0.9]))[kind] + 0.01 * (depth - 13) ** 2 + 4 * (rate - 0.35) ** 2
 
 
 def conditional(trial):
@@ -61,9 +61,9 @@ def conditional(trial):
 FUNCTIONS = [(sphere, "minimize"), (branin, "minimize"), (rates, "minimize"), (mixed, "minimize"), (conditional, "maximize")]
 
 
-def tpe():
+def tpe(functions=FUNCTIONS):
     cases = {}
-    for function, direction in FUNCTIONS:
+    for function, direction in functions:
         best = []
         for seed in range(SEEDS):
             study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=seed))

@@ -1,11 +1,12 @@
 //! Whether the pipeline takes every value that `[sweep]` may give it: it is planned with each end of a range and with each choice, before the
-//! first trial.
+//! first trial; and, where it takes all of these, with each choice beside values of all others.
 
-use pipe_document::KeyOrValue;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics};
+use pipe_document::{Entry, KeyOrValue};
 use pipe_plan::SweepConfig;
+use pipe_plan::sweep::ParameterConfig;
 use pipe_run::load::Loaded;
-use pipe_sweep::{Distribution, Space, Values};
+use pipe_sweep::{Distribution, Parameter, Space, Values};
 use pipe_vocab::shown::shown_name;
 use serde_json::Value;
 
@@ -28,27 +29,60 @@ pub fn check(pipeline: &PipelineArgs, loaded: &Loaded, config: &SweepConfig) -> 
     let mut found = Diagnostics::new();
     let Some(entry) = loaded.document.as_ref().and_then(|document| document.sweep()) else { return found };
     let space = space_of(config);
+    let tried = Tried { pipeline, config, entry, space: &space };
     for parameter in &space.parameters {
         for (index, inner) in parameter.distribution.extremes().into_iter().enumerate() {
-            let tried = PipelineArgs {
-                sets: [&pipeline.sets[..], &sets(&space, &beside(&space, &parameter.name, inner))].concat(),
-                ..pipeline.clone()
-            };
-            let tried = tried.load();
-            let Some(refused) = tried.diagnostics.iter().find(|one| one.is_error()) else { continue };
-            let kind = config.parameters.get(&parameter.name).map(kind_of).unwrap_or_default();
-            let place = ["parameters".into(), parameter.name.as_str().into(), kind.into(), index.into()];
-            let value = parameter.distribution.outer(inner);
-            let message = format!("`{}` cannot be {value}: {}", shown_name(&parameter.name), refused.message);
-            let at = entry.node.locate(&place, KeyOrValue::Value);
-            found.push(Diagnostic::error("refused-value", message).at(at).maybe_help(refused.help.clone()));
+            let values = beside(&space, &parameter.name, inner);
+            found.extend(tried.refusal(parameter, index, inner, &values, ""));
+        }
+    }
+    if found.has_errors() {
+        return found;
+    }
+    let chosen = |parameter: &&Parameter| matches!(parameter.distribution, Distribution::Categorical { .. });
+    for parameter in space.parameters.iter().filter(chosen) {
+        for (index, inner) in parameter.distribution.extremes().into_iter().enumerate() {
+            let forced = beside(&space, &parameter.name, inner);
+            let first = |other: &Parameter| other.distribution.extremes().first().copied().unwrap_or_default();
+            let values = space.fill(|other| forced.get(&other.name).copied().unwrap_or_else(|| first(other)));
+            found.extend(tried.refusal(parameter, index, inner, &values, " beside the others"));
         }
     }
     found
 }
 
+/// What values are tried on.
+struct Tried<'a> {
+    pipeline: &'a PipelineArgs,
+    config: &'a SweepConfig,
+    entry: &'a Entry,
+    space: &'a Space,
+}
+
+impl Tried<'_> {
+    /// Why the pipeline does not take a value of a parameter, with `values`, of which it is one.
+    fn refusal(
+        &self,
+        parameter: &Parameter,
+        index: usize,
+        inner: f64,
+        values: &Values,
+        how: &str,
+    ) -> Option<Diagnostic> {
+        let sets = [&self.pipeline.sets[..], &sets(self.space, values)].concat();
+        let tried = PipelineArgs { sets, ..self.pipeline.clone() }.load();
+        let refused = tried.diagnostics.iter().find(|one| one.is_error())?;
+        let kind = kind_of(self.config.parameters.get(&parameter.name)?);
+        let place = ["parameters".into(), parameter.name.as_str().into(), kind.into(), index.into()];
+        let (name, value) = (shown_name(&parameter.name), parameter.distribution.outer(inner));
+        let message = format!("`{name}` cannot be {value}{how}: {}", refused.message);
+        let at = self.entry.node.locate(&place, KeyOrValue::Value);
+        Some(Diagnostic::error("refused-value", message).at(at).maybe_help(refused.help.clone()))
+    }
+}
+
 /// The key of a parameter's values in the file.
-fn kind_of(config: &pipe_plan::sweep::ParameterConfig) -> &'static str {
+fn kind_of(config: &ParameterConfig) -> &'static str {
     match config {
         config if config.choice.is_some() => "choice",
         config if config.int.is_some() => "int",
@@ -65,7 +99,7 @@ fn beside(space: &Space, name: &str, inner: f64) -> Values {
     while let Some(parameter) = open.pop().and_then(|name| space.get(&name)) {
         for (parent, wanted) in &parameter.when {
             let distribution = space.get(parent).map(|parent| &parent.distribution);
-            let value = distribution.and_then(|distribution: &Distribution| distribution.inner(wanted.first()?));
+            let value = distribution.and_then(|distribution| distribution.inner(wanted.first()?));
             if let Some(value) = value.filter(|_| !forced.contains_key(parent)) {
                 forced.insert(parent.clone(), value);
                 open.push(parent.clone());

@@ -1,5 +1,8 @@
 //! A Parzen estimator: a density made of a kernel at each observation and a wide one over the whole space.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -19,8 +22,10 @@ enum Kernels {
 struct Normals {
     centers: Vec<f64>,
     widths: Vec<f64>,
-    /// Of each kernel, the logarithm of what of it lies in the range.
+    /// Of each kernel, the logarithm of what of it lies in the range; without steps, times its width.
     inside: Vec<f64>,
+    /// Where there are steps: of values that were asked for, the logarithm of each kernel's share.
+    known: RefCell<HashMap<u64, Vec<f64>>>,
     /// The range, half a step wider at both ends where there are steps.
     ends: (f64, f64),
     /// As the values are.
@@ -116,12 +121,12 @@ fn kernels(distribution: &Distribution, observations: &[f64]) -> Kernels {
     let mut widths = widths(&centers, ends);
     centers.push(0.5 * (ends.0 + ends.1));
     widths.push(ends.1 - ends.0);
-    let inside = centers
-        .iter()
-        .zip(&widths)
-        .map(|(center, width)| log_between((ends.0 - center) / width, (ends.1 - center) / width));
-    let inside = inside.collect();
-    Kernels::Normals(Normals { centers, widths, inside, ends, low, high, log, step })
+    let inside = centers.iter().zip(&widths).map(|(center, width)| {
+        let share = log_between((ends.0 - center) / width, (ends.1 - center) / width);
+        if step.is_some() { share } else { share + width.ln() }
+    });
+    let (inside, known) = (inside.collect(), RefCell::default());
+    Kernels::Normals(Normals { centers, widths, inside, known, ends, low, high, log, step })
 }
 
 /// Each kernel gives its own choice one share more than the others.
@@ -175,23 +180,32 @@ impl Normals {
     }
 
     fn add_log_density(&self, value: f64, sums: &mut [f64]) {
-        let scaled = |value: f64| if self.log { value.ln() } else { value };
-        let kernels = sums.iter_mut().zip(self.centers.iter().zip(&self.widths)).zip(&self.inside);
-        match self.step {
-            Some(step) => {
-                // All that is rounded to the value.
-                let (left, right) = (scaled(value - step / 2.0), scaled(value + step / 2.0));
-                for ((sum, (center, width)), inside) in kernels {
-                    *sum += log_between((left - center) / width, (right - center) / width) - inside;
-                }
-            }
-            None => {
-                let value = scaled(value);
-                for ((sum, (center, width)), inside) in kernels {
-                    *sum += log_density((value - center) / width) - inside - width.ln();
-                }
-            }
+        if let Some(step) = self.step {
+            // Few values are drawn, and each more than once.
+            let mut known = self.known.borrow_mut();
+            let shares = known.entry(value.to_bits()).or_insert_with(|| self.shares(value, step));
+            sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += *share);
+            return;
         }
+        let value = self.scaled(value);
+        for ((sum, (center, width)), inside) in
+            sums.iter_mut().zip(self.centers.iter().zip(&self.widths)).zip(&self.inside)
+        {
+            *sum += log_density((value - center) / width) - inside;
+        }
+    }
+
+    /// Of each kernel, the logarithm of its share of all that is rounded to the value.
+    fn shares(&self, value: f64, step: f64) -> Vec<f64> {
+        let (left, right) = (self.scaled(value - step / 2.0), self.scaled(value + step / 2.0));
+        let kernels = self.centers.iter().zip(&self.widths).zip(&self.inside);
+        kernels
+            .map(|((center, width), inside)| log_between((left - center) / width, (right - center) / width) - inside)
+            .collect()
+    }
+
+    fn scaled(&self, value: f64) -> f64 {
+        if self.log { value.ln() } else { value }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::output::{Format, Status, print};
 use crate::preflight;
 use crate::rehearse::{Rehearsal, open_data};
 use crate::source::{PipelineArgs, tell};
+use crate::sweep::values;
 
 /// Arguments of `pipe check`.
 #[derive(Debug, Args)]
@@ -60,6 +61,10 @@ pub fn check(args: &CheckArgs) -> Result<Status> {
     };
     if let (Some(plan), Some(document), Some(data)) = (&loaded.plan, &loaded.document, &data) {
         let found = plan.check_data(document, data, &loaded.diagnostics);
+        loaded.diagnostics.merge(found);
+    }
+    if let Some(config) = loaded.plan.as_ref().and_then(|plan| plan.sweep.clone()) {
+        let found = values::check(&pipeline, &loaded, &config);
         loaded.diagnostics.merge(found);
     }
     tell(&loaded, args.format)?;

@@ -31,6 +31,7 @@ mod show;
 mod signals;
 mod source;
 mod stages;
+mod sweep;
 mod ui;
 
 use std::io::Write;
@@ -76,6 +77,9 @@ enum Command {
     /// Look at the runs that there are: list, compare, tag, remove them; go on from a step of one with other options.
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Run a pipeline many times, with other options each time, as its section [sweep] says: a grid, by chance, or where good ones were; kept in
+    /// Optuna's format.
+    Sweep(sweep::SweepArgs),
     /// Serve a page of the runs that there are: a table, curves as they grow, comparisons; in a browser, on this machine only unless told otherwise.
     Ui(ui::UiArgs),
     /// Make one step of a run again: draw its batch after every step of the transform, and say which images and objects its loss came from.
@@ -159,6 +163,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Data(args) => data::data(&args),
         Command::Runs(command) => runs::runs(command),
+        Command::Sweep(args) => sweep::sweep(&args),
         Command::Ui(args) => ui::ui(args),
         Command::Replay(args) => replay::replay(&args),
         Command::Graph(args) => graph::graph(&args),

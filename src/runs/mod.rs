@@ -14,7 +14,7 @@ mod export;
 mod list;
 mod rm;
 mod show;
-mod table;
+pub mod table;
 mod tensorboard;
 mod which;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::overrides::{Overrides, Retyped};
 use super::pointer::{KeyOrValue, PathSegment};
-use super::{Node, Table, Value, edges, parse};
+use super::{Entry, Node, Table, Value, edges, parse};
 use crate::diagnostic::{Location, SourceId, Sources};
 
 /// A pipeline with everything applied: parents, profile, overrides, variables.
@@ -14,6 +14,7 @@ pub struct Document {
     pub(super) main: SourceId,
     pub(super) root: Table,
     pub(super) vars: Table,
+    pub(super) sweep: Option<Entry>,
     pub(super) profile: Option<String>,
     pub(super) overrides: Overrides,
     pub(super) home: Option<PathBuf>,
@@ -22,7 +23,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// Sections in order (`pipeline`, kinds such as `model`, `on`), without `extends`, `vars` and `profile`.
+    /// Sections in order (`pipeline`, kinds such as `model`, `on`), without `extends`, `vars`, `profile` and `sweep`.
     pub fn root(&self) -> &Table {
         &self.root
     }
@@ -30,6 +31,11 @@ impl Document {
     /// `[vars]` with every value resolved.
     pub fn vars(&self) -> &Table {
         &self.vars
+    }
+
+    /// `[sweep]`: how runs of the pipeline are to differ. No run has it in its own.
+    pub fn sweep(&self) -> Option<&Entry> {
+        self.sweep.as_ref()
     }
 
     /// The text of the file that was named.

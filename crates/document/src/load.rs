@@ -124,10 +124,12 @@ impl Loader<'_, '_> {
         if !self.found.has_errors() {
             unused.report(&vars, self.found);
         }
+        let sweep = root.remove("sweep");
         Some(Document {
             main,
             root,
             vars,
+            sweep,
             profile,
             overrides,
             home: (self.options.env)("HOME").map(PathBuf::from),
@@ -326,7 +328,7 @@ impl Loader<'_, '_> {
 /// Whether a text is a pipeline's or says nothing at all; not whether it is a good one.
 fn is_pipeline(table: &Table, found: &Diagnostics) -> bool {
     let known = |key: &str| {
-        ["extends", "unset", "pipeline", "vars", "on", "plugins"].contains(&key) || Kind::parse(key).is_some()
+        ["extends", "unset", "pipeline", "vars", "on", "plugins", "sweep"].contains(&key) || Kind::parse(key).is_some()
     };
     // Other programs have profiles too.
     let profiles = table.get("profile").and_then(Node::as_table).into_iter().flat_map(Table::iter);

@@ -2,6 +2,7 @@
 //!
 //! - [`pipeline`]: the `[pipeline]` section
 //! - [`plugins`]: the `[plugins]` section
+//! - [`sweep`]: the `[sweep]` section
 //! - [`lower`]: tables against schemas, every mistake at its place
 //! - [`component`]: which component a table names, and whether its options fit
 //! - [`nodes`]: the tables of nodes, with their components
@@ -34,6 +35,7 @@ pub mod render;
 mod retyped;
 pub mod schema;
 pub mod schema_file;
+pub mod sweep;
 pub mod usage;
 
 use indexmap::IndexMap;
@@ -44,6 +46,7 @@ pub use edges::{DataEdge, PropertyEdge};
 pub use events::{Action, EventEdge, EventTarget};
 pub use nodes::PlanNode;
 pub use pipeline::PipelineConfig;
+pub use sweep::SweepConfig;
 
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Sources};
 use pipe_document::{Document, PathSegment};
@@ -77,6 +80,8 @@ pub struct Plan {
     pub secrets: Vec<Vec<PathSegment>>,
     /// Rules that are let pass.
     pub allowed: Vec<Allowed>,
+    /// The `[sweep]` section, of which a run knows nothing.
+    pub sweep: Option<SweepConfig>,
 }
 
 impl Plan {
@@ -123,6 +128,7 @@ impl Plan {
         plugins::check(file, &mut found);
         let mut allowed = checks::section::read(file, &mut found);
         let read = nodes::read(file, &mut found);
+        let sweep = sweep::read(file, &read, &mut found);
         marks.secrets.extend(read.secrets);
         marks.typed.extend(read.typed);
         marks.dropped.extend(read.dropped);
@@ -157,6 +163,7 @@ impl Plan {
             roots,
             secrets: marks.secrets.clone(),
             allowed,
+            sweep,
         };
         (Some(plan), found, marks)
     }

@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 
 use crate::setup::{Options, setup};
 use crate::shell::{cargo, must};
+use crate::suites::NO_FEATURES;
 
 /// The parts, for the help text.
 pub(crate) const HELP: &str = "\
@@ -31,6 +32,9 @@ pub(crate) const HELP: &str = "\
         `pipe predict` find; EXE is a Python with torch, torchvision, onnx, onnxscript, onnxruntime and safetensors
   soak runs
         prints the figures of many runs and of their page: curves, size on the disk, index, answers, the page in Chromium, what capture costs
+  soak sweep [--trials N] [--kills N]
+        kills `pipe sweep` and its trials (default: 20 times while 50 trials run), goes on, and compares what they leave with a sweep that
+        nothing happened to
   soak trackers --python EXE
         sends a run to a real MLflow server that is away at first, and has ClearML's SDK import one; EXE is a Python with mlflow and clearml
   soak wheel [--python EXE]
@@ -48,6 +52,7 @@ pub(crate) fn soak(root: &Path, arguments: &[String]) -> Result<()> {
         Some((part, rest)) if part == "gpu-suite" => gpu_suite::gpu_suite(root, rest),
         Some((part, rest)) if part == "export" => export::export(root, rest),
         Some((part, rest)) if part == "runs" => runs::runs(root, rest),
+        Some((part, rest)) if part == "sweep" => sweep(root, rest),
         Some((part, rest)) if part == "trackers" => trackers::trackers(root, rest),
         Some((part, rest)) if part == "wheel" => wheel::wheel(root, rest),
         _ => bail!("`soak` takes one of:\n\n{HELP}"),
@@ -69,4 +74,28 @@ fn kills(root: &Path, arguments: &[String]) -> Result<()> {
     let mut command = cargo(root, &libtorch);
     command.args(arguments).args(filters).env("PIPE_SOAK_KILLS", each).env("PIPE_SOAK_CASES", cases);
     must(command.env("PIPE_DOUBLE_SIGNALS", DOUBLE_SIGNALS))
+}
+
+fn sweep(root: &Path, arguments: &[String]) -> Result<()> {
+    let (mut trials, mut kills) = ("50", "20");
+    for pair in arguments.chunks(2) {
+        match pair {
+            [flag, number] if flag == "--trials" => trials = number,
+            [flag, number] if flag == "--kills" => kills = number,
+            _ => bail!("`soak sweep` takes --trials N and --kills N"),
+        }
+    }
+    let libtorch = setup(root, &Options::default())?;
+    let mut command = cargo(root, &libtorch);
+    command.args([
+        "test",
+        "--workspace",
+        NO_FEATURES,
+        "--test",
+        "it",
+        "--",
+        "--nocapture",
+        "sweep::whatever_is_killed",
+    ]);
+    must(command.env("PIPE_SOAK_SWEEP", format!("{trials},{kills}")))
 }

@@ -1,0 +1,20 @@
+//! Studies: trials over parameters, kept in Optuna's journal, so that either goes on with what the other began. Knows no pipelines, and needs
+//! no libtorch.
+//!
+//! - [`space`]: the values of parameters, as Optuna has them; which of them there are together
+//! - [`study`]: a study and its trials; which are the best
+//! - [`journal`]: the file that both are kept in, and what a line of it does
+//! - [`sampler`]: which values a trial gets: a grid, chance, TPE
+//! - [`pruner`]: which trials are ended early: the median rule, successive halving
+
+pub mod journal;
+pub mod pruner;
+pub mod sampler;
+pub mod space;
+pub mod study;
+
+pub use journal::{Journal, Operation};
+pub use pruner::{Pruner, Verdict};
+pub use sampler::Sampler;
+pub use space::{Distribution, Parameter, Space, Values};
+pub use study::{Direction, State, Study, Trial};

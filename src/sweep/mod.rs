@@ -1,0 +1,82 @@
+//! `pipe sweep FILE`: many runs of a pipeline that differ as its `[sweep]` says.
+//!
+//! - [`settings`]: what the section and the command line say, as a space, a sampler, a pruner
+//! - [`values`]: whether the pipeline takes every value, before the first trial
+//! - [`driver`]: who begins trials, follows them and keeps the study's journal
+//! - [`worker`]: a trial at work: its processes, one after the other
+//! - [`measured`]: what a run has measured
+//! - [`report`]: what is said of it all
+
+mod driver;
+mod measured;
+mod report;
+mod settings;
+pub mod values;
+mod worker;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use pipe_core::terminal;
+
+use crate::output::{Format, Status};
+use crate::signals::{Signals, Words};
+use crate::source::{PipelineArgs, plan_or_tell, shown, tell_of};
+use driver::Driver;
+use settings::Settings;
+
+/// Arguments of `pipe sweep`.
+#[derive(Debug, Args)]
+#[command(after_help = "The section [sweep] is described in docs/sweeps.md. Called again, it goes on with the study.")]
+pub struct SweepArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// How many trials the study is to have, instead of what `[sweep]` says.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    trials: Option<u64>,
+    /// How many trials are at work at a time; where there are several GPUs, each on the next of them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    jobs: u64,
+    /// How many runs with seeds of their own make a trial, instead of what `[sweep]` says.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: Option<u64>,
+    /// The study's folder, with a folder for each trial and `journal.log`, which Optuna reads and goes on with; default
+    /// `runs/sweeps/<study>`.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Device, instead of the pipeline's: auto, cpu, cuda, cuda:N.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+}
+
+/// What is said when a signal has come.
+const WORDS: Words = Words {
+    first: Some("trials save a checkpoint and end; press Ctrl-C again to stop immediately"),
+    still: "trials are still at work",
+    json: false,
+};
+
+/// Runs trials until the study has as many as it is to have.
+///
+/// # Errors
+/// When the study is another's, or its journal cannot be written.
+pub fn sweep(args: &SweepArgs) -> Result<Status> {
+    let loaded = args.pipeline.load();
+    let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
+    let Some(config) = &plan.sweep else {
+        let file = shown(&args.pipeline.file);
+        terminal::line(&format!(
+            "error: {file} has no section [sweep], which says what is to be tried: docs/sweeps.md"
+        ));
+        return Ok(Status::Wrong);
+    };
+    let found = values::check(&args.pipeline, &loaded, config);
+    if found.has_errors() {
+        tell_of(&found, &loaded, Format::Text)?;
+        return Ok(Status::Wrong);
+    }
+    let settings = Settings::of(args, plan, config);
+    let signals = Signals::listen(WORDS)?;
+    Driver::start(args, &settings, signals)?.drive()
+}

@@ -1,0 +1,78 @@
+//! What is said of trials: a line as each ends, and a table when all have.
+
+use anyhow::Result;
+use pipe_sweep::{State, Study, Trial};
+use pipe_vocab::record;
+use pipe_vocab::shown::shown_name;
+use serde_json::Value;
+
+use super::settings::Settings;
+use super::worker::folder_of;
+use crate::output::{print, say};
+use crate::runs::table::{clipped, short, table};
+use crate::source::shown;
+
+/// So many trials are in the table.
+const ROWS: usize = 10;
+
+fn values(trial: &Trial) -> String {
+    trial.values.iter().map(|value| record::short(*value)).collect::<Vec<_>>().join(", ")
+}
+
+fn parameters(trial: &Trial) -> String {
+    let one = |name: &String| format!("{} = {}", shown_name(name), short(&trial.outer(name).unwrap_or(Value::Null)));
+    trial.params.keys().map(one).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn completed(study: &Study, trial: &Trial, settings: &Settings) {
+    let best = match study.best()[..] {
+        _ if trial.violation() > 0.0 => "; it breaks a constraint".to_owned(),
+        [best] if best.number == trial.number => "; the best so far".to_owned(),
+        [best] => format!("; the best is trial {}: {}", best.number, values(best)),
+        _ => String::new(),
+    };
+    let done = study.trials.iter().filter(|trial| trial.state.is_finished()).count();
+    say!("trial {} ({done} of {}): {}, with {}{best}", trial.number, settings.trials, values(trial), parameters(trial));
+}
+
+pub(super) fn pruned(trial: &Trial) {
+    let reports = trial.reports.len();
+    let plural = if reports == 1 { "" } else { "s" };
+    say!(
+        "trial {} was ended after {reports} report{plural}: {}, with {}",
+        trial.number,
+        values(trial),
+        parameters(trial)
+    );
+}
+
+pub(super) fn failed(number: u64, reason: &str) {
+    say!("trial {number} failed: {reason}");
+}
+
+/// The best trials, and how many there are.
+pub(super) fn summary(study: &Study, settings: &Settings) -> Result<()> {
+    let ranked = study.ranked();
+    let names: Vec<&String> = settings.space.parameters.iter().map(|parameter| &parameter.name).collect();
+    let metrics = settings.objectives.iter().map(|objective| clipped(&objective.metric));
+    let heading = std::iter::once("trial".to_owned()).chain(metrics).chain(names.iter().map(|name| clipped(name)));
+    let row = |trial: &&Trial| {
+        let own =
+            std::iter::once(trial.number.to_string()).chain(trial.values.iter().map(|value| record::short(*value)));
+        own.chain(names.iter().map(|name| short(&trial.outer(name).unwrap_or(Value::Null)))).collect()
+    };
+    let rows: Vec<Vec<String>> = std::iter::once(heading.collect()).chain(ranked.iter().take(ROWS).map(row)).collect();
+    let count = |state: State| study.in_state(state).count();
+    let mut text = if ranked.is_empty() { String::new() } else { table(&rows) };
+    text.push_str(&format!(
+        "{} trials complete, {} ended early, {} failed",
+        count(State::Complete),
+        count(State::Pruned),
+        count(State::Failed)
+    ));
+    if let Some(best) = ranked.first() {
+        text.push_str(&format!("; the best run is {}", shown(&folder_of(settings, best.number, 0))));
+    }
+    print(&(text + "\n"))?;
+    Ok(())
+}

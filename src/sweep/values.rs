@@ -1,0 +1,118 @@
+//! Whether the pipeline takes every value that `[sweep]` may give it: it is planned with each end of a range and with each choice, before the
+//! first trial; and, where it takes all of these, with each choice beside values of all others.
+
+use pipe_document::diagnostic::{Diagnostic, Diagnostics};
+use pipe_document::{Entry, KeyOrValue};
+use pipe_plan::SweepConfig;
+use pipe_plan::sweep::ParameterConfig;
+use pipe_run::load::Loaded;
+use pipe_sweep::{Distribution, Parameter, Space, Values};
+use pipe_vocab::shown::shown_name;
+use serde_json::Value;
+
+use super::settings::space_of;
+use crate::source::PipelineArgs;
+
+/// The arguments of `--set` that give a pipeline these values.
+pub(super) fn sets(space: &Space, values: &Values) -> Vec<String> {
+    let of = |(name, inner): (&String, &f64)| Some(set(name, &space.get(name)?.distribution.outer(*inner)));
+    values.iter().filter_map(of).collect()
+}
+
+/// As TOML writes it, too: there are no tables in it.
+fn set(name: &str, value: &Value) -> String {
+    format!("{name}={value}")
+}
+
+/// What the pipeline refuses, at the value's place in the file.
+pub fn check(pipeline: &PipelineArgs, loaded: &Loaded, config: &SweepConfig) -> Diagnostics {
+    let mut found = Diagnostics::new();
+    let Some(entry) = loaded.document.as_ref().and_then(|document| document.sweep()) else { return found };
+    let space = space_of(config);
+    let tried = Tried { pipeline, config, entry, space: &space };
+    for parameter in &space.parameters {
+        for (index, inner) in parameter.distribution.extremes().into_iter().enumerate() {
+            let values = beside(&space, &parameter.name, inner);
+            found.extend(tried.refusal(parameter, index, inner, &values, ""));
+        }
+    }
+    if found.has_errors() {
+        return found;
+    }
+    let chosen = |parameter: &&Parameter| matches!(parameter.distribution, Distribution::Categorical { .. });
+    for parameter in space.parameters.iter().filter(chosen) {
+        for (index, inner) in parameter.distribution.extremes().into_iter().enumerate() {
+            let forced = beside(&space, &parameter.name, inner);
+            let first = |other: &Parameter| other.distribution.extremes().first().copied().unwrap_or_default();
+            let values = space.fill(|other| forced.get(&other.name).copied().unwrap_or_else(|| first(other)));
+            found.extend(tried.refusal(parameter, index, inner, &values, " beside the others"));
+        }
+    }
+    found
+}
+
+/// What values are tried on.
+struct Tried<'a> {
+    pipeline: &'a PipelineArgs,
+    config: &'a SweepConfig,
+    entry: &'a Entry,
+    space: &'a Space,
+}
+
+impl Tried<'_> {
+    /// Why the pipeline does not take a value of a parameter, with `values`, of which it is one.
+    fn refusal(
+        &self,
+        parameter: &Parameter,
+        index: usize,
+        inner: f64,
+        values: &Values,
+        how: &str,
+    ) -> Option<Diagnostic> {
+        let sets = [&self.pipeline.sets[..], &sets(self.space, values)].concat();
+        let tried = PipelineArgs { sets, ..self.pipeline.clone() }.load();
+        let refused = tried.diagnostics.iter().find(|one| one.is_error())?;
+        let kind = kind_of(self.config.parameters.get(&parameter.name)?);
+        let place = ["parameters".into(), parameter.name.as_str().into(), kind.into(), index.into()];
+        let (name, value) = (shown_name(&parameter.name), parameter.distribution.outer(inner));
+        let message = format!("`{name}` cannot be {value}{how}: {}", refused.message);
+        let at = self.entry.node.locate(&place, KeyOrValue::Value);
+        Some(Diagnostic::error("refused-value", message).at(at).maybe_help(refused.help.clone()))
+    }
+}
+
+/// The key of a parameter's values in the file.
+fn kind_of(config: &ParameterConfig) -> &'static str {
+    match config {
+        config if config.choice.is_some() => "choice",
+        config if config.int.is_some() => "int",
+        config if config.log_int.is_some() => "log_int",
+        config if config.log.is_some() => "log",
+        _ => "range",
+    }
+}
+
+/// A value with what must be there beside it: what it depends on, and what depends on that. All others are as the pipeline has them.
+fn beside(space: &Space, name: &str, inner: f64) -> Values {
+    let mut forced = Values::from_iter([(name.to_owned(), inner)]);
+    let mut open = vec![name.to_owned()];
+    while let Some(parameter) = open.pop().and_then(|name| space.get(&name)) {
+        for (parent, wanted) in &parameter.when {
+            let distribution = space.get(parent).map(|parent| &parent.distribution);
+            let value = distribution.and_then(|distribution| distribution.inner(wanted.first()?));
+            if let Some(value) = value.filter(|_| !forced.contains_key(parent)) {
+                forced.insert(parent.clone(), value);
+                open.push(parent.clone());
+            }
+        }
+    }
+    let mut values = Values::new();
+    for parameter in &space.parameters {
+        let depends = !parameter.when.is_empty() && space.is_active(parameter, &values);
+        let first = || parameter.distribution.extremes().first().copied().filter(|_| depends);
+        if let Some(value) = forced.get(&parameter.name).copied().or_else(first) {
+            values.insert(parameter.name.clone(), value);
+        }
+    }
+    values
+}

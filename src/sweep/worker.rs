@@ -1,0 +1,277 @@
+//! A trial at work: a process, and where that is killed another that goes on from its checkpoint.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use pipe_history::requests::{Ask, Request, Requests};
+use pipe_history::standing::{self, Status};
+use pipe_runs::About;
+use pipe_sweep::Trial;
+use pipe_vocab::shown::shown_data;
+use serde_json::Value;
+
+use super::measured::Measured;
+use super::settings::Settings;
+use super::values;
+use crate::source::PipelineArgs;
+
+/// A process that is killed so often without a new checkpoint is not started again.
+const LIVES: u32 = 10;
+/// How long a request to stop is waited for before it is made again: one that a run found when it began does not count.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The status of a run that was asked to end by a request.
+const ASKED: i32 = 130;
+
+/// How a process of a trial has ended.
+pub(super) enum Ended {
+    /// It is at work.
+    Not,
+    /// The run came to its end.
+    Done,
+    /// It did not, and nobody is at work on it: the process is to be started again.
+    Cut,
+    /// It failed.
+    Failed(String),
+}
+
+/// A trial at work.
+pub(super) struct Worker {
+    /// The trial, by its number in the journal and in the study.
+    pub id: u64,
+    pub number: u64,
+    /// Which of those that are at work.
+    pub slot: usize,
+    /// Which of its seeds.
+    pub seed: usize,
+    /// How many reports the journal has.
+    pub seen: u64,
+    /// Whether it is to end early.
+    pub pruned: bool,
+    /// Whether a problem with its numbers was told.
+    pub told: bool,
+    sets: Vec<String>,
+    folder: PathBuf,
+    child: Option<Child>,
+    measured: Option<Measured>,
+    named: bool,
+    asked: Option<Instant>,
+    lives: u32,
+    checkpoint: Option<String>,
+}
+
+/// The name of the folder of a trial's run.
+pub(super) fn folder_name(number: u64, seed: Option<usize>) -> String {
+    seed.map_or(format!("trial-{number:04}"), |seed| format!("trial-{number:04}-{seed}"))
+}
+
+impl Worker {
+    /// A trial that nobody is known to be at work on, at the first of its seeds that is not done.
+    pub fn new(settings: &Settings, trial: &Trial, slot: usize) -> Worker {
+        let mut worker = Worker {
+            id: trial.id,
+            number: trial.number,
+            slot,
+            seed: 0,
+            seen: trial.reports.len() as u64,
+            pruned: trial.user.contains_key(super::driver::PRUNED),
+            told: false,
+            sets: values::sets(&settings.space, &trial.params),
+            folder: PathBuf::new(),
+            child: None,
+            measured: None,
+            named: false,
+            asked: None,
+            lives: 0,
+            checkpoint: None,
+        };
+        let last = settings.seeds.len() - 1;
+        worker.seed = (0..last)
+            .find(|seed| standing::status(&folder_of(settings, trial.number, *seed)) != Some(Status::Done))
+            .unwrap_or(last);
+        worker.folder = folder_of(settings, trial.number, worker.seed);
+        worker
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Goes on with the next seed, if there is one.
+    pub fn next_seed(&mut self, settings: &Settings) -> bool {
+        if self.seed + 1 == settings.seeds.len() {
+            return false;
+        }
+        self.seed += 1;
+        self.folder = folder_of(settings, self.number, self.seed);
+        (self.child, self.measured, self.named, self.lives, self.checkpoint) = (None, None, false, 0, None);
+        true
+    }
+
+    /// Starts a process, unless the run is at work already: of a driver that was killed.
+    pub fn start(&mut self, pipeline: &PipelineArgs, settings: &Settings) -> Result<()> {
+        if standing::status(&self.folder) == Some(Status::Running) {
+            return Ok(());
+        }
+        let log =
+            OpenOptions::new().append(true).create(true).open(self.log()).context("a trial's log cannot be written")?;
+        let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
+        command.arg("run").arg(&pipeline.file).args(["--quiet", "--resume", "auto", "--out"]).arg(&self.folder);
+        command.args(pipeline.profile.iter().flat_map(|profile| ["--profile", profile]));
+        let seed = settings.seeds[self.seed].map(|seed| format!("pipeline.seed={seed}"));
+        command.args(pipeline.sets.iter().chain(&self.sets).chain(&seed).flat_map(|set| ["--set", set]));
+        command.args(pipeline.accept.iter().flat_map(|code| ["--accept", code]));
+        let device = device(settings, self.slot);
+        command.args(device.iter().flat_map(|device| ["--device", device]));
+        if settings.jobs > 1 && std::env::var_os("OMP_NUM_THREADS").is_none() {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            command.env("OMP_NUM_THREADS", (cores / settings.jobs).max(1).to_string());
+        }
+        // In a group of its own: the terminal's Ctrl-C is for the driver, which asks it to stop.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().context("a trial cannot be started")?);
+        Ok(())
+    }
+
+    /// Gives the run its name and its group, once it is there.
+    pub fn name(&mut self, settings: &Settings) {
+        if self.named || !self.folder.join("run.json").is_file() {
+            return;
+        }
+        self.named = true;
+        let name = self
+            .folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .replace("trial-", &format!("{}-", settings.study));
+        let named = About::edit(&self.folder, |about| {
+            about.name.get_or_insert(name);
+            about.group.get_or_insert(settings.study.clone());
+            Ok(())
+        });
+        if let Err(error) = named {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    /// The values of a metric that have come since the journal's last.
+    pub fn reports(&mut self, metric: &str) -> Result<Vec<f64>> {
+        let seen = self.seen;
+        self.measured()?.reports(metric, seen)
+    }
+
+    /// What the run has measured, up to now.
+    fn measured(&mut self) -> Result<&Measured> {
+        let measured = match self.measured.take() {
+            Some(mut measured) => measured.refresh().map(|()| measured)?,
+            None => Measured::of(&self.folder)?,
+        };
+        Ok(self.measured.insert(measured))
+    }
+
+    /// How it stands.
+    pub fn look(&mut self) -> Result<Ended> {
+        let status = match &mut self.child {
+            Some(child) => match child.try_wait().context("a trial's process")? {
+                None => return Ok(Ended::Not),
+                status => status,
+            },
+            None => None,
+        };
+        self.child = None;
+        Ok(match standing::status(&self.folder) {
+            // Another has the folder: it was started by a driver that was killed.
+            Some(Status::Running) => Ended::Not,
+            Some(Status::Done) => Ended::Done,
+            Some(Status::Failed) => {
+                let info = standing::read(&self.folder);
+                Ended::Failed(info.get("error").and_then(Value::as_str).unwrap_or("it failed").to_owned())
+            }
+            Some(Status::Interrupted) if status.and_then(|status| status.code()) == Some(ASKED) => {
+                Ended::Failed("it was asked to stop".into())
+            }
+            _ => self.cut(status),
+        })
+    }
+
+    /// Of a process that ended without a word of the run's.
+    fn cut(&mut self, status: Option<ExitStatus>) -> Ended {
+        if let Some(code) = status.and_then(|status| status.code()).filter(|code| *code < 128) {
+            return Ended::Failed(self.last_words().unwrap_or(format!("its process ended with {code}")));
+        }
+        let newest = newest_checkpoint(&self.folder);
+        self.lives = if newest == self.checkpoint { self.lives + 1 } else { 0 };
+        self.checkpoint = newest;
+        if self.lives < LIVES {
+            return Ended::Cut;
+        }
+        let signal =
+            status.and_then(|status| status.signal()).map(|signal| format!(" by signal {signal}")).unwrap_or_default();
+        Ended::Failed(format!("its process was killed {LIVES} times{signal} without a new checkpoint"))
+    }
+
+    /// The last that it said of an error, or at all.
+    fn last_words(&self) -> Option<String> {
+        let text = fs::read_to_string(self.log()).ok()?;
+        let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let line = lines().filter(|line| line.starts_with("error")).next_back().or_else(|| lines().next_back())?;
+        Some(shown_data(line).into_owned())
+    }
+
+    /// Asks it to save a checkpoint and end.
+    pub fn stop(&mut self, why: &str) {
+        if self.asked.is_some_and(|asked| asked.elapsed() < PATIENCE) || !self.folder.join("run.json").is_file() {
+            return;
+        }
+        self.asked = Some(Instant::now());
+        let requests = Requests::of(&self.folder);
+        if requests.all().iter().any(|(_, answered)| !answered) {
+            return;
+        }
+        let request =
+            Request { ask: Ask::Stop, author: "pipe sweep".into(), why: why.into(), text: None, version: None };
+        if let Err(error) = requests.put(&request) {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    /// Where it says what it says before it has a folder.
+    fn log(&self) -> PathBuf {
+        self.folder.with_extension("log")
+    }
+
+    /// Removes what it said where that is nothing.
+    pub fn tidy(&self) {
+        if fs::metadata(self.log()).is_ok_and(|meta| meta.len() == 0) {
+            let _ = fs::remove_file(self.log());
+        }
+    }
+}
+
+pub(super) fn folder_of(settings: &Settings, number: u64, seed: usize) -> PathBuf {
+    settings.folder.join(folder_name(number, (settings.seeds.len() > 1).then_some(seed)))
+}
+
+/// The device of those at work in a slot: of several GPUs the next, where it is not said which.
+fn device(settings: &Settings, slot: usize) -> Option<String> {
+    let said = settings.device.as_ref().unwrap_or(&settings.own_device);
+    let gpus = if settings.jobs > 1 && ["auto", "cuda"].contains(&said.as_str()) {
+        tch::Cuda::device_count().max(0)
+    } else {
+        0
+    };
+    match usize::try_from(gpus) {
+        Ok(gpus @ 2..) => Some(format!("cuda:{}", slot % gpus)),
+        _ => settings.device.clone(),
+    }
+}
+
+fn newest_checkpoint(run: &Path) -> Option<String> {
+    let entries = fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).max()
+}

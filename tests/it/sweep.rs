@@ -1,0 +1,338 @@
+//! `pipe sweep`: many runs as `[sweep]` says, whatever is killed meanwhile. Few kills here; many with `cargo xtask soak sweep`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use pipe_sweep::{Journal, State, Study, Trial};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use super::program::Pipe;
+use super::signals::{kill, wait_for};
+
+/// An evaluation after each of two epochs, and what they are judged by.
+const EVALUATED: &str = r#"
+engine.trainer.max_epochs = 2
+
+[handler.checkpoint]
+type = "checkpoint"
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["engine.evaluator", "handler.checkpoint"]
+
+[[sweep.objectives]]
+metric = "metric.accuracy:accuracy"
+direction = "max"
+"#;
+
+fn with(sweep: &str) -> Pipe {
+    Pipe::digits("sweep.toml", &format!("{EVALUATED}\n{sweep}"))
+}
+
+fn journal(pipe: &Pipe, name: &str) -> Journal {
+    Journal::open(&pipe.path(&format!("runs/sweeps/{name}/journal.log")), false).expect("a journal")
+}
+
+fn study(pipe: &Pipe, name: &str) -> Study {
+    journal(pipe, name).replay().study(name).expect("the study").clone()
+}
+
+fn states(study: &Study) -> Vec<State> {
+    study.trials.iter().map(|trial| trial.state).collect()
+}
+
+/// The last accuracy that a trial's run has recorded.
+fn accuracy(pipe: &Pipe, run: &str) -> f64 {
+    let records = pipe.scalars(&format!("runs/sweeps/{run}"));
+    let last = records.iter().rfind(|record| record["tag"] == "val/accuracy").expect("an accuracy");
+    last["value"].as_f64().expect("a number")
+}
+
+#[test]
+fn a_grid_is_run_in_its_order_and_once() {
+    let pipe = with(
+        "[sweep]\nsampler = \"grid\"\nkeep = 1\n[sweep.parameters]\n\"optimizer.sgd.lr\" = { choice = [0.2, 0.001] }\n\
+         \"optimizer.sgd.momentum\" = { range = [0.0, 0.5], step = 0.5 }\n\
+         \"optimizer.sgd.nesterov\" = { choice = [true], when = { \"optimizer.sgd.momentum\" = 0.5 } }\n",
+    );
+    // Only a choice or an integer can be a condition.
+    let refused = pipe.run(&["sweep", "sweep.toml"]);
+    assert!(refused.status == Some(2) && refused.stderr.contains("is never 0.5"), "{}", refused.stderr);
+    let text = pipe.read("sweep.toml").replace("range = [0.0, 0.5], step = 0.5", "choice = [0.0, 0.5]");
+    pipe.write("sweep.toml", &text);
+    let said = pipe.ok(&["sweep", "sweep.toml"]);
+    let found = study(&pipe, "digits");
+    let of = |trial: &Trial, name: &str| trial.outer(name);
+    let (lr, momentum, nesterov) = ("optimizer.sgd.lr", "optimizer.sgd.momentum", "optimizer.sgd.nesterov");
+    let points: Vec<[Option<Value>; 3]> =
+        found.trials.iter().map(|trial| [lr, momentum, nesterov].map(|name| of(trial, name))).collect();
+    let expected = [
+        [Some(json!(0.2)), Some(json!(0.0)), None],
+        [Some(json!(0.2)), Some(json!(0.5)), Some(json!(true))],
+        [Some(json!(0.001)), Some(json!(0.0)), None],
+        [Some(json!(0.001)), Some(json!(0.5)), Some(json!(true))],
+    ];
+    assert_eq!(points, expected);
+    for trial in &found.trials {
+        let run = format!("digits/trial-{:04}", trial.number);
+        assert_eq!(
+            (trial.state, &trial.values[..]),
+            (State::Complete, &[accuracy(&pipe, &run)][..]),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(trial.reports.len(), 2);
+        let about = pipe.json(&format!("runs/sweeps/{run}/about.json"));
+        assert_eq!(
+            (&about["group"], &about["name"]),
+            (&json!("digits"), &json!(format!("digits-{:04}", trial.number)))
+        );
+    }
+    let best = found.best()[0].number;
+    let kept: Vec<u64> =
+        (0..4).filter(|at| pipe.path(&format!("runs/sweeps/digits/trial-{at:04}/checkpoints")).is_dir()).collect();
+    assert_eq!(kept, [best], "checkpoints of the best alone");
+    assert!(said.stdout.ends_with(&format!(
+        "4 trials complete, 0 ended early, 0 failed; the best run is runs/sweeps/digits/trial-{best:04}\n"
+    )));
+    let before = pipe.read("runs/sweeps/digits/journal.log");
+    assert_eq!(pipe.ok(&["sweep", "sweep.toml"]).stdout, said.stdout);
+    assert_eq!(pipe.read("runs/sweeps/digits/journal.log"), before, "nothing was left to do");
+    // Another space is another study.
+    pipe.write("sweep.toml", &text.replace("[0.2, 0.001]", "[0.2, 0.002]"));
+    let other = pipe.run(&["sweep", "sweep.toml"]);
+    assert!(other.status == Some(2) && other.stderr.contains("or other choices"), "{}", other.stderr);
+}
+
+#[test]
+fn mistakes_in_the_space_are_found_before_the_first_trial() {
+    let pipe = with(
+        "[sweep.parameters]\n\"optimizer.sgd.lr\" = { log = [-1.0, 1.0] }\n\"vars.width\" = { int = [1, 2] }\n\
+         \"optimizer.sgd.momentum\" = { range = [0.9, 0.1], choice = [1] }\n",
+    );
+    let said = pipe.run(&["sweep", "sweep.toml"]);
+    assert_eq!(said.status, Some(2));
+    insta::assert_snapshot!(said.stderr);
+    // Each value is well-formed: only the pipeline knows better.
+    let pipe = with(
+        "[sweep.parameters]\n\"optimizer.sgd.lr\" = { choice = [0.1, \"fast\"] }\n\"optimizer.sgd.momentum\" = { range = [-0.5, 0.5] }\n\
+         \"loader.train.batch_size\" = { int = [0, 8] }\n",
+    );
+    let said = pipe.run(&["sweep", "sweep.toml"]);
+    assert_eq!(said.status, Some(2));
+    insta::assert_snapshot!(said.stderr);
+    let checked = pipe.run(&["check", "sweep.toml"]);
+    assert_eq!((checked.status, checked.stderr), (Some(2), said.stderr));
+    // Values that do not go together.
+    let pipe = with(
+        "[sweep.parameters]\n\"optimizer.sgd.type\" = { choice = [\"sgd\", \"adam\"] }\n\"optimizer.sgd.momentum\" = { range = [0.0, 0.5] }\n",
+    );
+    let text = pipe.read("digits.toml").replace("momentum = 0.9\n", "");
+    pipe.write("digits.toml", &text);
+    let said = pipe.run(&["sweep", "sweep.toml"]);
+    assert_eq!(said.status, Some(2));
+    insta::assert_snapshot!(said.stderr);
+    assert!(!pipe.path("runs").exists());
+}
+
+#[test]
+fn a_run_knows_nothing_of_its_sweep() {
+    let pipe = with("[sweep.parameters]\n\"optimizer.sgd.lr\" = { log = [0.1, 1.0] }\n");
+    pipe.ok(&["run", "sweep.toml", "--quiet", "--out", "run", "--set", "engine.trainer.max_epochs=1"]);
+    assert!(!pipe.read("run/pipeline.toml").contains("sweep"));
+    let shown = pipe.ok(&["show", "sweep.toml"]).stdout;
+    assert!(
+        shown.contains("[sweep]\n") && shown.contains("parameters.\"optimizer.sgd.lr\".log = [0.1, 1.0]"),
+        "{shown}"
+    );
+    let text = pipe.read("sweep.toml").replace("log = [0.1, 1.0]", "log = [0.2, 1.0]");
+    pipe.write("sweep.toml", &text);
+    let again = ["run", "sweep.toml", "--out", "run", "--resume", "run", "--set", "engine.trainer.max_epochs=1"];
+    let said = pipe.ok(&again);
+    assert!(said.stderr.contains("its pipeline is the same"), "{}", said.stderr);
+}
+
+#[test]
+fn trials_that_fail_are_told_at_once_and_others_end_early() {
+    let pipe = with(
+        "[sweep]\nstudy = \"s\"\nsampler = \"grid\"\npruner = { type = \"median\", startup = 1 }\n[[sweep.constraints]]\n\
+         metric = \"engine.trainer:loss\"\nmax = 1e9\n[sweep.parameters]\n\
+         \"dataset.train.root\" = { choice = [\"builtin:digits\", \"nowhere\"] }\n\"optimizer.sgd.lr\" = { choice = [0.2, 1e-9] }\n",
+    );
+    // Long enough to be ended early.
+    let said = pipe.run(&[
+        "sweep",
+        "sweep.toml",
+        "--set",
+        "engine.trainer.max_epochs=40",
+        "--set",
+        "handler.checkpoint.keep_last=1",
+    ]);
+    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    let found = study(&pipe, "s");
+    assert_eq!(states(&found), [State::Complete, State::Pruned, State::Failed, State::Failed], "{}", said.stderr);
+    let ended = &found.trials[1];
+    assert!(ended.reports.len() < 40 && ended.user["pipe:pruned"] == json!(ended.reports.len()), "{ended:?}");
+    assert_eq!(ended.values, [ended.reports[&(ended.reports.len() as i64)]]);
+    assert_eq!(found.trials[0].violation(), 0.0);
+    assert!(found.trials[0].system["constraints:engine.trainer:loss max"].as_f64().is_some_and(|over| over < 0.0));
+    let reason = found.trials[2].user["pipe:error"].as_str().expect("a reason");
+    assert!(
+        reason.contains("nowhere") && said.stderr.contains(&format!("trial 2 failed: {reason}\n")),
+        "{}",
+        said.stderr
+    );
+    assert!(said.stdout.contains("1 trials complete, 1 ended early, 2 failed"), "{}", said.stdout);
+}
+
+#[test]
+fn the_mean_over_seeds_counts() {
+    let pipe = with(
+        "[sweep]\nstudy = \"s\"\nsampler = \"random\"\ntrials = 1\n[sweep.parameters]\n\"optimizer.sgd.lr\" = { log = [0.01, 0.1] }\n",
+    );
+    pipe.ok(&["sweep", "sweep.toml", "--seeds", "2"]);
+    let found = study(&pipe, "s");
+    let both = [0, 1].map(|seed| accuracy(&pipe, &format!("s/trial-0000-{seed}")));
+    assert_eq!(found.trials[0].values, [(both[0] + both[1]) / 2.0]);
+    let seeds = [0, 1].map(|seed| pipe.json(&format!("runs/sweeps/s/trial-0000-{seed}/run.json"))["seed"].clone());
+    assert_eq!(seeds, [json!(7), json!(8)]);
+}
+
+/// A driver at work, which is ended with the test, with the trials that it has begun.
+struct Drive<'p> {
+    pipe: &'p Pipe,
+    child: Child,
+}
+
+impl Drive<'_> {
+    fn start<'p>(pipe: &'p Pipe, trials: &str) -> Drive<'p> {
+        let arguments = ["sweep", "sweep.toml", "--jobs", "2", "--trials", trials];
+        let child = pipe.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        Drive { pipe, child }
+    }
+}
+
+impl Drop for Drive<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        workers(self.pipe).into_iter().for_each(|process| {
+            let _ = std::process::Command::new("kill").args(["-KILL", &process.to_string()]).status();
+        });
+    }
+}
+
+/// The processes of runs at work.
+fn workers(pipe: &Pipe) -> Vec<u64> {
+    let Ok(entries) = std::fs::read_dir(pipe.path("runs/sweeps/s")) else { return Vec::new() };
+    let runs = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    let process = |run: PathBuf| {
+        let info: Value = serde_json::from_str(&std::fs::read_to_string(run.join("run.json")).ok()?).ok()?;
+        let process = (info["status"] == "running").then(|| info["process"].as_u64())??;
+        // A killed one has left its number behind.
+        let command = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
+        String::from_utf8_lossy(&command).contains("sweep.toml").then_some(process)
+    };
+    runs.filter_map(process).collect()
+}
+
+/// Of each trial its number, values and parameters.
+fn outcome(study: &Study) -> BTreeMap<u64, (String, Vec<f64>)> {
+    let one = |trial: &Trial| (trial.number, (format!("{:?}", trial.params), trial.values.clone()));
+    study.trials.iter().map(one).collect()
+}
+
+#[test]
+fn whatever_is_killed_no_trial_is_lost_or_run_twice() {
+    let said = std::env::var("PIPE_SOAK_SWEEP").ok();
+    let wanted =
+        said.as_deref().and_then(|said| said.split_once(',')).map(|(trials, kills)| (trials.parse(), kills.parse()));
+    let (trials, kills): (u64, u32) = match wanted {
+        Some((trials, kills)) => (trials.expect("a number of trials"), kills.expect("a number of kills")),
+        None => (4, 4),
+    };
+    let text = "[sweep]\nstudy = \"s\"\nsampler = \"random\"\n[sweep.parameters]\n\"optimizer.sgd.lr\" = { log = [0.01, 0.1] }\n";
+    let (calm, pipe) = (with(text), with(text));
+    let count = trials.to_string();
+    let mut rng = ChaCha8Rng::seed_from_u64(trials);
+    let (mut drivers, mut killed) = (0, 0);
+    let mut drive = Drive::start(&pipe, &count);
+    while killed < kills {
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..1500)));
+        let running = workers(&pipe);
+        if drive.child.try_wait().expect("a status").is_some() {
+            break;
+        }
+        // A worker every other time, while there is one.
+        match running.get(rng.random_range(0..2usize)) {
+            Some(process) if killed % 2 == 1 => {
+                let _ = std::process::Command::new("kill")
+                    .args(["-KILL", &process.to_string()])
+                    .stderr(Stdio::null())
+                    .status();
+            }
+            _ => {
+                drive.child.kill().expect("killed");
+                drive.child.wait().expect("it ends");
+                drivers += 1;
+                let arguments = ["sweep", "sweep.toml", "--jobs", "2", "--trials", &count];
+                drive.child =
+                    pipe.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+            }
+        }
+        killed += 1;
+    }
+    let status = drive.child.wait().expect("it ends");
+    assert!(status.success(), "{status} after {killed} kills");
+    eprintln!("{killed} kills, {drivers} of them of the driver");
+    calm.ok(&["sweep", "sweep.toml", "--jobs", "2", "--trials", &count]);
+    let (found, expected) = (study(&pipe, "s"), study(&calm, "s"));
+    assert_eq!(found.trials.len() as u64, trials);
+    assert_eq!(outcome(&found), outcome(&expected));
+    for trial in &found.trials {
+        let run = format!("runs/sweeps/s/trial-{:04}", trial.number);
+        assert_eq!(pipe.scalars(&run), calm.scalars(&run), "trial {}", trial.number);
+        assert_eq!((trial.state, trial.reports.len()), (State::Complete, 2));
+    }
+    assert!(workers(&pipe).is_empty());
+}
+
+#[test]
+fn a_sweep_that_is_stopped_goes_on_and_takes_what_waits() {
+    let pipe = with(
+        "[sweep]\nstudy = \"s\"\nsampler = \"random\"\n[sweep.parameters]\n\"optimizer.sgd.lr\" = { log = [0.01, 0.1] }\n",
+    );
+    let text = pipe.read("sweep.toml").replace("max_epochs = 2", "max_epochs = 100000");
+    pipe.write("sweep.toml", &text);
+    let mut drive = Drive::start(&pipe, "1");
+    wait_for("a checkpoint", || pipe.path("runs/sweeps/s/trial-0000/checkpoints").is_dir());
+    let second = pipe.run(&["sweep", "sweep.toml"]);
+    assert!(second.status == Some(2) && second.stderr.contains("another `pipe sweep` is at work"), "{}", second.stderr);
+    kill("INT", drive.child.id());
+    assert_eq!(drive.child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(pipe.json("runs/sweeps/s/trial-0000/run.json")["status"], "interrupted");
+    assert_eq!(states(&study(&pipe, "s")), [State::Running]);
+    // As Optuna's `enqueue_trial` writes it.
+    let waiting = json!({
+        "op_code": 4, "worker_id": "w", "study_id": 0, "datetime_start": null, "state": 4, "value": null, "values": null,
+        "distributions": {}, "params": {}, "user_attrs": {}, "system_attrs": { "fixed_params": { "optimizer.sgd.lr": 0.05 } },
+        "intermediate_values": {},
+    });
+    let path = "runs/sweeps/s/journal.log";
+    pipe.write(path, &(pipe.read(path) + &format!("{waiting}\n")));
+    let steps = pipe.json("runs/sweeps/s/trial-0000/run.json")["step"].as_u64().unwrap_or_default();
+    let end = format!("engine.trainer.max_epochs={}", steps / 4 + 30);
+    let said = pipe.ok(&["sweep", "sweep.toml", "--trials", "2", "--set", &end]);
+    let found = study(&pipe, "s");
+    assert_eq!(states(&found), [State::Complete; 2], "{}", said.stderr);
+    assert_eq!(found.trials[1].outer("optimizer.sgd.lr"), Some(json!(0.05)));
+    assert!(
+        said.stderr.contains("going on with the study `s`: 0 trials are finished, 1 are to go on"),
+        "{}",
+        said.stderr
+    );
+}

@@ -31,6 +31,7 @@ mod show;
 mod signals;
 mod source;
 mod stages;
+mod submit;
 mod sweep;
 mod ui;
 
@@ -80,6 +81,8 @@ enum Command {
     /// Run a pipeline many times, with other options each time, as its section [sweep] says: a grid, by chance, or where good ones were; kept in
     /// Optuna's format.
     Sweep(sweep::SweepArgs),
+    /// Submit a run to SLURM, Kubernetes or the background of this machine.
+    Submit(submit::SubmitArgs),
     /// Serve a page of the runs that there are: a table, curves as they grow, comparisons; in a browser, on this machine only unless told otherwise.
     Ui(ui::UiArgs),
     /// Make one step of a run again: draw its batch after every step of the transform, and say which images and objects its loss came from.
@@ -163,6 +166,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Data(args) => data::data(&args),
         Command::Runs(command) => runs::runs(command),
+        Command::Submit(args) => submit::submit(&args),
         Command::Sweep(args) => sweep::sweep(&args),
         Command::Ui(args) => ui::ui(args),
         Command::Replay(args) => replay::replay(&args),

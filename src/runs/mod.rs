@@ -4,6 +4,7 @@
 //! - [`export`]: the page of some as a file
 //! - [`about`]: what their owners say of them: `tag`, `note`, `rename`; [`rm`]
 //! - [`again`]: `clone` and `fork`; [`bisect`]; [`tensorboard`]
+//! - [`jobs`]: those that were submitted; `stop`
 
 mod about;
 mod again;
@@ -11,6 +12,7 @@ mod best;
 mod bisect;
 mod compare;
 mod export;
+mod jobs;
 mod list;
 mod rm;
 mod show;
@@ -44,6 +46,10 @@ pub enum RunsCommand {
     Rename(about::RenameArgs),
     /// Move runs to the trash, `.trash` beside the others.
     Rm(rm::RmArgs),
+    /// List the jobs of submitted runs, as SLURM or whoever has them says they stand.
+    Jobs(jobs::JobsArgs),
+    /// Have a run save a checkpoint and end, on whatever machine it is at work; or take it out of the queue.
+    Stop(jobs::StopArgs),
     /// Make a new pipeline file of a run's pipeline, or run it once more.
     Clone(again::CloneArgs),
     /// Go on from a step of a run, with other options, as a new run.
@@ -80,6 +86,8 @@ pub fn runs(command: RunsCommand) -> Result<Status> {
         RunsCommand::Note(args) => about::note(&args),
         RunsCommand::Rename(args) => about::rename(&args),
         RunsCommand::Rm(args) => rm::rm(&args),
+        RunsCommand::Jobs(args) => jobs::jobs(&args),
+        RunsCommand::Stop(args) => jobs::stop(&args),
         RunsCommand::Clone(args) => again::clone(args),
         RunsCommand::Fork(args) => again::fork(args),
         RunsCommand::Bisect(args) => bisect::bisect(&args),

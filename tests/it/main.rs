@@ -43,6 +43,7 @@ mod segmentation;
 mod shipped;
 mod signals;
 mod steer;
+mod submit;
 mod sweep;
 mod tags;
 #[path = "../../crates/vision/tests/it/common.rs"]

@@ -14,7 +14,8 @@ pub struct Document {
     pub(super) main: SourceId,
     pub(super) root: Table,
     pub(super) vars: Table,
-    pub(super) sweep: Option<Entry>,
+    /// What is about runs of the pipeline and no part of one: `sweep`, `submit`.
+    pub(super) apart: Table,
     pub(super) profile: Option<String>,
     pub(super) overrides: Overrides,
     pub(super) home: Option<PathBuf>,
@@ -23,7 +24,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// Sections in order (`pipeline`, kinds such as `model`, `on`), without `extends`, `vars`, `profile` and `sweep`.
+    /// Sections in order (`pipeline`, kinds such as `model`, `on`), without `extends`, `vars`, `profile`, `sweep` and `submit`.
     pub fn root(&self) -> &Table {
         &self.root
     }
@@ -35,7 +36,12 @@ impl Document {
 
     /// `[sweep]`: how runs of the pipeline are to differ. No run has it in its own.
     pub fn sweep(&self) -> Option<&Entry> {
-        self.sweep.as_ref()
+        self.apart.entry("sweep")
+    }
+
+    /// `[submit.NAME]`: where runs of the pipeline are submitted to. No run has it in its own.
+    pub fn submit(&self) -> Option<&Entry> {
+        self.apart.entry("submit")
     }
 
     /// The text of the file that was named.

@@ -124,12 +124,15 @@ impl Loader<'_, '_> {
         if !self.found.has_errors() {
             unused.report(&vars, self.found);
         }
-        let sweep = root.remove("sweep");
+        let mut apart = Table::default();
+        for key in APART {
+            root.remove(key).into_iter().for_each(|entry| drop(apart.insert(key, entry)));
+        }
         Some(Document {
             main,
             root,
             vars,
-            sweep,
+            apart,
             profile,
             overrides,
             home: (self.options.env)("HOME").map(PathBuf::from),
@@ -325,10 +328,14 @@ impl Loader<'_, '_> {
     }
 }
 
+/// Sections about runs of the pipeline that are no part of one.
+const APART: [&str; 2] = ["sweep", "submit"];
+
 /// Whether a text is a pipeline's or says nothing at all; not whether it is a good one.
 fn is_pipeline(table: &Table, found: &Diagnostics) -> bool {
     let known = |key: &str| {
-        ["extends", "unset", "pipeline", "vars", "on", "plugins", "sweep"].contains(&key) || Kind::parse(key).is_some()
+        let sections = ["extends", "unset", "pipeline", "vars", "on", "plugins"];
+        sections.contains(&key) || APART.contains(&key) || Kind::parse(key).is_some()
     };
     // Other programs have profiles too.
     let profiles = table.get("profile").and_then(Node::as_table).into_iter().flat_map(Table::iter);

@@ -12,7 +12,7 @@ use super::{Entry, Layer, Node, Table, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// Sections whose tables are not nodes.
-const PLAIN_SECTIONS: [&str; 5] = ["pipeline", "vars", "plugins", "on", "sweep"];
+const PLAIN_SECTIONS: [&str; 6] = ["pipeline", "vars", "plugins", "on", "sweep", "submit"];
 
 /// Puts `over` on top of `base`.
 pub(super) fn merge(base: &mut Table, over: Table, overrides: &mut Overrides, found: &mut Diagnostics) {

@@ -56,8 +56,7 @@ impl Document {
 
     /// Where each masked value stands, and its text.
     pub fn secrets(&self) -> Vec<(Location, String)> {
-        let sections = self.root.iter().chain(self.vars.iter()).map(|(_, entry)| entry);
-        let sections = sections.chain(&self.sweep).map(|entry| &entry.node);
+        let sections = self.root.iter().chain(self.vars.iter()).chain(self.apart.iter()).map(|(_, entry)| &entry.node);
         let by_origin = sections.flat_map(leaves).filter(|leaf| leaf.origin.secret);
         let redacted = self.redacted.iter().filter_map(|pointer| self.find(pointer)).flat_map(leaves);
         by_origin.chain(redacted).map(|leaf| (leaf.location.clone(), text_of(&leaf.value))).collect()
@@ -74,7 +73,7 @@ impl Document {
     pub(super) fn find(&self, pointer: &[PathSegment]) -> Option<&Node> {
         match pointer.split_first() {
             Some((PathSegment::Key(vars), rest)) if vars == "vars" => self.vars.get_at(rest),
-            Some((PathSegment::Key(sweep), rest)) if sweep == "sweep" => self.sweep.as_ref()?.node.get_at(rest),
+            Some((PathSegment::Key(key), _)) if self.apart.entry(key).is_some() => self.apart.get_at(pointer),
             _ => self.get_at(pointer),
         }
     }
@@ -96,9 +95,7 @@ impl Document {
             writer.block("[vars]", &["vars".into()], self.vars());
         }
         writer.root(self.root());
-        if let Some(table) = self.sweep().and_then(|entry| entry.node.as_table()) {
-            writer.block("[sweep]", &["sweep".into()], table);
-        }
+        writer.root(&self.apart);
         writer.text
     }
 
@@ -118,7 +115,7 @@ impl Document {
     }
 
     /// The resolved pipeline as TOML without comments, for a run's folder. But for masked secrets it parses to the same
-    /// values again; `extends`, `vars` and `profile` have been applied and are gone, and so is `sweep`.
+    /// values again; `extends`, `vars` and `profile` have been applied and are gone, and so are `sweep` and `submit`.
     ///
     /// Relative paths stay as they were written: to load the text from another folder, say so in
     /// [`super::LoadOptions::base`].

@@ -2,7 +2,7 @@
 //!
 //! - [`pipeline`]: the `[pipeline]` section
 //! - [`plugins`]: the `[plugins]` section
-//! - [`sweep`]: the `[sweep]` section
+//! - [`sweep`]: the `[sweep]` section; [`submit`]: `[submit.NAME]`
 //! - [`lower`]: tables against schemas, every mistake at its place
 //! - [`component`]: which component a table names, and whether its options fit
 //! - [`nodes`]: the tables of nodes, with their components
@@ -35,6 +35,7 @@ pub mod render;
 mod retyped;
 pub mod schema;
 pub mod schema_file;
+pub mod submit;
 pub mod sweep;
 pub mod usage;
 
@@ -82,6 +83,8 @@ pub struct Plan {
     pub allowed: Vec<Allowed>,
     /// The `[sweep]` section, of which a run knows nothing.
     pub sweep: Option<SweepConfig>,
+    /// The profiles of `[submit.NAME]`, likewise.
+    pub submit: IndexMap<String, pipe_submit::Profile>,
 }
 
 impl Plan {
@@ -129,6 +132,7 @@ impl Plan {
         let mut allowed = checks::section::read(file, &mut found);
         let read = nodes::read(file, &mut found);
         let sweep = sweep::read(file, &read, &mut found);
+        let submit = submit::read(file, &mut found);
         marks.secrets.extend(read.secrets);
         marks.typed.extend(read.typed);
         marks.dropped.extend(read.dropped);
@@ -164,6 +168,7 @@ impl Plan {
             secrets: marks.secrets.clone(),
             allowed,
             sweep,
+            submit,
         };
         (Some(plan), found, marks)
     }

@@ -101,7 +101,7 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> Read {
 
 fn unknown_section(section: &str, entry: &Entry) -> Diagnostic {
     let kinds = Kind::ALL.iter().map(|kind| kind.as_str());
-    let names = kinds.chain(SECTIONS).chain(["vars", "profile", "extends", "sweep"]);
+    let names = kinds.chain(SECTIONS).chain(["vars", "profile", "extends", "sweep", "submit"]);
     let help = match suggest(section, names) {
         Some(near) => format!("did you mean `{near}`?"),
         None if ["loss", "losses", "criterion"].contains(&section) => {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::checks::section;
-use crate::{events, pipeline, plugins, sweep};
+use crate::{events, pipeline, plugins, submit, sweep};
 use pipe_vocab::{Catalog, Kind};
 
 /// The whole schema, draft 07.
@@ -29,6 +29,7 @@ pub fn pipeline_schema(catalog: &Catalog) -> Json {
     properties.insert("plugins".into(), relaxed(plugins::schema()));
     properties.insert("checks".into(), relaxed(section::schema()));
     properties.insert("sweep".into(), relaxed(sweep::schema()));
+    properties.insert("submit".into(), submit::schema());
     let profile = "Overrides applied by `--profile NAME`, key by key.";
     properties.insert(
         "profile".into(),

@@ -132,7 +132,10 @@ fn free(folder: &Path) -> Result<()> {
     // Beside a lock: of a run that was killed before it could write its `run.json`.
     let begun: &[&str] = if Lock::FILES.iter().any(|own| folder.join(own).exists()) { &BEGUN } else { &[] };
     let left = |name: &OsString| !begun.is_empty() && atomic::is_leftover(name);
-    let is_own = |name: &OsString| Lock::FILES.iter().chain(begun).any(|own| name == own) || left(name);
+    // Its job's, where it was submitted.
+    let submitted = [pipe_submit::job::OWN];
+    let is_own =
+        |name: &OsString| Lock::FILES.iter().chain(begun).chain(&submitted).any(|own| name == own) || left(name);
     let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).filter(|name| !is_own(name)).collect();
     names.sort();
     let Some(first) = names.first() else { return Ok(()) };

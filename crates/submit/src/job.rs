@@ -45,7 +45,15 @@ impl Array {
     }
 }
 
+/// In the run's folder, what is the job's: its file, what it says before the run begins, and its receipt.
+pub const OWN: &str = "job";
+
 impl Job {
+    /// Where the job's own files are.
+    pub fn own(&self) -> PathBuf {
+        self.folder.join(OWN)
+    }
+
     /// The words of the command but for the folder and what an array's runs differ in. The command is the same for every life of the run.
     pub fn words(&self) -> Vec<String> {
         let mut words = vec![self.program.clone(), "run".into(), self.file.display().to_string()];

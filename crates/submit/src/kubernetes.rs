@@ -18,7 +18,8 @@ pub const FILE: &str = "job.yaml";
 /// # Errors
 /// When it cannot be written as YAML.
 pub fn manifest(config: &KubernetesConfig, job: &Job) -> Result<String> {
-    let mut metadata = json!({ "name": job.name });
+    // The cluster adds what makes it one of its own.
+    let mut metadata = json!({ "generateName": format!("{}-", label(&job.name)) });
     set(&mut metadata, "namespace", config.namespace.as_ref());
     if let Some(queue) = &config.queue {
         metadata["labels"] = json!({ "kueue.x-k8s.io/queue-name": queue });
@@ -42,6 +43,14 @@ pub fn manifest(config: &KubernetesConfig, job: &Job) -> Result<String> {
     }
     let manifest = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec });
     serde_saphyr::to_string(&manifest).context("the job cannot be written as YAML")
+}
+
+/// A name as Kubernetes takes it: lowercase letters, digits and hyphens, with room for an ending.
+fn label(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let label: String = name.chars().map(plain).take(50).collect();
+    let label = label.trim_matches('-');
+    if label.is_empty() { "pipe".into() } else { label.to_owned() }
 }
 
 fn set(table: &mut Value, key: &str, value: Option<&String>) {
@@ -83,7 +92,7 @@ fn pod(config: &KubernetesConfig, job: &Job) -> Value {
         "containers": [{
             "name": "pipe",
             "image": config.image,
-            "workingDir": job.from,
+            "workingDir": config.directory.clone().unwrap_or_else(|| job.from.display().to_string()),
             "command": ["sh", "-c", command],
             "env": env,
             "resources": { "limits": limits },
@@ -110,7 +119,7 @@ fn kubectl(namespace: Option<&String>) -> Command {
 /// When there is no `kubectl`, or the cluster refuses.
 pub fn submit(config: &KubernetesConfig, job: &Job) -> Result<Receipt> {
     let told = said(
-        kubectl(config.namespace.as_ref()).args(["create", "--output=name", "--filename"]).arg(job.folder.join(FILE)),
+        kubectl(config.namespace.as_ref()).args(["create", "--output=name", "--filename"]).arg(job.own().join(FILE)),
     )?;
     let name = told.rsplit('/').next().unwrap_or_default().to_owned();
     ensure!(!name.is_empty(), "`kubectl` gave no job's name, but: {told}");
@@ -150,6 +159,14 @@ pub fn cancel(receipt: &Receipt) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_those_of_a_cluster() {
+        let names = ["Mask R-CNN, 2 GPUs!", "--", "digits", &"long".repeat(30)];
+        let labels = names.map(label);
+        assert_eq!(labels[..3], ["mask-r-cnn--2-gpus", "pipe", "digits"]);
+        assert_eq!(labels[3].len(), 50);
+    }
 
     #[test]
     fn the_status_of_a_job_is_a_word() {

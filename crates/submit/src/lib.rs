@@ -18,7 +18,8 @@ pub use job::{Array, Job};
 pub use profile::Profile;
 pub use receipt::Receipt;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use pipe_vocab::atomic;
 
 /// The file that a job is made of, by its profile.
 ///
@@ -32,14 +33,24 @@ pub fn file(profile: &Profile, job: &Job) -> Result<String> {
     }
 }
 
-/// Hands the job over, whose file lies in its folder.
+/// Writes the job's file into its folder and hands it over; the receipt is kept beside it.
 ///
 /// # Errors
-/// When the engine's program is not there, or refuses it.
+/// When the folder cannot be written, the engine's program is not there, or it refuses the job.
 pub fn submit(profile: &Profile, job: &Job) -> Result<Receipt> {
-    match profile {
+    let (text, own) = (file(profile, job)?, job.own());
+    std::fs::create_dir_all(&own).with_context(|| format!("cannot create {}", own.display()))?;
+    let name = match profile {
+        Profile::Slurm(_) => slurm::FILE,
+        Profile::Kubernetes(_) => kubernetes::FILE,
+        Profile::Local(_) => local::FILE,
+    };
+    atomic::write(&own.join(name), text.as_bytes())?;
+    let receipt = match profile {
         Profile::Slurm(_) => slurm::submit(job),
         Profile::Kubernetes(config) => kubernetes::submit(config, job),
         Profile::Local(_) => local::submit(job),
-    }
+    }?;
+    receipt.write(&job.folder)?;
+    Ok(receipt)
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -42,11 +41,12 @@ pub fn script(config: &LocalConfig, job: &Job) -> String {
 /// # Errors
 /// When it cannot be started.
 pub fn submit(job: &Job) -> Result<Receipt> {
-    let log = job.folder.join("job.out");
+    let log = job.own().join("job.out");
     let log = OpenOptions::new().create(true).append(true).open(&log).context("the job's output cannot be kept")?;
+    // Which stays the process that it is: it leads no group.
     let mut command = Command::new("setsid");
-    command.arg("sh").arg(job.folder.join(FILE)).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    let child = command.process_group(0).spawn().context("the job cannot be started")?;
+    command.arg("sh").arg(job.own().join(FILE)).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let child = command.spawn().context("the job cannot be started")?;
     Ok(Receipt { engine: Engine::Local, job: child.id().to_string(), place: None })
 }
 

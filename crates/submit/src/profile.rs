@@ -108,6 +108,9 @@ pub struct KubernetesConfig {
     /// The image, which has `pipe` and libtorch.
     #[schemars(length(min = 1))]
     pub image: String,
+    /// The folder in the image, or in a volume, from which the pipeline's relative paths start; default the one that is submitted from.
+    #[serde(default)]
+    pub directory: Option<String>,
     /// The namespace; default that of the context.
     #[serde(default)]
     pub namespace: Option<String>,

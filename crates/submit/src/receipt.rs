@@ -1,4 +1,4 @@
-//! What is kept in a run's folder of a job that was submitted: `submitted.json`.
+//! What is kept in a run's folder of a job that was submitted: `job/submitted.json`.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use pipe_vocab::{atomic, files};
 use serde::{Deserialize, Serialize};
 
+use crate::job::OWN;
 use crate::{kubernetes, local, slurm};
 
 const FILE: &str = "submitted.json";
@@ -37,7 +38,7 @@ pub enum Engine {
 impl Receipt {
     /// Of the run in this folder, if it was submitted.
     pub fn read(folder: &Path) -> Option<Receipt> {
-        serde_json::from_str(&files::read_text(&folder.join(FILE), 1 << 16).ok()?).ok()
+        serde_json::from_str(&files::read_text(&folder.join(OWN).join(FILE), 1 << 16).ok()?).ok()
     }
 
     /// Keeps it there.
@@ -46,7 +47,7 @@ impl Receipt {
     /// When it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).context("what is kept of a job")?;
-        atomic::write(&folder.join(FILE), (text + "\n").as_bytes())
+        atomic::write(&folder.join(OWN).join(FILE), (text + "\n").as_bytes())
     }
 
     /// How it stands, in the engine's own word.

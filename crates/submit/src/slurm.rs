@@ -71,7 +71,7 @@ fn tasks(config: &SlurmConfig) -> u32 {
 
 fn options(config: &SlurmConfig, job: &Job) -> Vec<String> {
     let number = if job.array.is_some() { "%A_%a" } else { "%j" };
-    let output = job.folder.join(format!("slurm-{number}.out")).display().to_string();
+    let output = job.own().join(format!("slurm-{number}.out")).display().to_string();
     let mut options = vec![
         format!("--job-name={}", quoted(&job.name)),
         format!("--output={}", quoted(&output)),
@@ -113,7 +113,7 @@ fn clock(seconds: u64) -> String {
 /// # Errors
 /// When there is no `sbatch`, or it refuses.
 pub fn submit(job: &Job) -> Result<Receipt> {
-    let told = said(Command::new("sbatch").arg("--parsable").arg(job.folder.join(FILE)))?;
+    let told = said(Command::new("sbatch").arg("--parsable").arg(job.own().join(FILE)))?;
     // Warnings may come before.
     let last = told.lines().next_back().unwrap_or_default();
     let (id, cluster) = last.split_once(';').map_or((last, None), |(id, cluster)| (id, Some(cluster)));

@@ -1,0 +1,135 @@
+//! `pipe submit FILE --to PROFILE`: a run on other machines, by the engine that people have.
+
+use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use pipe_core::terminal;
+use pipe_plan::{Plan, submit};
+use pipe_run::folders;
+use pipe_submit::{Array, Job, Profile, Receipt};
+
+use crate::output::Status;
+use crate::source::{PipelineArgs, plan_or_tell, runs_folder, shown};
+
+/// Arguments of `pipe submit`.
+#[derive(Debug, Args)]
+#[command(after_help = "Profiles are described in docs/submit.md.")]
+pub struct SubmitArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Where to: a profile `[submit.NAME]` of the file. `slurm` and `local` need none.
+    #[arg(long, value_name = "NAME")]
+    to: String,
+    /// The run's folder, which all machines need to see; default `runs/<name>/<time>`. Of an array the folder of its runs.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// One process on each of these devices, as of `pipe run`.
+    #[arg(long, value_name = "DEVICES")]
+    devices: Option<String>,
+    /// Several runs, one for each value of an option: `--array pipeline.seed=1,2,3`.
+    #[arg(long, value_name = "OPTION=VALUES")]
+    array: Option<String>,
+    /// With --array, how many of them are at work at a time at most.
+    #[arg(long, value_name = "N", requires = "array", value_parser = clap::value_parser!(u32).range(1..))]
+    at_most: Option<u32>,
+    /// Print the job's file, and submit nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Show what the run says until it ends; Ctrl-C leaves it at work.
+    #[arg(long, conflicts_with_all = ["dry_run", "array"])]
+    follow: bool,
+}
+
+/// Between two looks at a job.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Submits a run.
+///
+/// # Errors
+/// When the job cannot be written or is refused.
+pub fn submit(args: &SubmitArgs) -> Result<Status> {
+    let loaded = args.pipeline.load();
+    let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
+    let profile = match plan.submit.get(&args.to).cloned().map_or_else(|| submit::plain(&args.to), Ok) {
+        Ok(profile) => profile,
+        Err(said) => return wrong(&said),
+    };
+    let array = match args.array.as_deref().map(|text| Array::parse(text, args.at_most)).transpose() {
+        Ok(array) => array,
+        Err(said) => return wrong(&format!("--array {said}")),
+    };
+    // What the first machine would refuse is refused here.
+    for set in array.iter().flat_map(|array| &array.sets) {
+        let mut pipeline = args.pipeline.clone();
+        pipeline.sets.push(set.clone());
+        if plan_or_tell(&pipeline.load())?.is_none() {
+            return Ok(Status::Wrong);
+        }
+    }
+    let job = job(args, plan, &profile, array)?;
+    if args.dry_run {
+        print!("{}", pipe_submit::file(&profile, &job)?);
+        return Ok(Status::Done);
+    }
+    let receipt = pipe_submit::submit(&profile, &job)?;
+    let folder = shown(&job.folder);
+    terminal::line(&format!("submitted to {}: job {}", args.to, receipt.job));
+    terminal::result(&folder);
+    if args.follow { follow(&job.folder, &receipt) } else { Ok(Status::Done) }
+}
+
+fn wrong(said: &str) -> Result<Status> {
+    terminal::line(&format!("error: {said}"));
+    Ok(Status::Wrong)
+}
+
+fn job(args: &SubmitArgs, plan: &Plan, profile: &Profile, array: Option<Array>) -> Result<Job> {
+    let from = std::env::current_dir().context("the working directory")?;
+    let name = plan.pipeline.name.clone().unwrap_or_else(|| args.pipeline.stem());
+    let folder = match &args.out {
+        Some(folder) => absolute(folder)?,
+        None if args.dry_run => absolute(runs_folder().join(&name).join("TIME"))?,
+        None => absolute(folders::new_folder(&runs_folder(), &name)?)?,
+    };
+    let program = match profile {
+        Profile::Slurm(config) => config.program.clone(),
+        Profile::Kubernetes(config) => config.program.clone(),
+        Profile::Local(_) => std::env::current_exe().context("this program's own path")?.display().to_string(),
+    };
+    let PipelineArgs { profile, sets, accept, .. } = &args.pipeline;
+    let mut more = Vec::new();
+    let mut option = |name: &str, value: &String| more.extend([format!("--{name}"), value.clone()]);
+    profile.iter().for_each(|profile| option("profile", profile));
+    sets.iter().for_each(|set| option("set", set));
+    accept.iter().for_each(|code| option("accept", code));
+    args.devices.iter().for_each(|devices| option("devices", devices));
+    Ok(Job { name, from, program, file: args.pipeline.file.clone(), folder, more, array })
+}
+
+/// Shows the run's log as it grows, until the engine has ended the job.
+fn follow(folder: &Path, receipt: &Receipt) -> Result<Status> {
+    let (mut shown, mut last) = (0, String::new());
+    loop {
+        let state = receipt.state()?;
+        let text = std::fs::read(folder.join("console.log")).unwrap_or_default();
+        if let Some(more) = text.get(shown..).filter(|more| !more.is_empty()) {
+            terminal::line(String::from_utf8_lossy(more).trim_end());
+            shown = text.len();
+        }
+        if state != last {
+            terminal::line(&format!("job {}: {state}", receipt.job));
+            last = state;
+        }
+        if !["PENDING", "RUNNING", "REQUEUED", "CONFIGURING", "COMPLETING", "Pending", "Running"]
+            .contains(&last.as_str())
+        {
+            return Ok(match pipe_history::standing::status(folder) {
+                Some(pipe_history::standing::Status::Done) => Status::Done,
+                _ => Status::Failed,
+            });
+        }
+        std::thread::sleep(TICK);
+    }
+}

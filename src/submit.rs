@@ -112,7 +112,7 @@ fn job(args: &SubmitArgs, plan: &Plan, profile: &Profile, array: Option<Array>) 
 fn follow(folder: &Path, receipt: &Receipt) -> Result<Status> {
     let (mut shown, mut last) = (0, String::new());
     loop {
-        let state = receipt.state()?;
+        let state = pipe_submit::state(receipt)?;
         let text = std::fs::read(folder.join("console.log")).unwrap_or_default();
         if let Some(more) = text.get(shown..).filter(|more| !more.is_empty()) {
             terminal::line(String::from_utf8_lossy(more).trim_end());

@@ -50,7 +50,7 @@ pub fn jobs(args: &JobsArgs) -> Result<Status> {
         if status == Some(Standing::Done) && !args.all {
             continue;
         }
-        let state = receipt.state().unwrap_or_else(|_| "unknown".into());
+        let state = pipe_submit::state(&receipt).unwrap_or_else(|_| "unknown".into());
         let status = status.map(|status| status.to_string());
         let engine = format!("{:?}", receipt.engine).to_lowercase();
         list.push(json!({ "folder": folder, "engine": engine, "job": receipt.job, "state": state, "status": status }));
@@ -91,7 +91,8 @@ pub fn stop(args: &StopArgs) -> Result<Status> {
         return Ok(Status::Done);
     }
     let Some(receipt) = Receipt::read(&folder) else { bail!("{} is not at work", shown(&folder)) };
-    receipt.cancel().with_context(|| format!("{} is not at work, and its job cannot be ended", shown(&folder)))?;
+    pipe_submit::cancel(&receipt)
+        .with_context(|| format!("{} is not at work, and its job cannot be ended", shown(&folder)))?;
     say!("job {} is ended", receipt.job);
     Ok(Status::Done)
 }

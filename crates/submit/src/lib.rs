@@ -16,7 +16,7 @@ pub mod slurm;
 
 pub use job::{Array, Job};
 pub use profile::Profile;
-pub use receipt::Receipt;
+pub use receipt::{Engine, Receipt};
 
 use anyhow::{Context, Result};
 use pipe_vocab::atomic;
@@ -53,4 +53,28 @@ pub fn submit(profile: &Profile, job: &Job) -> Result<Receipt> {
     }?;
     receipt.write(&job.folder)?;
     Ok(receipt)
+}
+
+/// How a job stands, in the engine's own word.
+///
+/// # Errors
+/// When the engine cannot be asked, or knows nothing of it any more.
+pub fn state(receipt: &Receipt) -> Result<String> {
+    match receipt.engine {
+        Engine::Slurm => slurm::state(receipt),
+        Engine::Kubernetes => kubernetes::state(receipt),
+        Engine::Local => local::state(receipt),
+    }
+}
+
+/// Asks the engine to end a job: with a checkpoint where it is at work.
+///
+/// # Errors
+/// When the engine cannot be asked, or does not have it any more.
+pub fn cancel(receipt: &Receipt) -> Result<()> {
+    match receipt.engine {
+        Engine::Slurm => slurm::cancel(receipt),
+        Engine::Kubernetes => kubernetes::cancel(receipt),
+        Engine::Local => local::cancel(receipt),
+    }
 }

@@ -7,7 +7,6 @@ use pipe_vocab::{atomic, files};
 use serde::{Deserialize, Serialize};
 
 use crate::job::OWN;
-use crate::{kubernetes, local, slurm};
 
 const FILE: &str = "submitted.json";
 
@@ -48,29 +47,5 @@ impl Receipt {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).context("what is kept of a job")?;
         atomic::write(&folder.join(OWN).join(FILE), (text + "\n").as_bytes())
-    }
-
-    /// How it stands, in the engine's own word.
-    ///
-    /// # Errors
-    /// When the engine cannot be asked, or knows nothing of it any more.
-    pub fn state(&self) -> Result<String> {
-        match self.engine {
-            Engine::Slurm => slurm::state(self),
-            Engine::Kubernetes => kubernetes::state(self),
-            Engine::Local => local::state(self),
-        }
-    }
-
-    /// Asks the engine to end it: with a checkpoint where it is at work.
-    ///
-    /// # Errors
-    /// When the engine cannot be asked, or does not have it any more.
-    pub fn cancel(&self) -> Result<()> {
-        match self.engine {
-            Engine::Slurm => slurm::cancel(self),
-            Engine::Kubernetes => kubernetes::cancel(self),
-            Engine::Local => local::cancel(self),
-        }
     }
 }

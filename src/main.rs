@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done; 1 the run failed; 2 the command line or the pipeline is wrong; 128 + N ended by signal N, with a checkpoint written.
 
+mod beats;
 mod bench;
 mod check;
 mod completions;

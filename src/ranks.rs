@@ -13,6 +13,7 @@ use pipe_core::{Ranks, terminal};
 use pipe_native::distributed::Store;
 use tokio::signal::unix::SignalKind;
 
+use crate::beats::Beats;
 use crate::output::Status;
 use crate::signals;
 
@@ -21,7 +22,7 @@ const DEVICE: &str = "PIPE_RANK_DEVICE";
 /// How long ranks wait for each other: an evaluation by the first alone may take long.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How long the others may take to end once one has failed.
-const GRACE: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(4);
 /// How often the processes are looked at.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -81,12 +82,23 @@ fn first_of_slurm() -> Option<String> {
     String::from_utf8(listed.stdout).ok()?.lines().next().map(str::to_owned)
 }
 
-/// Meets the other processes of the run, if there are any, and says which device this one takes.
+/// What a process has of the others.
+#[derive(Default)]
+pub struct Joined {
+    /// Them.
+    pub ranks: Rc<Ranks>,
+    /// The device that this one takes.
+    pub device: Option<String>,
+    /// To be kept as long as the others are to know that this one is there.
+    pub beats: Option<Beats>,
+}
+
+/// Meets the other processes of the run, if there are any.
 ///
 /// # Errors
 /// When the variables of the environment do not fit together, or the others do not come.
-pub fn join() -> Result<(Rc<Ranks>, Option<String>)> {
-    let Some(place) = place()? else { return Ok((Rc::default(), None)) };
+pub fn join() -> Result<Joined> {
+    let Some(place) = place()? else { return Ok(Joined::default()) };
     pipe_native::init()?;
     let Place { rank, size, ref host, port, .. } = place;
     if rank > 0 {
@@ -94,14 +106,16 @@ pub fn join() -> Result<(Rc<Ranks>, Option<String>)> {
     }
     let store = Store::connect(host, port, place.keeps, TIMEOUT)
         .with_context(|| format!("rank {rank} of {size} does not reach the store at {host}:{port}"))?;
-    let store = store.prefixed(&format!("pipe/{}", place.attempt))?;
+    let prefix = format!("pipe/{}", place.attempt);
+    let store = store.prefixed(&prefix)?;
     let interface = env::var("GLOO_SOCKET_IFNAME").ok();
     let here = ["127.0.0.1", "localhost", "::1"].contains(&host.as_str());
     let address = here.then_some("127.0.0.1").filter(|_| interface.is_none());
     let ranks = Ranks::join(store, (rank, size), (interface.as_deref(), address), TIMEOUT)?;
     let own = env::var(DEVICE).ok();
     let device = own.or_else(|| pipe_native::has_gpu().then(|| format!("cuda:{}", place.local)));
-    Ok((Rc::new(ranks), device))
+    let beats = Beats::start(Store::connect(host, port, false, TIMEOUT)?.prefixed(&prefix)?, rank, size)?;
+    Ok(Joined { ranks: Rc::new(ranks), device, beats: Some(beats) })
 }
 
 /// The devices that a text such as `0,1`, `all` or `cpu:2` means.

@@ -11,7 +11,7 @@ use tokio::signal::unix::SignalKind;
 
 use crate::output::{Format, Status};
 use crate::preflight;
-use crate::ranks;
+use crate::ranks::{self, Joined};
 use crate::signals::{self, Signals, Words};
 use crate::source::{PipelineArgs, log, plan_or_log, plan_or_tell, runs_folder, shown, tell_of, without_secrets};
 use pipe_core::{Ranks, terminal};
@@ -123,8 +123,13 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
         return ranks::start(devices);
     }
     let json = args.log_format == Format::Json;
-    let signals = Signals::listen_for_run(Words { json, ..WORDS }, args.watch)?;
     let mut loaded = args.pipeline.load();
+    // Refused by itself where it is wrong.
+    let of_file = loaded.plan.as_ref().and_then(|plan| plan.pipeline.devices.clone());
+    if let Some(devices) = of_file.filter(|_| args.device.is_none() && !ranks::is_one()) {
+        return ranks::start(&devices);
+    }
+    let signals = Signals::listen_for_run(Words { json, ..WORDS }, args.watch)?;
     let plan = if json { plan_or_log(&loaded) } else { plan_or_tell(&loaded)? };
     let Some(plan) = plan else { return Ok(Status::Wrong) };
     if let Some(device) = &args.device
@@ -133,7 +138,7 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
         terminal::line(&format!("error: `{device}` is not a device; write auto, cpu, cuda or cuda:N"));
         return Ok(Status::Wrong);
     }
-    let (ranks, device) = ranks::join()?;
+    let Joined { ranks, device, beats: _beats } = ranks::join()?;
     args.device = args.device.or(device);
     if !ranks.is_first() {
         return follow(&args, &loaded, ranks, &signals);

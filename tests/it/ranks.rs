@@ -65,6 +65,10 @@ fn two_processes_are_one_that_does_the_part_of_each_in_turn_to_the_bit() {
     let turns = ["--set", "loader.train.batch_size=30", "--set", "engine.trainer.accumulate=2"];
     train(&pipe, "cpu:1", "turns", 1, &turns);
     assert_eq!(apart(&pipe, "two", "turns"), 0.0);
+    // As the file says.
+    pipe.write("file.toml", "extends = \"ranks.toml\"\n[pipeline]\ndevices = \"cpu:2\"\n");
+    pipe.ok(&["run", "file.toml", "--quiet", "--out", "file", "--set", "engine.trainer.max_epochs=1"]);
+    assert_eq!(apart(&pipe, "two", "file"), 0.0);
     // Of one run: the first speaks, the other's log is kept.
     assert_eq!(pipe.json("two/run.json")["status"], "done");
     assert_eq!(pipe.names("two/ranks"), ["1"]);
@@ -273,6 +277,15 @@ fn a_rank_that_is_killed_ends_all_and_is_named() {
 }
 
 #[test]
+fn a_rank_that_hangs_ends_all_and_is_named() {
+    let mut life = Life::begin();
+    kill("STOP", life.ranks()[1]);
+    let said = life.ended();
+    assert_eq!(said.status, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("rank 1 has not answered for 6 s"), "{}", said.stderr);
+}
+
+#[test]
 fn a_loss_that_is_not_finite_on_one_rank_is_left_out_by_all() {
     let pipe = Pipe::with("ranks.toml", include_str!("ranks_nan.toml"));
     // Normalized by next to nothing, a pixel of the last of 16 images is infinite: of a batch of 4 it is in the second half.
@@ -317,6 +330,8 @@ fn what_cannot_be_is_said() {
         let said = pipe.run(&["run", "ranks.toml", "--devices", devices]);
         assert!(said.status != Some(0) && said.stderr.contains(words), "{devices}: {}", said.stderr);
     }
+    let said = pipe.run(&["run", "ranks.toml", "--set", "pipeline.devices=\"0;1\""]);
+    assert!(said.status == Some(2) && said.stderr.contains("write 0,1 or all or cpu:2"), "{}", said.stderr);
     let alone =
         pipe.command(&["run", "ranks.toml", "--quiet"]).env("RANK", "5").env("WORLD_SIZE", "2").output().unwrap();
     let said = String::from_utf8_lossy(&alone.stderr);

@@ -25,6 +25,10 @@ pub struct PipelineConfig {
     /// Where models run: `cpu`, `cuda`, `cuda:N`, or `auto` (CUDA where there is a GPU).
     #[schemars(extend("x-reload" = "fixed"), regex(pattern = r"^(auto|cpu|cuda(:\d+)?)$"))]
     pub device: String,
+    /// One process on each of these devices, which share the batches: `0,1` or `all` for GPUs, `cpu:2` for two on the CPU. The same as
+    /// `--devices`; not where torchrun or SLURM starts the processes.
+    #[schemars(extend("x-reload" = "fixed"), regex(pattern = r"^(all|cpu:[1-9]\d*|\d+(\s*,\s*\d+)*)$"))]
+    pub devices: Option<String>,
     /// The type in which models compute; weights stay fp32.
     #[schemars(extend("x-reload" = "fixed"))]
     pub precision: Precision,
@@ -47,6 +51,7 @@ impl Default for PipelineConfig {
             name: None,
             seed: 0,
             device: "auto".into(),
+            devices: None,
             precision: Precision::Fp32,
             deterministic: false,
             preflight: true,
@@ -65,6 +70,13 @@ pub fn schema() -> &'static Json {
 pub fn is_device(text: &str) -> bool {
     let index = |rest: &str| rest.strip_prefix(':').is_some_and(|n| n.parse::<u16>().is_ok());
     matches!(text, "auto" | "cpu" | "cuda") || text.strip_prefix("cuda").is_some_and(index)
+}
+
+/// Whether a text names devices, one for each process.
+pub fn is_devices(text: &str) -> bool {
+    let is_number = |text: &str| text.trim().parse::<u16>().is_ok();
+    let is_some = |text: &str| text.parse::<u16>().is_ok_and(|count| count > 0);
+    text == "all" || text.strip_prefix("cpu:").is_some_and(is_some) || text.split(',').all(is_number)
 }
 
 /// Reads the section; defaults where it is wrong.
@@ -93,6 +105,11 @@ pub(super) fn read(file: File<'_>, found: &mut Diagnostics) -> (PipelineConfig, 
         let message = format!("`{name}` cannot be the name of a folder, as the pipeline's name must");
         let help = "use letters, digits, `_`, `-` and `.`, at most 100, and no `.` at the start";
         found.push(Diagnostic::error("bad-name", message).at(at.clone()).help(help));
+    }
+    if let Some(devices) = config.devices.as_ref().filter(|devices| !is_devices(devices)) {
+        let at = table.get("devices").map_or(&node.location, |devices| &devices.location);
+        let message = format!("`{devices}` names no devices");
+        found.push(Diagnostic::error("invalid-option", message).at(at.clone()).help("write 0,1 or all or cpu:2"));
     }
     if !is_device(&config.device) {
         let at = table.get("device").map_or(&node.location, |device| &device.location);

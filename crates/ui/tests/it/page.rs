@@ -11,6 +11,7 @@ use crate::browser;
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
 use crate::steer::two;
+use crate::views::VIEWS;
 use crate::{Served, served, served_with};
 use pipe_test_support::browser::Browser;
 
@@ -119,28 +120,7 @@ fn a_run_is_shown_in_all_its_views() {
     let served = some();
     let browser = browser!(served);
     let url = format!("http://{}/run/{}", served.address, served.id("digits/2"));
-    for (view, script) in [
-        ("", "document.querySelectorAll('.panel canvas').length == 4"),
-        ("/images", "document.querySelector('figure img')?.naturalWidth == 128"),
-        ("/distributions", "document.querySelectorAll('.bars rect').length == 64"),
-        ("/pr", "document.querySelector('.pr .curve') !== null"),
-        ("/text", "document.querySelector('pre.text')?.innerText.includes('<b>not bold</b>')"),
-        ("/console", "document.querySelector('pre.console')?.innerText.includes('epoch 6/6')"),
-        ("/machine", "document.querySelectorAll('.panel canvas').length == 8"),
-        (
-            "/pipeline",
-            "document.querySelector('.toml')?.innerText.includes('profile demo') && document.querySelector('.edit.refused') !== null",
-        ),
-        (
-            "/graph",
-            "document.querySelectorAll('.graph .node').length == 11 && document.querySelectorAll('.edge.event').length == 3",
-        ),
-        (
-            "/files",
-            "document.querySelector('.badge.best') !== null && document.body.innerText.includes('records') == false",
-        ),
-        ("/about", "document.body.innerText.includes('versions.libtorch')"),
-    ] {
+    for (view, script) in VIEWS {
         browser.go(&format!("{url}{view}"));
         browser.wait(&format!("return {script}"));
     }

@@ -171,6 +171,8 @@ fn an_unchanged_fork_has_the_same_records() {
     );
     let early = pipe.run(&["runs", "fork", "run", "--at", "3", "--out", "early"]);
     assert!(early.stderr.contains("has no checkpoint at or before step 3"), "{}", early.stderr);
+    let late = pipe.run(&["runs", "fork", "run", "--at", "99", "--out", "late"]);
+    assert!(late.stderr.contains("has no step 99: its last is 16"), "{}", late.stderr);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! not made (`cargo xtask setup`).
 
 use std::fs;
+use std::time::Instant;
 
 use pipe_history::History;
 use pipe_history::requests::{Answer, Requests, Stage};
@@ -127,6 +128,11 @@ fn a_run_is_shown_in_all_its_views() {
     fine(&browser);
 }
 
+/// Whether the page of a run says that it has come to a step.
+fn has_come_to(step: u64) -> String {
+    format!("return document.querySelector('.facts')?.innerText.replace(/\\D/g, '').includes('{step}')")
+}
+
 #[test]
 fn what_is_measured_appears_and_what_was_cut_off_goes() {
     let served = some();
@@ -140,6 +146,13 @@ fn what_is_measured_appears_and_what_was_cut_off_goes() {
     let lengths = history.lengths().unwrap();
     made::measure(&history, &Spec::default(), 601..=900);
     browser.wait(&format!("return {now} == '0.05'"));
+    let soon = [901, 902, 903, 904, 905].map(|step| {
+        let measured = Instant::now();
+        made::measure(&history, &Spec::default(), step..=step);
+        browser.wait(&has_come_to(step));
+        measured.elapsed().as_millis()
+    });
+    println!("from a point in the folder to the page: {soon:?} ms");
     history.cut(Some(&lengths));
     browser.wait(&format!("return {now} == '0'"));
     // Seen without being loaded anew.
@@ -164,8 +177,7 @@ fn a_day_of_a_point_a_second_costs_the_page_no_memory() {
     let history = History::of(&served.root.join("digits/1"));
     let spec = Spec { steps: 86_400, ..Spec::default() };
     let page = |to: u64| {
-        browser
-            .wait(&format!("return document.querySelector('.facts')?.innerText.replace(/\\D/g, '').includes('{to}')"));
+        browser.wait(&has_come_to(to));
         browser.heap()
     };
     let parts: Vec<u64> = (1..=12).map(|part| 600 + part * 7_150).collect();
@@ -176,6 +188,7 @@ fn a_day_of_a_point_a_second_costs_the_page_no_memory() {
         from = to + 1;
         heaps.push(page(to));
     }
+    println!("bytes that the page holds, twelve times in a day: {heaps:?}");
     let (early, late) = (heaps[2], heaps[11]);
     assert!(late < early + 4e6, "bytes after each part, {heaps:?}");
     let curves = served.json(&format!("/api/series?runs={id}&tag=train/loss&pixels=900"));

@@ -272,7 +272,7 @@ fn machine() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipe_plugin::Sample;
+    use pipe_plugin::data::Sample;
     use std::path::PathBuf;
 
     struct Files(PathBuf, usize);

@@ -2,7 +2,7 @@
 //!
 //! Half of what may be to blame is given the bad run's values in the good run's pipeline, and trained: if the result is nearer to the bad
 //! run's, the blame lies in that half, else in the other. Where only several options together are to blame, that is found out at the end.
-//! A list of tables, such as `on` or the layers of a model, is moved as a whole.
+//! A list of tables, such as the layers of a model, is moved as a whole; `on` is not, since `--set` adds to its edges.
 
 use std::process::{Command, Stdio};
 
@@ -127,7 +127,8 @@ fn can_be_set(option: &Difference, runs: &[Run; 2]) -> bool {
     let has = |at: usize, node: &str| runs[at].options.contains_key(&format!("{node}.type"));
     let node = node_of(&option.key);
     let is_node = |name: &str| has(1, name) && !has(0, name);
-    has(0, node) == has(1, node)
+    option.key != "on"
+        && has(0, node) == has(1, node)
         && !option.values.iter().any(Value::is_object)
         && !names_any(&option.values[1], &is_node)
 }

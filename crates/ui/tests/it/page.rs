@@ -128,9 +128,12 @@ fn a_run_is_shown_in_all_its_views() {
     fine(&browser);
 }
 
-/// Whether the page of a run says that it has come to a step.
-fn has_come_to(step: u64) -> String {
-    format!("return document.querySelector('.facts')?.innerText.replace(/\\D/g, '').includes('{step}')")
+/// What the chart of the rate says is the latest.
+const RATE: &str = "document.querySelector(\"section[data-tag='train/lr'] .now\")?.innerText";
+
+/// Waits until the rate of a step is drawn.
+fn wait_for(browser: &Browser, spec: &Spec, step: u64) {
+    browser.wait(&format!("return Math.abs({RATE} - {}) < 1e-5", made::rate(spec, step)));
 }
 
 #[test]
@@ -139,22 +142,22 @@ fn what_is_measured_appears_and_what_was_cut_off_goes() {
     let browser = browser!(served);
     let id = served.id("digits/1");
     browser.go(&format!("http://{}/run/{id}", served.address));
-    let now = "document.querySelector(\"section[data-tag='train/lr'] .now\")?.innerText";
-    browser.wait(&format!("return {now} == '0'"));
+    let spec = Spec::default();
+    wait_for(&browser, &spec, 600);
     let folder = served.root.join("digits/1");
     let history = History::of(&folder);
     let lengths = history.lengths().unwrap();
-    made::measure(&history, &Spec::default(), 601..=900);
-    browser.wait(&format!("return {now} == '0.05'"));
+    made::measure(&history, &spec, 601..=900);
+    wait_for(&browser, &spec, 900);
     let soon = [901, 902, 903, 904, 905].map(|step| {
         let measured = Instant::now();
-        made::measure(&history, &Spec::default(), step..=step);
-        browser.wait(&has_come_to(step));
+        made::measure(&history, &spec, step..=step);
+        wait_for(&browser, &spec, step);
         measured.elapsed().as_millis()
     });
     println!("from a point in the folder to the page: {soon:?} ms");
     history.cut(Some(&lengths));
-    browser.wait(&format!("return {now} == '0'"));
+    wait_for(&browser, &spec, 600);
     // Seen without being loaded anew.
     browser.run("window.same = true");
     let line = json!({ "edit": 3, "outcome": "applied", "step": 555, "epoch": 6, "time": BEGUN + 300.0,
@@ -177,7 +180,7 @@ fn a_day_of_a_point_a_second_costs_the_page_no_memory() {
     let history = History::of(&served.root.join("digits/1"));
     let spec = Spec { steps: 86_400, ..Spec::default() };
     let page = |to: u64| {
-        browser.wait(&has_come_to(to));
+        wait_for(&browser, &spec, to);
         browser.heap()
     };
     let parts: Vec<u64> = (1..=12).map(|part| 600 + part * 7_150).collect();

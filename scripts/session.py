@@ -60,6 +60,8 @@ class Browser:
         print(file)
 
     def close(self):
+        # A driver that is ended leaves its window.
+        self.ask("DELETE", self.session)
         self.driver.terminate()
         shutil.rmtree(self.profile, ignore_errors=True)
 

@@ -203,6 +203,7 @@ fn start_log(cli: &Cli) {
     use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
     let (quiet, json) = match &cli.command {
         Command::Run(args) => (args.quiet, args.log_format == Format::Json),
+        Command::Runs(command) => (command.is_quiet(), false),
         _ => (false, false),
     };
     let filter = |default| EnvFilter::try_from_env("PIPE_LOG").unwrap_or_else(|_| EnvFilter::new(default));

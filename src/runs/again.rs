@@ -84,7 +84,7 @@ pub struct ForkArgs {
     device: Option<String>,
     /// Print warnings and errors only, and on standard output the run's folder.
     #[arg(long)]
-    quiet: bool,
+    pub quiet: bool,
 }
 
 /// Writes a run's pipeline as a new file, or runs it.
@@ -147,6 +147,9 @@ fn as_was(run: &Run, changes: Changes) -> Result<Status> {
 pub fn fork(args: ForkArgs) -> Result<Status> {
     let run = args.run.find()?;
     let newest = checkpoint::newest_of(&run.folder, |_, step| step <= args.at);
+    let last = checkpoint::newest_of(&run.folder, |_, _| true).as_deref().and_then(checkpoint::step_of);
+    let last = last.unwrap_or_default().max(run.steps);
+    ensure!(args.at <= last, "{} has no step {}: its last is {last}", run.name, args.at);
     let from = newest.as_deref().and_then(checkpoint::step_of);
     let made_again = match (&newest, from) {
         (Some(_), Some(from)) if from == args.at || !args.rerun => None,

@@ -2,6 +2,7 @@
 //!
 //! Half of what may be to blame is given the bad run's values in the good run's pipeline, and trained: if the result is nearer to the bad
 //! run's, the blame lies in that half, else in the other. Where only several options together are to blame, that is found out at the end.
+//! A list of tables, such as the layers of a model, is moved as a whole; `on` is not, since `--set` adds to its edges.
 
 use std::process::{Command, Stdio};
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pipe_runs::compare::{Difference, compare};
 use pipe_runs::{About, Key, Run};
+use pipe_vocab::files;
 use pipe_vocab::record;
 use pipe_vocab::shown::shown_name;
 use serde_json::Value;
@@ -46,15 +48,15 @@ pub fn bisect(args: &BisectArgs) -> Result<Status> {
     let (good, bad) = (score(&runs[0])?, score(&runs[1])?);
     ensure!(
         if args.min { good < bad } else { good > bad },
-        "{} is not better than {}: {} and {}",
+        "{} is not better than {}: {} and {}; the better one comes first, and `--min` says that less is better",
         runs[0].name,
         runs[1].name,
         record::short(good),
         record::short(bad)
     );
-    let found = compare(&runs);
+    let options = with_whole_lists(compare(&runs).options, &runs);
     let (settable, left_out): (Vec<&Difference>, Vec<&Difference>) =
-        found.options.iter().partition(|option| can_be_set(option, &runs));
+        options.iter().partition(|option| can_be_set(option, &runs));
     for option in left_out {
         say!("left out, since it cannot be set: {}", shown_name(&option.key));
     }
@@ -94,11 +96,56 @@ fn line(option: &Difference) -> String {
     format!("{} = {to}{origin} in place of {from}\n", shown_name(&option.key))
 }
 
-/// Whether it has a key of `--set`, and is of a node that both runs have: what is joined by events cannot be moved by single options.
+/// In place of what differs within a list of tables, which has no key of `--set`, the list.
+fn with_whole_lists(options: Vec<Difference>, runs: &[Run; 2]) -> Vec<Difference> {
+    let mut moved: Vec<Difference> = Vec::new();
+    for option in options {
+        let Some(list) = option.key.split_once('[').map(|(list, _)| list.to_owned()) else {
+            moved.push(option);
+            continue;
+        };
+        // It stands before what is within it where one of the runs has it empty.
+        if moved.last().is_none_or(|last| last.key != list) {
+            moved.push(Difference { key: list.clone(), values: Vec::new(), origins: vec![None, None] });
+        }
+        if let Some(last) = moved.last_mut() {
+            last.values = runs.iter().map(|run| whole(run, &list)).collect();
+        }
+    }
+    moved
+}
+
+/// The value of a key in a run's pipeline.
+fn whole(run: &Run, key: &str) -> Value {
+    let text = files::read_text(&run.folder.join("pipeline.toml"), 16 << 20).unwrap_or_default();
+    let table: Value = toml::from_str(&text).unwrap_or_default();
+    key.split('.').fold(table, |mut table, name| table[name].take())
+}
+
+/// Whether it can be moved: its node is in both runs, and so are all that it names.
 fn can_be_set(option: &Difference, runs: &[Run; 2]) -> bool {
-    let type_of = format!("{}.type", node_of(&option.key));
-    let [good, bad] = [0, 1].map(|at| runs[at].options.contains_key(&type_of));
-    good == bad && !option.key.contains('[') && !option.values.iter().any(Value::is_object)
+    let has = |at: usize, node: &str| runs[at].options.contains_key(&format!("{node}.type"));
+    let node = node_of(&option.key);
+    let is_node = |name: &str| has(1, name) && !has(0, name);
+    option.key != "on"
+        && has(0, node) == has(1, node)
+        && !option.values.iter().any(Value::is_object)
+        && !names_any(&option.values[1], &is_node)
+}
+
+/// Whether a value names one of some nodes: `engine.trainer:completed`.
+fn names_any(value: &Value, is_node: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => is_node(text.split(':').next().unwrap_or_default()),
+        Value::Array(items) => items.iter().any(|item| names_any(item, is_node)),
+        Value::Object(table) => table.values().any(|value| names_any(value, is_node)),
+        _ => false,
+    }
+}
+
+/// A value as `--set` takes it; `null` takes a key away.
+fn as_toml(value: &Value) -> String {
+    toml::Value::try_from(value).map_or_else(|_| "null".into(), |value| value.to_string())
 }
 
 /// The node of an option, or the section.
@@ -137,8 +184,7 @@ impl BisectArgs {
         };
         command.arg("--quiet").args(["--accept", "seed-changed", "--accept", "data-changed"]);
         for option in options {
-            // As TOML writes it, too: there are no tables in it. `null` takes a key away.
-            command.args(["--set", &format!("{}={}", option.key, option.values[1])]);
+            command.args(["--set", &format!("{}={}", option.key, as_toml(&option.values[1]))]);
         }
         let said = command.stderr(Stdio::inherit()).output().context("a trial cannot be started")?;
         ensure!(said.status.success(), "a trial failed");

@@ -79,7 +79,11 @@ fn text(runs: &[Run], keys: &[Key]) -> String {
     if runs.is_empty() {
         return "no runs\n".into();
     }
-    let heading = keys.iter().map(|key| super::table::clipped(&key.text)).collect();
+    let heading = |key: &Key| match key.name.as_str() {
+        "created" => "created (UTC)".into(),
+        _ => super::table::clipped(&key.text),
+    };
+    let heading = keys.iter().map(heading).collect();
     let rows = runs.iter().map(|run| keys.iter().map(|key| cell(run, key)).collect());
     table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }

@@ -69,6 +69,11 @@ impl RunsCommand {
             _ => false,
         }
     }
+
+    /// Whether it is to say warnings and errors only.
+    pub fn is_quiet(&self) -> bool {
+        matches!(self, RunsCommand::Fork(args) if args.quiet)
+    }
 }
 
 /// Runs a subcommand.

@@ -1,6 +1,7 @@
 //! `pipe runs show`.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
@@ -8,6 +9,7 @@ use pipe_runs::compare::edits;
 use pipe_runs::{At, Run};
 use pipe_vocab::record;
 use pipe_vocab::shown::shown_name;
+use serde_json::Value;
 
 use super::table::{clipped, duration, short, table, time};
 use super::which::RunArg;
@@ -36,6 +38,11 @@ pub fn show(args: &ShowArgs) -> Result<Status> {
     })
 }
 
+/// The folder of the run that this one is a fork of.
+fn origin(folder: &Value) -> String {
+    folder.as_str().map_or_else(|| short(folder), |folder| shown(Path::new(folder)))
+}
+
 fn text(run: &Run) -> String {
     let mut rows = vec![
         vec!["run".to_owned(), clipped(&run.name)],
@@ -50,7 +57,7 @@ fn text(run: &Run) -> String {
     row("seed", run.seed.map(|seed| seed.to_string()));
     row("tags", (!run.tags.is_empty()).then(|| clipped(&run.tags.join(" "))));
     row("group", run.group.as_deref().map(clipped));
-    row("fork of", run.forked_from.as_ref().map(|fork| short(&fork["run"]) + " at step " + &short(&fork["step"])));
+    row("fork of", run.forked_from.as_ref().map(|fork| origin(&fork["run"]) + " at step " + &short(&fork["step"])));
     row("folder", Some(shown(&run.folder)));
     row("error", run.error.as_deref().map(|text| shown_name(text).into_owned()));
     row("problem", run.problem.as_deref().map(|text| shown_name(text).into_owned()));

@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
@@ -31,6 +32,9 @@ pub struct TensorboardArgs {
     more: Vec<OsString>,
 }
 
+/// How folders of links are called; the process that reads them follows, and something that no other has.
+const PREFIX: &str = "pipe-tensorboard-";
+
 /// Opens runs in TensorBoard: in a temporary folder, a link to the event files of each under its name.
 ///
 /// # Errors
@@ -51,13 +55,15 @@ pub fn tensorboard(args: &TensorboardArgs) -> Result<Status> {
     if events.len() < runs.len() {
         say!("{} of {} runs have no event files and are left out", runs.len() - events.len(), runs.len());
     }
-    let folder = tempfile::Builder::new().prefix("pipe-tensorboard-").tempdir().context("no temporary folder")?.keep();
+    sweep(&std::env::temp_dir());
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir().context("no temporary folder")?.keep();
     let mut taken = BTreeSet::new();
     for (run, events) in events {
         let link = folder.join(link_name(&run.name, &mut taken));
         symlink(&events, &link).with_context(|| format!("cannot create {}", link.display()))?;
     }
-    // It takes this process's place, so that signals and the exit status are its own; the links stay where temporary files do.
+    // It takes this process's place, so that signals and the exit status are its own; a later call removes the links.
     let error = Command::new("tensorboard").arg("--logdir").arg(&folder).args(&args.more).exec();
     match error.kind() {
         ErrorKind::NotFound => {
@@ -65,6 +71,22 @@ pub fn tensorboard(args: &TensorboardArgs) -> Result<Status> {
             print(&format!("tensorboard --logdir {}\n", shown(&folder)))
         }
         _ => Err(anyhow!(error).context("cannot start tensorboard")),
+    }
+}
+
+/// Removes the links of earlier calls whose TensorBoard is gone. Those of today stay: whoever has no TensorBoard here was told their folder.
+fn sweep(temporary: &Path) {
+    const KEPT: Duration = Duration::from_secs(24 * 3600);
+    for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        let Some(process) = process else { continue };
+        let made = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_old = made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > KEPT));
+        if is_old && !Path::new(&format!("/proc/{process}")).exists() {
+            // Another's cannot be removed, and need not be.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

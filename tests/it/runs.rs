@@ -171,6 +171,8 @@ fn an_unchanged_fork_has_the_same_records() {
     );
     let early = pipe.run(&["runs", "fork", "run", "--at", "3", "--out", "early"]);
     assert!(early.stderr.contains("has no checkpoint at or before step 3"), "{}", early.stderr);
+    let late = pipe.run(&["runs", "fork", "run", "--at", "99", "--out", "late"]);
+    assert!(late.stderr.contains("has no step 99: its last is 16"), "{}", late.stderr);
 }
 
 #[test]
@@ -266,7 +268,15 @@ fn runs_are_opened_in_tensorboard_under_their_names() {
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(pipe.path("bin/tensorboard"), executable).expect("made executable");
     let temporary = pipe.path("tmp");
-    std::fs::create_dir_all(&temporary).expect("made");
+    // Of a call two days ago whose TensorBoard is gone, and of one that is at work.
+    let [gone, at_work] = ["4294967295".to_owned(), std::process::id().to_string()].map(|process| {
+        let links = temporary.join(format!("pipe-tensorboard-{process}-x"));
+        std::fs::create_dir_all(&links).expect("made");
+        std::os::unix::fs::symlink(pipe.path("runs/digits/plain"), links.join("plain")).expect("linked");
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 3600);
+        std::fs::File::open(&links).and_then(|folder| folder.set_modified(old)).expect("older");
+        links
+    });
     let opened = |arguments: &[&str], path: &str| {
         let mut command = pipe.command(&[&["runs", "tensorboard"], arguments].concat());
         Said::of(command.env("PATH", path).env("TMPDIR", &temporary))
@@ -284,6 +294,7 @@ fn runs_are_opened_in_tensorboard_under_their_names() {
     assert!(said.stderr.contains("1 of 2 runs have no event files"), "{}", said.stderr);
     let said = opened(&["here"], "/nonexistent");
     assert!(said.status == Some(0) && said.stdout.starts_with("tensorboard --logdir "), "{said:?}");
+    assert!(!gone.exists() && at_work.exists() && pipe.path("runs/digits/plain/run.json").exists());
 }
 
 #[test]
@@ -313,6 +324,15 @@ fn the_option_to_blame_is_found() {
     let expected = "optimizer.sgd.lr = 1e-9 (--set) in place of 0.05\noptimizer.sgd.momentum = not set in place of 0.9\n\
                     optimizer.sgd.type = adam (--set) in place of sgd\n";
     assert_eq!(said.stdout, expected, "{}", said.stderr);
+    // Layers are moved as a whole, what runs on events is not.
+    let layers =
+        "model.net.layers=[{ type = \"flatten\" }, { type = \"linear\", in_features = 784, out_features = 10 }]";
+    let on = "on=[{ event = \"engine.trainer:completed\", run = [\"metric.accuracy:reset\"] }]";
+    run("other", &[set(layers), set(on), set("optimizer.sgd.lr=1e-9")].concat());
+    let said = pipe.ok(&["runs", "bisect", "good", "other", "--by", "metric.accuracy"]);
+    assert_eq!(said.stdout, "optimizer.sgd.lr = 1e-9 (--set) in place of 0.05\n", "{}", said.stderr);
+    assert!(said.stderr.contains(", with model.net.layers\n"), "{}", said.stderr);
+    assert!(said.stderr.contains("left out, since it cannot be set: on\n"), "{}", said.stderr);
     let other = pipe.run(&["runs", "bisect", "bad", "good", "--by", "metric.accuracy"]);
     assert!(other.stderr.contains("bad is not better than good"), "{}", other.stderr);
 }

@@ -62,6 +62,14 @@ fn a_secret_is_neither_shown_nor_stored() {
     assert!(text.contains("sink.child.env.EXTRA=<secret>") && text.contains("vars.inner=<secret>"), "{text}");
     assert!(!text.contains("s3cr3t"), "{text}");
 
+    let exported = pipe.run(&["runs", "export", "run", "--out", "run.html"]);
+    if exported.status == Some(0) {
+        let html = pipe.read("run.html");
+        assert!(html.contains("env.EXTRA=\\u003csecret>") && !html.contains("s3cr3t"), "{}", printed(&exported));
+    } else {
+        assert!(exported.stderr.contains("built without its page"), "{}", exported.stderr);
+    }
+
     // The run's own pipeline lacks them, which is told before anything begins.
     let again = pipe.run(&["run", "run", "--resume", "run", "--set", "sink.child.env.EXTRA=s3cr3t"]);
     assert_eq!(again.status, Some(2), "{}", again.stderr);

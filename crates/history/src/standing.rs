@@ -25,6 +25,11 @@ pub enum Status {
     Failed,
 }
 
+impl Status {
+    /// All that there are.
+    pub const ALL: [Status; 5] = [Status::Running, Status::Done, Status::Interrupted, Status::Failed, Status::Lost];
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -67,8 +67,11 @@ pub fn changed_data(former: &Map<String, Value>, now: &Map<String, Value>) -> Ve
         if was["samples"] != is["samples"] {
             return Some(format!("{node} had {} samples and has {}", was["samples"], is["samples"]));
         }
-        let known = was["fingerprint"].is_string() && is["fingerprint"].is_string();
-        (known && was["fingerprint"] != is["fingerprint"]).then(|| format!("{node} has other content, as many samples"))
+        let differs = |key: &str| was[key].is_string() && is[key].is_string() && was[key] != is[key];
+        if differs("fingerprint") {
+            return Some(format!("{node} has other content, as many samples"));
+        }
+        differs("files").then(|| format!("{node} has files of the same names with other content"))
     });
     changed.collect()
 }
@@ -116,6 +119,14 @@ mod tests {
         );
         assert_eq!(changed(former(3, json!(null)), data(3, json!("y"))), Vec::<String>::new());
         assert_eq!(changed(former(3, json!("x")), Map::new()), Vec::<String>::new());
+        let files = |files: &str| json!({ "dataset.a": { "samples": 3, "fingerprint": "x", "files": files } });
+        let before = |files: Value| map(json!({ "data": files }));
+        assert_eq!(
+            changed(before(files("a")), map(files("b"))),
+            ["dataset.a has files of the same names with other content"]
+        );
+        assert_eq!(changed(before(files("a")), map(files("a"))), Vec::<String>::new());
+        assert_eq!(changed(before(files("a")), data(3, json!("x"))), Vec::<String>::new());
         assert_eq!(changed(Map::new(), data(3, json!("x"))), Vec::<String>::new());
     }
 }

@@ -10,7 +10,9 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use pipe_core::{Instance, NodeId, RunFolder, now, record};
+use pipe_data::Fingerprint;
 use pipe_plan::Plan;
+use pipe_plugin::Dataset;
 use pipe_vocab::Catalog;
 use pipe_vocab::refusal::DATA_CHANGED;
 
@@ -155,12 +157,26 @@ fn data_of(graph: &Graph, component: &dyn Fn(&NodeId) -> Value) -> Map<String, V
     let nodes = graph.nodes.borrow();
     let datasets = nodes.iter().filter_map(|(id, instance)| match instance {
         Instance::Dataset(set) => {
-            let is = json!({ "type": component(id), "samples": set.len(), "fingerprint": set.fingerprint() });
+            let mut is = json!({ "type": component(id), "samples": set.len(), "fingerprint": set.fingerprint() });
+            if let Some(files) = files_of(&**set) {
+                is["files"] = json!(files);
+            }
             Some((id.to_string(), is))
         }
         _ => None,
     });
     datasets.collect()
+}
+
+/// Of a dataset's files so many are looked at.
+const LOOKED_AT: usize = 16;
+
+/// A fingerprint of what some files of a dataset hold, from the first to the last; nothing where samples have none, or one cannot be read.
+fn files_of(set: &dyn Dataset) -> Option<String> {
+    let (count, last) = (set.len().min(LOOKED_AT), set.len().checked_sub(1)?);
+    let mut places = (0..count).map(|at| at * last / (count - 1).max(1));
+    let sum = places.try_fold(Fingerprint::default(), |sum, at| sum.with_file(&set.file(at)?).ok());
+    sum.map(|sum| sum.text())
 }
 
 /// What `run.json` said in the run's first life.
@@ -251,4 +267,42 @@ fn machine() -> Value {
     });
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     json!({ "host": read("/proc/sys/kernel/hostname"), "cores": cores, "processor": processor, "os": std::env::consts::OS })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipe_plugin::data::Sample;
+    use std::path::PathBuf;
+
+    struct Files(PathBuf, usize);
+
+    impl Dataset for Files {
+        fn len(&self) -> usize {
+            self.1
+        }
+
+        fn get(&self, _: usize) -> Result<Sample> {
+            anyhow::bail!("it has no samples")
+        }
+
+        fn file(&self, index: usize) -> Option<PathBuf> {
+            Some(self.0.join(index.to_string()))
+        }
+    }
+
+    #[test]
+    fn other_pixels_under_the_same_names_are_other_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |count| Files(folder.path().to_owned(), count);
+        assert_eq!(files_of(&set(0)), None);
+        assert_eq!(files_of(&set(1)), None, "no such file");
+        (0..40).for_each(|at| fs::write(folder.path().join(at.to_string()), [at]).unwrap());
+        let before = [1, 16, 40].map(|count| files_of(&set(count)).unwrap());
+        fs::write(folder.path().join("39"), "x").unwrap();
+        assert_eq!(files_of(&set(16)).as_ref(), Some(&before[1]));
+        assert_ne!(files_of(&set(40)).as_ref(), Some(&before[2]), "the last is looked at");
+        fs::write(folder.path().join("0"), "x").unwrap();
+        assert!([1, 16].iter().zip(&before).all(|(count, before)| files_of(&set(*count)).as_ref() != Some(before)));
+    }
 }

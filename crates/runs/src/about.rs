@@ -66,7 +66,8 @@ pub fn check_word(what: &str, word: &str) -> Result<()> {
     let good = !word.is_empty() && word.chars().count() <= 100 && word.chars().all(plain);
     ensure!(
         good && !word.starts_with(['-', '+', '.']) && word != "latest",
-        "{word:?} cannot be a {what}: write up to 100 characters without spaces, quotes, parentheses, commas and slashes"
+        "{word:?} cannot be a {what}: write up to 100 characters without spaces, quotes, parentheses, commas and slashes, \
+         not `latest`, and none of - + . at the beginning"
     );
     Ok(())
 }

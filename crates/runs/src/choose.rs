@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 
 use crate::about::ARCHIVED;
 use crate::filter::{Filter, Wrong, order};
@@ -72,6 +72,7 @@ pub fn columns<R: Borrow<Run>>(text: &str, runs: &[R]) -> Result<Vec<Key>> {
         }
         at += part.len() + 1;
     }
+    ensure!(!keys.is_empty(), "no columns are named: write keys with commas between them");
     Ok(keys)
 }
 

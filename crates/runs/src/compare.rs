@@ -92,6 +92,10 @@ fn facts(run: &Run) -> BTreeMap<String, Value> {
     for key in ["data", "versions", "git", "device", "machine"] {
         leaves(key.to_owned(), info.get(key).cloned().unwrap_or_default(), &mut facts);
     }
+    // Without why it is this one.
+    if let Some(Value::String(device)) = facts.get_mut("device") {
+        device.truncate(device.find(',').unwrap_or(device.len()));
+    }
     facts
 }
 

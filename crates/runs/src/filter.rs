@@ -9,13 +9,16 @@
 //! value    = number | word | "text in quotes"
 //! ```
 //!
-//! A run that does not have the key is not meant, whatever the comparison.
+//! A run that does not have the key is not meant, whatever the comparison. `created` is compared with a day or a time, in UTC.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use pipe_history::standing::Status;
 use pipe_vocab::record::read_number;
 use serde_json::Value;
 
@@ -32,7 +35,16 @@ enum Node {
     And(Vec<Node>),
     Not(Box<Node>),
     Tag(String),
-    Compare { key: Key, place: Range<usize>, how: How, with: String },
+    Compare(Compare),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Compare {
+    key: Key,
+    key_place: Range<usize>,
+    how: How,
+    with: String,
+    with_place: Range<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,14 +106,25 @@ impl Filter {
         }
     }
 
-    /// Checks that each key is one that a run has.
+    /// Checks that each key is one that a run has, and no number is to be more or less than a word.
     ///
     /// # Errors
     /// With the place of one that none has, and what it may have been meant for.
     pub fn check<R: Borrow<Run>>(&self, expression: &str, runs: &[R]) -> Result<(), Wrong> {
-        let found = self.0.keys().into_iter().find_map(|(key, place)| Some((key, place, key.known(runs).err()?)));
-        let Some((key, place, near)) = found.filter(|_| !runs.is_empty()) else { return Ok(()) };
-        Err(Wrong::at(expression, place.clone(), unknown(key, &near)))
+        if runs.is_empty() {
+            return Ok(());
+        }
+        for Compare { key, key_place, how, with, with_place } in self.0.comparisons() {
+            if let Err(near) = key.known(runs) {
+                return Err(Wrong::at(expression, key_place.clone(), unknown(key, &near)));
+            }
+            let is_number = |run: &R| key.value(run.borrow()).is_some_and(|value| read_number(&value).is_some());
+            if how.orders() && with.parse::<f64>().is_err() && runs.iter().any(is_number) {
+                let message = format!("a number is expected here, as `{}` is one", key.text);
+                return Err(Wrong::at(expression, with_place.clone(), message));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a run is meant.
@@ -122,16 +145,18 @@ impl Node {
             Node::And(parts) => parts.iter().all(|part| part.takes(run)),
             Node::Not(part) => !part.takes(run),
             Node::Tag(tag) => run.tags.contains(tag),
-            Node::Compare { key, how, with, .. } => key.value(run).is_some_and(|value| how.holds(&value, with)),
+            Node::Compare(Compare { key, how, with, .. }) => {
+                key.value(run).is_some_and(|value| how.holds(&value, with))
+            }
         }
     }
 
-    fn keys(&self) -> Vec<(&Key, &Range<usize>)> {
+    fn comparisons(&self) -> Vec<&Compare> {
         match self {
-            Node::Or(parts) | Node::And(parts) => parts.iter().flat_map(Node::keys).collect(),
-            Node::Not(part) => part.keys(),
+            Node::Or(parts) | Node::And(parts) => parts.iter().flat_map(Node::comparisons).collect(),
+            Node::Not(part) => part.comparisons(),
             Node::Tag(_) => Vec::new(),
-            Node::Compare { key, place, .. } => vec![(key, place)],
+            Node::Compare(compare) => vec![compare],
         }
     }
 
@@ -140,21 +165,66 @@ impl Node {
             Node::Or(parts) | Node::And(parts) => parts.iter().any(|part| part.names_tag(tag)),
             Node::Not(part) => part.names_tag(tag),
             Node::Tag(own) => own == tag,
-            Node::Compare { .. } => false,
+            Node::Compare(_) => false,
         }
     }
 }
 
+impl Compare {
+    /// As it is compared.
+    ///
+    /// # Errors
+    /// What no run can be: a status that there is not, a day that is none.
+    fn checked(mut self, expression: &str) -> Result<Node, Wrong> {
+        let wrong = |message: String| Err(Wrong::at(expression, self.with_place.clone(), message));
+        match self.key.name.as_str() {
+            _ if self.key.which.is_some() => {}
+            "status" if matches!(self.how, How::Equal | How::Unequal) => {
+                let all = Status::ALL.map(|status| status.to_string());
+                if !all.contains(&self.with) {
+                    return wrong(format!("no run is `{}`, but {}", self.with, all.join(", ")));
+                }
+            }
+            "created" if self.with.parse::<f64>().is_err() => {
+                if !self.how.orders() {
+                    return wrong("a time is compared by one of < <= > >=".into());
+                }
+                match seconds(&self.with) {
+                    Some(seconds) => self.with = seconds.to_string(),
+                    None => {
+                        return wrong(
+                            "a day or a time is expected here, such as 2026-01-31 or 2026-01-31T18:30, in UTC".into(),
+                        );
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(Node::Compare(self))
+    }
+}
+
+/// A day or a time in UTC as seconds since 1970.
+fn seconds(text: &str) -> Option<i64> {
+    let time: DateTime = text.trim().trim_end_matches('Z').parse().ok()?;
+    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
 impl How {
+    /// Whether it asks which of two is more.
+    fn orders(self) -> bool {
+        matches!(self, How::Less | How::AtMost | How::Greater | How::AtLeast)
+    }
+
     fn holds(self, value: &Value, with: &str) -> bool {
         let text = text_of(value);
         if self == How::Contains {
             return text.contains(with);
         }
-        let numbers = read_number(value).zip(with.parse::<f64>().ok());
-        let order = match numbers {
-            Some((own, with)) => own.partial_cmp(&with),
-            None => Some(text.as_str().cmp(with)),
+        let order = match (read_number(value), with.parse::<f64>()) {
+            (Some(own), Ok(with)) => own.partial_cmp(&with),
+            (Some(_), Err(_)) if self.orders() => None,
+            _ => Some(text.as_str().cmp(with)),
         };
         match self {
             How::Equal => order == Some(Ordering::Equal),
@@ -342,7 +412,8 @@ impl Parser<'_> {
         };
         match self.next() {
             Some(with) if with.quoted || !is_sign(&with.text) => {
-                Ok(Node::Compare { key: Key::of(&text), place, how: *how, with: with.text })
+                let (key, with_place) = (Key::of(&text), with.place);
+                Compare { key, key_place: place, how: *how, with: with.text, with_place }.checked(self.expression)
             }
             other => {
                 let place = other.map_or(self.end(), |token| token.place);

@@ -39,6 +39,9 @@ pub fn one(word: &str, roots: &[PathBuf]) -> Result<Run> {
     let found = if exact.is_empty() { matches(&|name| name.starts_with(word)) } else { exact };
     match found[..] {
         [at] => Ok(runs.swap_remove(at)),
+        [] if path.is_dir() => {
+            bail!("{word} is a folder, but no run's own: `pipe runs list {word}` shows those below it")
+        }
         [] => {
             let near = |run: &&Run| strsim::jaro_winkler(&run.name, word) > 0.85;
             let near: Vec<&str> = runs.iter().filter(near).take(3).map(|run| run.name.as_str()).collect();

@@ -95,10 +95,21 @@ impl Key {
         found.next().is_none().then_some(first.1)
     }
 
-    /// Whether any of the runs has it; where none does, the names that are like it.
+    /// Whether any of the runs has it; where none does, the names that are like it. A word that both options and curves end with is neither.
     pub fn known<R: Borrow<Run>>(&self, runs: &[R]) -> Result<(), Vec<String>> {
         let is_field = self.which.is_none() && FIELDS.contains(&self.name.as_str());
-        if is_field || runs.iter().any(|run| self.value(run.borrow()).is_some()) {
+        if is_field {
+            return Ok(());
+        }
+        let has = |run: &Run| run.options.contains_key(&self.name) || run.metrics.contains_key(&self.name);
+        if self.which.is_none() && !runs.iter().any(|run| has(run.borrow())) {
+            let options = ending(&format!(".{}", self.name), runs, |run| run.options.keys());
+            let curves = ending(&format!("/{}", self.name), runs, |run| run.metrics.keys());
+            if !options.is_empty() && !curves.is_empty() {
+                return Err(options.into_iter().take(2).chain(curves.into_iter().take(2)).collect());
+            }
+        }
+        if runs.iter().any(|run| self.value(run.borrow()).is_some()) {
             return Ok(());
         }
         Err(nearest(&self.name, &self.meant(runs)))
@@ -137,10 +148,20 @@ impl Key {
     }
 }
 
+/// The names of runs that end so.
+fn ending<'a, R: Borrow<Run>, N: Iterator<Item = &'a String>>(
+    end: &str,
+    runs: &'a [R],
+    names: impl Fn(&'a Run) -> N,
+) -> BTreeSet<String> {
+    runs.iter().flat_map(|run| names(run.borrow())).filter(|name| name.ends_with(end)).cloned().collect()
+}
+
 /// That no run has a key, and what it may have been meant for.
 pub(crate) fn unknown(key: &Key, near: &[String]) -> String {
     let hint = if near.is_empty() { String::new() } else { format!("; there is `{}`", near.join("`, `")) };
-    format!("no run has `{}`{hint}", key.name)
+    let what = if key.which.is_some() { "a curve " } else { "" };
+    format!("no run has {what}`{}`{hint}", key.name)
 }
 
 /// The names that are most like one, three at most, the likest first.
@@ -189,7 +210,8 @@ fn field(run: &Run, name: &str) -> Option<Value> {
         "seconds" => json!(run.seconds),
         "steps" => json!(run.steps),
         "epochs" => json!(run.epochs),
-        "device" => json!(run.device),
+        // Without why it is this one.
+        "device" => json!(run.device.as_deref().and_then(|device| device.split(',').next())),
         "seed" => json!(run.seed),
         "tags" => json!(run.tags),
         "group" => json!(run.group),

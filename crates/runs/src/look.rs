@@ -1,7 +1,7 @@
 //! The runs that there are.
 
 use std::borrow::Borrow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -25,13 +25,15 @@ pub fn look(roots: &[PathBuf]) -> Result<Vec<Run>> {
 /// What runs are called beside each other: of those that have the same name all but the oldest get a number. The runs come newest first.
 pub fn unique_names<R: Borrow<Run>>(runs: &[R]) -> Vec<String> {
     let mut taken: BTreeSet<String> = BTreeSet::new();
+    // The number that the next of a name gets: thousands may have the same.
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     let mut names: Vec<String> = Vec::with_capacity(runs.len());
     for run in runs.iter().rev().map(R::borrow) {
         let mut name = run.name.clone();
-        let mut number = 2;
         while !taken.insert(name.clone()) {
+            let number = numbers.entry(&run.name).or_insert(2);
             name = format!("{}-{number}", run.name);
-            number += 1;
+            *number += 1;
         }
         names.push(name);
     }

@@ -80,6 +80,8 @@ fn expressions_choose_by_options_curves_fields_and_tags() {
         ("metric.accuracy > 0", vec![]),
         ("optimizer.sgd.type ~ 'sg' and seed = 7 and 'optimizer.sgd.lr' != 0.4", vec![0.3, 0.2, 0.1]),
         ("status=failed", vec![]),
+        ("created >= 2023-11-14 and created < '2023-11-14 22:13:21' and device = cpu", vec![0.4, 0.3, 0.2, 0.1]),
+        ("created > 2023-11-14T22:14", vec![]),
     ] {
         if expression.contains("not_there") {
             let filter = Filter::parse(expression).unwrap();
@@ -106,7 +108,7 @@ fn what_is_wrong_with_an_expression_is_shown_where_it_is() {
         ("(status = done", "this parenthesis is not closed", "  ^"),
         ("status = 'done", "the quotes are not closed", "           ^^^^^"),
         ("optimiser.sgd.lr < 1", "no run has `optimiser.sgd.lr`; there is `optimizer.sgd.lr`", "  ^^^^^^^^^^^^^^^^"),
-        ("min(train/los) < 1", "no run has `train/los`; there is `train/loss`", "  ^^^^^^^^^^^^^^"),
+        ("min(train/los) < 1", "no run has a curve `train/los`; there is `train/loss`", "  ^^^^^^^^^^^^^^"),
         (
             "status = done and metric.acuracy > 1",
             "no run has `metric.acuracy`; there is `metric.accuracy`\n",
@@ -114,10 +116,18 @@ fn what_is_wrong_with_an_expression_is_shown_where_it_is() {
         ),
         ("acuracy > 1", "no run has `acuracy`; there is `eval/accuracy`\n", "  ^^^^^^^"),
         ("optimizer.lr > 1", "no run has `optimizer.lr`; there is `optimizer.sgd.lr`\n", "  ^^^^^^^^^^^^"),
-        ("max(optimizer.sgd.l) > 1", "no run has `optimizer.sgd.l`\n", "  ^^^^^^^^^^^^^^^^^^^^"),
+        ("max(optimizer.sgd.l) > 1", "no run has a curve `optimizer.sgd.l`\n", "  ^^^^^^^^^^^^^^^^^^^^"),
         ("Seed = 1", "no run has `Seed`; there is `seed`\n", "  ^^^^"),
         ("zzz = 1", "no run has `zzz`\n", "  ^^^"),
         ("= 3", "a name is expected here", "  ^"),
+        ("status = dne", "no run is `dne`, but running, done, interrupted, failed, lost\n", "           ^^^"),
+        (
+            "optimizer.sgd.lr < abc",
+            "a number is expected here, as `optimizer.sgd.lr` is one\n",
+            "                     ^^^",
+        ),
+        ("created > yesterday", "a day or a time is expected here", "            ^^^^^^^^^"),
+        ("created = 2023-11-14", "a time is compared by one of < <= > >=", "            ^^^^^^^^^^"),
     ] {
         let said = said(expression);
         assert!(said.starts_with(message) && said.ends_with(marked), "{said}");
@@ -131,10 +141,19 @@ fn what_is_wrong_with_columns_is_shown_where_it_is() {
     let root = tempfile::tempdir().unwrap();
     let runs = some(root.path(), 1);
     let said = choose::columns("name, max(train/los) ,lr", &runs).unwrap_err().to_string();
-    let expected = "no run has `train/los`; there is `train/loss`\n  name, max(train/los) ,lr\n        ^^^^^^^^^^^^^^";
+    let expected =
+        "no run has a curve `train/los`; there is `train/loss`\n  name, max(train/los) ,lr\n        ^^^^^^^^^^^^^^";
     assert_eq!(said, expected);
     assert_eq!(choose::columns("name,, seed", &runs).unwrap().len(), 2);
     assert_eq!(choose::columns("anything", &runs[..0]).unwrap().len(), 1);
+    assert!(choose::columns(" ,", &runs).unwrap_err().to_string().starts_with("no columns are named"));
+    // A word that an option and a curve end with means neither.
+    let mut both = runs.clone();
+    let curve = both[0].metrics["train/loss"].clone();
+    both[0].metrics.insert("train/lr".into(), curve);
+    let said = choose::columns("lr", &both).unwrap_err().to_string();
+    assert!(said.starts_with("no run has `lr`; there is `optimizer.sgd.lr`, `train/lr`\n"), "{said}");
+    assert_eq!(choose::columns("train/lr,optimizer.sgd.lr,loss", &both).unwrap().len(), 3);
     let said = choose::sort(&mut runs.clone(), "-sead").unwrap_err().to_string();
     assert_eq!(said, "no run has `sead`; there is `seed`");
 }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,61 +13,33 @@ use super::http::ask;
 /// How long a page has until something shows.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A window.
-pub struct Browser {
+/// Windows that no test uses now: to start one takes seconds. They end with this process.
+static FREE: Mutex<Vec<Window>> = Mutex::new(Vec::new());
+
+/// Starts the driver, and ends it when this process is gone or says so; Chromium, which it talks to by a pipe, then ends too.
+const DRIVER: &str = "chromedriver --port=0 & driver=$!; read -r _; kill $driver; wait $driver; sleep 1; rm -rf \"$1\"";
+
+/// A process of Chromium and its driver.
+struct Window {
+    /// The shell around the driver.
     driver: Child,
     address: SocketAddr,
     session: String,
-    _profile: tempfile::TempDir,
 }
+
+/// A window. It is another test's after this one, unless this one fails.
+pub struct Browser(Option<Window>);
 
 impl Browser {
     /// Opens a window; `None` where there is no Chromium.
     pub fn open() -> Option<Browser> {
-        let mut driver =
-            Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-        let mut lines = BufReader::new(driver.stdout.take()?).lines().map_while(Result::ok);
-        let line = lines.find(|line| line.contains("started successfully on port"))?;
-        let port = line.rsplit(' ').next()?.trim_end_matches('.').parse().ok()?;
-        // The driver goes on writing.
-        std::thread::spawn(move || lines.for_each(drop));
-        let profile = tempfile::tempdir().ok()?;
-        let mut browser = Browser {
-            driver,
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
-            session: String::new(),
-            _profile: profile,
-        };
-        let flags = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--window-size=1300,900",
-        ];
-        let folder = format!("--user-data-dir={}", browser._profile.path().display());
-        let flags: Vec<&str> = flags.into_iter().chain([folder.as_str()]).collect();
-        let wanted = json!({ "capabilities": { "alwaysMatch": {
-            "browserName": "chrome", "goog:chromeOptions": { "args": flags }, "goog:loggingPrefs": { "browser": "ALL" } } } });
-        let made = browser.call("POST", "/session", &wanted).ok()?;
-        browser.session = format!("/session/{}", made["sessionId"].as_str()?);
-        Some(browser)
-    }
-
-    fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
-        let body = if method == "GET" { String::new() } else { body.to_string() };
-        let answer = ask(self.address, method, path, &[("Content-Type", "application/json")], &body);
-        let value = answer.json()["value"].take();
-        if answer.status == 200 { Ok(value) } else { Err(value.to_string()) }
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.or_else(Window::start).map(|window| Browser(Some(window)))
     }
 
     fn own(&self, what: &str, body: &Value) -> Value {
-        let path = format!("{}{what}", self.session);
-        self.call("POST", &path, body).unwrap_or_else(|error| panic!("{what} {body}: {error}"))
+        let window = self.0.as_ref().expect("it has one until it is dropped");
+        window.own(what, body).unwrap_or_else(|error| panic!("{what} {body}: {error}"))
     }
 
     /// Opens an address.
@@ -154,12 +127,72 @@ impl Browser {
     }
 }
 
+impl Window {
+    fn start() -> Option<Window> {
+        let profile = tempfile::tempdir().ok()?.keep();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", DRIVER, "sh"]).arg(&profile).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut driver = shell.stderr(Stdio::null()).spawn().ok()?;
+        let mut lines = BufReader::new(driver.stdout.take()?).lines().map_while(Result::ok);
+        let line = lines.find(|line| line.contains("started successfully on port"))?;
+        let port = line.rsplit(' ').next()?.trim_end_matches('.').parse().ok()?;
+        // The driver goes on writing.
+        std::thread::spawn(move || lines.for_each(drop));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut window = Window { driver, address, session: String::new() };
+        let flags = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--remote-debugging-pipe",
+            "--window-size=1300,900",
+        ];
+        let folder = format!("--user-data-dir={}", profile.display());
+        let flags: Vec<&str> = flags.into_iter().chain([folder.as_str()]).collect();
+        let wanted = json!({ "capabilities": { "alwaysMatch": {
+            "browserName": "chrome", "goog:chromeOptions": { "args": flags }, "goog:loggingPrefs": { "browser": "ALL" } } } });
+        let made = window.call("POST", "/session", &wanted).ok()?;
+        window.session = format!("/session/{}", made["sessionId"].as_str()?);
+        Some(window)
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+        let body = if method == "GET" { String::new() } else { body.to_string() };
+        let answer = ask(self.address, method, path, &[("Content-Type", "application/json")], &body);
+        let value = answer.json()["value"].take();
+        if answer.status == 200 { Ok(value) } else { Err(value.to_string()) }
+    }
+
+    fn own(&self, what: &str, body: &Value) -> Result<Value, String> {
+        self.call("POST", &format!("{}{what}", self.session), body)
+    }
+
+    /// Leaves the page, and forgets what it said and kept.
+    fn clear(&self) -> Result<Value, String> {
+        self.own("/url", &json!({ "url": "about:blank" }))?;
+        self.own("/goog/cdp/execute", &json!({ "cmd": "Network.clearBrowserCookies", "params": {} }))?;
+        self.own("/se/log", &json!({ "type": "browser" }))
+    }
+}
+
 impl Drop for Browser {
     fn drop(&mut self) {
-        if !self.session.is_empty() {
-            let _ = self.call("DELETE", &self.session, &Value::Null);
+        let Some(window) = self.0.take() else { return };
+        if !std::thread::panicking() && window.clear().is_ok() {
+            FREE.lock().unwrap_or_else(PoisonError::into_inner).push(window);
         }
-        let _ = self.driver.kill();
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // At the end of its input the shell ends the driver.
+        drop(self.driver.stdin.take());
         let _ = self.driver.wait();
     }
 }

@@ -22,7 +22,8 @@ export function Parallel({ data, runs }: { data: Comparison; runs: Shown[] }) {
   const dark = useTheme();
   const [near, setNear] = useState<number | null>(null);
   const tags = data.metrics.map((metric) => metric.tag);
-  const tag = tags.find((tag) => tag === params.get("metric")) ?? tags.find((tag) => !tag.startsWith("train/")) ?? tags[0];
+  const measured = data.metrics.find((metric) => metric.values.some((value) => value?.node.startsWith("metric.")));
+  const tag = tags.find((tag) => tag === params.get("metric")) ?? measured?.tag ?? tags[0];
   const of = (["last", "min", "max"] as const).find((each) => each === params.get("of")) ?? "last";
   const axes = useMemo(() => {
     const options = data.options.filter((option) => option.values.some((value) => value !== null)).slice(0, 9);
@@ -65,14 +66,9 @@ export function Parallel({ data, runs }: { data: Comparison; runs: Shown[] }) {
           {axes.map((axis, index) => (
             <g key={axis.key}>
               <line x1={x(index)} x2={x(index)} y1={y(0)} y2={y(1)} class="axis" />
-              <text x={x(index)} y={20 + (index % 2) * 10} class="axis-name" text-anchor="middle">
+              <text x={x(index) + (index === 0 ? -60 : index === axes.length - 1 ? 60 : 0)} y={20 + (index % 2) * 10} class="axis-name" text-anchor={index === 0 ? "start" : index === axes.length - 1 ? "end" : "middle"}>
                 {tail(axis.key, 26)}
               </text>
-              {axis.ticks.map(([at, name]) => (
-                <text x={x(index) + (index > 0 && index === axes.length - 1 ? 6 : -6)} y={y(at) + 4} class="axis-tick" text-anchor={index > 0 && index === axes.length - 1 ? "start" : "end"} key={name}>
-                  {tail(name, 12)}
-                </text>
-              ))}
             </g>
           ))}
           {runs.map((run, index) => (
@@ -90,6 +86,13 @@ export function Parallel({ data, runs }: { data: Comparison; runs: Shown[] }) {
               <title>{`${run.name}\n${axes.map((axis) => `${axis.key}: ${axis.texts[index]}`).join("\n")}`}</title>
             </path>
           ))}
+          {axes.map((axis, index) =>
+            axis.ticks.map(([at, name]) => (
+              <text x={x(index) + (index > 0 && index === axes.length - 1 ? 6 : -6)} y={y(at) + 4} class="axis-tick" text-anchor={index > 0 && index === axes.length - 1 ? "start" : "end"} key={`${axis.key} ${name}`}>
+                {tail(name, 12)}
+              </text>
+            )),
+          )}
         </svg>
       </section>
       <section class="card wide">

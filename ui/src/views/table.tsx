@@ -235,7 +235,7 @@ function Rows({ table, onChange }: { table: Table; onChange: () => void }) {
                         )}
                         {run.forked_from && (
                           <i class="has-note" title={`fork of ${run.forked_from.run ?? ""} at step ${run.forked_from.step ?? ""}`}>
-                            ⑂
+                            fork
                           </i>
                         )}
                       </td>

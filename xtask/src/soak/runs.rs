@@ -18,7 +18,11 @@ pub(crate) fn runs(root: &Path, arguments: &[String]) -> Result<()> {
     step("the page in Chromium: how soon it has a point, and what a day of points costs it");
     let tests = ["test", "--release", "--package", "pipe-ui", "--test", "it", "--", "--nocapture", "page::"];
     must(cargo(root, &libtorch).args(tests))?;
-    step("the processors' time that capture takes, in the demo");
+    step("the processors' time that capture takes, in an epoch of the demo");
     let tests = ["test", "--release", "--test", "it", "--", "--nocapture", "capture_takes"];
-    must(cargo(root, &libtorch).args(tests).env("PIPE_CAPTURE_RUN", "pipelines/maskrcnn_coco.toml --profile demo"))
+    must(
+        cargo(root, &libtorch)
+            .args(tests)
+            .env("PIPE_CAPTURE_RUN", "pipelines/maskrcnn_coco.toml --profile demo --set engine.trainer.max_epochs=1"),
+    )
 }

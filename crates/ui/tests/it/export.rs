@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
+use crate::views::VIEWS;
 
 /// The page of some runs; `None` where the page was not made.
 fn exported(folder: &Path, runs: &[PathBuf], bounds: &Bounds) -> Option<Exported> {
@@ -83,22 +84,7 @@ fn a_file_opens_from_the_disk_with_all_views() {
         browser.go(&format!("{url}#/compare?runs={},{}&tab={tab}", ids[0], ids[2]));
         browser.wait(&format!("return document.querySelector('.tabs') && {script}"));
     }
-    for (view, script) in [
-        ("", "document.querySelectorAll('.panel canvas').length == 4"),
-        ("/images", "document.querySelector('figure img')?.naturalWidth == 128"),
-        ("/distributions", "document.querySelectorAll('.bars rect').length == 64"),
-        ("/pr", "document.querySelector('.pr .curve') !== null"),
-        ("/text", "document.querySelector('pre.text')?.innerText.includes('<b>not bold</b>')"),
-        ("/console", "document.querySelector('pre.console')?.innerText.includes('epoch 6/6')"),
-        ("/machine", "document.querySelectorAll('.panel canvas').length == 8"),
-        (
-            "/pipeline",
-            "document.querySelector('.toml')?.innerText.includes('profile demo') && document.querySelector('.edit.refused') !== null",
-        ),
-        ("/graph", "document.querySelectorAll('.graph .node').length == 11"),
-        ("/files", "document.querySelector('.badge.best') !== null"),
-        ("/about", "document.body.innerText.includes('versions.libtorch')"),
-    ] {
+    for (view, script) in VIEWS {
         browser.go("about:blank");
         browser.go(&format!("{url}#/run/{}{view}", ids[1]));
         browser.wait(&format!("return {script}"));

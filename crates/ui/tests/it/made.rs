@@ -198,6 +198,11 @@ pub fn loss(spec: &Spec, step: u64) -> f64 {
         + 0.15 * noise(step ^ spec.seed << 40) * (1.0 + 2.0 * (-t / 300.0).exp())
 }
 
+/// A rate that falls and rises again.
+pub fn rate(spec: &Spec, step: u64) -> f64 {
+    spec.lr * (1.0 + (step as f64 / 600.0 * std::f64::consts::PI).cos()) / 2.0
+}
+
 fn accuracy(spec: &Spec, step: u64) -> f64 {
     (1.0 - loss(spec, step) * 0.4).clamp(0.05, 0.995)
 }
@@ -212,7 +217,7 @@ pub fn measure(history: &History, spec: &Spec, steps: std::ops::RangeInclusive<u
         };
         let nan = step == 333 && spec.lr > 0.25;
         add("train/loss", "engine.trainer", if nan { f64::NAN } else { loss(spec, step) });
-        add("train/lr", "engine.trainer", spec.lr * (1.0 + (step as f64 / 600.0 * std::f64::consts::PI).cos()) / 2.0);
+        add("train/lr", "engine.trainer", rate(spec, step));
         if step.is_multiple_of(EPOCH) {
             add("eval/accuracy", "metric.accuracy", accuracy(spec, step));
             add("eval/loss", "metric.loss", loss(spec, step) * 1.1);

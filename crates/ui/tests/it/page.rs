@@ -2,6 +2,7 @@
 //! not made (`cargo xtask setup`).
 
 use std::fs;
+use std::time::Instant;
 
 use pipe_history::History;
 use pipe_history::requests::{Answer, Requests, Stage};
@@ -11,6 +12,7 @@ use crate::browser;
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
 use crate::steer::two;
+use crate::views::VIEWS;
 use crate::{Served, served, served_with};
 use pipe_test_support::browser::Browser;
 
@@ -119,32 +121,19 @@ fn a_run_is_shown_in_all_its_views() {
     let served = some();
     let browser = browser!(served);
     let url = format!("http://{}/run/{}", served.address, served.id("digits/2"));
-    for (view, script) in [
-        ("", "document.querySelectorAll('.panel canvas').length == 4"),
-        ("/images", "document.querySelector('figure img')?.naturalWidth == 128"),
-        ("/distributions", "document.querySelectorAll('.bars rect').length == 64"),
-        ("/pr", "document.querySelector('.pr .curve') !== null"),
-        ("/text", "document.querySelector('pre.text')?.innerText.includes('<b>not bold</b>')"),
-        ("/console", "document.querySelector('pre.console')?.innerText.includes('epoch 6/6')"),
-        ("/machine", "document.querySelectorAll('.panel canvas').length == 8"),
-        (
-            "/pipeline",
-            "document.querySelector('.toml')?.innerText.includes('profile demo') && document.querySelector('.edit.refused') !== null",
-        ),
-        (
-            "/graph",
-            "document.querySelectorAll('.graph .node').length == 11 && document.querySelectorAll('.edge.event').length == 3",
-        ),
-        (
-            "/files",
-            "document.querySelector('.badge.best') !== null && document.body.innerText.includes('records') == false",
-        ),
-        ("/about", "document.body.innerText.includes('versions.libtorch')"),
-    ] {
+    for (view, script) in VIEWS {
         browser.go(&format!("{url}{view}"));
         browser.wait(&format!("return {script}"));
     }
     fine(&browser);
+}
+
+/// What the chart of the rate says is the latest.
+const RATE: &str = "document.querySelector(\"section[data-tag='train/lr'] .now\")?.innerText";
+
+/// Waits until the rate of a step is drawn.
+fn wait_for(browser: &Browser, spec: &Spec, step: u64) {
+    browser.wait(&format!("return Math.abs({RATE} - {}) < 1e-5", made::rate(spec, step)));
 }
 
 #[test]
@@ -153,15 +142,22 @@ fn what_is_measured_appears_and_what_was_cut_off_goes() {
     let browser = browser!(served);
     let id = served.id("digits/1");
     browser.go(&format!("http://{}/run/{id}", served.address));
-    let now = "document.querySelector(\"section[data-tag='train/lr'] .now\")?.innerText";
-    browser.wait(&format!("return {now} == '0'"));
+    let spec = Spec::default();
+    wait_for(&browser, &spec, 600);
     let folder = served.root.join("digits/1");
     let history = History::of(&folder);
     let lengths = history.lengths().unwrap();
-    made::measure(&history, &Spec::default(), 601..=900);
-    browser.wait(&format!("return {now} == '0.05'"));
+    made::measure(&history, &spec, 601..=900);
+    wait_for(&browser, &spec, 900);
+    let soon = [901, 902, 903, 904, 905].map(|step| {
+        let measured = Instant::now();
+        made::measure(&history, &spec, step..=step);
+        wait_for(&browser, &spec, step);
+        measured.elapsed().as_millis()
+    });
+    println!("from a point in the folder to the page: {soon:?} ms");
     history.cut(Some(&lengths));
-    browser.wait(&format!("return {now} == '0'"));
+    wait_for(&browser, &spec, 600);
     // Seen without being loaded anew.
     browser.run("window.same = true");
     let line = json!({ "edit": 3, "outcome": "applied", "step": 555, "epoch": 6, "time": BEGUN + 300.0,
@@ -184,8 +180,7 @@ fn a_day_of_a_point_a_second_costs_the_page_no_memory() {
     let history = History::of(&served.root.join("digits/1"));
     let spec = Spec { steps: 86_400, ..Spec::default() };
     let page = |to: u64| {
-        browser
-            .wait(&format!("return document.querySelector('.facts')?.innerText.replace(/\\D/g, '').includes('{to}')"));
+        wait_for(&browser, &spec, to);
         browser.heap()
     };
     let parts: Vec<u64> = (1..=12).map(|part| 600 + part * 7_150).collect();
@@ -196,6 +191,7 @@ fn a_day_of_a_point_a_second_costs_the_page_no_memory() {
         from = to + 1;
         heaps.push(page(to));
     }
+    println!("bytes that the page holds, twelve times in a day: {heaps:?}");
     let (early, late) = (heaps[2], heaps[11]);
     assert!(late < early + 4e6, "bytes after each part, {heaps:?}");
     let curves = served.json(&format!("/api/series?runs={id}&tag=train/loss&pixels=900"));

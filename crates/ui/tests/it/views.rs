@@ -3,6 +3,27 @@
 use crate::browser;
 use crate::page::{fine, some};
 
+/// The views of a run that `made` made, and what is true in each once it is there.
+pub(crate) const VIEWS: [(&str, &str); 11] = [
+    ("", "document.querySelectorAll('.panel canvas').length == 4"),
+    ("/images", "document.querySelector('figure img')?.naturalWidth == 128"),
+    ("/distributions", "document.querySelectorAll('.bars rect').length == 64"),
+    ("/pr", "document.querySelector('.pr .curve') !== null"),
+    ("/text", "document.querySelector('pre.text')?.innerText.includes('<b>not bold</b>')"),
+    ("/console", "document.querySelector('pre.console')?.innerText.includes('epoch 6/6')"),
+    ("/machine", "document.querySelectorAll('.panel canvas').length == 8"),
+    (
+        "/pipeline",
+        "document.querySelector('.toml')?.innerText.includes('profile demo') && document.querySelector('.edit.refused') !== null",
+    ),
+    (
+        "/graph",
+        "document.querySelectorAll('.graph .node').length == 11 && document.querySelectorAll('.edge.event').length == 3",
+    ),
+    ("/files", "document.querySelector('.badge.best') !== null && !document.body.innerText.includes('records')"),
+    ("/about", "document.body.innerText.includes('versions.libtorch')"),
+];
+
 const DRAWN: &str = "[document.querySelectorAll('.picture rect.truth').length, document.querySelectorAll('.picture rect.found').length].join()";
 
 #[test]

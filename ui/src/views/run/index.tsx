@@ -180,7 +180,7 @@ function Curves({ page, runs }: { page: RunPage; runs: Shown[] }) {
 
 function Machine({ page, runs }: { page: RunPage; runs: Shown[] }) {
   const settings = useSettings("relative");
-  if (page.machine.length === 0) return <Empty>How busy the machine was is measured from the fifth second of a run on.</Empty>;
+  if (page.machine.length === 0) return <Empty>Nothing yet: how fast the run gets on and how busy the machine is are measured every five seconds, and how fast it was also at its end.</Empty>;
   return (
     <>
       <Controls settings={settings} axes={["relative", "wall"]} logs={false} />

@@ -16,11 +16,10 @@ use pipe_sweep::{Distribution, Journal, Operation, State, Study, Trial, Values};
 use pipe_vocab::shown::shown_name;
 use serde_json::{Map, Value, json};
 
-use super::SweepArgs;
 use super::measured::Measured;
 use super::report;
 use super::settings::Settings;
-use super::worker::{Ended, Worker, folder_name, folder_of};
+use super::worker::{Ended, PRUNED, Worker, folder_name, folder_of};
 use crate::output::{Status, say};
 use crate::signals::Signals;
 use crate::source::{PipelineArgs, shown};
@@ -29,8 +28,6 @@ use crate::source::{PipelineArgs, shown};
 const TICK: Duration = Duration::from_millis(50);
 /// A trial's note: its run's folder, by which trials of others are told apart.
 const RUN: &str = "pipe:run";
-/// A trial's note: it is to end early, at this report.
-pub(super) const PRUNED: &str = "pipe:pruned";
 /// A trial's note: why it failed.
 const ERROR: &str = "pipe:error";
 /// After so many trials that failed, where those do not count, there is nothing to hope for.
@@ -69,7 +66,7 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// [`Refused`] when another is at work, or the study is another.
-    pub fn start(args: &'a SweepArgs, settings: &'a Settings, signals: Signals) -> Result<Driver<'a>> {
+    pub fn start(pipeline: &'a PipelineArgs, settings: &'a Settings, signals: Signals) -> Result<Driver<'a>> {
         let folder = &settings.folder;
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let lock = take(folder)?;
@@ -80,7 +77,7 @@ impl<'a> Driver<'a> {
             None => Ok((vec![Operation::CreateStudy { name, directions }], ())),
         })?;
         let mut driver = Driver {
-            pipeline: &args.pipeline,
+            pipeline,
             settings,
             pruner: settings.pruner.clone(),
             journal,

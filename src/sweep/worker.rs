@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The status of a run that was asked to end by a request.
 const ASKED: i32 = 130;
 
+/// A trial's note: it is to end early, at this report.
+pub(super) const PRUNED: &str = "pipe:pruned";
+
 /// How a process of a trial has ended.
 pub(super) enum Ended {
     /// It is at work.
@@ -77,7 +80,7 @@ impl Worker {
             slot,
             seed: 0,
             seen: trial.reports.len() as u64,
-            pruned: trial.user.contains_key(super::driver::PRUNED),
+            pruned: trial.user.contains_key(PRUNED),
             told: false,
             sets: values::sets(&settings.space, &trial.params),
             folder: PathBuf::new(),

@@ -208,11 +208,15 @@ struct Drive<'p> {
     child: Child,
 }
 
+/// A driver's process.
+fn start(pipe: &Pipe, trials: &str) -> Child {
+    let arguments = ["sweep", "sweep.toml", "--jobs", "2", "--trials", trials];
+    pipe.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+}
+
 impl Drive<'_> {
     fn start<'p>(pipe: &'p Pipe, trials: &str) -> Drive<'p> {
-        let arguments = ["sweep", "sweep.toml", "--jobs", "2", "--trials", trials];
-        let child = pipe.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-        Drive { pipe, child }
+        Drive { pipe, child: start(pipe, trials) }
     }
 }
 
@@ -259,36 +263,33 @@ fn whatever_is_killed_no_trial_is_lost_or_run_twice() {
     let (calm, pipe) = (with(text), with(text));
     let count = trials.to_string();
     let mut rng = ChaCha8Rng::seed_from_u64(trials);
-    let (mut drivers, mut killed) = (0, 0);
+    let (mut processes, mut killed) = (0, 0);
     let mut drive = Drive::start(&pipe, &count);
     while killed < kills {
         std::thread::sleep(Duration::from_millis(rng.random_range(0..1500)));
-        let running = workers(&pipe);
+        // A worker every other time.
+        let mut running = Vec::new();
+        while running.is_empty() && killed % 2 == 1 && drive.child.try_wait().expect("a status").is_none() {
+            running = workers(&pipe);
+        }
         if drive.child.try_wait().expect("a status").is_some() {
             break;
         }
-        // A worker every other time, while there is one.
-        match running.get(rng.random_range(0..2usize)) {
-            Some(process) if killed % 2 == 1 => {
-                let _ = std::process::Command::new("kill")
-                    .args(["-KILL", &process.to_string()])
-                    .stderr(Stdio::null())
-                    .status();
-            }
-            _ => {
-                drive.child.kill().expect("killed");
-                drive.child.wait().expect("it ends");
-                drivers += 1;
-                let arguments = ["sweep", "sweep.toml", "--jobs", "2", "--trials", &count];
-                drive.child =
-                    pipe.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-            }
+        if running.is_empty() {
+            drive.child.kill().expect("killed");
+            drive.child.wait().expect("it ends");
+            drive.child = start(&pipe, &count);
+        } else {
+            // It may have come to its end meanwhile.
+            let process = running[rng.random_range(0..running.len())].to_string();
+            let _ = std::process::Command::new("kill").args(["-KILL", &process]).stderr(Stdio::null()).status();
+            processes += 1;
         }
         killed += 1;
     }
     let status = drive.child.wait().expect("it ends");
     assert!(status.success(), "{status} after {killed} kills");
-    eprintln!("{killed} kills, {drivers} of them of the driver");
+    eprintln!("{killed} kills, {processes} of them of trials");
     calm.ok(&["sweep", "sweep.toml", "--jobs", "2", "--trials", &count]);
     let (found, expected) = (study(&pipe, "s"), study(&calm, "s"));
     assert_eq!(found.trials.len() as u64, trials);

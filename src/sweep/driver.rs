@@ -36,7 +36,7 @@ const HOPELESS: usize = 20;
 /// What to begin.
 enum Next {
     /// This trial.
-    Trial(Trial),
+    Trial(Box<Trial>),
     /// A trial that waited, and has values that it cannot have.
     Refused(u64, String),
     /// Nothing is left.
@@ -384,7 +384,7 @@ fn next(replay: &Replay, settings: &Settings) -> Result<(Vec<Operation>, Next)> 
     let next_id = replay.trial_count();
     let mut trial = Trial::new(next_id, number, State::Running);
     (trial.params, trial.user) = (params.clone(), user.clone());
-    Ok((vec![Operation::CreateTrial { study: study.id, params, distributions, user }], Next::Trial(trial)))
+    Ok((vec![Operation::CreateTrial { study: study.id, params, distributions, user }], Next::Trial(Box::new(trial))))
 }
 
 /// A trial that somebody has put there, with the values that it is to have; what it has none for is sampled.
@@ -422,7 +422,7 @@ fn taken(study: &Study, waiting: &Trial, settings: &Settings) -> (Vec<Operation>
     operations.push(Operation::User { trial: id, key: RUN.into(), value: run_of(settings, number).into() });
     let mut trial = waiting.clone();
     (trial.params, trial.state) = (params, State::Running);
-    (operations, Next::Trial(trial))
+    (operations, Next::Trial(Box::new(trial)))
 }
 
 fn run_of(settings: &Settings, number: u64) -> String {

@@ -222,7 +222,7 @@ impl Worker {
     fn last_words(&self) -> Option<String> {
         let text = fs::read_to_string(self.log()).ok()?;
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let line = lines().filter(|line| line.starts_with("error")).next_back().or_else(|| lines().next_back())?;
+        let line = lines().rfind(|line| line.starts_with("error")).or_else(|| lines().next_back())?;
         Some(shown_data(line).into_owned())
     }
 

@@ -305,7 +305,7 @@ impl Check<'_> {
     fn ends(&mut self, parameter: &ParameterConfig, path: &[PathSegment]) {
         let ints = parameter.int.or(parameter.log_int).map(|ends| ends.map(|end| end as f64));
         let Some([low, high]) = parameter.range.or(parameter.log).or(ints) else { return };
-        if !(low <= high) || !low.is_finite() || !high.is_finite() {
+        if low > high || !low.is_finite() || !high.is_finite() {
             self.error(
                 path,
                 KeyOrValue::Value,

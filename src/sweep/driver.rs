@@ -56,6 +56,8 @@ pub(super) struct Driver<'a> {
     pruner: Option<pipe_sweep::Pruner>,
     journal: Journal,
     workers: Vec<Worker>,
+    /// What a driver before was at, and nobody has gone on with yet.
+    taken: Vec<Worker>,
     signals: Signals,
     /// Held as long as this one drives.
     _lock: File,
@@ -82,6 +84,7 @@ impl<'a> Driver<'a> {
             pruner: settings.pruner.clone(),
             journal,
             workers: Vec::new(),
+            taken: Vec::new(),
             signals,
             _lock: lock,
         };
@@ -102,7 +105,7 @@ impl<'a> Driver<'a> {
         let Ok(study) = self.study() else { return };
         let (own, others): (Vec<&Trial>, Vec<&Trial>) =
             study.in_state(State::Running).partition(|trial| trial.user.contains_key(RUN));
-        let workers = own.iter().enumerate().map(|(slot, trial)| Worker::new(self.settings, trial, slot)).collect();
+        let workers = own.iter().map(|trial| Worker::new(self.settings, trial)).collect();
         let finished = study.trials.iter().filter(|trial| trial.state.is_finished()).count();
         if !study.trials.is_empty() {
             say!(
@@ -114,7 +117,7 @@ impl<'a> Driver<'a> {
         if !others.is_empty() {
             say!("{} trials are at work elsewhere, or were: they are left alone", others.len());
         }
-        self.workers = workers;
+        self.taken = workers;
     }
 
     /// Runs trials until there are enough.
@@ -135,22 +138,33 @@ impl<'a> Driver<'a> {
     }
 
     fn until_done(&mut self) -> Result<Status> {
-        for worker in &mut self.workers {
-            // A trial that is to end early needs no process for that.
-            if !worker.pruned {
-                worker.start(self.pipeline, self.settings)?;
-            }
+        // The oldest last, which is the first to go on.
+        let taken = std::mem::take(&mut self.taken).into_iter().rev();
+        let (busy, rest): (Vec<Worker>, Vec<Worker>) = taken.partition(Worker::is_busy);
+        self.taken = rest;
+        // However many there are: they are at work.
+        for worker in busy {
+            self.take_on(worker)?;
         }
         let mut more = true;
         loop {
             let stops = self.signals.requests.interrupt.load(Ordering::Relaxed);
-            more = more || self.workers.len() < self.settings.jobs;
             while more && !stops && self.workers.len() < self.settings.jobs {
-                more = self.begin()?;
+                more = match self.taken.pop() {
+                    Some(worker) => self.take_on(worker).map(|()| true)?,
+                    None => self.begin()?,
+                };
             }
-            for worker in std::mem::take(&mut self.workers) {
-                if let Some(worker) = self.follow(worker, stops)? {
-                    self.workers.push(worker);
+            let mut open = std::mem::take(&mut self.workers);
+            while let Some(worker) = open.pop() {
+                match self.follow(worker, stops) {
+                    Ok(Some(worker)) => self.workers.push(worker),
+                    // One that failed may have to be made up for.
+                    Ok(None) => more = true,
+                    Err(error) => {
+                        self.workers.append(&mut open);
+                        return Err(error);
+                    }
                 }
             }
             if self.workers.is_empty() && (stops || !more) {
@@ -158,6 +172,17 @@ impl<'a> Driver<'a> {
             }
             std::thread::sleep(TICK);
         }
+    }
+
+    /// Has a trial go on, in a slot of its own.
+    fn take_on(&mut self, mut worker: Worker) -> Result<()> {
+        worker.slot = (0..).find(|slot| self.workers.iter().all(|worker| worker.slot != *slot)).unwrap_or_default();
+        // One that is to end early needs no process for that.
+        if !worker.pruned {
+            worker.start(self.pipeline, self.settings)?;
+        }
+        self.workers.push(worker);
+        Ok(())
     }
 
     /// Begins a trial; `false` where none is left to begin.
@@ -172,10 +197,7 @@ impl<'a> Driver<'a> {
             }
             Next::Trial(trial) => trial,
         };
-        let slot = (0..).find(|slot| self.workers.iter().all(|worker| worker.slot != *slot)).unwrap_or_default();
-        let mut worker = Worker::new(settings, &trial, slot);
-        worker.start(self.pipeline, settings)?;
-        self.workers.push(worker);
+        self.take_on(Worker::new(settings, &trial))?;
         Ok(true)
     }
 

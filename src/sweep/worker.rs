@@ -73,11 +73,11 @@ pub(super) fn folder_name(number: u64, seed: Option<usize>) -> String {
 
 impl Worker {
     /// A trial that nobody is known to be at work on, at the first of its seeds that is not done.
-    pub fn new(settings: &Settings, trial: &Trial, slot: usize) -> Worker {
+    pub fn new(settings: &Settings, trial: &Trial) -> Worker {
         let mut worker = Worker {
             id: trial.id,
             number: trial.number,
-            slot,
+            slot: 0,
             seed: 0,
             seen: trial.reports.len() as u64,
             pruned: trial.user.contains_key(PRUNED),
@@ -99,6 +99,11 @@ impl Worker {
         worker
     }
 
+    /// Whether its run is at work.
+    pub fn is_busy(&self) -> bool {
+        standing::status(&self.folder) == Some(Status::Running)
+    }
+
     /// The run's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -117,7 +122,7 @@ impl Worker {
 
     /// Starts a process, unless the run is at work already: of a driver that was killed.
     pub fn start(&mut self, pipeline: &PipelineArgs, settings: &Settings) -> Result<()> {
-        if standing::status(&self.folder) == Some(Status::Running) {
+        if self.is_busy() {
             return Ok(());
         }
         let log =

@@ -337,3 +337,14 @@ fn a_sweep_that_is_stopped_goes_on_and_takes_what_waits() {
         said.stderr
     );
 }
+
+#[test]
+fn the_example_of_the_page_is_right() {
+    let page = include_str!("../../docs/sweeps.md");
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let pipe =
+        Pipe::digits("sweep.toml", &format!("vars.width = 16\nloader.test.batch_size = \"${{width}}\"\n{example}"));
+    pipe.ok(&["check", "sweep.toml"]);
+    let refused = pipe.run(&["check", "sweep.toml", "--set", "sweep.pruner.factor=1"]);
+    assert!(refused.status == Some(2) && refused.stderr.contains("1 is out of range"), "{}", refused.stderr);
+}

@@ -79,6 +79,12 @@ pub fn sweep(args: &SweepArgs) -> Result<Status> {
     let (out, device) = (args.out.clone(), args.device.clone());
     let wish = Wish { pipeline: &args.pipeline, trials: args.trials, jobs: args.jobs, seeds: args.seeds, out, device };
     let settings = Settings::of(wish, plan, config);
+    if settings.seeds.len() > 1 && settings.space.get("pipeline.seed").is_some() {
+        terminal::line(
+            "error: `pipeline.seed` is a parameter, and each trial has several seeds: leave one of the two away",
+        );
+        return Ok(Status::Wrong);
+    }
     let signals = Signals::listen(WORDS)?;
     Driver::start(&args.pipeline, &settings, signals)?.drive()
 }

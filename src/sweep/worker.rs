@@ -131,7 +131,9 @@ impl Worker {
         command.arg("run").arg(&pipeline.file).args(["--quiet", "--resume", "auto", "--out"]).arg(&self.folder);
         command.args(pipeline.profile.iter().flat_map(|profile| ["--profile", profile]));
         let seed = settings.seeds[self.seed].map(|seed| format!("pipeline.seed={seed}"));
-        command.args(pipeline.sets.iter().chain(&self.sets).chain(&seed).flat_map(|set| ["--set", set]));
+        // The first of the seeds is what the command line says.
+        let said = pipeline.sets.iter().filter(|set| seed.is_none() || !set.trim_start().starts_with("pipeline.seed"));
+        command.args(said.chain(&self.sets).chain(&seed).flat_map(|set| ["--set", set]));
         command.args(pipeline.accept.iter().flat_map(|code| ["--accept", code]));
         let device = device(settings, self.slot);
         command.args(device.iter().flat_map(|device| ["--device", device]));

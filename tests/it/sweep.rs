@@ -194,12 +194,12 @@ fn the_mean_over_seeds_counts() {
     let pipe = with(
         "[sweep]\nstudy = \"s\"\nsampler = \"random\"\ntrials = 1\n[sweep.parameters]\n\"optimizer.sgd.lr\" = { log = [0.01, 0.1] }\n",
     );
-    pipe.ok(&["sweep", "sweep.toml", "--seeds", "2"]);
+    pipe.ok(&["sweep", "sweep.toml", "--seeds", "2", "--set", "pipeline.seed=11"]);
     let found = study(&pipe, "s");
     let both = [0, 1].map(|seed| accuracy(&pipe, &format!("s/trial-0000-{seed}")));
     assert_eq!(found.trials[0].values, [(both[0] + both[1]) / 2.0]);
     let seeds = [0, 1].map(|seed| pipe.json(&format!("runs/sweeps/s/trial-0000-{seed}/run.json"))["seed"].clone());
-    assert_eq!(seeds, [json!(7), json!(8)]);
+    assert_eq!(seeds, [json!(11), json!(12)]);
 }
 
 /// A driver at work, which is ended with the test, with the trials that it has begun.

@@ -113,6 +113,12 @@ def others():
     }))
 
 
+def journals():
+    # What Optuna wrote for the tests of crates/sweep, as far as it has one line of everything.
+    lines = (HERE.parent.parent / "crates/sweep/tests/optuna/journal.log").read_text().splitlines(keepends=True)
+    put("journal", "optuna", "".join(lines[:40]))
+
+
 def library():
     """A shared library of 64 bits with one exported symbol and nothing else: what a linker would write, cut down."""
     names = b"\0pipe_plugin_table_small\0"
@@ -206,5 +212,5 @@ def attacks():
 
 
 torch.manual_seed(0)
-for part in (images, weights, annotations, others, library, pipelines, folders, attacks):
+for part in (images, weights, annotations, others, journals, library, pipelines, folders, attacks):
     part()

@@ -11,6 +11,8 @@ use pipe_components::dataset::mnist::{Mnist, Split};
 use pipe_document::diagnostic::Sources;
 use pipe_document::{Document, LoadOptions};
 use pipe_plan::Plan;
+use pipe_sweep::pruner::{Asha, Median};
+use pipe_sweep::{Journal, Parameter, Pruner, Sampler, Space};
 use serde_json::json;
 
 use crate::run_folder;
@@ -47,7 +49,7 @@ impl Folder {
 }
 
 /// Every reader.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "pipeline", run: pipeline, words: PIPELINE },
     Target { name: "coco", run: coco, words: COCO },
     Target { name: "results", run: results, words: COCO },
@@ -57,6 +59,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "image", run: image, words: IMAGE },
     Target { name: "state", run: state, words: STATE },
     Target { name: "folder", run: |folder, bytes| run_folder::read(folder.0.path(), bytes), words: run_folder::WORDS },
+    Target { name: "journal", run: journal, words: JOURNAL },
     Target { name: "plugin", run: plugin, words: &[b"pipe_plugin_table_", b"\x7fELF", b".dynsym\0"] },
 ];
 
@@ -159,6 +162,21 @@ const IMAGE: &[&[u8]] = &[
 const STATE: &[&[u8]] =
     &[b"\"format\":", b"\"seed\":", b"\"clock\":", b"\"nodes\":", b"\"files\":", b"\"values\":", b"{}", b"\"NaN\""];
 
+const JOURNAL: &[&[u8]] = &[
+    b"\n{\"op_code\":4,\"study_id\":0,",
+    b"\"trial_id\":0,",
+    b"\"state\":1",
+    b"\"values\":[NaN]",
+    b"-Infinity",
+    b"\\\"high\\\":9223372036854775807",
+    b"\\\"low\\\":-9223372036854775808",
+    b"\\\"choices\\\":[]",
+    b"\"param_value_internal\":",
+    b"\"step\":-9223372036854775808",
+    b"\"completed_rung_0\":",
+    b"\"constraints\":[",
+];
+
 /// A pipeline, and behind a line `#base` one that it may extend; read, planned and shown.
 fn pipeline(_: &Folder, bytes: &[u8]) -> Result<()> {
     let text = |bytes: &[u8]| {
@@ -222,6 +240,32 @@ fn runs(_: &Folder, bytes: &[u8]) -> Result<()> {
     let side = |at: usize| u32::from(u16::from_le_bytes([size[at], size[at + 1]]));
     let mask = Rle::from_compressed(side(0), side(2), text)?;
     ensure!(Rle::from_compressed(side(0), side(2), mask.to_compressed().as_bytes())? == mask, "changed on the way");
+    Ok(())
+}
+
+/// A study's journal, gone on with by each sampler and judged by each pruner.
+fn journal(folder: &Folder, bytes: &[u8]) -> Result<()> {
+    let journal = Journal::open(&folder.file("journal.log", bytes)?, false)?;
+    let names: Vec<String> = journal.replay().names().into_iter().map(str::to_owned).collect();
+    for study in names.iter().filter_map(|name| journal.replay().study(name)) {
+        let _ = (study.ranked().len(), study.best().len());
+        // As the file has them, one parameter a kind.
+        let kinds = study.trials.iter().rev().flat_map(|trial| &trial.distributions).take(8);
+        let mut parameters: Vec<Parameter> = Vec::new();
+        for (name, distribution) in kinds.filter(|(_, distribution)| distribution.is_sound()) {
+            if parameters.iter().all(|other| other.name != *name) {
+                parameters.push(Parameter { name: name.clone(), distribution: distribution.clone(), when: Vec::new() });
+            }
+        }
+        let space = Space { parameters };
+        for sampler in [Sampler::Random, Sampler::Tpe] {
+            let _ = sampler.suggest(study, &space, 0, 0);
+        }
+        let asha = Asha { first: None, factor: 2, skip: 0, bootstrap: 0 };
+        for mut pruner in [Pruner::Asha(asha), Pruner::Median(Median { startup: 0, warmup: 0, every: 1 })] {
+            study.trials.iter().for_each(|trial| drop(pruner.judge(study, trial)));
+        }
+    }
     Ok(())
 }
 

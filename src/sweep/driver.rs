@@ -16,11 +16,10 @@ use pipe_sweep::{Distribution, Journal, Operation, State, Study, Trial, Values};
 use pipe_vocab::shown::shown_name;
 use serde_json::{Map, Value, json};
 
-use super::SweepArgs;
 use super::measured::Measured;
 use super::report;
 use super::settings::Settings;
-use super::worker::{Ended, Worker, folder_name, folder_of};
+use super::worker::{Ended, PRUNED, Worker, folder_name, folder_of};
 use crate::output::{Status, say};
 use crate::signals::Signals;
 use crate::source::{PipelineArgs, shown};
@@ -29,8 +28,6 @@ use crate::source::{PipelineArgs, shown};
 const TICK: Duration = Duration::from_millis(50);
 /// A trial's note: its run's folder, by which trials of others are told apart.
 const RUN: &str = "pipe:run";
-/// A trial's note: it is to end early, at this report.
-pub(super) const PRUNED: &str = "pipe:pruned";
 /// A trial's note: why it failed.
 const ERROR: &str = "pipe:error";
 /// After so many trials that failed, where those do not count, there is nothing to hope for.
@@ -39,7 +36,7 @@ const HOPELESS: usize = 20;
 /// What to begin.
 enum Next {
     /// This trial.
-    Trial(Trial),
+    Trial(Box<Trial>),
     /// A trial that waited, and has values that it cannot have.
     Refused(u64, String),
     /// Nothing is left.
@@ -59,6 +56,8 @@ pub(super) struct Driver<'a> {
     pruner: Option<pipe_sweep::Pruner>,
     journal: Journal,
     workers: Vec<Worker>,
+    /// What a driver before was at, and nobody has gone on with yet.
+    taken: Vec<Worker>,
     signals: Signals,
     /// Held as long as this one drives.
     _lock: File,
@@ -69,7 +68,7 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// [`Refused`] when another is at work, or the study is another.
-    pub fn start(args: &'a SweepArgs, settings: &'a Settings, signals: Signals) -> Result<Driver<'a>> {
+    pub fn start(pipeline: &'a PipelineArgs, settings: &'a Settings, signals: Signals) -> Result<Driver<'a>> {
         let folder = &settings.folder;
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let lock = take(folder)?;
@@ -80,11 +79,12 @@ impl<'a> Driver<'a> {
             None => Ok((vec![Operation::CreateStudy { name, directions }], ())),
         })?;
         let mut driver = Driver {
-            pipeline: &args.pipeline,
+            pipeline,
             settings,
             pruner: settings.pruner.clone(),
             journal,
             workers: Vec::new(),
+            taken: Vec::new(),
             signals,
             _lock: lock,
         };
@@ -105,7 +105,7 @@ impl<'a> Driver<'a> {
         let Ok(study) = self.study() else { return };
         let (own, others): (Vec<&Trial>, Vec<&Trial>) =
             study.in_state(State::Running).partition(|trial| trial.user.contains_key(RUN));
-        let workers = own.iter().enumerate().map(|(slot, trial)| Worker::new(self.settings, trial, slot)).collect();
+        let workers = own.iter().map(|trial| Worker::new(self.settings, trial)).collect();
         let finished = study.trials.iter().filter(|trial| trial.state.is_finished()).count();
         if !study.trials.is_empty() {
             say!(
@@ -117,7 +117,7 @@ impl<'a> Driver<'a> {
         if !others.is_empty() {
             say!("{} trials are at work elsewhere, or were: they are left alone", others.len());
         }
-        self.workers = workers;
+        self.taken = workers;
     }
 
     /// Runs trials until there are enough.
@@ -138,22 +138,33 @@ impl<'a> Driver<'a> {
     }
 
     fn until_done(&mut self) -> Result<Status> {
-        for worker in &mut self.workers {
-            // A trial that is to end early needs no process for that.
-            if !worker.pruned {
-                worker.start(self.pipeline, self.settings)?;
-            }
+        // The oldest last, which is the first to go on.
+        let taken = std::mem::take(&mut self.taken).into_iter().rev();
+        let (busy, rest): (Vec<Worker>, Vec<Worker>) = taken.partition(Worker::is_busy);
+        self.taken = rest;
+        // However many there are: they are at work.
+        for worker in busy {
+            self.take_on(worker)?;
         }
         let mut more = true;
         loop {
             let stops = self.signals.requests.interrupt.load(Ordering::Relaxed);
-            more = more || self.workers.len() < self.settings.jobs;
             while more && !stops && self.workers.len() < self.settings.jobs {
-                more = self.begin()?;
+                more = match self.taken.pop() {
+                    Some(worker) => self.take_on(worker).map(|()| true)?,
+                    None => self.begin()?,
+                };
             }
-            for worker in std::mem::take(&mut self.workers) {
-                if let Some(worker) = self.follow(worker, stops)? {
-                    self.workers.push(worker);
+            let mut open = std::mem::take(&mut self.workers);
+            while let Some(worker) = open.pop() {
+                match self.follow(worker, stops) {
+                    Ok(Some(worker)) => self.workers.push(worker),
+                    // One that failed may have to be made up for.
+                    Ok(None) => more = true,
+                    Err(error) => {
+                        self.workers.append(&mut open);
+                        return Err(error);
+                    }
                 }
             }
             if self.workers.is_empty() && (stops || !more) {
@@ -161,6 +172,17 @@ impl<'a> Driver<'a> {
             }
             std::thread::sleep(TICK);
         }
+    }
+
+    /// Has a trial go on, in a slot of its own.
+    fn take_on(&mut self, mut worker: Worker) -> Result<()> {
+        worker.slot = (0..).find(|slot| self.workers.iter().all(|worker| worker.slot != *slot)).unwrap_or_default();
+        // One that is to end early needs no process for that.
+        if !worker.pruned {
+            worker.start(self.pipeline, self.settings)?;
+        }
+        self.workers.push(worker);
+        Ok(())
     }
 
     /// Begins a trial; `false` where none is left to begin.
@@ -175,10 +197,7 @@ impl<'a> Driver<'a> {
             }
             Next::Trial(trial) => trial,
         };
-        let slot = (0..).find(|slot| self.workers.iter().all(|worker| worker.slot != *slot)).unwrap_or_default();
-        let mut worker = Worker::new(settings, &trial, slot);
-        worker.start(self.pipeline, settings)?;
-        self.workers.push(worker);
+        self.take_on(Worker::new(settings, &trial))?;
         Ok(true)
     }
 
@@ -387,7 +406,7 @@ fn next(replay: &Replay, settings: &Settings) -> Result<(Vec<Operation>, Next)> 
     let next_id = replay.trial_count();
     let mut trial = Trial::new(next_id, number, State::Running);
     (trial.params, trial.user) = (params.clone(), user.clone());
-    Ok((vec![Operation::CreateTrial { study: study.id, params, distributions, user }], Next::Trial(trial)))
+    Ok((vec![Operation::CreateTrial { study: study.id, params, distributions, user }], Next::Trial(Box::new(trial))))
 }
 
 /// A trial that somebody has put there, with the values that it is to have; what it has none for is sampled.
@@ -425,7 +444,7 @@ fn taken(study: &Study, waiting: &Trial, settings: &Settings) -> (Vec<Operation>
     operations.push(Operation::User { trial: id, key: RUN.into(), value: run_of(settings, number).into() });
     let mut trial = waiting.clone();
     (trial.params, trial.state) = (params, State::Running);
-    (operations, Next::Trial(trial))
+    (operations, Next::Trial(Box::new(trial)))
 }
 
 fn run_of(settings: &Settings, number: u64) -> String {

@@ -24,7 +24,7 @@ use crate::output::{Format, Status};
 use crate::signals::{Signals, Words};
 use crate::source::{PipelineArgs, plan_or_tell, shown, tell_of};
 use driver::Driver;
-use settings::Settings;
+use settings::{Settings, Wish};
 
 /// Arguments of `pipe sweep`.
 #[derive(Debug, Args)]
@@ -76,7 +76,15 @@ pub fn sweep(args: &SweepArgs) -> Result<Status> {
         tell_of(&found, &loaded, Format::Text)?;
         return Ok(Status::Wrong);
     }
-    let settings = Settings::of(args, plan, config);
+    let (out, device) = (args.out.clone(), args.device.clone());
+    let wish = Wish { pipeline: &args.pipeline, trials: args.trials, jobs: args.jobs, seeds: args.seeds, out, device };
+    let settings = Settings::of(wish, plan, config);
+    if settings.seeds.len() > 1 && settings.space.get("pipeline.seed").is_some() {
+        terminal::line(
+            "error: `pipeline.seed` is a parameter, and each trial has several seeds: leave one of the two away",
+        );
+        return Ok(Status::Wrong);
+    }
     let signals = Signals::listen(WORDS)?;
-    Driver::start(args, &settings, signals)?.drive()
+    Driver::start(&args.pipeline, &settings, signals)?.drive()
 }

@@ -8,8 +8,7 @@ use pipe_sweep::pruner::{Asha, Median};
 use pipe_sweep::sampler::points;
 use pipe_sweep::{Direction, Distribution, Parameter, Pruner, Sampler, Space};
 
-use super::SweepArgs;
-use crate::source::runs_folder;
+use crate::source::{PipelineArgs, runs_folder};
 
 /// How many trials there are where nobody says.
 const TRIALS: u64 = 50;
@@ -42,9 +41,20 @@ pub(super) struct Settings {
     pub constraints: Vec<ConstraintConfig>,
 }
 
+/// What the command line says.
+#[derive(Debug)]
+pub(super) struct Wish<'a> {
+    pub pipeline: &'a PipelineArgs,
+    pub trials: Option<u64>,
+    pub jobs: u64,
+    pub seeds: Option<u64>,
+    pub out: Option<PathBuf>,
+    pub device: Option<String>,
+}
+
 impl Settings {
-    pub fn of(args: &SweepArgs, plan: &Plan, config: &SweepConfig) -> Settings {
-        let name = || plan.pipeline.name.clone().unwrap_or_else(|| args.pipeline.stem());
+    pub fn of(wish: Wish<'_>, plan: &Plan, config: &SweepConfig) -> Settings {
+        let name = || plan.pipeline.name.clone().unwrap_or_else(|| wish.pipeline.stem());
         let study = config.study.clone().unwrap_or_else(name);
         let space = space_of(config);
         let sampler = match config.sampler {
@@ -53,22 +63,22 @@ impl Settings {
             sweep::Sampler::Grid => Sampler::Grid,
         };
         let all = (sampler == Sampler::Grid).then(|| points(&space)).flatten().map(|points| points.len() as u64);
-        let wanted = args.trials.or(config.trials);
-        let seeds = args.seeds.unwrap_or(config.seeds);
+        let wanted = wish.trials.or(config.trials);
+        let seeds = wish.seeds.unwrap_or(config.seeds);
         let first = plan.pipeline.seed;
         Settings {
-            folder: args.out.clone().unwrap_or_else(|| runs_folder().join("sweeps").join(&study)),
+            folder: wish.out.unwrap_or_else(|| runs_folder().join("sweeps").join(&study)),
             study,
             trials: wanted.unwrap_or(u64::MAX).min(all.unwrap_or(wanted.unwrap_or(TRIALS))),
             count_failed: config.count_failed,
-            jobs: usize::try_from(args.jobs).unwrap_or(1),
+            jobs: usize::try_from(wish.jobs).unwrap_or(1),
             seeds: if seeds == 1 {
                 vec![None]
             } else {
                 (0..seeds).map(|index| Some(first.wrapping_add(index))).collect()
             },
             keep: config.keep.and_then(|keep| usize::try_from(keep).ok()),
-            device: args.device.clone(),
+            device: wish.device,
             own_device: plan.pipeline.device.clone(),
             space,
             sampler,
@@ -120,13 +130,8 @@ fn distribution_of(config: &ParameterConfig) -> Distribution {
         return Distribution::Int { low, high, log: config.log_int.is_some(), step };
     }
     let [low, high] = config.range.or(config.log).unwrap_or_default();
-    let distribution = Distribution::Float { low, high, log: config.log.is_some(), step: config.step };
-    match (&distribution, distribution.all().and_then(|all| all.last().copied())) {
-        (Distribution::Float { log, step: Some(step), .. }, Some(last)) => {
-            Distribution::Float { low, high: last, log: *log, step: Some(*step) }
-        }
-        _ => distribution,
-    }
+    let last = |step: f64| low + ((high - low) / step + 1e-9).floor() * step;
+    Distribution::Float { low, high: config.step.map_or(high, last), log: config.log.is_some(), step: config.step }
 }
 
 fn pruner_of(config: &PrunerConfig) -> Pruner {

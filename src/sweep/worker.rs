@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The status of a run that was asked to end by a request.
 const ASKED: i32 = 130;
 
+/// A trial's note: it is to end early, at this report.
+pub(super) const PRUNED: &str = "pipe:pruned";
+
 /// How a process of a trial has ended.
 pub(super) enum Ended {
     /// It is at work.
@@ -70,14 +73,14 @@ pub(super) fn folder_name(number: u64, seed: Option<usize>) -> String {
 
 impl Worker {
     /// A trial that nobody is known to be at work on, at the first of its seeds that is not done.
-    pub fn new(settings: &Settings, trial: &Trial, slot: usize) -> Worker {
+    pub fn new(settings: &Settings, trial: &Trial) -> Worker {
         let mut worker = Worker {
             id: trial.id,
             number: trial.number,
-            slot,
+            slot: 0,
             seed: 0,
             seen: trial.reports.len() as u64,
-            pruned: trial.user.contains_key(super::driver::PRUNED),
+            pruned: trial.user.contains_key(PRUNED),
             told: false,
             sets: values::sets(&settings.space, &trial.params),
             folder: PathBuf::new(),
@@ -94,6 +97,11 @@ impl Worker {
             .unwrap_or(last);
         worker.folder = folder_of(settings, trial.number, worker.seed);
         worker
+    }
+
+    /// Whether its run is at work.
+    pub fn is_busy(&self) -> bool {
+        standing::status(&self.folder) == Some(Status::Running)
     }
 
     /// The run's folder.
@@ -114,7 +122,7 @@ impl Worker {
 
     /// Starts a process, unless the run is at work already: of a driver that was killed.
     pub fn start(&mut self, pipeline: &PipelineArgs, settings: &Settings) -> Result<()> {
-        if standing::status(&self.folder) == Some(Status::Running) {
+        if self.is_busy() {
             return Ok(());
         }
         let log =
@@ -123,7 +131,9 @@ impl Worker {
         command.arg("run").arg(&pipeline.file).args(["--quiet", "--resume", "auto", "--out"]).arg(&self.folder);
         command.args(pipeline.profile.iter().flat_map(|profile| ["--profile", profile]));
         let seed = settings.seeds[self.seed].map(|seed| format!("pipeline.seed={seed}"));
-        command.args(pipeline.sets.iter().chain(&self.sets).chain(&seed).flat_map(|set| ["--set", set]));
+        // The first of the seeds is what the command line says.
+        let said = pipeline.sets.iter().filter(|set| seed.is_none() || !set.trim_start().starts_with("pipeline.seed"));
+        command.args(said.chain(&self.sets).chain(&seed).flat_map(|set| ["--set", set]));
         command.args(pipeline.accept.iter().flat_map(|code| ["--accept", code]));
         let device = device(settings, self.slot);
         command.args(device.iter().flat_map(|device| ["--device", device]));
@@ -219,7 +229,7 @@ impl Worker {
     fn last_words(&self) -> Option<String> {
         let text = fs::read_to_string(self.log()).ok()?;
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let line = lines().filter(|line| line.starts_with("error")).next_back().or_else(|| lines().next_back())?;
+        let line = lines().rfind(|line| line.starts_with("error")).or_else(|| lines().next_back())?;
         Some(shown_data(line).into_owned())
     }
 

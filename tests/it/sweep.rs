@@ -194,12 +194,12 @@ fn the_mean_over_seeds_counts() {
     let pipe = with(
         "[sweep]\nstudy = \"s\"\nsampler = \"random\"\ntrials = 1\n[sweep.parameters]\n\"optimizer.sgd.lr\" = { log = [0.01, 0.1] }\n",
     );
-    pipe.ok(&["sweep", "sweep.toml", "--seeds", "2"]);
+    pipe.ok(&["sweep", "sweep.toml", "--seeds", "2", "--set", "pipeline.seed=11"]);
     let found = study(&pipe, "s");
     let both = [0, 1].map(|seed| accuracy(&pipe, &format!("s/trial-0000-{seed}")));
     assert_eq!(found.trials[0].values, [(both[0] + both[1]) / 2.0]);
     let seeds = [0, 1].map(|seed| pipe.json(&format!("runs/sweeps/s/trial-0000-{seed}/run.json"))["seed"].clone());
-    assert_eq!(seeds, [json!(7), json!(8)]);
+    assert_eq!(seeds, [json!(11), json!(12)]);
 }
 
 /// A driver at work, which is ended with the test, with the trials that it has begun.
@@ -208,11 +208,15 @@ struct Drive<'p> {
     child: Child,
 }
 
+/// A driver's process.
+fn start(pipe: &Pipe, trials: &str) -> Child {
+    let arguments = ["sweep", "sweep.toml", "--jobs", "2", "--trials", trials];
+    pipe.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+}
+
 impl Drive<'_> {
     fn start<'p>(pipe: &'p Pipe, trials: &str) -> Drive<'p> {
-        let arguments = ["sweep", "sweep.toml", "--jobs", "2", "--trials", trials];
-        let child = pipe.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-        Drive { pipe, child }
+        Drive { pipe, child: start(pipe, trials) }
     }
 }
 
@@ -259,36 +263,33 @@ fn whatever_is_killed_no_trial_is_lost_or_run_twice() {
     let (calm, pipe) = (with(text), with(text));
     let count = trials.to_string();
     let mut rng = ChaCha8Rng::seed_from_u64(trials);
-    let (mut drivers, mut killed) = (0, 0);
+    let (mut processes, mut killed) = (0, 0);
     let mut drive = Drive::start(&pipe, &count);
     while killed < kills {
         std::thread::sleep(Duration::from_millis(rng.random_range(0..1500)));
-        let running = workers(&pipe);
+        // A worker every other time.
+        let mut running = Vec::new();
+        while running.is_empty() && killed % 2 == 1 && drive.child.try_wait().expect("a status").is_none() {
+            running = workers(&pipe);
+        }
         if drive.child.try_wait().expect("a status").is_some() {
             break;
         }
-        // A worker every other time, while there is one.
-        match running.get(rng.random_range(0..2usize)) {
-            Some(process) if killed % 2 == 1 => {
-                let _ = std::process::Command::new("kill")
-                    .args(["-KILL", &process.to_string()])
-                    .stderr(Stdio::null())
-                    .status();
-            }
-            _ => {
-                drive.child.kill().expect("killed");
-                drive.child.wait().expect("it ends");
-                drivers += 1;
-                let arguments = ["sweep", "sweep.toml", "--jobs", "2", "--trials", &count];
-                drive.child =
-                    pipe.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-            }
+        if running.is_empty() {
+            drive.child.kill().expect("killed");
+            drive.child.wait().expect("it ends");
+            drive.child = start(&pipe, &count);
+        } else {
+            // It may have come to its end meanwhile.
+            let process = running[rng.random_range(0..running.len())].to_string();
+            let _ = std::process::Command::new("kill").args(["-KILL", &process]).stderr(Stdio::null()).status();
+            processes += 1;
         }
         killed += 1;
     }
     let status = drive.child.wait().expect("it ends");
     assert!(status.success(), "{status} after {killed} kills");
-    eprintln!("{killed} kills, {drivers} of them of the driver");
+    eprintln!("{killed} kills, {processes} of them of trials");
     calm.ok(&["sweep", "sweep.toml", "--jobs", "2", "--trials", &count]);
     let (found, expected) = (study(&pipe, "s"), study(&calm, "s"));
     assert_eq!(found.trials.len() as u64, trials);
@@ -335,4 +336,15 @@ fn a_sweep_that_is_stopped_goes_on_and_takes_what_waits() {
         "{}",
         said.stderr
     );
+}
+
+#[test]
+fn the_example_of_the_page_is_right() {
+    let page = include_str!("../../docs/sweeps.md");
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let pipe =
+        Pipe::digits("sweep.toml", &format!("vars.width = 16\nloader.test.batch_size = \"${{width}}\"\n{example}"));
+    pipe.ok(&["check", "sweep.toml"]);
+    let refused = pipe.run(&["check", "sweep.toml", "--set", "sweep.pruner.factor=1"]);
+    assert!(refused.status == Some(2) && refused.stderr.contains("1 is out of range"), "{}", refused.stderr);
 }

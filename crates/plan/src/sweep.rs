@@ -239,6 +239,12 @@ pub(crate) fn read(file: File<'_>, nodes: &Read, found: &mut Diagnostics) -> Opt
     (!wrong).then_some(config)
 }
 
+/// A grid has no more points.
+const MOST_POINTS: f64 = 1e5;
+
+/// Up to here each integer is a number of its own.
+const LARGEST: f64 = (1u64 << 53) as f64;
+
 /// What is found wrong with the section.
 struct Check<'a> {
     entry: &'a Entry,
@@ -299,13 +305,15 @@ impl Check<'_> {
     fn ends(&mut self, parameter: &ParameterConfig, path: &[PathSegment]) {
         let ints = parameter.int.or(parameter.log_int).map(|ends| ends.map(|end| end as f64));
         let Some([low, high]) = parameter.range.or(parameter.log).or(ints) else { return };
-        if !(low <= high) || !low.is_finite() || !high.is_finite() {
+        if low > high || !low.is_finite() || !high.is_finite() {
             self.error(
                 path,
                 KeyOrValue::Value,
                 format!("{low} is not below {high}"),
                 Some("the smaller end comes first".into()),
             );
+        } else if !(high - low).is_finite() || ints.is_some() && low.abs().max(high.abs()) > LARGEST {
+            self.error(path, KeyOrValue::Value, "these are too far apart to be told from each other".into(), None);
         } else if parameter.log.is_some() && low <= 0.0 || parameter.log_int.is_some() && low < 1.0 {
             self.error(
                 path,
@@ -382,6 +390,12 @@ impl Check<'_> {
                 );
             }
         }
+        let points: f64 = config.parameters.values().map(ParameterConfig::count).product();
+        if config.sampler == Sampler::Grid && points > MOST_POINTS {
+            let message = format!("a grid of {points} points is too large");
+            let help = "use fewer values, or another sampler: `tpe` or `random`";
+            self.error(&["sampler".into()], KeyOrValue::Value, message, Some(help.into()));
+        }
         let fits = |c: char| c.is_alphanumeric() || "-_.".contains(c);
         if config.study.as_ref().is_some_and(|name| name.is_empty() || name.starts_with('.') || !name.chars().all(fits))
         {
@@ -437,6 +451,14 @@ impl ParameterConfig {
             ("choice", self.choice.is_some()),
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+    }
+
+    /// How many values there are, where they have steps.
+    fn count(&self) -> f64 {
+        let span = |[low, high]: [f64; 2]| (high - low) / self.step.unwrap_or(1.0) + 1.0;
+        let ints = self.int.or(self.log_int).map(|ends| span(ends.map(|end| end as f64)));
+        let choices = self.choice.as_ref().map(|choices| choices.len() as f64);
+        choices.or(ints).or(self.range.map(span)).unwrap_or(1.0).floor()
     }
 
     /// Whether the parameter can have a value.

@@ -93,6 +93,23 @@ impl Distribution {
         }
     }
 
+    /// Whether there are values, and their ends can be computed with.
+    pub fn is_sound(&self) -> bool {
+        const LARGEST: f64 = (1u64 << 53) as f64;
+        let (low, high, log, step) = match self {
+            Distribution::Categorical { choices } => return !choices.is_empty(),
+            Distribution::Float { low, high, log, step } => (*low, *high, *log, step.unwrap_or(1.0)),
+            Distribution::Int { low, high, log, step } => {
+                let ends = (*low as f64, *high as f64);
+                if ends.0.abs() > LARGEST || ends.1.abs() > LARGEST || *log && *low < 1 {
+                    return false;
+                }
+                (ends.0, ends.1, *log, *step as f64)
+            }
+        };
+        low <= high && (high - low).is_finite() && step > 0.0 && step.is_finite() && (!log || low > 0.0)
+    }
+
     /// Its only value, where it has no other.
     pub fn single(&self) -> Option<f64> {
         match self {

@@ -32,9 +32,9 @@ pub(crate) const HELP: &str = "\
         `pipe predict` find; EXE is a Python with torch, torchvision, onnx, onnxscript, onnxruntime and safetensors
   soak runs
         prints the figures of many runs and of their page: curves, size on the disk, index, answers, the page in Chromium, what capture costs
-  soak sweep [--trials N] [--kills N]
+  soak sweep [--trials N] [--kills N] [--python EXE]
         kills `pipe sweep` and its trials (default: 20 times while 50 trials run), goes on, and compares what they leave with a sweep that
-        nothing happened to
+        nothing happened to; with EXE, a Python with optuna, has Optuna go on with a journal of ours
   soak trackers --python EXE
         sends a run to a real MLflow server that is away at first, and has ClearML's SDK import one; EXE is a Python with mlflow and clearml
   soak wheel [--python EXE]
@@ -77,12 +77,13 @@ fn kills(root: &Path, arguments: &[String]) -> Result<()> {
 }
 
 fn sweep(root: &Path, arguments: &[String]) -> Result<()> {
-    let (mut trials, mut kills) = ("50", "20");
+    let (mut trials, mut kills, mut python) = ("50", "20", None);
     for pair in arguments.chunks(2) {
         match pair {
             [flag, number] if flag == "--trials" => trials = number,
             [flag, number] if flag == "--kills" => kills = number,
-            _ => bail!("`soak sweep` takes --trials N and --kills N"),
+            [flag, exe] if flag == "--python" => python = Some(exe),
+            _ => bail!("`soak sweep` takes --trials N, --kills N and --python EXE"),
         }
     }
     let libtorch = setup(root, &Options::default())?;
@@ -97,5 +98,8 @@ fn sweep(root: &Path, arguments: &[String]) -> Result<()> {
         "--nocapture",
         "sweep::whatever_is_killed",
     ]);
+    if let Some(python) = python {
+        command.arg("journal::optuna_goes_on").env("PIPE_TEST_PYTHON", python);
+    }
     must(command.env("PIPE_SOAK_SWEEP", format!("{trials},{kills}")))
 }

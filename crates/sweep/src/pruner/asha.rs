@@ -1,7 +1,7 @@
 //! Asynchronous successive halving: rungs at `first`, `first * factor`, `first * factor²`, … steps. A trial that comes to one goes on if it
 //! is among the best of those that have been there, one in `factor`.
 
-use super::Verdict;
+use super::verdict::Verdict;
 use crate::study::{Direction, State, Study, Trial, number};
 
 /// The rule's settings.

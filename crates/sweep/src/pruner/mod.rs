@@ -2,23 +2,17 @@
 //!
 //! - `median`: those that are worse than the others were at the same report
 //! - `asha`: those that are not among the best at a rung
+//! - [`Verdict`]: what a report comes to
 
 mod asha;
 mod median;
+mod verdict;
 
 pub use asha::Asha;
 pub use median::Median;
+pub use verdict::Verdict;
 
 use crate::study::{Study, Trial};
-
-/// What a report comes to.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Verdict {
-    /// Whether the trial is to end.
-    pub prune: bool,
-    /// What is to be noted of it, by name.
-    pub notes: Vec<(String, f64)>,
-}
 
 /// Who decides.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ pub(super) fn ordered<'s>(study: &Study, trials: Vec<&'s Trial>, wanted: usize) 
             true => order.extend(front),
             false => order.extend(chosen(&front, &losses, room)),
         }
-        left = left.into_iter().filter(|at| rest.contains(at)).collect();
+        left = rest;
     }
     let others: Vec<usize> = (0..trials.len()).filter(|at| !order.contains(at)).collect();
     order.into_iter().chain(others).map(|at| trials[at]).collect()

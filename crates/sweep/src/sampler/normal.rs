@@ -54,16 +54,17 @@ pub fn quantile(share: f64, a: f64, b: f64) -> f64 {
     let (low, part) = (log_below(a), share.ln() + log_between(a, b));
     let (large, small) = if low > part { (low, part) } else { (part, low) };
     let wanted = large + (small - large).exp().ln_1p();
-    let (mut a, mut b) = (a, b);
-    // Halved until nothing lies between, or no digit of it counts.
+    // Newton's way: the logarithm bends down everywhere, so that from the lower end no step goes too far.
+    let mut at = a;
     for _ in 0..64 {
-        let middle = 0.5 * (a + b);
-        if middle <= a || middle >= b || (b - a) < 1e-14 * middle.abs() {
+        let below = log_below(at);
+        let step = (wanted - below) * (below - log_density(at)).exp();
+        at += step;
+        if step <= 1e-14 * at.abs() {
             break;
         }
-        if log_below(middle) < wanted { a = middle } else { b = middle }
     }
-    0.5 * (a + b)
+    at.clamp(a, b)
 }
 
 #[cfg(test)]

@@ -84,11 +84,12 @@ fn best_point(
 
 /// An inner value as far as the space, which may have been another then, still has it.
 fn within(distribution: &Distribution, value: f64) -> Option<f64> {
-    match distribution {
-        Distribution::Categorical { choices } => ((value as usize) < choices.len()).then_some(value),
-        Distribution::Float { log: true, .. } | Distribution::Int { log: true, .. } => (value > 0.0).then_some(value),
-        _ => Some(value),
-    }
+    let fits = match distribution {
+        Distribution::Categorical { choices } => (value as usize) < choices.len(),
+        Distribution::Float { log: true, .. } | Distribution::Int { log: true, .. } => value > 0.0,
+        _ => true,
+    };
+    Some(value).filter(|value| fits && value.is_finite())
 }
 
 /// The good trials and the others, each by number.

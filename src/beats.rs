@@ -14,6 +14,8 @@ use pipe_native::distributed::Store;
 const EVERY: Duration = Duration::from_secs(1);
 /// For how long one may say nothing.
 const LONGEST: Duration = Duration::from_secs(6);
+/// SIGTERM.
+const TERMINATE: i32 = 15;
 /// How often it is looked whether that is over.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -24,15 +26,22 @@ pub struct Beats {
 }
 
 impl Beats {
-    /// By a connection to the store of its own.
+    /// By a connection to the store of its own. `started` says whether who started this rank keeps it: when that is gone the run is asked to end.
     ///
     /// # Errors
     /// When there can be no thread.
-    pub fn start(store: Store, rank: usize, size: usize) -> Result<Beats> {
+    pub fn start(store: Store, place: (usize, usize), started: bool) -> Result<Beats> {
         let over = Arc::new(AtomicBool::new(false));
         let heard = over.clone();
         let thread = thread::Builder::new().name("beats".into());
-        let thread = thread.spawn(move || beat(&store, (rank, size), &heard)).context("cannot start a thread")?;
+        let work = move || {
+            // Where rank 0 keeps it, the store ends before the others do.
+            if beat(&store, place, &heard).is_err() && started && !heard.load(Ordering::Relaxed) {
+                terminal::line("error: who started this rank is gone");
+                pipe_native::signal(std::process::id(), TERMINATE);
+            }
+        };
+        let thread = thread.spawn(work).context("cannot start a thread")?;
         Ok(Beats { over, thread: Some(thread) })
     }
 }
@@ -46,32 +55,27 @@ impl Drop for Beats {
     }
 }
 
-fn beat(store: &Store, (rank, size): (usize, usize), over: &AtomicBool) {
+/// Until it is over, or the store is gone.
+fn beat(store: &Store, (rank, size): (usize, usize), over: &AtomicBool) -> Result<()> {
     let others = (0..size).filter(|other| *other != rank);
     let mut heard: Vec<(usize, i64, Instant)> = others.map(|other| (other, -1, Instant::now())).collect();
     let mut said = Instant::now() - EVERY;
     loop {
         if over.load(Ordering::Relaxed) {
-            let _gone = store.add(&format!("left/{rank}"), 1);
-            return;
+            return store.add(&format!("left/{rank}"), 1).map(drop);
         }
         if said.elapsed() < EVERY {
             thread::sleep(TICK);
             continue;
         }
         said = Instant::now();
-        // Without the store, rank 0 or who started it is gone, which collectives find out.
-        if store.add(&format!("beat/{rank}"), 1).is_err() {
-            return;
-        }
+        store.add(&format!("beat/{rank}"), 1)?;
         for (other, last, since) in &mut heard {
-            let Ok(now) = store.add(&format!("beat/{other}"), 0) else { return };
+            let now = store.add(&format!("beat/{other}"), 0)?;
             if now != *last {
                 (*last, *since) = (now, Instant::now());
             } else if since.elapsed() > LONGEST {
-                let failed = store.add("failed", 0).is_ok_and(|failed| failed > 0);
-                let left = store.add(&format!("left/{other}"), 0).is_ok_and(|left| left > 0);
-                if !failed && !left {
+                if store.add("failed", 0)? == 0 && store.add(&format!("left/{other}"), 0)? == 0 {
                     let seconds = LONGEST.as_secs();
                     terminal::line(&format!(
                         "error: rank {other} has not answered for {seconds} s: it hangs, or its machine is gone"

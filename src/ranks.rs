@@ -34,8 +34,10 @@ struct Place {
     local: usize,
     host: String,
     port: u16,
-    /// Whether rank 0 keeps the store, rather than who started the ranks.
+    /// Whether this one keeps the store.
     keeps: bool,
+    /// Whether who started the ranks does.
+    started: bool,
     /// Differs from start to start of the same processes' store.
     attempt: String,
 }
@@ -72,7 +74,8 @@ fn place() -> Result<Option<Place>> {
     let agent = env::var("TORCHELASTIC_USE_AGENT_STORE").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
     let attempt = ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"].iter().find_map(|name| env::var(name).ok());
     let attempt = attempt.unwrap_or_default();
-    Ok(Some(Place { rank, size, local: local.unwrap_or(rank), host, port, keeps: !agent && rank == 0, attempt }))
+    let (local, keeps) = (local.unwrap_or(rank), !agent && rank == 0);
+    Ok(Some(Place { rank, size, local, host, port, keeps, started: agent, attempt }))
 }
 
 /// The first node of a SLURM step.
@@ -114,7 +117,8 @@ pub fn join() -> Result<Joined> {
     let ranks = Ranks::join(store, (rank, size), (interface.as_deref(), address), TIMEOUT)?;
     let own = env::var(DEVICE).ok();
     let device = own.or_else(|| pipe_native::has_gpu().then(|| format!("cuda:{}", place.local)));
-    let beats = Beats::start(Store::connect(host, port, false, TIMEOUT)?.prefixed(&prefix)?, rank, size)?;
+    let own = Store::connect(host, port, false, TIMEOUT)?.prefixed(&prefix)?;
+    let beats = Beats::start(own, (rank, size), place.started)?;
     Ok(Joined { ranks: Rc::new(ranks), device, beats: Some(beats) })
 }
 

@@ -109,6 +109,45 @@ fn a_batch_smaller_than_the_ranks_leaves_some_without_a_part() {
     }
 }
 
+/// A network with batch norm.
+const NORMED: &str = r#"
+[pipeline]
+sync_batch_norm = true
+
+[dataset.train]
+limit = 66
+
+[model.net]
+layers = [
+    { type = "conv2d", in_channels = 1, out_channels = 4, kernel_size = 3, stride = 2 },
+    { type = "batch_norm2d", num_features = 4 },
+    { type = "relu" },
+    { type = "flatten" },
+    { type = "linear", in_features = 676, out_features = 10 },
+]
+
+[handler.checkpoint]
+type = "checkpoint"
+
+[[on]]
+event = "engine.trainer:epoch_completed"
+run = ["handler.checkpoint"]
+"#;
+
+#[test]
+fn batch_norm_is_of_the_whole_batch_where_that_is_asked_for() {
+    let pipe = Pipe::digits("ranks.toml", NORMED);
+    // The last batch has two samples, one for each.
+    train(&pipe, "cpu:2", "two", 2, &[]);
+    train(&pipe, "cpu:1", "alone", 2, &[]);
+    let gap = apart(&pipe, "two", "alone");
+    assert!(gap < 1e-5, "{gap}");
+    train(&pipe, "cpu:2", "apart", 2, &["--set", "pipeline.sync_batch_norm=false"]);
+    assert!(apart(&pipe, "apart", "alone") > 1e-3);
+    let said = pipe.run(&["run", "ranks.toml", "--quiet", "--devices", "cpu:3", "--out", "three"]);
+    assert!(said.status == Some(1) && said.stderr.contains("set `drop_last = true`"), "{}", said.stderr);
+}
+
 /// An evaluation before anything is learnt, by all kinds of metrics, and a picture of its first batch.
 const EVALUATED: &str = r#"
 [loader.test]
@@ -274,6 +313,18 @@ fn a_rank_that_is_killed_ends_all_and_is_named() {
     let epochs = newest(&life.pipe) / 12 + 1;
     train(&life.pipe, "cpu:2", "life", epochs as u32, &[]);
     assert_eq!(life.pipe.json("life/run.json")["status"], "done");
+}
+
+#[test]
+fn ranks_whose_launcher_is_killed_save_a_checkpoint_and_end() {
+    let mut life = Life::begin();
+    let ranks = life.ranks();
+    life.child.kill().unwrap();
+    life.child.wait().unwrap();
+    let at_work =
+        |rank: &u32| std::fs::read_to_string(format!("/proc/{rank}/cmdline")).is_ok_and(|line| !line.is_empty());
+    wait_for("the end of all", || !ranks.iter().any(at_work));
+    assert_eq!(life.pipe.json("life/run.json")["status"], "interrupted");
 }
 
 #[test]

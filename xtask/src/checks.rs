@@ -69,7 +69,8 @@ pub(crate) fn test(root: &Path) -> Result<ExitCode> {
     if matches!(lint, Lint::Building(_)) {
         let mut benches = cargo(root, &libtorch);
         lint.tell(&mut benches);
-        must(benches.args(["build", "--workspace", NO_FEATURES, "--bench", "*", "--quiet"]))?;
+        // Those of `pipe` itself are of the released program.
+        must(benches.args(["build", "--workspace", "--exclude", "pipe", NO_FEATURES, "--bench", "*", "--quiet"]))?;
     }
     // The program was built for the tests.
     generated_by(root, true)?;

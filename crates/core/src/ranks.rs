@@ -10,10 +10,11 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use pipe_native::distributed::{Group, Reduce, Reducer, Store};
+use anyhow::{Context, Result, anyhow, ensure};
+use pipe_native::distributed::{Group, Reducer, Store, jointly};
 use pipe_native::generator;
 use pipe_plugin::State;
 use tch::{Device, Kind, Tensor};
@@ -33,6 +34,8 @@ pub struct Ranks {
     links: Option<Links>,
     /// How many samples of the batch at work are this rank's, and how many there are; nothing where each works on all of it.
     part: Cell<Option<(usize, usize)>>,
+    /// Whether batch normalization takes the statistics of all ranks' batches together.
+    joint: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,8 @@ struct Links {
     /// What is agreed on; apart from the gradients, since those of an unused parameter may come at any time.
     control: Group,
     data: Group,
+    /// What batch normalization sums over while forward and backward go on.
+    norms: Rc<Group>,
 }
 
 /// What all ranks know after a step.
@@ -59,7 +64,7 @@ pub struct Agreed {
 impl Ranks {
     /// One process by itself.
     pub fn alone() -> Ranks {
-        Ranks { rank: 0, size: 1, links: None, part: Cell::new(None) }
+        Ranks { rank: 0, size: 1, links: None, part: Cell::new(None), joint: Cell::new(false) }
     }
 
     /// Meets the others at `store`. `interface` and `host`: see [`Group::gloo`].
@@ -73,10 +78,11 @@ impl Ranks {
         timeout: Duration,
     ) -> Result<Ranks> {
         let group = |prefix| Group::gloo(&store.prefixed(prefix)?, (rank, size), interface, host, timeout);
-        let met = group("control").and_then(|control| Ok((control, group("data")?)));
-        let (control, data) = met.with_context(|| format!("rank {rank} cannot meet the other {}", size - 1))?;
-        let links = Some(Links { store, control, data });
-        Ok(Ranks { rank, size, links, part: Cell::new(None) })
+        let met = ["control", "data", "norms"].map(group).into_iter().collect::<Result<Vec<_>>>();
+        let met = met.with_context(|| format!("rank {rank} cannot meet the other {}", size - 1))?;
+        let [control, data, norms] = met.try_into().map_err(|_| anyhow!("three groups"))?;
+        let links = Some(Links { store, control, data, norms: Rc::new(norms) });
+        Ok(Ranks { rank, size, links, part: Cell::new(None), joint: Cell::new(false) })
     }
 
     /// The number of this process, from 0.
@@ -117,6 +123,33 @@ impl Ranks {
     /// Says what of a batch is this rank's, as [`crate::Loader::share`] tells it; what was said before.
     pub fn set_part(&self, part: Option<(usize, usize)>) -> Option<(usize, usize)> {
         self.part.replace(part)
+    }
+
+    /// Sets whether batch normalization takes the statistics of all ranks' batches together.
+    pub fn set_joint(&self, joint: bool) {
+        self.joint.set(joint);
+    }
+
+    /// Has a model work on this rank's part of a batch in training.
+    pub fn jointly<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.links {
+            Some(links) if self.joint.get() => jointly(&links.norms, work),
+            _ => work(),
+        }
+    }
+
+    /// Whether each rank has a part of the batch, where it needs one.
+    ///
+    /// # Errors
+    /// When batch normalization is to be of all ranks and one has no part, for which the others would wait.
+    pub fn check_parts(&self, own: usize) -> Result<()> {
+        let (all, size) = (self.whole(own), self.size);
+        ensure!(
+            self.is_alone() || !self.joint.get() || (own > 0 && all >= size),
+            "{own} of the batch's {all} samples are for this one of {size} ranks, and `sync_batch_norm` needs some for each: set \
+             `drop_last = true`, or a larger batch size"
+        );
+        Ok(())
     }
 
     /// Gives libtorch's generators the state of this step: draws are other ones on each rank, and the same however often the run was
@@ -163,7 +196,7 @@ impl Ranks {
             *slot = share * loss;
         }
         let mut tensor = Tensor::f_from_slice(&numbers)?;
-        links.control.all_reduce(&mut tensor, Reduce::Sum).map_err(|error| self.explained(error))?;
+        links.control.all_reduce(&mut tensor).map_err(|error| self.explained(error))?;
         let numbers: Vec<f64> = Vec::try_from(tensor)?;
         let bits = numbers[2] as u64;
         let count = (numbers[3].round() as usize).min(LOSSES);
@@ -253,7 +286,7 @@ impl Ranks {
     pub fn explained(&self, error: anyhow::Error) -> anyhow::Error {
         let Some(links) = &self.links else { return error };
         match links.store.get("reason", LAST_WORDS) {
-            Ok(reason) => anyhow::anyhow!("{}", String::from_utf8_lossy(&reason)).context("another rank failed"),
+            Ok(reason) => anyhow!("{}", String::from_utf8_lossy(&reason)).context("another rank failed"),
             Err(_) => error.context("another rank is gone, or has not come this far in time"),
         }
     }

@@ -1,6 +1,7 @@
 // Processes that work together: a store of keys for all of them, and collectives. Gradients: see reducer.cpp.
 #include "distributed.h"
 
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #define USE_C10D_GLOO
@@ -54,10 +55,6 @@ PN_EXPORT Error pn_store_get(
   });
 }
 
-PN_EXPORT Error pn_store_has(const Store* store, const char* key, bool* out) {
-  return pn_guard([&] { *out = store->store->check({key}); });
-}
-
 PN_EXPORT Error pn_store_add(const Store* store, const char* key, int64_t amount, int64_t* out) {
   return pn_guard([&] { *out = store->store->add(key, amount); });
 }
@@ -87,13 +84,11 @@ PN_EXPORT void pn_group_delete(Group* group) {
   delete group;
 }
 
-// `op` as c10d's ReduceOp: 0 is the sum, 3 the minimum, 4 the maximum.
-PN_EXPORT Error pn_group_all_reduce(const Group* group, Handle tensor, int op) {
+// The sum.
+PN_EXPORT Error pn_group_all_reduce(const Group* group, Handle tensor) {
   return pn_guard([&] {
     std::vector<at::Tensor> tensors{*tensor};
-    c10d::AllreduceOptions options;
-    options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
-    group->backend->allreduce(tensors, options)->wait();
+    group->backend->allreduce(tensors)->wait();
   });
 }
 
@@ -106,11 +101,31 @@ PN_EXPORT Error pn_group_broadcast(const Group* group, Handle tensor, int root) 
   });
 }
 
-// `out` is `[size, …]` where the tensor is `[…]`.
-PN_EXPORT Error pn_group_all_gather(const Group* group, Handle tensor, Handle out) {
-  return pn_guard([&] {
-    std::vector<at::Tensor> inputs{*tensor};
-    std::vector<std::vector<at::Tensor>> outputs{out->unbind(0)};
-    group->backend->allgather(outputs, inputs)->wait();
-  });
+static at::Tensor sum_of_all(const at::Tensor& own, const c10::intrusive_ptr<c10d::Backend>& backend) {
+  auto sum = own.detach().to(at::kCPU).clone(at::MemoryFormat::Contiguous);
+  std::vector<at::Tensor> tensors{sum};
+  backend->allreduce(tensors)->wait();
+  return sum.to(own.device());
+}
+
+// What one rank adds is in the result of each, so what all of them ask of it comes back as a sum, too.
+struct SharedSum : torch::autograd::Function<SharedSum> {
+  static at::Tensor forward(
+      torch::autograd::AutogradContext* ctx,
+      const at::Tensor& own,
+      const c10::intrusive_ptr<c10d::Backend>& backend) {
+    ctx->saved_data["backend"] = at::IValue::make_capsule(backend);
+    return sum_of_all(own, backend);
+  }
+
+  static torch::autograd::variable_list
+  backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list gradients) {
+    const auto backend = c10::static_intrusive_pointer_cast<c10d::Backend>(ctx->saved_data["backend"].toCapsule());
+    return {sum_of_all(gradients[0], backend), at::Tensor()};
+  }
+};
+
+// The sum of all ranks' tensors, through which gradients flow.
+PN_EXPORT Error pn_group_shared_sum(const Group* group, Handle own, Handle* out) {
+  return pn_guard([&] { *out = pn_new(SharedSum::apply(*own, group->backend)); });
 }

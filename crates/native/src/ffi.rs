@@ -130,13 +130,12 @@ unsafe extern "C" {
     pub(crate) fn pn_store_delete(store: *mut c_void);
     pub(crate) fn pn_store_set(store: *const c_void, key: *const c_char, bytes: *const u8, len: usize) -> Error;
     pub(crate) fn pn_store_get(store: *const c_void, key: *const c_char, timeout_ms: i64, context: *mut c_void, take: unsafe extern "C" fn(*mut c_void, *const u8, usize)) -> Error;
-    pub(crate) fn pn_store_has(store: *const c_void, key: *const c_char, out: *mut bool) -> Error;
     pub(crate) fn pn_store_add(store: *const c_void, key: *const c_char, amount: i64, out: *mut i64) -> Error;
     pub(crate) fn pn_group_gloo(store: *const c_void, rank: c_int, size: c_int, interface: *const c_char, host: *const c_char, timeout_ms: i64, out: *mut *mut c_void) -> Error;
     pub(crate) fn pn_group_delete(group: *mut c_void);
-    pub(crate) fn pn_group_all_reduce(group: *const c_void, tensor: Handle, op: c_int) -> Error;
+    pub(crate) fn pn_group_all_reduce(group: *const c_void, tensor: Handle) -> Error;
     pub(crate) fn pn_group_broadcast(group: *const c_void, tensor: Handle, root: c_int) -> Error;
-    pub(crate) fn pn_group_all_gather(group: *const c_void, tensor: Handle, out: Handle) -> Error;
+    pub(crate) fn pn_group_shared_sum(group: *const c_void, own: Handle, out: *mut Handle) -> Error;
     pub(crate) fn pn_reducer_new(params: *const Handle, n: usize, group: *const c_void, first_bytes: usize, bucket_bytes: usize, out: *mut *mut c_void) -> Error;
     pub(crate) fn pn_reducer_delete(reducer: *mut c_void);
     pub(crate) fn pn_reducer_arm(reducer: *const c_void) -> Error;

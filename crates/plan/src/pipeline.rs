@@ -29,6 +29,10 @@ pub struct PipelineConfig {
     /// `--devices`; not where torchrun or SLURM starts the processes.
     #[schemars(extend("x-reload" = "fixed"), regex(pattern = r"^(all|cpu:[1-9]\d*|\d+(\s*,\s*\d+)*)$"))]
     pub devices: Option<String>,
+    /// Where several processes share the batches: whether batch normalization takes the statistics of the whole batch in training, not of each
+    /// one's part (torch's `SyncBatchNorm`, on any device).
+    #[schemars(extend("x-reload" = "fixed"))]
+    pub sync_batch_norm: bool,
     /// The type in which models compute; weights stay fp32.
     #[schemars(extend("x-reload" = "fixed"))]
     pub precision: Precision,
@@ -52,6 +56,7 @@ impl Default for PipelineConfig {
             seed: 0,
             device: "auto".into(),
             devices: None,
+            sync_batch_norm: false,
             precision: Precision::Fp32,
             deterministic: false,
             preflight: true,

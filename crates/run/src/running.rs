@@ -95,6 +95,7 @@ impl Running {
         context.timings.busy = busy.clone();
         context.checkpoint_wanted = requests.checkpoint.clone();
         context.ranks = options.ranks.clone();
+        context.ranks.set_joint(plan.pipeline.sync_batch_norm);
         let measured = (busy, context.throughput.clone());
         let captures = |secrets| Captured::start(context.folder.path(), secrets, measured, info.changed);
         let captured = options.captures.as_deref().map(captures);

@@ -343,12 +343,16 @@ impl Process for Train {
             OnNonFinite::Skip => Some(Buffers::keep(&*model)?),
             OnNonFinite::Raise => None,
         };
+        run.ranks.check_parts(batch.size)?;
         run.ranks.seed_step(run.seed, state.iteration)?;
         let batch = run.timings.measure(&id, "to device", || run.uploads.take(&batch, run.device))?;
         // A rank without a part of the batch only goes along.
         let output = match batch.size {
             0 if !run.ranks.is_alone() => ModelOutput::default(),
-            _ => run.timings.measure(&id, "forward", || run.autocast(|| model.forward(&batch)))??,
+            _ => {
+                let forward = || run.ranks.jointly(|| run.autocast(|| model.forward(&batch)));
+                run.timings.measure(&id, "forward", forward)??
+            }
         };
         drop(model);
         let total = (batch.size > 0 || run.ranks.is_alone()).then(|| self.total(&output.losses)).transpose()?;

@@ -11,17 +11,6 @@ use super::store::{millis, text};
 use super::{Reducer, Store};
 use crate::ffi;
 
-/// How values of all ranks become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduce {
-    /// Their sum.
-    Sum,
-    /// The least.
-    Min,
-    /// The greatest.
-    Max,
-}
-
 /// All ranks of a run, connected by Gloo. Tensors lie on the CPU.
 #[derive(Debug)]
 pub struct Group {
@@ -66,19 +55,14 @@ impl Group {
         self.size
     }
 
-    /// Makes of the tensor what all ranks' are together, on every rank.
+    /// Makes of the tensor the sum of all ranks', on every rank.
     ///
     /// # Errors
     /// When a rank is gone, does not come in time, or has a tensor of another size.
-    pub fn all_reduce(&self, tensor: &mut Tensor, how: Reduce) -> Result<()> {
+    pub fn all_reduce(&self, tensor: &mut Tensor) -> Result<()> {
         on_cpu(tensor)?;
-        let how = match how {
-            Reduce::Sum => 0,
-            Reduce::Min => 3,
-            Reduce::Max => 4,
-        };
         // SAFETY: the group lives as long as `self`; the tensor is ours alone for the time of the call.
-        ffi::check(unsafe { ffi::pn_group_all_reduce(self.raw, ffi::handle(tensor), how) })
+        ffi::check(unsafe { ffi::pn_group_all_reduce(self.raw, ffi::handle(tensor)) })
     }
 
     /// Makes the tensor that of the rank `root`, which every rank has of the same size.
@@ -92,18 +76,14 @@ impl Group {
         ffi::check(unsafe { ffi::pn_group_broadcast(self.raw, ffi::handle(tensor), root as i32) })
     }
 
-    /// The tensors of all ranks, `[size, …]` where each is `[…]`.
+    /// The sum of all ranks' tensors as a function that gradients flow through: in backward, too, every rank comes along. Those of other devices
+    /// go through the CPU's memory.
     ///
     /// # Errors
     /// As [`Group::all_reduce`].
-    pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
-        on_cpu(tensor)?;
-        let shape = [&[self.size as i64], tensor.size().as_slice()].concat();
-        let all = Tensor::f_zeros(shape, (tensor.kind(), Device::Cpu))?;
-        let tensor = tensor.f_contiguous()?;
-        // SAFETY: as in `all_reduce`; what is written to was made here.
-        ffi::check(unsafe { ffi::pn_group_all_gather(self.raw, ffi::handle(&tensor), ffi::handle(&all)) })?;
-        Ok(all)
+    pub fn shared_sum(&self, own: &Tensor) -> Result<Tensor> {
+        // SAFETY: as in `all_reduce`; what backward needs of the group it holds on to by itself.
+        ffi::new_tensor(|out| unsafe { ffi::pn_group_shared_sum(self.raw, ffi::handle(own), out) })
     }
 
     /// What reduces the gradients of `params`: see [`Reducer`].

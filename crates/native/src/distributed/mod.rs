@@ -2,9 +2,11 @@
 //! backward goes on. On CPUs by Gloo, which libtorch has inside.
 
 mod group;
+mod joint;
 mod reducer;
 mod store;
 
-pub use group::{Group, Reduce};
+pub use group::Group;
+pub use joint::{joint, jointly};
 pub use reducer::Reducer;
 pub use store::Store;

@@ -82,18 +82,6 @@ impl Store {
         Ok(value)
     }
 
-    /// Whether a key is set.
-    ///
-    /// # Errors
-    /// When the store is gone.
-    pub fn has(&self, key: &str) -> Result<bool> {
-        let key = text(key)?;
-        let mut found = false;
-        // SAFETY: the key and the place written to outlive the call.
-        ffi::check(unsafe { ffi::pn_store_has(self.raw, key.as_ptr(), &mut found) })?;
-        Ok(found)
-    }
-
     /// Adds to a counter, which begins at 0, and gives what it came to.
     ///
     /// # Errors

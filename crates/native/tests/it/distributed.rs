@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pipe_native::distributed::{Group, Reduce, Store};
+use pipe_native::distributed::{Group, Store};
 use tch::{Device, Kind, Tensor};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -30,14 +30,13 @@ fn filled(value: f64) -> Tensor {
 fn a_store_is_one_for_all() {
     let server = Store::connect("127.0.0.1", 0, true, SOON).unwrap();
     let client = Store::connect("127.0.0.1", server.port(), false, SOON).unwrap();
-    assert!(!client.has("word").unwrap());
     let missing = client.get("word", Duration::from_millis(50)).unwrap_err().to_string();
     assert!(missing.contains("word"), "{missing}");
     server.set("word", b"a\0b").unwrap();
     assert_eq!(client.get("word", SOON).unwrap(), b"a\0b");
     assert_eq!((client.add("n", 2).unwrap(), server.add("n", 3).unwrap()), (2, 5));
     let apart = client.prefixed("other").unwrap();
-    assert!(!apart.has("word").unwrap() && client.has("word").unwrap());
+    assert!(apart.get("word", Duration::from_millis(50)).is_err());
     assert!(client.set("a\0b", b"").unwrap_err().to_string().contains("zero byte"));
 }
 
@@ -45,18 +44,17 @@ fn a_store_is_one_for_all() {
 fn collectives_join_the_values_of_all_ranks() {
     let seen = ranks(3, |group| {
         let own = group.rank() as f64;
-        let reduced = [Reduce::Sum, Reduce::Min, Reduce::Max].map(|how| {
-            let mut tensor = filled(own + 1.0);
-            group.all_reduce(&mut tensor, how).unwrap();
-            tensor.double_value(&[2])
-        });
-        let mut told = filled(own);
+        let (mut sum, mut told) = (filled(own + 1.0), filled(own));
+        group.all_reduce(&mut sum).unwrap();
         group.broadcast(&mut told, 1).unwrap();
-        let all = group.all_gather(&filled(own)).unwrap();
-        (reduced, told.double_value(&[0]), Vec::<f64>::try_from(all.select(1, 0)).unwrap())
+        // d/dx of (rank + 1) · (Σ x)², on each rank, where Σ x is 6: 12 · (1 + 2 + 3).
+        let x = filled(own + 1.0).set_requires_grad(true);
+        let all = group.shared_sum(&x).unwrap();
+        ((own + 1.0) * all.square().sum(Kind::Double)).backward();
+        [&sum, &told, &all, &x.grad()].map(|tensor| tensor.double_value(&[2]))
     });
     for rank in seen {
-        assert_eq!(rank, ([6.0, 1.0, 3.0], 1.0, vec![0.0, 1.0, 2.0]));
+        assert_eq!(rank, [6.0, 1.0, 6.0, 72.0]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Normalisation layers, and the choice between them.
 
 use anyhow::{Context, Result, ensure};
+use pipe_native::distributed::{Group, joint};
 use tch::{Kind, Tensor, no_grad};
 
 use super::conv::Conv2d;
@@ -154,6 +155,10 @@ impl BatchNorm2d {
                  use a larger batch or image, or another norm"
             );
             let _ = no_grad(|| self.num_batches_tracked.shallow_clone().f_add_scalar_(1))?;
+            if let Some(group) = joint() {
+                let normalized = self.joint(input, &group);
+                return normalized.with_context(|| format!("normalizing {size:?} over all ranks"));
+            }
         }
         input
             .f_batch_norm(
@@ -167,6 +172,39 @@ impl BatchNorm2d {
                 true,
             )
             .with_context(|| format!("normalizing {:?} over {:?} channels", input.size(), self.weight.size()))
+    }
+}
+
+impl BatchNorm2d {
+    /// As in training, by the statistics of all ranks' batches together, which may differ in size: sums and counts are added up, then the
+    /// squared distances from the common mean.
+    fn joint(&self, input: &Tensor, group: &Group) -> Result<Tensor> {
+        let (channels, over) = ([1, -1, 1, 1], [0_i64, 2, 3]);
+        let sum = |tensor: &Tensor| tensor.f_sum_dim_intlist(over.as_slice(), false, Kind::Float);
+        let x = input.f_to_kind(Kind::Float)?;
+        let own = sum(&x)?;
+        let count = x.numel() as f64 / own.numel().max(1) as f64;
+        let sums = group.shared_sum(&Tensor::f_cat(
+            &[own.shallow_clone(), Tensor::f_full([1], count, (Kind::Float, own.device()))?],
+            0,
+        )?)?;
+        let (sums, count) = (sums.f_narrow(0, 0, own.numel() as i64)?, sums.f_narrow(0, own.numel() as i64, 1)?);
+        let mean = sums.f_div(&count)?;
+        let centred = x.f_sub(&mean.f_view(channels)?)?;
+        let squares = group.shared_sum(&sum(&centred.f_square()?)?)?;
+        let var = squares.f_div(&count)?;
+        let scale = var.f_add_scalar(self.eps)?.f_rsqrt()?.f_mul(&self.weight)?;
+        no_grad(|| {
+            // Running statistics are of the unbiased variance, as torch's.
+            let unbiased = squares.f_div(&count.f_sub_scalar(1.0)?)?;
+            for (running, new) in [(&self.running_mean, &mean), (&self.running_var, &unbiased)] {
+                let _ = running.shallow_clone().f_mul_scalar_(1.0 - self.momentum)?;
+                let _ = running.shallow_clone().f_add_(&new.f_mul_scalar(self.momentum)?)?;
+            }
+            anyhow::Ok(())
+        })?;
+        let normalized = centred.f_mul(&scale.f_view(channels)?)?.f_add(&self.bias.f_view(channels)?)?;
+        Ok(normalized.f_to_kind(input.kind())?)
     }
 }
 
@@ -252,5 +290,68 @@ impl GroupNorm {
         input
             .f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), EPS, true)
             .with_context(|| format!("normalizing {:?} over {:?} channels", input.size(), self.weight.size()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use pipe_native::distributed::{Store, jointly};
+
+    use super::*;
+    use crate::nn::ParameterStore;
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    /// What a norm makes of a batch, what backward gives for it, then for the norm's scale and shift, and the running statistics.
+    fn trained(input: &Tensor, asked: &Tensor, group: Option<&Rc<Group>>) -> [Tensor; 6] {
+        let store = ParameterStore::new();
+        let norm = BatchNorm2d::new(&store.root().sub("norm"), 5).unwrap();
+        no_grad(|| norm.weight.shallow_clone().copy_(&Tensor::arange(5, (Kind::Float, input.device()))));
+        let input = input.copy().set_requires_grad(true);
+        let forward = || norm.forward(&input, true).unwrap();
+        let output = group.map_or_else(forward, |group| jointly(group, forward));
+        (&output * asked).sum(Kind::Float).backward();
+        let gradients = [&input, &norm.weight, &norm.bias].map(Tensor::grad);
+        let [of_input, of_weight, of_bias] = gradients;
+        [output.detach(), of_input, of_weight, of_bias, norm.running_mean.copy(), norm.running_var.copy()]
+    }
+
+    #[test]
+    fn ranks_normalize_as_one_that_has_the_whole_batch() {
+        let float = (Kind::Float, tch::Device::Cpu);
+        let input = Tensor::randn([7, 5, 3, 4], float) * 3.0 + 20.0;
+        let asked = Tensor::randn([7, 5, 3, 4], float);
+        let whole = trained(&input, &asked, None);
+        // Unequal parts.
+        let sizes = [4, 2, 1];
+        let server = Store::connect("127.0.0.1", 0, true, SOON).unwrap();
+        let port = server.port();
+        let one = |rank: usize| {
+            let store = Store::connect("127.0.0.1", port, false, SOON).unwrap();
+            let group = Group::gloo(&store, (rank, sizes.len()), None, Some("127.0.0.1"), SOON).unwrap();
+            let part = |tensor: &Tensor| tensor.narrow(0, sizes[..rank].iter().sum(), sizes[rank]);
+            trained(&part(&input), &part(&asked), Some(&Rc::new(group)))
+        };
+        let parts: Vec<[Tensor; 6]> = std::thread::scope(|scope| {
+            let ranks: Vec<_> = (0..sizes.len()).map(|rank| scope.spawn(move || one(rank))).collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        });
+        let of = |what: usize| parts.iter().map(|part| part[what].shallow_clone()).collect::<Vec<_>>();
+        let joined = [
+            Tensor::cat(&of(0), 0),
+            Tensor::cat(&of(1), 0),
+            // What is reduced with the other gradients.
+            Tensor::stack(&of(2), 0).sum_dim_intlist(0, false, Kind::Float),
+            Tensor::stack(&of(3), 0).sum_dim_intlist(0, false, Kind::Float),
+            parts[0][4].shallow_clone(),
+            parts[2][5].shallow_clone(),
+        ];
+        for (what, (joined, whole)) in joined.iter().zip(&whole).enumerate() {
+            let gap = (joined - whole).abs().max().double_value(&[]);
+            assert!(gap < 2e-5, "{what}: {gap}");
+        }
     }
 }

@@ -74,14 +74,15 @@ fn beat(store: &Store, (rank, size): (usize, usize), over: &AtomicBool) -> Resul
             let now = store.add(&format!("beat/{other}"), 0)?;
             if now != *last {
                 (*last, *since) = (now, Instant::now());
-            } else if since.elapsed() > LONGEST {
-                if store.add("failed", 0)? == 0 && store.add(&format!("left/{other}"), 0)? == 0 {
-                    let seconds = LONGEST.as_secs();
-                    terminal::line(&format!(
-                        "error: rank {other} has not answered for {seconds} s: it hangs, or its machine is gone"
-                    ));
-                    pipe_native::exit_now(1);
-                }
+            }
+            let silent = since.elapsed() > LONGEST;
+            // One that has failed or ended in order has said so.
+            if silent && store.add("failed", 0)? == 0 && store.add(&format!("left/{other}"), 0)? == 0 {
+                let seconds = LONGEST.as_secs();
+                terminal::line(&format!(
+                    "error: rank {other} has not answered for {seconds} s: it hangs, or its machine is gone"
+                ));
+                pipe_native::exit_now(1);
             }
         }
     }

@@ -329,14 +329,16 @@ mod tests {
         let sizes = [4, 2, 1];
         let server = Store::connect("127.0.0.1", 0, true, SOON).unwrap();
         let port = server.port();
-        let one = |rank: usize| {
+        let count = sizes.len();
+        let one = move |rank: usize, input: Tensor, asked: Tensor| {
             let store = Store::connect("127.0.0.1", port, false, SOON).unwrap();
-            let group = Group::gloo(&store, (rank, sizes.len()), None, Some("127.0.0.1"), SOON).unwrap();
-            let part = |tensor: &Tensor| tensor.narrow(0, sizes[..rank].iter().sum(), sizes[rank]);
-            trained(&part(&input), &part(&asked), Some(&Rc::new(group)))
+            let group = Group::gloo(&store, (rank, count), None, Some("127.0.0.1"), SOON).unwrap();
+            trained(&input, &asked, Some(&Rc::new(group)))
         };
         let parts: Vec<[Tensor; 6]> = std::thread::scope(|scope| {
-            let ranks: Vec<_> = (0..sizes.len()).map(|rank| scope.spawn(move || one(rank))).collect();
+            let parts = input.split_with_sizes(sizes, 0).into_iter().zip(asked.split_with_sizes(sizes, 0));
+            let begin = |(rank, (input, asked))| scope.spawn(move || one(rank, input, asked));
+            let ranks: Vec<_> = parts.enumerate().map(begin).collect();
             ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
         });
         let of = |what: usize| parts.iter().map(|part| part[what].shallow_clone()).collect::<Vec<_>>();

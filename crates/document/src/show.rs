@@ -95,7 +95,14 @@ impl Document {
             writer.block("[vars]", &["vars".into()], self.vars());
         }
         writer.root(self.root());
-        writer.root(&self.apart);
+        for (key, entry) in self.apart.iter() {
+            match entry.node.as_table() {
+                // Its tables are no nodes.
+                Some(table) if key == "sweep" => writer.block("[sweep]", &["sweep".into()], table),
+                Some(table) => writer.section(&[key.into()], key, table),
+                None => {}
+            }
+        }
         writer.text
     }
 

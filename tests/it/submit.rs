@@ -285,12 +285,16 @@ fn slurm_stops_a_run_and_takes_it_up_again() {
     wait_for("a checkpoint", || pipe.path("cut/checkpoints").read_dir().is_ok_and(|all| all.count() > 1));
     // As before the time limit: to the processes of the run.
     slurm.said("scancel", &["--signal=USR1", &job]);
-    // SLURM holds a job that was put into the queue again for two minutes.
+    // SLURM holds a job that was put into the queue again for two minutes. Three seconds are enough: in the same second slurmd takes
+    // the new life for the one that it was told to end, and refuses it.
     let state = || slurm.said("scontrol", &["show", "job", &job]);
+    let mut held: Option<std::time::Instant> = None;
     let done = || pipe.path("cut/run.json").exists() && pipe.json("cut/run.json")["status"] == "done";
     let start = std::time::Instant::now();
     while !done() {
-        if state().contains("JobState=PENDING") {
+        let pending = state().contains("JobState=PENDING");
+        let since = pending.then(|| *held.get_or_insert_with(std::time::Instant::now));
+        if since.is_some_and(|since| since.elapsed() > std::time::Duration::from_secs(3)) {
             slurm.said("scontrol", &["update", &format!("JobId={job}"), "StartTime=now"]);
         }
         let said = || pipe.read(&format!("cut/job/slurm-{job}.out"));

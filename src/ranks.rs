@@ -114,9 +114,11 @@ pub fn join() -> Result<Joined> {
     let interface = env::var("GLOO_SOCKET_IFNAME").ok();
     let here = ["127.0.0.1", "localhost", "::1"].contains(&host.as_str());
     let address = here.then_some("127.0.0.1").filter(|_| interface.is_none());
-    let ranks = Ranks::join(store, (rank, size), (interface.as_deref(), address), TIMEOUT)?;
     let own = env::var(DEVICE).ok();
     let device = own.or_else(|| pipe_native::has_gpu().then(|| format!("cuda:{}", place.local)));
+    let gpu = device.as_deref().map(pipe_native::choose_device).transpose()?;
+    let gpu = gpu.map(|(device, _)| device).filter(|device| pipe_native::is_accelerator(*device));
+    let ranks = Ranks::join(store, (rank, size), (interface.as_deref(), address), gpu, TIMEOUT)?;
     let own = Store::connect(host, port, false, TIMEOUT)?.prefixed(&prefix)?;
     let beats = Beats::start(own, (rank, size), place.started)?;
     Ok(Joined { ranks: Rc::new(ranks), device, beats: Some(beats) })

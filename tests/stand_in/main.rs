@@ -11,6 +11,7 @@ mod preflight;
 #[path = "../it/program.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod program;
+mod ranks;
 mod run;
 mod streams;
 mod traffic;

@@ -67,18 +67,27 @@ impl Ranks {
         Ranks { rank: 0, size: 1, links: None, part: Cell::new(None), joint: Cell::new(false) }
     }
 
-    /// Meets the others at `store`. `interface` and `host`: see [`Group::gloo`].
+    /// Meets the others at `store`. `interface` and `host`: see [`Group::gloo`]. On a GPU, which `device` then is, gradients and statistics
+    /// go by NCCL.
     ///
     /// # Errors
-    /// When they do not come within `timeout`, which also bounds how long one waits for another later on.
+    /// When they do not come within `timeout`, which also bounds how long one waits for another later on, or there is no NCCL.
     pub fn join(
         store: Store,
         (rank, size): (usize, usize),
         (interface, host): (Option<&str>, Option<&str>),
+        device: Option<Device>,
         timeout: Duration,
     ) -> Result<Ranks> {
-        let group = |prefix| Group::gloo(&store.prefixed(prefix)?, (rank, size), interface, host, timeout);
-        let met = ["control", "data", "norms"].map(group).into_iter().collect::<Result<Vec<_>>>();
+        let group = |(prefix, device)| {
+            let store = store.prefixed(prefix)?;
+            match device {
+                Some(device) => Group::nccl(&store, (rank, size), device, timeout),
+                None => Group::gloo(&store, (rank, size), interface, host, timeout),
+            }
+        };
+        let met = [("control", None), ("data", device), ("norms", device)].map(group);
+        let met = met.into_iter().collect::<Result<Vec<_>>>();
         let met = met.with_context(|| format!("rank {rank} cannot meet the other {}", size - 1))?;
         let [control, data, norms] = met.try_into().map_err(|_| anyhow!("three groups"))?;
         let links = Some(Links { store, control, data, norms: Rc::new(norms) });

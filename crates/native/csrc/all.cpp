@@ -1,6 +1,7 @@
 // The shim as one piece: see build.rs.
 #include "distributed.cpp"
 #include "kernels.cpp"
+#include "nccl.cpp"
 #include "ops.cpp"
 #include "optim.cpp"
 #include "profile.cpp"

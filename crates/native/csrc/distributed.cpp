@@ -102,7 +102,8 @@ PN_EXPORT Error pn_group_broadcast(const Group* group, Handle tensor, int root) 
 }
 
 static at::Tensor sum_of_all(const at::Tensor& own, const c10::intrusive_ptr<c10d::Backend>& backend) {
-  auto sum = own.detach().to(at::kCPU).clone(at::MemoryFormat::Contiguous);
+  const auto here = backend->getBackendName() == "gloo" ? own.detach().to(at::kCPU) : own.detach();
+  auto sum = here.clone(at::MemoryFormat::Contiguous);
   std::vector<at::Tensor> tensors{sum};
   backend->allreduce(tensors)->wait();
   return sum.to(own.device());

@@ -132,6 +132,8 @@ unsafe extern "C" {
     pub(crate) fn pn_store_get(store: *const c_void, key: *const c_char, timeout_ms: i64, context: *mut c_void, take: unsafe extern "C" fn(*mut c_void, *const u8, usize)) -> Error;
     pub(crate) fn pn_store_add(store: *const c_void, key: *const c_char, amount: i64, out: *mut i64) -> Error;
     pub(crate) fn pn_group_gloo(store: *const c_void, rank: c_int, size: c_int, interface: *const c_char, host: *const c_char, timeout_ms: i64, out: *mut *mut c_void) -> Error;
+    pub(crate) fn pn_nccl_id(out: *mut u8) -> Error;
+    pub(crate) fn pn_group_nccl(id: *const u8, rank: c_int, size: c_int, device: c_int, out: *mut *mut c_void) -> Error;
     pub(crate) fn pn_group_delete(group: *mut c_void);
     pub(crate) fn pn_group_all_reduce(group: *const c_void, tensor: Handle) -> Error;
     pub(crate) fn pn_group_broadcast(group: *const c_void, tensor: Handle, root: c_int) -> Error;

@@ -82,7 +82,7 @@ impl Info {
         }
         let as_was = options.as_was.as_deref().map(|run| first_life(read(run)));
         if let Some((was, run)) = as_was.as_ref().zip(options.as_was.as_deref()) {
-            let sources = [differences(was, &values), surroundings(was, &values), captured::differences(run)];
+            let sources = [differences(was, &values), surroundings(was, &values), captured::differences(run, changed)];
             sources.concat().iter().for_each(|line| tracing::warn!("not as it was: {line}"));
         }
         // Until it is known that they are the same: a second try compares with them, too.

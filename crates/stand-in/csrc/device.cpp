@@ -46,13 +46,6 @@ void finish_until(int64_t stream, uint64_t position) {
   }
 }
 
-void put_off_on(int64_t stream, std::function<void()> work) {
-  std::lock_guard<std::recursive_mutex> guard(lock);
-  auto& queue = queues()[stream];
-  queue.work.push_back(std::move(work));
-  ++queue.queued;
-}
-
 void finish_all() {
   std::lock_guard<std::recursive_mutex> guard(lock);
   for (auto& [stream, _] : queues()) {
@@ -100,6 +93,10 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Stream getStreamFromGlobalPool(c10::Device, bool) const override {
     static std::atomic<int64_t> next{0};
     return stream_of(1 + next++ % kPool);
+  }
+  // Not null, as one of CUDA's is not.
+  void* getStreamNativeHandle(const c10::Stream stream) const override {
+    return reinterpret_cast<void*>(stream.id() + 1);
   }
   c10::Stream exchangeStream(c10::Stream stream) const override {
     return stream_of(std::exchange(current, stream.id()));
@@ -236,6 +233,13 @@ void tell(Kind kind, const char* op) {
 
 int64_t current_stream() {
   return current;
+}
+
+void put_off_on(int64_t stream, std::function<void()> work) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  auto& queue = queues()[stream];
+  queue.work.push_back(std::move(work));
+  ++queue.queued;
 }
 
 void put_off(std::function<void()> work) {

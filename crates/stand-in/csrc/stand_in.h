@@ -22,6 +22,7 @@ void tell(Kind kind, const char* op);
 // Streams. Work that is put off waits in its stream's queue; `finish` carries it out, in its order.
 int64_t current_stream();
 void put_off(std::function<void()> work);
+void put_off_on(int64_t stream, std::function<void()> work);
 void finish(int64_t stream);
 
 // Whether memory is of the pinned allocator, at any place of a block.

@@ -33,6 +33,11 @@ pub fn library() -> &'static Path {
     exports::library()
 }
 
+/// What stands for NCCL, for `LD_PRELOAD` behind [`library`]: ranks are processes of this machine.
+pub fn nccl() -> &'static Path {
+    Path::new(env!("PIPE_STAND_IN_NCCL"))
+}
+
 /// Makes the device known to this process. Call it before the first tensor: libtorch asks only once which devices there are.
 ///
 /// # Errors

@@ -83,7 +83,7 @@ impl Drop for Captured {
 }
 
 /// What is another now than when a run began: variables, libraries, and changes of its sources that no commit has.
-pub(crate) fn differences(run: &Path) -> Vec<String> {
+pub(crate) fn differences(run: &Path, changed: Option<bool>) -> Vec<String> {
     let folder = run.join("captured/1");
     let text = files::read_text(&folder.join("environment.json"), 16 << 20).unwrap_or_default();
     let Ok(was) = serde_json::from_str::<Value>(&text) else { return Vec::new() };
@@ -92,6 +92,8 @@ pub(crate) fn differences(run: &Path) -> Vec<String> {
     lines.extend(tables("build", &environment::builds(&was, &is), &environment::builds(&is, &was)));
     if folder.join("changes.patch").exists() {
         lines.push(format!("its sources had changes that no commit has: {}/changes.patch", folder.display()));
+    } else if changed == Some(true) {
+        lines.push("the sources have changes now that no commit has".into());
     }
     lines
 }

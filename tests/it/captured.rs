@@ -54,6 +54,12 @@ fn changes_sources_and_surroundings_are_kept_without_secrets() {
     run(&["--resume", "run", "--set", "engine.trainer.max_iterations=3"]);
     assert_eq!(pipe.names("run/captured"), ["1", "2"]);
     assert_eq!(pipe.names("run/captured/2"), ["environment.json", "untracked"]);
+    // What is run once more says what is not as it was: here the sources, before and now.
+    let again = |run: &str| pipe.ok(&["runs", "clone", run, "--as-was"]).stderr;
+    assert!(again("run").contains("not as it was: its sources had changes that no commit has"));
+    run(&["--out", "clean"]);
+    pipe.write("augment.py", "degrees = 30\n");
+    assert!(again("clean").contains("not as it was: the sources have changes now that no commit has"));
 }
 
 #[test]

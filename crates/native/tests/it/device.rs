@@ -1,5 +1,8 @@
 //! The same on the GPU as on the CPU. Without a GPU these run on the CPU: `scripts/gpu_suite.py` takes them to one.
 
+use std::time::Duration;
+
+use pipe_native::distributed::{Group, Store};
 use pipe_native::ops::{batched_nms, nms, roi_align, roi_align_ordered};
 use pipe_native::optim::{Adam, AdamState, Amp, Sgd, adamw_step, clip_grad_norm_, ema_update, sgd_step};
 use pipe_native::scaler::{GradScaler, GradScalerState};
@@ -198,4 +201,30 @@ fn kernels_of_our_own() {
         let found = kernels::matches(&truth.to_device(device), &there, (0.3, 0.7), low_quality).unwrap();
         assert_eq!(found.to_device(Device::Cpu), wanted, "{truths} truths, {low_quality}");
     }
+}
+
+#[test]
+fn nccl_of_one_rank() {
+    let device = device();
+    if !device.is_cuda() {
+        return skip!("there is no GPU; tests/stand_in/ranks.rs has two ranks on what stands for some");
+    }
+    let soon = Duration::from_secs(60);
+    let store = Store::connect("127.0.0.1", 0, true, soon).unwrap();
+    let group = Group::nccl(&store, (0, 1), device, soon).unwrap();
+    let numbers = |kind| Tensor::arange(1000, (kind, device));
+    for kind in [Kind::Float, Kind::Half, Kind::BFloat16, Kind::Double, Kind::Int64] {
+        let mut all = numbers(kind);
+        group.all_reduce(&mut all).unwrap();
+        group.broadcast(&mut all, 0).unwrap();
+        assert!(all.equal(&numbers(kind)), "{kind:?}");
+    }
+    let param = numbers(Kind::Float).set_requires_grad(true);
+    let params = [param.shallow_clone()];
+    let reducer = group.reducer(&params).unwrap();
+    reducer.arm().unwrap();
+    group.shared_sum(&param).unwrap().square().sum(Kind::Float).backward();
+    reducer.finish(true).unwrap();
+    assert!(param.grad().equal(&(numbers(Kind::Float) * 2)));
+    assert!(group.all_reduce(&mut Tensor::zeros([2], (Kind::Float, Device::Cpu))).is_err());
 }

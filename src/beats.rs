@@ -59,16 +59,16 @@ impl Drop for Beats {
 fn beat(store: &Store, (rank, size): (usize, usize), over: &AtomicBool) -> Result<()> {
     let others = (0..size).filter(|other| *other != rank);
     let mut heard: Vec<(usize, i64, Instant)> = others.map(|other| (other, -1, Instant::now())).collect();
-    let mut said = Instant::now() - EVERY;
+    let mut said: Option<Instant> = None;
     loop {
         if over.load(Ordering::Relaxed) {
             return store.add(&format!("left/{rank}"), 1).map(drop);
         }
-        if said.elapsed() < EVERY {
+        if said.is_some_and(|said| said.elapsed() < EVERY) {
             thread::sleep(TICK);
             continue;
         }
-        said = Instant::now();
+        said = Some(Instant::now());
         store.add(&format!("beat/{rank}"), 1)?;
         for (other, last, since) in &mut heard {
             let now = store.add(&format!("beat/{other}"), 0)?;

@@ -4,6 +4,7 @@
 
 mod beats;
 mod bench;
+mod called;
 mod check;
 mod completions;
 mod components;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use tokio::signal::unix::SignalKind;
 
+use crate::called::Called;
 use crate::output::{Format, Status};
 use crate::preflight;
 use crate::ranks::{self, Joined};
@@ -47,6 +48,12 @@ pub struct RunArgs {
     /// The run's folder; default `runs/<name>/<time>`.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// What the run is called, which no other is; default two words and a number, made up.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// What runs it belongs to, such as those of one experiment with several seeds.
+    #[arg(long)]
+    pub group: Option<String>,
     /// Hot reload: apply edits of the file and its parents while the run continues. SIGHUP also reads them.
     #[arg(long)]
     pub watch: bool,
@@ -97,6 +104,8 @@ impl RunArgs {
             resume: resume.map(|path| path.display().to_string()),
             in_place: false,
             out,
+            name: None,
+            group: None,
             watch: false,
             watch_poll: None,
             quiet: false,
@@ -159,6 +168,7 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
         return Ok(Status::Done);
     }
     let folder = start.folder.clone();
+    let called = Called::new(&folder, args.name.clone(), args.group.clone())?;
     let _lock = start.take()?;
     requests::refuse_unread(&folder);
     signals.before_it_begins({
@@ -178,6 +188,7 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
         running.refuse(&format!("{error:#}"));
         return Err(error);
     }
+    called.write(&folder)?;
     signals.begun();
     if args.quiet {
         terminal::result(&shown(&folder));

@@ -5,7 +5,8 @@ use clap::Args;
 use pipe_runs::About;
 use pipe_runs::about::check_word;
 
-use super::which::{RunArg, roots};
+use super::which::RunArg;
+use crate::called::Called;
 use crate::output::{Status, print};
 
 /// Arguments of `pipe runs tag`.
@@ -80,18 +81,6 @@ pub fn note(args: &NoteArgs) -> Result<Status> {
 /// When there is no such run, or another has the name.
 pub fn rename(args: &RenameArgs) -> Result<Status> {
     let run = args.run.find()?;
-    check_word("name", &args.name)?;
-    args.group.as_deref().map_or(Ok(()), |group| check_word("group", group))?;
-    let others: Vec<_> = roots().into_iter().filter(|root| root.is_dir()).collect();
-    let taken =
-        pipe_runs::look(&others)?.into_iter().find(|other| other.name == args.name && other.folder != run.folder);
-    if let Some(other) = taken {
-        bail!("{} is called `{}` already", other.folder.display(), args.name);
-    }
-    About::edit(&run.folder, |about| {
-        about.name = Some(args.name.clone());
-        about.group = args.group.clone().or(about.group.take());
-        Ok(())
-    })?;
+    Called::new(&run.folder, Some(args.name.clone()), args.group.clone())?.write(&run.folder)?;
     Ok(Status::Done)
 }

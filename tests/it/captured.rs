@@ -42,7 +42,7 @@ fn changes_sources_and_surroundings_are_kept_without_secrets() {
     let environment = pipe.read("run/captured/1/environment.json");
     assert!(!environment.contains("hush") && !environment.contains("mine"), "{environment}");
     let environment = pipe.json("run/captured/1/environment.json");
-    assert_eq!(environment["variables"]["OMP_NUM_THREADS"], "2");
+    assert_eq!(environment["variables"]["OMP_NUM_THREADS"], "1");
     let libraries = environment["libraries"].as_array().expect("a list");
     let named =
         |name: &str| libraries.iter().find(|library| library["path"].as_str().is_some_and(|path| path.contains(name)));

@@ -93,7 +93,8 @@ impl Pipe {
 
     fn prepare(&self, command: &mut Command) {
         command.current_dir(self.folder()).env("PIPE_CACHE", cache());
-        command.env("OMP_NUM_THREADS", "2").env("OMP_WAIT_POLICY", "passive").env_remove("PIPE_LOG");
+        // Tests run beside each other.
+        command.env("OMP_NUM_THREADS", "1").env("OMP_WAIT_POLICY", "passive").env_remove("PIPE_LOG");
     }
 
     /// Runs the program to its end.

@@ -112,7 +112,7 @@ fn a_run_is_shown_and_compared() {
 
 #[test]
 fn what_is_said_of_a_run_stays_with_it() {
-    let pipe = Pipe::new();
+    let pipe = Pipe::digits("unused.toml", "");
     for name in ["x", "y"] {
         let folder = pipe.path(&format!("runs/p/{name}"));
         std::fs::create_dir_all(&folder).expect("made");
@@ -139,6 +139,29 @@ fn what_is_said_of_a_run_stays_with_it() {
         pipe.ok(&arguments).stdout.lines().count() - 1
     };
     assert_eq!((names(&[]), names(&["--all"]), names(&["--where", "tag:archived"])), (1, 2, 1));
+    // From its beginning, too; what is refused has trained nothing.
+    let begin = |name: &str| {
+        pipe.run(&[
+            "run",
+            "digits.toml",
+            "--quiet",
+            "--name",
+            name,
+            "--group",
+            "seeds",
+            "--set",
+            "engine.trainer.max_iterations=1",
+        ])
+    };
+    for (name, why) in [("first", "is called `first` already"), ("a/b", "cannot be a name")] {
+        let said = begin(name);
+        assert!(said.status == Some(1) && said.stderr.contains(why), "{}", said.stderr);
+    }
+    assert_eq!(begin("third").status, Some(0));
+    let shown = json_of(&pipe.ok(&["runs", "show", "third", "--format", "json"]));
+    assert_eq!((&shown["group"], &shown["status"]), (&json!("seeds"), &json!("done")));
+    assert_eq!(pipe.names("runs/digits").len(), 1);
+    pipe.ok(&["runs", "rm", "third", "--forever"]);
     pipe.ok(&["runs", "rm", "first"]);
     assert!(pipe.path("runs/.trash/p/y/about.json").exists());
     pipe.ok(&["runs", "rm", "p/x", "--forever"]);

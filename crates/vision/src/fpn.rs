@@ -73,7 +73,11 @@ impl FeaturePyramid {
         let extra = match last {
             LastLevels::MaxPool => None,
             LastLevels::P6P7 => Some(extra(outputs, false)?),
-            LastLevels::P6P7OfBody => Some(extra(inputs[inputs.len() - 1], true)?),
+            LastLevels::P6P7OfBody => {
+                // torchvision goes by the widths: where they are equal it takes the pyramid's last map after all (`use_P5`).
+                let deepest = inputs[inputs.len() - 1];
+                Some(extra(deepest, deepest != outputs)?)
+            }
         };
         let blocks = |name: &str, kernel: i64| {
             let block = |(index, channels): (usize, &i64)| {

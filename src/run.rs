@@ -168,7 +168,11 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
         return Ok(Status::Done);
     }
     let folder = start.folder.clone();
-    let called = Called::new(&folder, args.name.clone(), args.group.clone())?;
+    let called = Called::new(&folder, args.name.clone(), args.group.clone());
+    let called = called.inspect_err(|_| {
+        // That of a new run was made to have its name; any other is not empty.
+        let _kept = std::fs::remove_dir(&folder);
+    })?;
     let _lock = start.take()?;
     requests::refuse_unread(&folder);
     signals.before_it_begins({

@@ -150,7 +150,7 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
     let Joined { ranks, device, beats: _beats } = ranks::join()?;
     args.device = args.device.or(device);
     if !ranks.is_first() {
-        return follow(&args, &loaded, ranks, &signals);
+        return follow(&args, &mut loaded, ranks, &signals);
     }
     let (name, start) = beginning(&args, plan)?;
     if ranks.is_alone() {
@@ -224,7 +224,7 @@ pub fn run(mut args: RunArgs) -> Result<Status> {
 }
 
 /// What a rank does that is not the first: it goes the way that the first has told, with a folder of its own inside the run's.
-fn follow(args: &RunArgs, loaded: &Loaded, ranks: Rc<Ranks>, signals: &Signals) -> Result<Status> {
+fn follow(args: &RunArgs, loaded: &mut Loaded, ranks: Rc<Ranks>, signals: &Signals) -> Result<Status> {
     let Some(plan) = &loaded.plan else { return Ok(Status::Wrong) };
     let told = Told::heard(&ranks)?;
     let Some(folder) = told.folder else { return Ok(Status::Done) };
@@ -251,6 +251,13 @@ fn follow(args: &RunArgs, loaded: &Loaded, ranks: Rc<Ranks>, signals: &Signals) 
         return Ok(Status::Wrong);
     }
     signals.begun();
+    // Edits are told by the first.
+    let document = loaded.document.clone();
+    if let Some(plan) = loaded.plan.take() {
+        let inbox = Arc::new(Inbox::default());
+        let reloader = Reloader::new(&running.graph, args.pipeline.source(), (plan, document), inbox, true);
+        running.graph.set_between(Rc::new(reloader));
+    }
     Ok(match running.drive()? {
         Ending::Done => Status::Done,
         Ending::Interrupted => Status::Signalled(signals.status()),

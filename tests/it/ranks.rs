@@ -337,6 +337,50 @@ fn a_rank_that_hangs_ends_all_and_is_named() {
 }
 
 #[test]
+fn an_edit_is_made_by_all_ranks_after_the_same_step_or_by_none() {
+    let pipe = digits();
+    let edit = |pipe: &Pipe, more: &str| {
+        let saved = "[[on]]\nevent = \"engine.trainer:completed\"\nrun = [\"handler.checkpoint\"]\n";
+        pipe.write("edited.toml", &format!("extends = \"ranks.toml\"\n{more}{saved}"));
+    };
+    edit(&pipe, "");
+    let forever = "engine.trainer.max_epochs=1000000";
+    let run = ["run", "edited.toml", "--quiet", "--watch", "--devices", "cpu:2", "--out", "life", "--set", forever];
+    let mut life = Life { child: start(&mut pipe.command(&run)), pipe };
+    let pipe = &life.pipe;
+    wait_for("a checkpoint", || pipe.path("life/checkpoints").read_dir().is_ok_and(|list| list.count() > 0));
+    let made = |what: &str| {
+        let records = pipe.records("life");
+        let edit = records.iter().find(|record| {
+            record["tag"] == "pipeline/edit" && record["value"].as_str().is_some_and(|text| text.contains(what))
+        });
+        edit.and_then(|record| record["step"].as_u64())
+    };
+    edit(
+        pipe,
+        "model.net.layers = [{ type = \"flatten\" }, { type = \"linear\", in_features = 783, out_features = 10 }]\n",
+    );
+    wait_for("a refusal", || made("refused").is_some());
+    let faster = "optimizer.sgd.lr = 0.02\n";
+    edit(pipe, faster);
+    wait_for("an edit", || made("applied").is_some());
+    let step = made("applied").expect("it was");
+    kill("TERM", life.ranks()[0]);
+    assert!(matches!(life.ended().status, Some(130 | 143)));
+    let pipe = &life.pipe;
+    let log = pipe.read("life/ranks/1/console.log");
+    assert!(log.contains("refused") && log.contains("applied"), "{log}");
+    // One process with the same edit after the same step.
+    for (more, way, until) in [("", "--out", step), (faster, "--resume", newest(pipe))] {
+        edit(pipe, more);
+        let until = format!("engine.trainer.max_iterations={until}");
+        pipe.ok(&["run", "edited.toml", "--quiet", way, "alone", "--set", &until, "--set", forever]);
+    }
+    let gap = apart(pipe, "life", "alone");
+    assert!(gap < 1e-4, "{gap}");
+}
+
+#[test]
 fn a_loss_that_is_not_finite_on_one_rank_is_left_out_by_all() {
     let pipe = Pipe::with("ranks.toml", include_str!("ranks_nan.toml"));
     // Normalized by next to nothing, a pixel of the last of 16 images is infinite: of a batch of 4 it is in the second half.

@@ -66,8 +66,10 @@ pub struct RunContext {
     pub clock_base: Cell<Clock>,
     /// The processes that work on this run.
     pub ranks: Rc<Ranks>,
-    /// Whether the ranks agreed to end, and to write a checkpoint.
-    agreed: (Cell<bool>, Cell<bool>),
+    /// What the ranks agreed on.
+    agreed: Agreements,
+    /// Whether an edit waits for the other ranks to come along.
+    edit_waits: Cell<bool>,
     /// How many engines are running inside each other.
     pub depth: Cell<usize>,
     /// The latest value of every metric and engine value, and the step at which it was measured.
@@ -99,6 +101,17 @@ pub struct RunContext {
     last_flush: Cell<Instant>,
 }
 
+/// What the ranks agreed on in their steps and have not done yet.
+#[derive(Default)]
+struct Agreements {
+    /// To end.
+    interrupt: Cell<bool>,
+    /// To write a checkpoint.
+    checkpoint: Cell<bool>,
+    /// To make an edit.
+    edit: Cell<bool>,
+}
+
 impl RunContext {
     /// A context without nodes as yet.
     pub fn new(device: Device, precision: Precision, seed: u64, folder: RunFolder, interrupt: Arc<AtomicBool>) -> Self {
@@ -115,7 +128,8 @@ impl RunContext {
             clock: Cell::default(),
             clock_base: Cell::default(),
             ranks: Rc::new(Ranks::alone()),
-            agreed: Default::default(),
+            agreed: Agreements::default(),
+            edit_waits: Cell::new(false),
             depth: Cell::default(),
             values: RefCell::default(),
             bests: Bests::default(),
@@ -339,14 +353,14 @@ impl RunContext {
 
     /// Whether one was asked for and is still to come.
     pub fn is_asked_for_checkpoint(&self) -> bool {
-        self.checkpoint_wanted.load(Ordering::Relaxed) || self.agreed.1.get()
+        self.checkpoint_wanted.load(Ordering::Relaxed) || self.agreed.checkpoint.get()
     }
 
     /// Saves a checkpoint if one was asked for from outside. What goes wrong is said; the run goes on.
     pub fn save_if_asked(&self) {
         let wanted = match self.ranks.is_alone() {
             true => self.checkpoint_wanted.swap(false, Ordering::Relaxed),
-            false => self.agreed.1.take(),
+            false => self.agreed.checkpoint.take(),
         };
         if !wanted {
             return;
@@ -422,7 +436,7 @@ impl RunContext {
     pub fn interrupted(&self) -> bool {
         match self.ranks.is_alone() {
             true => self.interrupt.load(Ordering::Relaxed),
-            false => self.agreed.0.get(),
+            false => self.agreed.interrupt.get(),
         }
     }
 
@@ -432,14 +446,28 @@ impl RunContext {
     /// When a rank is gone.
     pub fn agree(&self, losses: &[f64]) -> Result<Agreed> {
         if self.ranks.is_alone() {
-            return self.ranks.agree(false, false, losses);
+            return self.ranks.agree([false; 3], losses);
         }
-        let (interrupt, checkpoint) = &self.agreed;
         let asked = self.checkpoint_wanted.swap(false, Ordering::Relaxed);
-        let agreed = self.ranks.agree(self.interrupt.load(Ordering::Relaxed), asked, losses)?;
-        interrupt.set(interrupt.get() || agreed.interrupt);
-        checkpoint.set(checkpoint.get() || agreed.checkpoint);
+        let own = [self.interrupt.load(Ordering::Relaxed), asked, self.edit_waits.get()];
+        let agreed = self.ranks.agree(own, losses)?;
+        let Agreements { interrupt, checkpoint, edit } = &self.agreed;
+        for (known, new) in [(interrupt, agreed.interrupt), (checkpoint, agreed.checkpoint), (edit, agreed.edit)] {
+            known.set(known.get() || new);
+        }
         Ok(agreed)
+    }
+
+    /// Says that an edit waits, for the ranks to agree on when it is made.
+    pub fn edit_waits(&self) {
+        self.edit_waits.set(true);
+    }
+
+    /// Whether the ranks have agreed on an edit, which is to be made now: once.
+    pub fn takes_edit(&self) -> bool {
+        let agreed = self.agreed.edit.take();
+        self.edit_waits.set(self.edit_waits.get() && !agreed);
+        agreed
     }
 
     /// Makes a checkpoint a handler's own; `false` where it is another's.

@@ -24,7 +24,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Losses that a step can have.
 const LOSSES: usize = 64;
 /// The numbers before the losses in what is agreed on.
-const FLAGS: usize = 4;
+const FLAGS: usize = 5;
 
 /// The processes of a run.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub struct Agreed {
     pub interrupt: bool,
     /// Whether one of them is to write a checkpoint.
     pub checkpoint: bool,
+    /// Whether the first has an edit for all.
+    pub edit: bool,
     /// Those whose losses are not finite.
     pub non_finite: Vec<usize>,
     /// The losses over the whole batch.
@@ -181,16 +183,16 @@ impl Ranks {
         self.links.as_ref().map(|links| links.data.reducer(params)).transpose()
     }
 
-    /// Agrees on a step: whether this rank is asked to end or to write a checkpoint, and its losses, none where it has no part of the
-    /// batch. What the loss of the whole batch is follows from the shares.
+    /// Agrees on a step: whether this rank is asked to end or to write a checkpoint, whether it has an edit, and its losses, none where it
+    /// has no part of the batch. What the loss of the whole batch is follows from the shares.
     ///
     /// # Errors
     /// When a rank is gone, or there are too many losses.
-    pub fn agree(&self, interrupt: bool, checkpoint: bool, losses: &[f64]) -> Result<Agreed> {
+    pub fn agree(&self, [interrupt, checkpoint, edit]: [bool; 3], losses: &[f64]) -> Result<Agreed> {
         let finite = losses.iter().all(|loss| loss.is_finite());
         let Some(links) = &self.links else {
             let non_finite = if finite { Vec::new() } else { vec![0] };
-            return Ok(Agreed { interrupt, checkpoint, non_finite, losses: losses.to_vec() });
+            return Ok(Agreed { interrupt, checkpoint, edit, non_finite, losses: losses.to_vec() });
         };
         ensure!(losses.len() <= LOSSES, "{} losses are more than the {LOSSES} that ranks agree on", losses.len());
         ensure!(self.size <= 52, "{} ranks are more than the 52 that agree on a step", self.size);
@@ -201,6 +203,7 @@ impl Ranks {
         // As bits: exact up to 2^53.
         numbers[2] = if finite { 0.0 } else { (1u64 << self.rank) as f64 };
         numbers[3] = share * losses.len() as f64;
+        numbers[4] = f64::from(edit);
         for (slot, loss) in numbers[FLAGS..].iter_mut().zip(losses) {
             *slot = share * loss;
         }
@@ -212,6 +215,7 @@ impl Ranks {
         Ok(Agreed {
             interrupt: numbers[0] > 0.0,
             checkpoint: numbers[1] > 0.0,
+            edit: numbers[4] > 0.0,
             non_finite: (0..self.size).filter(|rank| bits >> rank & 1 == 1).collect(),
             losses: numbers[FLAGS..FLAGS + count].to_vec(),
         })
@@ -244,6 +248,22 @@ impl Ranks {
             tell(&mut bytes)?;
         }
         Ok(bytes)
+    }
+
+    /// Whether all ranks could do what they try together: the first that could not, and why not.
+    ///
+    /// # Errors
+    /// When a rank is gone.
+    pub fn hindered(&self, own: Option<&str>) -> Result<Option<(usize, String)>> {
+        let Some(links) = &self.links else { return Ok(own.map(|why| (0, why.to_owned()))) };
+        let mut bits = vec![0i64; self.size];
+        bits[self.rank] = own.is_some().into();
+        let mut bits = Tensor::f_from_slice(&bits)?;
+        links.control.all_reduce(&mut bits).map_err(|error| self.explained(error))?;
+        let bits: Vec<i64> = Vec::try_from(bits)?;
+        let Some(first) = bits.iter().position(|bit| *bit > 0) else { return Ok(None) };
+        let why = Vec::<u8>::try_from(self.told_by(first, own.unwrap_or_default().as_bytes(), links)?)?;
+        Ok(Some((first, String::from_utf8_lossy(&why).into_owned())))
     }
 
     /// The states of the other ranks in their order, at rank 0; nothing at the others, which give theirs.
@@ -355,7 +375,7 @@ mod tests {
 
     #[test]
     fn one_rank_agrees_with_itself() {
-        let agreed = Ranks::alone().agree(false, true, &[1.0, f64::NAN]).unwrap();
+        let agreed = Ranks::alone().agree([false, true, false], &[1.0, f64::NAN]).unwrap();
         assert!(!agreed.interrupt && agreed.checkpoint && agreed.losses[1].is_nan());
         assert_eq!(agreed.non_finite, [0]);
     }

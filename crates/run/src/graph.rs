@@ -107,6 +107,24 @@ impl Graph {
         datasets.collect()
     }
 
+    /// Gives all ranks the weights of the first, wherever theirs came from.
+    ///
+    /// # Errors
+    /// When a rank is gone, or has other models.
+    pub fn alike(&self) -> Result<()> {
+        if self.run.ranks.is_alone() {
+            return Ok(());
+        }
+        for instance in self.nodes.borrow().values() {
+            if let Instance::Model(model) = instance {
+                let model = model.borrow();
+                let all = model.parameters().into_iter().chain(model.buffers()).map(|(_, tensor)| tensor);
+                self.run.ranks.copy_first(&all.collect::<Vec<_>>())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Tells every handler of the run that it has ended.
     ///
     /// # Errors

@@ -135,27 +135,12 @@ impl Running {
             let step = self.context().clock.get().step;
             tracing::info!("resuming from step {step} of {}", from.display());
         }
-        self.start_alike()?;
+        self.graph.alike()?;
         self.keep_version(options)?;
         // A run that goes on has them among its records already.
         if self.resumed.is_none() {
             for (node, report) in self.graph.dataset_reports() {
                 self.context().emit(&node, format!("dataset/{}", node.name), RecordValue::Text(report))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Ranks begin with the weights of the first, wherever theirs came from.
-    fn start_alike(&self) -> Result<()> {
-        if self.context().ranks.is_alone() {
-            return Ok(());
-        }
-        for instance in self.graph.nodes.borrow().values() {
-            if let Instance::Model(model) = instance {
-                let model = model.borrow();
-                let all = model.parameters().into_iter().chain(model.buffers()).map(|(_, tensor)| tensor);
-                self.context().ranks.copy_first(&all.collect::<Vec<_>>())?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@
 //! | `swap.rs` | building aside, trying, putting in place |
 //! | `carry.rs` | state from a node to the one that takes its place |
 //! | `reloader.rs` | [`Reloader`]: what a run does between two iterations when an edit has come |
+//! | `together.rs` | the same on several ranks: by all or by none |
 //! | `report.rs` | [`Report`]: what it says of it |
 //! | `resumed.rs` | what was edited between the two lives of a run |
 //! | `rehearsal.rs` | a run that is only tried, for `pipe dev` |
@@ -28,6 +29,7 @@ pub mod report;
 pub mod requests;
 pub mod resumed;
 pub mod swap;
+pub mod together;
 pub mod watch;
 
 pub use carry::Weights;

@@ -14,6 +14,7 @@ use super::inbox::{Asked, Inbox, What as Arrived};
 use super::report::{self, Meaning, Outcome, Report};
 use super::requests::{self, Pending};
 use super::swap::{Waiting, prepare};
+use super::together;
 use crate::graph::{Between, Graph};
 use crate::load::{Loaded, PipelineSource, Snapshot};
 use crate::versions::{Entry, Versions};
@@ -64,10 +65,6 @@ struct Ready {
     /// Who asked for it.
     asked: Option<Asked>,
 }
-
-/// Why edits are refused where several ranks work together: all would have to make them at the same step.
-const TOGETHER: &str = "several processes work on this run, which cannot be edited while it is at work: stop it, and go on from its \
-     checkpoint with the edited file";
 
 impl Reloader {
     /// A reloader for a run that was built from `plan`, which was made of `document`; `source` is where that came from.
@@ -221,28 +218,28 @@ impl Reloader {
         let Ready { edit, loaded, plan, read, notes, asked } = ready;
         let changes = difference(&state.plan, &plan);
         let mut report = Report { notes, ..Report::new(edit, Outcome::Unchanged, graph.run.clock.get()) };
-        if changes.is_empty() {
-            report.seconds = read.elapsed().as_secs_f64();
-            return report;
-        }
-        if !graph.run.ranks.is_alone() {
-            (report.outcome, report.reason) = (Outcome::Refused, Some(TOGETHER.into()));
-            return report;
-        }
-        let outdated = asked.as_ref().and_then(|asked| requests::outdated(&asked.request, &self.versions));
-        if let Some(reason) = outdated {
-            (report.outcome, report.reason) = (Outcome::Refused, Some(reason));
-            return report;
-        }
-        if let Some((fixed, reason)) = fixed(&changes) {
-            (report.outcome, report.reason) = (Outcome::Refused, Some(reason));
-            report.changes = report::refused(&fixed, state.document.as_ref(), &loaded);
-            report.seconds = read.elapsed().as_secs_f64();
-            return report;
+        let ranks = &graph.run.ranks;
+        // What the first rank has told the others, they try.
+        if ranks.is_first() {
+            let outdated = asked.as_ref().and_then(|asked| requests::outdated(&asked.request, &self.versions));
+            let fixed = fixed(&changes);
+            if changes.is_empty() || outdated.is_some() || fixed.is_some() {
+                together::tell(ranks, None);
+                if let Some(reason) = outdated.filter(|_| !changes.is_empty()) {
+                    (report.outcome, report.reason) = (Outcome::Refused, Some(reason));
+                } else if let Some((fixed, reason)) = fixed {
+                    (report.outcome, report.reason) = (Outcome::Refused, Some(reason));
+                    report.changes = report::refused(&fixed, state.document.as_ref(), &loaded);
+                }
+                report.seconds = read.elapsed().as_secs_f64();
+                return report;
+            }
+            together::tell(ranks, Some(&loaded));
         }
         // Handlers that are built anew look at what lies in the folder.
         graph.settle();
-        match prepare(graph, &loaded.catalog, &state.plan, &plan, &changes, &state.waiting, at_work) {
+        let prepared = prepare(graph, &loaded.catalog, &state.plan, &plan, &changes, &state.waiting, at_work);
+        match together::by_all(ranks, prepared) {
             Err(error) => {
                 (report.outcome, report.reason) = (Outcome::Refused, Some(plain(&format!("{error:#}"))));
                 report.changes = report::refused(&changes, state.document.as_ref(), &loaded);
@@ -254,6 +251,10 @@ impl Reloader {
                 report.weights = prepared.weights();
                 report.reset = prepared.reset();
                 prepared.commit(graph, &state.plan, &plan, &mut state.waiting, self.quiet);
+                if let Err(error) = graph.alike() {
+                    // The next step fails, too, and says so.
+                    tracing::error!("the ranks' weights could not be made the same: {error:#}");
+                }
                 report.waiting = state.waiting.names();
                 if state.waiting.has_events() {
                     let events = report.changes.iter_mut().zip(&changes).filter(|(_, change)| change.is_event());
@@ -262,7 +263,9 @@ impl Reloader {
                 state.waiting_edit = edit;
                 state.plan = Rc::new(plan);
                 let by = asked.as_ref().map(|asked| format!("edit {edit}{}", asked.by()));
-                report.version = self.keep(&loaded, by.as_deref(), state.document.as_ref(), &graph.run);
+                if ranks.is_first() {
+                    report.version = self.keep(&loaded, by.as_deref(), state.document.as_ref(), &graph.run);
+                }
                 state.document = loaded.document;
                 state.waiting_asked = asked;
             }
@@ -313,6 +316,9 @@ impl Reloader {
             _ => tracing::info!("{text}"),
         }
         let graph = self.graph.upgrade();
+        if graph.as_ref().is_some_and(|graph| !graph.run.ranks.is_first()) {
+            return;
+        }
         if let Some((graph, asked)) = graph.as_ref().zip(asked) {
             requests::answer_edit(&graph.run, asked, report);
         }
@@ -333,6 +339,20 @@ impl Reloader {
         }
     }
 
+    /// Applies the edit that the first rank tells, where it can be applied by all.
+    fn follow(&self, state: &mut State, graph: &Graph, engine: &NodeId) {
+        let ranks = &graph.run.ranks;
+        let Some(loaded) = together::heard(graph, &self.source.accept) else { return };
+        let report = match self.receive(state, loaded, Instant::now(), None) {
+            Err(report) => {
+                together::cannot(ranks, report.reason.as_deref());
+                *report
+            }
+            Ok(ready) => self.swap(state, graph, Some(engine), ready),
+        };
+        self.report(&report, None);
+    }
+
     /// Passes on what was asked for.
     fn asked(&self, state: &mut State, graph: &Graph, asked: Asked) {
         let (clock, ask) = (graph.run.clock.get(), asked.request.ask);
@@ -347,6 +367,7 @@ impl Between for Reloader {
         // An engine that is run while an edit is applied would find it half done.
         let Ok(mut state) = self.state.try_borrow_mut() else { return };
         let run = &graph.run;
+        let alone = run.ranks.is_alone();
         for arrival in self.inbox.take() {
             let (loaded, asked) = match arrival.what {
                 Arrived::Files(snapshot) => (self.source.load_snapshot(&snapshot), None),
@@ -372,10 +393,17 @@ impl Between for Reloader {
             }
         }
         state.pending.look(run);
+        if state.ready.is_some() {
+            run.edit_waits();
+        }
         if boundary == Boundary::Inner {
             return;
         }
-        if let Some(ready) = state.ready.take() {
+        let now = alone || run.takes_edit();
+        if now && !run.ranks.is_first() {
+            self.follow(&mut state, graph, engine);
+        }
+        if let Some(ready) = state.ready.take_if(|_| now) {
             let asked = ready.asked.clone();
             let report = self.swap(&mut state, graph, Some(engine), ready);
             self.report(&Report { at_epoch_end: boundary == Boundary::Epoch, ..report }, asked.as_ref());

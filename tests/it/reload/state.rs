@@ -1,13 +1,14 @@
 //! What stays when pieces of a run are exchanged.
 
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use pipe_core::Boundary;
 use pipe_core::{Instance, Kind, NodeId, State};
-use pipe_run::Running;
 use pipe_run::graph::{Between, Graph, Offers};
+use pipe_run::{Running, checkpoint};
 use pipe_run::{reload::Inbox, reload::Reloader};
 use pipe_vocab::Catalog;
 use tch::Tensor;
@@ -185,6 +186,80 @@ fn a_refused_edit_leaves_no_trace() {
     for Seen { before, after, traces: [first, second], .. } in &seen {
         assert!(all_same(&before[0], &after[0]) && all_same(&before[1], &after[1]));
         first.assert_same(second);
+    }
+}
+
+/// A checkpoint at the end of another training, and the states of its model and optimizer.
+fn trained(settings: &Settings, folder: &Path) -> (PathBuf, [State; 2]) {
+    let running = start(&settings.text(), folder);
+    running.drive().unwrap();
+    let (states, _) = look(&running.graph);
+    (checkpoint::save(&running.graph, "end").unwrap(), states)
+}
+
+/// The text with `weights`, and what else stands in the model.
+fn with_weights(settings: &Settings, weights: &Path, more: &str) -> String {
+    let text = settings.text().replace("[model.net]\n", &format!("[model.net]\nweights = {weights:?}\n{more}"));
+    assert!(text.contains("weights = "));
+    text
+}
+
+#[test]
+fn edited_weights_are_loaded_into_the_model_at_work() {
+    let _alone = alone();
+    let first = settings();
+    let folder = tempfile::tempdir().unwrap();
+    let other = Settings { seed: 2, lr: 0.2, ..first.clone() };
+    let (checkpoint, theirs) = trained(&other, &folder.path().join("other"));
+    let slower = Settings { lr: 0.01, ..first.clone() };
+    let edits = [
+        (2, with_weights(&first, &checkpoint, "")),
+        (4, first.text()),
+        (5, with_weights(&slower, &folder.path().join("other/latest"), "optimizer_state = true\n")),
+    ];
+    let (seen, _, outcomes) = train(&first.text(), &edits);
+    assert_eq!(outcomes, ["applied", "applied", "applied"]);
+    let [alone, gone, whole] = &seen[..] else { panic!("three edits") };
+    assert!(all_same(&alone.after[0], &theirs[0]) && !all_same(&alone.before[0], &theirs[0]));
+    assert!(all_same(&alone.after[1], &alone.before[1]), "the optimizer keeps its own state");
+    assert!(all_same(&gone.after[0], &gone.before[0]), "weights that are no longer named stay");
+    assert!(all_same(&whole.after[0], &theirs[0]) && all_same(&whole.after[1], &theirs[1]));
+    assert_eq!(whole.after[1].values, theirs[1].values);
+    // The second epoch: the scheduler has stepped once.
+    assert!((whole.lr[1] - 0.01 * 0.9).abs() < 1e-12, "{:?}", whole.lr);
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_with_the_whole_edit() {
+    let _alone = alone();
+    let first = settings();
+    let folder = tempfile::tempdir().unwrap();
+    let make = |name: &str, settings: Settings| trained(&settings, &folder.path().join(name)).0;
+    let wider = make("wider", Settings { hidden: Some(7), ..first.clone() });
+    let deeper = make("deeper", Settings { hidden: None, ..first.clone() });
+    let adam = make("adam", Settings { optimizer: "adam", ..first.clone() });
+    let damaged = make("damaged", first.clone());
+    let file = damaged.join("model.net.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let slower = Settings { lr: 0.01, ..first.clone() };
+    let edits = [
+        (1, with_weights(&slower, &wider, "")),
+        (2, with_weights(&slower, &deeper, "")),
+        (3, with_weights(&slower, &adam, "optimizer_state = true\n")),
+        (4, with_weights(&slower, &damaged, "")),
+        (5, with_weights(&slower, &folder.path().join("nowhere"), "")),
+        // Not the model that is there.
+        (7, with_weights(&Settings { hidden: Some(7), ..slower.clone() }, &wider, "")),
+    ];
+    let (_, untouched, _) = train(&first.text(), &[]);
+    let (seen, model, outcomes) = train(&first.text(), &edits);
+    assert_eq!(outcomes, ["refused"; 6]);
+    assert!(all_same(&untouched, &model), "the same weights to the last bit");
+    for Seen { before, after, lr, traces: [one, other] } in &seen {
+        assert!(all_same(&before[0], &after[0]) && all_same(&before[1], &after[1]) && lr[0] == lr[1]);
+        one.assert_same(other);
     }
 }
 

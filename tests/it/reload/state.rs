@@ -14,7 +14,7 @@ use pipe_vocab::Catalog;
 use tch::Tensor;
 
 use super::random::start;
-use super::settings::{Settings, plan, snapshot, source};
+use super::settings::{Settings, load, plan, snapshot, source};
 use crate::plugins::swap::rebuilt;
 use crate::program::alone;
 
@@ -261,6 +261,37 @@ fn weights_that_do_not_fit_are_refused_with_the_whole_edit() {
         assert!(all_same(&before[0], &after[0]) && all_same(&before[1], &after[1]) && lr[0] == lr[1]);
         one.assert_same(other);
     }
+}
+
+#[test]
+fn averages_of_loaded_weights_begin_anew_or_take_theirs() {
+    let _alone = alone();
+    let averaged = "\n[model.average]\ntype = \"ema\"\nmodel = \"model.net\"\n\n[handler.ema]\ntype = \"ema\"\nmodel = \"model.average\"\n\
+                    momentum = 0.1\n\n[[on]]\nevent = \"engine.trainer:iteration_completed\"\nrun = [\"handler.ema\"]\n";
+    let text = settings().text() + averaged;
+    let folder = tempfile::tempdir().unwrap();
+    let other = start(&text.replace("seed = 1", "seed = 2"), &folder.path().join("other"));
+    other.drive().unwrap();
+    let from = checkpoint::save(&other.graph, "end").unwrap();
+    let of = |running: &Running, name: &str| copy(running.graph.node(&name.parse().unwrap()).unwrap().state().unwrap());
+    let running = start(&text, &folder.path().join("run"));
+    let reloader = Reloader::new(&running.graph, source(), (plan(&text), None), Arc::default(), true);
+    let edit = |model: &str| {
+        let text = text.replace("[model.net]\n", &format!("[model.net]\n{model}"));
+        let report = reloader.apply_between(&running.graph, &"engine.trainer".parse().unwrap(), load(&text));
+        assert!(report.reason.is_none(), "{report:?}");
+        report.loaded
+    };
+    let alone = edit(&format!("weights = {from:?}\n"));
+    assert_eq!((&alone[0].with[..], &alone[0].anew[..]), (&[][..], &["model.average".to_owned()][..]));
+    assert!(all_same(&of(&running, "model.average"), &of(&other, "model.net")));
+    assert!(edit("").is_empty());
+    let whole = edit(&format!("weights = {from:?}\noptimizer_state = true\n"));
+    assert_eq!((&whole[0].with[..], whole[0].anew.len()), (&["optimizer.o", "model.average"].map(String::from)[..], 0));
+    for name in ["model.net", "model.average", "optimizer.o"] {
+        assert!(all_same(&of(&running, name), &of(&other, name)), "{name}");
+    }
+    assert!(!all_same(&of(&other, "model.net"), &of(&other, "model.average")));
 }
 
 #[test]

@@ -272,7 +272,8 @@ impl<'a> Driver<'a> {
 
     fn complete(&mut self, worker: &Worker) -> Result<()> {
         match self.values(worker) {
-            Ok((values, notes)) => {
+            Ok((values, mut notes)) => {
+                notes.extend(self.measured_again(worker)?);
                 self.end(worker, End { state: State::Complete, values: Some(values), notes })?;
                 report::completed(self.study()?, self.trial(worker.number)?, self.settings);
                 Ok(())

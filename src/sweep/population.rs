@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::driver::Driver;
 use super::exchange::{Exchange, Outcome, forget_others, keep, place, values_now};
+use super::measured::Measured;
 use super::report;
 use super::values::set;
 use super::worker::{Worker, folder_of};
@@ -217,6 +218,19 @@ impl Driver<'_> {
         keep(&former, &again.folder(&self.settings.folder)?)?;
         let note = again.note(worker.id)?;
         self.journal.write(|_| Ok((vec![note], ())))
+    }
+
+    /// Reports of a member that are others by now: its process was killed, and what it measured again is of what it had gone on from by then.
+    pub(super) fn measured_again(&self, worker: &Worker) -> Result<Vec<Operation>> {
+        let Some(objective) = self.settings.objective().filter(|_| self.settings.population.is_some()) else {
+            return Ok(Vec::new());
+        };
+        let reports = &self.trial(worker.number)?.reports;
+        let values = Measured::of(worker.folder())?.reports(&objective.metric, 0)?;
+        let differs =
+            |(step, value): &(i64, f64)| reports.get(step).is_none_or(|former| former.to_bits() != value.to_bits());
+        let report = |(step, value)| Operation::Report { trial: worker.id, step, value };
+        Ok((1..).zip(values).filter(differs).map(report).collect())
     }
 
     /// What is noted of a member that ends before it could go on from another.

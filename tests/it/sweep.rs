@@ -239,7 +239,7 @@ fn workers(pipe: &Pipe) -> Vec<u64> {
         let process = (info["status"] == "running").then(|| info["process"].as_u64())??;
         // A killed one has left its number behind.
         let command = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
-        String::from_utf8_lossy(&command).contains("sweep.toml").then_some(process)
+        String::from_utf8_lossy(&command).contains("sweep").then_some(process)
     };
     runs.filter_map(process).collect()
 }
@@ -348,6 +348,42 @@ fn exchanges(study: &Study) -> Vec<(&Trial, &Value)> {
     notes.filter(|(_, key, _)| key.starts_with("pipe:exchange:")).map(|(trial, _, note)| (trial, note)).collect()
 }
 
+/// The trail of a member.
+fn lives(pipe: &Pipe, number: u64) -> Vec<Value> {
+    let index = pipe.read(&format!("runs/sweeps/s/trial-{number:04}/pipelines/index.jsonl"));
+    index.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+}
+
+/// The journal has what was measured, each going on from another came to something and is in the trail once. `lost` began again.
+fn assert_went_on(pipe: &Pipe, found: &Study, end: u64, lost: Option<u64>) {
+    for trial in &found.trials {
+        let measured = pipe.scalars(&format!("runs/sweeps/s/trial-{:04}", trial.number));
+        let measured: Vec<f64> = measured
+            .iter()
+            .filter(|record| record["tag"] == "val/accuracy")
+            .map(|record| record["value"].as_f64().unwrap())
+            .collect();
+        assert_eq!(trial.reports.values().copied().collect::<Vec<_>>(), measured, "trial {}", trial.number);
+        assert_eq!(measured.len() as u64, end);
+    }
+    for (trial, note) in exchanges(found) {
+        assert!(note["outcome"] != "asked", "{note}");
+        let trail = lives(pipe, trial.number);
+        let weights = note["weights"].as_str().expect("a folder");
+        let of = |line: &&Value| line["loaded"][0]["from"].as_str().is_some_and(|from| from.ends_with(weights));
+        let count = trail.iter().filter(of).count();
+        assert_eq!(count, usize::from(note["outcome"] == "applied"), "{note}");
+        // One that began again has other steps.
+        let began_again = lost == Some(trial.number);
+        if note["outcome"] == "applied" && !began_again {
+            let step = note["step"].as_u64().expect("a step");
+            let records = pipe.scalars(&format!("runs/sweeps/s/trial-{:04}", trial.number));
+            let lr = records.iter().find(|record| record["tag"] == "train/lr" && record["step"] == json!(step + 1));
+            assert_eq!(lr.expect("the next step")["value"], note["set"]["optimizer.sgd.lr"], "{note}");
+        }
+    }
+}
+
 #[test]
 fn the_worst_of_a_population_goes_on_from_the_best_without_a_restart() {
     let pipe = with(POPULATION);
@@ -369,11 +405,7 @@ fn the_worst_of_a_population_goes_on_from_the_best_without_a_restart() {
     let value = |trial: &Trial| trial.reports[&report];
     let from = &first.trials[note["from"].as_u64().expect("a trial") as usize];
     assert!(first.trials.iter().all(|one| value(trial) <= value(one) && value(one) <= value(from)), "{note}");
-    let lives = |number: u64| {
-        let index = pipe.read(&format!("runs/sweeps/s/trial-{number:04}/pipelines/index.jsonl"));
-        index.lines().map(|line| serde_json::from_str(line).expect("a line")).collect::<Vec<Value>>()
-    };
-    let trail = lives(trial.number);
+    let trail = lives(&pipe, trial.number);
     assert_eq!(trail.iter().filter(|line| line["outcome"] == "started").count(), 1, "it was not started anew");
     let line = trail.iter().find(|line| line["outcome"] == "applied").expect("its line");
     assert_eq!((&line["author"], &line["step"]), (&json!("sweep"), &note["step"]));
@@ -397,33 +429,26 @@ fn the_worst_of_a_population_goes_on_from_the_best_without_a_restart() {
         records.iter().filter_map(|record| record["epoch"].as_u64()).max().unwrap_or_default()
     };
     let end = (0..3).map(epochs).max().unwrap_or_default() + 4;
+    // One loses its checkpoints, and with them what it had gone on from: it is asked once more.
+    let stopped = study(&pipe, "s");
+    let latest = |trial: &Trial| {
+        let own = exchanges(&stopped).into_iter().filter(|(one, _)| one.number == trial.number).last()?;
+        (own.1["outcome"] == "applied").then(|| (trial.number, own.1["report"].clone()))
+    };
+    let lost = stopped.trials.iter().find_map(latest);
+    if let Some((number, _)) = &lost {
+        std::fs::remove_dir_all(pipe.path(&format!("runs/sweeps/s/trial-{number:04}/checkpoints"))).expect("removed");
+    }
     let said = pipe.ok(&["sweep", "sweep.toml", "--set", &format!("engine.trainer.max_epochs={end}")]);
     let found = study(&pipe, "s");
     assert_eq!(states(&found), [State::Complete; 3], "{}", said.stderr);
-    for trial in &found.trials {
-        let measured = pipe.scalars(&format!("runs/sweeps/s/trial-{:04}", trial.number));
-        let measured: Vec<f64> = measured
-            .iter()
-            .filter(|record| record["tag"] == "val/accuracy")
-            .map(|record| record["value"].as_f64().unwrap())
-            .collect();
-        assert_eq!(trial.reports.values().copied().collect::<Vec<_>>(), measured, "trial {}", trial.number);
-        assert_eq!(measured.len() as u64, end);
+    if let Some((number, report)) = &lost {
+        let all = exchanges(&found);
+        let note =
+            all.iter().find(|(trial, note)| trial.number == *number && note["report"] == *report).expect("its note").1;
+        assert!(note["weights"].as_str().expect("a folder").ends_with(".again"), "{note}");
     }
-    for (trial, note) in exchanges(&found) {
-        assert!(note["outcome"] != "asked", "{note}");
-        let trail = lives(trial.number);
-        let weights = note["weights"].as_str().expect("a folder");
-        let of = |line: &&Value| line["loaded"][0]["from"].as_str().is_some_and(|from| from.ends_with(weights));
-        let count = trail.iter().filter(of).count();
-        assert_eq!(count, usize::from(note["outcome"] == "applied"), "{note}");
-        if note["outcome"] == "applied" {
-            let step = note["step"].as_u64().expect("a step");
-            let records = pipe.scalars(&format!("runs/sweeps/s/trial-{:04}", trial.number));
-            let lr = records.iter().find(|record| record["tag"] == "train/lr" && record["step"] == json!(step + 1));
-            assert_eq!(lr.expect("the next step")["value"], note["set"]["optimizer.sgd.lr"], "{note}");
-        }
-    }
+    assert_went_on(&pipe, &found, end, lost.map(|(number, _)| number));
 }
 
 #[test]

@@ -432,7 +432,7 @@ fn the_worst_of_a_population_goes_on_from_the_best_without_a_restart() {
     // One loses its checkpoints, and with them what it had gone on from: it is asked once more.
     let stopped = study(&pipe, "s");
     let latest = |trial: &Trial| {
-        let own = exchanges(&stopped).into_iter().filter(|(one, _)| one.number == trial.number).last()?;
+        let own = exchanges(&stopped).into_iter().rfind(|(one, _)| one.number == trial.number)?;
         (own.1["outcome"] == "applied").then(|| (trial.number, own.1["report"].clone()))
     };
     let lost = stopped.trials.iter().find_map(latest);

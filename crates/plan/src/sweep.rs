@@ -3,6 +3,8 @@
 //! Here its form is checked, and what can be told from one parameter alone. Whether the pipeline takes each value is known once it is
 //! planned with it, which `pipe check` and `pipe sweep` do.
 
+mod population;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -10,6 +12,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+
+pub use population::PopulationConfig;
 
 use crate::file::File;
 use crate::lower::Lowering;
@@ -84,31 +88,6 @@ pub enum Sampler {
     Grid,
     /// By chance at first; then the trials, all at work together, are edited: population-based training.
     Population,
-}
-
-/// How the members of a population learn from each other (Jaderberg et al. 2017): after every `interval` reports the worst take weights and
-/// options of some of the best, and change these options a little.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct PopulationConfig {
-    /// After how many reports of the objective.
-    #[schemars(range(min = 1))]
-    pub interval: u64,
-    /// Which part of the members is the worst, and which the best; one at least.
-    #[schemars(range(min = 0.0, max = 0.5))]
-    pub fraction: f64,
-    /// One of these a number is multiplied by.
-    #[schemars(length(min = 1), inner(range(min = 0.0)))]
-    pub factors: Vec<f64>,
-    /// How probably a choice is drawn anew.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub resample: f64,
-}
-
-impl Default for PopulationConfig {
-    fn default() -> Self {
-        PopulationConfig { interval: 1, fraction: 0.2, factors: vec![0.8, 1.2], resample: 0.25 }
-    }
 }
 
 /// The values of a parameter: one of `range`, `log`, `int`, `log_int` and `choice`.
@@ -441,35 +420,8 @@ impl Check<'_> {
     }
 
     fn population(&mut self, config: &SweepConfig) {
-        let is_population = config.sampler == Sampler::Population;
-        let mut wrong = |path: &[PathSegment], message: &str, help: &str| {
-            self.error(path, KeyOrValue::Key, message.to_owned(), Some(help.to_owned()));
-        };
-        if !is_population {
-            if config.population.is_some() {
-                wrong(&["population".into()], "no other sampler has a population", "set `sampler = \"population\"`");
-            }
-            return;
-        }
-        if config.objectives.len() > 1 {
-            wrong(&["objectives".into()], "a population has one objective, by which the worst is known", "keep one");
-        }
-        if config.seeds > 1 {
-            wrong(&["seeds".into()], "each member of a population is one run", "remove `seeds`");
-        }
-        if config.pruner.is_some() {
-            wrong(
-                &["pruner".into()],
-                "no member of a population is ended early: the worst go on from the best",
-                "remove `pruner`",
-            );
-        }
-        if config.trials == Some(1) {
-            wrong(&["trials".into()], "a population has two members at least", "`trials` is the number of its members");
-        }
-        for name in config.parameters.keys().filter(|name| name.starts_with("vars.")) {
-            let path = ["parameters".into(), name.as_str().into()];
-            wrong(&path, "a run at work has no variables any more", "name the option that the variable stands in");
+        for (path, message, help) in population::mistakes(config) {
+            self.error(&path, KeyOrValue::Key, message.to_owned(), Some(help.to_owned()));
         }
     }
 

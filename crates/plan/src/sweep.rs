@@ -420,7 +420,7 @@ impl Check<'_> {
     }
 
     fn population(&mut self, config: &SweepConfig) {
-        for (path, message, help) in population::mistakes(config) {
+        for (path, message, help) in not_for_population(config) {
             self.error(&path, KeyOrValue::Key, message.to_owned(), Some(help.to_owned()));
         }
     }
@@ -446,6 +446,34 @@ impl Check<'_> {
             self.error(path, KeyOrValue::Value, format!("`{node}` does not produce `{value}`"), Some(help));
         }
     }
+}
+
+/// What is wrong with a section for a population: where, what, and what to do.
+fn not_for_population(config: &SweepConfig) -> Vec<(Vec<PathSegment>, &'static str, &'static str)> {
+    if config.sampler != Sampler::Population {
+        let help = "set `sampler = \"population\"`";
+        let stray =
+            config.population.iter().map(|_| (vec!["population".into()], "no other sampler has a population", help));
+        return stray.collect();
+    }
+    let mut found: Vec<(Vec<PathSegment>, &str, &str)> = Vec::new();
+    let mut wrong = |holds: bool, option: &str, message, help| {
+        if holds {
+            found.push((vec![option.into()], message, help));
+        }
+    };
+    let several = config.objectives.len() > 1;
+    wrong(several, "objectives", "a population has one objective, by which the worst is known", "keep one");
+    wrong(config.seeds > 1, "seeds", "each member of a population is one run", "remove `seeds`");
+    let message = "no member of a population is ended early: the worst go on from the best";
+    wrong(config.pruner.is_some(), "pruner", message, "remove `pruner`");
+    let help = "`trials` is the number of its members";
+    wrong(config.trials == Some(1), "trials", "a population has two members at least", help);
+    for name in config.parameters.keys().filter(|name| name.starts_with("vars.")) {
+        let path = vec!["parameters".into(), name.as_str().into()];
+        found.push((path, "a run at work has no variables any more", "name the option that the variable stands in"));
+    }
+    found
 }
 
 /// Whether two plain values are the same: 1 and 1.0 are.

@@ -51,11 +51,11 @@ struct End {
 }
 
 pub(super) struct Driver<'a> {
-    pipeline: &'a PipelineArgs,
-    settings: &'a Settings,
+    pub(super) pipeline: &'a PipelineArgs,
+    pub(super) settings: &'a Settings,
     pruner: Option<pipe_sweep::Pruner>,
-    journal: Journal,
-    workers: Vec<Worker>,
+    pub(super) journal: Journal,
+    pub(super) workers: Vec<Worker>,
     /// What a driver before was at, and nobody has gone on with yet.
     taken: Vec<Worker>,
     signals: Signals,
@@ -92,11 +92,11 @@ impl<'a> Driver<'a> {
         Ok(driver)
     }
 
-    fn study(&self) -> Result<&Study> {
+    pub(super) fn study(&self) -> Result<&Study> {
         self.journal.replay().study(&self.settings.study).context("the study is gone from its journal")
     }
 
-    fn trial(&self, number: u64) -> Result<&Trial> {
+    pub(super) fn trial(&self, number: u64) -> Result<&Trial> {
         self.study()?.trials.get(usize::try_from(number)?).context("a trial is gone from its journal")
     }
 
@@ -167,6 +167,9 @@ impl<'a> Driver<'a> {
                     }
                 }
             }
+            if !stops {
+                self.learn()?;
+            }
             if self.workers.is_empty() && (stops || !more) {
                 return Ok(if stops { Status::Failed } else { Status::Done });
             }
@@ -177,6 +180,7 @@ impl<'a> Driver<'a> {
     /// Has a trial go on, in a slot of its own.
     fn take_on(&mut self, mut worker: Worker) -> Result<()> {
         worker.slot = (0..).find(|slot| self.workers.iter().all(|worker| worker.slot != *slot)).unwrap_or_default();
+        self.find_lost(&worker)?;
         // One that is to end early needs no process for that.
         if !worker.pruned {
             worker.start(self.pipeline, self.settings)?;
@@ -226,7 +230,10 @@ impl<'a> Driver<'a> {
             Ended::Done => return self.complete(&worker).map(|()| None),
             // It goes on next time.
             _ if stops => return Ok(None),
-            Ended::Cut => worker.start(self.pipeline, self.settings)?,
+            Ended::Cut => {
+                self.find_lost(&worker)?;
+                worker.start(self.pipeline, self.settings)?;
+            }
             Ended::Failed(reason) => return self.fail(&worker, &reason).map(|()| None),
         }
         Ok(Some(worker))
@@ -265,7 +272,8 @@ impl<'a> Driver<'a> {
 
     fn complete(&mut self, worker: &Worker) -> Result<()> {
         match self.values(worker) {
-            Ok((values, notes)) => {
+            Ok((values, mut notes)) => {
+                notes.extend(self.measured_again(worker)?);
                 self.end(worker, End { state: State::Complete, values: Some(values), notes })?;
                 report::completed(self.study()?, self.trial(worker.number)?, self.settings);
                 Ok(())
@@ -304,7 +312,7 @@ impl<'a> Driver<'a> {
         let last = self.trial(worker.number)?.reports.last_key_value().map(|(_, value)| *value);
         let values = last.filter(|value| value.is_finite()).map(|value| vec![value]);
         self.end(worker, End { state: State::Pruned, values, notes: Vec::new() })?;
-        report::pruned(self.trial(worker.number)?);
+        report::pruned(self.trial(worker.number)?, self.settings);
         Ok(())
     }
 
@@ -322,6 +330,7 @@ impl<'a> Driver<'a> {
 
     fn end(&mut self, worker: &Worker, end: End) -> Result<()> {
         let mut operations = end.notes;
+        operations.extend(self.too_late(worker)?);
         operations.push(Operation::State { trial: worker.id, state: end.state, values: end.values });
         self.journal.write(|_| Ok((operations, ())))?;
         worker.tidy();

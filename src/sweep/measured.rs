@@ -52,6 +52,13 @@ impl Measured {
         Ok(points.into_iter().map(|point| point.value).collect())
     }
 
+    /// How many values of a metric were measured up to a step.
+    pub fn reports_by(&self, metric: &str, step: u64) -> Result<u64> {
+        let Some(curve) = self.curve(metric)? else { return Ok(0) };
+        let points = self.scalars.points(&curve.tag, 0..curve.count)?;
+        Ok(points.into_iter().filter(|point| point.step <= step).count() as u64)
+    }
+
     /// What a metric came to.
     pub fn value(&self, metric: &str, which: Which, direction: Direction) -> Result<f64> {
         let curve = self.curve(metric)?.with_context(|| format!("`{metric}` was never measured"))?;

@@ -3,12 +3,16 @@
 //! - [`settings`]: what the section and the command line say, as a space, a sampler, a pruner
 //! - [`values`]: whether the pipeline takes every value, before the first trial
 //! - [`driver`]: who begins trials, follows them and keeps the study's journal
+//! - [`population`]: which trials at work go on from which others, and how they are asked to
+//! - [`exchange`]: such an edit, as the journal has it
 //! - [`worker`]: a trial at work: its processes, one after the other
 //! - [`measured`]: what a run has measured
 //! - [`report`]: what is said of it all
 
 mod driver;
+mod exchange;
 mod measured;
+mod population;
 mod report;
 mod settings;
 pub mod values;
@@ -36,8 +40,9 @@ pub struct SweepArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     trials: Option<u64>,
     /// How many trials are at work at a time; where there are several GPUs, each on the next of them.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    jobs: u64,
+    /// Default 1; a population is all at work together.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    jobs: Option<u64>,
     /// How many runs with seeds of their own make a trial, instead of what `[sweep]` says.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: Option<u64>,
@@ -83,6 +88,13 @@ pub fn sweep(args: &SweepArgs) -> Result<Status> {
         terminal::line(
             "error: `pipeline.seed` is a parameter, and each trial has several seeds: leave one of the two away",
         );
+        return Ok(Status::Wrong);
+    }
+    if settings.population.is_some() && (settings.jobs as u64) < settings.trials {
+        terminal::line(&format!(
+            "error: the {0} members of a population are all at work together: `--jobs {0}`, or fewer members (`trials`)",
+            settings.trials
+        ));
         return Ok(Status::Wrong);
     }
     let signals = Signals::listen(WORDS)?;

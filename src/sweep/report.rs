@@ -1,11 +1,12 @@
 //! What is said of trials: a line as each ends, and a table when all have.
 
 use anyhow::Result;
-use pipe_sweep::{State, Study, Trial};
+use pipe_sweep::{Space, State, Study, Trial};
 use pipe_vocab::record;
 use pipe_vocab::shown::shown_name;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::exchange::values_now;
 use super::settings::Settings;
 use super::worker::folder_of;
 use crate::output::{print, say};
@@ -19,9 +20,20 @@ fn values(trial: &Trial) -> String {
     trial.values.iter().map(|value| record::short(*value)).collect::<Vec<_>>().join(", ")
 }
 
-fn parameters(trial: &Trial) -> String {
-    let one = |name: &String| format!("{} = {}", shown_name(name), short(&trial.outer(name).unwrap_or(Value::Null)));
-    trial.params.keys().map(one).collect::<Vec<_>>().join(", ")
+/// The values of a trial's parameters, by now.
+fn outer(trial: &Trial, space: &Space) -> Map<String, Value> {
+    let outer = |(name, inner): (String, f64)| {
+        let own = || trial.distributions.get(&name);
+        let distribution = space.get(&name).map(|parameter| &parameter.distribution).or_else(own)?;
+        let value = distribution.outer(inner);
+        Some((name, value))
+    };
+    values_now(trial, space).into_iter().filter_map(outer).collect()
+}
+
+fn parameters(trial: &Trial, space: &Space) -> String {
+    let one = |(name, value): (&String, &Value)| format!("{} = {}", shown_name(name), short(value));
+    outer(trial, space).iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn completed(study: &Study, trial: &Trial, settings: &Settings) {
@@ -32,22 +44,47 @@ pub(super) fn completed(study: &Study, trial: &Trial, settings: &Settings) {
         _ => String::new(),
     };
     let done = study.trials.iter().filter(|trial| trial.state.is_finished()).count();
-    say!("trial {} ({done} of {}): {}, with {}{best}", trial.number, settings.trials, values(trial), parameters(trial));
+    say!(
+        "trial {} ({done} of {}): {}, with {}{best}",
+        trial.number,
+        settings.trials,
+        values(trial),
+        parameters(trial, &settings.space)
+    );
 }
 
-pub(super) fn pruned(trial: &Trial) {
+pub(super) fn pruned(trial: &Trial, settings: &Settings) {
     let reports = trial.reports.len();
     let plural = if reports == 1 { "" } else { "s" };
     say!(
         "trial {} was ended after {reports} report{plural}: {}, with {}",
         trial.number,
         values(trial),
-        parameters(trial)
+        parameters(trial, &settings.space)
     );
 }
 
 pub(super) fn failed(number: u64, reason: &str) {
     say!("trial {number} failed: {reason}");
+}
+
+/// What happens to a member of a population.
+pub(super) fn say_of(number: u64, what: &str) {
+    say!("trial {number} {what}");
+}
+
+/// A member goes on from another; each with what it reported.
+pub(super) fn goes_on(report: u64, member: (u64, &str), from: (u64, &str), set: &Map<String, Value>) {
+    let values: Vec<String> =
+        set.iter().map(|(name, value)| format!("{} = {}", shown_name(name), short(value))).collect();
+    say!(
+        "after report {report} trial {} ({}) goes on from trial {} ({}), with {}",
+        member.0,
+        member.1,
+        from.0,
+        from.1,
+        values.join(", ")
+    );
 }
 
 /// The best trials, and how many there are.
@@ -59,7 +96,8 @@ pub(super) fn summary(study: &Study, settings: &Settings) -> Result<()> {
     let row = |trial: &&Trial| {
         let own =
             std::iter::once(trial.number.to_string()).chain(trial.values.iter().map(|value| record::short(*value)));
-        own.chain(names.iter().map(|name| short(&trial.outer(name).unwrap_or(Value::Null)))).collect()
+        let now = outer(trial, &settings.space);
+        own.chain(names.iter().map(|name| short(now.get(*name).unwrap_or(&Value::Null)))).collect()
     };
     let rows: Vec<Vec<String>> = std::iter::once(heading.collect()).chain(ranked.iter().take(ROWS).map(row)).collect();
     let count = |state: State| study.in_state(state).count();

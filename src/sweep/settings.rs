@@ -2,16 +2,19 @@
 
 use std::path::PathBuf;
 
-use pipe_plan::sweep::{ConstraintConfig, ObjectiveConfig, ParameterConfig, PrunerConfig};
+use pipe_plan::sweep::{ConstraintConfig, ObjectiveConfig, ParameterConfig, PopulationConfig, PrunerConfig};
 use pipe_plan::{Plan, SweepConfig, sweep};
 use pipe_sweep::pruner::{Asha, Median};
 use pipe_sweep::sampler::points;
-use pipe_sweep::{Direction, Distribution, Parameter, Pruner, Sampler, Space};
+use pipe_sweep::{Direction, Distribution, Parameter, Population, Pruner, Sampler, Space};
+use pipe_vocab::{Kind, NodeId};
 
 use crate::source::{PipelineArgs, runs_folder};
 
 /// How many trials there are where nobody says.
 const TRIALS: u64 = 50;
+/// How many members a population has where nobody says.
+const MEMBERS: u64 = 10;
 
 /// What a sweep is to do.
 pub(super) struct Settings {
@@ -37,6 +40,10 @@ pub(super) struct Settings {
     pub sampler: Sampler,
     pub sampler_seed: u64,
     pub pruner: Option<Pruner>,
+    /// How trials learn from each other, where they do.
+    pub population: Option<Population>,
+    /// The models whose weights they take.
+    pub models: Vec<NodeId>,
     pub objectives: Vec<ObjectiveConfig>,
     pub constraints: Vec<ConstraintConfig>,
 }
@@ -46,7 +53,7 @@ pub(super) struct Settings {
 pub(super) struct Wish<'a> {
     pub pipeline: &'a PipelineArgs,
     pub trials: Option<u64>,
-    pub jobs: u64,
+    pub jobs: Option<u64>,
     pub seeds: Option<u64>,
     pub out: Option<PathBuf>,
     pub device: Option<String>,
@@ -59,19 +66,25 @@ impl Settings {
         let space = space_of(config);
         let sampler = match config.sampler {
             sweep::Sampler::Tpe => Sampler::Tpe,
-            sweep::Sampler::Random => Sampler::Random,
+            // What the members of a population begin with.
+            sweep::Sampler::Random | sweep::Sampler::Population => Sampler::Random,
             sweep::Sampler::Grid => Sampler::Grid,
         };
         let all = (sampler == Sampler::Grid).then(|| points(&space)).flatten().map(|points| points.len() as u64);
         let wanted = wish.trials.or(config.trials);
         let seeds = wish.seeds.unwrap_or(config.seeds);
         let first = plan.pipeline.seed;
+        let population = (config.sampler == sweep::Sampler::Population).then(|| population_of(config));
+        let usual = if population.is_some() { MEMBERS } else { TRIALS };
+        let trials = wanted.unwrap_or(u64::MAX).min(all.unwrap_or(wanted.unwrap_or(usual)));
+        // A population is at work together.
+        let jobs = wish.jobs.unwrap_or(if population.is_some() { trials } else { 1 });
         Settings {
             folder: wish.out.unwrap_or_else(|| runs_folder().join("sweeps").join(&study)),
             study,
-            trials: wanted.unwrap_or(u64::MAX).min(all.unwrap_or(wanted.unwrap_or(TRIALS))),
+            trials,
             count_failed: config.count_failed,
-            jobs: usize::try_from(wish.jobs).unwrap_or(1),
+            jobs: usize::try_from(jobs).unwrap_or(1),
             seeds: if seeds == 1 {
                 vec![None]
             } else {
@@ -84,6 +97,8 @@ impl Settings {
             sampler,
             sampler_seed: config.seed,
             pruner: config.pruner.as_ref().map(pruner_of),
+            population,
+            models: trained(plan),
             objectives: config.objectives.clone(),
             constraints: config.constraints.clone(),
         }
@@ -98,6 +113,20 @@ impl Settings {
     pub fn objective(&self) -> Option<&ObjectiveConfig> {
         self.objectives.first().filter(|_| self.objectives.len() == 1)
     }
+}
+
+/// The models that an optimizer trains.
+pub(super) fn trained(plan: &Plan) -> Vec<NodeId> {
+    let edges = plan.data_edges.iter().filter(|edge| edge.from.kind == Kind::Model && edge.to.kind == Kind::Optimizer);
+    let mut models: Vec<NodeId> = edges.map(|edge| edge.from.clone()).collect();
+    models.sort();
+    models.dedup();
+    models
+}
+
+fn population_of(config: &SweepConfig) -> Population {
+    let PopulationConfig { interval, fraction, factors, resample } = config.population.clone().unwrap_or_default();
+    Population { interval, fraction, factors, resample, seed: config.seed }
 }
 
 pub(super) fn direction_of(direction: sweep::Direction) -> Direction {

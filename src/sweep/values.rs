@@ -3,14 +3,16 @@
 
 use pipe_document::diagnostic::{Diagnostic, Diagnostics};
 use pipe_document::{Entry, KeyOrValue};
-use pipe_plan::SweepConfig;
-use pipe_plan::sweep::ParameterConfig;
+use pipe_plan::sweep::{ParameterConfig, Sampler};
+use pipe_plan::{Plan, SweepConfig};
 use pipe_run::load::Loaded;
+use pipe_run::reload::difference::{OPTIMIZER_STATE, WEIGHTS, difference};
 use pipe_sweep::{Distribution, Parameter, Space, Values};
 use pipe_vocab::shown::shown_name;
+use pipe_vocab::{Kind, NodeId, Reload};
 use serde_json::Value;
 
-use super::settings::space_of;
+use super::settings::{space_of, trained};
 use crate::source::PipelineArgs;
 
 /// The arguments of `--set` that give a pipeline these values.
@@ -20,7 +22,7 @@ pub(super) fn sets(space: &Space, values: &Values) -> Vec<String> {
 }
 
 /// As TOML writes it, too: there are no tables in it.
-fn set(name: &str, value: &Value) -> String {
+pub(super) fn set(name: &str, value: &Value) -> String {
     format!("{name}={value}")
 }
 
@@ -47,6 +49,10 @@ pub fn check(pipeline: &PipelineArgs, loaded: &Loaded, config: &SweepConfig) -> 
             let values = space.fill(|other| forced.get(&other.name).copied().unwrap_or_else(|| first(other)));
             found.extend(tried.refusal(parameter, index, inner, &values, " beside the others"));
         }
+    }
+    if !found.has_errors() && config.sampler == Sampler::Population {
+        found.extend(tried.not_for_members(loaded.plan.as_ref()));
+        found.extend(space.parameters.iter().filter_map(|parameter| tried.not_hot(parameter)));
     }
     found
 }
@@ -78,6 +84,58 @@ impl Tried<'_> {
         let message = format!("`{name}` cannot be {value}{how}: {}", refused.message);
         let at = self.entry.node.locate(&place, KeyOrValue::Value);
         Some(Diagnostic::error("refused-value", message).at(at).maybe_help(refused.help.clone()))
+    }
+}
+
+impl Tried<'_> {
+    /// Why a run at work cannot be given another value of a parameter.
+    fn not_hot(&self, parameter: &Parameter) -> Option<Diagnostic> {
+        let plan = |inner: f64| {
+            let sets =
+                [&self.pipeline.sets[..], &sets(self.space, &beside(self.space, &parameter.name, inner))].concat();
+            PipelineArgs { sets, ..self.pipeline.clone() }.load().plan
+        };
+        let (first, others) =
+            parameter.distribution.extremes().split_first().map(|(one, rest)| (*one, rest.to_vec()))?;
+        let first = plan(first)?;
+        let changes = others.into_iter().filter_map(plan).flat_map(|other| difference(&first, &other));
+        let change = changes.into_iter().find(|change| change.class() != Reload::Hot)?;
+        let name = shown_name(&parameter.name);
+        let message = format!(
+            "`{name}` cannot change in the members of a population, which train on while they are edited: `{}` is {}",
+            shown_name(&change.name()),
+            change.class()
+        );
+        let at = self.entry.node.locate(&["parameters".into(), parameter.name.as_str().into()], KeyOrValue::Key);
+        let help = "`pipe components KIND.TYPE` says which options are hot; another sampler takes all";
+        Some(Diagnostic::error("not-hot", message).at(at).help(help))
+    }
+
+    /// What a pipeline lacks whose runs are to go on from each other's checkpoints.
+    fn not_for_members(&self, plan: Option<&Plan>) -> Option<Diagnostic> {
+        let plan = plan?;
+        let saves =
+            plan.nodes.values().any(|node| node.id.kind == Kind::Handler && node.descriptor.name == "checkpoint");
+        let hot = |id: &NodeId| {
+            let schema = plan.nodes.get(id).map(|node| node.descriptor.schema());
+            schema.is_some_and(|schema| {
+                [WEIGHTS, OPTIMIZER_STATE].iter().all(|option| Reload::of_option(schema, option) == Reload::Hot)
+            })
+        };
+        let models = trained(plan);
+        let (message, help) = match models.iter().find(|id| !hot(id)) {
+            _ if models.is_empty() => ("a population needs a model that is trained".to_owned(), "add an optimizer"),
+            Some(model) => {
+                (format!("the weights of `{model}` cannot be edited in a run at work"), "another sampler takes it")
+            }
+            None if !saves => (
+                "the members of a population go on from each other's checkpoints, and none is saved".to_owned(),
+                "add a `handler.checkpoint`",
+            ),
+            None => return None,
+        };
+        let at = self.entry.node.locate(&["sampler".into()], KeyOrValue::Value);
+        Some(Diagnostic::error("bad-sweep", message).at(at).help(help))
     }
 }
 

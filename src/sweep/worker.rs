@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use pipe_history::requests::{Ask, Request, Requests};
 use pipe_history::standing::{self, Status};
+use pipe_run::versions::Versions;
 use pipe_runs::About;
 use pipe_sweep::Trial;
 use pipe_vocab::shown::shown_data;
@@ -56,6 +57,8 @@ pub(super) struct Worker {
     pub pruned: bool,
     /// Whether a problem with its numbers was told.
     pub told: bool,
+    /// The request by which it is asked to go on from another, while it is not answered.
+    pub asked_edit: Option<String>,
     sets: Vec<String>,
     folder: PathBuf,
     child: Option<Child>,
@@ -82,6 +85,7 @@ impl Worker {
             seen: trial.reports.len() as u64,
             pruned: trial.user.contains_key(PRUNED),
             told: false,
+            asked_edit: None,
             sets: values::sets(&settings.space, &trial.params),
             folder: PathBuf::new(),
             child: None,
@@ -128,12 +132,16 @@ impl Worker {
         let log =
             OpenOptions::new().append(true).create(true).open(self.log()).context("a trial's log cannot be written")?;
         let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
-        command.arg("run").arg(&pipeline.file).args(["--quiet", "--resume", "auto", "--out"]).arg(&self.folder);
-        command.args(pipeline.profile.iter().flat_map(|profile| ["--profile", profile]));
+        // A member of a population goes on with the pipeline that edits have made of it.
+        let edited = settings.population.is_some() && Versions::of(&self.folder).newest().is_some();
+        let file = if edited { &self.folder } else { &pipeline.file };
+        command.arg("run").arg(file).args(["--quiet", "--resume", "auto", "--out"]).arg(&self.folder);
+        command.args(pipeline.profile.iter().filter(|_| !edited).flat_map(|profile| ["--profile", profile]));
+        let sets = if edited { &[][..] } else { &self.sets[..] };
         let seed = settings.seeds[self.seed].map(|seed| format!("pipeline.seed={seed}"));
         // The first of the seeds is what the command line says.
         let said = pipeline.sets.iter().filter(|set| seed.is_none() || !set.trim_start().starts_with("pipeline.seed"));
-        command.args(said.chain(&self.sets).chain(&seed).flat_map(|set| ["--set", set]));
+        command.args(said.chain(sets).chain(&seed).flat_map(|set| ["--set", set]));
         command.args(pipeline.accept.iter().flat_map(|code| ["--accept", code]));
         let device = device(settings, self.slot);
         command.args(device.iter().flat_map(|device| ["--device", device]));
@@ -144,6 +152,7 @@ impl Worker {
         // In a group of its own: the terminal's Ctrl-C is for the driver, which asks it to stop.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().context("a trial cannot be started")?);
+        self.asked_edit = None;
         Ok(())
     }
 
@@ -173,6 +182,16 @@ impl Worker {
     pub fn reports(&mut self, metric: &str) -> Result<Vec<f64>> {
         let seen = self.seen;
         self.measured()?.reports(metric, seen)
+    }
+
+    /// How many values of a metric there were up to a step.
+    pub fn reports_by(&mut self, metric: &str, step: u64) -> Result<u64> {
+        self.measured()?.reports_by(metric, step)
+    }
+
+    /// Whether this driver has started the process that is at work.
+    pub fn is_own(&self) -> bool {
+        self.child.is_some()
     }
 
     /// What the run has measured, up to now.

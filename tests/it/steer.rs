@@ -169,6 +169,49 @@ fn an_edit_that_waits_for_the_end_of_the_epoch_is_answered_again_when_it_has_com
     assert!(step % 4 == 0 && step >= applied["step"].as_u64().unwrap(), "four batches made an epoch: {completed}");
 }
 
+#[test]
+fn weights_are_edited_at_work_and_the_trail_names_where_they_are_from() {
+    let mut life = life();
+    let pipe = &life.pipe;
+    let saved = ask(pipe, "a", &json!({ "ask": "checkpoint" }));
+    let name = saved["said"].as_str().unwrap().split(' ').nth(1).unwrap().to_owned();
+    // The next one that is asked for takes its place.
+    let from = pipe.path("kept");
+    std::fs::rename(pipe.path(&format!("runs/life/checkpoints/{name}")), &from).unwrap();
+    let text = pipe.read("runs/life/pipeline.toml");
+    let with = |weights: &Path| {
+        let edited = text.replace("lr = 0.05", "lr = 0.01");
+        edited.replace("[model.net]\n", &format!("[model.net]\nweights = {weights:?}\noptimizer_state = true\n"))
+    };
+    let edit = |name: &str, text: String| {
+        ask(pipe, name, &json!({ "ask": "edit", "author": "ada", "why": "back", "text": text }))
+    };
+    let refused = edit("b", with(&pipe.path("nowhere")));
+    assert_eq!((&refused["stage"], &refused["report"]["outcome"]), (&json!("refused"), &json!("refused")), "{refused}");
+    let applied = edit("c", with(&from));
+    assert_eq!((&applied["stage"], &applied["report"]["outcome"]), (&json!("done"), &json!("applied")), "{applied}");
+    let step = applied["report"]["step"].as_u64().unwrap();
+    let said = applied["said"].as_str().unwrap();
+    assert!(
+        said.contains("model.net: all 2 tensors loaded from ")
+            && said.contains("optimizer.sgd: their state from there, too"),
+        "{said}"
+    );
+    assert!(!said.contains("rebuilt with them: model.net"), "{said}");
+    wait_for("a checkpoint with it", || {
+        pipe.names("runs/life/checkpoints").iter().any(|name| name.ends_with(".signal"))
+    });
+    ask(pipe, "d", &json!({ "ask": "stop" }));
+    assert_eq!(life.child.wait().unwrap().code(), Some(130));
+    let index = pipe.read("runs/life/pipelines/index.jsonl");
+    let lines: Vec<Value> = index.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line = lines.iter().find(|line| line["outcome"] == "applied").expect("its line");
+    let loaded = &line["loaded"][0];
+    assert_eq!((&loaded["model"], &loaded["from"]), (&json!("model.net"), &json!(from)), "{line}");
+    assert_eq!((&loaded["with"], &line["author"]), (&json!(["optimizer.sgd"]), &json!("ada")), "{line}");
+    assert_eq!(rates(&records(pipe)), [(1, 0.05), (step + 1, 0.01)]);
+}
+
 /// `pipe ui` on the runs of a folder: its process, its address and its token.
 fn page(pipe: &Pipe) -> (Child, std::net::SocketAddr, String) {
     let mut command = pipe.command(&["ui", "runs", "--port", "0"]);

@@ -239,7 +239,7 @@ fn workers(pipe: &Pipe) -> Vec<u64> {
         let process = (info["status"] == "running").then(|| info["process"].as_u64())??;
         // A killed one has left its number behind.
         let command = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
-        String::from_utf8_lossy(&command).contains("sweep.toml").then_some(process)
+        String::from_utf8_lossy(&command).contains("sweep").then_some(process)
     };
     runs.filter_map(process).collect()
 }
@@ -336,6 +336,146 @@ fn a_sweep_that_is_stopped_goes_on_and_takes_what_waits() {
         "{}",
         said.stderr
     );
+}
+
+/// Three members that end when they are told to.
+const POPULATION: &str = "[sweep]\nstudy = \"s\"\nsampler = \"population\"\ntrials = 3\npopulation.interval = 2\n[sweep.parameters]\n\
+     \"optimizer.sgd.lr\" = { log = [1e-6, 0.1] }\n";
+
+/// What became of the members' going on from others: trial and note.
+fn exchanges(study: &Study) -> Vec<(&Trial, &Value)> {
+    let notes = study.trials.iter().flat_map(|trial| trial.user.iter().map(move |(key, note)| (trial, key, note)));
+    notes.filter(|(_, key, _)| key.starts_with("pipe:exchange:")).map(|(trial, _, note)| (trial, note)).collect()
+}
+
+/// The trail of a member.
+fn lives(pipe: &Pipe, number: u64) -> Vec<Value> {
+    let index = pipe.read(&format!("runs/sweeps/s/trial-{number:04}/pipelines/index.jsonl"));
+    index.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+}
+
+/// The journal has what was measured, each going on from another came to something and is in the trail once. `lost` began again.
+fn assert_went_on(pipe: &Pipe, found: &Study, end: u64, lost: Option<u64>) {
+    for trial in &found.trials {
+        let measured = pipe.scalars(&format!("runs/sweeps/s/trial-{:04}", trial.number));
+        let measured: Vec<f64> = measured
+            .iter()
+            .filter(|record| record["tag"] == "val/accuracy")
+            .map(|record| record["value"].as_f64().unwrap())
+            .collect();
+        assert_eq!(trial.reports.values().copied().collect::<Vec<_>>(), measured, "trial {}", trial.number);
+        assert_eq!(measured.len() as u64, end);
+    }
+    for (trial, note) in exchanges(found) {
+        assert!(note["outcome"] != "asked", "{note}");
+        let trail = lives(pipe, trial.number);
+        let weights = note["weights"].as_str().expect("a folder");
+        let of = |line: &&Value| line["loaded"][0]["from"].as_str().is_some_and(|from| from.ends_with(weights));
+        let count = trail.iter().filter(of).count();
+        assert_eq!(count, usize::from(note["outcome"] == "applied"), "{note}");
+        // One that began again has other steps.
+        let began_again = lost == Some(trial.number);
+        if note["outcome"] == "applied" && !began_again {
+            let step = note["step"].as_u64().expect("a step");
+            let records = pipe.scalars(&format!("runs/sweeps/s/trial-{:04}", trial.number));
+            let lr = records.iter().find(|record| record["tag"] == "train/lr" && record["step"] == json!(step + 1));
+            assert_eq!(lr.expect("the next step")["value"], note["set"]["optimizer.sgd.lr"], "{note}");
+        }
+    }
+}
+
+#[test]
+fn the_worst_of_a_population_goes_on_from_the_best_without_a_restart() {
+    let pipe = with(POPULATION);
+    let text = pipe.read("sweep.toml").replace("max_epochs = 2", "max_epochs = 1000000");
+    pipe.write("sweep.toml", &text.replace("type = \"checkpoint\"", "type = \"checkpoint\"\nkeep_last = 2"));
+    let alone = pipe.run(&["sweep", "sweep.toml", "--jobs", "2"]);
+    assert!(alone.status == Some(2) && alone.stderr.contains("all at work together: `--jobs 3`"), "{}", alone.stderr);
+    let start = || {
+        let mut command = pipe.command(&["sweep", "sweep.toml"]);
+        command.env("OMP_NUM_THREADS", "1").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+    };
+    let applied = || exchanges(&study(&pipe, "s")).iter().filter(|(_, note)| note["outcome"] == "applied").count();
+    let there = || pipe.path("runs/sweeps/s/journal.log").exists();
+    let mut drive = Drive { pipe: &pipe, child: start() };
+    wait_for("one that goes on from another", || there() && applied() > 0);
+    let first = study(&pipe, "s");
+    let (trial, note) = exchanges(&first).into_iter().find(|(_, note)| note["outcome"] == "applied").expect("one");
+    let report = note["report"].as_i64().expect("a report");
+    let value = |trial: &Trial| trial.reports[&report];
+    let from = &first.trials[note["from"].as_u64().expect("a trial") as usize];
+    assert!(first.trials.iter().all(|one| value(trial) <= value(one) && value(one) <= value(from)), "{note}");
+    let trail = lives(&pipe, trial.number);
+    assert_eq!(trail.iter().filter(|line| line["outcome"] == "started").count(), 1, "it was not started anew");
+    let line = trail.iter().find(|line| line["outcome"] == "applied").expect("its line");
+    assert_eq!((&line["author"], &line["step"]), (&json!("sweep"), &note["step"]));
+    let why =
+        format!("after report {report} from trial {}, {}", from.number, note["checkpoint"].as_str().expect("a name"));
+    assert_eq!(line["why"], json!(why));
+    assert_eq!(line["loaded"][0]["with"], json!(["optimizer.sgd"]));
+    // Whatever is killed, who was asked once is not asked twice.
+    drive.child.kill().expect("killed");
+    drive.child.wait().expect("it ends");
+    assert_eq!(workers(&pipe).len(), 3, "members are at work without a driver");
+    let compared = || study(&pipe, "s").user["pipe:compared"].as_u64().expect("a report");
+    let before = compared();
+    drive.child = start();
+    wait_for("another comparison", || compared() > before);
+    kill("INT", drive.child.id());
+    assert_eq!(drive.child.wait().expect("it ends").code(), Some(130));
+    // A report is an epoch; the last ones may not be in the journal.
+    let epochs = |number: u64| {
+        let records = pipe.scalars(&format!("runs/sweeps/s/trial-{number:04}"));
+        records.iter().filter_map(|record| record["epoch"].as_u64()).max().unwrap_or_default()
+    };
+    let end = (0..3).map(epochs).max().unwrap_or_default() + 4;
+    // One loses its checkpoints, and with them what it had gone on from: it is asked once more.
+    let stopped = study(&pipe, "s");
+    let latest = |trial: &Trial| {
+        let own = exchanges(&stopped).into_iter().rfind(|(one, _)| one.number == trial.number)?;
+        (own.1["outcome"] == "applied").then(|| (trial.number, own.1["report"].clone()))
+    };
+    let lost = stopped.trials.iter().find_map(latest);
+    if let Some((number, _)) = &lost {
+        std::fs::remove_dir_all(pipe.path(&format!("runs/sweeps/s/trial-{number:04}/checkpoints"))).expect("removed");
+    }
+    let said = pipe.ok(&["sweep", "sweep.toml", "--set", &format!("engine.trainer.max_epochs={end}")]);
+    let found = study(&pipe, "s");
+    assert_eq!(states(&found), [State::Complete; 3], "{}", said.stderr);
+    if let Some((number, report)) = &lost {
+        let all = exchanges(&found);
+        let note =
+            all.iter().find(|(trial, note)| trial.number == *number && note["report"] == *report).expect("its note").1;
+        assert!(note["weights"].as_str().expect("a folder").ends_with(".again"), "{note}");
+    }
+    assert_went_on(&pipe, &found, end, lost.map(|(number, _)| number));
+}
+
+#[test]
+fn a_population_takes_what_can_change_at_work_alone() {
+    let pipe = with(
+        "[sweep]\nsampler = \"population\"\ntrials = 1\nseeds = 2\npruner = { type = \"median\" }\n[sweep.parameters]\n\
+         \"vars.width\" = { int = [1, 2] }\n",
+    );
+    pipe.write("digits.toml", &(pipe.read("digits.toml") + "\n[vars]\nwidth = 16\n"));
+    let said = pipe.run(&["sweep", "sweep.toml"]);
+    assert_eq!(said.status, Some(2));
+    insta::assert_snapshot!(said.stderr);
+    let pipe = with(
+        "[sweep]\nsampler = \"population\"\n[sweep.parameters]\n\"optimizer.sgd.lr\" = { log = [0.01, 0.1] }\n\
+         \"loader.train.batch_size\" = { choice = [8, 16] }\n",
+    );
+    let said = pipe.run(&["sweep", "sweep.toml"]);
+    assert_eq!(said.status, Some(2));
+    insta::assert_snapshot!(said.stderr);
+    assert!(!pipe.path("runs").exists());
+    let without = pipe
+        .read("sweep.toml")
+        .replace(", \"handler.checkpoint\"", "")
+        .replace("\n[handler.checkpoint]\ntype = \"checkpoint\"\n", "");
+    pipe.write("sweep.toml", &without.replace("\"loader.train.batch_size\" = { choice = [8, 16] }\n", ""));
+    let said = pipe.run(&["check", "sweep.toml"]);
+    assert!(said.status == Some(2) && said.stderr.contains("add a `handler.checkpoint`"), "{}", said.stderr);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Here its form is checked, and what can be told from one parameter alone. Whether the pipeline takes each value is known once it is
 //! planned with it, which `pipe check` and `pipe sweep` do.
 
+mod population;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -10,6 +12,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+
+pub use population::PopulationConfig;
 
 use crate::file::File;
 use crate::lower::Lowering;
@@ -58,6 +62,9 @@ pub struct SweepConfig {
     /// Which trials are ended before they are done; none when left out.
     #[serde(default)]
     pub pruner: Option<PrunerConfig>,
+    /// Of `sampler = "population"`: how its members learn from each other.
+    #[serde(default)]
+    pub population: Option<PopulationConfig>,
 }
 
 fn one() -> u64 {
@@ -79,6 +86,8 @@ pub enum Sampler {
     Random,
     /// All there are, in order.
     Grid,
+    /// By chance at first; then the trials, all at work together, are edited: population-based training.
+    Population,
 }
 
 /// The values of a parameter: one of `range`, `log`, `int`, `log_int` and `choice`.
@@ -379,6 +388,7 @@ impl Check<'_> {
             let message = "of several objectives no single report says that a trial is bad".to_owned();
             self.error(&["pruner".into()], KeyOrValue::Key, message, Some("remove `pruner`".into()));
         }
+        self.population(config);
         for (index, bounds) in config.constraints.iter().enumerate() {
             if bounds.min.is_none() && bounds.max.is_none() {
                 let path = ["constraints".into(), index.into()];
@@ -409,6 +419,12 @@ impl Check<'_> {
         }
     }
 
+    fn population(&mut self, config: &SweepConfig) {
+        for (path, message, help) in not_for_population(config) {
+            self.error(&path, KeyOrValue::Key, message.to_owned(), Some(help.to_owned()));
+        }
+    }
+
     fn metric(&mut self, metric: &str, path: &[PathSegment], nodes: &Read) {
         // Tags are known once there are records.
         let Ok(ValueRef { node, value }) = serde_json::from_value(Json::String(metric.to_owned())) else { return };
@@ -430,6 +446,34 @@ impl Check<'_> {
             self.error(path, KeyOrValue::Value, format!("`{node}` does not produce `{value}`"), Some(help));
         }
     }
+}
+
+/// What is wrong with a section for a population: where, what, and what to do.
+fn not_for_population(config: &SweepConfig) -> Vec<(Vec<PathSegment>, &'static str, &'static str)> {
+    if config.sampler != Sampler::Population {
+        let help = "set `sampler = \"population\"`";
+        let stray =
+            config.population.iter().map(|_| (vec!["population".into()], "no other sampler has a population", help));
+        return stray.collect();
+    }
+    let mut found: Vec<(Vec<PathSegment>, &str, &str)> = Vec::new();
+    let mut wrong = |holds: bool, option: &str, message, help| {
+        if holds {
+            found.push((vec![option.into()], message, help));
+        }
+    };
+    let several = config.objectives.len() > 1;
+    wrong(several, "objectives", "a population has one objective, by which the worst is known", "keep one");
+    wrong(config.seeds > 1, "seeds", "each member of a population is one run", "remove `seeds`");
+    let message = "no member of a population is ended early: the worst go on from the best";
+    wrong(config.pruner.is_some(), "pruner", message, "remove `pruner`");
+    let help = "`trials` is the number of its members";
+    wrong(config.trials == Some(1), "trials", "a population has two members at least", help);
+    for name in config.parameters.keys().filter(|name| name.starts_with("vars.")) {
+        let path = vec!["parameters".into(), name.as_str().into()];
+        found.push((path, "a run at work has no variables any more", "name the option that the variable stands in"));
+    }
+    found
 }
 
 /// Whether two plain values are the same: 1 and 1.0 are.

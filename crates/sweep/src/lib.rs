@@ -5,15 +5,18 @@
 //! - [`study`]: a study and its trials; which are the best
 //! - [`journal`]: the file that both are kept in, and what a line of it does
 //! - [`sampler`]: which values a trial gets: a grid, chance, TPE
+//! - [`population`]: which trials go on from which others, and with what values
 //! - [`pruner`]: which trials are ended early: the median rule, successive halving
 
 pub mod journal;
+pub mod population;
 pub mod pruner;
 pub mod sampler;
 pub mod space;
 pub mod study;
 
 pub use journal::{Journal, Operation};
+pub use population::Population;
 pub use pruner::{Pruner, Verdict};
 pub use sampler::Sampler;
 pub use space::{Distribution, Parameter, Space, Values};

@@ -141,3 +141,23 @@ fn a_run_stands_again_where_it_stood() {
     let error = state_at(&run, 1000, Some("cpu"), Requests::default()).err().unwrap();
     assert!(error.to_string().starts_with("the run ended at step "), "{error:#}");
 }
+
+/// What was loaded is made again by a replay, and lies in each checkpoint behind it.
+#[test]
+fn a_run_whose_weights_were_edited_stands_again_where_it_stood() {
+    let _alone = alone();
+    let first = Settings { max_epochs: 6, ..Settings::first() };
+    let folder = tempfile::tempdir().unwrap();
+    let (run, other) = (folder.path().join("run"), folder.path().join("other"));
+    let text = Settings { seed: 2, lr: 0.2, ..first.clone() }.text();
+    edited(&start(&text, &other), &text, Vec::new(), vec![9]);
+    let weights = format!("[model.net]\nweights = {:?}\noptimizer_state = true\n", other.join("latest"));
+    let loaded = Settings { lr: 0.01, ..first.clone() }.text().replace("[model.net]\n", &weights);
+    let edits = vec![(7, Boundary::Iteration, loaded)];
+    let stands = edited(&start(&first.text(), &run), &first.text(), edits, vec![3, 12]);
+    // The one that the edit itself asked for has gone with the end of the run, as that which a signal asks for.
+    let from = |step: u64| if step < 12 { 3 } else { 12 };
+    for step in [6, 7, 8, 9, 11, 12, 13, 16] {
+        assert_stands(&run, step, &stands, Some(from(step)));
+    }
+}

@@ -1,19 +1,20 @@
 //! What stays when pieces of a run are exchanged.
 
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use pipe_core::Boundary;
 use pipe_core::{Instance, Kind, NodeId, State};
-use pipe_run::Running;
 use pipe_run::graph::{Between, Graph, Offers};
+use pipe_run::{Running, checkpoint};
 use pipe_run::{reload::Inbox, reload::Reloader};
 use pipe_vocab::Catalog;
 use tch::Tensor;
 
 use super::random::start;
-use super::settings::{Settings, plan, snapshot, source};
+use super::settings::{Settings, load, plan, snapshot, source};
 use crate::plugins::swap::rebuilt;
 use crate::program::alone;
 
@@ -186,6 +187,111 @@ fn a_refused_edit_leaves_no_trace() {
         assert!(all_same(&before[0], &after[0]) && all_same(&before[1], &after[1]));
         first.assert_same(second);
     }
+}
+
+/// A checkpoint at the end of another training, and the states of its model and optimizer.
+fn trained(settings: &Settings, folder: &Path) -> (PathBuf, [State; 2]) {
+    let running = start(&settings.text(), folder);
+    running.drive().unwrap();
+    let (states, _) = look(&running.graph);
+    (checkpoint::save(&running.graph, "end").unwrap(), states)
+}
+
+/// The text with `weights`, and what else stands in the model.
+fn with_weights(settings: &Settings, weights: &Path, more: &str) -> String {
+    let text = settings.text().replace("[model.net]\n", &format!("[model.net]\nweights = {weights:?}\n{more}"));
+    assert!(text.contains("weights = "));
+    text
+}
+
+#[test]
+fn edited_weights_are_loaded_into_the_model_at_work() {
+    let _alone = alone();
+    let first = settings();
+    let folder = tempfile::tempdir().unwrap();
+    let other = Settings { seed: 2, lr: 0.2, ..first.clone() };
+    let (checkpoint, theirs) = trained(&other, &folder.path().join("other"));
+    let slower = Settings { lr: 0.01, ..first.clone() };
+    let edits = [
+        (2, with_weights(&first, &checkpoint, "")),
+        (4, first.text()),
+        (5, with_weights(&slower, &folder.path().join("other/latest"), "optimizer_state = true\n")),
+    ];
+    let (seen, _, outcomes) = train(&first.text(), &edits);
+    assert_eq!(outcomes, ["applied", "applied", "applied"]);
+    let [alone, gone, whole] = &seen[..] else { panic!("three edits") };
+    assert!(all_same(&alone.after[0], &theirs[0]) && !all_same(&alone.before[0], &theirs[0]));
+    assert!(all_same(&alone.after[1], &alone.before[1]), "the optimizer keeps its own state");
+    assert!(all_same(&gone.after[0], &gone.before[0]), "weights that are no longer named stay");
+    assert!(all_same(&whole.after[0], &theirs[0]) && all_same(&whole.after[1], &theirs[1]));
+    assert_eq!(whole.after[1].values, theirs[1].values);
+    // The second epoch: the scheduler has stepped once.
+    assert!((whole.lr[1] - 0.01 * 0.9).abs() < 1e-12, "{:?}", whole.lr);
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_with_the_whole_edit() {
+    let _alone = alone();
+    let first = settings();
+    let folder = tempfile::tempdir().unwrap();
+    let make = |name: &str, settings: Settings| trained(&settings, &folder.path().join(name)).0;
+    let wider = make("wider", Settings { hidden: Some(7), ..first.clone() });
+    let deeper = make("deeper", Settings { hidden: None, ..first.clone() });
+    let adam = make("adam", Settings { optimizer: "adam", ..first.clone() });
+    let damaged = make("damaged", first.clone());
+    let file = damaged.join("model.net.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let slower = Settings { lr: 0.01, ..first.clone() };
+    let edits = [
+        (1, with_weights(&slower, &wider, "")),
+        (2, with_weights(&slower, &deeper, "")),
+        (3, with_weights(&slower, &adam, "optimizer_state = true\n")),
+        (4, with_weights(&slower, &damaged, "")),
+        (5, with_weights(&slower, &folder.path().join("nowhere"), "")),
+        // Not the model that is there.
+        (7, with_weights(&Settings { hidden: Some(7), ..slower.clone() }, &wider, "")),
+    ];
+    let (_, untouched, _) = train(&first.text(), &[]);
+    let (seen, model, outcomes) = train(&first.text(), &edits);
+    assert_eq!(outcomes, ["refused"; 6]);
+    assert!(all_same(&untouched, &model), "the same weights to the last bit");
+    for Seen { before, after, lr, traces: [one, other] } in &seen {
+        assert!(all_same(&before[0], &after[0]) && all_same(&before[1], &after[1]) && lr[0] == lr[1]);
+        one.assert_same(other);
+    }
+}
+
+#[test]
+fn averages_of_loaded_weights_begin_anew_or_take_theirs() {
+    let _alone = alone();
+    let averaged = "\n[model.average]\ntype = \"ema\"\nmodel = \"model.net\"\n\n[handler.ema]\ntype = \"ema\"\nmodel = \"model.average\"\n\
+                    momentum = 0.1\n\n[[on]]\nevent = \"engine.trainer:iteration_completed\"\nrun = [\"handler.ema\"]\n";
+    let text = settings().text() + averaged;
+    let folder = tempfile::tempdir().unwrap();
+    let other = start(&text.replace("seed = 1", "seed = 2"), &folder.path().join("other"));
+    other.drive().unwrap();
+    let from = checkpoint::save(&other.graph, "end").unwrap();
+    let of = |running: &Running, name: &str| copy(running.graph.node(&name.parse().unwrap()).unwrap().state().unwrap());
+    let running = start(&text, &folder.path().join("run"));
+    let reloader = Reloader::new(&running.graph, source(), (plan(&text), None), Arc::default(), true);
+    let edit = |model: &str| {
+        let text = text.replace("[model.net]\n", &format!("[model.net]\n{model}"));
+        let report = reloader.apply_between(&running.graph, &"engine.trainer".parse().unwrap(), load(&text));
+        assert!(report.reason.is_none(), "{report:?}");
+        report.loaded
+    };
+    let alone = edit(&format!("weights = {from:?}\n"));
+    assert_eq!((&alone[0].with[..], &alone[0].anew[..]), (&[][..], &["model.average".to_owned()][..]));
+    assert!(all_same(&of(&running, "model.average"), &of(&other, "model.net")));
+    assert!(edit("").is_empty());
+    let whole = edit(&format!("weights = {from:?}\noptimizer_state = true\n"));
+    assert_eq!((&whole[0].with[..], whole[0].anew.len()), (&["optimizer.o", "model.average"].map(String::from)[..], 0));
+    for name in ["model.net", "model.average", "optimizer.o"] {
+        assert!(all_same(&of(&running, name), &of(&other, name)), "{name}");
+    }
+    assert!(!all_same(&of(&other, "model.net"), &of(&other, "model.average")));
 }
 
 #[test]

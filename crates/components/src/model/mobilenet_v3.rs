@@ -33,7 +33,12 @@ pub struct MobileNetV3Config {
     pub dropout: f64,
     /// A `.pth` or `.safetensors` file, a run's folder (its best checkpoint), or torchvision's by name, such as `torchvision:mobilenet_v3_small`.
     /// Matching names are loaded, the others are reported; a last layer for another number of classes keeps its initial values.
+    #[schemars(extend("x-reload" = "hot"))]
     pub weights: Option<PathValue>,
+    /// Whether an edit of `weights` in a run at work also takes the state of the optimizer (momentum, averages of gradients) and of
+    /// averages of this model from the checkpoint that the weights lie in. It means nothing at the beginning of a run.
+    #[schemars(extend("x-reload" = "hot"))]
+    pub optimizer_state: bool,
     /// The loss.
     pub loss: Loss,
 }
@@ -45,6 +50,7 @@ impl Default for MobileNetV3Config {
             num_classes: 1000,
             dropout: 0.2,
             weights: None,
+            optimizer_state: false,
             loss: Loss::default(),
         }
     }

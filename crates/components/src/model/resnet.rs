@@ -34,7 +34,13 @@ pub struct ResNetConfig {
     /// `torchvision:resnet50.imagenet1k_v2`. Matching names are loaded, the others are reported; a last layer for another number
     /// of classes keeps its initial values.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub weights: Option<PathValue>,
+    /// Whether an edit of `weights` in a run at work also takes the state of the optimizer (momentum, averages of gradients) and of
+    /// averages of this model from the checkpoint that the weights lie in. It means nothing at the beginning of a run.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub optimizer_state: bool,
     /// The loss.
     #[serde(default)]
     pub loss: Loss,

@@ -43,7 +43,12 @@ pub struct SegmentationConfig {
     pub out_layer: usize,
     /// Weights: a `.pth` or `.safetensors` file, a run's folder (its best checkpoint), or torchvision's by name, such as
     /// `torchvision:deeplabv3_resnet50`. The last layers are reinitialized if the number of classes differs.
+    #[schemars(extend("x-reload" = "hot"))]
     pub weights: Option<PathValue>,
+    /// Whether an edit of `weights` in a run at work also takes the state of the optimizer (momentum, averages of gradients) and of
+    /// averages of this model from the checkpoint that the weights lie in. It means nothing at the beginning of a run.
+    #[schemars(extend("x-reload" = "hot"))]
+    pub optimizer_state: bool,
     /// Pretrained classifier weights for the backbone: a file, or torchvision's by name, such as `torchvision:resnet50.imagenet1k_v1`.
     pub weights_backbone: Option<PathValue>,
     /// The loss, over the pixels whose class is not 255.
@@ -58,6 +63,7 @@ impl Default for SegmentationConfig {
             aux_loss: None,
             out_layer: 4,
             weights: None,
+            optimizer_state: false,
             weights_backbone: None,
             loss: ClassificationLoss::default(),
         }

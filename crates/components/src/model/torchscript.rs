@@ -54,7 +54,13 @@ pub struct TorchScriptConfig {
     pub outputs: Vec<String>,
     /// A `.pth` or `.safetensors` file that replaces the file's own weights; all names must match.
     #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
     pub weights: Option<PathValue>,
+    /// Whether an edit of `weights` in a run at work also takes the state of the optimizer (momentum, averages of gradients) and of
+    /// averages of this model from the checkpoint that the weights lie in. It means nothing at the beginning of a run.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "hot"))]
+    pub optimizer_state: bool,
 }
 
 /// The task of a TorchScript module.

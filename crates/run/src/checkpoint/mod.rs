@@ -28,7 +28,7 @@ use crate::graph::Graph;
 
 pub use files::{abandon_others, remove};
 pub use pipe_core::checkpoints::found::{model_file, newest, newest_of, step_of};
-pub use restore::{Restored, load};
+pub use restore::{Restored, load, state_of};
 
 impl Checkpoints for Graph {
     fn save(&self, name: &str, extra: &[(NodeId, State)], afterwards: Afterwards) -> Result<PathBuf> {

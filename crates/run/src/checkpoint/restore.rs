@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use indexmap::IndexMap;
 use pipe_core::{Instance, Kind, NodeId, State};
 use pipe_history::Lengths;
@@ -93,6 +93,20 @@ pub fn load(graph: &Graph, folder: &Path, accepted: &[String]) -> Result<Restore
     let parents = folder.parent().zip(Some(run.folder.checkpoints()));
     let same_run = parents.is_some_and(|(theirs, ours)| theirs.canonicalize().ok() == ours.canonicalize().ok());
     Ok(Restored { warnings, records: same_run.then_some((file.records, file.history)) })
+}
+
+/// What a checkpoint has of a node that is no model. Its files were compared with what was written.
+///
+/// # Errors
+/// When it has nothing of it, or cannot be read.
+pub fn state_of(folder: &Path, node: &NodeId) -> Result<State> {
+    let mut values = read_state(folder)?.nodes;
+    let start = format!("{node}/");
+    let tensors = read_tensors(&folder.join(STATE_TENSORS))?.into_iter();
+    let tensors = tensors.filter_map(|(name, tensor)| Some((name.strip_prefix(&start)?.to_owned(), tensor))).collect();
+    let state = State { values: values.remove(&node.to_string()).unwrap_or_default(), tensors };
+    ensure!(!state.is_empty(), "{} has no state of {node}", folder.display());
+    Ok(state)
 }
 
 fn read_tensors(path: &Path) -> Result<IndexMap<String, Tensor>> {

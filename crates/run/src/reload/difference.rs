@@ -5,9 +5,14 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value as Json};
 
 use crate::load::Loaded;
-use pipe_core::{Filter, NodeId, Reload};
+use pipe_core::{Filter, Kind, NodeId, Reload};
 use pipe_document::{Document, KeyOrValue, PathSegment, path_text};
 use pipe_plan::{Action, EventEdge, Plan, PlanNode, pipeline};
+
+/// The option of a model whose edit loads weights.
+pub const WEIGHTS: &str = "weights";
+/// The option beside it: whether optimizers and averages take theirs, too.
+pub const OPTIMIZER_STATE: &str = "optimizer_state";
 
 /// One thing that differs.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,6 +115,17 @@ impl Change {
             What::Retyped { .. } | What::Replaced { .. } => Reload::Rebuild,
             _ => Reload::Hot,
         }
+    }
+
+    /// Whether it is an option of this name, not one inside of it.
+    pub fn is_of(&self, option: &str) -> bool {
+        matches!(&self.what, What::Option { path, .. } if *path == [PathSegment::from(option)])
+    }
+
+    /// Whether it loads weights into a model at work, which is not built anew for that.
+    pub fn is_load(&self) -> bool {
+        let of_model = self.node.as_ref().is_some_and(|id| id.kind == Kind::Model);
+        of_model && self.class() == Reload::Hot && [WEIGHTS, OPTIMIZER_STATE].iter().any(|name| self.is_of(name))
     }
 
     /// The option, from the document's root.

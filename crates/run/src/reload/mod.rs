@@ -6,6 +6,7 @@
 //! | `affected.rs` | which nodes that concerns, and which of them wait for the end of the epoch |
 //! | `swap.rs` | building aside, trying, putting in place |
 //! | `carry.rs` | state from a node to the one that takes its place |
+//! | `loads.rs` | an edit of `weights`: into the model at work |
 //! | `reloader.rs` | [`Reloader`]: what a run does between two iterations when an edit has come |
 //! | `together.rs` | the same on several ranks: by all or by none |
 //! | `report.rs` | [`Report`]: what it says of it |
@@ -22,6 +23,7 @@ pub mod affected;
 pub mod carry;
 pub mod difference;
 pub mod inbox;
+pub mod loads;
 pub mod preview;
 pub mod rehearsal;
 pub mod reloader;

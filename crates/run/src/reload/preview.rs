@@ -10,6 +10,7 @@ use super::difference::difference;
 use super::reloader::fixed;
 use super::report::{self, Line};
 use super::requests;
+use super::swap::rebuilding;
 use crate::versions::Versions;
 
 /// What an edit would mean.
@@ -52,7 +53,7 @@ pub fn preview(run: &Path, text: &str) -> Preview {
         preview.changes = report::refused(&fixed, old.document.as_ref(), &new);
         preview.reason = Some(reason);
     } else {
-        let affected = Affected::of(&changes, former, plan, &Default::default());
+        let affected = Affected::of(&rebuilding(&changes, true), former, plan, &Default::default());
         preview.changes = report::lines(&changes, &affected, old.document.as_ref(), &new);
         preview.rebuilt = report::rebuilt(&affected);
     }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -249,6 +250,7 @@ impl Reloader {
                 report.changes = report::lines(&changes, &prepared.affected, state.document.as_ref(), &loaded);
                 report.rebuilt = report::rebuilt(&prepared.affected);
                 report.weights = prepared.weights();
+                report.loaded = prepared.loaded();
                 report.reset = prepared.reset();
                 prepared.commit(graph, &state.plan, &plan, &mut state.waiting, self.quiet);
                 if let Err(error) = graph.alike() {
@@ -406,6 +408,10 @@ impl Between for Reloader {
         if let Some(ready) = state.ready.take_if(|_| now) {
             let asked = ready.asked.clone();
             let report = self.swap(&mut state, graph, Some(engine), ready);
+            if !report.loaded.is_empty() {
+                // It is in no checkpoint yet, and the file may not be there when it is asked for once more.
+                run.checkpoint_wanted.store(true, Ordering::Relaxed);
+            }
             self.report(&Report { at_epoch_end: boundary == Boundary::Epoch, ..report }, asked.as_ref());
         }
         if boundary == Boundary::Epoch && !state.waiting.is_empty() {

@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 use super::affected::{Affected, Cause};
 use super::carry::Weights;
 use super::difference::{Change, What};
-use crate::load::Loaded;
+use super::loads::Loaded;
+use crate::load;
 use pipe_core::{Clock, Kind, NodeId, Reload};
 use pipe_document::Document;
 use pipe_history::requests::by;
@@ -106,6 +107,9 @@ pub struct Report {
     /// What happened to the models' tensors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<Weights>,
+    /// What was loaded into models that stay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub loaded: Vec<Loaded>,
     /// Optimizers whose state (momentum, averages) is gone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reset: Vec<String>,
@@ -146,6 +150,7 @@ impl Report {
             changes: Vec::new(),
             rebuilt: Vec::new(),
             weights: Vec::new(),
+            loaded: Vec::new(),
             reset: Vec::new(),
             waiting: Vec::new(),
             notes: Vec::new(),
@@ -183,6 +188,9 @@ impl Report {
         for weights in &self.weights {
             let _ = write!(text, "\n  {}: {}", weights.model, weights.describe());
         }
+        for loaded in &self.loaded {
+            let _ = write!(text, "\n  {}", loaded.describe());
+        }
         for optimizer in &self.reset {
             let _ = write!(text, "\n  {optimizer}: its state (momentum, averages of gradients) is gone");
         }
@@ -198,16 +206,16 @@ impl Report {
 }
 
 /// The lines of an edit that can be applied.
-pub fn lines(changes: &[Change], affected: &Affected, old: Option<&Document>, new: &Loaded) -> Vec<Line> {
+pub fn lines(changes: &[Change], affected: &Affected, old: Option<&Document>, new: &load::Loaded) -> Vec<Line> {
     changes.iter().map(|change| line(change, meaning(change, affected), old, new)).collect()
 }
 
 /// The lines of an edit that is refused: of all changes, or of those alone that cannot be.
-pub fn refused(changes: &[Change], old: Option<&Document>, new: &Loaded) -> Vec<Line> {
+pub fn refused(changes: &[Change], old: Option<&Document>, new: &load::Loaded) -> Vec<Line> {
     changes.iter().map(|change| line(change, Meaning::Refused, old, new)).collect()
 }
 
-fn line(change: &Change, meaning: Meaning, old: Option<&Document>, new: &Loaded) -> Line {
+fn line(change: &Change, meaning: Meaning, old: Option<&Document>, new: &load::Loaded) -> Line {
     let masked = change.clone().masked(old, new.document.as_ref());
     let (from, to) = match &masked.what {
         What::Option { from, to, .. } => (from.clone(), to.clone()),

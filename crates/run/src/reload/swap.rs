@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 use super::affected::{Affected, same_component};
 use super::carry::{Weights, carry, keeps_state};
 use super::difference::{Change, What};
+use super::loads::{Load, Loaded, Place};
 use pipe_core::component::build::OnCommit;
 use pipe_core::{Engine, Instance, Kind, Loader, NodeId, Nodes, Reload, Shared, Sink};
 use pipe_document::PathSegment;
@@ -30,6 +31,8 @@ pub struct Prepared {
     /// What the change concerns.
     pub affected: Affected,
     made: Made,
+    /// What is put into nodes that stay.
+    loads: Vec<Load>,
     /// The components that the new plan may name.
     catalog: Rc<Catalog>,
 }
@@ -89,7 +92,8 @@ pub fn prepare(
         bail!("{engine} is running: its options can change, but it cannot be removed or change its type");
     }
     refuse_lost_weights(changes, &new.pipeline.accept)?;
-    let affected = Affected::of(changes, old, new, &waiting.ids());
+    let of_nodes = rebuilding(changes, at_work.is_some());
+    let affected = Affected::of(&of_nodes, old, new, &waiting.ids());
     let effective = {
         let mut nodes = graph.nodes.borrow().clone();
         nodes.extend(waiting.nodes.iter().map(|(id, instance)| (id.clone(), instance.clone())));
@@ -100,10 +104,15 @@ pub fn prepare(
     let made = Made { offers, ..Made::default() };
     let mut builder = Builder { graph, catalog, old, new, changes, effective, affected: &affected, made };
     let result = builder.build().and_then(|()| builder.check_labels()).and_then(|()| builder.try_batches());
+    let loads = result.and_then(|()| if at_work.is_some() { builder.loads() } else { Ok(Vec::new()) });
     let made = builder.made;
     random::restore(&generators)?;
-    result?;
-    Ok(Prepared { affected, made, catalog: catalog.clone() })
+    Ok(Prepared { affected, made, loads: loads?, catalog: catalog.clone() })
+}
+
+/// The changes by which nodes are built anew. Of a run at work weights are loaded into the model that is there.
+pub fn rebuilding(changes: &[Change], at_work: bool) -> Vec<Change> {
+    changes.iter().filter(|change| !(at_work && change.is_load())).cloned().collect()
 }
 
 /// A model that is removed while another one is added was most likely renamed: its weights would be gone without a word.
@@ -229,6 +238,12 @@ impl Builder<'_> {
         Ok(built)
     }
 
+    /// What is to be loaded into models that stay.
+    fn loads(&self) -> Result<Vec<Load>> {
+        let (graph, plan, changes, affected) = (self.graph, self.new, self.changes, self.affected);
+        Place { graph, plan, changes, affected, nodes: &self.made.nodes }.read(&self.site())
+    }
+
     /// Whether labels mean what they meant to the models that keep their weights.
     fn check_labels(&self) -> Result<()> {
         let mut learnt = self.graph.classes.borrow().clone();
@@ -282,6 +297,11 @@ impl Prepared {
         self.made.weights.clone()
     }
 
+    /// What is loaded into models that stay.
+    pub fn loaded(&self) -> Vec<Loaded> {
+        self.loads.iter().map(|load| load.loaded.clone()).collect()
+    }
+
     /// Optimizers whose state is gone.
     pub fn reset(&self) -> Vec<String> {
         self.made.reset.iter().map(ToString::to_string).collect()
@@ -289,7 +309,7 @@ impl Prepared {
 
     /// Puts in place what need not wait for the end of the epoch; the rest joins what was `waiting`.
     pub fn commit(self, graph: &Graph, old: &Plan, new: &Plan, waiting: &mut Waiting, quiet: bool) {
-        let Prepared { affected, made, catalog } = self;
+        let Prepared { affected, made, loads, catalog } = self;
         let Made { mut nodes, offers, on_commit, engines, going_on, .. } = made;
         let later = affected.later.clone();
         // Engines at hand stay where they are and take the parts of the new ones.
@@ -345,6 +365,7 @@ impl Prepared {
         detach(&live, graph);
         join(graph, &live, new, edges, quiet);
         labels::remember(new, graph);
+        loads.into_iter().for_each(|load| load.commit(graph));
     }
 }
 

@@ -10,7 +10,7 @@ mod front;
 mod grid;
 pub mod normal;
 mod parzen;
-mod random;
+pub(crate) mod random;
 mod tpe;
 
 use rand::SeedableRng;

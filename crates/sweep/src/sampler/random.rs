@@ -10,7 +10,7 @@ pub(super) fn suggest(space: &Space, rng: &mut ChaCha8Rng) -> Values {
 }
 
 /// An inner value, each as likely as the other; with steps, half a step belongs to either side of a value.
-pub(super) fn draw(distribution: &Distribution, rng: &mut ChaCha8Rng) -> f64 {
+pub(crate) fn draw(distribution: &Distribution, rng: &mut ChaCha8Rng) -> f64 {
     if let Some(only) = distribution.single() {
         return only;
     }
@@ -34,7 +34,7 @@ pub(super) fn draw(distribution: &Distribution, rng: &mut ChaCha8Rng) -> f64 {
 }
 
 /// The nearest value of those that lie `step` apart from `low` on.
-pub(super) fn stepped(value: f64, low: f64, high: f64, step: f64) -> f64 {
+pub(crate) fn stepped(value: f64, low: f64, high: f64, step: f64) -> f64 {
     // The last one may lie below the end.
     let count = ((high - low) / step + 1e-9).floor();
     low + ((value - low) / step).round_ties_even().clamp(0.0, count) * step

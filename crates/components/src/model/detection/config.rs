@@ -24,14 +24,19 @@ pub struct DetectorConfig {
     pub num_classes: i64,
     /// Detector weights: a `.pth` or `.safetensors` file, a run's folder (its best checkpoint), or torchvision's by name, such as
     /// `torchvision:maskrcnn_resnet50_fpn.coco_v1`. Layers that depend on the number of classes are reinitialized if it differs.
+    #[schemars(extend("x-reload" = "hot"))]
     pub weights: Option<PathValue>,
+    /// Whether an edit of `weights` in a run at work also takes the state of the optimizer (momentum, averages of gradients) and of
+    /// averages of this model from the checkpoint that the weights lie in. It means nothing at the beginning of a run.
+    #[schemars(extend("x-reload" = "hot"))]
+    pub optimizer_state: bool,
     /// Pretrained classifier weights for the backbone: a file, or torchvision's by name, such as `torchvision:resnet50.imagenet1k_v1`.
     pub weights_backbone: Option<PathValue>,
 }
 
 impl Default for DetectorConfig {
     fn default() -> Self {
-        Self { num_classes: 91, weights: None, weights_backbone: None }
+        Self { num_classes: 91, weights: None, optimizer_state: false, weights_backbone: None }
     }
 }
 

@@ -55,9 +55,9 @@ pub fn jobs(args: &JobsArgs) -> Result<Status> {
     let mut list = Vec::new();
     for (run, job) in runs.iter().filter_map(|run| Some((run, run.job.as_ref()?))) {
         let (engine, number) = (job.receipt.engine.as_str(), &job.receipt.job);
-        let state = job.state.as_deref().unwrap_or(if run.status == Standing::Done { "-" } else { "unknown" });
-        let status = run.status.to_string();
+        let (state, status) = (job.state.as_deref(), run.status.to_string());
         list.push(json!({ "folder": run.folder, "engine": engine, "job": number, "state": state, "status": status }));
+        let state = state.unwrap_or(if run.status == Standing::Done { "-" } else { "unknown" });
         rows.push(vec![shown(&run.folder), engine.to_owned(), number.clone(), state.to_owned(), status]);
     }
     match args.format {

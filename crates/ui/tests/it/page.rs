@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::browser;
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
-use crate::steer::{process, submitted, two};
+use crate::steer::{Process, submitted, two};
 use crate::views::VIEWS;
 use crate::{Served, served, served_with};
 use pipe_test_support::browser::Browser;
@@ -261,9 +261,9 @@ fn what_a_run_refuses_is_shown_at_its_line() {
 
 #[test]
 fn the_queue_is_seen_and_steered() {
-    let mut job = process();
+    let mut job = Process::start();
     let served = served(|root| {
-        submitted(root, "waits", "local", &job.id().to_string());
+        submitted(root, "waits", "local", &job.0.id().to_string());
         submitted(root, "gone", "slurm", "4000000000");
     });
     let browser = browser!(served);
@@ -280,7 +280,7 @@ fn the_queue_is_seen_and_steered() {
     assert_eq!(browser.run("return document.querySelector('[data-job=requeue]')"), json!(null), "SLURM's alone");
     browser.click("[data-job=unqueue]");
     browser.click(".ask button.main");
-    assert!(!job.wait().unwrap().success());
+    assert!(!job.0.wait().unwrap().success());
     browser.wait(&format!("return {state} == 'ENDED'"));
     fine(&browser);
     browser.go(&format!("{url}/run/{}", served.id("gone")));

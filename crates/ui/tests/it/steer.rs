@@ -99,12 +99,23 @@ fn a_text_is_checked_by_the_program() {
     assert_eq!(checked("a")["valid"], true);
 }
 
-/// The process of a job of this machine, until its standard input is closed.
-pub(crate) fn process() -> Child {
-    use std::os::unix::process::CommandExt;
-    let mut command = Command::new("sh");
-    command.args(["-c", "read line", "run/job/job.sh"]).process_group(0);
-    command.stdin(Stdio::piped()).spawn().unwrap()
+/// The process of a job of this machine, until it is told to end or this is dropped.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    pub(crate) fn start() -> Process {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line", "run/job/job.sh"]).process_group(0);
+        Process(command.stdin(Stdio::piped()).spawn().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 /// A run that was submitted and has not begun.
@@ -132,9 +143,9 @@ fn known(served: &Served, name: &str) -> Value {
 
 #[test]
 fn a_run_in_a_queue_is_seen_and_taken_out_of_it() {
-    let mut job = process();
+    let mut job = Process::start();
     let served = served(|root| {
-        submitted(root, "waits", "local", &job.id().to_string());
+        submitted(root, "waits", "local", &job.0.id().to_string());
         // SLURM is not there, or has no such job.
         submitted(root, "gone", "slurm", "4000000000");
         submitted(root, "evil", "slurm", "--user=root");
@@ -165,7 +176,7 @@ fn a_run_in_a_queue_is_seen_and_taken_out_of_it() {
         assert_eq!(served.post_known(&format!("/api/runs/{}/job", served.id(name)), &stop).status, status, "{name}");
     }
     assert_eq!(served.json(&format!("/api/runs/{gone}"))["run"]["job"]["state"], Value::Null);
-    assert!(job.try_wait().unwrap().is_none(), "it is at work yet");
+    assert!(job.0.try_wait().unwrap().is_none(), "it is at work yet");
     assert_eq!(served.post_known(&address, &stop).status, 200);
-    assert!(!job.wait().unwrap().success());
+    assert!(!job.0.wait().unwrap().success());
 }

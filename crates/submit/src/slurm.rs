@@ -45,6 +45,9 @@ pub fn script(config: &SlurmConfig, job: &Job) -> String {
     let words = line(job.words().iter().map(String::as_str));
     let _ = writeln!(text, "{}{words} --out \"$out\"{differs}", launcher(config));
     text += "code=$?\n";
+    if config.launcher == Launcher::Torchrun {
+        let _ = writeln!(text, "[ -e {WARNED} ] && code=138");
+    }
     if config.requeue {
         text += "# 138: it was told that the time limit is near, and has saved a checkpoint.\n";
         let _ = writeln!(text, "if [ $code = 138 ] && [ \"${{SLURM_RESTART_COUNT:-0}}\" -lt {LIVES} ]; then");
@@ -53,23 +56,44 @@ pub fn script(config: &SlurmConfig, job: &Job) -> String {
     text + "exit $code\n"
 }
 
-/// What comes before the command.
+/// What a rank leaves that has saved a checkpoint as its time was near its end: torchrun tells no status of a rank.
+const WARNED: &str = "\"$out/job/warned\"";
+
+/// What comes before the command. With torchrun the warning reaches it as well as its ranks: it would end by that, or end them when the first of them
+/// does. So it ignores the warning, and that a rank ended by it is no failure to it.
 fn launcher(config: &SlurmConfig) -> String {
-    let srun = "srun --kill-on-bad-exit=1 ";
+    // Which does not take the cores of a task from the job by itself.
+    let cores = cores(config).map(|cores| format!("--cpus-per-task={cores} ")).unwrap_or_default();
+    let srun = format!("srun --kill-on-bad-exit=1 {cores}");
     if config.launcher == Launcher::Srun {
-        return srun.to_owned();
+        return srun;
     }
-    let each = tasks(config);
+    let each = processes(config);
     format!(
         "first=$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | head -n 1)\n\
-         {srun}--ntasks-per-node=1 torchrun --no-python --nnodes {} --nproc-per-node {each} --rdzv-backend c10d \\\n    \
-         --rdzv-id \"$SLURM_JOB_ID\" --rdzv-endpoint \"$first:$((20000 + SLURM_JOB_ID % 40000))\" \\\n    ",
+         rm -f {WARNED}\n\
+         {srun}sh -c 'trap \"\" USR1; exec \"$@\"' agent \\\n    torchrun --no-python --nnodes {} --nproc-per-node {each} --rdzv-backend c10d \\\n    \
+         --rdzv-id \"$SLURM_JOB_ID\" --rdzv-endpoint \"$first:$((20000 + SLURM_JOB_ID % 40000))\" \\\n    \
+         sh -c '\"$@\"; code=$?; [ $code = 138 ] && : > \"$0\" && code=0; exit $code' {WARNED} \\\n    ",
         config.nodes
     )
 }
 
-fn tasks(config: &SlurmConfig) -> u32 {
+fn processes(config: &SlurmConfig) -> u32 {
     config.tasks_per_node.or(config.gpus_per_node).unwrap_or(1)
+}
+
+/// Those that SLURM starts on a node, which is one torchrun where that starts the processes.
+fn tasks(config: &SlurmConfig) -> u32 {
+    if config.launcher == Launcher::Torchrun { 1 } else { processes(config) }
+}
+
+/// The processor cores of each of them: a torchrun has those of all its processes.
+fn cores(config: &SlurmConfig) -> Option<u32> {
+    match config.launcher {
+        Launcher::Srun => config.cpus_per_task,
+        Launcher::Torchrun => Some(config.cpus_per_task.unwrap_or(1).saturating_mul(processes(config))),
+    }
 }
 
 fn options(config: &SlurmConfig, job: &Job) -> Vec<String> {
@@ -96,7 +120,7 @@ fn options(config: &SlurmConfig, job: &Job) -> Vec<String> {
     options.extend(texts.iter().filter_map(|(name, value)| Some(format!("--{name}={}", quoted(value.as_ref()?)))));
     options.push(format!("--nodes={}", config.nodes));
     options.push(format!("--ntasks-per-node={}", tasks(config)));
-    let numbers = [("gpus-per-node", config.gpus_per_node), ("cpus-per-task", config.cpus_per_task)];
+    let numbers = [("gpus-per-node", config.gpus_per_node), ("cpus-per-task", cores(config))];
     options.extend(numbers.iter().filter_map(|(name, value)| Some(format!("--{name}={}", (*value)?))));
     options.extend(config.time.map(|time| format!("--time={}", clock(time.get().as_secs()))));
     // To the processes of the run, not to this file's shell.

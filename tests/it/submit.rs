@@ -391,8 +391,15 @@ fn slurm_stops_a_run_and_takes_it_up_again() {
         assert_eq!(said.status, Some(0), "{}", said.stderr);
         said
     };
+    let number = |run: &str| {
+        let receipt = pipe.json(&format!("{run}/job/submitted.json"));
+        receipt["job"].as_str().expect("a job").to_owned()
+    };
+    // Meanwhile one whose time is almost over when it begins: SLURM looks every half minute.
+    let short = ["--set", "submit.slurm.time='1m'", "--set", "engine.trainer.max_epochs=1000000"];
+    submit(&[&["--out", "short"], &short[..]].concat());
     submit(&["--out", "cut"]);
-    let job = pipe.json("cut/job/submitted.json")["job"].as_str().expect("a job").to_owned();
+    let job = number("cut");
     wait_for("a checkpoint", || pipe.path("cut/checkpoints").read_dir().is_ok_and(|all| all.count() > 1));
     // As before the time limit: to the processes of the run.
     slurm.said("scancel", &["--signal=USR1", &job]);
@@ -419,6 +426,12 @@ fn slurm_stops_a_run_and_takes_it_up_again() {
     let (cut, whole) = (pipe.scalars("cut"), pipe.scalars("whole"));
     assert_eq!(cut.len(), whole.len());
     assert_eq!(cut.iter().zip(&whole).find(|(one, other)| one != other), None);
+
+    let short = || slurm.said("scontrol", &["show", "job", &number("short")]);
+    wait_for("the time limit's warning", || short().contains("Restarts=1"));
+    assert_eq!(pipe.json("short/run.json")["status"], "interrupted");
+    assert!(pipe.path("short/checkpoints").read_dir().is_ok_and(|mut all| all.next().is_some()));
+    slurm.said("scancel", &[&number("short")]);
 
     // Two runs of an array, and two processes of one run.
     submit(&["--out", "seeds", "--array", "pipeline.seed=1,2", "--set", "engine.trainer.max_epochs=1"]);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pipe_history::requests::{Ask, Request, Requests};
 use pipe_history::standing::{self, Status as Standing};
-use pipe_runs::job;
+use pipe_runs::queue;
 use pipe_submit::{Receipt, States};
 use serde_json::json;
 
@@ -50,7 +50,7 @@ pub fn jobs(args: &JobsArgs) -> Result<Status> {
     let mut runs = pipe_runs::look(&roots)?;
     runs.retain(|run| run.job.is_some() && (args.all || run.status != Standing::Done));
     runs.sort_by(|a, b| a.folder.cmp(&b.folder));
-    job::tell(&mut runs, |jobs| States::default().within(PATIENCE, jobs));
+    queue::tell(&mut runs, |jobs| States::default().within(PATIENCE, jobs));
     let mut rows = vec![["run", "engine", "job", "state", "status"].map(str::to_owned).to_vec()];
     let mut list = Vec::new();
     for (run, job) in runs.iter().filter_map(|run| Some((run, run.job.as_ref()?))) {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pipe_runs::choose::{choose, columns, common_metrics, sort};
 use pipe_runs::filter::text_of;
-use pipe_runs::{Key, Run, job};
+use pipe_runs::{Key, Run, queue};
 use pipe_submit::States;
 
 use super::table::{cell, table};
@@ -65,7 +65,7 @@ pub fn list(args: &ListArgs) -> Result<Status> {
         return print(if args.format == Format::Json { "[]\n" } else { "" });
     }
     let mut runs = pipe_runs::look(&roots)?;
-    job::tell(&mut runs, |jobs| States::default().within(PATIENCE, jobs));
+    queue::tell(&mut runs, |jobs| States::default().within(PATIENCE, jobs));
     choose(&mut runs, args.filter.as_deref(), args.all)?;
     if let Some(by) = &args.sort {
         sort(&mut runs, by)?;
@@ -74,7 +74,7 @@ pub fn list(args: &ListArgs) -> Result<Status> {
         Some(text) => columns(text, &runs)?,
         None => {
             // Where there are jobs that may go on, how they stand.
-            let jobs: &[&str] = if runs.iter().any(|run| job::open(run).is_some()) { &["job", "state"] } else { &[] };
+            let jobs: &[&str] = if runs.iter().any(|run| queue::open(run).is_some()) { &["job", "state"] } else { &[] };
             COLUMNS.iter().chain(jobs).map(|name| Key::of(name)).chain(common_metrics(&runs)).collect()
         }
     };

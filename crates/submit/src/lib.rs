@@ -2,13 +2,14 @@
 //!
 //! - [`profile`]: what `[submit.NAME]` says
 //! - [`job`]: what is to be run
-//! - [`slurm`], [`kubernetes`] with [`trainjob`], [`local`]: one for each
+//! - [`slurm`], [`kubernetes`] with [`trainjob`] and `manifest`, [`local`]: one for each
 //! - [`receipt`]: what is kept in a run's folder of a job that was submitted; [`states`](mod@states): how jobs stand
 //! - [`shell`]: words for a shell
 
 pub mod job;
 pub mod kubernetes;
 pub mod local;
+mod manifest;
 pub mod profile;
 pub mod receipt;
 pub mod shell;

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::job::Job;
-use crate::kubernetes::{environment, limits, metadata, volumes};
+use crate::manifest::{environment, limits, metadata, volumes};
 use crate::profile::KubernetesConfig;
 use crate::shell::{line, quoted};
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 use pipe_history::standing::{self, Status};
 use pipe_history::{Media, Scalars};
 use pipe_runs::look::unique_names;
-use pipe_runs::{Index, Run, folders, index, job};
+use pipe_runs::{Index, Run, folders, index, queue};
 use pipe_submit::{Receipt, States};
 use sha2::{Digest, Sha256};
 
@@ -113,12 +113,12 @@ impl State {
 
     /// The same runs with how their jobs stand, as far as that is known now.
     pub fn with_jobs(&self, mut runs: Vec<Arc<Run>>) -> Vec<Arc<Run>> {
-        let receipts: Vec<Receipt> = runs.iter().filter_map(|run| job::open(run)).cloned().collect();
+        let receipts: Vec<Receipt> = runs.iter().filter_map(|run| queue::open(run)).cloned().collect();
         if receipts.is_empty() {
             return runs;
         }
         let states = self.jobs.of(&receipts);
-        for (run, state) in runs.iter_mut().filter(|run| job::open(run).is_some()).zip(states) {
+        for (run, state) in runs.iter_mut().filter(|run| queue::open(run).is_some()).zip(states) {
             Arc::make_mut(run).job.iter_mut().for_each(|job| job.state.clone_from(&state));
         }
         runs
@@ -126,7 +126,7 @@ impl State {
 
     /// What changes whenever a job is known to stand otherwise.
     pub fn stand(&self) -> Answer<String> {
-        let receipts: Vec<Receipt> = self.runs()?.runs.iter().filter_map(|run| job::open(run)).cloned().collect();
+        let receipts: Vec<Receipt> = self.runs()?.runs.iter().filter_map(|run| queue::open(run)).cloned().collect();
         let states = if receipts.is_empty() { Vec::new() } else { self.jobs.of(&receipts) };
         Ok(states.iter().map(|state| state.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" "))
     }

@@ -285,6 +285,7 @@ fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start, ranks: R
         }
     }
     let secrets = loaded.document.as_ref().map(Document::secrets);
+    let (source, here) = (args.pipeline.source(), std::env::current_dir()?);
     Ok(RunOptions {
         name: Some(name),
         created: Some(folders::creation(start.folder.parent().unwrap_or(Path::new(".")))),
@@ -299,7 +300,8 @@ fn options(args: &RunArgs, loaded: &Loaded, name: String, start: Start, ranks: R
         json_log: args.log_format == Format::Json,
         pipeline_text: loaded.document.as_ref().map(|d| d.to_toml()).unwrap_or_default(),
         origins: loaded.origins(),
-        pipeline_folder: std::env::current_dir()?.join(base),
+        pipeline_folder: here.join(base),
+        pipeline_file: source.base.is_none().then(|| here.join(source.file)),
         command: without_secrets(loaded, std::env::args()),
         captures: Some(secrets.unwrap_or_default().into_iter().map(|(_, text)| text.into()).collect()),
     })

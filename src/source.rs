@@ -11,7 +11,9 @@ use pipe_document::PathSegment;
 use pipe_document::diagnostic::Diagnostics;
 use pipe_plan::Plan;
 use pipe_run::load::{Loaded, PipelineSource};
+use pipe_run::submitted::Submitted;
 use pipe_run::versions::Versions;
+use pipe_submit::job::{KEPT, OWN};
 use pipe_vocab::{files, shown::shown_name};
 
 /// The pipeline and its overrides.
@@ -43,6 +45,9 @@ pub fn codes() -> clap::builder::PossibleValuesParser {
 impl PipelineArgs {
     /// What the pipeline is read from.
     pub fn source(&self) -> PipelineSource {
+        if let Some(submitted) = self.submitted() {
+            return submitted.source(self.profile.as_ref(), &self.sets, &self.accept);
+        }
         let kept = self.file.is_dir().then(|| Versions::of(&self.file)).and_then(|versions| {
             let (name, _) = versions.newest()?;
             Some((versions.folder().join(name), pipeline_folder(&self.file)))
@@ -54,17 +59,32 @@ impl PipelineArgs {
             sets: self.sets.clone(),
             base,
             accept: self.accept.clone(),
+            texts: None,
         }
     }
 
     /// Reads and checks the pipeline.
     pub fn load(&self) -> Loaded {
-        let loaded = self.source().load();
-        if self.file.is_dir() || self.base.is_some() { loaded.refusing_missing_secrets() } else { loaded }
+        let source = self.source();
+        let loaded = source.load();
+        if self.file.is_dir() || source.base.is_some() { loaded.refusing_missing_secrets() } else { loaded }
+    }
+
+    /// What was submitted: of a job's file, or of the folder of a run that waits in a queue.
+    fn submitted(&self) -> Option<Submitted> {
+        let begun = || Versions::of(&self.file).newest().is_some();
+        match self.file.is_dir() {
+            true if begun() => None,
+            true => Submitted::read(&self.file.join(OWN).join(KEPT)),
+            false => Submitted::read(&self.file),
+        }
     }
 
     /// The name of a pipeline without `name`.
     pub fn stem(&self) -> String {
+        if let Some(submitted) = self.submitted() {
+            return submitted.name;
+        }
         self.file.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy().into_owned())
     }
 }

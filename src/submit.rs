@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use pipe_core::terminal;
-use pipe_plan::{Plan, submit};
+use pipe_plan::submit;
 use pipe_run::folders;
-use pipe_submit::{Array, Job, Profile, Receipt};
+use pipe_run::submitted::Submitted;
+use pipe_submit::{Array, Job, Profile, Receipt, states};
 
-use crate::output::Status;
-use crate::source::{PipelineArgs, plan_or_tell, runs_folder, shown};
+use crate::output::{Format, Status};
+use crate::source::{PipelineArgs, plan_or_tell, runs_folder, shown, tell_of};
 
 /// Arguments of `pipe submit`.
 #[derive(Debug, Args)]
@@ -68,16 +69,78 @@ pub fn submit(args: &SubmitArgs) -> Result<Status> {
             return Ok(Status::Wrong);
         }
     }
-    let job = job(args, plan, &profile, array)?;
+    let name = plan.pipeline.name.clone().unwrap_or_else(|| args.pipeline.stem());
+    let more = args.devices.iter().flat_map(|devices| ["--devices".to_owned(), devices.clone()]).collect();
+    let pipeline = match Submitted::of(&args.pipeline.source(), &loaded, &name) {
+        Ok(submitted) => submitted.text(),
+        Err(said) => return wrong(&said),
+    };
+    let folder = match &args.out {
+        Some(folder) => absolute(folder)?,
+        None if args.dry_run => absolute(runs_folder().join(&name).join("TIME"))?,
+        None => absolute(folders::new_folder(&runs_folder(), &name)?)?,
+    };
+    let job = Job { name, from: here()?, program: program(&profile)?, pipeline, folder, more, array };
     if args.dry_run {
         print!("{}", pipe_submit::file(&profile, &job)?);
         return Ok(Status::Done);
     }
-    let receipt = pipe_submit::submit(&profile, &job)?;
-    let folder = shown(&job.folder);
-    terminal::line(&format!("submitted to {}: job {}", args.to, receipt.job));
-    terminal::result(&folder);
+    let receipt = hand_over(&args.to, &profile, &job)?;
     if args.follow { follow(&job.folder, &receipt) } else { Ok(Status::Done) }
+}
+
+/// Where a run goes that is submitted once more.
+#[derive(Debug)]
+pub struct Again<'a> {
+    /// Its pipeline.
+    pub pipeline: PipelineArgs,
+    /// What it is called where its pipeline has no name.
+    pub name: String,
+    /// The profile.
+    pub to: &'a str,
+    /// The file that has it, if one is known.
+    pub profiles: Option<PathBuf>,
+}
+
+impl Again<'_> {
+    /// Submits it.
+    ///
+    /// # Errors
+    /// When the job cannot be written or is refused.
+    pub fn submit(self) -> Result<Status> {
+        let profile = match self.profile()? {
+            Ok(profile) => profile,
+            Err(said) => return wrong(&said),
+        };
+        let loaded = self.pipeline.load();
+        let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
+        let name = plan.pipeline.name.clone().unwrap_or(self.name);
+        let pipeline = match Submitted::of(&self.pipeline.source(), &loaded, &name) {
+            Ok(submitted) => submitted.text(),
+            Err(said) => return wrong(&said),
+        };
+        let folder = absolute(folders::new_folder(&runs_folder(), &name)?)?;
+        let (program, more) = (program(&profile)?, Vec::new());
+        let job = Job { name, from: here()?, program, pipeline, folder, more, array: None };
+        hand_over(self.to, &profile, &job).map(|_| Status::Done)
+    }
+
+    /// The profile, from its file; one that needs no word in a file from nowhere.
+    fn profile(&self) -> Result<Result<Profile, String>> {
+        let Some(file) = &self.profiles else {
+            let hint = |said: String| format!("{said}; name a file that has it with --profiles");
+            return Ok(submit::plain(self.to).map_err(hint));
+        };
+        let pipeline = PipelineArgs { file: file.clone(), sets: Vec::new(), base: None, ..self.pipeline.clone() };
+        let loaded = pipeline.load();
+        let Some(document) = &loaded.document else {
+            return plan_or_tell(&loaded).map(|_| Err(format!("{} cannot be read", file.display())));
+        };
+        let (mut profiles, found) = submit::profiles(document, &loaded.sources, &loaded.catalog);
+        tell_of(&found, &loaded, Format::Text)?;
+        let hint = |said: String| format!("{said}: {}", file.display());
+        Ok(profiles.swap_remove(self.to).map_or_else(|| submit::plain(self.to).map_err(hint), Ok))
+    }
 }
 
 fn wrong(said: &str) -> Result<Status> {
@@ -85,27 +148,24 @@ fn wrong(said: &str) -> Result<Status> {
     Ok(Status::Wrong)
 }
 
-fn job(args: &SubmitArgs, plan: &Plan, profile: &Profile, array: Option<Array>) -> Result<Job> {
-    let from = std::env::current_dir().context("the working directory")?;
-    let name = plan.pipeline.name.clone().unwrap_or_else(|| args.pipeline.stem());
-    let folder = match &args.out {
-        Some(folder) => absolute(folder)?,
-        None if args.dry_run => absolute(runs_folder().join(&name).join("TIME"))?,
-        None => absolute(folders::new_folder(&runs_folder(), &name)?)?,
-    };
-    let program = match profile {
+fn here() -> Result<PathBuf> {
+    std::env::current_dir().context("the working directory")
+}
+
+/// How this program is called where the job is at work.
+fn program(profile: &Profile) -> Result<String> {
+    Ok(match profile {
         Profile::Slurm(config) => config.program.clone(),
         Profile::Kubernetes(config) => config.program.clone(),
         Profile::Local(_) => std::env::current_exe().context("this program's own path")?.display().to_string(),
-    };
-    let PipelineArgs { profile, sets, accept, .. } = &args.pipeline;
-    let mut more = Vec::new();
-    let mut option = |name: &str, value: &String| more.extend([format!("--{name}"), value.clone()]);
-    profile.iter().for_each(|profile| option("profile", profile));
-    sets.iter().for_each(|set| option("set", set));
-    accept.iter().for_each(|code| option("accept", code));
-    args.devices.iter().for_each(|devices| option("devices", devices));
-    Ok(Job { name, from, program, file: args.pipeline.file.clone(), folder, more, array })
+    })
+}
+
+fn hand_over(to: &str, profile: &Profile, job: &Job) -> Result<Receipt> {
+    let receipt = pipe_submit::submit(profile, job)?;
+    terminal::line(&format!("submitted to {to}: job {}", receipt.job));
+    terminal::result(&shown(&job.folder));
+    Ok(receipt)
 }
 
 /// Shows the run's log as it grows, until the engine has ended the job.
@@ -122,9 +182,7 @@ fn follow(folder: &Path, receipt: &Receipt) -> Result<Status> {
             terminal::line(&format!("job {}: {state}", receipt.job));
             last = state;
         }
-        if !["PENDING", "RUNNING", "REQUEUED", "CONFIGURING", "COMPLETING", "Pending", "Running"]
-            .contains(&last.as_str())
-        {
+        if states::is_over(&last) {
             return Ok(match pipe_history::standing::status(folder) {
                 Some(pipe_history::standing::Status::Done) => Status::Done,
                 _ => Status::Failed,

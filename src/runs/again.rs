@@ -19,6 +19,7 @@ use super::which::RunArg;
 use crate::output::{Status, say};
 use crate::run::{self, Again, RunArgs};
 use crate::source::{PipelineArgs, codes, pipeline_folder, plan_or_tell, shown};
+use crate::submit;
 
 /// What the new run has otherwise.
 #[derive(Debug, Args)]
@@ -46,7 +47,7 @@ pub struct CloneArgs {
     #[command(flatten)]
     changes: Changes,
     /// The new file; default `NAME.toml` beside the run's own file, from whose folder its paths start.
-    #[arg(long, value_name = "FILE", conflicts_with = "now")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["now", "to"])]
     out: Option<PathBuf>,
     /// Run it at once, in place of a file.
     #[arg(long = "run")]
@@ -54,6 +55,13 @@ pub struct CloneArgs {
     /// Run it at once as it was: the pipeline that it began with, on its device. What is no longer as it was is said, nothing is checked out.
     #[arg(long, conflicts_with_all = ["out", "now", "sets"])]
     as_was: bool,
+    /// Submit it, in place of a file, as `pipe submit` does: a profile `[submit.NAME]` of the file that the run was started from. `slurm` and `local` need
+    /// none.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["now", "as_was"])]
+    to: Option<String>,
+    /// With --to, another file that has the profile.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    profiles: Option<PathBuf>,
 }
 
 impl CloneArgs {
@@ -100,6 +108,11 @@ pub fn clone(args: CloneArgs) -> Result<Status> {
     let pipeline = args.changes.of(run.folder.clone(), None);
     if args.now {
         return run::run(RunArgs::again(pipeline, None, None, None, Again::of(&run)));
+    }
+    if let Some(to) = &args.to {
+        let started = info::read(&run.folder).get("pipeline_file").and_then(|file| Some(PathBuf::from(file.as_str()?)));
+        let profiles = args.profiles.or_else(|| started.filter(|file| file.is_file()));
+        return submit::Again { pipeline, name: run.pipeline, to, profiles }.submit();
     }
     let base = base.with_context(|| format!("{} does not say where its pipeline lay", run.folder.display()))?;
     let file = match args.out {

@@ -1,4 +1,4 @@
-//! `pipe runs jobs` and `pipe runs stop`: runs that were submitted, and how they stand with who has them.
+//! `pipe runs jobs`, `stop` and `requeue`: runs that were submitted, and how they stand with who has them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,15 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pipe_history::requests::{Ask, Request, Requests};
 use pipe_history::standing::{self, Status as Standing};
-use pipe_submit::Receipt;
+use pipe_runs::queue;
+use pipe_submit::{Receipt, States};
 use serde_json::json;
 
+use super::list::PATIENCE;
 use super::table::table;
 use super::which::{one, roots};
 use crate::output::{Format, Status, say};
 use crate::source::shown;
-
-/// How deep below the folder of all runs one is looked for: a study's or an array's lie in a folder of their own.
-const DEEP: usize = 4;
 
 /// Arguments of `pipe runs jobs`.
 #[derive(Debug, Args)]
@@ -31,7 +30,14 @@ pub struct JobsArgs {
 /// Arguments of `pipe runs stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// The run: a folder, a name or how one begins, or `latest`; of one that waits in a queue the folder.
+    /// The run: a folder, a name or how one begins, or `latest`; or the folder of an array for all its runs.
+    run: String,
+}
+
+/// Arguments of `pipe runs requeue`.
+#[derive(Debug, Args)]
+pub struct RequeueArgs {
+    /// The run: a folder, a name or how one begins; or the folder of an array for all its runs.
     run: String,
 }
 
@@ -40,21 +46,19 @@ pub struct StopArgs {
 /// # Errors
 /// When the output cannot be written.
 pub fn jobs(args: &JobsArgs) -> Result<Status> {
-    let mut found = Vec::new();
-    roots().iter().for_each(|root| below(root, DEEP, &mut found));
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let roots: Vec<PathBuf> = roots().into_iter().filter(|root| root.is_dir()).collect();
+    let mut runs = pipe_runs::look(&roots)?;
+    runs.retain(|run| run.job.is_some() && (args.all || run.status != Standing::Done));
+    runs.sort_by(|a, b| a.folder.cmp(&b.folder));
+    queue::tell(&mut runs, |jobs| States::default().within(PATIENCE, jobs));
     let mut rows = vec![["run", "engine", "job", "state", "status"].map(str::to_owned).to_vec()];
     let mut list = Vec::new();
-    for (folder, receipt) in found {
-        let status = standing::status(&folder);
-        if status == Some(Standing::Done) && !args.all {
-            continue;
-        }
-        let state = pipe_submit::state(&receipt).unwrap_or_else(|_| "unknown".into());
-        let status = status.map(|status| status.to_string());
-        let engine = format!("{:?}", receipt.engine).to_lowercase();
-        list.push(json!({ "folder": folder, "engine": engine, "job": receipt.job, "state": state, "status": status }));
-        rows.push(vec![shown(&folder), engine, receipt.job, state, status.unwrap_or_else(|| "-".into())]);
+    for (run, job) in runs.iter().filter_map(|run| Some((run, run.job.as_ref()?))) {
+        let (engine, number) = (job.receipt.engine.as_str(), &job.receipt.job);
+        let (state, status) = (job.state.as_deref(), run.status.to_string());
+        list.push(json!({ "folder": run.folder, "engine": engine, "job": number, "state": state, "status": status }));
+        let state = state.unwrap_or(if run.status == Standing::Done { "-" } else { "unknown" });
+        rows.push(vec![shown(&run.folder), engine.to_owned(), number.clone(), state.to_owned(), status]);
     }
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&list)?),
@@ -64,16 +68,15 @@ pub fn jobs(args: &JobsArgs) -> Result<Status> {
     Ok(Status::Done)
 }
 
-fn below(folder: &Path, deep: usize, found: &mut Vec<(PathBuf, Receipt)>) {
-    found.extend(Receipt::read(folder).map(|receipt| (folder.to_owned(), receipt)));
-    if deep == 0 || standing::status(folder).is_some() {
-        return;
+/// The folder that a word means: a run's, or that of an array's runs, and the job.
+fn meant(word: &str) -> Result<(PathBuf, Option<Receipt>)> {
+    let folder = Path::new(word);
+    if let Some(array) = Receipt::read_array(folder) {
+        return Ok((folder.to_owned(), Some(array)));
     }
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            below(&entry.path(), deep - 1, found);
-        }
-    }
+    let folder = if Receipt::read(folder).is_some() { folder.to_owned() } else { one(word)?.folder };
+    let job = Receipt::read(&folder);
+    Ok((folder, job))
 }
 
 /// Has a run end with a checkpoint, wherever it is at work; one that waits in a queue is taken out of it.
@@ -81,8 +84,7 @@ fn below(folder: &Path, deep: usize, found: &mut Vec<(PathBuf, Receipt)>) {
 /// # Errors
 /// When there is no such run, or nothing of it to stop.
 pub fn stop(args: &StopArgs) -> Result<Status> {
-    let folder = Path::new(&args.run);
-    let folder = if Receipt::read(folder).is_some() { folder.to_owned() } else { one(&args.run)?.folder };
+    let (folder, job) = meant(&args.run)?;
     if standing::status(&folder) == Some(Standing::Running) {
         let author = std::env::var("USER").unwrap_or_default();
         let request = Request { ask: Ask::Stop, author, why: String::new(), text: None, version: None };
@@ -90,9 +92,21 @@ pub fn stop(args: &StopArgs) -> Result<Status> {
         say!("{} was asked to save a checkpoint and end", shown(&folder));
         return Ok(Status::Done);
     }
-    let Some(receipt) = Receipt::read(&folder) else { bail!("{} is not at work", shown(&folder)) };
-    pipe_submit::cancel(&receipt)
+    let Some(job) = job else { bail!("{} is not at work", shown(&folder)) };
+    pipe_submit::cancel(&job)
         .with_context(|| format!("{} is not at work, and its job cannot be ended", shown(&folder)))?;
-    say!("job {} is ended", receipt.job);
+    say!("job {} is ended", job.job);
+    Ok(Status::Done)
+}
+
+/// Has SLURM put a run's job back into its queue, from where it goes on at its last checkpoint.
+///
+/// # Errors
+/// When there is no such run, or SLURM does not have its job.
+pub fn requeue(args: &RequeueArgs) -> Result<Status> {
+    let (folder, job) = meant(&args.run)?;
+    let Some(job) = job else { bail!("{} was not submitted", shown(&folder)) };
+    pipe_submit::requeue(&job).with_context(|| format!("{} cannot be put back into the queue", shown(&folder)))?;
+    say!("job {} is in the queue again", job.job);
     Ok(Status::Done)
 }

@@ -1,12 +1,14 @@
 //! `pipe runs list`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pipe_runs::choose::{choose, columns, common_metrics, sort};
 use pipe_runs::filter::text_of;
-use pipe_runs::{Key, Run};
+use pipe_runs::{Key, Run, queue};
+use pipe_submit::States;
 
 use super::table::{cell, table};
 use super::which::roots;
@@ -46,6 +48,9 @@ enum Format {
     Csv,
 }
 
+/// Engines have so long to say how jobs stand.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Columns that are shown whatever there is.
 const COLUMNS: [&str; 6] = ["name", "pipeline", "status", "created", "steps", "tags"];
 
@@ -60,13 +65,18 @@ pub fn list(args: &ListArgs) -> Result<Status> {
         return print(if args.format == Format::Json { "[]\n" } else { "" });
     }
     let mut runs = pipe_runs::look(&roots)?;
+    queue::tell(&mut runs, |jobs| States::default().within(PATIENCE, jobs));
     choose(&mut runs, args.filter.as_deref(), args.all)?;
     if let Some(by) = &args.sort {
         sort(&mut runs, by)?;
     }
     let keys = match &args.columns {
         Some(text) => columns(text, &runs)?,
-        None => COLUMNS.iter().map(|name| Key::of(name)).chain(common_metrics(&runs)).collect(),
+        None => {
+            // Where there are jobs that may go on, how they stand.
+            let jobs: &[&str] = if runs.iter().any(|run| queue::open(run).is_some()) { &["job", "state"] } else { &[] };
+            COLUMNS.iter().chain(jobs).map(|name| Key::of(name)).chain(common_metrics(&runs)).collect()
+        }
     };
     print(&match args.format {
         Format::Text => text(&runs, &keys),

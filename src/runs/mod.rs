@@ -4,7 +4,7 @@
 //! - [`export`]: the page of some as a file
 //! - [`about`]: what their owners say of them: `tag`, `note`, `rename`; [`rm`]
 //! - [`again`]: `clone` and `fork`; [`bisect`]; [`tensorboard`]
-//! - [`jobs`]: those that were submitted; `stop`
+//! - [`jobs`]: those that were submitted; `stop`, `requeue`
 
 mod about;
 mod again;
@@ -50,6 +50,8 @@ pub enum RunsCommand {
     Jobs(jobs::JobsArgs),
     /// Have a run save a checkpoint and end, on whatever machine it is at work; or take it out of the queue.
     Stop(jobs::StopArgs),
+    /// Have SLURM put a submitted run back into its queue: one at work saves a checkpoint first, from which it goes on.
+    Requeue(jobs::RequeueArgs),
     /// Make a new pipeline file of a run's pipeline, or run it once more.
     Clone(again::CloneArgs),
     /// Go on from a step of a run, with other options, as a new run.
@@ -93,6 +95,7 @@ pub fn runs(command: RunsCommand) -> Result<Status> {
         RunsCommand::Rm(args) => rm::rm(&args),
         RunsCommand::Jobs(args) => jobs::jobs(&args),
         RunsCommand::Stop(args) => jobs::stop(&args),
+        RunsCommand::Requeue(args) => jobs::requeue(&args),
         RunsCommand::Clone(args) => again::clone(args),
         RunsCommand::Fork(args) => again::fork(args),
         RunsCommand::Bisect(args) => bisect::bisect(&args),

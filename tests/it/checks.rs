@@ -69,7 +69,7 @@ impl Checks {
     /// What is said of a pipeline without its data, by this process: the program takes half a second to start.
     fn found(&self, file: &str, sets: &[String]) -> String {
         let (file, sets) = (self.pipe.path(file), sets.to_vec());
-        let loaded = PipelineSource { file, profile: None, sets, base: None, accept: vec![] }.load();
+        let loaded = PipelineSource { file, profile: None, sets, base: None, accept: vec![], texts: None }.load();
         assert!(loaded.plan.is_some() || !loaded.diagnostics.is_empty());
         loaded.diagnostics.render_text(&loaded.sources, false)
     }

@@ -38,7 +38,8 @@ fn said(file: &str) -> String {
 fn seen(file: &str) -> String {
     let path = Path::new("tests/mistakes").join(file);
     let is_alone = !std::fs::read_to_string(&path).is_ok_and(|text| text.contains("../"));
-    let loaded = PipelineSource { file: path, profile: None, sets: vec![], base: None, accept: vec![] }.load();
+    let loaded =
+        PipelineSource { file: path, profile: None, sets: vec![], base: None, accept: vec![], texts: None }.load();
     let text = loaded.diagnostics.render_text(&loaded.sources, false);
     // Paths from where this process is, what it has besides, and warnings alone.
     if !is_alone || text.contains("`test_") || !loaded.diagnostics.has_errors() {

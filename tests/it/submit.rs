@@ -44,6 +44,18 @@ volumes = { "/data" = "coco", "/runs" = "runs" }
 node_selector = { gpu = "h100" }
 queue = "team"
 
+[submit.trainer]
+type = "kubernetes"
+kind = "trainjob"
+image = "registry/pipe:1"
+nodes = 2
+gpus = 4
+env = { NCCL_DEBUG = "WARN" }
+volumes = { "/data" = "coco" }
+node_selector = { gpu = "h100" }
+service_account = "trainer"
+queue = "team"
+
 [submit.local]
 setup = ["ulimit -c 0"]
 "#;
@@ -67,6 +79,7 @@ fn jobs_are_written_for_each_engine() {
     insta::assert_snapshot!("torchrun_array", written(&pipe, &[&["--to", "elastic"], &array[..]].concat()));
     insta::assert_snapshot!("kubernetes", written(&pipe, &["--to", "kubernetes", "--devices", "all"]));
     insta::assert_snapshot!("kubernetes_array", written(&pipe, &[&["--to", "kubernetes"], &array[..]].concat()));
+    insta::assert_snapshot!("trainjob", written(&pipe, &["--to", "trainer"]));
     insta::assert_snapshot!("local", written(&pipe, &["--to", "local"]));
     assert!(!pipe.path("runs").exists(), "nothing was made");
     // What a shell would stumble over.
@@ -96,6 +109,102 @@ fn jobs_of_kubernetes_are_what_its_schemas_ask_for() {
         assert_eq!(valid(text), (true, String::new()), "{text}");
     }
     assert!(!valid(&one.replace("backoffLimit: 6", "backoffLimit: many")).0, "it looks");
+}
+
+#[test]
+fn train_jobs_are_what_the_models_of_kubeflow_ask_for() {
+    let Some(python) = python() else { return skip!("PIPE_TEST_PYTHON names no Python") };
+    let has = Command::new(&python).args(["-c", "import kubeflow_trainer_api"]).stderr(Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        return skip!("the Python of PIPE_TEST_PYTHON has no kubeflow-trainer-api");
+    }
+    let pipe = pipe();
+    // The models leave out what they do not know: all of the file has to come back.
+    let check = "
+import sys, yaml
+from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob as TrainJob
+text = yaml.safe_load(open(sys.argv[1]))
+back = TrainJob.from_dict(text).to_dict()
+assert back == text, back
+";
+    let valid = |text: &str| {
+        pipe.write("job.yaml", text);
+        let output = Command::new(&python).args(["-c", check]).arg(pipe.path("job.yaml")).output().expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let text = written(&pipe, &["--to", "trainer"]);
+    assert_eq!(valid(&text), (true, String::new()), "{text}");
+    assert!(!valid(&text.replace("numNodes: 2", "numNodes: many")).0, "it looks");
+    assert!(!valid(&text.replace("numNodes", "nodes")).0, "it knows names");
+}
+
+/// A job that waits until there is a file `go`.
+const WAITS: &str = r#"
+[optimizer.sgd]
+lr = "${env:PIPE_IT_RATE}"
+
+[submit.here]
+type = "local"
+setup = ["while [ ! -e go ]; do sleep 0.05; done"]
+env = { PIPE_IT_RATE = "0.03" }
+"#;
+
+fn done(pipe: &Pipe, run: &str) -> bool {
+    let file = format!("{run}/run.json");
+    pipe.path(&file).exists() && pipe.json(&file)["status"] == "done"
+}
+
+#[test]
+fn what_was_submitted_runs_whatever_becomes_of_its_files() {
+    let pipe = Pipe::digits("here.toml", WAITS);
+    let submit = ["submit", "here.toml", "--to", "here", "--out", "runs/one", "--set", "engine.trainer.max_epochs=1"];
+    let said = super::program::Said::of(pipe.command(&submit).env("PIPE_IT_RATE", "0.02"));
+    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    // It is a run that has not begun.
+    let listed =
+        || -> Value { serde_json::from_str(&pipe.ok(&["runs", "list", "--format", "json"]).stdout).expect("JSON") };
+    let all = listed();
+    assert_eq!((&all[0]["status"], &all[0]["pipeline"]), (&json!("submitted"), &json!("digits")), "{all}");
+    assert_eq!((&all[0]["job"]["engine"], &all[0]["job"]["state"]), (&json!("local"), &json!("RUNNING")));
+    let text = pipe.ok(&["runs", "list", "--where", "state = RUNNING"]).stdout;
+    assert!(text.contains("submitted") && text.contains("RUNNING"), "{text}");
+    let kept = pipe.run(&["runs", "rm", "runs/one"]);
+    assert!(kept.status == Some(1) && kept.stderr.contains("`pipe runs stop` it first"), "{}", kept.stderr);
+    assert!(pipe.run(&["runs", "show", "latest"]).stderr.contains("there is no run in"));
+    for name in ["here.toml", "digits.toml"] {
+        pipe.write(name, "this is [no pipeline\n");
+    }
+    pipe.write("go", "");
+    wait_for("a run", || done(&pipe, "runs/one"));
+    let own = pipe.read("runs/one/pipeline.toml");
+    assert!(own.contains("lr = 0.03\n") && own.contains("max_epochs = 1\n"), "{own}");
+    let info = pipe.json("runs/one/run.json");
+    let here = pipe.folder().canonicalize().expect("a folder");
+    assert_eq!(info["pipeline_file"], json!(here.join("here.toml")));
+    assert!(pipe.read("runs/one/pipelines/origins.json").contains("here.toml:"));
+    assert_eq!(listed()[0]["job"]["state"], Value::Null, "nobody is asked about what is done");
+
+    // Once more, with another option, by a profile of elsewhere.
+    let again = ["runs", "clone", "runs/one", "--set", "pipeline.seed=5", "--to", "there"];
+    let none = pipe.run(&again);
+    assert!(none.status == Some(2) && none.stderr.contains("there is no [submit.there]"), "{}", none.stderr);
+    pipe.write("clusters.toml", "[submit.there]\ntype = \"local\"\nenv = { THERE = \"1\" }\n");
+    let second = pipe.ok(&[&again[..], &["--profiles", "clusters.toml"]].concat()).stdout.trim().to_owned();
+    assert!(pipe.read(&format!("{second}/job/job.sh")).contains("export THERE=1"));
+    wait_for("a clone", || done(&pipe, &second));
+    let own = pipe.read(&format!("{second}/pipeline.toml"));
+    assert!(own.contains("seed = 5\n") && own.contains("lr = 0.03\n"), "{own}");
+}
+
+#[test]
+fn a_job_keeps_no_secret() {
+    let pipe = Pipe::digits(
+        "here.toml",
+        "\n[sink.mlflow]\ntype = \"mlflow\"\nurl = \"http://127.0.0.1:9\"\ntoken = \"swordfish-7\"\n",
+    );
+    let said = pipe.run(&["submit", "here.toml", "--to", "local", "--out", "runs/one"]);
+    assert!(said.status == Some(2) && said.stderr.contains("a secret stands in here.toml"), "{}", said.stderr);
+    assert!(!said.stderr.contains("swordfish") && !pipe.path("runs").exists());
 }
 
 #[test]
@@ -133,7 +242,9 @@ fn a_local_job_outlives_its_terminal() {
         serde_json::from_str(&said.stdout).expect("JSON")
     };
     assert_eq!(jobs(&[]), json!([]));
-    assert_eq!((&jobs(&["--all"])[0]["engine"], &jobs(&["--all"])[0]["state"]), (&json!("local"), &json!("ENDED")));
+    let all = jobs(&["--all"]);
+    let known = (&all[0]["engine"], &all[0]["status"], &all[0]["state"]);
+    assert_eq!(known, (&json!("local"), &json!("done"), &Value::Null));
     let endless = ["--out", "runs/endless", "--set", "engine.trainer.max_epochs=1000000"];
     pipe.ok(&[&["submit", "digits_here.toml", "--to", "local"], &endless[..]].concat());
     wait_for("a run", || pipe.path("runs/endless/run.json").exists());
@@ -142,8 +253,8 @@ fn a_local_job_outlives_its_terminal() {
     wait_for("its end", || pipe.json("runs/endless/run.json")["status"] == "interrupted");
     let array = ["--array", "pipeline.seed=1,2", "--out", "runs/two"];
     pipe.ok(&[&["submit", "digits_here.toml", "--to", "local"], &array[..]].concat());
-    let done = |run: &str| pipe.path(run).exists() && pipe.json(run)["status"] == "done";
-    wait_for("two runs", || ["runs/two/0/run.json", "runs/two/1/run.json"].into_iter().all(done));
+    wait_for("two runs", || ["runs/two/0", "runs/two/1"].into_iter().all(|run| done(&pipe, run)));
+    assert!(pipe.read("runs/two/1/job/job.out").contains("epoch"));
     assert_ne!(pipe.scalars("runs/two/0"), pipe.scalars("runs/two/1"));
 }
 
@@ -280,8 +391,15 @@ fn slurm_stops_a_run_and_takes_it_up_again() {
         assert_eq!(said.status, Some(0), "{}", said.stderr);
         said
     };
+    let number = |run: &str| {
+        let receipt = pipe.json(&format!("{run}/job/submitted.json"));
+        receipt["job"].as_str().expect("a job").to_owned()
+    };
+    // Meanwhile one whose time is almost over when it begins: SLURM looks every half minute.
+    let short = ["--set", "submit.slurm.time='1m'", "--set", "engine.trainer.max_epochs=1000000"];
+    submit(&[&["--out", "short"], &short[..]].concat());
     submit(&["--out", "cut"]);
-    let job = pipe.json("cut/job/submitted.json")["job"].as_str().expect("a job").to_owned();
+    let job = number("cut");
     wait_for("a checkpoint", || pipe.path("cut/checkpoints").read_dir().is_ok_and(|all| all.count() > 1));
     // As before the time limit: to the processes of the run.
     slurm.said("scancel", &["--signal=USR1", &job]);
@@ -289,9 +407,8 @@ fn slurm_stops_a_run_and_takes_it_up_again() {
     // the new life for the one that it was told to end, and refuses it.
     let state = || slurm.said("scontrol", &["show", "job", &job]);
     let mut held: Option<std::time::Instant> = None;
-    let done = || pipe.path("cut/run.json").exists() && pipe.json("cut/run.json")["status"] == "done";
     let start = std::time::Instant::now();
-    while !done() {
+    while !done(&pipe, "cut") {
         let pending = state().contains("JobState=PENDING");
         let since = pending.then(|| *held.get_or_insert_with(std::time::Instant::now));
         if since.is_some_and(|since| since.elapsed() > std::time::Duration::from_secs(3)) {
@@ -310,11 +427,33 @@ fn slurm_stops_a_run_and_takes_it_up_again() {
     assert_eq!(cut.len(), whole.len());
     assert_eq!(cut.iter().zip(&whole).find(|(one, other)| one != other), None);
 
+    let short = || slurm.said("scontrol", &["show", "job", &number("short")]);
+    wait_for("the time limit's warning", || short().contains("Restarts=1"));
+    assert_eq!(pipe.json("short/run.json")["status"], "interrupted");
+    assert!(pipe.path("short/checkpoints").read_dir().is_ok_and(|mut all| all.next().is_some()));
+    slurm.said("scancel", &[&number("short")]);
+
     // Two runs of an array, and two processes of one run.
     submit(&["--out", "seeds", "--array", "pipeline.seed=1,2", "--set", "engine.trainer.max_epochs=1"]);
     let two = ["--set", "submit.slurm.tasks_per_node=2", "--set", "engine.trainer.max_epochs=1"];
     submit(&[&["--out", "ranks"], &two[..]].concat());
-    let done = |run: &&str| pipe.path(run).exists() && pipe.json(run)["status"] == "done";
-    wait_for("all", || ["seeds/0/run.json", "seeds/1/run.json", "ranks/run.json"].iter().all(done));
+    wait_for("all", || ["seeds/0", "seeds/1", "ranks"].into_iter().all(|run| done(&pipe, run)));
     assert!(pipe.path("ranks/ranks/1/console.log").exists());
+
+    // One that waits is listed, taken out of the queue and put back.
+    let held = ["--out", "runs/held", "--set", "submit.slurm.options=['--hold']"];
+    submit(&held);
+    let asked = |arguments: &[&str]| super::program::Said::of(pipe.command(arguments).env("SLURM_CONF", &conf));
+    let stands = || -> (Value, Value) {
+        let list: Value = serde_json::from_str(&asked(&["runs", "list", "--format", "json"]).stdout).expect("JSON");
+        (list[0]["status"].clone(), list[0]["job"]["state"].clone())
+    };
+    assert_eq!(stands(), (json!("submitted"), json!("PENDING")));
+    for (word, told) in [("stop", "is ended"), ("requeue", "is in the queue again"), ("stop", "is ended")] {
+        let said = asked(&["runs", word, "runs/held"]);
+        assert!(said.status == Some(0) && said.stderr.contains(told), "{word}: {}", said.stderr);
+        if word == "requeue" {
+            assert_eq!(stands().1, "PENDING");
+        }
+    }
 }

@@ -38,7 +38,14 @@ impl Between for Between_ {
 }
 
 fn source(folder: &Path) -> PipelineSource {
-    PipelineSource { file: folder.join("case.toml"), profile: None, sets: Vec::new(), base: None, accept: Vec::new() }
+    PipelineSource {
+        file: folder.join("case.toml"),
+        profile: None,
+        sets: Vec::new(),
+        base: None,
+        accept: Vec::new(),
+        texts: None,
+    }
 }
 
 fn snapshot(folder: &Path, text: &str) -> Snapshot {

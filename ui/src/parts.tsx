@@ -2,15 +2,16 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { post, Problem, source, useSession } from "./api";
-import type { Status } from "./types";
+import type { Job, Status } from "./types";
 
-const SIGNS: Record<Status, string> = { running: "●", done: "✓", failed: "✕", interrupted: "❚❚", lost: "?" };
+const SIGNS: Record<Status, string> = { running: "●", done: "✓", failed: "✕", interrupted: "❚❚", lost: "?", submitted: "◔" };
 const MEANINGS: Record<Status, string> = {
   running: "at work",
   done: "done",
   failed: "ended with an error",
   interrupted: "was asked to end; it can go on",
   lost: "its process is gone without a word",
+  submitted: "has not begun",
 };
 
 export function StatusBadge({ status, words }: { status: Status; words?: boolean }) {
@@ -18,6 +19,16 @@ export function StatusBadge({ status, words }: { status: Status; words?: boolean
     <span class={`status ${status}`} title={MEANINGS[status]}>
       <i aria-hidden="true">{SIGNS[status]}</i> {words !== false && status}
     </span>
+  );
+}
+
+/** How the job of a run stands that is not done. */
+export function JobState({ job, status }: { job: Job | null; status: Status }) {
+  if (!job || status === "done" || (!source.served && job.state === null)) return null;
+  return (
+    <small class="job" title={`job ${job.job} of ${job.engine}`}>
+      {job.state ?? "state unknown"}
+    </small>
   );
 }
 

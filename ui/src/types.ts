@@ -2,7 +2,15 @@
 
 export type Num = number | "NaN" | "Infinity" | "-Infinity";
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
-export type Status = "running" | "lost" | "done" | "interrupted" | "failed";
+export type Status = "running" | "lost" | "done" | "interrupted" | "failed" | "submitted";
+
+/** The job of a run that was submitted. */
+export interface Job {
+  engine: "slurm" | "kubernetes" | "local";
+  job: string;
+  /** As the engine says it; null where it was not asked, does not know or has not answered. */
+  state: string | null;
+}
 
 export interface Session {
   reads: boolean;
@@ -31,6 +39,7 @@ interface Facts {
 
 export interface Row extends Facts {
   error: string | null;
+  job: Job | null;
   folder: string;
   forked_from: { run?: string; step?: number } | null;
   values: Json[];
@@ -85,6 +94,7 @@ export interface Run {
   options: Record<string, Json>;
   metrics: Record<string, Metric>;
   problem: string | null;
+  job: Job | null;
 }
 
 export interface Edit {
@@ -161,6 +171,8 @@ export interface RunPage {
   /** By node, and of engines by engine/phase, in percent of the training thread's time. */
   shares: { until: number; parts: Record<string, { mean: number; last: number }> } | null;
   pipeline: string | null;
+  /** The file of what the run's job says. */
+  log: string | null;
 }
 
 export interface Points {

@@ -20,9 +20,9 @@ use crate::suites::{self, NO_FEATURES, Suite};
 use crate::tally::Sum;
 
 /// What tests need that read event files with the real TensorBoard, check the schema with the editors' own Taplo, and jobs with the
-/// schemas of Kubernetes.
-const TEST_PACKAGES: &str =
-    "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3 pycocotools==2.0.11 kubernetes-validate==1.37.0";
+/// schemas of Kubernetes and the models of Kubeflow.
+const TEST_PACKAGES: &str = "tensorboard==2.21.0 jsonschema==4.25.1 taplo==0.9.3 pycocotools==2.0.11 kubernetes-validate==1.37.0 \
+     kubeflow-trainer-api==2.3.0";
 
 /// Files that the program writes about itself: the command that makes each.
 const GENERATED: [(&str, &[&str]); 2] =

@@ -23,11 +23,14 @@ pub enum Status {
     Interrupted,
     /// It ended with an error.
     Failed,
+    /// It was given to an engine, such as SLURM, and has not begun.
+    Submitted,
 }
 
 impl Status {
     /// All that there are.
-    pub const ALL: [Status; 5] = [Status::Running, Status::Done, Status::Interrupted, Status::Failed, Status::Lost];
+    pub const ALL: [Status; 6] =
+        [Status::Running, Status::Done, Status::Interrupted, Status::Failed, Status::Lost, Status::Submitted];
 }
 
 impl fmt::Display for Status {
@@ -38,6 +41,7 @@ impl fmt::Display for Status {
             Status::Done => "done",
             Status::Interrupted => "interrupted",
             Status::Failed => "failed",
+            Status::Submitted => "submitted",
         })
     }
 }

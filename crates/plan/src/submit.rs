@@ -3,11 +3,11 @@
 use std::sync::OnceLock;
 
 use indexmap::IndexMap;
-use pipe_document::diagnostic::{Diagnostic, Diagnostics, suggest};
-use pipe_document::{Entry, PathSegment, Table};
+use pipe_document::diagnostic::{Diagnostic, Diagnostics, Sources, suggest};
+use pipe_document::{Document, Entry, PathSegment, Table};
 use pipe_submit::Profile;
 use pipe_submit::profile::{KubernetesConfig, LocalConfig, SlurmConfig};
-use pipe_vocab::schema_of;
+use pipe_vocab::{Catalog, schema_of};
 use serde_json::{Value as Json, json};
 
 use super::file::File;
@@ -51,6 +51,13 @@ pub fn plain(name: &str) -> Result<Profile, String> {
         "kubernetes" => Err("a job of Kubernetes needs an image: write [submit.kubernetes] with `image`".into()),
         other => Err(format!("there is no [submit.{other}] in the file, and it is none of {}", ENGINES.join(", "))),
     }
+}
+
+/// The profiles of a document, whatever else is in it: a file may have nothing but them. And what is wrong with them.
+pub fn profiles(document: &Document, sources: &Sources, catalog: &Catalog) -> (IndexMap<String, Profile>, Diagnostics) {
+    let mut found = Diagnostics::new();
+    let profiles = read(File { document, sources, catalog }, &mut found);
+    (profiles, found)
 }
 
 /// Reads the section; without those profiles that are wrong.
@@ -103,14 +110,16 @@ fn profile(file: File<'_>, name: &str, entry: &Entry, table: &Table, found: &mut
         return None;
     }
     let read = match engine {
-        "slurm" => serde_json::from_value(json).map(Profile::Slurm),
-        "kubernetes" => serde_json::from_value(json).map(Profile::Kubernetes),
-        _ => serde_json::from_value(json).map(Profile::Local),
+        "slurm" => serde_json::from_value(json).map(Profile::Slurm).map_err(|error| error.to_string()),
+        "kubernetes" => serde_json::from_value(json)
+            .map_err(|error| error.to_string())
+            .and_then(|config: KubernetesConfig| config.check().map(|()| Profile::Kubernetes(config))),
+        _ => serde_json::from_value(json).map(Profile::Local).map_err(|error| error.to_string()),
     };
     match read {
         Ok(profile) => Some(profile),
         Err(error) => {
-            found.push(Diagnostic::error("invalid-option", error.to_string()).at(entry.node.location.clone()));
+            found.push(Diagnostic::error("invalid-option", error).at(entry.node.location.clone()));
             None
         }
     }

@@ -226,6 +226,9 @@ fn start_info(
     info.insert("resumed_from".into(), json!(options.resume.as_ref().map(|path| path.display().to_string())));
     info.insert("forked_from".into(), former.get("forked_from").cloned().unwrap_or_else(|| json!(options.fork)));
     info.insert("pipeline_folder".into(), json!(options.pipeline_folder));
+    // Of a run that goes on by its folder it is the file of its first life.
+    let file = options.pipeline_file.as_ref().map(|file| json!(file));
+    info.insert("pipeline_file".into(), file.or_else(|| former.get("pipeline_file").cloned()).unwrap_or_default());
     info.insert("process".into(), json!(std::process::id()));
     let pipe = env!("CARGO_PKG_VERSION");
     info.insert(

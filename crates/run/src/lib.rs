@@ -1,6 +1,6 @@
 //! From a plan to a run, and what a run does apart from its engines.
 //!
-//! - [`load`]: from files to a plan
+//! - [`load`]: from files to a plan; [`submitted`]: the files as a job keeps them
 //! - [`plugins`]: components of other crates, compiled in or loaded
 //! - [`build`](mod@build): plan → built nodes, in topological order; [`graph`]: the built nodes, joined; [`events`]: which
 //!   targets run on which event
@@ -33,6 +33,7 @@ pub mod reload;
 pub mod resume;
 pub mod running;
 pub mod state_at;
+pub mod submitted;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod told;

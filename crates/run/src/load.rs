@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::plugins;
@@ -31,6 +32,8 @@ pub struct PipelineSource {
     pub base: Option<PathBuf>,
     /// The codes of `--accept`.
     pub accept: Vec<String>,
+    /// The texts of its files, where they are not read from the disk.
+    pub texts: Option<Arc<BTreeMap<PathBuf, String>>>,
 }
 
 /// A pipeline as far as it could be read.
@@ -96,9 +99,16 @@ impl Loaded {
 }
 
 impl PipelineSource {
-    /// Reads and checks the pipeline from the disk.
+    /// Reads and checks the pipeline.
     pub fn load(&self) -> Loaded {
-        self.load_with(&pipe_document::read_file)
+        self.load_with(&|path| self.text(path))
+    }
+
+    fn text(&self, path: &Path) -> io::Result<String> {
+        match &self.texts {
+            Some(texts) => texts.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into()),
+            None => pipe_document::read_file(path),
+        }
     }
 
     /// Reads and checks the pipeline from files that were read before. The time of libraries is looked at anew.
@@ -106,13 +116,13 @@ impl PipelineSource {
         self.load_with(&|path| match snapshot.files.get(path) {
             Some(Ok(text)) => Ok(text.clone()),
             Some(Err(kind)) => Err((*kind).into()),
-            None => pipe_document::read_file(path),
+            None => self.text(path),
         })
     }
 
     /// Reads the files, without checking them.
     pub fn snapshot(&self) -> Snapshot {
-        self.read(&pipe_document::read_file).3
+        self.read(&|path| self.text(path)).3
     }
 
     /// The document as the files have it, whatever `--set` says.

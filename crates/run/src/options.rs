@@ -39,6 +39,8 @@ pub struct RunOptions {
     pub origins: BTreeMap<String, String>,
     /// The folder that its relative paths start from.
     pub pipeline_folder: PathBuf,
+    /// Its own file, of one that is not a run's.
+    pub pipeline_file: Option<PathBuf>,
     /// The command line, kept in `run.json`.
     pub command: Vec<String>,
     /// For a run that keeps where it comes from, on which machine it is and how busy that is: the texts that may not be in it.

@@ -179,6 +179,7 @@ fn load(folder: &Path, version: &str) -> Result<Loaded> {
         base,
         // What it was accepted for was accepted then.
         accept: CODES.iter().map(|code| code.name.to_owned()).collect(),
+        texts: None,
     };
     let mut loaded = source.load().refusing_missing_secrets();
     let Some(plan) = &mut loaded.plan else {
@@ -236,8 +237,14 @@ fn go_on(
     // All are read before the first step.
     let edits = edits.into_iter().map(|turn| Ok((load(&turn.version)?, turn))).collect::<Result<_>>()?;
     let plan = loaded.plan.take().context("a pipeline without errors has a plan")?;
-    let source =
-        PipelineSource { file: PathBuf::new(), profile: None, sets: Vec::new(), base: None, accept: Vec::new() };
+    let source = PipelineSource {
+        file: PathBuf::new(),
+        profile: None,
+        sets: Vec::new(),
+        base: None,
+        accept: Vec::new(),
+        texts: None,
+    };
     let reloader = Reloader::new(&running.graph, source, (plan, loaded.document), Arc::new(Inbox::default()), true);
     let replay = Rc::new(Replay {
         reloader,

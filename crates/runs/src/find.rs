@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use pipe_history::standing::Status;
 
+use crate::job::Job;
 use crate::look::look;
 use crate::run::Run;
 
@@ -13,7 +15,7 @@ use crate::run::Run;
 /// When there is none, or more than one.
 pub fn one(word: &str, roots: &[PathBuf]) -> Result<Run> {
     let path = Path::new(word);
-    if path.join("run.json").is_file() {
+    if path.join("run.json").is_file() || Job::is_in(path) {
         let folder = path.canonicalize()?;
         // Among the others, so that it is called the same everywhere.
         let all = look(&existing(roots))?;
@@ -22,8 +24,9 @@ pub fn one(word: &str, roots: &[PathBuf]) -> Result<Run> {
     }
     let mut runs = look(&existing(roots))?;
     if word == "latest" {
-        ensure!(!runs.is_empty(), "there is no run in {}", shown(roots));
-        return Ok(runs.swap_remove(0));
+        // One that waits in a queue has nothing to show.
+        let begun = runs.into_iter().find(|run| run.status != Status::Submitted);
+        return begun.with_context(|| format!("there is no run in {}", shown(roots)));
     }
     let place = |run: &Run| -> Vec<String> {
         let below = roots.iter().filter_map(|root| root.canonicalize().ok());

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
+use crate::job::Job;
+
 /// Runs lie no deeper below a root.
 const DEEPEST: usize = 6;
 
-/// The folders with a `run.json` at or below the roots, in order. Nothing is looked for inside of one, nor in hidden folders.
+/// The folders of runs, begun or submitted, at or below the roots, in order. Nothing is looked for inside of one, nor in hidden folders.
 ///
 /// # Errors
 /// When a root is not there.
@@ -23,7 +25,7 @@ pub fn below_all(roots: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    if folder.join("run.json").is_file() {
+    if folder.join("run.json").is_file() || Job::is_in(folder) {
         found.push(folder.to_owned());
         return;
     }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pipe_history::standing::{self, Status};
+use pipe_submit::receipt;
 use pipe_vocab::cache;
 use rusqlite::{Connection, params};
 
 use crate::run::Run;
 
 /// Raised wherever what is kept of a run changes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long one waits for others that write.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -146,5 +147,5 @@ pub fn stamp(folder: &Path) -> String {
         Ok(meta) => format!("{}:{}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec()),
         Err(_) => "-".into(),
     };
-    ["run.json", "about.json", "pipeline.toml", "scalars/open.log", "records.jsonl"].map(of).join(" ")
+    ["run.json", "about.json", "pipeline.toml", "scalars/open.log", "records.jsonl", receipt::FILE].map(of).join(" ")
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::run::{Metric, Run};
 
 /// What is known of every run, by name.
-pub const FIELDS: [&str; 16] = [
+pub const FIELDS: [&str; 18] = [
     "name",
     "pipeline",
     "status",
@@ -26,6 +26,8 @@ pub const FIELDS: [&str; 16] = [
     "folder",
     "generation",
     "fork",
+    "job",
+    "state",
 ];
 
 /// Which value of a curve.
@@ -219,6 +221,8 @@ fn field(run: &Run, name: &str) -> Option<Value> {
         "error" => json!(run.error),
         "folder" => json!(run.folder),
         "generation" => json!(run.generation),
+        "job" => json!(run.job.as_ref()?.receipt.job),
+        "state" => json!(run.job.as_ref()?.state),
         "fork" => json!(run.forked_from.as_ref()?["run"]),
         _ => Value::Null,
     };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::about::About;
+use crate::job::Job;
 use crate::{names, options};
 
 /// A value and when it was measured.
@@ -96,20 +97,28 @@ pub struct Run {
     pub metrics: BTreeMap<String, Metric>,
     /// What of it could not be read.
     pub problem: Option<String>,
+    /// The job by which it was submitted.
+    pub job: Option<Job>,
 }
 
 impl Run {
     /// Reads the run in a folder; `None` where there is none.
     pub fn of(folder: &Path) -> Option<Run> {
         let info = standing::read(folder);
-        let status = standing::status(folder)?;
+        let job = Job::of(folder);
+        let waits = || (job.is_some() && info.is_empty()).then_some(Status::Submitted);
+        let status = standing::status(folder).or_else(waits)?;
         let about = About::of(folder);
         let curves = Scalars::open(folder).and_then(|scalars| scalars.curves());
         let (curves, problem) = match curves {
             Ok(curves) => (curves, None),
             Err(error) => (Vec::new(), Some(format!("{error:#}"))),
         };
-        let (created, pipeline) = (standing::created(&info), text(&info, "name").unwrap_or_default());
+        let mut created = standing::created(&info);
+        let mut pipeline = text(&info, "name").unwrap_or_default();
+        if let (Status::Submitted, Some(job)) = (status, &job) {
+            (created, pipeline) = (job.receipt.submitted as f64, job.receipt.name.clone());
+        }
         let most = |of: &dyn Fn(&Curve) -> u64| curves.iter().map(of).max().unwrap_or_default();
         Some(Run {
             folder: folder.to_owned(),
@@ -131,6 +140,7 @@ impl Run {
             options: options::of(folder),
             metrics: curves.into_iter().map(|curve| (curve.tag.clone(), Metric::from(curve))).collect(),
             problem,
+            job,
         })
     }
 }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use pipe_history::standing::{self, Status};
+use pipe_submit::{Receipt, states};
 
 /// The folder of removed runs, in that of all runs.
 pub const FOLDER: &str = ".trash";
@@ -12,7 +13,7 @@ pub const FOLDER: &str = ".trash";
 /// Moves a run to the trash of its root, or of the folder that it lies in, and returns where it is now.
 ///
 /// # Errors
-/// When it is at work, or cannot be moved.
+/// When it is at work or in a queue, or cannot be moved.
 pub fn put(run: &Path, roots: &[PathBuf]) -> Result<PathBuf> {
     refuse_running(run)?;
     let roots = roots.iter().filter_map(|root| root.canonicalize().ok());
@@ -34,7 +35,7 @@ pub fn put(run: &Path, roots: &[PathBuf]) -> Result<PathBuf> {
 /// Removes a run for good.
 ///
 /// # Errors
-/// When it is at work, or cannot be removed.
+/// When it is at work or in a queue, or cannot be removed.
 pub fn remove(run: &Path) -> Result<()> {
     refuse_running(run)?;
     fs::remove_dir_all(run).with_context(|| format!("cannot remove {}", run.display()))
@@ -43,5 +44,10 @@ pub fn remove(run: &Path) -> Result<()> {
 fn refuse_running(run: &Path) -> Result<()> {
     let at_work = standing::status(run) == Some(Status::Running);
     ensure!(!at_work, "{} is at work: end it first", run.display());
+    let job = Receipt::read(run).filter(|_| standing::status(run) != Some(Status::Done));
+    let waits = job.and_then(|job| Some((pipe_submit::state(&job).ok()?, job)));
+    if let Some((state, job)) = waits.filter(|(state, _)| !states::is_over(state)) {
+        bail!("{} is not done, and its job {} is {state}: `pipe runs stop` it first", run.display(), job.job);
+    }
     Ok(())
 }

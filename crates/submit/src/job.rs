@@ -11,8 +11,8 @@ pub struct Job {
     pub from: PathBuf,
     /// The program, as it is called there.
     pub program: String,
-    /// The pipeline file.
-    pub file: PathBuf,
+    /// The pipeline as it is submitted, which is kept in the job's folder: later edits of its files are of no effect.
+    pub pipeline: String,
     /// The run's folder, which is kept where all machines see it; of an array the folder of its runs.
     pub folder: PathBuf,
     /// Further arguments of `pipe run`.
@@ -45,8 +45,11 @@ impl Array {
     }
 }
 
-/// In the run's folder, what is the job's: its file, what it says before the run begins, and its receipt.
+/// In the run's folder, what is the job's: its file, the pipeline, what it says before the run begins, and its receipt.
 pub const OWN: &str = "job";
+
+/// What the pipeline is called there.
+pub const KEPT: &str = "pipeline.json";
 
 impl Job {
     /// Where the job's own files are.
@@ -54,9 +57,14 @@ impl Job {
         self.folder.join(OWN)
     }
 
+    /// Where the pipeline is kept.
+    pub fn kept(&self) -> PathBuf {
+        self.own().join(KEPT)
+    }
+
     /// The words of the command but for the folder and what an array's runs differ in. The command is the same for every life of the run.
     pub fn words(&self) -> Vec<String> {
-        let mut words = vec![self.program.clone(), "run".into(), self.file.display().to_string()];
+        let mut words = vec![self.program.clone(), "run".into(), self.kept().display().to_string()];
         words.extend(["--resume".into(), "auto".into()]);
         words.extend(self.more.iter().cloned());
         words

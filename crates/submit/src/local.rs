@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
-use crate::job::Job;
+use crate::job::{Job, KEPT, OWN};
 use crate::profile::LocalConfig;
 use crate::receipt::{Engine, Receipt};
 use crate::shell::{line, quoted, said};
@@ -29,7 +29,7 @@ pub fn script(config: &LocalConfig, job: &Job) -> String {
         Some(array) => {
             for (number, set) in array.sets.iter().enumerate() {
                 let out = quoted(&format!("{folder}/{number}"));
-                let _ = writeln!(text, "{words} --out {out} --set {}", quoted(set));
+                let _ = writeln!(text, "{words} --out {out} --set {} >> {out}/job/job.out 2>&1", quoted(set));
             }
         }
     }
@@ -47,7 +47,7 @@ pub fn submit(job: &Job) -> Result<Receipt> {
     let mut command = Command::new("setsid");
     command.arg("sh").arg(job.own().join(FILE)).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let child = command.spawn().context("the job cannot be started")?;
-    Ok(Receipt { engine: Engine::Local, job: child.id().to_string(), place: None })
+    Ok(Receipt::new(Engine::Local, child.id().to_string(), None))
 }
 
 /// `RUNNING`, or `ENDED`.
@@ -55,9 +55,12 @@ pub fn submit(job: &Job) -> Result<Receipt> {
 /// # Errors
 /// Never, as far as is known.
 pub fn state(receipt: &Receipt) -> Result<String> {
-    let line = fs::read_to_string(format!("/proc/{}/stat", receipt.job)).unwrap_or_default();
-    let ended = line.is_empty() || line.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
-    Ok(if ended { "ENDED" } else { "RUNNING" }.into())
+    let number = receipt.job.parse::<u32>().unwrap_or_default();
+    let words = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    // Another process may have its number by now.
+    let words = String::from_utf8_lossy(&words);
+    let own = words.split('\0').any(|word| [FILE, KEPT].iter().any(|file| word.ends_with(&format!("{OWN}/{file}"))));
+    Ok(if own { "RUNNING" } else { "ENDED" }.into())
 }
 
 /// Sends SIGTERM to the job's processes.
@@ -65,7 +68,6 @@ pub fn state(receipt: &Receipt) -> Result<String> {
 /// # Errors
 /// When it has ended.
 pub fn cancel(receipt: &Receipt) -> Result<()> {
-    ensure!(receipt.job.parse::<u32>().is_ok(), "`{}` is no process", receipt.job);
     if state(receipt)? == "ENDED" {
         bail!("it has ended");
     }

@@ -101,10 +101,20 @@ impl Default for SlurmConfig {
     }
 }
 
-/// A Job of Kubernetes, by `kubectl`.
+/// A Job of Kubernetes, or a TrainJob of Kubeflow, by `kubectl`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KubernetesConfig {
+    /// What the cluster is given.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Pods of a TrainJob.
+    #[schemars(range(min = 1))]
+    #[serde(default = "one")]
+    pub nodes: u32,
+    /// The ClusterTrainingRuntime of a TrainJob.
+    #[serde(default = "torch")]
+    pub runtime: String,
     /// The image, which has `pipe` and libtorch.
     #[schemars(length(min = 1))]
     pub image: String,
@@ -114,7 +124,7 @@ pub struct KubernetesConfig {
     /// The namespace; default that of the context.
     #[serde(default)]
     pub namespace: Option<String>,
-    /// GPUs of the pod.
+    /// GPUs of each pod.
     #[schemars(range(min = 1))]
     #[serde(default)]
     pub gpus: Option<u32>,
@@ -136,7 +146,7 @@ pub struct KubernetesConfig {
     /// The queue of Kueue.
     #[serde(default)]
     pub queue: Option<String>,
-    /// How often a pod that failed by no fault of the pipeline is started again.
+    /// How often a Job's pod that failed by no fault of the pipeline is started again.
     #[serde(default = "six")]
     pub retries: u32,
     /// How long a pod that is asked to end has to save a checkpoint.
@@ -148,6 +158,38 @@ pub struct KubernetesConfig {
     /// How `pipe` is called in the image.
     #[serde(default = "pipe")]
     pub program: String,
+}
+
+/// What a cluster is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A Job of one pod, in which the run starts its own processes.
+    #[default]
+    Job,
+    /// A TrainJob of Kubeflow's trainer 2: pods in which torchrun starts a process for each GPU.
+    TrainJob,
+}
+
+impl KubernetesConfig {
+    /// What does not go together.
+    ///
+    /// # Errors
+    /// With what to do.
+    pub fn check(&self) -> Result<(), String> {
+        match self.kind == Kind::Job && self.nodes > 1 {
+            true => Err("a Job is one pod: `nodes` needs `kind = \"trainjob\"`".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn torch() -> String {
+    "torch-distributed".into()
 }
 
 fn six() -> u32 {

@@ -88,7 +88,9 @@ impl Told<'_> {
         let (mut curves, mut machine, mut images) = (Map::new(), Map::new(), Vec::new());
         for chosen in &runs {
             let (id, run) = chosen;
-            let known = api::run::known(&self.state, id)?;
+            let mut known = api::run::known(&self.state, id)?;
+            // A page without a server has the run's own words alone.
+            known["log"] = Value::Null;
             let tags = known["machine"].as_array().cloned().unwrap_or_default();
             let tags: Vec<&str> = tags.iter().filter_map(Value::as_str).collect();
             machine.insert(id.clone(), self.curves(chosen, tags, true, pixels));
@@ -97,7 +99,7 @@ impl Told<'_> {
                 self.curves(chosen, run.metrics.keys().map(String::as_str).collect(), false, pixels),
             );
             self.answers.insert(format!("runs/{id}"), known);
-            self.answers.insert(format!("runs/{id}/console"), api::files::said(&self.state, id, None)?);
+            self.answers.insert(format!("runs/{id}/console"), api::files::said(&self.state, id)?);
             self.answers.insert(format!("runs/{id}/requests"), api::steer::told(run));
             self.media(id, run, &mut images)?;
         }

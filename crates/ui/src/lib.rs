@@ -9,7 +9,7 @@
 //! - `assets`: the page
 //! - [`export`](mod@export): the page as a file
 //!
-//! All that is changed is `about.json` of a run and what it is asked in `requests`, and that only with the token. What a run wrote is data: it is never sent as a page.
+//! All that is changed is `about.json` of a run, what it is asked in `requests`, and the queue of who has its job, and that only with the token. What a run wrote is data: it is never sent as a page.
 
 mod api;
 mod assets;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use axum::extract::{Query, State as Shared};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
+use pipe_history::standing::{self, Status};
+use pipe_submit::{Receipt, receipt};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -25,7 +27,7 @@ const TABLE: u32 = 4;
 const MOST: usize = 100;
 
 /// The parts of a run and the files that tell of them.
-const PARTS: [(&str, &[&str]); 7] = [
+const PARTS: [(&str, &[&str]); 8] = [
     ("curves", &["scalars/open.log", "records.jsonl"]),
     ("machine", &["machine/scalars/open.log"]),
     ("media", &["media.jsonl"]),
@@ -33,6 +35,8 @@ const PARTS: [(&str, &[&str]); 7] = [
     ("requests", &["requests"]),
     ("edits", &["pipelines/index.jsonl", "pipeline.toml"]),
     ("run", &["run.json", "about.json", "checkpoints"]),
+    // With what the job says and how it stands.
+    ("job", &[receipt::FILE]),
 ];
 
 /// What a page watches.
@@ -50,7 +54,7 @@ struct Watch {
     state: Arc<State>,
     runs: Vec<(String, PathBuf, Vec<String>)>,
     /// Which table was seen; none where none is watched.
-    table: Option<u64>,
+    table: Option<(u64, String)>,
     turn: u32,
 }
 
@@ -64,11 +68,12 @@ pub async fn live(
         let ids = wanted.runs.split(',').filter(|id| !id.is_empty()).take(MOST);
         let runs = ids.map(|id| {
             let folder = snapshot.find(id)?.folder.clone();
-            let stamps = stamps(&folder);
+            let stamps = stamps(&state, &folder);
             Ok((id.to_owned(), folder, stamps))
         });
         let runs = runs.collect::<Answer<Vec<_>>>()?;
-        Ok(Watch { state, runs, table: wanted.table.then_some(snapshot.revision), turn: 0 })
+        let table = wanted.table.then(|| state.stand().map(|stand| (snapshot.revision, stand))).transpose()?;
+        Ok(Watch { state, runs, table, turn: 0 })
     })
     .await?;
     let hello = Event::default().event("hello").data("{}");
@@ -88,7 +93,7 @@ impl Watch {
     fn look(mut self) -> (Watch, Vec<Event>) {
         let mut events = Vec::new();
         for (id, folder, seen) in &mut self.runs {
-            let now = stamps(folder);
+            let now = stamps(&self.state, folder);
             let pairs = PARTS.iter().zip(seen.iter().zip(&now));
             let changed: Vec<&str> = pairs.filter(|(_, (seen, now))| seen != now).map(|((name, _), _)| *name).collect();
             if !changed.is_empty() {
@@ -97,12 +102,12 @@ impl Watch {
             }
         }
         self.turn += 1;
-        if let Some(seen) = self.table
+        if let Some(seen) = &self.table
             && self.turn.is_multiple_of(TABLE)
-            && let Ok(snapshot) = self.state.runs()
-            && snapshot.revision != seen
+            && let (Ok(snapshot), Ok(stand)) = (self.state.runs(), self.state.stand())
+            && (snapshot.revision, &stand) != (seen.0, &seen.1)
         {
-            self.table = Some(snapshot.revision);
+            self.table = Some((snapshot.revision, stand));
             events.push(Event::default().event("table").data(snapshot.revision.to_string()));
         }
         (self, events)
@@ -110,11 +115,17 @@ impl Watch {
 }
 
 /// What changes with each part of a run.
-fn stamps(folder: &Path) -> Vec<String> {
+fn stamps(state: &State, folder: &Path) -> Vec<String> {
     use std::os::unix::fs::MetadataExt;
-    let of = |name: &&str| match std::fs::metadata(folder.join(name)) {
+    let of = |name: &str| match std::fs::metadata(folder.join(name)) {
         Ok(meta) => format!("{}:{}.{:09} ", meta.len(), meta.mtime(), meta.mtime_nsec()),
         Err(_) => "- ".into(),
     };
-    PARTS.iter().map(|(_, files)| files.iter().map(of).collect()).collect()
+    let mut stamps: Vec<String> = PARTS.iter().map(|(_, files)| files.iter().map(|name| of(name)).collect()).collect();
+    let job = Receipt::read(folder).filter(|_| standing::status(folder) != Some(Status::Done));
+    if let (Some(job), Some(last)) = (job, stamps.last_mut()) {
+        last.extend(job.log().map(|log| of(&log)));
+        last.extend(state.jobs.of(&[job]).remove(0));
+    }
+    stamps
 }

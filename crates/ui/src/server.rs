@@ -99,6 +99,7 @@ fn routes(state: Arc<State>) -> Router {
         .route("/runs/{run}/about", post(api::about::edit))
         .route("/runs/{run}/check", post(api::steer::check))
         .route("/runs/{run}/requests", get(api::steer::list).post(api::steer::ask))
+        .route("/runs/{run}/job", post(api::steer::job))
         .route("/runs/{run}/media", get(api::media::list))
         .route("/runs/{run}/media/{item}", get(api::media::value))
         .route("/runs/{run}/image/{name}", get(api::media::image))

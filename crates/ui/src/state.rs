@@ -10,7 +10,8 @@ use anyhow::Result;
 use pipe_history::standing::{self, Status};
 use pipe_history::{Media, Scalars};
 use pipe_runs::look::unique_names;
-use pipe_runs::{Index, Run, folders, index};
+use pipe_runs::{Index, Run, folders, index, queue};
+use pipe_submit::{Receipt, States};
 use sha2::{Digest, Sha256};
 
 use crate::checker::Checker;
@@ -37,6 +38,8 @@ pub struct State {
     pub open: bool,
     /// Who checks pipelines.
     pub checker: Option<Checker>,
+    /// How jobs stand, as far as is known.
+    pub jobs: States,
     index: Mutex<Index>,
     known: Mutex<Known>,
     curves: Readers<Scalars>,
@@ -85,6 +88,7 @@ impl State {
             token,
             open,
             checker,
+            jobs: States::default(),
             index,
             known,
             curves: Readers::default(),
@@ -105,6 +109,26 @@ impl State {
             known.at = Some(Instant::now());
         }
         Ok(known.snapshot.clone())
+    }
+
+    /// The same runs with how their jobs stand, as far as that is known now.
+    pub fn with_jobs(&self, mut runs: Vec<Arc<Run>>) -> Vec<Arc<Run>> {
+        let receipts: Vec<Receipt> = runs.iter().filter_map(|run| queue::open(run)).cloned().collect();
+        if receipts.is_empty() {
+            return runs;
+        }
+        let states = self.jobs.of(&receipts);
+        for (run, state) in runs.iter_mut().filter(|run| queue::open(run).is_some()).zip(states) {
+            Arc::make_mut(run).job.iter_mut().for_each(|job| job.state.clone_from(&state));
+        }
+        runs
+    }
+
+    /// What changes whenever a job is known to stand otherwise.
+    pub fn stand(&self) -> Answer<String> {
+        let receipts: Vec<Receipt> = self.runs()?.runs.iter().filter_map(|run| queue::open(run)).cloned().collect();
+        let states = if receipts.is_empty() { Vec::new() } else { self.jobs.of(&receipts) };
+        Ok(states.iter().map(|state| state.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" "))
     }
 
     /// Has the next one who asks look again.

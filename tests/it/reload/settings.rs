@@ -203,7 +203,14 @@ pub fn slip(text: &str, rng: &mut ChaCha8Rng) -> String {
 }
 
 pub fn source() -> PipelineSource {
-    PipelineSource { file: "random.toml".into(), profile: None, sets: Vec::new(), base: None, accept: Vec::new() }
+    PipelineSource {
+        file: "random.toml".into(),
+        profile: None,
+        sets: Vec::new(),
+        base: None,
+        accept: Vec::new(),
+        texts: None,
+    }
 }
 
 pub fn snapshot(text: &str) -> Snapshot {

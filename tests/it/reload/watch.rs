@@ -31,7 +31,14 @@ fn watched(options: WatchOptions) {
     std::fs::write(&parent, "[vars]\na = 1\n").unwrap();
     std::fs::write(&other, "[vars]\na = 2\n").unwrap();
     std::fs::write(&file, "extends = \"parent.toml\"\n").unwrap();
-    let source = PipelineSource { file: file.clone(), profile: None, sets: Vec::new(), base: None, accept: Vec::new() };
+    let source = PipelineSource {
+        file: file.clone(),
+        profile: None,
+        sets: Vec::new(),
+        base: None,
+        accept: Vec::new(),
+        texts: None,
+    };
     let inbox = Arc::new(Inbox::default());
     let trigger = watch::start(source.clone(), source.snapshot(), options, inbox.clone()).unwrap();
     for n in 0..6 {

@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { source, useData, useLive, useSession } from "../api";
 import { ago, cell, date, duration, num, short, text } from "../format";
-import { editRun, Empty, Failure, Offline, StatusBadge, Tag } from "../parts";
+import { editRun, Empty, Failure, JobState, Offline, StatusBadge, Tag } from "../parts";
 import type { Json, Num, Row, Table } from "../types";
 import { go, linkTo, setParams, usePlace } from "../url";
 import { Chooser } from "./chooser";
@@ -240,7 +240,7 @@ function Rows({ table, onChange }: { table: Table; onChange: () => void }) {
                         )}
                       </td>
                       <td title={run.error ?? ""}>
-                        <StatusBadge status={run.status} />
+                        <StatusBadge status={run.status} /> <JobState job={run.job} status={run.status} />
                       </td>
                       <td>{run.pipeline}</td>
                       <td title={date(run.created)}>{ago(run.created)}</td>

@@ -55,7 +55,14 @@ pub fn load(run: &Path, text: &str, accept: &[String]) -> Loaded {
     let file = run.join("pipeline.toml");
     let base = info::read(run).get("pipeline_folder").and_then(|folder| folder.as_str().map(PathBuf::from));
     let base = base.or_else(|| Some(run.to_owned()));
-    let source = PipelineSource { file: file.clone(), profile: None, sets: Vec::new(), base, accept: accept.to_vec() };
+    let source = PipelineSource {
+        file: file.clone(),
+        profile: None,
+        sets: Vec::new(),
+        base,
+        accept: accept.to_vec(),
+        texts: None,
+    };
     let files = [(file, Ok(text.to_owned()))].into();
     source.load_snapshot(&Snapshot { files, ..Snapshot::default() }).refusing_missing_secrets()
 }

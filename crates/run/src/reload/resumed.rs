@@ -17,8 +17,14 @@ pub fn since(run: &Path, now: &Loaded, base: &Path) -> Vec<String> {
         return Vec::new();
     }
     let file = versions.folder().join(&name);
-    let source =
-        PipelineSource { file, profile: None, sets: Vec::new(), base: Some(base.to_owned()), accept: Vec::new() };
+    let source = PipelineSource {
+        file,
+        profile: None,
+        sets: Vec::new(),
+        base: Some(base.to_owned()),
+        accept: Vec::new(),
+        texts: None,
+    };
     let Some(former) = source.load().plan else {
         return vec![format!("it differs from pipelines/{name}, which is no longer a valid pipeline")];
     };

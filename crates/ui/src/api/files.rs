@@ -102,28 +102,47 @@ async fn piece((mut file, left): (File, u64)) -> std::io::Result<Option<(Bytes, 
 #[derive(Deserialize)]
 pub struct From {
     from: Option<u64>,
+    /// What the run's job said, in place of the run.
+    #[serde(default)]
+    job: bool,
 }
 
-/// What the run said, on from a byte. A console that is shorter than that was begun anew, and comes from its end.
+/// What the run or its job said, on from a byte. A console that is shorter than that was begun anew, and comes from its end.
 pub async fn console(
     Shared(state): Shared<Arc<State>>,
     Address(id): Address<String>,
     Query(wanted): Query<From>,
 ) -> Answer<Json<Value>> {
-    aside(move || said(&state, &id, wanted.from).map(Json)).await
+    aside(move || {
+        let run = state.run(&id)?;
+        let log = run.job.as_ref().and_then(|job| job.receipt.log());
+        let name = if wanted.job {
+            log.ok_or_else(|| Problem::absent("the run has no job that says anything"))?
+        } else {
+            CONSOLE.into()
+        };
+        part(&run.folder, &name, wanted.from).map(Json)
+    })
+    .await
 }
 
-/// The same, at once.
-pub fn said(state: &State, id: &str, from: Option<u64>) -> Answer<Value> {
-    let run = state.run(id)?;
-    let Ok(mut file) = inside::open(&run.folder, "console.log") else {
+/// What the run said.
+const CONSOLE: &str = "console.log";
+
+/// What a run said, at once.
+pub fn said(state: &State, id: &str) -> Answer<Value> {
+    part(&state.run(id)?.folder, CONSOLE, None)
+}
+
+fn part(folder: &Path, name: &str, from: Option<u64>) -> Answer<Value> {
+    let Ok(mut file) = inside::open(folder, name) else {
         return Ok(json!({ "from": 0, "to": 0, "length": 0, "text": "" }));
     };
-    let length = file.metadata().context("cannot read console.log")?.len();
+    let length = file.metadata().with_context(|| format!("cannot read {name}"))?.len();
     let from = from.filter(|from| *from <= length).unwrap_or(length.saturating_sub(MUCH));
     let mut bytes = Vec::new();
     let read = file.seek(SeekFrom::Start(from)).and_then(|_| file.take(MUCH).read_to_end(&mut bytes));
-    read.map_err(|error| Problem::from(anyhow::anyhow!("cannot read console.log: {error}")))?;
+    read.map_err(|error| Problem::from(anyhow::anyhow!("cannot read {name}: {error}")))?;
     // Whole characters only, while it may be being written.
     let whole = match std::str::from_utf8(&bytes) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),

@@ -28,13 +28,14 @@ pub async fn run(Shared(state): Shared<Arc<State>>, Address(id): Address<String>
 
 /// The same, at once.
 pub fn known(state: &State, id: &str) -> Answer<Value> {
-    let run = state.run(id)?;
+    let run = state.with_jobs(vec![state.run(id)?]).remove(0);
+    let log = run.job.as_ref().and_then(|job| job.receipt.log());
     let machine = state.with_curves(&run.folder.join("machine"), |curves| Ok((tags(curves), shares(curves)?)));
     let (machine, shares) = machine.unwrap_or_default();
     Ok(json!({
         "id": id, "run": *run, "info": standing::read(&run.folder), "origins": options::origins(&run.folder),
         "edits": edits(&run.folder), "checkpoints": checkpoints(&run.folder), "steps_per_epoch": steps_per_epoch(&run),
-        "machine": machine, "shares": shares, "pipeline": text(&run.folder, "pipeline.toml"),
+        "machine": machine, "shares": shares, "log": log, "pipeline": text(&run.folder, "pipeline.toml"),
     }))
 }
 

@@ -45,7 +45,7 @@ pub fn rows(state: &State, wanted: &Wanted) -> Answer<Value> {
     let snapshot = state.runs()?;
     let wrong = |error: anyhow::Error| Problem::wrong(format!("{error:#}"));
     let expression = wanted.r#where.as_deref().filter(|text| !text.trim().is_empty());
-    let mut runs = snapshot.runs.clone();
+    let mut runs = state.with_jobs(snapshot.runs.clone());
     choose(&mut runs, expression, wanted.all).map_err(wrong)?;
     let given = wanted.columns.as_deref().map(serde_json::from_str::<Vec<String>>);
     let given = given.transpose().map_err(|_| Problem::wrong("columns are an array of texts"))?;
@@ -59,7 +59,7 @@ pub fn rows(state: &State, wanted: &Wanted) -> Answer<Value> {
         json!({
             "id": id(&run.folder), "name": run.name, "pipeline": run.pipeline, "status": run.status, "created": run.created,
             "seconds": run.seconds, "steps": run.steps, "epochs": run.epochs, "tags": run.tags, "group": run.group,
-            "note": run.note, "error": run.error, "folder": run.folder, "forked_from": run.forked_from, "values": values,
+            "note": run.note, "error": run.error, "job": run.job, "folder": run.folder, "forked_from": run.forked_from, "values": values,
         })
     };
     Ok(json!({

@@ -1,4 +1,5 @@
-//! What changes a run at work: it is asked by way of its folder, and answers there. All of this needs the token but the reading of answers.
+//! What changes a run at work: it is asked by way of its folder, and answers there; and who has the job of one that was submitted. All of this
+//! needs the token but the reading of answers.
 
 use std::io::Read;
 use std::path::Path;
@@ -57,6 +58,46 @@ pub async fn ask(
         }
         let name = Requests::of(&run.folder).put(&request)?;
         Ok(Json(json!({ "name": name })))
+    })
+    .await
+}
+
+/// What is asked of who has a run's job.
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Act {
+    /// Take it out of the queue.
+    Stop,
+    /// Put it back into the queue.
+    Requeue,
+}
+
+/// What is to be done to a job.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    ask: Act,
+}
+
+/// Asks who has a run's job.
+pub async fn job(
+    Shared(state): Shared<Arc<State>>,
+    Address(id): Address<String>,
+    Json(Wish { ask }): Json<Wish>,
+) -> Answer<Json<Value>> {
+    aside(move || {
+        let run = state.run(&id)?;
+        let Some(job) = &run.job else { return Err(Problem::changed("the run was not submitted")) };
+        if ask == Act::Stop && pipe_history::standing::status(&run.folder) == Some(Status::Running) {
+            return Err(Problem::changed("the run is at work: stop the run itself, so that it saves a checkpoint"));
+        }
+        let done = match ask {
+            Act::Stop => pipe_submit::cancel(&job.receipt),
+            Act::Requeue => pipe_submit::requeue(&job.receipt),
+        };
+        state.jobs.forget(&job.receipt);
+        done.map_err(|error| Problem::changed(format!("{error:#}")))?;
+        Ok(Json(json!({ "job": job.receipt.job })))
     })
     .await
 }

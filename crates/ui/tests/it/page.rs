@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::browser;
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
-use crate::steer::two;
+use crate::steer::{Process, submitted, two};
 use crate::views::VIEWS;
 use crate::{Served, served, served_with};
 use pipe_test_support::browser::Browser;
@@ -257,6 +257,37 @@ fn what_a_run_refuses_is_shown_at_its_line() {
         "return [...document.querySelector('.editor').shadowRoot.querySelectorAll('.cm-lint-marker-error')].length";
     assert_eq!(browser.wait(marked), 1);
     fine(&browser);
+}
+
+#[test]
+fn the_queue_is_seen_and_steered() {
+    let mut job = Process::start();
+    let served = served(|root| {
+        submitted(root, "waits", "local", &job.0.id().to_string());
+        submitted(root, "gone", "slurm", "4000000000");
+    });
+    let browser = browser!(served);
+    let id = served.id("waits");
+    let url = format!("http://{}", served.address);
+    browser.go(&format!("{url}/#token={}", served.token));
+    let state = "document.querySelector('.job')?.innerText";
+    // The state comes by itself once the engine has answered.
+    browser.wait(&format!("return document.querySelector(\"tr[data-run='{id}'] .job\")?.innerText == 'RUNNING'"));
+    let badge = browser.run(&format!("return document.querySelector(\"tr[data-run='{id}'] .status\").innerText"));
+    assert!(badge.as_str().is_some_and(|badge| badge.ends_with("submitted")), "{badge}");
+    browser.go(&format!("{url}/run/{id}/job"));
+    browser.wait("return document.querySelector('pre.console')?.innerText.includes('the module is not there')");
+    assert_eq!(browser.run("return document.querySelector('[data-job=requeue]')"), json!(null), "SLURM's alone");
+    browser.click("[data-job=unqueue]");
+    browser.click(".ask button.main");
+    assert!(!job.0.wait().unwrap().success());
+    browser.wait(&format!("return {state} == 'ENDED'"));
+    fine(&browser);
+    browser.go(&format!("{url}/run/{}", served.id("gone")));
+    browser.click("[data-job=requeue]");
+    browser.click(".ask button.main");
+    browser.wait("return document.querySelector('.ask .error')?.innerText.includes('scontrol')");
+    assert_eq!(browser.run(&format!("return {state}")), "state unknown");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What is asked of a run by way of the server; a run that is none plays its part.
 
 use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use pipe_history::lock::Lock;
 use pipe_history::requests::{Answer, Requests, Stage};
@@ -94,4 +97,86 @@ fn a_text_is_checked_by_the_program() {
     };
     assert_eq!(checked("a\nbroken")["diagnostics"][0]["line"], 2);
     assert_eq!(checked("a")["valid"], true);
+}
+
+/// The process of a job of this machine, until it is told to end or this is dropped.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    pub(crate) fn start() -> Process {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line", "run/job/job.sh"]).process_group(0);
+        Process(command.stdin(Stdio::piped()).spawn().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// A run that was submitted and has not begun.
+pub(crate) fn submitted(root: &Path, name: &str, engine: &str, job: &str) {
+    let own = root.join(name).join("job");
+    fs::create_dir_all(&own).unwrap();
+    let receipt = json!({ "engine": engine, "job": job, "name": "queued", "submitted": 1_790_000_000 });
+    fs::write(own.join("submitted.json"), receipt.to_string()).unwrap();
+    fs::write(own.join("job.out"), "the module is not there\n").unwrap();
+}
+
+/// What the table says of a run's job once it is known.
+fn known(served: &Served, name: &str) -> Value {
+    for _ in 0..600 {
+        let table = served.json("/api/runs");
+        let rows = table["runs"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["folder"].as_str().unwrap().ends_with(name)).unwrap();
+        if row["job"]["state"].is_string() {
+            return row.clone();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("no state of {name} came");
+}
+
+#[test]
+fn a_run_in_a_queue_is_seen_and_taken_out_of_it() {
+    let mut job = Process::start();
+    let served = served(|root| {
+        submitted(root, "waits", "local", &job.0.id().to_string());
+        // SLURM is not there, or has no such job.
+        submitted(root, "gone", "slurm", "4000000000");
+        submitted(root, "evil", "slurm", "--user=root");
+        made::run(root, "done", &Spec::default());
+    });
+    let row = known(&served, "waits");
+    assert_eq!(
+        (&row["status"], &row["pipeline"], &row["job"]["state"]),
+        (&json!("submitted"), &json!("queued"), &json!("RUNNING"))
+    );
+    let rows = served.json("/api/runs")["runs"].as_array().unwrap().len();
+    assert_eq!(rows, 3, "what is no job is no run");
+    assert_eq!(served.json("/api/runs?where=status%20%3D%20submitted")["runs"].as_array().unwrap().len(), 2);
+    let (waits, gone) = (served.id("waits"), served.id("gone"));
+    let page = served.json(&format!("/api/runs/{waits}"));
+    assert_eq!((&page["log"], &page["run"]["job"]["engine"]), (&json!("job/job.out"), &json!("local")));
+    let log = served.json(&format!("/api/runs/{waits}/console?job=true"));
+    assert_eq!(log["text"], "the module is not there\n");
+    assert_eq!(served.json(&format!("/api/runs/{waits}/console"))["text"], "");
+    assert_eq!(served.get(&format!("/api/runs/{}/console?job=true", served.id("done"))).status, 404);
+
+    let stop = json!({ "ask": "stop" });
+    let address = format!("/api/runs/{waits}/job");
+    assert_eq!(served.post(&address, &[], &stop).status, 401);
+    let refused = served.post_known(&address, &json!({ "ask": "requeue" }));
+    assert!(refused.status == 409 && refused.text().contains("only SLURM"), "{}", refused.text());
+    for (name, status) in [("gone", 409), ("done", 409)] {
+        assert_eq!(served.post_known(&format!("/api/runs/{}/job", served.id(name)), &stop).status, status, "{name}");
+    }
+    assert_eq!(served.json(&format!("/api/runs/{gone}"))["run"]["job"]["state"], Value::Null);
+    assert!(job.0.try_wait().unwrap().is_none(), "it is at work yet");
+    assert_eq!(served.post_known(&address, &stop).status, 200);
+    assert!(!job.0.wait().unwrap().success());
 }

@@ -14,8 +14,8 @@ interface Part {
 /** So much text is kept. */
 const KEPT = 1 << 20;
 
-/** The console of a run; beside others `search` is that of all of them. */
-export function Console({ id, search: given }: { id: string; search?: string }) {
+/** The console of a run, or the log of its job; beside others `search` is that of all of them. */
+export function Console({ id, search: given, log }: { id: string; search?: string; log?: string }) {
   const [text, setText] = useState<{ from: number; to: number; text: string } | null>(null);
   const [error, setError] = useState<string | null>(null);
   const [own, setSearch] = useState("");
@@ -31,7 +31,7 @@ export function Console({ id, search: given }: { id: string; search?: string }) 
     try {
       for (;;) {
         const now = state.current;
-        const part = await get<Part>(`runs/${id}/console${now ? `?from=${now.to}` : ""}`);
+        const part = await get<Part>(`runs/${id}/console?${new URLSearchParams({ ...(now && { from: String(now.to) }), ...(log && { job: "true" }) })}`);
         setError(null);
         // It begins elsewhere where the console was begun anew.
         const goes = now && part.from === now.to;
@@ -49,13 +49,13 @@ export function Console({ id, search: given }: { id: string; search?: string }) 
     }
   };
   useEffect(() => void read(), [id]);
-  useChanged(["console"], () => void read(), 500);
+  useChanged([log ? "job" : "console"], () => void read(), 500);
   useEffect(() => {
     if (follow && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [text, follow, search]);
   if (error && !text) return <p class="error">{error}</p>;
   if (!text) return null;
-  if (text.to === 0) return <Empty>The run has said nothing.</Empty>;
+  if (text.to === 0) return <Empty>{log ? "The job has said nothing." : "The run has said nothing."}</Empty>;
   const lines = search ? text.text.split("\n").filter((line) => line.toLowerCase().includes(search.toLowerCase())) : null;
   return (
     <>
@@ -67,7 +67,7 @@ export function Console({ id, search: given }: { id: string; search?: string }) 
         <label class="check">
           <input type="checkbox" checked={follow} onChange={() => setFollow(!follow)} /> follow
         </label>
-        <Download run={id} path="console.log">
+        <Download run={id} path={log ?? "console.log"}>
           all of it ({bytes(text.to)})
         </Download>
         {text.from > 0 && <span class="soft">the latest part is shown</span>}

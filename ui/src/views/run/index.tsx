@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { LiveContext, useChanged, useData, useLive } from "../../api";
 import { Controls, type EditMark, Grid, type Shown, useSettings } from "../../curves";
 import { ago, count, date, duration, num, short } from "../../format";
-import { Empty, Failure, Name, Notes, Offline, StatusBadge, Tabs } from "../../parts";
+import { Empty, Failure, JobState, Name, Notes, Offline, StatusBadge, Tabs } from "../../parts";
 import type { Edit, Json, RunPage } from "../../types";
 import { go, linkTo } from "../../url";
 import { useKeys } from "../help";
@@ -16,7 +16,7 @@ import { titleOf } from "./edits";
 import { Pipeline } from "./pipeline";
 import { Steer } from "./steer";
 
-type Tab = "curves" | "images" | "distributions" | "pr" | "text" | "console" | "machine" | "pipeline" | "graph" | "files" | "about";
+type Tab = "curves" | "images" | "distributions" | "pr" | "text" | "console" | "job" | "machine" | "pipeline" | "graph" | "files" | "about";
 
 const OTHERS: Partial<Record<Tab, string[]>> = {
   distributions: ["histogram"],
@@ -39,7 +39,7 @@ export function RunView({ id, tab }: { id: string; tab: string }) {
 function Loaded({ id, wanted }: { id: string; wanted: string }) {
   const { data, error, reload } = useData<RunPage>(`runs/${id}`);
   const { media } = useMedia(id);
-  useChanged(["run", "edits", "curves", "machine"], reload, 2000);
+  useChanged(["run", "edits", "curves", "machine", "job"], reload, 2000);
   useEffect(() => void (document.title = `${data?.run.name ?? "run"} · pipe`), [data?.run.name]);
   const tabs = useMemo(() => {
     const many = (kinds: string[]) => media?.tags.filter((tag) => kinds.includes(tag.kind)).length ?? 0;
@@ -50,6 +50,7 @@ function Loaded({ id, wanted }: { id: string; wanted: string }) {
       ["pr", "Scores", many(["confusion", "pr_curve"])],
       ["text", "Text", many(["text", "hparams", "artifact"])],
       ["console", "Console"],
+      ["job", "Job", data?.log ? undefined : 0],
       ["machine", "Machine"],
       ["pipeline", "Pipeline"],
       ["graph", "Graph"],
@@ -57,7 +58,7 @@ function Loaded({ id, wanted }: { id: string; wanted: string }) {
       ["about", "Facts"],
     ];
     return all.filter(([, , many]) => many === undefined || many > 0);
-  }, [media]);
+  }, [media, data?.log]);
   const tab = tabs.find(([key]) => key === wanted)?.[0] ?? (OTHERS[wanted as Tab] || wanted === "images" ? (wanted as Tab) : "curves");
   const open = (tab: Tab) => go(`/run/${id}${tab === "curves" ? "" : `/${tab}`}`);
   useKeys((key) => {
@@ -83,6 +84,7 @@ function Loaded({ id, wanted }: { id: string; wanted: string }) {
       {tab === "images" && <Images runs={runs} />}
       {kinds && <Others run={runs[0]!} kinds={kinds} key={tab} />}
       {tab === "console" && <Console id={id} />}
+      {tab === "job" && data.log && <Console id={id} log={data.log} />}
       {tab === "machine" && <Machine page={data} runs={runs} />}
       {tab === "pipeline" && <Pipeline page={data} />}
       {tab === "graph" && <Graph page={data} />}
@@ -107,12 +109,13 @@ function Head({ page, onChange }: { page: RunPage; onChange: () => void }) {
       <div class="line">
         <Name id={page.id} name={run.name} group={run.group} onChange={onChange} />
         <StatusBadge status={run.status} />
+        <JobState job={run.job} status={run.status} />
         <span class="facts">
           <span>
             pipeline <b>{run.pipeline}</b>
           </span>
           <span title={date(run.created)}>
-            begun <b>{ago(run.created)}</b>
+            {run.status === "submitted" ? "submitted" : "begun"} <b>{ago(run.created)}</b>
           </span>
           {took !== null && (
             <span>
@@ -122,6 +125,11 @@ function Head({ page, onChange }: { page: RunPage; onChange: () => void }) {
           <span>
             steps <b>{count(run.steps)}</b>
           </span>
+          {run.job && (
+            <span>
+              job <b>{run.job.job}</b> of {run.job.engine}
+            </span>
+          )}
           {run.epochs > 0 && (
             <span>
               epoch <b>{run.epochs}</b>

@@ -35,14 +35,64 @@ const ACTS = {
   stop: { name: "stop", text: "The run finishes its step, saves a checkpoint and ends. `pipe run --resume` goes on from there.", sure: "stop the run" },
 };
 
-/** Buttons that ask a run at work, and the latest answers. */
+const ENGINES = {
+  unqueue: { name: "take out of the queue", text: "The job is ended; `pipe runs requeue` puts it back.", sure: "take it out", ask: "stop" },
+  requeue: {
+    name: "requeue",
+    text: "SLURM puts the job back into its queue. A run at work saves a checkpoint first; its next life goes on from there.",
+    sure: "requeue it",
+    ask: "requeue",
+  },
+};
+
+/** Buttons that ask who has the job of a run that is not done. */
+function Engine({ page }: { page: RunPage }) {
+  const [act, setAct] = useState<keyof typeof ENGINES | null>(null);
+  const [error, setError] = useState<string | null>(null);
+  const { job, status } = page.run;
+  if (!job || status === "done") return null;
+  const keys = (Object.keys(ENGINES) as (keyof typeof ENGINES)[]).filter((key) => (key === "requeue" ? job.engine === "slurm" : status !== "running"));
+  const send = (ask: string) =>
+    post(`runs/${page.id}/job`, { ask }).then(
+      () => (setAct(null), setError(null)),
+      (problem) => setError(problem.message),
+    );
+  return (
+    <>
+      <span class="acts">
+        {keys.map((key) => (
+          <button key={key} class={act === key ? "on" : ""} data-job={key} onClick={() => (setAct(act === key ? null : key), setError(null))}>
+            {ENGINES[key].name}
+          </button>
+        ))}
+      </span>
+      {act && (
+        <div class="ask">
+          <p>{ENGINES[act].text}</p>
+          <div class="line">
+            <button class="main" onClick={() => void send(ENGINES[act].ask)}>
+              {ENGINES[act].sure}
+            </button>
+            <button class="quiet" onClick={() => setAct(null)}>
+              leave
+            </button>
+          </div>
+          {error && <p class="error">{error}</p>}
+        </div>
+      )}
+    </>
+  );
+}
+
+/** Buttons that ask a run at work or who has its job, and the latest answers. */
 export function Steer({ page }: { page: RunPage }) {
   const session = useSession();
   const { asked, reload } = useAsked(page.id);
   const [act, setAct] = useState<keyof typeof ACTS | null>(null);
   const [all, setAll] = useState(false);
   const steers = session.writes && page.run.status === "running";
-  if (!steers && asked.length === 0) return null;
+  const queued = session.writes && page.run.job !== null && page.run.status !== "done";
+  if (!steers && !queued && asked.length === 0) return null;
   const shown = all ? asked : asked.slice(0, 1);
   return (
     <div class="steer">
@@ -55,6 +105,7 @@ export function Steer({ page }: { page: RunPage }) {
           ))}
         </span>
       )}
+      {queued && <Engine page={page} />}
       {steers && act && <Ask id={page.id} act={act} onDone={() => (setAct(null), reload())} key={act} />}
       {shown.map((one) => (
         <Answered one={one} running={page.run.status === "running"} key={one.name} />

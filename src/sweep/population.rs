@@ -168,7 +168,9 @@ impl Driver<'_> {
             sets.push(set(&format!("{model}.optimizer_state"), &true.into()));
         }
         let (file, base) = (versions.folder().join(&version), pipeline_folder(run));
-        let loaded = PipelineSource { file, profile: None, sets, base, accept: self.pipeline.accept.clone() }.load();
+        let loaded =
+            PipelineSource { file, profile: None, sets, base, accept: self.pipeline.accept.clone(), texts: None }
+                .load();
         let refused = loaded.diagnostics.iter().find(|one| one.is_error()).map(|one| one.message.clone());
         let document = loaded.document.filter(|_| refused.is_none());
         let document = document.with_context(|| refused.unwrap_or("its pipeline cannot be read".into()))?;

@@ -120,7 +120,11 @@ fn what_is_wrong_with_an_expression_is_shown_where_it_is() {
         ("Seed = 1", "no run has `Seed`; there is `seed`\n", "  ^^^^"),
         ("zzz = 1", "no run has `zzz`\n", "  ^^^"),
         ("= 3", "a name is expected here", "  ^"),
-        ("status = dne", "no run is `dne`, but running, done, interrupted, failed, lost\n", "           ^^^"),
+        (
+            "status = dne",
+            "no run is `dne`, but running, done, interrupted, failed, lost, submitted\n",
+            "           ^^^",
+        ),
         (
             "optimizer.sgd.lr < abc",
             "a number is expected here, as `optimizer.sgd.lr` is one\n",

@@ -58,9 +58,12 @@ pub fn state(receipt: &Receipt) -> Result<String> {
     let number = receipt.job.parse::<u32>().unwrap_or_default();
     let words = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
     // Another process may have its number by now.
-    let words = String::from_utf8_lossy(&words);
-    let own = words.split('\0').any(|word| [FILE, KEPT].iter().any(|file| word.ends_with(&format!("{OWN}/{file}"))));
-    Ok(if own { "RUNNING" } else { "ENDED" }.into())
+    let text = String::from_utf8_lossy(&words);
+    let own = text.split('\0').any(|word| [FILE, KEPT].iter().any(|file| word.ends_with(&format!("{OWN}/{file}"))));
+    // One that becomes another program has no words for a moment; one that has ended and is not waited for, neither.
+    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    let lives = stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']));
+    Ok(if own || (words.is_empty() && lives) { "RUNNING" } else { "ENDED" }.into())
 }
 
 /// Sends SIGTERM to the job's processes.

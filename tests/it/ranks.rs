@@ -110,21 +110,11 @@ fn a_batch_smaller_than_the_ranks_leaves_some_without_a_part() {
 }
 
 /// A network with batch norm.
-const NORMED: &str = r#"
-[pipeline]
-sync_batch_norm = true
-
+const NORMED: &str = concat!(
+    include_str!("ranks_normed.toml"),
+    r#"
 [dataset.train]
 limit = 66
-
-[model.net]
-layers = [
-    { type = "conv2d", in_channels = 1, out_channels = 4, kernel_size = 3, stride = 2 },
-    { type = "batch_norm2d", num_features = 4 },
-    { type = "relu" },
-    { type = "flatten" },
-    { type = "linear", in_features = 676, out_features = 10 },
-]
 
 [handler.checkpoint]
 type = "checkpoint"
@@ -132,7 +122,8 @@ type = "checkpoint"
 [[on]]
 event = "engine.trainer:epoch_completed"
 run = ["handler.checkpoint"]
-"#;
+"#
+);
 
 #[test]
 fn batch_norm_is_of_the_whole_batch_where_that_is_asked_for() {

@@ -7,21 +7,11 @@ use pipe_stand_in::{library, nccl};
 
 use crate::program::{Pipe, Said};
 
-const MORE: &str = r#"
-[pipeline]
-sync_batch_norm = true
-
+const MORE: &str = concat!(
+    include_str!("../it/ranks_normed.toml"),
+    r#"
 [dataset.train]
 limit = 180
-
-[model.net]
-layers = [
-    { type = "conv2d", in_channels = 1, out_channels = 4, kernel_size = 3, stride = 2 },
-    { type = "batch_norm2d", num_features = 4 },
-    { type = "relu" },
-    { type = "flatten" },
-    { type = "linear", in_features = 676, out_features = 10 },
-]
 
 [loader.train]
 batch_size = 45
@@ -29,7 +19,8 @@ batch_size = 45
 [engine.trainer]
 max_epochs = 1
 log_interval = 1
-"#;
+"#
+);
 
 /// Trains with two processes, each with a device of that name and with these libraries before the program.
 fn two(pipe: &Pipe, device: &str, out: &str, libraries: &[&Path]) -> Vec<Said> {

@@ -10,6 +10,9 @@ use crate::load::Loaded;
 
 /// Tells the other ranks of an edit, or that there is none after all.
 pub fn tell(ranks: &Ranks, edit: Option<&Loaded>) {
+    if ranks.is_alone() {
+        return;
+    }
     let text = edit.and_then(|loaded| loaded.document.as_ref()).map(|document| document.to_toml()).unwrap_or_default();
     if let Err(error) = ranks.told(|| Ok(text.into_bytes())) {
         gone(&error);
@@ -18,15 +21,10 @@ pub fn tell(ranks: &Ranks, edit: Option<&Loaded>) {
 
 /// The edit that the first rank tells, if there is one.
 pub fn heard(graph: &Graph, accept: &[String]) -> Option<Loaded> {
-    let text = ranks_text(graph)?;
+    let heard = graph.run.ranks.told(|| Ok(Vec::new())).inspect_err(gone).ok()?;
     // This rank's folder is `ranks/N` in that of the run.
     let run = graph.run.folder.path().ancestors().nth(2)?;
-    (!text.is_empty()).then(|| requests::load(run, &text, accept))
-}
-
-fn ranks_text(graph: &Graph) -> Option<String> {
-    let heard = graph.run.ranks.told(|| Ok(Vec::new()));
-    heard.inspect_err(gone).ok().map(|text| String::from_utf8_lossy(&text).into_owned())
+    (!heard.is_empty()).then(|| requests::load(run, &String::from_utf8_lossy(&heard), accept))
 }
 
 /// Says to the others that this rank cannot make the edit.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use pipe_core::terminal;
-use pipe_plan::submit;
+use pipe_plan::{Plan, submit};
 use pipe_run::folders;
+use pipe_run::load::Loaded;
 use pipe_run::submitted::Submitted;
 use pipe_submit::{Array, Job, Profile, Receipt, states};
 
@@ -53,7 +54,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub fn submit(args: &SubmitArgs) -> Result<Status> {
     let loaded = args.pipeline.load();
     let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
-    let profile = match plan.submit.get(&args.to).cloned().map_or_else(|| submit::plain(&args.to), Ok) {
+    let profile = match profile_of(plan, &args.to) {
         Ok(profile) => profile,
         Err(said) => return wrong(&said),
     };
@@ -70,17 +71,17 @@ pub fn submit(args: &SubmitArgs) -> Result<Status> {
         }
     }
     let name = plan.pipeline.name.clone().unwrap_or_else(|| args.pipeline.stem());
-    let more = args.devices.iter().flat_map(|devices| ["--devices".to_owned(), devices.clone()]).collect();
-    let pipeline = match Submitted::of(&args.pipeline.source(), &loaded, &name) {
-        Ok(submitted) => submitted.text(),
-        Err(said) => return wrong(&said),
-    };
     let folder = match &args.out {
         Some(folder) => absolute(folder)?,
         None if args.dry_run => absolute(runs_folder().join(&name).join("TIME"))?,
         None => absolute(folders::new_folder(&runs_folder(), &name)?)?,
     };
-    let job = Job { name, from: here()?, program: program(&profile)?, pipeline, folder, more, array };
+    let mut job = match job_of(&profile, &args.pipeline, &loaded, name, folder)? {
+        Ok(job) => job,
+        Err(said) => return wrong(&said),
+    };
+    job.more = args.devices.iter().flat_map(|devices| ["--devices".to_owned(), devices.clone()]).collect();
+    job.array = array;
     if args.dry_run {
         print!("{}", pipe_submit::file(&profile, &job)?);
         return Ok(Status::Done);
@@ -115,14 +116,11 @@ impl Again<'_> {
         let loaded = self.pipeline.load();
         let Some(plan) = plan_or_tell(&loaded)? else { return Ok(Status::Wrong) };
         let name = plan.pipeline.name.clone().unwrap_or(self.name);
-        let pipeline = match Submitted::of(&self.pipeline.source(), &loaded, &name) {
-            Ok(submitted) => submitted.text(),
-            Err(said) => return wrong(&said),
-        };
-        let folder = absolute(folders::new_folder(&runs_folder(), &name)?)?;
-        let (program, more) = (program(&profile)?, Vec::new());
-        let job = Job { name, from: here()?, program, pipeline, folder, more, array: None };
-        hand_over(self.to, &profile, &job).map(|_| Status::Done)
+        let folder = folders::new_folder(&runs_folder(), &name)?;
+        match job_of(&profile, &self.pipeline, &loaded, name, absolute(folder)?)? {
+            Ok(job) => hand_over(self.to, &profile, &job).map(|_| Status::Done),
+            Err(said) => wrong(&said),
+        }
     }
 
     /// The profile, from its file; one that needs no word in a file from nowhere.
@@ -148,17 +146,35 @@ fn wrong(said: &str) -> Result<Status> {
     Ok(Status::Wrong)
 }
 
-fn here() -> Result<PathBuf> {
-    std::env::current_dir().context("the working directory")
+/// The profile `[submit.NAME]` of a pipeline; one that needs no word in it.
+///
+/// # Errors
+/// What to tell where there is none.
+pub fn profile_of(plan: &Plan, name: &str) -> Result<Profile, String> {
+    plan.submit.get(name).cloned().map_or_else(|| submit::plain(name), Ok)
 }
 
-/// How this program is called where the job is at work.
-fn program(profile: &Profile) -> Result<String> {
-    Ok(match profile {
+/// A run as a job: the pipeline as it was loaded, in this folder.
+///
+/// # Errors
+/// When this program does not know where it is; inside, what keeps the pipeline from being submitted.
+pub fn job_of(
+    profile: &Profile,
+    pipeline: &PipelineArgs,
+    loaded: &Loaded,
+    name: String,
+    folder: PathBuf,
+) -> Result<Result<Job, String>> {
+    // How this program is called where the job is at work.
+    let program = match profile {
         Profile::Slurm(config) => config.program.clone(),
         Profile::Kubernetes(config) => config.program.clone(),
         Profile::Local(_) => std::env::current_exe().context("this program's own path")?.display().to_string(),
-    })
+    };
+    let from = std::env::current_dir().context("the working directory")?;
+    let submitted = Submitted::of(&pipeline.source(), loaded, &name);
+    let job = |pipeline| Job { name, from, program, pipeline, folder, more: Vec::new(), array: None };
+    Ok(submitted.map(|submitted| job(submitted.text())))
 }
 
 fn hand_over(to: &str, profile: &Profile, job: &Job) -> Result<Receipt> {

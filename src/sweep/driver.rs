@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
 use pipe_plan::sweep::{Direction, Which};
 use pipe_run::lock::Refused;
+use pipe_submit::{Receipt, States};
 use pipe_sweep::journal::Replay;
 use pipe_sweep::study::CONSTRAINT;
 use pipe_sweep::{Distribution, Journal, Operation, State, Study, Trial, Values};
@@ -59,6 +60,10 @@ pub(super) struct Driver<'a> {
     /// What a driver before was at, and nobody has gone on with yet.
     taken: Vec<Worker>,
     signals: Signals,
+    /// How jobs stand.
+    states: States,
+    /// How many were left at work.
+    left: usize,
     /// Held as long as this one drives.
     _lock: File,
 }
@@ -86,6 +91,8 @@ impl<'a> Driver<'a> {
             workers: Vec::new(),
             taken: Vec::new(),
             signals,
+            states: States::default(),
+            left: 0,
             _lock: lock,
         };
         driver.take_over();
@@ -127,20 +134,25 @@ impl<'a> Driver<'a> {
     pub fn drive(&mut self) -> Result<Status> {
         let driven = self.until_done();
         if driven.is_err() {
-            self.workers.iter_mut().for_each(|worker| worker.stop("the sweep cannot go on"));
+            let children = self.workers.iter_mut().filter(|worker| worker.job().is_none());
+            children.for_each(|worker| worker.stop("the sweep cannot go on"));
         }
         if driven? == Status::Done {
             report::summary(self.study()?, self.settings)?;
             return Ok(Status::Done);
         }
-        say!("stopped; the same command goes on with the study");
+        match self.left {
+            0 => say!("stopped; the same command goes on with the study"),
+            left => say!("stopped; {left} trials go on as jobs, and the same command goes on with the study"),
+        }
         Ok(Status::Signalled(self.signals.status()))
     }
 
     fn until_done(&mut self) -> Result<Status> {
         // The oldest last, which is the first to go on.
         let taken = std::mem::take(&mut self.taken).into_iter().rev();
-        let (busy, rest): (Vec<Worker>, Vec<Worker>) = taken.partition(Worker::is_busy);
+        let at_work = |worker: &Worker| worker.is_busy() || worker.is_submitted();
+        let (busy, rest): (Vec<Worker>, Vec<Worker>) = taken.partition(at_work);
         self.taken = rest;
         // However many there are: they are at work.
         for worker in busy {
@@ -155,6 +167,7 @@ impl<'a> Driver<'a> {
                     None => self.begin()?,
                 };
             }
+            self.ask_engines();
             let mut open = std::mem::take(&mut self.workers);
             while let Some(worker) = open.pop() {
                 match self.follow(worker, stops) {
@@ -175,6 +188,17 @@ impl<'a> Driver<'a> {
             }
             std::thread::sleep(TICK);
         }
+    }
+
+    /// Asks those who have jobs how these stand.
+    fn ask_engines(&mut self) {
+        let jobs: Vec<Receipt> = self.workers.iter().filter_map(Worker::job).cloned().collect();
+        if jobs.is_empty() {
+            return;
+        }
+        let states = self.states.of(&jobs);
+        let workers = self.workers.iter_mut().filter(|worker| worker.job().is_some());
+        workers.zip(states).for_each(|(worker, state)| worker.hear(state));
     }
 
     /// Has a trial go on, in a slot of its own.
@@ -218,6 +242,10 @@ impl<'a> Driver<'a> {
         }
         match ended {
             Ended::Not if worker.pruned => worker.stop("it is not among the best"),
+            Ended::Not if stops && worker.job().is_some() => {
+                self.left += 1;
+                return Ok(None);
+            }
             Ended::Not if stops => worker.stop("the sweep was stopped"),
             Ended::Not => {}
             _ if worker.pruned => return self.prune(&worker).map(|()| None),

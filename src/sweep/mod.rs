@@ -6,6 +6,7 @@
 //! - [`population`]: which trials at work go on from which others, and how they are asked to
 //! - [`exchange`]: such an edit, as the journal has it
 //! - [`worker`]: a trial at work: its processes, one after the other
+//! - [`process`]: such a process, of this machine or a job that was submitted
 //! - [`measured`]: what a run has measured
 //! - [`report`]: what is said of it all
 
@@ -13,6 +14,7 @@ mod driver;
 mod exchange;
 mod measured;
 mod population;
+mod process;
 mod report;
 mod settings;
 pub mod values;
@@ -23,11 +25,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use pipe_core::terminal;
+use pipe_plan::{Plan, SweepConfig};
 
 use crate::output::{Format, Status};
 use crate::signals::{Signals, Words};
 use crate::source::{PipelineArgs, plan_or_tell, shown, tell_of};
+use crate::submit::profile_of;
 use driver::Driver;
+use process::To;
 use settings::{Settings, Wish};
 
 /// Arguments of `pipe sweep`.
@@ -53,6 +58,10 @@ pub struct SweepArgs {
     /// Device, instead of the pipeline's: auto, cpu, cuda, cuda:N.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
+    /// Submit each trial, as `pipe submit` does: a profile `[submit.NAME]` of the file. `slurm` and `local` need none. With --jobs, how many of them
+    /// wait or are at work at a time.
+    #[arg(long, value_name = "NAME")]
+    to: Option<String>,
 }
 
 /// What is said when a signal has come.
@@ -61,6 +70,9 @@ const WORDS: Words = Words {
     still: "trials are still at work",
     json: false,
 };
+
+/// The same where trials are jobs.
+const LEAVING: Words = Words { first: Some("jobs are left at work"), ..WORDS };
 
 /// Runs trials until the study has as many as it is to have.
 ///
@@ -81,22 +93,40 @@ pub fn sweep(args: &SweepArgs) -> Result<Status> {
         tell_of(&found, &loaded, Format::Text)?;
         return Ok(Status::Wrong);
     }
-    let (out, device) = (args.out.clone(), args.device.clone());
-    let wish = Wish { pipeline: &args.pipeline, trials: args.trials, jobs: args.jobs, seeds: args.seeds, out, device };
-    let settings = Settings::of(wish, plan, config);
-    if settings.seeds.len() > 1 && settings.space.get("pipeline.seed").is_some() {
-        terminal::line(
-            "error: `pipeline.seed` is a parameter, and each trial has several seeds: leave one of the two away",
-        );
-        return Ok(Status::Wrong);
-    }
-    if settings.population.is_some() && (settings.jobs as u64) < settings.trials {
-        terminal::line(&format!(
-            "error: the {0} members of a population are all at work together: `--jobs {0}`, or fewer members (`trials`)",
-            settings.trials
-        ));
-        return Ok(Status::Wrong);
-    }
-    let signals = Signals::listen(WORDS)?;
+    let settings = match settings_of(args, plan, config) {
+        Ok(settings) => settings,
+        Err(said) => {
+            terminal::line(&format!("error: {said}"));
+            return Ok(Status::Wrong);
+        }
+    };
+    let signals = Signals::listen(if settings.to.is_some() { LEAVING } else { WORDS })?;
     Driver::start(&args.pipeline, &settings, signals)?.drive()
+}
+
+/// What is to be done; what of it does not go together.
+fn settings_of(args: &SweepArgs, plan: &Plan, config: &SweepConfig) -> Result<Settings, String> {
+    let profile = args.to.as_ref().map(|name| profile_of(plan, name)).transpose()?;
+    let device = args.device.iter().flat_map(|device| ["--device".to_owned(), device.clone()]);
+    let to = profile.map(|profile| To { profile, more: device.collect() });
+    let (out, device) = (args.out.clone(), args.device.clone());
+    let (trials, jobs, seeds) = (args.trials, args.jobs, args.seeds);
+    let settings = Settings::of(Wish { pipeline: &args.pipeline, trials, jobs, seeds, out, device, to }, plan, config);
+    if settings.seeds.len() > 1 && settings.space.get("pipeline.seed").is_some() {
+        return Err(
+            "`pipeline.seed` is a parameter, and each trial has several seeds: leave one of the two away".into()
+        );
+    }
+    if settings.population.is_some() {
+        if settings.to.is_some() {
+            return Err("the members of a population are processes of one machine: leave `--to` away".into());
+        }
+        if (settings.jobs as u64) < settings.trials {
+            return Err(format!(
+                "the {0} members of a population are all at work together: `--jobs {0}`, or fewer members (`trials`)",
+                settings.trials
+            ));
+        }
+    }
+    Ok(settings)
 }

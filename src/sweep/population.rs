@@ -4,14 +4,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use pipe_history::requests::{Answer, Ask, Request, Requests, Stage};
+use pipe_history::requests::{Ask, Request, Requests, Stage};
 use pipe_history::standing::{self, Status};
 use pipe_run::checkpoint;
 use pipe_run::load::PipelineSource;
 use pipe_run::versions::Versions;
 use pipe_sweep::population::Standing;
 use pipe_sweep::{Operation, State, Trial};
-use pipe_vocab::files;
 use pipe_vocab::record::short;
 use serde_json::{Map, Value};
 
@@ -25,8 +24,6 @@ use crate::source::pipeline_folder;
 
 /// A study's note: the latest report after which its members were compared.
 const COMPARED: &str = "pipe:compared";
-/// An answer is no longer, in bytes.
-const LONGEST: u64 = 16 << 20;
 
 /// What a run has come to with what it was asked.
 enum Answered {
@@ -258,13 +255,8 @@ fn applied(run: &Path, weights: &str) -> Option<u64> {
     lines.find(|line| line["outcome"] == "applied" && from(line))?["step"].as_u64()
 }
 
-fn read(run: &Path, name: &str) -> Option<Answer> {
-    let text = files::read_text(&run.join(Requests::file(name, true)), LONGEST).ok()?;
-    serde_json::from_str(&text).ok()
-}
-
 fn answer(run: &Path, name: &str) -> Answered {
-    let Some(answer) = read(run, name) else { return Answered::NotYet };
+    let Some(answer) = Requests::of(run).answered(name) else { return Answered::NotYet };
     let outcome = answer.report["outcome"].as_str();
     match answer.stage {
         Stage::Read => Answered::NotYet,
@@ -279,8 +271,12 @@ fn answer(run: &Path, name: &str) -> Answered {
 
 /// Whether the run has been asked for an edit that it has not answered.
 fn is_asked(run: &Path) -> bool {
-    let last = Requests::of(run).all().into_iter().next_back();
+    let requests = Requests::of(run);
+    let last = requests.all().into_iter().next_back();
     last.is_some_and(|(name, answered)| {
-        !answered || read(run, &name).is_some_and(|answer| answer.stage == Stage::Read && answer.ask == Some(Ask::Edit))
+        !answered
+            || requests
+                .answered(&name)
+                .is_some_and(|answer| answer.stage == Stage::Read && answer.ask == Some(Ask::Edit))
     })
 }

@@ -9,6 +9,7 @@ use pipe_sweep::sampler::points;
 use pipe_sweep::{Direction, Distribution, Parameter, Population, Pruner, Sampler, Space};
 use pipe_vocab::{Kind, NodeId};
 
+use super::process::To;
 use crate::source::{PipelineArgs, runs_folder};
 
 /// How many trials there are where nobody says.
@@ -34,6 +35,8 @@ pub(super) struct Settings {
     pub keep: Option<usize>,
     /// Device, instead of the pipeline's.
     pub device: Option<String>,
+    /// Where trials are submitted to; none where they are processes of this driver's.
+    pub to: Option<To>,
     /// The device that the pipeline says.
     pub own_device: String,
     pub space: Space,
@@ -49,7 +52,6 @@ pub(super) struct Settings {
 }
 
 /// What the command line says.
-#[derive(Debug)]
 pub(super) struct Wish<'a> {
     pub pipeline: &'a PipelineArgs,
     pub trials: Option<u64>,
@@ -57,6 +59,7 @@ pub(super) struct Wish<'a> {
     pub seeds: Option<u64>,
     pub out: Option<PathBuf>,
     pub device: Option<String>,
+    pub to: Option<To>,
 }
 
 impl Settings {
@@ -92,6 +95,7 @@ impl Settings {
             },
             keep: config.keep.and_then(|keep| usize::try_from(keep).ok()),
             device: wish.device,
+            to: wish.to,
             own_device: plan.pipeline.device.clone(),
             space,
             sampler,

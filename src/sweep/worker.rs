@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,11 +11,13 @@ use pipe_history::requests::{Ask, Request, Requests};
 use pipe_history::standing::{self, Status};
 use pipe_run::versions::Versions;
 use pipe_runs::About;
+use pipe_submit::Receipt;
 use pipe_sweep::Trial;
 use pipe_vocab::shown::shown_data;
 use serde_json::Value;
 
 use super::measured::Measured;
+use super::process::{AUTHOR, Over, Process, was_asked};
 use super::settings::Settings;
 use super::values;
 use crate::source::PipelineArgs;
@@ -61,7 +63,9 @@ pub(super) struct Worker {
     pub asked_edit: Option<String>,
     sets: Vec<String>,
     folder: PathBuf,
-    child: Option<Child>,
+    process: Option<Process>,
+    /// Whether a job of a driver before was looked for.
+    searched: bool,
     measured: Option<Measured>,
     named: bool,
     asked: Option<Instant>,
@@ -88,7 +92,8 @@ impl Worker {
             asked_edit: None,
             sets: values::sets(&settings.space, &trial.params),
             folder: PathBuf::new(),
-            child: None,
+            process: None,
+            searched: false,
             measured: None,
             named: false,
             asked: None,
@@ -108,6 +113,21 @@ impl Worker {
         standing::status(&self.folder) == Some(Status::Running)
     }
 
+    /// Whether a driver before has submitted it.
+    pub fn is_submitted(&self) -> bool {
+        Receipt::read(&self.folder).is_some()
+    }
+
+    /// Its job, if it is one.
+    pub fn job(&self) -> Option<&Receipt> {
+        self.process.as_ref()?.receipt()
+    }
+
+    /// Takes what the engine says of its job.
+    pub fn hear(&mut self, state: Option<String>) {
+        self.process.iter_mut().for_each(|process| process.hear(state.clone()));
+    }
+
     /// The run's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -120,28 +140,54 @@ impl Worker {
         }
         self.seed += 1;
         self.folder = folder_of(settings, self.number, self.seed);
-        (self.child, self.measured, self.named, self.lives, self.checkpoint) = (None, None, false, 0, None);
+        (self.process, self.measured, self.named, self.lives, self.checkpoint) = (None, None, false, 0, None);
+        self.searched = false;
         true
     }
 
-    /// Starts a process, unless the run is at work already: of a driver that was killed.
+    /// Starts a process or submits a job, unless the run is at work already or waits in a queue: of a driver that was killed.
     pub fn start(&mut self, pipeline: &PipelineArgs, settings: &Settings) -> Result<()> {
+        let former = Receipt::read(&self.folder).filter(|_| !self.searched);
+        self.searched = true;
+        if let Some(receipt) = former {
+            self.process = Some(Process::of(receipt));
+            return Ok(());
+        }
         if self.is_busy() {
             return Ok(());
         }
-        let log =
-            OpenOptions::new().append(true).create(true).open(self.log()).context("a trial's log cannot be written")?;
-        let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
+        let pipeline = self.pipeline(pipeline, settings);
+        self.process = Some(match &settings.to {
+            Some(to) => to.submit(&pipeline, self.title(settings), &self.folder)?,
+            None => self.spawn(&pipeline, settings)?,
+        });
+        self.asked_edit = None;
+        Ok(())
+    }
+
+    /// The pipeline with this trial's values.
+    fn pipeline(&self, pipeline: &PipelineArgs, settings: &Settings) -> PipelineArgs {
         // A member of a population goes on with the pipeline that edits have made of it.
         let edited = settings.population.is_some() && Versions::of(&self.folder).newest().is_some();
-        let file = if edited { &self.folder } else { &pipeline.file };
-        command.arg("run").arg(file).args(["--quiet", "--resume", "auto", "--out"]).arg(&self.folder);
-        command.args(pipeline.profile.iter().filter(|_| !edited).flat_map(|profile| ["--profile", profile]));
         let sets = if edited { &[][..] } else { &self.sets[..] };
         let seed = settings.seeds[self.seed].map(|seed| format!("pipeline.seed={seed}"));
         // The first of the seeds is what the command line says.
         let said = pipeline.sets.iter().filter(|set| seed.is_none() || !set.trim_start().starts_with("pipeline.seed"));
-        command.args(said.chain(sets).chain(&seed).flat_map(|set| ["--set", set]));
+        PipelineArgs {
+            file: if edited { self.folder.clone() } else { pipeline.file.clone() },
+            profile: pipeline.profile.clone().filter(|_| !edited),
+            sets: said.chain(sets).chain(&seed).cloned().collect(),
+            ..pipeline.clone()
+        }
+    }
+
+    fn spawn(&self, pipeline: &PipelineArgs, settings: &Settings) -> Result<Process> {
+        let log =
+            OpenOptions::new().append(true).create(true).open(self.log()).context("a trial's log cannot be written")?;
+        let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
+        command.arg("run").arg(&pipeline.file).args(["--quiet", "--resume", "auto", "--out"]).arg(&self.folder);
+        command.args(pipeline.profile.iter().flat_map(|profile| ["--profile", profile]));
+        command.args(pipeline.sets.iter().flat_map(|set| ["--set", set]));
         command.args(pipeline.accept.iter().flat_map(|code| ["--accept", code]));
         let device = device(settings, self.slot);
         command.args(device.iter().flat_map(|device| ["--device", device]));
@@ -151,9 +197,13 @@ impl Worker {
         }
         // In a group of its own: the terminal's Ctrl-C is for the driver, which asks it to stop.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.child = Some(command.spawn().context("a trial cannot be started")?);
-        self.asked_edit = None;
-        Ok(())
+        Ok(Process::Child(command.spawn().context("a trial cannot be started")?))
+    }
+
+    /// What its run is called.
+    fn title(&self, settings: &Settings) -> String {
+        let folder = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        folder.replace("trial-", &format!("{}-", settings.study))
     }
 
     /// Gives the run its name and its group, once it is there.
@@ -162,12 +212,7 @@ impl Worker {
             return;
         }
         self.named = true;
-        let name = self
-            .folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .replace("trial-", &format!("{}-", settings.study));
+        let name = self.title(settings);
         let named = About::edit(&self.folder, |about| {
             about.name.get_or_insert(name);
             about.group.get_or_insert(settings.study.clone());
@@ -191,7 +236,7 @@ impl Worker {
 
     /// Whether this driver has started the process that is at work.
     pub fn is_own(&self) -> bool {
-        self.child.is_some()
+        self.process.is_some()
     }
 
     /// What the run has measured, up to now.
@@ -205,15 +250,17 @@ impl Worker {
 
     /// How it stands.
     pub fn look(&mut self) -> Result<Ended> {
-        let status = match &mut self.child {
-            Some(child) => match child.try_wait().context("a trial's process")? {
-                None => return Ok(Ended::Not),
-                status => status,
-            },
-            None => None,
+        let over = self.process.as_mut().map_or(Ok(Over::Unknown), Process::over)?;
+        let standing = match over {
+            Over::No => return Ok(Ended::Not),
+            // Before the run's own word: what it says by then is its last.
+            _ => standing::status(&self.folder),
         };
-        self.child = None;
-        Ok(match standing::status(&self.folder) {
+        if matches!(over, Over::Silent) && !matches!(standing, Some(Status::Done | Status::Failed)) {
+            return Ok(Ended::Not);
+        }
+        self.process = None;
+        Ok(match standing {
             // Another has the folder: it was started by a driver that was killed.
             Some(Status::Running) => Ended::Not,
             Some(Status::Done) => Ended::Done,
@@ -221,17 +268,38 @@ impl Worker {
                 let info = standing::read(&self.folder);
                 Ended::Failed(info.get("error").and_then(Value::as_str).unwrap_or("it failed").to_owned())
             }
-            Some(Status::Interrupted) if status.and_then(|status| status.code()) == Some(ASKED) => {
-                Ended::Failed("it was asked to stop".into())
-            }
-            _ => self.cut(status),
+            Some(Status::Interrupted) if self.was_asked(&over) => Ended::Failed("it was asked to stop".into()),
+            standing => self.cut(&over, standing.is_some()),
         })
     }
 
-    /// Of a process that ended without a word of the run's.
-    fn cut(&mut self, status: Option<ExitStatus>) -> Ended {
-        if let Some(code) = status.and_then(|status| status.code()).filter(|code| *code < 128) {
-            return Ended::Failed(self.last_words().unwrap_or(format!("its process ended with {code}")));
+    fn was_asked(&self, over: &Over) -> bool {
+        match over {
+            Over::Exit(status) => status.code() == Some(ASKED),
+            Over::Job(receipt, _) => was_asked(&self.folder, receipt),
+            _ => false,
+        }
+    }
+
+    /// Of a process that ended without a word of the run's, which had begun or not.
+    fn cut(&mut self, over: &Over, begun: bool) -> Ended {
+        let mut signal = String::new();
+        match over {
+            Over::Exit(status) => {
+                if let Some(code) = status.code().filter(|code| *code < 128) {
+                    let said = last_words(&self.log());
+                    return Ended::Failed(said.unwrap_or(format!("its process ended with {code}")));
+                }
+                signal = status.signal().map(|signal| format!(" by signal {signal}")).unwrap_or_default();
+            }
+            Over::Job(_, state) if state.contains("CANCELLED") => return Ended::Failed("its job was cancelled".into()),
+            Over::Job(receipt, state) if !begun => {
+                let said = receipt.log().and_then(|log| last_words(&self.folder.join(log)));
+                if let Some(said) = said {
+                    return Ended::Failed(format!("its job ended as {state}: {said}"));
+                }
+            }
+            _ => {}
         }
         let newest = newest_checkpoint(&self.folder);
         self.lives = if newest == self.checkpoint { self.lives + 1 } else { 0 };
@@ -239,17 +307,7 @@ impl Worker {
         if self.lives < LIVES {
             return Ended::Cut;
         }
-        let signal =
-            status.and_then(|status| status.signal()).map(|signal| format!(" by signal {signal}")).unwrap_or_default();
         Ended::Failed(format!("its process was killed {LIVES} times{signal} without a new checkpoint"))
-    }
-
-    /// The last that it said of an error, or at all.
-    fn last_words(&self) -> Option<String> {
-        let text = fs::read_to_string(self.log()).ok()?;
-        let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let line = lines().rfind(|line| line.starts_with("error")).or_else(|| lines().next_back())?;
-        Some(shown_data(line).into_owned())
     }
 
     /// Asks it to save a checkpoint and end.
@@ -262,8 +320,7 @@ impl Worker {
         if requests.all().iter().any(|(_, answered)| !answered) {
             return;
         }
-        let request =
-            Request { ask: Ask::Stop, author: "pipe sweep".into(), why: why.into(), text: None, version: None };
+        let request = Request { ask: Ask::Stop, author: AUTHOR.into(), why: why.into(), text: None, version: None };
         if let Err(error) = requests.put(&request) {
             tracing::warn!("{error:#}");
         }
@@ -298,6 +355,14 @@ fn device(settings: &Settings, slot: usize) -> Option<String> {
         Ok(gpus @ 2..) => Some(format!("cuda:{}", slot % gpus)),
         _ => settings.device.clone(),
     }
+}
+
+/// The last that was said in a log of an error, or at all.
+fn last_words(log: &Path) -> Option<String> {
+    let text = fs::read_to_string(log).ok()?;
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines().rfind(|line| line.starts_with("error")).or_else(|| lines().next_back())?;
+    Some(shown_data(line).into_owned())
 }
 
 fn newest_checkpoint(run: &Path) -> Option<String> {

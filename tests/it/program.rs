@@ -113,7 +113,9 @@ impl Pipe {
     /// What a run has recorded, in its order.
     pub fn records(&self, run: &str) -> Vec<Value> {
         let text = self.read(&format!("{run}/records.jsonl"));
-        text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
+        // A run at work may be writing its last line.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
     }
 
     /// The numbers that a run has recorded, less the times.

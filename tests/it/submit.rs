@@ -374,6 +374,15 @@ type = "checkpoint"
 [[on]]
 event = "engine.trainer:epoch_completed"
 run = ["handler.checkpoint"]
+
+[sweep]
+study = "s"
+sampler = "random"
+[sweep.parameters]
+"optimizer.sgd.lr" = { log = [0.01, 0.1] }
+[[sweep.objectives]]
+metric = "engine.trainer:loss"
+direction = "min"
 "#;
 
 #[test]
@@ -398,6 +407,10 @@ fn slurm_stops_a_run_and_takes_it_up_again() {
     // Meanwhile one whose time is almost over when it begins: SLURM looks every half minute.
     let short = ["--set", "submit.slurm.time='1m'", "--set", "engine.trainer.max_epochs=1000000"];
     submit(&[&["--out", "short"], &short[..]].concat());
+    // And a sweep whose trials are jobs.
+    let sweep =
+        ["sweep", "here.toml", "--to", "slurm", "--trials", "2", "--jobs", "2", "--set", "engine.trainer.max_epochs=1"];
+    let sweep = pipe.command(&sweep).env("SLURM_CONF", &conf).stderr(Stdio::piped()).spawn().expect("it starts");
     submit(&["--out", "cut"]);
     let job = number("cut");
     wait_for("a checkpoint", || pipe.path("cut/checkpoints").read_dir().is_ok_and(|all| all.count() > 1));
@@ -432,6 +445,15 @@ fn slurm_stops_a_run_and_takes_it_up_again() {
     assert_eq!(pipe.json("short/run.json")["status"], "interrupted");
     assert!(pipe.path("short/checkpoints").read_dir().is_ok_and(|mut all| all.next().is_some()));
     slurm.said("scancel", &[&number("short")]);
+
+    let swept = sweep.wait_with_output().expect("it ends");
+    assert!(swept.status.success(), "{}", String::from_utf8_lossy(&swept.stderr));
+    for trial in ["runs/sweeps/s/trial-0000", "runs/sweeps/s/trial-0001"] {
+        assert!(
+            done(&pipe, trial)
+                && slurm.said("scontrol", &["show", "job", &number(trial)]).contains("JobState=COMPLETED")
+        );
+    }
 
     // Two runs of an array, and two processes of one run.
     submit(&["--out", "seeds", "--array", "pipeline.seed=1,2", "--set", "engine.trainer.max_epochs=1"]);

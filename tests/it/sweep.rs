@@ -394,10 +394,14 @@ fn the_worst_of_a_population_goes_on_from_the_best_without_a_restart() {
         let mut command = pipe.command(&["sweep", "sweep.toml"]);
         command.env("OMP_NUM_THREADS", "1").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
     };
-    let applied = || exchanges(&study(&pipe, "s")).iter().filter(|(_, note)| note["outcome"] == "applied").count();
-    let there = || pipe.path("runs/sweeps/s/journal.log").exists();
+    let applied = || {
+        // The journal is made before the study is in it.
+        let there = pipe.path("runs/sweeps/s/journal.log").exists().then(|| journal(&pipe, "s"));
+        let study = there.as_ref().and_then(|all| all.replay().study("s"));
+        study.is_some_and(|study| exchanges(study).iter().any(|(_, note)| note["outcome"] == "applied"))
+    };
     let mut drive = Drive { pipe: &pipe, child: start() };
-    wait_for("one that goes on from another", || there() && applied() > 0);
+    wait_for("one that goes on from another", applied);
     let first = study(&pipe, "s");
     let (trial, note) = exchanges(&first).into_iter().find(|(_, note)| note["outcome"] == "applied").expect("one");
     let report = note["report"].as_i64().expect("a report");
@@ -486,4 +490,52 @@ fn the_example_of_the_page_is_right() {
     pipe.ok(&["check", "sweep.toml"]);
     let refused = pipe.run(&["check", "sweep.toml", "--set", "sweep.pruner.factor=1"]);
     assert!(refused.status == Some(2) && refused.stderr.contains("1 is out of range"), "{}", refused.stderr);
+}
+
+/// Jobs of this machine which wait until they may begin.
+const SUBMITTED: &str = r#"
+[submit.here]
+type = "local"
+setup = ["while [ ! -e go ]; do sleep 0.05; done"]
+
+[submit.broken]
+type = "local"
+setup = ["echo 'error: no such module'; exit 1"]
+
+[sweep]
+study = "s"
+sampler = "random"
+[sweep.parameters]
+"optimizer.sgd.lr" = { log = [0.01, 0.1] }
+"#;
+
+#[test]
+fn trials_can_be_jobs_that_outlive_who_follows_them() {
+    let (calm, pipe) = (with(SUBMITTED), with(SUBMITTED));
+    let none = pipe.run(&["sweep", "sweep.toml", "--to", "there"]);
+    assert!(none.status == Some(2) && none.stderr.contains("there is no [submit.there]"), "{}", none.stderr);
+    let sweep = ["sweep", "sweep.toml", "--to", "here", "--jobs", "2", "--trials", "2"];
+    let child = pipe.command(&sweep).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut drive = Drive { pipe: &pipe, child };
+    let receipt = |trial: u64| format!("runs/sweeps/s/trial-{trial:04}/job/submitted.json");
+    wait_for("two jobs", || [0, 1].iter().all(|trial| pipe.path(&receipt(*trial)).exists()));
+    let jobs = [0, 1].map(|trial| pipe.json(&receipt(trial))["job"].clone());
+    kill("INT", drive.child.id());
+    let mut said = String::new();
+    std::io::Read::read_to_string(drive.child.stderr.as_mut().expect("a pipe"), &mut said).expect("text");
+    assert_eq!(drive.child.wait().expect("it ends").code(), Some(130), "{said}");
+    assert!(said.contains("2 trials go on as jobs"), "{said}");
+    // They are followed again, with or without the word.
+    pipe.write("go", "");
+    pipe.ok(&["sweep", "sweep.toml", "--jobs", "2", "--trials", "2"]);
+    assert_eq!([0, 1].map(|trial| pipe.json(&receipt(trial))["job"].clone()), jobs, "nothing was submitted twice");
+    calm.ok(&["sweep", "sweep.toml", "--jobs", "2", "--trials", "2"]);
+    assert_eq!(outcome(&study(&pipe, "s")), outcome(&study(&calm, "s")));
+    let about = pipe.json("runs/sweeps/s/trial-0001/about.json");
+    assert_eq!((&about["group"], &about["name"]), (&json!("s"), &json!("s-0001")));
+    // One that does not come so far as to be a run.
+    pipe.ok(&["sweep", "sweep.toml", "--to", "broken", "--trials", "3"]);
+    let found = study(&pipe, "s");
+    assert_eq!(found.trials[2].state, State::Failed);
+    assert_eq!(found.trials[2].user["pipe:error"], "its job ended as ENDED: error: no such module");
 }

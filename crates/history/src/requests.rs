@@ -17,6 +17,8 @@ use pipe_vocab::{atomic, files};
 
 /// A request is no longer, in bytes.
 pub const LONGEST: u64 = 4 << 20;
+/// Nor an answer.
+const LONGEST_ANSWER: u64 = 16 << 20;
 
 /// An author's name and a reason are no longer, in characters.
 const LONGEST_WORDS: usize = 500;
@@ -209,6 +211,12 @@ impl Requests {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove a request"),
             _ => Ok(()),
         }
+    }
+
+    /// The answer to a request, if there is one.
+    pub fn answered(&self, name: &str) -> Option<Answer> {
+        let text = files::read_text(&self.folder.join(format!("{name}{ANSWER}")), LONGEST_ANSWER).ok()?;
+        serde_json::from_str(&text).ok()
     }
 
     /// The names of requests, the oldest first, and whether each was answered.

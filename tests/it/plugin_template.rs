@@ -55,32 +55,64 @@ fn library(krate: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
+fn a_plugin_is_built_tested_checked_run_and_swapped() {
+    let folder = folder();
+    let (name, krate, _) = new(folder.path(), "transform");
+    assert!(make(&krate, "test").contains("test result: ok. 1 passed"));
+    make(&krate, "build");
+    let library = library(&krate, &name);
+    let said = run(pipe(&krate).args(["plugin", "check"]).arg(&library));
+    assert!(said.contains(&format!("ok    transform.{name}: built from it as ")), "{said}");
+    let said = run(pipe(&krate).args(["components", &format!("transform.{name}"), "--plugin"]).arg(&library));
+    assert!(said.contains(&format!("plugin {name} 0.1.0, ")), "{said}");
+    run(pipe(&krate).args(["run", "example.toml", "--quiet", "--out", "run"]));
+    let said = run(pipe(&krate).args(["plugin", "list", "example.toml"]));
+    assert!(
+        said.contains(&format!("  transform.{name}\n")) && said.contains("pipe-copy-paste 0.1.0  compiled in"),
+        "{said}"
+    );
+    swap(&krate, &name, &library);
+}
+
+/// In one crate, as each build links all of pipe.
+#[test]
 fn every_kind_is_built_tested_checked_and_run() {
     let folder = folder();
-    for kind in KINDS {
-        let (name, krate, _) = new(folder.path(), kind);
-        assert!(make(&krate, "test").contains("test result: ok. 1 passed"), "{kind}");
-        make(&krate, "build");
-        let library = library(&krate, &name);
-        let said = run(pipe(&krate).args(["plugin", "check"]).arg(&library));
-        assert!(said.contains(&format!("ok    {kind}.{name}: built from it as ")), "{said}");
-        let said = run(pipe(&krate).args(["components", &format!("{kind}.{name}"), "--plugin"]).arg(&library));
-        assert!(said.contains(&format!("plugin {name} 0.1.0, ")), "{said}");
-        run(pipe(&krate).args(["run", "example.toml", "--quiet", "--out", "run"]));
-        let said = run(pipe(&krate).args(["plugin", "list", "example.toml"]));
-        assert!(
-            said.contains(&format!("  {kind}.{name}\n")) && said.contains("pipe-copy-paste 0.1.0  compiled in"),
-            "{said}"
-        );
-        swap(&krate, &name, kind, &library);
+    let (others, mut modules, mut exported) = (&KINDS[1..], String::new(), Vec::new());
+    let (whole, krate, _) = new(folder.path(), "dataset");
+    for kind in others {
+        let (name, of_kind) = match *kind {
+            "dataset" => (whole.clone(), krate.clone()),
+            kind => {
+                let (name, krate, _) = new(folder.path(), kind);
+                (name, krate)
+            }
+        };
+        let text = std::fs::read_to_string(of_kind.join("src/lib.rs")).expect("a source");
+        let (before, rest) = text.split_once("pipe_plugin::export! { ").expect("what it exports");
+        let (component, after) = rest.split_once(" }").expect("a component");
+        std::fs::write(krate.join(format!("src/{kind}.rs")), format!("{before}{after}")).expect("written");
+        modules += &format!("mod {kind};\n");
+        exported.push(format!("{kind}::{component}"));
+        let example = std::fs::read_to_string(of_kind.join("example.toml")).expect("an example");
+        let example = example.replace(&format!("lib{name}.so"), &format!("lib{whole}.so"));
+        std::fs::write(krate.join(format!("{kind}.toml")), example).expect("written");
+    }
+    std::fs::write(krate.join("src/lib.rs"), format!("{modules}pipe_plugin::export! {{ {} }}\n", exported.join(", ")))
+        .expect("written");
+    let passed = format!("test result: ok. {} passed", others.len());
+    let said = make(&krate, "test");
+    assert!(said.contains(&passed), "{said}");
+    make(&krate, "build");
+    let said = run(pipe(&krate).args(["plugin", "check"]).arg(library(&krate, &whole)));
+    for kind in others {
+        assert!(said.contains(&format!("ok    {kind}.it_template_{kind}: built from it as ")), "{said}");
+        run(pipe(&krate).args(["run", &format!("{kind}.toml"), "--quiet", "--out", kind]));
     }
 }
 
-/// For a transform: changed, built again, and taken up by this program.
-fn swap(krate: &Path, name: &str, kind: &str, library: &Path) {
-    if kind != "transform" {
-        return;
-    }
+/// Changed, built again, and taken up by this program.
+fn swap(krate: &Path, name: &str, library: &Path) {
     let descriptor = || {
         let loaded = plugins::load(library).expect("loaded");
         *loaded.components.iter().find(|d| d.name == name).expect("there")

@@ -7,7 +7,18 @@
 #define USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
+// Beside the headers that use it.
+C10_DECLARE_int(caffe2_log_level);
+
 using Millis = std::chrono::milliseconds;
+
+// A question that waits is asked anew after two seconds, so c10d's word that it timed out is no news; what it ends by is told as an error.
+static void hush() {
+  constexpr int errors = 2;
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
+    FLAGS_caffe2_log_level = std::max(FLAGS_caffe2_log_level, errors);
+  }
+}
 
 // ---- the store
 
@@ -18,6 +29,7 @@ struct Store {
 PN_EXPORT Error
 pn_store_tcp(const char* host, uint16_t port, bool server, int64_t timeout_ms, Store** out, uint16_t* bound) {
   return pn_guard([&] {
+    hush();
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = server;

@@ -1,5 +1,6 @@
 //! `cargo xtask soak`: what runs for as long as one likes, looking for faults that tests did not think of.
 
+mod elastic;
 mod export;
 mod fuzz;
 mod gpu_suite;
@@ -30,6 +31,9 @@ pub(crate) const HELP: &str = "\
   soak export --python EXE [MODEL…]
         trains each detector that can be exported for some steps, exports it (scripts/export_onnx.py) and compares what onnxruntime and
         `pipe predict` find; EXE is a Python with torch, torchvision, onnx, onnxscript, onnxruntime and safetensors
+  soak elastic --python EXE
+        kills one of three machines under torchrun's agents, and compares what the other two leave with a run of one process; EXE is a Python
+        with torch
   soak runs
         prints the figures of many runs and of their page: curves, size on the disk, index, answers, the page in Chromium, what capture costs
   soak sweep [--trials N] [--kills N] [--python EXE]
@@ -51,6 +55,7 @@ pub(crate) fn soak(root: &Path, arguments: &[String]) -> Result<()> {
         Some((part, rest)) if part == "kills" => kills(root, rest),
         Some((part, rest)) if part == "gpu-suite" => gpu_suite::gpu_suite(root, rest),
         Some((part, rest)) if part == "export" => export::export(root, rest),
+        Some((part, rest)) if part == "elastic" => elastic::elastic(root, rest),
         Some((part, rest)) if part == "runs" => runs::runs(root, rest),
         Some((part, rest)) if part == "sweep" => sweep(root, rest),
         Some((part, rest)) if part == "trackers" => trackers::trackers(root, rest),

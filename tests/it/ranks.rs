@@ -75,6 +75,20 @@ fn two_processes_are_one_that_does_the_part_of_each_in_turn_to_the_bit() {
     assert!(pipe.path("two/ranks/1/console.log").exists() && !pipe.path("two/ranks/1/checkpoints").exists());
 }
 
+/// The weights of classes in a part are others than in the batch.
+#[test]
+fn losses_are_divided_by_the_counts_of_all_where_that_is_asked_for() {
+    let weights = "[20.0, 0.1, 5.0, 1.0, 1.0, 1.0, 1.0, 0.2, 1.0, 9.0]";
+    let loss = format!("[model.net]\nloss = {{ type = \"cross_entropy\", class_weights = {weights} }}\n");
+    let pipe = Pipe::digits("ranks.toml", &MORE.replace("[model.net]\n", &loss));
+    train(&pipe, "cpu:1", "one", 1, &[]);
+    train(&pipe, "cpu:2", "apart", 1, &[]);
+    train(&pipe, "cpu:2", "together", 1, &["--set", "pipeline.sync_loss_counts=true"]);
+    assert!(apart(&pipe, "one", "apart") > 1e-3);
+    let gap = apart(&pipe, "one", "together");
+    assert!(gap < 1e-5, "{gap}");
+}
+
 #[test]
 fn a_run_goes_on_with_another_number_of_processes() {
     let pipe = digits();

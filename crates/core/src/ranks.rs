@@ -36,6 +36,8 @@ pub struct Ranks {
     part: Cell<Option<(usize, usize)>>,
     /// Whether batch normalization takes the statistics of all ranks' batches together.
     joint: Cell<bool>,
+    /// Whether losses are divided by the counts of all ranks.
+    joint_counts: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,7 @@ pub struct Agreed {
 impl Ranks {
     /// One process by itself.
     pub fn alone() -> Ranks {
-        Ranks { rank: 0, size: 1, links: None, part: Cell::new(None), joint: Cell::new(false) }
+        Ranks { rank: 0, size: 1, links: None, part: Cell::new(None), joint: Cell::new(false), joint_counts: Cell::new(false) }
     }
 
     /// Meets the others at `store`. `interface` and `host`: see [`Group::gloo`]. On a GPU, which `device` then is, gradients and statistics
@@ -93,7 +95,7 @@ impl Ranks {
         let met = met.with_context(|| format!("rank {rank} cannot meet the other {}", size - 1))?;
         let [control, data, norms] = met.try_into().map_err(|_| anyhow!("three groups"))?;
         let links = Some(Links { store, control, data, norms: Rc::new(norms) });
-        Ok(Ranks { rank, size, links, part: Cell::new(None), joint: Cell::new(false) })
+        Ok(Ranks { rank, size, links, part: Cell::new(None), joint: Cell::new(false), joint_counts: Cell::new(false) })
     }
 
     /// The number of this process, from 0.
@@ -139,6 +141,30 @@ impl Ranks {
     /// Sets whether batch normalization takes the statistics of all ranks' batches together.
     pub fn set_joint(&self, joint: bool) {
         self.joint.set(joint);
+    }
+
+    /// Sets whether losses that are divided by what is in the batch are divided by what is in the parts of all ranks.
+    pub fn set_joint_counts(&self, joint: bool) {
+        self.joint_counts.set(joint);
+    }
+
+    /// Whether they are.
+    pub fn counts_are_joint(&self) -> bool {
+        self.joint_counts.get() && !self.is_alone()
+    }
+
+    /// The sums over all ranks, which may have fewer numbers.
+    ///
+    /// # Errors
+    /// When a rank is gone, or there are more numbers than losses.
+    pub fn summed(&self, own: &[f64]) -> Result<Vec<f64>> {
+        let Some(links) = &self.links else { return Ok(own.to_vec()) };
+        ensure!(own.len() <= LOSSES, "{} losses are more than the {LOSSES} that ranks agree on", own.len());
+        let mut numbers = vec![0.0; LOSSES];
+        numbers[..own.len()].copy_from_slice(own);
+        let mut tensor = Tensor::f_from_slice(&numbers)?;
+        links.control.all_reduce(&mut tensor).map_err(|error| self.explained(error))?;
+        Ok(Vec::try_from(tensor)?)
     }
 
     /// Has a model work on this rank's part of a batch in training.

@@ -33,6 +33,10 @@ pub struct PipelineConfig {
     /// one's part (torch's `SyncBatchNorm`, on any device).
     #[schemars(extend("x-reload" = "fixed"))]
     pub sync_batch_norm: bool,
+    /// Likewise: whether losses that are divided by what is in a batch (foreground, masks, keypoints, pixels that count, weights of classes) are
+    /// divided by what is in the whole batch. Without it by what is in each one's part, as torchvision's under `DistributedDataParallel`.
+    #[schemars(extend("x-reload" = "fixed"))]
+    pub sync_loss_counts: bool,
     /// The type in which models compute; weights stay fp32.
     #[schemars(extend("x-reload" = "fixed"))]
     pub precision: Precision,
@@ -57,6 +61,7 @@ impl Default for PipelineConfig {
             device: "auto".into(),
             devices: None,
             sync_batch_norm: false,
+            sync_loss_counts: false,
             precision: Precision::Fp32,
             deterministic: false,
             preflight: true,

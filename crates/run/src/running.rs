@@ -96,6 +96,7 @@ impl Running {
         context.checkpoint_wanted = requests.checkpoint.clone();
         context.ranks = options.ranks.clone();
         context.ranks.set_joint(plan.pipeline.sync_batch_norm);
+        context.ranks.set_joint_counts(plan.pipeline.sync_loss_counts);
         let measured = (busy, context.throughput.clone());
         let captures = |secrets| Captured::start(context.folder.path(), secrets, measured, info.changed);
         let captured = options.captures.as_deref().map(captures);

@@ -4,7 +4,7 @@
 //!
 //! - [`nn`]: layers and parameters by name; [`weights`]: weight files
 //! - functions: [`boxes`], [`coder`], [`matcher`], [`sampler`], [`anchors`], [`masks`], [`keypoints`], [`losses`] and their
-//!   [`terms`], [`ops`];
+//!   [`terms`], [`divisors`], [`ops`];
 //! - networks: [`resnet`], [`vgg`], [`mobilenet_v3`], [`fpn`], [`backbone`] (one of them with a pyramid) and its [`options`], [`conv_block`];
 //! - detection: [`detector`] (what all have in common), [`types`] (ground truth and detections), [`transform`] (images in, detections out),
 //!   [`suppress`] (NMS of a batch), [`dense`] (detectors without proposals), [`checkpoint`] (loading torchvision's files, old ones too);
@@ -20,6 +20,7 @@ pub mod coder;
 pub mod conv_block;
 pub mod dense;
 pub mod detector;
+pub mod divisors;
 pub mod fcos;
 pub mod fpn;
 pub mod keypoints;

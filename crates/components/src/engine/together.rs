@@ -1,6 +1,7 @@
 //! Training of several ranks: their gradients and losses as one.
 
 use anyhow::Result;
+use indexmap::IndexMap;
 use pipe_core::{Optimizer, RunContext};
 use pipe_data::Batch;
 use pipe_native::distributed::Reducer;
@@ -43,6 +44,26 @@ impl Together {
             Some(reducer) if std::mem::take(&mut self.armed) => reducer.finish(use_them),
             _ => Ok(()),
         }
+    }
+
+    /// Has each loss that is divided by a count, `own`, divided by that of all ranks: with the shares that gradients have, their sum is the loss of the
+    /// whole batch. A rank without losses goes along.
+    pub fn by_all(
+        &self,
+        losses: &mut IndexMap<String, Tensor>,
+        own: &[(String, Tensor)],
+        run: &RunContext,
+    ) -> Result<()> {
+        let of = |name: &String| own.iter().find(|(told, _)| told == name).map_or(0.0, |(_, by)| by.double_value(&[]));
+        let own: Vec<f64> = losses.keys().map(of).collect();
+        let all = run.ranks.summed(&own)?;
+        let share = run.ranks.share();
+        for ((loss, own), all) in losses.values_mut().zip(own).zip(all) {
+            if all > 0.0 {
+                *loss = &*loss * (own / (share * all));
+            }
+        }
+        Ok(())
     }
 
     /// The losses of all ranks, of which these are this one's, on this batch.

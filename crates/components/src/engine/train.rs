@@ -26,6 +26,7 @@ use pipe_core::{
 };
 use pipe_data::Batch;
 use pipe_data::upload::to_device;
+use pipe_vision::divisors::heard;
 
 /// What to do when a loss is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -347,14 +348,20 @@ impl Process for Train {
         run.ranks.seed_step(run.seed, state.iteration)?;
         let batch = run.timings.measure(&id, "to device", || run.uploads.take(&batch, run.device))?;
         // A rank without a part of the batch only goes along.
-        let output = match batch.size {
-            0 if !run.ranks.is_alone() => ModelOutput::default(),
+        let (mut output, divisors) = match batch.size {
+            0 if !run.ranks.is_alone() => (ModelOutput::default(), Vec::new()),
             _ => {
                 let forward = || run.ranks.jointly(|| run.autocast(|| model.forward(&batch)));
-                run.timings.measure(&id, "forward", forward)??
+                let forward = || run.timings.measure(&id, "forward", forward);
+                let counts = run.ranks.counts_are_joint();
+                let (output, divisors) = if counts { heard(forward) } else { (forward(), Vec::new()) };
+                (output??, divisors)
             }
         };
         drop(model);
+        if run.ranks.counts_are_joint() {
+            self.together.by_all(&mut output.losses, &divisors, run)?;
+        }
         let total = (batch.size > 0 || run.ranks.is_alone()).then(|| self.total(&output.losses)).transpose()?;
         // Reading the losses waits for the device, so backward is queued first, if its gradients can be thrown away.
         let fresh = self.pending == 0;

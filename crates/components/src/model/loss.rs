@@ -7,7 +7,7 @@ use tch::{Device, Kind as Type, Reduction, Tensor};
 
 use pipe_core::Contract;
 use pipe_data::fields;
-use pipe_vision::terms;
+use pipe_vision::{divisors, terms};
 
 /// The loss of a classifier.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -135,14 +135,25 @@ impl ClassLoss {
         Ok(lost.f_sum_dim_intlist(1, false, Type::Float)?.f_neg()?)
     }
 
-    /// Tells what each image adds to a loss of that name, which is [`Self::of`] times `factor`, where somebody wants to know.
+    /// Tells what each image adds to a loss of that name, which is [`Self::of`] times `factor`, and what it was divided by, where somebody wants to
+    /// know.
     ///
     /// # Errors
     /// As [`Self::of`].
     pub fn tell(&self, (name, factor): (&str, f64), logits: &Tensor, labels: &Tensor, ignored: i64) -> Result<()> {
+        let (soft, weights) = (labels.is_floating_point(), self.weights.as_ref());
+        let divisor = || -> Result<Tensor> {
+            let counted = labels.f_ne(ignored)?;
+            Ok(match weights {
+                _ if soft => Tensor::from(labels.numel() as f64 / labels.size()[1] as f64),
+                None => counted.f_sum(Type::Double)?,
+                Some(weights) => weights.f_index_select(0, &labels.f_masked_select(&counted)?)?.f_sum(Type::Double)?,
+            })
+        };
+        divisors::tell(&[name], divisor)?;
         terms::tell(name, || {
-            let (logits, soft) = (logits.to_kind(Type::Float), labels.is_floating_point());
-            let (weights, ignored) = (self.weights.as_ref(), if soft { -100 } else { ignored });
+            let logits = logits.to_kind(Type::Float);
+            let ignored = if soft { -100 } else { ignored };
             let each = match self.gamma {
                 None => {
                     let smoothing = self.label_smoothing;
@@ -151,15 +162,7 @@ impl ClassLoss {
                 Some(gamma) if soft => self.of_probabilities(&lost(&logits, gamma)?, labels)?,
                 Some(gamma) => lost(&logits, gamma)?.f_nll_loss_nd(labels, weights, Reduction::None, ignored)?,
             };
-            let count = match weights {
-                _ if soft => each.numel() as f64,
-                None => labels.f_ne(ignored)?.f_sum(Type::Double)?.double_value(&[]),
-                Some(weights) => {
-                    let counted = labels.f_ne(ignored)?;
-                    let of = weights.f_index_select(0, &labels.f_masked_select(&counted)?)?;
-                    of.f_sum(Type::Double)?.double_value(&[])
-                }
-            };
+            let count = divisor()?.double_value(&[]);
             let images = each.size()[0];
             let each = each.f_view([images, -1])?.f_sum_dim_intlist(1, false, Type::Double)?;
             Ok((each * factor / count, terms::of_images((0..images).map(|_| 1))))

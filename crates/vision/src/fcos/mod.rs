@@ -18,7 +18,7 @@ use crate::fpn::{self, LastLevels};
 use crate::losses::{generalized_iou, sigmoid_focal};
 use crate::nn::{LoadReport, ParameterStore, StateDict};
 use crate::options::BackboneOptions;
-use crate::terms;
+use crate::{divisors, terms};
 use crate::transform::{ImageBatch, Transform, TransformOptions};
 use crate::types::{Detections, Target};
 
@@ -98,6 +98,7 @@ impl Fcos {
         let logits = at_least_float(&assigned.of_foreground(centerness)?)?;
         let wanted = coder::centerness(&assigned.boxes, &squares)?;
         let centerness = logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::Sum)?;
+        divisors::tell_count(&["classification", "bbox_regression", "bbox_ctrness"], assigned.count())?;
         let count = assigned.count().max(1) as f64;
         terms::tell("classification", || {
             let each = classes.f_sum_dim_intlist([2i64].as_slice(), false, Kind::Float)?;

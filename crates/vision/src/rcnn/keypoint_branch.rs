@@ -8,7 +8,7 @@ use super::pooler::{MultiScaleRoiAlign, with_spare_rows};
 use super::samples::{Foreground, IGNORED};
 use crate::boxes::at_least_float;
 use crate::types::{Detections, Target};
-use crate::{ImageSize, keypoints, terms};
+use crate::{ImageSize, divisors, keypoints, terms};
 
 /// The part that finds keypoints.
 #[derive(Debug)]
@@ -58,7 +58,9 @@ impl KeypointBranch {
         let logits = logits.f_view([count * points, side * side])?;
         let sum = logits.f_cross_entropy_loss::<Tensor>(&wanted, None, Reduction::Sum, IGNORED, 0.0)?;
         // The mean over those that count, of which there may be none; how many, only the device knows.
-        let valid = wanted.f_ne(IGNORED)?.f_sum(logits.kind())?.f_clamp_min(1)?;
+        let valid = wanted.f_ne(IGNORED)?.f_sum(logits.kind())?;
+        divisors::tell(&["loss_keypoint"], || Ok(valid.shallow_clone()))?;
+        let valid = valid.f_clamp_min(1)?;
         terms::tell("loss_keypoint", || {
             let each = logits.f_cross_entropy_loss::<Tensor>(&wanted, None, Reduction::None, IGNORED, 0.0)?;
             let each = each.f_view([count, points])?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;

@@ -8,7 +8,7 @@ use super::pooler::{MultiScaleRoiAlign, with_spare_rows};
 use super::samples::Foreground;
 use crate::boxes::at_least_float;
 use crate::types::{Detections, Target};
-use crate::{ImageSize, masks, terms};
+use crate::{ImageSize, divisors, masks, terms};
 
 /// The part that predicts masks.
 #[derive(Debug)]
@@ -63,6 +63,7 @@ impl MaskBranch {
             }
         }
         let (logits, wanted) = (at_least_float(&logits.f_squeeze_dim(1)?)?, Tensor::f_cat(&wanted, 0)?);
+        divisors::tell_count(&["loss_mask"], count)?;
         terms::tell("loss_mask", || {
             let each = logits.f_binary_cross_entropy_with_logits::<Tensor>(&wanted, None, None, Reduction::None)?;
             let each = each.f_mean_dim([1i64, 2].as_slice(), false, Kind::Float)? / count as f64;

@@ -20,7 +20,7 @@ use crate::nn::Scope;
 use crate::sampler::BalancedSampler;
 use crate::suppress::Candidates;
 use crate::types::{Detections, Target};
-use crate::{ImageSize, terms};
+use crate::{ImageSize, divisors, terms};
 
 /// Sides shorter than this, in pixels, make no detection.
 const MIN_SIZE: f64 = 1e-2;
@@ -142,6 +142,7 @@ impl RoiHeads {
         let places = rows * classes + labels.f_index_select(0, rows)?;
         let chosen = at_least_float(&offsets.f_reshape([count * classes, 4])?.f_index_select(0, &places)?)?;
         let box_reg = chosen.f_smooth_l1_loss(&wanted, Reduction::Sum, SMOOTH_L1_BETA)? / count as f64;
+        divisors::tell_count(&["loss_classifier", "loss_box_reg"], count)?;
         terms::tell("loss_classifier", || {
             let logits = at_least_float(logits)?;
             let each = logits.f_cross_entropy_loss::<Tensor>(labels, None, Reduction::None, IGNORED, 0.0)?;

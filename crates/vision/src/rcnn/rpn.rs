@@ -16,7 +16,7 @@ use crate::detector::{AnchorOutputs, Features};
 use crate::matcher::{BELOW, BETWEEN, Matcher};
 use crate::nn::{Conv2d, Conv2dOptions, Scope, init};
 use crate::sampler::BalancedSampler;
-use crate::terms;
+use crate::{divisors, terms};
 use crate::transform::ImageBatch;
 use crate::types::Target;
 
@@ -173,6 +173,7 @@ impl RegionProposals {
         let objectness = logits.f_binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Mean)?;
         let offsets = at_least_float(&outputs.offsets.f_reshape([-1, 4])?.f_index_select(0, &drawn.positive)?)?;
         let boxes = offsets.f_smooth_l1_loss(&wanted_offsets, Reduction::Sum, SMOOTH_L1_BETA)?;
+        divisors::tell_count(&["loss_objectness", "loss_rpn_box_reg"], sampled.size()[0])?;
         let count = sampled.size()[0] as f64;
         terms::tell("loss_objectness", || {
             let each = logits.f_binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::None)?;

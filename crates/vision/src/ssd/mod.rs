@@ -23,7 +23,7 @@ use crate::dense::{Assignment, Best, DenseOutputs, Filter};
 use crate::detector::{Detector, Features, Losses};
 use crate::matcher::Matcher;
 use crate::nn::{LoadReport, ParameterStore, StateDict};
-use crate::terms;
+use crate::{divisors, terms};
 use crate::transform::{ImageBatch, Transform};
 use crate::types::{Detections, Target};
 
@@ -198,6 +198,7 @@ impl Detector for Ssd {
         let outputs = features.dense()?;
         let defaults = self.default_boxes(batch, features)?;
         let assigned = Assignment::new(targets, &defaults, |boxes| self.matches(boxes, &defaults))?;
+        divisors::tell_count(&["bbox_regression", "classification"], assigned.count())?;
         let count = assigned.count().max(1) as f64;
         Ok(vec![
             ("bbox_regression", self.box_regression(outputs, &assigned, &defaults)? / count),

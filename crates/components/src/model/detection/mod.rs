@@ -93,6 +93,7 @@ mod tests {
     use pipe_core::Shared;
     use pipe_data::{Batch, BatchField};
     use pipe_run::testing::{TestRun, stored};
+    use pipe_vision::divisors;
 
     fn table(kind: &str, more: Value) -> Value {
         let mut table = json!({
@@ -121,22 +122,49 @@ mod tests {
     }
 
     fn batch() -> Batch {
-        let mut batch = Batch::new(2);
-        let image = |side| Tensor::full([3, side, 64], 100, (Kind::Uint8, Device::Cpu));
-        batch.set(fields::IMAGE, BatchField::List(vec![image(64), image(48)]));
+        images(&[0, 1])
+    }
+
+    /// Of two images, the second without objects.
+    fn images(which: &[usize]) -> Batch {
+        let mut batch = Batch::new(which.len());
+        let mut set = |name: &str, each: [Tensor; 2]| {
+            batch.set(name, BatchField::List(which.iter().map(|at| each[*at].shallow_clone()).collect()));
+        };
+        set(fields::IMAGE, [64, 48].map(|side| Tensor::full([3, side, 64], 100, (Kind::Uint8, Device::Cpu))));
         let boxes = Tensor::from_slice2(&[[4f32, 4.0, 30.0, 30.0]]);
+        set(fields::BOXES, [boxes, Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))]);
+        set(fields::LABELS, [Tensor::from_slice(&[2i64]), Tensor::zeros([0], (Kind::Int64, Device::Cpu))]);
         let masks = Tensor::zeros([1, 64, 64], (Kind::Uint8, Device::Cpu));
         let _ = masks.narrow(1, 4, 26).narrow(2, 4, 26).fill_(1);
-        let empty = Tensor::zeros([0, 4], (Kind::Float, Device::Cpu));
-        let no_masks = Tensor::zeros([0, 48, 64], (Kind::Uint8, Device::Cpu));
-        batch.set(fields::BOXES, BatchField::List(vec![boxes, empty]));
-        let labels = vec![Tensor::from_slice(&[2i64]), Tensor::zeros([0], (Kind::Int64, Device::Cpu))];
-        batch.set(fields::LABELS, BatchField::List(labels));
-        batch.set(fields::MASKS, BatchField::List(vec![masks, no_masks]));
+        set(fields::MASKS, [masks, Tensor::zeros([0, 48, 64], (Kind::Uint8, Device::Cpu))]);
         let points = Tensor::from_slice(&[8f32, 9.0, 2.0, 0.0, 0.0, 0.0]).view([1, 2, 3]);
-        let no_points = Tensor::zeros([0, 2, 3], (Kind::Float, Device::Cpu));
-        batch.set(fields::KEYPOINTS, BatchField::List(vec![points, no_points]));
+        set(fields::KEYPOINTS, [points, Tensor::zeros([0, 2, 3], (Kind::Float, Device::Cpu))]);
         batch
+    }
+
+    /// With norms of each image, and so few anchors that all are sampled: ranks with `sync_loss_counts` rely on it.
+    #[test]
+    fn losses_of_parts_are_by_what_divides_them_that_of_the_whole() {
+        let group = json!({ "norm": "group" });
+        let kinds = ["mask_rcnn", "keypoint_rcnn"].map(|kind| table(kind, group.clone()));
+        for table in kinds.into_iter().chain([one_stage("fcos", group)]) {
+            let model = model(table.clone()).unwrap();
+            model.borrow_mut().set_training(true);
+            let losses = |batch: &Batch| {
+                let (output, told) = divisors::heard(|| model.borrow_mut().forward(batch).unwrap());
+                let names: Vec<_> = told.iter().map(|(name, _)| name).collect();
+                assert!(output.losses.keys().all(|name| names.contains(&name)), "{names:?}");
+                let of = |name: &String| told.iter().find(|(told, _)| told == name).unwrap().1.double_value(&[]);
+                output.losses.iter().map(|(name, loss)| (loss.double_value(&[]), of(name))).collect::<Vec<_>>()
+            };
+            let (whole, parts) = (losses(&batch()), [0, 1].map(|at| losses(&images(&[at]))));
+            for (at, (loss, divisor)) in whole.into_iter().enumerate() {
+                let [(one, by), (other, and)] = parts.each_ref().map(|part| part[at]);
+                assert_eq!(divisor, by + and, "{table}");
+                assert!((loss - (one * by + other * and) / divisor).abs() < 1e-4 * loss.abs().max(1.0), "{at} of {table}");
+            }
+        }
     }
 
     #[test]

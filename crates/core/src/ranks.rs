@@ -68,7 +68,14 @@ pub struct Agreed {
 impl Ranks {
     /// One process by itself.
     pub fn alone() -> Ranks {
-        Ranks { rank: 0, size: 1, links: None, part: Cell::new(None), joint: Cell::new(false), joint_counts: Cell::new(false) }
+        Ranks {
+            rank: 0,
+            size: 1,
+            links: None,
+            part: Cell::new(None),
+            joint: Cell::new(false),
+            joint_counts: Cell::new(false),
+        }
     }
 
     /// Meets the others at `store`. `interface` and `host`: see [`Group::gloo`]. On a GPU, which `device` then is, gradients and statistics

@@ -18,9 +18,9 @@ use crate::fpn::{self, LastLevels};
 use crate::losses::{generalized_iou, sigmoid_focal};
 use crate::nn::{LoadReport, ParameterStore, StateDict};
 use crate::options::BackboneOptions;
-use crate::{divisors, terms};
 use crate::transform::{ImageBatch, Transform, TransformOptions};
 use crate::types::{Detections, Target};
+use crate::{divisors, terms};
 
 /// The settings of an [`Fcos`], with torchvision's names.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,9 +16,9 @@ use crate::detector::{AnchorOutputs, Features};
 use crate::matcher::{BELOW, BETWEEN, Matcher};
 use crate::nn::{Conv2d, Conv2dOptions, Scope, init};
 use crate::sampler::BalancedSampler;
-use crate::{divisors, terms};
 use crate::transform::ImageBatch;
 use crate::types::Target;
+use crate::{divisors, terms};
 
 /// Where the smooth L1 loss turns from square to linear, here and in the box head.
 pub(super) const SMOOTH_L1_BETA: f64 = 1.0 / 9.0;

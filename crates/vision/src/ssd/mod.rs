@@ -23,9 +23,9 @@ use crate::dense::{Assignment, Best, DenseOutputs, Filter};
 use crate::detector::{Detector, Features, Losses};
 use crate::matcher::Matcher;
 use crate::nn::{LoadReport, ParameterStore, StateDict};
-use crate::{divisors, terms};
 use crate::transform::{ImageBatch, Transform};
 use crate::types::{Detections, Target};
+use crate::{divisors, terms};
 
 /// torchvision's order of the parts; they are made in another.
 const ORDER: [&str; 5] =

@@ -162,7 +162,10 @@ mod tests {
             for (at, (loss, divisor)) in whole.into_iter().enumerate() {
                 let [(one, by), (other, and)] = parts.each_ref().map(|part| part[at]);
                 assert_eq!(divisor, by + and, "{table}");
-                assert!((loss - (one * by + other * and) / divisor).abs() < 1e-4 * loss.abs().max(1.0), "{at} of {table}");
+                assert!(
+                    (loss - (one * by + other * and) / divisor).abs() < 1e-4 * loss.abs().max(1.0),
+                    "{at} of {table}"
+                );
             }
         }
     }

@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use pipe_core::{Optimizer, RunContext};
 use pipe_data::Batch;
 use pipe_native::distributed::Reducer;
+use pipe_vision::divisors::Divisor;
 use tch::Tensor;
 
 /// The losses of a step, by name, the total last.
@@ -51,16 +52,17 @@ impl Together {
     pub fn by_all(
         &self,
         losses: &mut IndexMap<String, Tensor>,
-        own: &[(String, Tensor)],
+        own: &[(String, Divisor)],
         run: &RunContext,
     ) -> Result<()> {
-        let of = |name: &String| own.iter().find(|(told, _)| told == name).map_or(0.0, |(_, by)| by.double_value(&[]));
-        let own: Vec<f64> = losses.keys().map(of).collect();
+        let of = |name: &String| own.iter().find(|(told, _)| told == name).map(|(_, divisor)| divisor);
+        let own: Vec<f64> = losses.keys().map(|name| of(name).map_or(0.0, Divisor::count)).collect();
         let all = run.ranks.summed(&own)?;
         let share = run.ranks.share();
-        for ((loss, own), all) in losses.values_mut().zip(own).zip(all) {
-            if all > 0.0 {
-                *loss = &*loss * (own / (share * all));
+        for ((name, loss), (own, all)) in losses.iter_mut().zip(own.into_iter().zip(all)) {
+            // One that is not told of is a mean over images, or of nothing.
+            if let Some(divisor) = of(name) {
+                *loss = &*loss * (divisor.of(own) / (share * divisor.of(all)));
             }
         }
         Ok(())

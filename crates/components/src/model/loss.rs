@@ -150,7 +150,7 @@ impl ClassLoss {
                 Some(weights) => weights.f_index_select(0, &labels.f_masked_select(&counted)?)?.f_sum(Type::Double)?,
             })
         };
-        divisors::tell(&[name], divisor)?;
+        divisors::tell(&[name], 0.0, divisor)?;
         terms::tell(name, || {
             let logits = logits.to_kind(Type::Float);
             let ignored = if soft { -100 } else { ignored };

@@ -59,7 +59,7 @@ impl KeypointBranch {
         let sum = logits.f_cross_entropy_loss::<Tensor>(&wanted, None, Reduction::Sum, IGNORED, 0.0)?;
         // The mean over those that count, of which there may be none; how many, only the device knows.
         let valid = wanted.f_ne(IGNORED)?.f_sum(logits.kind())?;
-        divisors::tell(&["loss_keypoint"], || Ok(valid.shallow_clone()))?;
+        divisors::tell(&["loss_keypoint"], 1.0, || Ok(valid.shallow_clone()))?;
         let valid = valid.f_clamp_min(1)?;
         terms::tell("loss_keypoint", || {
             let each = logits.f_cross_entropy_loss::<Tensor>(&wanted, None, Reduction::None, IGNORED, 0.0)?;

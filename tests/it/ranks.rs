@@ -1,10 +1,13 @@
 //! One run by several processes: `--devices cpu:N`.
 
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
-use super::program::{Pipe, Said};
+use pipe_core::ranks::draws;
+use tch::{Kind, Tensor};
+
+use super::program::{Pipe, Said, cache};
 use super::signals::{kill, start, wait_for};
-use tch::Tensor;
 
 /// Digits in batches of 60, of which 12 are an epoch, learnt by a network that draws nothing.
 const MORE: &str = r#"
@@ -38,14 +41,18 @@ fn train(pipe: &Pipe, devices: &str, out: &str, epochs: u32, more: &[&str]) -> S
     pipe.ok(&[&run, more].concat())
 }
 
-/// The weights of the newest checkpoint.
-fn weights(pipe: &Pipe, out: &str) -> Vec<(String, Tensor)> {
+/// The model's file in the newest checkpoint.
+fn newest_file(pipe: &Pipe, out: &str) -> PathBuf {
     let newest = pipe.names(&format!("{out}/checkpoints")).pop().expect("a checkpoint");
     let folder = pipe.path(&format!("{out}/checkpoints/{newest}"));
     let file = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
     let file = file.filter(|path| path.extension().is_some_and(|end| end == "safetensors"));
-    let file = file.min_by_key(|path| path.to_string_lossy().contains("optimizer")).expect("weights");
-    let mut all = Tensor::read_safetensors(file).unwrap();
+    file.min_by_key(|path| path.to_string_lossy().contains("optimizer")).expect("weights")
+}
+
+/// The weights of the newest checkpoint.
+fn weights(pipe: &Pipe, out: &str) -> Vec<(String, Tensor)> {
+    let mut all = Tensor::read_safetensors(newest_file(pipe, out)).unwrap();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all
 }
@@ -73,6 +80,62 @@ fn two_processes_are_one_that_does_the_part_of_each_in_turn_to_the_bit() {
     assert_eq!(pipe.json("two/run.json")["status"], "done");
     assert_eq!(pipe.names("two/ranks"), ["1"]);
     assert!(pipe.path("two/ranks/1/console.log").exists() && !pipe.path("two/ranks/1/checkpoints").exists());
+}
+
+/// Reads what lies behind the heading of the built-in digits' file.
+fn bytes(file: &str, heading: usize) -> Tensor {
+    let unpacked = Command::new("gzip").arg("-dc").arg(cache().join("digits").join(file)).output().expect("gzip runs");
+    Tensor::from_slice(&unpacked.stdout[heading..])
+}
+
+/// A rank's draws are of the seed, the step and the rank: two processes with a network that draws do what is done here part by part.
+#[test]
+fn what_ranks_draw_is_what_one_draws_that_does_the_part_of_each_in_turn() {
+    let drops = MORE.replace("{ type = \"flatten\" },", "{ type = \"flatten\" }, { type = \"dropout\", p = 0.4 },");
+    let pipe = Pipe::digits("ranks.toml", &drops.replace("limit = 720", "limit = 60"));
+    let more = ["--set", "loader.train.shuffle=false", "--set", "handler.checkpoint.keep_last=1"];
+    train(&pipe, "cpu:1", "begun", 1, &[&more[..], &["--set", "optimizer.sgd.lr=0"]].concat());
+    train(&pipe, "cpu:2", "two", 50, &more);
+    let [bias, weight] = weights(&pipe, "begun").try_into().expect("a layer");
+    let params = [weight, bias].map(|(_, param)| param.set_requires_grad(true));
+    let images =
+        bytes("train-images-idx3-ubyte.gz", 16).narrow(0, 0, 60 * 784).view([60, 784]).to_kind(Kind::Float) / 255;
+    let labels = bytes("train-labels-idx1-ubyte.gz", 8).narrow(0, 0, 60).to_kind(Kind::Int64);
+    let mut momentum = params.each_ref().map(Tensor::zeros_like);
+    let mut losses = Vec::new();
+    for step in 1..=50 {
+        let part = |rank: i64| {
+            pipe_native::generator::seed_all(draws(7, step, rank as u64)).expect("seeded");
+            let dropped = images.narrow(0, 30 * rank, 30).dropout(0.4, true);
+            let logits = dropped.linear(&params[0], Some(&params[1]));
+            logits.cross_entropy_for_logits(&labels.narrow(0, 30 * rank, 30)) * 0.5
+        };
+        let loss = part(0) + part(1);
+        losses.push(loss.double_value(&[]));
+        loss.backward();
+        tch::no_grad(|| {
+            for (param, momentum) in params.iter().zip(&mut momentum) {
+                *momentum = &*momentum * 0.9 + param.grad();
+                let _ = param.shallow_clone().g_sub_(&(&*momentum * 0.05));
+                param.shallow_clone().zero_grad();
+            }
+        });
+    }
+    let recorded = pipe.scalars("two");
+    let recorded: Vec<f64> = recorded
+        .iter()
+        .filter(|record| record["tag"] == "train/loss")
+        .map(|record| record["value"].as_f64().expect("a number"))
+        .collect();
+    assert_eq!(recorded.len(), losses.len());
+    for (own, two) in losses.iter().zip(recorded) {
+        assert!((own - two).abs() < 1e-5 * own, "{own} and {two}");
+    }
+    let [bias, weight] = weights(&pipe, "two").try_into().expect("a layer");
+    for (own, (_, two)) in params.iter().zip([weight, bias]) {
+        let gap = (own - two).abs().max().double_value(&[]);
+        assert!(gap < 1e-6, "{gap}");
+    }
 }
 
 /// The weights of classes in a part are others than in the batch.
@@ -366,6 +429,12 @@ fn an_edit_is_made_by_all_ranks_after_the_same_step_or_by_none() {
         "model.net.layers = [{ type = \"flatten\" }, { type = \"linear\", in_features = 783, out_features = 10 }]\n",
     );
     wait_for("a refusal", || made("refused").is_some());
+    // What only one can do, here read a file by way of its own process, none does.
+    let newest_of_all = newest_file(pipe, "life");
+    std::fs::copy(newest_of_all, pipe.path("new.safetensors")).expect("copied");
+    let first = life.ranks()[0];
+    edit(pipe, &format!("model.net.weights = \"/proc/self/task/{first}/cwd/new.safetensors\"\n"));
+    wait_for("a refusal of one", || made("rank 1 cannot make this edit").is_some());
     let faster = "optimizer.sgd.lr = 0.02\n";
     edit(pipe, faster);
     wait_for("an edit", || made("applied").is_some());

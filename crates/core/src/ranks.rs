@@ -205,7 +205,7 @@ impl Ranks {
         if self.is_alone() {
             return Ok(());
         }
-        generator::seed_all(mixed(seed, step, self.rank as u64))
+        generator::seed_all(draws(seed, step, self.rank as u64))
     }
 
     /// What reduces the gradients of these parameters, where there are other ranks.
@@ -373,8 +373,8 @@ pub fn part(samples: usize, rank: usize, size: usize) -> Range<usize> {
     begin..begin + each + usize::from(rank < more)
 }
 
-/// One seed of three numbers (the finalizer of SplitMix64, twice).
-fn mixed(seed: u64, step: u64, rank: u64) -> u64 {
+/// The seed of what a rank draws in a step, of a run with this seed (the finalizer of SplitMix64, twice).
+pub fn draws(seed: u64, step: u64, rank: u64) -> u64 {
     let mix = |x: u64| {
         let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -400,7 +400,7 @@ mod tests {
 
     #[test]
     fn seeds_are_other_ones_for_each_step_and_rank() {
-        let mut all: Vec<u64> = (0..50).flat_map(|step| (0..4).map(move |rank| mixed(42, step, rank))).collect();
+        let mut all: Vec<u64> = (0..50).flat_map(|step| (0..4).map(move |rank| draws(42, step, rank))).collect();
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 200);

@@ -1,10 +1,12 @@
 //! Which of trials with several objectives are good ones: front by front, and of the front that is too large those that together
 //! dominate most.
 
+use std::cmp::Ordering;
+
 use crate::study::{Study, Trial, dominates};
 
 /// The trials, so that the `wanted` best come first.
-pub(super) fn ordered<'s>(study: &Study, trials: Vec<&'s Trial>, wanted: usize) -> Vec<&'s Trial> {
+pub(crate) fn ordered<'s>(study: &Study, trials: Vec<&'s Trial>, wanted: usize) -> Vec<&'s Trial> {
     let losses: Vec<Vec<f64>> = trials.iter().map(|trial| study.losses(trial)).collect();
     let mut left: Vec<usize> = (0..trials.len()).collect();
     let mut order = Vec::new();
@@ -42,7 +44,12 @@ fn chosen(front: &[usize], losses: &[Vec<f64>], count: usize) -> Vec<usize> {
             volume(&own, &reference) - volume(&limited, &reference)
         };
         let rest = front.iter().filter(|one| !chosen.contains(one));
-        let Some(best) = rest.max_by(|a, b| gain(a).total_cmp(&gain(b)).then(b.cmp(a))) else { break };
+        // Of those that add as much the first by their losses, as in Optuna.
+        let order = |a: &usize, b: &usize| {
+            let each = losses[*a].iter().zip(&losses[*b]).map(|(a, b)| a.total_cmp(b));
+            each.fold(Ordering::Equal, Ordering::then).then(a.cmp(b))
+        };
+        let Some(best) = rest.max_by(|a, b| gain(a).total_cmp(&gain(b)).then(order(b, a))) else { break };
         points.push(losses[*best].clone());
         chosen.push(*best);
     }

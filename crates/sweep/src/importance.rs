@@ -65,7 +65,8 @@ pub fn importances(study: &Study) -> Result<Vec<(String, f64)>, Untold> {
     names.sort();
     names.dedup();
     let objectives = study.directions.len();
-    let is_whole = |trial: &&Trial| trial.values.len() == objectives && trial.values.iter().all(|value| value.is_finite());
+    let is_whole =
+        |trial: &&Trial| trial.values.len() == objectives && trial.values.iter().all(|value| value.is_finite());
     let trials: Vec<&Trial> = complete.into_iter().filter(is_whole).collect();
     if trials.len() < LEAST_TRIALS || objectives == 0 {
         return Err(Untold::Few(trials.len()));

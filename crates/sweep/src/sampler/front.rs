@@ -37,21 +37,22 @@ fn chosen(front: &[usize], losses: &[Vec<f64>], count: usize) -> Vec<usize> {
     let mut chosen: Vec<usize> = Vec::new();
     let mut points: Vec<Vec<f64>> = Vec::new();
     for _ in 0..count {
-        let gain = |one: &usize| {
-            let own: Vec<Vec<f64>> = vec![losses[*one].clone()];
+        let gain = |one: usize| {
+            let own: Vec<Vec<f64>> = vec![losses[one].clone()];
             let limited: Vec<Vec<f64>> =
-                points.iter().map(|point| point.iter().zip(&losses[*one]).map(|(a, b)| a.max(*b)).collect()).collect();
+                points.iter().map(|point| point.iter().zip(&losses[one]).map(|(a, b)| a.max(*b)).collect()).collect();
             volume(&own, &reference) - volume(&limited, &reference)
         };
-        let rest = front.iter().filter(|one| !chosen.contains(one));
         // Of those that add as much the first by their losses, as in Optuna.
-        let order = |a: &usize, b: &usize| {
-            let each = losses[*a].iter().zip(&losses[*b]).map(|(a, b)| a.total_cmp(b));
-            each.fold(Ordering::Equal, Ordering::then).then(a.cmp(b))
+        let order = |a: usize, b: usize| {
+            let each = losses[a].iter().zip(&losses[b]).map(|(a, b)| a.total_cmp(b));
+            each.fold(Ordering::Equal, Ordering::then).then(a.cmp(&b))
         };
-        let Some(best) = rest.max_by(|a, b| gain(a).total_cmp(&gain(b)).then(order(b, a))) else { break };
-        points.push(losses[*best].clone());
-        chosen.push(*best);
+        let rest = front.iter().filter(|one| !chosen.contains(one)).map(|one| (gain(*one), *one));
+        let best = rest.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| order(b.1, a.1)));
+        let Some((_, best)) = best else { break };
+        points.push(losses[best].clone());
+        chosen.push(best);
     }
     chosen
 }

@@ -202,9 +202,13 @@ def front(trial):
 
 
 def steps(trial):
-    """Whole values, so that many are alike, also on a front."""
+    """Whole values, so that of a front that is far too large many add as much."""
     a, b, c = (trial.suggest_int(name, 0, 9) for name in "abc")
-    return a + c % 2, 9 - a + b, b // 2
+    return a + b // 5, 9 - a + b // 5, c // 9
+
+
+def line(trial):
+    return steps(trial)[:2]
 
 
 def ties(trial):
@@ -219,7 +223,7 @@ def importances():
     cases = []
     for function, directions, sampler, trials in [
         (kinds, ["minimize"], random, 80), (rates, ["minimize"], tpe, 80), (regimes, ["maximize"], random, 80),
-        (front, ["minimize", "maximize"], random, 70), (steps, ["minimize"] * 3, random, 60), (ties, ["minimize"], random, 40),
+        (front, ["minimize", "maximize"], random, 70), (steps, ["minimize"] * 3, random, 60), (line, ["minimize"] * 2, random, 60), (ties, ["minimize"], random, 40),
         (sphere, ["maximize"], random, 10),
     ]:
         first = optuna.create_study(directions=directions, sampler=sampler)

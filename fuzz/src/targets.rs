@@ -248,7 +248,7 @@ fn journal(folder: &Folder, bytes: &[u8]) -> Result<()> {
     let journal = Journal::open(&folder.file("journal.log", bytes)?, false)?;
     let names: Vec<String> = journal.replay().names().into_iter().map(str::to_owned).collect();
     for study in names.iter().filter_map(|name| journal.replay().study(name)) {
-        let _ = (study.ranked().len(), study.best().len());
+        let _ = (study.ranked().len(), study.best().len(), pipe_sweep::importances(study));
         // As the file has them, one parameter a kind.
         let kinds = study.trials.iter().rev().flat_map(|trial| &trial.distributions).take(8);
         let mut parameters: Vec<Parameter> = Vec::new();

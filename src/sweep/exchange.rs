@@ -4,12 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use pipe_sweep::population::EXCHANGE;
 use pipe_sweep::{Operation, Space, Trial, Values};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-/// How the name of such a note begins; the report follows.
-const EXCHANGE: &str = "pipe:exchange:";
 
 /// How far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

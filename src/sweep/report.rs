@@ -1,7 +1,8 @@
 //! What is said of trials: a line as each ends, and a table when all have.
 
 use anyhow::Result;
-use pipe_sweep::{Space, State, Study, Trial};
+use pipe_sweep::importance::Untold;
+use pipe_sweep::{Space, State, Study, Trial, importances};
 use pipe_vocab::record;
 use pipe_vocab::shown::shown_name;
 use serde_json::{Map, Value};
@@ -111,6 +112,53 @@ pub(super) fn summary(study: &Study, settings: &Settings) -> Result<()> {
     if let Some(best) = ranked.first() {
         text.push_str(&format!("; the best run is {}", shown(&folder_of(settings, best.number, 0))));
     }
+    text.extend(mattered(study).map(|line| format!("\n{line}")));
     print(&(text + "\n"))?;
     Ok(())
+}
+
+/// Which parameters mattered, where there are trials enough to tell.
+fn mattered(study: &Study) -> Option<String> {
+    let one = |(name, share): &(String, f64)| format!("{} {share:.2}", shown_name(name));
+    match importances(study) {
+        Ok(shares) => {
+            let shares: Vec<String> = shares.iter().map(one).collect();
+            Some(format!("what mattered: {} (PED-ANOVA, as Optuna)", shares.join(", ")))
+        }
+        Err(why @ Untold::Alike) => Some(format!("what mattered is not known: {why}")),
+        Err(Untold::Few(_) | Untold::Single | Untold::Exchanged) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipe_sweep::{Direction, Distribution};
+
+    use super::*;
+
+    #[test]
+    fn what_mattered_is_said_of_ten_trials_on() {
+        let mut study = Study::new(0, "s", vec![Direction::Minimize]);
+        let mut said = Vec::new();
+        for number in 0..12 {
+            let mut trial = Trial::new(number, number, State::Complete);
+            let (lr, momentum) = (number as f64 / 12.0, (number * 5 % 12) as f64 / 12.0);
+            for (name, value) in [("optimizer.sgd.momentum", momentum), ("optimizer.sgd.lr", lr)] {
+                let distribution = Distribution::Float { low: 0.0, high: 1.0, log: false, step: None };
+                trial.distributions.insert(name.into(), distribution);
+                trial.params.insert(name.into(), value);
+            }
+            trial.values = vec![lr];
+            study.trials.push(trial);
+            said.push(mattered(&study));
+        }
+        assert!(said[..9].iter().all(Option::is_none) && said[9].is_some(), "{said:?}");
+        let line = said.pop().flatten().unwrap();
+        assert!(
+            line.starts_with("what mattered: optimizer.sgd.lr 0.") && line.contains(", optimizer.sgd.momentum 0."),
+            "{line}"
+        );
+        study.trials.iter_mut().for_each(|trial| trial.values = vec![1.0]);
+        assert!(mattered(&study).unwrap().starts_with("what mattered is not known: "));
+    }
 }

@@ -2,7 +2,7 @@
 // works out of more than that (another choice of runs, a part of a curve, a smoothed one) is worked out here.
 import { Problem } from "./problem";
 import type { Source } from "./source";
-import type { Comparison, Curve, Difference, Json, Keys, Metric, Num, Points, Row, Run, RunPage, Series, Session, Table } from "./types";
+import type { Comparison, Curve, Difference, Json, Keys, Metric, Num, Points, Row, Run, RunPage, Series, Session, Study, Table } from "./types";
 
 /** What the file holds. */
 export interface Told {
@@ -10,6 +10,8 @@ export interface Told {
   table: Table;
   keys: Keys;
   compare: Comparison;
+  /** The one that all runs are of. */
+  study: Study | null;
   /** Answers by address, those about single runs. */
   answers: Record<string, Json>;
   /** By run and tag. */
@@ -32,6 +34,7 @@ export class Embedded implements Source {
     if (name === "runs") return this.table(params);
     if (name === "keys") return told.keys;
     if (name === "compare") return part(told.compare, (params.get("runs") ?? "").split(","));
+    if (name === "study") return told.study;
     if (name === "series") return this.series(params);
     const answer = told.answers[name!];
     if (answer === undefined) throw new Problem("this is not in the file, which holds only a part of the runs", 404);

@@ -222,6 +222,17 @@ export interface Comparison {
   same?: { key: string; value: Json }[];
 }
 
+/** The study that runs are trials of. */
+export interface Study {
+  name: string | null;
+  /** So many are complete. */
+  trials: number;
+  /** The parameters with their shares of what mattered, the largest first. */
+  importances: [string, number][];
+  /** Why there are none. */
+  why: string | null;
+}
+
 export interface MediaTag {
   kind: string;
   tag: string;

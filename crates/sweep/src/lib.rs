@@ -6,8 +6,10 @@
 //! - [`journal`]: the file that both are kept in, and what a line of it does
 //! - [`sampler`]: which values a trial gets: a grid, chance, TPE
 //! - [`population`]: which trials go on from which others, and with what values
+//! - [`importance`]: how much each parameter matters
 //! - [`pruner`]: which trials are ended early: the median rule, successive halving
 
+pub mod importance;
 pub mod journal;
 pub mod population;
 pub mod pruner;
@@ -15,7 +17,8 @@ pub mod sampler;
 pub mod space;
 pub mod study;
 
-pub use journal::{Journal, Operation};
+pub use importance::importances;
+pub use journal::{Journal, Operation, Replay};
 pub use population::Population;
 pub use pruner::{Pruner, Verdict};
 pub use sampler::Sampler;

@@ -9,6 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::sampler::random::{draw, stepped};
 use crate::space::{Distribution, Parameter, Space, Values};
 
+/// How a note among a trial's user attributes begins that says that it went on from another one.
+pub const EXCHANGE: &str = "pipe:exchange:";
+
 /// How members learn from each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Population {

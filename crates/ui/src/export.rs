@@ -112,7 +112,7 @@ impl Told<'_> {
         Ok(json!({
             "session": session, "table": api::runs::rows(&self.state, &wanted)?, "keys": api::runs::known(&snapshot),
             "compare": api::compare::compared(&runs, true)?, "answers": self.answers, "curves": curves, "machine": machine,
-            "images": self.images,
+            "images": self.images, "study": api::study::told(&runs),
         }))
     }
 

@@ -108,6 +108,7 @@ fn routes(state: Arc<State>) -> Router {
         .route("/runs/{run}/file", get(api::files::download))
         .route("/series", get(api::series::series))
         .route("/compare", get(api::compare::compare))
+        .route("/study", get(api::study::study))
         .route("/live", get(live::live))
         .fallback(api::unknown);
     Router::new()

@@ -1,9 +1,10 @@
 // Options against a metric: all of them as parallel axes, one of them as a scatter.
 import { useMemo, useState } from "preact/hooks";
+import { useData } from "../api";
 import { num, text } from "../format";
 import { Empty } from "../parts";
 import { look, useTheme } from "../theme";
-import type { Comparison, Json } from "../types";
+import type { Comparison, Json, Study } from "../types";
 import type { Shown } from "../curves";
 import { setParams, usePlace } from "../url";
 
@@ -25,13 +26,16 @@ export function Parallel({ data, runs }: { data: Comparison; runs: Shown[] }) {
   const measured = data.metrics.find((metric) => metric.values.some((value) => value?.node.startsWith("metric.")));
   const tag = tags.find((tag) => tag === params.get("metric")) ?? measured?.tag ?? tags[0];
   const of = (["last", "min", "max"] as const).find((each) => each === params.get("of")) ?? "last";
+  const study = useData<Study | null>(`study?runs=${runs.map((run) => run.id).join()}`).data;
+  const shares = useMemo(() => new Map(study?.importances ?? []), [study]);
   const axes = useMemo(() => {
-    const options = data.options.filter((option) => option.values.some((value) => value !== null)).slice(0, 9);
+    const known = data.options.filter((option) => option.values.some((value) => value !== null));
+    const options = known.sort((a, b) => (shares.get(b.key) ?? 0) - (shares.get(a.key) ?? 0)).slice(0, 9);
     const metric = data.metrics.find((metric) => metric.tag === tag);
     const axes = options.map((option) => axisOf(option.key, option.values));
     if (metric) axes.push(axisOf(`${of} ${metric.tag}`, metric.values.map((value) => value?.[of]?.value ?? null)));
     return axes;
-  }, [data, tag, of]);
+  }, [data, tag, of, shares]);
   if (!tag || data.options.length === 0) return <Empty>There is nothing to draw: no option differs, or nothing was measured.</Empty>;
   const goal = axes[axes.length - 1]!;
   const x = (axis: number) => 70 + (axis * (WIDTH - 140)) / Math.max(1, axes.length - 1);
@@ -68,6 +72,7 @@ export function Parallel({ data, runs }: { data: Comparison; runs: Shown[] }) {
               <line x1={x(index)} x2={x(index)} y1={y(0)} y2={y(1)} class="axis" />
               <text x={x(index) + (index === 0 ? -60 : index === axes.length - 1 ? 60 : 0)} y={20 + (index % 2) * 10} class="axis-name" text-anchor={index === 0 ? "start" : index === axes.length - 1 ? "end" : "middle"}>
                 {tail(axis.key, 26)}
+                {shares.has(axis.key) && <tspan class="share"> {share(shares.get(axis.key)!)}</tspan>}
               </text>
             </g>
           ))}
@@ -94,6 +99,7 @@ export function Parallel({ data, runs }: { data: Comparison; runs: Shown[] }) {
             )),
           )}
         </svg>
+        {study && <Mattered study={study} />}
       </section>
       <section class="card wide">
         <label class="check">
@@ -140,6 +146,18 @@ export function Parallel({ data, runs }: { data: Comparison; runs: Shown[] }) {
     </>
   );
 }
+
+/** Of the whole study, whichever of its runs are shown. */
+function Mattered({ study: { name, trials, importances, why } }: { study: Study }) {
+  return (
+    <p class="soft mattered">
+      What mattered in the study {name}
+      {why ? ` is not known: ${why}` : `, of ${trials} complete trials: ${importances.map(([key, value]) => `${key} ${share(value)}`).join(", ")} (PED-ANOVA, as Optuna)`}
+    </p>
+  );
+}
+
+const share = (value: number) => value.toFixed(2);
 
 const exact = (value: number) => String(Number(value.toPrecision(4)));
 

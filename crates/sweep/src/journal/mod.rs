@@ -23,7 +23,6 @@ pub struct Journal {
     path: PathBuf,
     worker: String,
     read: u64,
-    lines: u64,
     replay: Replay,
 }
 
@@ -44,7 +43,7 @@ impl Journal {
         }
         let unique = jiff::Timestamp::now().as_nanosecond();
         let worker = format!("pipe-{:x}-{unique:x}", std::process::id());
-        let mut journal = Journal { path: path.to_owned(), worker, read: 0, lines: 0, replay: Replay::default() };
+        let mut journal = Journal { path: path.to_owned(), worker, read: 0, replay: Replay::default() };
         journal.refresh()?;
         Ok(journal)
     }
@@ -68,15 +67,7 @@ impl Journal {
         file.seek(SeekFrom::Start(self.read))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", self.path.display()))?;
-        let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
-        for line in bytes[..end].split(|byte| *byte == b'\n') {
-            self.lines += 1;
-            let what = || format!("{}, line {}", self.path.display(), self.lines);
-            let text = std::str::from_utf8(line).with_context(what)?;
-            let line = lines::parse(text).with_context(what)?;
-            self.replay.apply(&line).with_context(what)?;
-        }
-        self.read += end as u64 + 1;
+        self.read += self.replay.append(&bytes, &self.path.display())? as u64;
         Ok(())
     }
 

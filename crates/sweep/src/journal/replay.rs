@@ -1,9 +1,12 @@
 //! What the lines of a journal come to, one after the other. A line that comes too late does nothing, as in Optuna: the first who ends a trial
 //! has ended it.
 
+use std::fmt::Display;
+
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
+use super::lines;
 use crate::space::Distribution;
 use crate::study::{Direction, State, Study, Trial, number};
 
@@ -14,9 +17,35 @@ pub struct Replay {
     studies: Vec<Option<Study>>,
     /// Of each trial, its study and its place there.
     trials: Vec<(usize, usize)>,
+    /// So many lines were read.
+    lines: u64,
 }
 
 impl Replay {
+    /// What a journal comes to that is only looked at; `name` is for errors.
+    ///
+    /// # Errors
+    /// When a line is none.
+    pub fn of(bytes: &[u8], name: &dyn Display) -> Result<Replay> {
+        let mut replay = Replay::default();
+        replay.append(bytes, name)?;
+        Ok(replay)
+    }
+
+    /// Does what the next lines say, and tells how long they are together: the last one counts once it is whole.
+    pub(super) fn append(&mut self, bytes: &[u8], name: &dyn Display) -> Result<usize> {
+        let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok(0) };
+        for line in bytes[..end].split(|byte| *byte == b'\n') {
+            self.lines += 1;
+            let done = std::str::from_utf8(line)
+                .map_err(anyhow::Error::from)
+                .and_then(lines::parse)
+                .and_then(|line| self.apply(&line));
+            done.with_context(|| format!("{name}, line {}", self.lines))?;
+        }
+        Ok(end + 1)
+    }
+
     /// The study of a name.
     pub fn study(&self, name: &str) -> Option<&Study> {
         self.studies.iter().flatten().find(|study| study.name == name)
@@ -33,7 +62,7 @@ impl Replay {
     }
 
     /// Does what a line says.
-    pub(super) fn apply(&mut self, line: &Value) -> Result<()> {
+    fn apply(&mut self, line: &Value) -> Result<()> {
         match line["op_code"].as_u64() {
             Some(0) => self.create_study(line),
             Some(1) => {

@@ -1,10 +1,12 @@
 //! Which of trials with several objectives are good ones: front by front, and of the front that is too large those that together
 //! dominate most.
 
+use std::cmp::Ordering;
+
 use crate::study::{Study, Trial, dominates};
 
 /// The trials, so that the `wanted` best come first.
-pub(super) fn ordered<'s>(study: &Study, trials: Vec<&'s Trial>, wanted: usize) -> Vec<&'s Trial> {
+pub(crate) fn ordered<'s>(study: &Study, trials: Vec<&'s Trial>, wanted: usize) -> Vec<&'s Trial> {
     let losses: Vec<Vec<f64>> = trials.iter().map(|trial| study.losses(trial)).collect();
     let mut left: Vec<usize> = (0..trials.len()).collect();
     let mut order = Vec::new();
@@ -35,16 +37,22 @@ fn chosen(front: &[usize], losses: &[Vec<f64>], count: usize) -> Vec<usize> {
     let mut chosen: Vec<usize> = Vec::new();
     let mut points: Vec<Vec<f64>> = Vec::new();
     for _ in 0..count {
-        let gain = |one: &usize| {
-            let own: Vec<Vec<f64>> = vec![losses[*one].clone()];
+        let gain = |one: usize| {
+            let own: Vec<Vec<f64>> = vec![losses[one].clone()];
             let limited: Vec<Vec<f64>> =
-                points.iter().map(|point| point.iter().zip(&losses[*one]).map(|(a, b)| a.max(*b)).collect()).collect();
+                points.iter().map(|point| point.iter().zip(&losses[one]).map(|(a, b)| a.max(*b)).collect()).collect();
             volume(&own, &reference) - volume(&limited, &reference)
         };
-        let rest = front.iter().filter(|one| !chosen.contains(one));
-        let Some(best) = rest.max_by(|a, b| gain(a).total_cmp(&gain(b)).then(b.cmp(a))) else { break };
-        points.push(losses[*best].clone());
-        chosen.push(*best);
+        // Of those that add as much the first by their losses, as in Optuna.
+        let order = |a: usize, b: usize| {
+            let each = losses[a].iter().zip(&losses[b]).map(|(a, b)| a.total_cmp(b));
+            each.fold(Ordering::Equal, Ordering::then).then(a.cmp(&b))
+        };
+        let rest = front.iter().filter(|one| !chosen.contains(one)).map(|one| (gain(*one), *one));
+        let best = rest.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| order(b.1, a.1)));
+        let Some((_, best)) = best else { break };
+        points.push(losses[best].clone());
+        chosen.push(best);
     }
     chosen
 }

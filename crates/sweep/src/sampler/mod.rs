@@ -6,7 +6,7 @@
 //!
 //! What is drawn depends on the seed, the trial's number and the trials before it alone.
 
-mod front;
+pub(crate) mod front;
 mod grid;
 pub mod normal;
 mod parzen;

@@ -1,5 +1,6 @@
 //! Studies beside Optuna's: what `tests/optuna/make.py` had Optuna do, and the same here.
 
+mod importances;
 mod journal;
 mod pruners;
 mod samplers;

@@ -6,12 +6,17 @@ Needs optuna 5.0 and numpy. Writes beside itself:
 - tpe.json: of each of five functions the median of the best value after 100 trials over 100 seeds of TPESampler, and its 95 % bootstrap interval
 - pruners.json: what MedianPruner and SuccessiveHalvingPruner say at each report of stored learning curves, run one report of each trial in turn
 - journal.log: a journal that Optuna wrote, and journal.json: what it holds
+- importances.json: of studies with all kinds of parameters what get_param_importances says; a parameter of a trial is its inner value and
+  the place of its distribution among those of its name
+
+`make.py NAME...` writes only these, such as `importances`.
 """
 
 import json
 import math
 import pathlib
 import random
+import sys
 
 import numpy
 import optuna
@@ -165,11 +170,94 @@ def journal():
     (HERE / "journal.json").write_text(json.dumps({"best": study.best_trial.number, "trials": trials}, indent=1) + "\n")
 
 
+def kinds(trial):
+    """One parameter of each kind, of which some matter little."""
+    x, y = trial.suggest_float("x", -5, 5), trial.suggest_float("y", 0, 1)
+    lr, width = trial.suggest_float("lr", 1e-5, 1.0, log=True), trial.suggest_int("width", 8, 512, log=True)
+    rate, coarse = trial.suggest_float("rate", 0.0, 0.98, step=0.01), trial.suggest_float("coarse", 0.1, 0.5, step=0.1)
+    depth, few = trial.suggest_int("depth", 1, 99), trial.suggest_int("few", 2, 11, step=3)
+    kind, only = trial.suggest_categorical("kind", ["a", 2, 0.5, True, None]), trial.suggest_categorical("only", ["a"])
+    value = 0.1 * (x - 1) ** 2 + 0.01 * y + 0.3 * (math.log10(lr) + 2) ** 2 + 0.05 * (math.log2(width) - 6) ** 2
+    value += 2 * (rate - 0.35) ** 2 + coarse + 3e-4 * (depth - 40) ** 2 + 0.02 * few + (kind == 2) + 0.5 * (kind == "a")
+    return value + (only != "a")
+
+
+def regimes(trial):
+    """Parameters that are there for some trials only, or with other ranges; one that a single trial has. The larger is better."""
+    value = conditional(trial)
+    if trial.params["kind"] == "sgd":
+        nesterov = trial.suggest_categorical("nesterov", [False, True])
+        decay = trial.suggest_float("decay", 1e-6, 1e-2, log=True)
+        value += 0.3 * nesterov
+    else:
+        decay = trial.suggest_float("decay", 1e-4, 1e-1, log=True)
+    if trial.number == 17:
+        trial.suggest_float("once", 0, 1)
+    return value - 0.1 * (math.log10(decay) + 3) ** 2
+
+
+def front(trial):
+    x, y, z = trial.suggest_float("x", -4, 4), trial.suggest_float("y", -4, 4), trial.suggest_int("z", 0, 9)
+    return x**2 + y**2 + 0.1 * z, -((x - 2) ** 2) - y**2
+
+
+def steps(trial):
+    """Whole values, so that of a front that is far too large many add as much."""
+    a, b, c = (trial.suggest_int(name, 0, 9) for name in "abc")
+    return a + b // 5, 9 - a + b // 5, c // 9
+
+
+def line(trial):
+    return steps(trial)[:2]
+
+
+def ties(trial):
+    """Few values, and some that are infinite."""
+    a, b, _ = trial.suggest_float("a", 0, 1), trial.suggest_int("b", 1, 4), trial.suggest_int("c", 3, 3)
+    return math.inf if a > 0.9 else -math.inf if a < 0.03 else math.floor(3 * a) + (b > 2)
+
+
+def importances():
+    """Values are rounded to six digits before Optuna sees them again, so that the file is small."""
+    random, tpe = optuna.samplers.RandomSampler(seed=1), optuna.samplers.TPESampler(seed=1)
+    cases = []
+    for function, directions, sampler, trials in [
+        (kinds, ["minimize"], random, 80), (rates, ["minimize"], tpe, 80), (regimes, ["maximize"], random, 80),
+        (front, ["minimize", "maximize"], random, 70), (steps, ["minimize"] * 3, random, 60), (line, ["minimize"] * 2, random, 60), (ties, ["minimize"], random, 40),
+        (sphere, ["maximize"], random, 10),
+    ]:
+        first = optuna.create_study(directions=directions, sampler=sampler)
+        first.optimize(function, n_trials=trials)
+        study, known, kept = optuna.create_study(directions=directions), {}, []
+        for trial in first.trials:
+            own, params = {}, {}
+            for name, distribution in trial.distributions.items():
+                inner = distribution.to_internal_repr(trial.params[name])
+                inner = inner if isinstance(distribution, optuna.distributions.CategoricalDistribution) else float(f"{inner:.6g}")
+                text = optuna.distributions.distribution_to_json(distribution)
+                if text not in known.setdefault(name, []):
+                    known[name].append(text)
+                own[name] = [inner, known[name].index(text)]
+                params[name] = distribution.to_external_repr(inner)
+            values = [float(f"{value:.6g}") for value in trial.values]
+            study.add_trial(optuna.trial.create_trial(values=values, params=params, distributions=trial.distributions))
+            kept.append({"values": [value if math.isfinite(value) else str(value) for value in values], "params": own})
+        cases.append({
+            "name": function.__name__, "directions": [int(one) for one in study.directions], "distributions": known, "trials": kept,
+            "importances": optuna.importance.get_param_importances(study),
+        })
+    return {"optuna": optuna.__version__, "cases": cases}
+
+
 def main():
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    journal()
-    (HERE / "pruners.json").write_text(json.dumps(pruners()) + "\n")
-    (HERE / "tpe.json").write_text(json.dumps(tpe(), indent=1) + "\n")
+    wanted = sys.argv[1:] or ["journal", "pruners", "tpe", "importances"]
+    if "journal" in wanted:
+        journal()
+    layouts = ("pruners", pruners, {}), ("tpe", tpe, {"indent": 1}), ("importances", importances, {"separators": (",", ":")})
+    for name, made, layout in layouts:
+        if name in wanted:
+            (HERE / f"{name}.json").write_text(json.dumps(made(), **layout) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ pub mod run;
 pub mod runs;
 pub mod series;
 pub mod steer;
+pub mod study;
 
 use std::sync::Arc;
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
+use crate::study;
 use crate::views::VIEWS;
 
 /// The page of some runs; `None` where the page was not made.
@@ -46,6 +47,7 @@ fn data(html: &str) -> Value {
 fn a_file_opens_from_the_disk_with_all_views() {
     let folder = tempfile::tempdir().unwrap();
     let runs = rates(folder.path());
+    study::journal(&folder.path().join("digits"), "rates", 30);
     let Some(made) = exported(folder.path(), &runs, &Bounds::default()) else { return };
     assert_eq!(made.left_out, Vec::<String>::new());
     let told = data(&made.html);
@@ -76,7 +78,7 @@ fn a_file_opens_from_the_disk_with_all_views() {
     for (tab, script) in [
         ("options", "document.querySelector('table.beside').innerText.includes('--set optimizer.sgd.lr')"),
         ("metrics", "document.querySelectorAll('table.beside .extreme').length > 2"),
-        ("plot", "document.querySelectorAll('svg.parallel path').length >= 2"),
+        ("plot", "document.querySelectorAll('svg.parallel path').length >= 2 && document.querySelector('.mattered')"),
         ("images", "[...document.querySelectorAll('figure img')].filter(i => i.naturalWidth == 128).length == 2"),
         ("edits", "document.querySelectorAll('.edit.applied').length == 2"),
     ] {

@@ -7,6 +7,7 @@ mod hostile;
 mod made;
 mod page;
 mod steer;
+mod study;
 mod views;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

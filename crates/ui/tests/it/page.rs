@@ -12,6 +12,7 @@ use crate::browser;
 use crate::hostile::{MARKUP, hostile};
 use crate::made::{self, BEGUN, Spec};
 use crate::steer::{Process, submitted, two};
+use crate::study;
 use crate::views::VIEWS;
 use crate::{Served, served, served_with};
 use pipe_test_support::browser::Browser;
@@ -103,6 +104,16 @@ fn runs_are_compared_by_curves_and_options() {
         text.contains("optimizer.sgd.lr") && text.contains("--set optimizer.sgd.lr") && !text.contains("momentum"),
         "{text}"
     );
+    // They are trials of a study, which tells what mattered.
+    study::journal(&served.root.join("digits"), "rates", 30);
+    browser.go(&format!("{url}&tab=plot"));
+    let mattered = "document.querySelector('.mattered')?.innerText";
+    let said = browser.wait(&format!("return {mattered}")).as_str().unwrap().to_owned();
+    let number = browser.wait("return document.querySelector('.parallel .axis-name .share')?.textContent");
+    let first =
+        said.strip_prefix("What mattered in the study rates, of 30 complete trials: optimizer.sgd.lr ").unwrap();
+    assert_eq!(number.as_str().unwrap().trim(), &first[..4], "{said}");
+    assert!(first.contains(", optimizer.sgd.weight_decay 0.0"), "{said}");
     for (tab, wanted) in [
         ("metrics", "table.beside .extreme"),
         ("plot", "svg.parallel path"),

@@ -291,7 +291,7 @@ fn the_queue_is_seen_and_steered() {
     assert_eq!(browser.run("return document.querySelector('[data-job=requeue]')"), json!(null), "SLURM's alone");
     browser.click("[data-job=unqueue]");
     browser.click(".ask button.main");
-    assert!(!job.0.wait().unwrap().success());
+    assert!(job.was_ended());
     browser.wait(&format!("return {state} == 'ENDED'"));
     fine(&browser);
     browser.go(&format!("{url}/run/{}", served.id("gone")));

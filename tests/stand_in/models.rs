@@ -198,7 +198,8 @@ fn rcnn(model: &str, more: &str) -> Case {
 backbone = "resnet18"
 min_size = 64
 max_size = 64
-returned_layers = [3, 4]
+returned_layers = [2, 3]
+out_channels = 64
 anchor_sizes = [[16], [32], [64]]
 rpn_nms_thresh = 0.7
 rpn_post_nms_top_n_train = 64
@@ -258,7 +259,7 @@ fn one_stage(model: &str, options: &str) {
     Case { predict, ..case }.check();
 }
 
-const PYRAMID: &str = "backbone = \"resnet18\"\nmin_size = 64\nmax_size = 64\nreturned_layers = [3, 4]\n";
+const PYRAMID: &str = "backbone = \"resnet18\"\nmin_size = 64\nmax_size = 64\nreturned_layers = [2, 3]\nout_channels = 64\n";
 
 #[test]
 #[ignore = "retinanet_v2 but for norms: for time"]

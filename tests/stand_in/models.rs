@@ -259,7 +259,8 @@ fn one_stage(model: &str, options: &str) {
     Case { predict, ..case }.check();
 }
 
-const PYRAMID: &str = "backbone = \"resnet18\"\nmin_size = 64\nmax_size = 64\nreturned_layers = [2, 3]\nout_channels = 64\n";
+const PYRAMID: &str =
+    "backbone = \"resnet18\"\nmin_size = 64\nmax_size = 64\nreturned_layers = [2, 3]\nout_channels = 64\n";
 
 #[test]
 #[ignore = "retinanet_v2 but for norms: for time"]

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use crate::metadata::target;
 use crate::setup::{Options, setup};
 use crate::shell::{cargo, must};
+use crate::suites::NO_FEATURES;
 
 /// Builds the program and lets the script do the rest.
 pub(crate) fn elastic(root: &Path, arguments: &[String]) -> Result<()> {
@@ -16,7 +17,7 @@ pub(crate) fn elastic(root: &Path, arguments: &[String]) -> Result<()> {
         _ => bail!("`soak elastic` takes --python EXE: a Python with torch"),
     };
     let libtorch = setup(root, &Options::default())?;
-    must(cargo(root, &libtorch).args(["build", "--bin", "pipe"]))?;
+    must(cargo(root, &libtorch).args(["build", "--workspace", NO_FEATURES, "--bin", "pipe"]))?;
     let mut script = Command::new(python);
     script.arg(root.join("tests/parity/ranks/elastic.py")).arg(target(root)?.join("debug/pipe"));
     must(script.env("PIPE_CACHE", target(root)?.join("tmp/cache")))

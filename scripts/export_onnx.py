@@ -3,13 +3,15 @@
     pip install torch==2.11.0 torchvision==0.26.0 onnx onnxscript onnxruntime safetensors
     python3 scripts/export_onnx.py runs/shapes --out shapes.onnx --check ~/.cache/pipe/shapes/val2017
 
-The run is a folder; its best checkpoint is taken, or --weights. Exported are `model.mask_rcnn`, `faster_rcnn`, `retinanet`, and `ssd` on
-VGG16: what torchvision has and its exporter can follow. Input `image`: float `[3, H, W]`, RGB from 0 to 1, of any size; outputs `boxes`
-`[N, 4]` in its pixels, `labels`, `scores`, of a Mask R-CNN `masks` `[N, 1, H, W]`. The classes are written into the file's metadata.
+The run is a folder; its best checkpoint is taken, or --weights. Exported are `model.faster_rcnn`, `mask_rcnn`, `keypoint_rcnn`, `retinanet`,
+and `ssd` on VGG16: what torchvision has and its exporter can follow. Input `image`: float `[3, H, W]`, RGB from 0 to 1, of any size; outputs
+`boxes` `[N, 4]` in its pixels, `labels`, `scores`, of a Mask R-CNN `masks` `[N, 1, H, W]`, of a Keypoint R-CNN `keypoints` `[N, K, 3]` and
+`keypoints_scores` `[N, K]`. The classes are written into the file's metadata.
 
 --check compares onnxruntime with `pipe predict --raw` on images as they are and at two thirds of their size: the same detections, scores
-and masks within 1e-3, boxes within 1e-3 of the image's longer side. Those without such an equal, where rounding has chosen another of two
-boxes, are counted; exit status 1 when they are more than one in a thousand.
+and masks within 1e-3, boxes and keypoints within 1e-3 of the image's longer side. Those without such an equal, where rounding has chosen
+another of two boxes, are counted, as are keypoints at another of two peaks as high; exit status 1 when more than one in a thousand detections or
+one in a hundred keypoints are.
 """
 
 import argparse
@@ -24,10 +26,11 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection import FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, RPNHead, TwoMLPHead
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.ssd import SSD, _vgg_extractor
@@ -37,6 +40,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 TOLERANCE = 1e-3
 # Of the detections, so many may be without an equal.
 UNEQUAL = 1e-3
+# Of the keypoints, so many may be at another peak: around that of a heatmap after little training neighbors are nearly as high.
+ASTRAY = 1e-2
 # Of R-CNNs and RetinaNet, what is not given and depends on other options.
 USUAL = {
     "min_size": [800],
@@ -44,6 +49,7 @@ USUAL = {
     "anchor_sizes": [[32], [64], [128], [256], [512]],
     "rpn_score_thresh": 0.0,
 }
+USUAL_OF_MOBILENET = {"anchor_sizes": [[32, 64, 128, 256, 512]] * 3, "rpn_score_thresh": 0.05}
 # torchvision's first detectors, whose frozen norms have no epsilon.
 WITHOUT_EPSILON = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 # The default boxes that `model.ssd` has at each size, as torchvision's and the paper's authors' for COCO.
@@ -98,7 +104,11 @@ def options_of(table, pipe):
     described = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     properties = described[0]["schema"]["properties"]
     given = {name: table.get(name, option.get("default")) for name, option in properties.items()}
-    return given | {name: value for name, value in USUAL.items() if name in given and given[name] is None}
+    usual = USUAL
+    if "mobilenet" in (given["backbone"] or ""):
+        last = len(stages(getattr(torchvision.models, given["backbone"])().features)) - 1
+        usual = USUAL | USUAL_OF_MOBILENET | {"returned_layers": [last - 1, last]}
+    return given | {name: value for name, value in usual.items() if name in given and given[name] is None}
 
 
 def classes_of(weights):
@@ -110,9 +120,10 @@ def classes_of(weights):
 
 def norm_of(state, o):
     """The layers that fit the backbone's weights; in evaluation frozen and batch norms are alike but for their epsilon."""
-    if "backbone.body.bn1.running_mean" not in state:
+    first = "backbone.body." + ("0.1" if "mobilenet" in o["backbone"] else "bn1")
+    if f"{first}.running_mean" not in state:
         return lambda channels: nn.GroupNorm(32, channels)
-    if "backbone.body.bn1.num_batches_tracked" in state:
+    if f"{first}.num_batches_tracked" in state:
         return nn.BatchNorm2d
     named = str(o["weights"] or "").lower().removeprefix("torchvision:").removesuffix(".coco_v1")
     eps = o["norm_eps"] if o["norm_eps"] is not None else 0.0 if named in WITHOUT_EPSILON else 1e-5
@@ -131,13 +142,22 @@ def anchors_of(o):
     return AnchorGenerator([tuple(sizes) for sizes in o["anchor_sizes"]], (tuple(o["aspect_ratios"]),) * len(o["anchor_sizes"]))
 
 
-def resnet(o, state, fpn_norm=None, extra=None):
-    if "mobilenet" in o["backbone"]:
-        sys.exit(f"a detector on {o['backbone']} cannot be exported; those on a ResNet can")
+def stages(features):
+    """The layers of a MobileNetV3 at which a stage begins, as torchvision counts them for its detectors."""
+    return [0, *(index for index, block in enumerate(features) if getattr(block, "_is_cn", False)), len(features) - 1]
+
+
+def pyramid(o, state, fpn_norm=None, extra=None):
     body = getattr(torchvision.models, o["backbone"])(norm_layer=norm_of(state, o))
+    if "mobilenet" in o["backbone"]:
+        body = body.features
+        found = [stages(body)[stage] for stage in o["returned_layers"]]
+        names, inputs = [str(layer) for layer in found], [body[layer].out_channels for layer in found]
+    else:
+        names = [f"layer{layer}" for layer in o["returned_layers"]]
+        inputs = [body.inplanes >> 4 - layer for layer in o["returned_layers"]]
     extra = extra(body.inplanes) if extra else LastLevelMaxPool()
-    layers = {f"layer{layer}": str(place) for place, layer in enumerate(o["returned_layers"])}
-    inputs = [body.inplanes >> 4 - layer for layer in o["returned_layers"]]
+    layers = {name: str(place) for place, name in enumerate(names)}
     return BackboneWithFPN(body, layers, inputs, o["out_channels"], extra, fpn_norm)
 
 
@@ -147,10 +167,10 @@ RCNN = [
 ]
 
 
-def rcnn(o, state, masks):
+def rcnn(o, state, kind):
     v2 = o["version"] == "v2"
     norm = nn.BatchNorm2d if v2 else None
-    backbone, anchors, channels = resnet(o, state, norm), anchors_of(o), o["out_channels"]
+    backbone, anchors, channels = pyramid(o, state, norm), anchors_of(o), o["out_channels"]
     classes, size = state["roi_heads.box_predictor.cls_score.weight"].shape[0], o["box_representation_size"]
     head = FastRCNNConvFCHead((channels, 7, 7), [256] * 4, [size], norm_layer=norm) if v2 else TwoMLPHead(channels * 49, size)
     parts = {
@@ -162,12 +182,16 @@ def rcnn(o, state, masks):
         **{name: o[name] for name in RCNN},
         **images_of(o),
     }
-    if not masks:
-        return FasterRCNN(backbone, **parts)
-    layers = o["mask_layers"]
-    parts["mask_head"] = MaskRCNNHeads(channels, layers, o["mask_dilation"], norm_layer=norm)
-    parts["mask_predictor"] = MaskRCNNPredictor(layers[-1], o["mask_hidden"], classes)
-    return MaskRCNN(backbone, **parts)
+    if kind is MaskRCNN:
+        layers = o["mask_layers"]
+        parts["mask_head"] = MaskRCNNHeads(channels, layers, o["mask_dilation"], norm_layer=norm)
+        parts["mask_predictor"] = MaskRCNNPredictor(layers[-1], o["mask_hidden"], classes)
+    elif kind is KeypointRCNN:
+        layers = o["keypoint_layers"]
+        count = state["roi_heads.keypoint_predictor.kps_score_lowres.weight"].shape[1]
+        parts["keypoint_head"] = KeypointRCNNHeads(channels, layers)
+        parts["keypoint_predictor"] = KeypointRCNNPredictor(layers[-1], count)
+    return kind(backbone, **parts)
 
 
 def retinanet(o, state):
@@ -175,7 +199,7 @@ def retinanet(o, state):
     # The map of the last layer that is taken.
     halvings = 4 - o["returned_layers"][-1]
     out = o["out_channels"]
-    backbone = resnet(o, state, extra=lambda channels: LastLevelP6P7(channels >> halvings if v2 else out, out))
+    backbone = pyramid(o, state, extra=lambda channels: LastLevelP6P7(channels >> halvings if v2 else out, out))
     # torchvision takes the pyramid's own last map where the channels happen to be as many; the run's network does so in V1 only.
     backbone.fpn.extra_blocks.use_P5 = not v2
     anchors = anchors_of(o)
@@ -203,8 +227,9 @@ def ssd(o, state):
 
 
 BUILDERS = {
-    "mask_rcnn": lambda o, state: rcnn(o, state, masks=True),
-    "faster_rcnn": lambda o, state: rcnn(o, state, masks=False),
+    "mask_rcnn": lambda o, state: rcnn(o, state, MaskRCNN),
+    "faster_rcnn": lambda o, state: rcnn(o, state, FasterRCNN),
+    "keypoint_rcnn": lambda o, state: rcnn(o, state, KeypointRCNN),
     "retinanet": retinanet,
     "ssd": ssd,
 }
@@ -234,11 +259,14 @@ def export(model, out, metadata):
     onnx.save(exported, out)
 
 
-def class_count(model):
+def counts(model):
+    """What a run's pipeline takes from its dataset."""
     if hasattr(model, "roi_heads"):
-        return model.roi_heads.box_predictor.cls_score.out_features
+        found = {"num_classes": model.roi_heads.box_predictor.cls_score.out_features}
+        points = isinstance(model, KeypointRCNN)
+        return found | ({"num_keypoints": model.roi_heads.keypoint_predictor.out_channels} if points else {})
     head = model.head.classification_head
-    return head.num_columns if isinstance(model, SSD) else head.num_classes
+    return {"num_classes": head.num_columns if isinstance(model, SSD) else head.num_classes}
 
 
 def check(model, table, weights, args):
@@ -251,7 +279,7 @@ def check(model, table, weights, args):
         sys.exit(f"{args.check} has no images")
     session = onnxruntime.InferenceSession(args.out)
     names = [output.name for output in session.get_outputs()]
-    unequal, worst, count = 0, {}, 0
+    unequal, worst, count, points, astray = 0, {}, 0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         images = {}
@@ -261,24 +289,27 @@ def check(model, table, weights, args):
             for kind, pixels in (("whole", image), ("small", small)):
                 images[f"{file.stem}_{kind}"] = pixels
                 write_png(pixels, str(folder / f"{file.stem}_{kind}.png"))
-        raw = predict(table, class_count(model), weights, folder, args.pipe)
+        raw = predict(table, counts(model), weights, folder, args.pipe)
         for name, pixels in images.items():
             found = dict(zip(names, session.run(None, {"image": pixels.numpy().astype("float32") / 255})))
             theirs = {key: torch.from_numpy(value) for key, value in found.items()}
             ours = load_file(raw / f"{name}.safetensors")
             count += len(ours["scores"])
-            unequal += unmatched(name, ours, theirs, max(pixels.shape), worst)
+            points += ours["keypoints_scores"].numel() if "keypoints" in ours else 0
+            lost, elsewhere = unmatched(name, ours, theirs, max(pixels.shape), worst)
+            unequal, astray = unequal + lost, astray + elsewhere
     if count == 0:
         sys.exit(f"nothing is found in {len(images)} images: there is nothing to compare")
     told = ", ".join(f"{key} {value:.1e}" for key, value in worst.items())
-    print(f"{len(images)} images, {count} detections, {unequal} without an equal; the largest differences of the others: {told}")
-    return unequal <= UNEQUAL * count
+    of_points = f", {astray} of {points} keypoints at another peak as high" if points else ""
+    print(f"{len(images)} images, {count} detections, {unequal} without an equal{of_points}; the largest differences of the others: {told}")
+    return unequal <= UNEQUAL * count and astray <= ASTRAY * points
 
 
-def predict(table, classes, weights, folder, pipe):
+def predict(table, numbers, weights, folder, pipe):
     """The raw outputs of `pipe` for the images in a folder, without transforms of the run's pipeline."""
     left_out = ("weights", "weights_backbone")
-    values = {key: value for key, value in table.items() if key not in left_out} | {"num_classes": classes}
+    values = {key: value for key, value in table.items() if key not in left_out} | numbers
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
     (folder / "model.toml").write_text(f"[pipeline]\ndevice = \"cpu\"\ndeterministic = true\n[model.net]\n{lines}")
     command = [pipe, "predict", folder / "model.toml", "--weights", weights, "--images", folder, "--out", folder / "out.json"]
@@ -287,9 +318,9 @@ def predict(table, classes, weights, folder, pipe):
 
 
 def unmatched(name, ours, theirs, side, worst):
-    """How many detections of either have no equal; those of nearly one score may stand in another order."""
+    """How many detections of either have no equal (those of nearly one score may stand in another order), and how many keypoints of the others."""
     free = list(range(len(theirs["scores"])))
-    missing = 0
+    missing, astray = 0, 0
     for index in range(len(ours["scores"])):
         others = [(gaps(ours, index, theirs, other, side), other) for other in free]
         found, other = min(others, key=lambda pair: max(pair[0].values()), default=({"boxes": 1.0}, None))
@@ -298,9 +329,13 @@ def unmatched(name, ours, theirs, side, worst):
             missing += 1
             continue
         free.remove(other)
+        if "keypoints" in ours:
+            off = (ours["keypoints"][index] - theirs["keypoints"][other])[:, :2].abs().amax(1) / side
+            astray += int((off > TOLERANCE).sum())
+            found["keypoints"] = off[off <= TOLERANCE].max().item() if (off <= TOLERANCE).any() else 0.0
         for key, value in found.items():
             worst[key] = max(worst.get(key, 0.0), value)
-    return max(missing, len(free))
+    return max(missing, len(free)), astray
 
 
 def gaps(ours, index, theirs, other, side):
@@ -313,6 +348,9 @@ def gaps(ours, index, theirs, other, side):
     }
     if "masks" in ours and max(found.values()) <= TOLERANCE:
         found["masks"] = (ours["masks"][index] - theirs["masks"][other]).abs().max().item()
+    if "keypoints_scores" in ours and max(found.values()) <= TOLERANCE:
+        one, two = ours["keypoints_scores"][index], theirs["keypoints_scores"][other]
+        found["keypoints_scores"] = ((one - two).abs() / two.abs().clamp(min=1.0)).max().item()
     return found
 
 

@@ -12,6 +12,10 @@ and the ratio of each round's pair, of which the median, the least and the most.
 
 The rows `coco-…` are COCO's annotations and evaluation beside pycocotools, faster-coco-eval and hotcoco, each in a process of its own that says how long
 it took from opening the files to the numbers, without its own start, and its peak memory; ours is `coco_bench`. All twelve numbers must agree.
+
+The rows `loader`, `engine` and `checkpoint` are programs of their own, which print what they find: benches/loader.rs beside the article's DataLoader
+(bar: 5 times as many images a second), scripts/engine_overhead.py beside Ignite (at most 1/10), and how long training stands still for a checkpoint
+beside torch.save (at most 1/5), of scripts/gpu_suite.py.
 """
 
 import argparse
@@ -48,6 +52,8 @@ COCO_ROWS = {
     "coco-masks": ("masks, 5,000 images × 100 detections", ["segm", "gt.json", "segm_100.json"], EVALUATION),
     "coco-masks-20": ("masks, 5,000 images × 20", ["segm", "gt.json", "segm_20.json"], EVALUATION),
 }
+
+OTHERS = ("loader", "engine", "checkpoint")
 
 
 def tree(process):
@@ -170,26 +176,42 @@ def coco_rows(args, rows, folder):
         measure_coco(args, row, folder)
 
 
+def measure_other(args, row):
+    root = HERE.parents[1]
+    standstill = [root / "scripts/gpu_suite.py", "--pipe", args.pipe, "--coco", args.coco, "--device", "cpu", "--small", "--only", "standstill"]
+    command = {
+        "loader": ["cargo", "bench", "--quiet", "--bench", "loader"],
+        "engine": [args.python, root / "scripts/engine_overhead.py"],
+        "checkpoint": [args.python, *standstill],
+    }[row]
+    environment = os.environ | {"PIPE_BENCH_PYTHON": str(args.python), "PIPE_BENCH_COCO": str(args.coco)}
+    print(f"\n{row}, load before the start {os.getloadavg()[0]:.1f}", flush=True)
+    subprocess.run(command, cwd=root, env=environment, check=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipe", type=Path, default=Path("target/release/pipe"))
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
     parser.add_argument("--coco", type=Path, help="a COCO folder with train2017 and its instances")
     parser.add_argument("--coco-bench", type=Path, default=Path("target/release/examples/coco_bench"))
-    parser.add_argument("--row", nargs="+", choices=[*ROWS, *COCO_ROWS], default=[*ROWS, *COCO_ROWS])
+    every = [*ROWS, *COCO_ROWS, *OTHERS]
+    parser.add_argument("--row", nargs="+", choices=every, default=every)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     args.pipe, args.coco_bench, args.python = args.pipe.absolute(), args.coco_bench.absolute(), args.python.absolute()
-    rows, of_coco = ([row for row in args.row if row in known] for known in (ROWS, COCO_ROWS))
-    if rows and not args.coco:
+    rows, of_coco, others = ([row for row in args.row if row in known] for known in (ROWS, COCO_ROWS, OTHERS))
+    if (rows or others) and not args.coco:
         parser.error("--coco is needed but for the rows coco-…")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         if of_coco:
             coco_rows(args, of_coco, folder)
+        args.coco = args.coco and args.coco.resolve()
+        for row in others:
+            measure_other(args, row)
         if not rows:
             return
-        args.coco = args.coco.resolve()
         subprocess.run([args.python, HERE / "classification.py", folder, "make"], check=True)
         for name, data in (("detection", args.coco), ("inference", args.coco / "val2017")):
             weights = folder / f"{name}.pth"

@@ -376,7 +376,11 @@ fn a_rank_that_is_killed_ends_all_and_is_named() {
     let said = life.ended();
     assert_eq!(said.status, Some(137), "{said:?}");
     assert!(said.stderr.contains("rank 2 was killed by signal 9"), "{}", said.stderr);
-    assert_eq!(life.pipe.json("life/run.json")["status"], "failed");
+    let info = life.pipe.json("life/run.json");
+    assert_eq!(info["status"], "failed");
+    // Wherever in a step the others were.
+    let error = info["error"].as_str().unwrap_or_default();
+    assert!(error.contains("another rank is gone"), "{error}");
     // It goes on from its last checkpoint with the processes that there are.
     let epochs = newest(&life.pipe) / 12 + 1;
     train(&life.pipe, "cpu:2", "life", epochs as u32, &[]);

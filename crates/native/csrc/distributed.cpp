@@ -117,7 +117,12 @@ static at::Tensor sum_of_all(const at::Tensor& own, const c10::intrusive_ptr<c10
   const auto here = backend->getBackendName() == "gloo" ? own.detach().to(at::kCPU) : own.detach();
   auto sum = here.clone(at::MemoryFormat::Contiguous);
   std::vector<at::Tensor> tensors{sum};
-  backend->allreduce(tensors)->wait();
+  try {
+    backend->allreduce(tensors)->wait();
+  } catch (const std::exception& error) {
+    // Between a network's layers nobody else knows what that means.
+    TORCH_CHECK(false, "another rank is gone, or has not come this far in time: ", error.what());
+  }
   return sum.to(own.device());
 }
 

@@ -54,7 +54,9 @@ def agent(pipe, folder, port, number):
     """That of a machine: it restarts its process when another is lost, with those that are left."""
     command = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--nnodes", "2:3", "--nproc-per-node", "1", "--max-restarts", "3"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "soak", "--local-addr", "localhost"]
-    command += ["--rdzv-conf", "last_call_timeout=3,join_timeout=120", pipe, "run", "elastic.toml", "--resume", "auto", "--out", "run", "--quiet"]
+    # All are of one host's name: without being told, whichever comes first would have the store, and might be the one to be killed.
+    command += ["--rdzv-conf", f"is_host={int(number == 0)},last_call_timeout=3,join_timeout=120"]
+    command += [pipe, "run", "elastic.toml", "--resume", "auto", "--out", "run", "--quiet"]
     log = open(folder / f"agent{number}.log", "w")
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment, start_new_session=True)
@@ -97,9 +99,7 @@ def main():
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
-        agents = [agent(sys.argv[1], folder, port, 0)]
-        time.sleep(1)  # the first has the store
-        agents += [agent(sys.argv[1], folder, port, number) for number in (1, 2)]
+        agents = [agent(sys.argv[1], folder, port, number) for number in range(3)]
         try:
             kept = folder / "run/checkpoints"
             wait("a checkpoint", lambda: kept.is_dir() and len(list(kept.glob("step_*"))) > 1)

@@ -11,13 +11,22 @@ use crate::setup::{Options, setup};
 use crate::shell::{cargo, must, step};
 
 /// Name, and the options of the model.
-const MODELS: [(&str, &str); 6] = [
+const MODELS: [(&str, &str); 8] = [
     (
         "mask_rcnn",
         "type = \"mask_rcnn\"\nbackbone = \"resnet18\"\nreturned_layers = [2, 3]\nanchor_sizes = [[24], [48], [96]]",
     ),
-    ("mask_rcnn_v2", "type = \"mask_rcnn\"\nversion = \"v2\"\nbackbone = \"resnet18\""),
+    ("mask_rcnn_v2", "type = \"mask_rcnn\"\nversion = \"v2\"\nbackbone = \"resnet18\"\nbox_batch_size_per_image = 64"),
     ("faster_rcnn", "type = \"faster_rcnn\"\nbackbone = \"resnet18\"\nnorm = \"frozen\""),
+    (
+        "faster_rcnn_mobilenet",
+        "type = \"faster_rcnn\"\nbackbone = \"mobilenet_v3_large\"\nbox_batch_size_per_image = 64",
+    ),
+    (
+        "keypoint_rcnn",
+        "type = \"keypoint_rcnn\"\nbackbone = \"resnet18\"\nnum_keypoints = \"dataset.train:num_keypoints\"\n\
+         keypoint_layers = [128, 128]\nbox_batch_size_per_image = 64",
+    ),
     ("retinanet", "type = \"retinanet\"\nbackbone = \"resnet18\""),
     ("retinanet_v2", "type = \"retinanet\"\nversion = \"v2\"\nbackbone = \"resnet18\""),
     ("ssd", "type = \"ssd\""),
@@ -34,6 +43,7 @@ seed = 5
 [dataset.train]
 type = "coco"
 root = "builtin:shapes"
+keypoints = true
 empty = "drop"
 limit = 80
 [loader.train]

@@ -40,9 +40,11 @@ impl Together {
     }
 
     /// Waits for the gradients of all ranks; without `use_them` they are thrown away.
-    pub fn finish(&mut self, use_them: bool) -> Result<()> {
+    pub fn finish(&mut self, use_them: bool, run: &RunContext) -> Result<()> {
         match &self.reducer {
-            Some(reducer) if std::mem::take(&mut self.armed) => reducer.finish(use_them),
+            Some(reducer) if std::mem::take(&mut self.armed) => {
+                reducer.finish(use_them).map_err(|error| run.ranks.explained(error))
+            }
             _ => Ok(()),
         }
     }

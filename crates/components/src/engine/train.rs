@@ -379,7 +379,7 @@ impl Process for Train {
         let losses = losses.all;
         if let Some(message) = bad {
             if fresh {
-                self.together.finish(false)?;
+                self.together.finish(false, run)?;
             }
             kept.map_or(Ok(()), Buffers::put_back)?;
             if fresh {
@@ -394,7 +394,7 @@ impl Process for Train {
         if !fresh {
             run.timings.measure(&id, "backward", || self.backward(total.as_ref(), run))?;
         }
-        run.timings.measure(&id, "reduction", || self.together.finish(true))?;
+        run.timings.measure(&id, "reduction", || self.together.finish(true, run))?;
         Ok(Step { batch, output, values: Vec::new(), backward: true })
     }
 
@@ -420,7 +420,7 @@ impl Process for Train {
         }
         let share = self.config.accumulate as f64 / self.pending as f64;
         self.together.arm(&*self.optimizer.borrow(), run)?;
-        self.together.finish(true)?;
+        self.together.finish(true, run)?;
         for mut gradient in gradients(&*self.optimizer.borrow()) {
             let _ = gradient.f_mul_scalar_(share)?;
         }
@@ -521,7 +521,7 @@ impl Train {
         }
         self.backward(Some(&total), run)?;
         read(&total, &output.losses)?;
-        self.together.finish(true)?;
+        self.together.finish(true, run)?;
         self.apply_gradients()
     }
 

@@ -20,7 +20,8 @@ const MODELS: [(&str, &str); 8] = [
     ("faster_rcnn", "type = \"faster_rcnn\"\nbackbone = \"resnet18\"\nnorm = \"frozen\""),
     (
         "faster_rcnn_mobilenet",
-        "type = \"faster_rcnn\"\nbackbone = \"mobilenet_v3_large\"\nbox_batch_size_per_image = 64",
+        "type = \"faster_rcnn\"\nbackbone = \"mobilenet_v3_large\"\nbox_batch_size_per_image = 64\nrpn_score_thresh = 0.0\n\
+         box_score_thresh = 0.01",
     ),
     (
         "keypoint_rcnn",

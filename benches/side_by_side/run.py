@@ -184,7 +184,9 @@ def measure_other(args, row):
         "engine": [args.python, root / "scripts/engine_overhead.py"],
         "checkpoint": [args.python, *standstill],
     }[row]
-    environment = os.environ | {"PIPE_BENCH_PYTHON": str(args.python), "PIPE_BENCH_COCO": str(args.coco)}
+    # The allocator's settings are those of src/main.rs, which a bench has not.
+    settings = {"MALLOC_CONF": "thp:always,narenas:2,dirty_decay_ms:-1"} if row == "loader" else {}
+    environment = os.environ | settings | {"PIPE_BENCH_PYTHON": str(args.python), "PIPE_BENCH_COCO": str(args.coco)}
     print(f"\n{row}, load before the start {os.getloadavg()[0]:.1f}", flush=True)
     subprocess.run(command, cwd=root, env=environment, check=True)
 

@@ -1,65 +1,59 @@
-//! What the training thread is at, told to a thread that looks every few seconds.
+//! What the training thread is at, told to a thread that glances at it many times a second. The training thread itself reads no clock for it and takes no
+//! lock, since some of what it is at is shorter than that.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use indexmap::IndexMap;
+use indexmap::IndexSet;
 
 /// What the training thread is at, each as long as nothing inside of it is.
 #[derive(Debug, Clone, Default)]
-pub struct Busy(Arc<Mutex<State>>);
+pub struct Busy(Arc<Shared>);
 
 #[derive(Debug, Default)]
-struct State {
-    /// What is at work, the innermost last.
-    at: Vec<String>,
-    /// Since when the innermost is.
-    since: Option<Instant>,
-    spent: IndexMap<String, Duration>,
+struct Shared {
+    /// The innermost of what is at work: its place among the names, counted from 1; 0 for nothing.
+    at: AtomicUsize,
+    names: Mutex<IndexSet<String>>,
 }
 
-impl State {
-    fn charge(&mut self) {
-        let now = Instant::now();
-        if let (Some(name), Some(since)) = (self.at.last(), self.since) {
-            match self.spent.get_mut(name) {
-                Some(spent) => *spent += now - since,
-                None => drop(self.spent.insert(name.clone(), now - since)),
-            }
-        }
-        self.since = Some(now);
-    }
-}
+/// One of the things that it may be at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part(usize);
 
 impl Busy {
-    /// Something begins, and ends when the answer is dropped.
-    pub fn begin(&self, name: String) -> At<'_> {
-        let mut state = self.state();
-        state.charge();
-        state.at.push(name);
-        At(self)
+    /// That of this name, always the same.
+    pub fn part(&self, name: String) -> Part {
+        Part(self.names().insert_full(name).0 + 1)
     }
 
-    /// How long what was at work since this was last asked, the part of what still is with it.
-    pub fn take(&self) -> IndexMap<String, Duration> {
-        let mut state = self.state();
-        state.charge();
-        std::mem::take(&mut state.spent)
+    /// Something begins, and ends when the answer is dropped. Of the training thread alone.
+    pub fn begin(&self, part: Part) -> At<'_> {
+        let before = self.0.at.load(Ordering::Relaxed);
+        self.0.at.store(part.0, Ordering::Relaxed);
+        At { busy: self, before }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The name of what is at work now, if anything is.
+    pub fn now(&self) -> Option<String> {
+        let place = self.0.at.load(Ordering::Relaxed).checked_sub(1)?;
+        self.names().get_index(place).cloned()
+    }
+
+    fn names(&self) -> MutexGuard<'_, IndexSet<String>> {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Something that is at work.
-pub struct At<'a>(&'a Busy);
+pub struct At<'a> {
+    busy: &'a Busy,
+    before: usize,
+}
 
 impl Drop for At<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.charge();
-        state.at.pop();
+        self.busy.0.at.store(self.before, Ordering::Relaxed);
     }
 }
 
@@ -68,20 +62,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_inside_is_not_counted_twice() {
+    fn the_innermost_is_told() {
         let busy = Busy::default();
-        let outer = busy.begin("outer".into());
-        let wait = Duration::from_millis(20);
-        std::thread::sleep(wait);
-        let inner = busy.begin("inner".into());
-        std::thread::sleep(wait);
-        // What still is at work is told, too, and once.
-        let first = busy.take();
-        assert!(first["outer"] >= wait && first["inner"] >= wait);
-        drop(inner);
-        drop(outer);
-        let then = busy.take();
-        assert!(then["inner"] < first["inner"] + wait && then["outer"] < first["outer"], "{first:?} {then:?}");
-        assert!(busy.take().is_empty());
+        let there = busy.clone();
+        let told = || std::thread::scope(|scope| scope.spawn(|| there.now()).join().unwrap());
+        let (outer, inner) = (busy.part("outer".into()), busy.part("inner".into()));
+        assert_eq!((busy.part("outer".into()), told()), (outer, None));
+        let at_outer = busy.begin(outer);
+        assert_eq!(told().as_deref(), Some("outer"));
+        let at_inner = busy.begin(inner);
+        assert_eq!(told().as_deref(), Some("inner"));
+        drop(at_inner);
+        assert_eq!(told().as_deref(), Some("outer"));
+        drop(at_outer);
+        assert_eq!(told(), None);
     }
 }

@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use pipe_native::profile::{Profile, range};
 use tch::Device;
 
-use crate::busy::Busy;
+use crate::busy::{At, Busy, Part};
 use pipe_vocab::NodeId;
 
 /// Times by engine and by what was done, in the order in which they were first seen.
@@ -17,6 +18,7 @@ use pipe_vocab::NodeId;
 pub struct Timings {
     /// What is at work.
     pub busy: Busy,
+    parts: Parts,
     enabled: Cell<bool>,
     /// Waited for at both ends of each measurement: work on a GPU continues after the call that began it.
     device: Cell<Option<Device>>,
@@ -24,6 +26,39 @@ pub struct Timings {
     /// Whether a trace is wanted or taken.
     traces: Cell<bool>,
     trace: RefCell<Option<Trace>>,
+}
+
+/// The nodes, and phases of engines, that were at work, to be found without hashing their names: what is at work again is mostly what came after the
+/// last one before, and a name that is held here lies nowhere else.
+#[derive(Default)]
+struct Parts {
+    known: RefCell<Vec<(NodeId, &'static str, Part)>>,
+    next: Cell<usize>,
+}
+
+impl Parts {
+    /// After that many they are looked up by name again: a pipeline edited often has had many nodes.
+    const MOST: usize = 512;
+
+    /// A node, or a phase of it where that is no empty text.
+    fn find(&self, node: &NodeId, phase: &'static str, busy: &Busy) -> Part {
+        let mut known = self.known.borrow_mut();
+        let same = |(other, told, _): &(NodeId, &'static str, Part)| {
+            other.kind == node.kind && Arc::ptr_eq(&other.name, &node.name) && std::ptr::eq(*told, phase)
+        };
+        let next = self.next.get();
+        let place = if known.get(next).is_some_and(same) { Some(next) } else { known.iter().position(same) };
+        let place = place.unwrap_or_else(|| {
+            if known.len() == Self::MOST {
+                known.clear();
+            }
+            let name = if phase.is_empty() { node.to_string() } else { format!("{node}/{phase}") };
+            known.push((node.clone(), phase, busy.part(name)));
+            known.len() - 1
+        });
+        self.next.set(if place + 1 < known.len() { place + 1 } else { 0 });
+        known[place].2
+    }
 }
 
 /// A trace of some iterations.
@@ -64,10 +99,20 @@ impl Timings {
         self.enabled.get()
     }
 
-    /// Runs `f` and notes how long it took.
-    pub fn measure<T>(&self, engine: &NodeId, what: &str, f: impl FnOnce() -> T) -> T {
+    /// The training thread is at this node until the answer is dropped.
+    pub fn at(&self, node: &NodeId) -> At<'_> {
+        self.busy.begin(self.parts.find(node, "", &self.busy))
+    }
+
+    /// Runs a phase of an engine, and notes how long it took.
+    pub fn measure<T>(&self, engine: &NodeId, phase: &'static str, f: impl FnOnce() -> T) -> T {
+        let _at = self.busy.begin(self.parts.find(engine, phase, &self.busy));
+        self.measure_part(engine, phase, f)
+    }
+
+    /// Runs `f`, which is a part of what the training thread is at, and notes how long it took.
+    pub fn measure_part<T>(&self, engine: &NodeId, what: &str, f: impl FnOnce() -> T) -> T {
         let _range = range(what);
-        let _at = self.busy.begin(format!("{engine}/{what}"));
         if !self.enabled() {
             return f();
         }

@@ -228,12 +228,12 @@ fn run_timed(
     position: usize,
     ctx: &EventContext<'_>,
 ) -> Result<ControlFlow<Interrupted>> {
-    let _at = ctx.run.timings.busy.begin(target.node.to_string());
+    let _at = ctx.run.timings.at(&target.node);
     if !ctx.run.timings.enabled() {
         return guarded(|| run_target(table, target, position, ctx));
     }
     let what = format!("{} on {}", target.node, ctx.event);
-    ctx.run.timings.measure(ctx.engine, &what, || guarded(|| run_target(table, target, position, ctx)))
+    ctx.run.timings.measure_part(ctx.engine, &what, || guarded(|| run_target(table, target, position, ctx)))
 }
 
 fn run_target(

@@ -3,14 +3,13 @@
 //! The axis is the time. Each point also has the iteration at which it was measured; a run that goes back to a checkpoint keeps what was
 //! measured before.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indexmap::IndexMap;
 use pipe_core::Clock;
 use pipe_core::busy::Busy;
 use pipe_core::throughput::{Done, Throughput};
@@ -22,6 +21,9 @@ use super::gpu::Gpus;
 
 /// How often it is measured.
 const EVERY: Duration = Duration::from_secs(5);
+/// How often, about, what the training thread is at is looked at: some two hundred times for each measurement, so that a share of a half is known to
+/// three or four of a hundred.
+const GLANCE: Duration = Duration::from_millis(25);
 const MIB: f64 = (1u64 << 20) as f64;
 /// Linux counts the time of processors in hundredths of a second, on every architecture that Rust knows.
 const TICKS: f64 = 100.0;
@@ -38,10 +40,9 @@ pub(super) fn measure(run: &Path, busy: &Busy, throughput: &Throughput, stop: &R
     let mut writer = Writer::open(&folder, None)?;
     let gpus = Gpus::open();
     let mut shares = Shares::default();
-    busy.take();
     let (mut last, mut before) = (Counters::read(), throughput.done());
     loop {
-        let goes_on = stop.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout);
+        let goes_on = shares.watch(busy, stop);
         let done = throughput.done();
         let mut values = progress(done, before);
         before = done;
@@ -49,7 +50,7 @@ pub(super) fn measure(run: &Path, busy: &Busy, throughput: &Throughput, stop: &R
         if goes_on {
             let counters = Counters::read();
             values.extend(counters.since(&last));
-            values.extend(shares.of(busy.take(), counters.at - last.at));
+            values.extend(shares.take());
             values.extend(memory());
             values.extend(gpus.iter().flat_map(Gpus::values));
             last = counters;
@@ -80,16 +81,42 @@ fn progress(now: Done, before: Done) -> Vec<(String, f64)> {
 /// The parts of the training thread's time, in percent: by `share/NODE`, and of an engine by `share/ENGINE/PHASE`. One that was at work once is told
 /// from then on.
 #[derive(Default)]
-struct Shares(BTreeSet<String>);
+struct Shares {
+    /// How often each was seen at work since they were taken.
+    seen: BTreeMap<String, u64>,
+    glances: u64,
+}
 
 impl Shares {
-    fn of(&mut self, spent: IndexMap<String, Duration>, all: Duration) -> Vec<(String, f64)> {
-        self.0.extend(spent.keys().cloned());
-        let share = |name: &String| {
-            let part = spent.get(name).copied().unwrap_or_default();
-            (format!("share/{name}"), 100.0 * part.as_secs_f64() / all.as_secs_f64().max(1e-9))
-        };
-        self.0.iter().map(share).collect()
+    /// Looks at what is at work until it is time to measure; whether the run goes on.
+    fn watch(&mut self, busy: &Busy, stop: &Receiver<()>) -> bool {
+        let end = Instant::now() + EVERY;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            // Not in step with iterations: from a half to one and a half, by the golden ratio.
+            let uneven = 0.5 + (self.glances as f64 * 0.618_034).fract();
+            if stop.recv_timeout(left.min(GLANCE.mul_f64(uneven))) != Err(RecvTimeoutError::Timeout) {
+                return false;
+            }
+            self.glance(busy.now());
+        }
+    }
+
+    fn glance(&mut self, at: Option<String>) {
+        self.glances += 1;
+        if let Some(name) = at {
+            *self.seen.entry(name).or_default() += 1;
+        }
+    }
+
+    fn take(&mut self) -> Vec<(String, f64)> {
+        let all = std::mem::take(&mut self.glances).max(1) as f64;
+        let share =
+            |(name, seen): (&String, &mut u64)| (format!("share/{name}"), 100.0 * std::mem::take(seen) as f64 / all);
+        self.seen.iter_mut().map(share).collect()
     }
 }
 
@@ -211,6 +238,16 @@ mod tests {
                     && network_bytes(nothing).is_none()
             );
         }
+    }
+
+    #[test]
+    fn shares_are_of_all_glances() {
+        let mut shares = Shares::default();
+        let at = [Some("a"), Some("a/b"), None, Some("a")];
+        at.into_iter().for_each(|name| shares.glance(name.map(str::to_owned)));
+        assert_eq!(shares.take(), [("share/a".to_owned(), 50.0), ("share/a/b".to_owned(), 25.0)]);
+        shares.glance(Some("a/b".to_owned()));
+        assert_eq!(shares.take(), [("share/a".to_owned(), 0.0), ("share/a/b".to_owned(), 100.0)]);
     }
 
     #[test]

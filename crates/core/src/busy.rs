@@ -18,7 +18,7 @@ struct Shared {
 }
 
 /// One of the things that it may be at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Part(usize);
 
 impl Busy {
@@ -34,10 +34,14 @@ impl Busy {
         At { busy: self, before }
     }
 
-    /// The name of what is at work now, if anything is.
-    pub fn now(&self) -> Option<String> {
-        let place = self.0.at.load(Ordering::Relaxed).checked_sub(1)?;
-        self.names().get_index(place).cloned()
+    /// What is at work now, if anything is.
+    pub fn now(&self) -> Option<Part> {
+        Some(self.0.at.load(Ordering::Relaxed)).filter(|at| *at > 0).map(Part)
+    }
+
+    /// By which name it was asked for.
+    pub fn name(&self, part: Part) -> String {
+        self.names().get_index(part.0 - 1).cloned().unwrap_or_default()
     }
 
     fn names(&self) -> MutexGuard<'_, IndexSet<String>> {
@@ -65,7 +69,8 @@ mod tests {
     fn the_innermost_is_told() {
         let busy = Busy::default();
         let there = busy.clone();
-        let told = || std::thread::scope(|scope| scope.spawn(|| there.now()).join().unwrap());
+        let glance = || there.now().map(|part| there.name(part));
+        let told = || std::thread::scope(|scope| scope.spawn(glance).join().unwrap());
         let (outer, inner) = (busy.part("outer".into()), busy.part("inner".into()));
         assert_eq!((busy.part("outer".into()), told()), (outer, None));
         let at_outer = busy.begin(outer);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use pipe_core::Clock;
-use pipe_core::busy::Busy;
+use pipe_core::busy::{Busy, Part};
 use pipe_core::throughput::{Done, Throughput};
 use pipe_history::Point;
 use pipe_history::clock::now;
@@ -21,9 +21,9 @@ use super::gpu::Gpus;
 
 /// How often it is measured.
 const EVERY: Duration = Duration::from_secs(5);
-/// How often, about, what the training thread is at is looked at: some two hundred times for each measurement, so that a share of a half is known to
-/// three or four of a hundred.
-const GLANCE: Duration = Duration::from_millis(25);
+/// How often, about, what the training thread is at is looked at: some hundred times for each measurement, so that a share of a half is known to
+/// five of a hundred, and its mean over a minute to one or two.
+const GLANCE: Duration = Duration::from_millis(50);
 const MIB: f64 = (1u64 << 20) as f64;
 /// Linux counts the time of processors in hundredths of a second, on every architecture that Rust knows.
 const TICKS: f64 = 100.0;
@@ -50,7 +50,7 @@ pub(super) fn measure(run: &Path, busy: &Busy, throughput: &Throughput, stop: &R
         if goes_on {
             let counters = Counters::read();
             values.extend(counters.since(&last));
-            values.extend(shares.take());
+            values.extend(shares.take(busy));
             values.extend(memory());
             values.extend(gpus.iter().flat_map(Gpus::values));
             last = counters;
@@ -83,7 +83,7 @@ fn progress(now: Done, before: Done) -> Vec<(String, f64)> {
 #[derive(Default)]
 struct Shares {
     /// How often each was seen at work since they were taken.
-    seen: BTreeMap<String, u64>,
+    seen: BTreeMap<Part, u64>,
     glances: u64,
 }
 
@@ -105,17 +105,18 @@ impl Shares {
         }
     }
 
-    fn glance(&mut self, at: Option<String>) {
+    fn glance(&mut self, at: Option<Part>) {
         self.glances += 1;
-        if let Some(name) = at {
-            *self.seen.entry(name).or_default() += 1;
+        if let Some(part) = at {
+            *self.seen.entry(part).or_default() += 1;
         }
     }
 
-    fn take(&mut self) -> Vec<(String, f64)> {
+    fn take(&mut self, busy: &Busy) -> Vec<(String, f64)> {
         let all = std::mem::take(&mut self.glances).max(1) as f64;
-        let share =
-            |(name, seen): (&String, &mut u64)| (format!("share/{name}"), 100.0 * std::mem::take(seen) as f64 / all);
+        let share = |(part, seen): (&Part, &mut u64)| {
+            (format!("share/{}", busy.name(*part)), 100.0 * std::mem::take(seen) as f64 / all)
+        };
         self.seen.iter_mut().map(share).collect()
     }
 }
@@ -242,12 +243,12 @@ mod tests {
 
     #[test]
     fn shares_are_of_all_glances() {
-        let mut shares = Shares::default();
-        let at = [Some("a"), Some("a/b"), None, Some("a")];
-        at.into_iter().for_each(|name| shares.glance(name.map(str::to_owned)));
-        assert_eq!(shares.take(), [("share/a".to_owned(), 50.0), ("share/a/b".to_owned(), 25.0)]);
-        shares.glance(Some("a/b".to_owned()));
-        assert_eq!(shares.take(), [("share/a".to_owned(), 0.0), ("share/a/b".to_owned(), 100.0)]);
+        let (mut shares, busy) = (Shares::default(), Busy::default());
+        let (a, b) = (busy.part("a".into()), busy.part("a/b".into()));
+        [Some(a), Some(b), None, Some(a)].into_iter().for_each(|at| shares.glance(at));
+        assert_eq!(shares.take(&busy), [("share/a".to_owned(), 50.0), ("share/a/b".to_owned(), 25.0)]);
+        shares.glance(Some(b));
+        assert_eq!(shares.take(&busy), [("share/a".to_owned(), 0.0), ("share/a/b".to_owned(), 100.0)]);
     }
 
     #[test]

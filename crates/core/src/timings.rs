@@ -28,8 +28,8 @@ pub struct Timings {
     trace: RefCell<Option<Trace>>,
 }
 
-/// The nodes, and phases of engines, that were at work, to be found without hashing their names: what is at work again is mostly what came after the
-/// last one before, and a name that is held here lies nowhere else.
+/// The nodes, and phases of engines, that were at work, found by where their names lie in memory (no other name can lie there while one is held here):
+/// iterations are alike, so the next one is mostly the one that came next before.
 #[derive(Default)]
 struct Parts {
     known: RefCell<Vec<(NodeId, &'static str, Part)>>,

@@ -11,7 +11,7 @@ use pipe_native::profile::{Operator, Part, Profile};
 use pipe_native::stream::synchronize;
 use pipe_native::{device_name, is_accelerator, memory};
 use serde_json::{Value, json};
-use tch::{Device, Kind as Type, Tensor};
+use tch::{Device, Kind as Type, TchError, Tensor};
 
 use crate::output::{Format, Status, print};
 use crate::partial::{Partial, port_of, training_engine};
@@ -95,6 +95,9 @@ impl Trial<'_> {
         let device = run.device;
         let _takes_long = terminal::working("measuring");
         let (parameters, trainable) = self.parameters(model)?;
+        // Before training may have left too little memory for it.
+        let peak_flops = peak(device, run.precision)?;
+        memory::forget(device)?;
         let Some(_) = self.advance(WARM_UP)? else { return Ok(None) };
         let Some(whole) = self.advance(self.measured)? else { return Ok(None) };
         // Once more, as waiting for the device between the parts makes the whole slower.
@@ -121,7 +124,7 @@ impl Trial<'_> {
             iteration: whole / self.measured as u32,
             parts,
             flops: operators.iter().map(|operator| operator.flops).sum(),
-            peak_flops: peak(device, run.precision)?,
+            peak_flops,
             waits: waits(device, &operators),
             operators,
             stages,
@@ -170,7 +173,8 @@ impl Trial<'_> {
     }
 }
 
-/// The floating-point operations a second that a product of large matrices reaches, in the type in which the model computes.
+/// The floating-point operations a second that a product of large matrices or a convolution of many channels reaches, whichever is
+/// more, in the type in which the model computes. On the CPU two libraries compute them.
 fn peak(device: Device, precision: Precision) -> Result<f64> {
     let kind = match precision {
         Precision::Fp32 => Type::Float,
@@ -179,16 +183,27 @@ fn peak(device: Device, precision: Precision) -> Result<f64> {
     };
     let side: i64 = if is_accelerator(device) { 4096 } else { 1024 };
     let a = Tensor::f_ones([side, side], (Type::Float, device))?.f_to_kind(kind)?;
+    let product = reached(device, 2.0 * (side as f64).powi(3), || a.f_matmul(&a))?;
+    let (channels, side) = (256, side / 16);
+    let ones = |size: [i64; 4]| Tensor::f_ones(size, (Type::Float, device))?.f_to_kind(kind);
+    let (image, weight) = (ones([1, channels, side, side])?, ones([channels, channels, 3, 3])?);
+    let flops = 2.0 * 9.0 * (channels * side).pow(2) as f64;
+    let convolution = || image.f_conv2d(&weight, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1);
+    Ok(product.max(reached(device, flops, convolution)?))
+}
+
+/// What one of so many floating-point operations reaches in a second: the best of five.
+fn reached(device: Device, flops: f64, of: impl Fn() -> Result<Tensor, TchError>) -> Result<f64> {
     let mut best = Duration::MAX;
     for _ in 0..5 {
         let start = Instant::now();
-        let _product = a.f_matmul(&a)?;
+        let _made = of()?;
         if is_accelerator(device) {
             synchronize(device)?;
         }
         best = best.min(start.elapsed());
     }
-    Ok(2.0 * (side as f64).powi(3) / best.as_secs_f64())
+    Ok(flops / best.as_secs_f64())
 }
 
 /// How often the host waited for a GPU in an iteration, by CUDA's name of the call; less the wait at its end, which is of the measurement.
@@ -214,7 +229,7 @@ struct Report {
     parts: Vec<(String, Duration)>,
     /// Floating-point operations of an iteration.
     flops: u64,
-    /// Floating-point operations a second that a product of matrices reaches.
+    /// Floating-point operations a second that a product of matrices or a convolution reaches.
     peak_flops: f64,
     /// Waits of the host, where there is something to wait for.
     waits: Option<Vec<(String, u64)>>,
@@ -236,7 +251,7 @@ impl Report {
         self.parts.iter().find(|(part, _)| part == name).map_or(Duration::ZERO, |(_, spent)| *spent)
     }
 
-    /// The part of what the machine reaches in a product of matrices.
+    /// The part of what the machine reaches in a product of matrices or a convolution.
     fn share_of_peak(&self) -> f64 {
         self.flops as f64 / self.iteration.as_secs_f64() / self.peak_flops
     }
@@ -333,7 +348,7 @@ impl Report {
         }
         line("loader alone", format!("{:.1} images/s with {} workers", self.rate(self.loading), self.workers));
         let peak = format!(
-            "{:.1} GFLOP, {:.0} % of the {:.0} GFLOP/s that a product of matrices reaches here",
+            "{:.1} GFLOP, {:.0} % of the {:.0} GFLOP/s that a product of matrices or a convolution reaches here",
             self.flops as f64 / 1e9,
             100.0 * self.share_of_peak(),
             self.peak_flops / 1e9

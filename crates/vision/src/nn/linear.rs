@@ -7,6 +7,16 @@ use super::functional::rounds_freely;
 use super::init;
 use super::store::Scope;
 
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
+    false
+}
+
 /// `torch.nn.Linear`: `weight` `[out, in]`, `bias` `[out]`.
 #[derive(Debug)]
 pub struct Linear {
@@ -28,14 +38,15 @@ impl Linear {
         Ok(Self { weight, bias })
     }
 
-    /// As [`Self::forward`], of many rows `[K, in]`: on the CPU by way of a 1×1 convolution of an image of K pixels. oneDNN computes it with
-    /// all that the processor has; MKL, which multiplies matrices, keeps the widest vectors to processors of its maker.
+    /// As [`Self::forward`], of many rows `[K, in]`: on a CPU with AVX-512 by way of a 1×1 convolution of an image of K pixels. oneDNN
+    /// computes it with all that the processor has; MKL, which multiplies matrices, keeps the widest vectors to processors of its maker.
+    /// Where there are none, MKL is as quick forward and twice as quick backward.
     ///
     /// # Errors
     /// As [`Self::forward`].
     pub fn forward_rows(&self, rows: &Tensor) -> Result<Tensor> {
         let (count, inputs) = rows.size2()?;
-        if count == 0 || rows.device() != Device::Cpu || !rounds_freely(Device::Cpu, false) {
+        if count == 0 || rows.device() != Device::Cpu || !has_avx512() || !rounds_freely(Device::Cpu, false) {
             return self.forward(rows);
         }
         let pixels = rows.f_reshape([1, count, 1, inputs])?.f_permute([0, 3, 1, 2])?;

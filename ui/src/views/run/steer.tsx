@@ -23,6 +23,16 @@ export function useWords() {
   return { fields, words };
 }
 
+/** Whether something is on its way, and what says that it is until it has come back. */
+function useOnce() {
+  const [sending, setSending] = useState(false);
+  const once = (sent: Promise<unknown>) => {
+    setSending(true);
+    void sent.finally(() => setSending(false));
+  };
+  return [sending, once] as const;
+}
+
 /** What the run was asked, the latest first. */
 export function useAsked(id: string) {
   const { data, reload } = useData<Asked[]>(`runs/${id}/requests`);
@@ -49,13 +59,16 @@ const ENGINES = {
 function Engine({ page }: { page: RunPage }) {
   const [act, setAct] = useState<keyof typeof ENGINES | null>(null);
   const [error, setError] = useState<string | null>(null);
+  const [sending, once] = useOnce();
   const { job, status } = page.run;
   if (!job || status === "done") return null;
   const keys = (Object.keys(ENGINES) as (keyof typeof ENGINES)[]).filter((key) => (key === "requeue" ? job.engine === "slurm" : status !== "running"));
   const send = (ask: string) =>
-    post(`runs/${page.id}/job`, { ask }).then(
-      () => (setAct(null), setError(null)),
-      (problem) => setError(problem.message),
+    once(
+      post(`runs/${page.id}/job`, { ask }).then(
+        () => (setAct(null), setError(null)),
+        (problem) => setError(problem.message),
+      ),
     );
   return (
     <>
@@ -70,7 +83,7 @@ function Engine({ page }: { page: RunPage }) {
         <div class="ask">
           <p>{ENGINES[act].text}</p>
           <div class="line">
-            <button class="main" onClick={() => void send(ENGINES[act].ask)}>
+            <button class="main" disabled={sending} onClick={() => send(ENGINES[act].ask)}>
               {ENGINES[act].sure}
             </button>
             <button class="quiet" onClick={() => setAct(null)}>
@@ -122,19 +135,22 @@ export function Steer({ page }: { page: RunPage }) {
 /** Says what will be done, and asks for it once that is confirmed. */
 function Ask({ id, act, onDone }: { id: string; act: keyof typeof ACTS; onDone: () => void }) {
   const [error, setError] = useState<string | null>(null);
+  const [sending, once] = useOnce();
   const { fields, words } = useWords();
   return (
     <form
       class="ask"
       onSubmit={(event) => {
         event.preventDefault();
-        post(`runs/${id}/requests`, { ask: act, ...words() }).then(onDone, (problem) => setError(problem.message));
+        once(post(`runs/${id}/requests`, { ask: act, ...words() }).then(onDone, (problem) => setError(problem.message)));
       }}
     >
       <p>{ACTS[act].text}</p>
       <div class="line">
         {fields}
-        <button class="main">{ACTS[act].sure}</button>
+        <button class="main" disabled={sending}>
+          {ACTS[act].sure}
+        </button>
         <button type="button" class="quiet" onClick={onDone}>
           leave
         </button>

@@ -219,7 +219,7 @@ fn the_peak_of_an_epoch_is_predicted() {
     {
         let (predicted, actual) = peaks(pipe.folder(), &text);
         let ratio = predicted as f64 / actual as f64;
-        println!("{name}: predicted {predicted}, two epochs {actual} bytes: {ratio:.4}");
+        println!("{name}: predicted {predicted}, the run {actual} bytes: {ratio:.4}");
         assert!((0.95..=1.05).contains(&ratio), "{name}: {predicted} predicted, {actual} in the run");
     }
 }

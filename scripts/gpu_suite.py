@@ -71,13 +71,14 @@ workers = {workers}
 
 [model.net]
 type = "mask_rcnn"
-backbone = "resnet50"
+backbone = "{backbone}"
 num_classes = {classes}
 weights = "{weights}"
 norm = "frozen"
 trainable_backbone_layers = 3
 min_size = {size}
 max_size = {long}
+box_batch_size_per_image = {sampled}
 
 [optimizer.sgd]
 type = "sgd"
@@ -239,6 +240,8 @@ class Suite:
         self.device = torch.device("cpu" if args.stand_in else args.device)
         if args.stand_in:
             self.env["LD_PRELOAD"] = str(pathlib.Path(args.stand_in).resolve())
+        # The CPU computes for it.
+        self.backbone, self.sampled = ("resnet18", 64) if args.stand_in else ("resnet50", 512)
         small = args.small
         self.size, self.long = (96, 128) if small else (800, 1333)
         self.batch, self.workers = (2, 1) if small else (4, 4)
@@ -250,7 +253,7 @@ class Suite:
 
     def network(self, norm=FrozenBatchNorm2d):
         """As torchvision's own builder makes it with weights: batch norm frozen, the last three stages of the backbone trained."""
-        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3, norm_layer=norm)
+        backbone = resnet_fpn_backbone(backbone_name=self.backbone, weights=None, trainable_layers=3, norm_layer=norm)
         return MaskRCNN(backbone, CLASSES, min_size=self.size, max_size=self.long)
 
     def make_weights(self):
@@ -282,7 +285,8 @@ class Suite:
         values = {
             "device": self.args.device, "precision": precision, "deterministic": str(deterministic).lower(),
             "data": self.folder / "data", "weights": self.folder / "weights.pth", "batch": self.batch, "workers": self.workers, "classes": CLASSES,
-            "size": self.size, "long": self.long, "iterations": self.iterations, "log": self.log, **settings,
+            "size": self.size, "long": self.long, "iterations": self.iterations, "log": self.log,
+            "backbone": self.backbone, "sampled": self.sampled, **settings,
         }
         (self.folder / "suite.toml").write_text((PIPELINE + extra).format(**values))
         return self.folder / f"run{self.runs}"

@@ -14,7 +14,7 @@ use crate::submit::job_of;
 
 /// By whom runs are asked to end.
 pub(super) const AUTHOR: &str = "pipe sweep";
-/// An engine that does not know a job for so long is told of.
+/// An engine that does not know a job for so long has forgotten it; for less it was not asked yet, or cannot answer just now.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where trials are submitted to.
@@ -56,8 +56,10 @@ pub(super) struct Job {
 pub(super) enum Over {
     /// It is not.
     No,
-    /// It is a job of which nobody knows.
+    /// It is a job of which its engine says nothing, yet.
     Silent,
+    /// It is a job of which its engine says nothing any more.
+    Forgotten,
     /// It ended so.
     Exit(ExitStatus),
     /// Its job stands so.
@@ -85,22 +87,30 @@ impl Process {
         let Process::Job(job) = self else { return };
         job.unknown = state.is_none().then(|| job.unknown.unwrap_or_else(Instant::now));
         job.state = state;
-        if !job.told && job.unknown.is_some_and(|since| since.elapsed() > PATIENCE) {
-            job.told = true;
-            let (engine, number) = (job.receipt.engine.as_str(), &job.receipt.job);
-            terminal::line(&format!(
-                "warning: {engine} does not say how job {number} stands; its trial is waited for. Where it has forgotten the job, \
-                 remove `{}` from the trial's folder and start the sweep again",
-                pipe_submit::receipt::FILE
-            ));
+    }
+
+    /// Says once of a forgotten job that its trial, whose run has not ended, is waited for.
+    pub fn tell_forgotten(&mut self) {
+        let Process::Job(job) = self else { return };
+        if std::mem::replace(&mut job.told, true) {
+            return;
         }
+        let (engine, number) = (job.receipt.engine.as_str(), &job.receipt.job);
+        terminal::line(&format!(
+            "warning: {engine} does not say how job {number} stands; its trial is waited for. Where it has forgotten the job, \
+             remove `{}` from the trial's folder and start the sweep again",
+            pipe_submit::receipt::FILE
+        ));
     }
 
     /// Whether it is over.
     pub fn over(&mut self) -> Result<Over> {
         Ok(match self {
             Process::Child(child) => child.try_wait().context("a trial's process")?.map_or(Over::No, Over::Exit),
-            Process::Job(Job { state: None, .. }) => Over::Silent,
+            Process::Job(Job { state: None, unknown, .. }) => match unknown {
+                Some(since) if since.elapsed() > PATIENCE => Over::Forgotten,
+                _ => Over::Silent,
+            },
             Process::Job(Job { state: Some(state), .. }) if !states::is_over(state) => Over::No,
             Process::Job(Job { receipt, state: Some(state), .. }) => Over::Job(receipt.clone(), state.clone()),
         })

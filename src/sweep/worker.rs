@@ -256,10 +256,15 @@ impl Worker {
             // Before the run's own word: what it says by then is its last.
             _ => standing::status(&self.folder),
         };
-        if matches!(over, Over::Silent) && !matches!(standing, Some(Status::Done | Status::Failed)) {
-            return Ok(Ended::Not);
+        match over {
+            // An engine may start again what has failed.
+            Over::Silent if standing != Some(Status::Done) => return Ok(Ended::Not),
+            Over::Forgotten if !matches!(standing, Some(Status::Done | Status::Failed)) => {
+                self.process.iter_mut().for_each(Process::tell_forgotten);
+                return Ok(Ended::Not);
+            }
+            _ => self.process = None,
         }
-        self.process = None;
         Ok(match standing {
             // Another has the folder: it was started by a driver that was killed.
             Some(Status::Running) => Ended::Not,
@@ -368,4 +373,56 @@ fn last_words(log: &Path) -> Option<String> {
 fn newest_checkpoint(run: &Path) -> Option<String> {
     let entries = fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// At work on a trial as a job that a driver before has submitted, in a folder of a run.
+    fn worker(folder: &Path) -> Worker {
+        let receipt = json!({ "engine": "kubernetes", "job": "trial" });
+        Worker {
+            id: 0,
+            number: 0,
+            slot: 0,
+            seed: 0,
+            seen: 0,
+            pruned: false,
+            told: false,
+            asked_edit: None,
+            sets: Vec::new(),
+            folder: folder.to_owned(),
+            process: Some(Process::of(serde_json::from_value(receipt).unwrap())),
+            searched: true,
+            measured: None,
+            named: true,
+            asked: None,
+            lives: 0,
+            checkpoint: None,
+        }
+    }
+
+    #[test]
+    fn what_an_engine_may_start_again_has_not_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("run.json"), json!({ "status": "failed" }).to_string()).unwrap();
+        let mut worker = worker(folder.path());
+        assert!(matches!(worker.look().unwrap(), Ended::Not), "its engine was not asked yet");
+        worker.hear(None);
+        assert!(matches!(worker.look().unwrap(), Ended::Not), "its engine cannot say at the moment");
+        worker.hear(Some("Pending".into()));
+        assert!(matches!(worker.look().unwrap(), Ended::Not), "it is started again");
+        worker.hear(Some("Failed".into()));
+        assert!(matches!(worker.look().unwrap(), Ended::Failed(_)));
+    }
+
+    #[test]
+    fn a_run_that_is_done_is_done_whatever_its_engine_says() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("run.json"), json!({ "status": "done" }).to_string()).unwrap();
+        assert!(matches!(worker(folder.path()).look().unwrap(), Ended::Done));
+    }
 }

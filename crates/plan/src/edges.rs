@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 
 use super::events::{Action, EventEdge};
 use super::left_out::LeftOut;
-use super::lower::{Mention, Mentioned};
+use super::mention::{Mention, Mentioned};
 use super::message;
 use super::names::exists;
 use super::nodes::PlanNode;

@@ -4,6 +4,7 @@
 //! - [`plugins`]: the `[plugins]` section
 //! - [`sweep`]: the `[sweep]` section; [`submit`]: `[submit.NAME]`
 //! - [`lower`]: tables against schemas, every mistake at its place
+//! - [`mention`]: what values of a table say of other nodes
 //! - [`component`]: which component a table names, and whether its options fit
 //! - [`nodes`]: the tables of nodes, with their components
 //! - `retyped`: what nodes keep whose `type` an override changes
@@ -26,6 +27,7 @@ pub mod graph;
 mod left_out;
 pub mod lower;
 mod marks;
+pub mod mention;
 pub mod message;
 mod names;
 pub mod nodes;

@@ -9,54 +9,14 @@ use std::ops::Range;
 use serde_json::{Map, Value as Json};
 
 use super::component::{check_component, find_component};
+use super::mention::{self, Mention, Mentioned, Unread};
 use super::schema::{
     accepts, alternatives, choices_of, fits, in_range, is_null, property_fits, tag_of, types_of, types_within,
 };
 use super::{message, retyped};
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, Sources, suggest};
 use pipe_document::{Document, Ingredient, KeyOrValue, Node, PathSegment, Table, Value};
-use pipe_vocab::{Catalog, Checked, Expression, Kind, NodeId, PropertyType, Target, ValueRef};
-
-/// What a table's values say of other nodes.
-#[derive(Debug, Clone)]
-pub enum Mention {
-    /// A port: the node and the kinds that fit.
-    Port {
-        /// The node named.
-        node: NodeId,
-        /// The kinds that fit.
-        kinds: Vec<Kind>,
-    },
-    /// A property of another node, standing for a value of this type.
-    Property {
-        /// The node named.
-        node: NodeId,
-        /// The property's name.
-        property: String,
-        /// JSON types that the field takes.
-        types: Vec<String>,
-    },
-    /// A measured value.
-    Value(ValueRef),
-    /// An option of another node that is to be driven, of a node of one of these kinds.
-    Target {
-        /// The option.
-        target: Target,
-        /// The kinds that fit.
-        kinds: Vec<Kind>,
-    },
-}
-
-/// A [`Mention`] and where it is written.
-#[derive(Debug, Clone)]
-pub struct Mentioned {
-    /// What is mentioned.
-    pub what: Mention,
-    /// Steps from the node's table to the value.
-    pub path: Vec<PathSegment>,
-    /// The text of the value.
-    pub location: Location,
-}
+use pipe_vocab::{Catalog, Checked, Expression, Kind, NodeId, PropertyType};
 
 /// A component written in place in a node's options.
 pub struct NestedNode {
@@ -229,16 +189,15 @@ impl<'a> Lowering<'a> {
     }
 
     fn string(&mut self, node: &Node, text: &str, schema: &'a Json, path: &[PathSegment]) -> Json {
-        if let Some(kinds) = schema.get("x-port").and_then(Json::as_array) {
-            let kinds = kinds.iter().filter_map(Json::as_str).filter_map(Kind::parse).collect();
-            return self.port(node, text, kinds, path);
-        }
-        if let Some(kinds) = schema.get("x-target").and_then(Json::as_array) {
-            let kinds = kinds.iter().filter_map(Json::as_str).filter_map(Kind::parse).collect();
-            return self.target(node, text, kinds, path);
-        }
-        if schema.get("x-metric").is_some() {
-            return self.measured(node, text, path);
+        let kinds = |key: &str| {
+            let kinds = schema.get(key).and_then(Json::as_array)?.iter().filter_map(Json::as_str);
+            Some(kinds.filter_map(Kind::parse).collect())
+        };
+        let measured = || schema.get("x-metric").map(|_| mention::measured(text));
+        let port = kinds("x-port").map(|kinds| mention::port(text, kinds));
+        let found = port.or_else(|| kinds("x-target").map(|kinds| mention::target(text, kinds))).or_else(measured);
+        if let Some(found) = found {
+            return self.mention(node, text, found, path);
         }
         if schema.get("x-expression").is_some() {
             return self.expression(node, text, path);
@@ -268,52 +227,17 @@ impl<'a> Lowering<'a> {
         self.error("unknown-choice", message, &node.location.clone(), node, Some(help));
     }
 
-    fn port(&mut self, node: &Node, text: &str, kinds: Vec<Kind>, path: &[PathSegment]) -> Json {
-        match text.parse::<NodeId>() {
-            Ok(id) => {
-                self.wrong_port |= !kinds.contains(&id.kind);
-                let what = Mention::Port { node: id, kinds };
+    /// Keeps what a text says of another node, or tells why it says nothing.
+    fn mention(&mut self, node: &Node, text: &str, found: Result<Mention, Unread>, path: &[PathSegment]) -> Json {
+        match found {
+            Ok(what) => {
+                if let Mention::Port { node: id, kinds } = &what {
+                    self.wrong_port |= !kinds.contains(&id.kind);
+                }
                 self.mentions.push(Mentioned { what, path: path.to_vec(), location: node.location.clone() });
             }
-            Err(_) => {
-                let wanted = message::kinds(&kinds);
-                let example = kinds.first().map_or("dataset", |kind| kind.as_str());
-                let help = match kinds.as_slice() {
-                    [kind] if !text.contains('.') => format!("write the full name: `{kind}.{text}`"),
-                    _ => format!("write the full name of a node, such as `{example}.NAME`"),
-                };
-                let message = format!("`{text}` does not name {wanted}");
+            Err(Unread { message, help }) => {
                 self.error("bad-reference", message, &node.location.clone(), node, Some(help));
-            }
-        }
-        Json::String(text.to_owned())
-    }
-
-    fn target(&mut self, node: &Node, text: &str, kinds: Vec<Kind>, path: &[PathSegment]) -> Json {
-        match Target::parse(text) {
-            Some(target) => {
-                let what = Mention::Target { target, kinds };
-                self.mentions.push(Mentioned { what, path: path.to_vec(), location: node.location.clone() });
-            }
-            None => {
-                let message = format!("`{text}` is not the name of an option");
-                let help = "write `optimizer.NAME:OPTION`, such as `optimizer.sgd:weight_decay`";
-                self.error("bad-reference", message, &node.location.clone(), node, Some(help.into()));
-            }
-        }
-        Json::String(text.to_owned())
-    }
-
-    fn measured(&mut self, node: &Node, text: &str, path: &[PathSegment]) -> Json {
-        match serde_json::from_value::<ValueRef>(Json::String(text.to_owned())) {
-            Ok(value) => {
-                let what = Mention::Value(value);
-                self.mentions.push(Mentioned { what, path: path.to_vec(), location: node.location.clone() });
-            }
-            Err(_) => {
-                let message = format!("`{text}` is not the name of a measured value");
-                let help = "write `metric.NAME:VALUE`, such as `metric.accuracy:accuracy`, or `engine.NAME:loss`";
-                self.error("bad-reference", message, &node.location.clone(), node, Some(help.into()));
             }
         }
         Json::String(text.to_owned())

@@ -6,7 +6,8 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use super::component::{check_component, find_component};
-use super::lower::{Lowering, Mentioned, NestedNode};
+use super::lower::{Lowering, NestedNode};
+use super::mention::Mentioned;
 use super::{message, retyped};
 use crate::file::File;
 use pipe_document::diagnostic::{Diagnostic, Diagnostics, Location, suggest};

@@ -51,13 +51,13 @@ fn a_property_out_of_range_is_named_with_its_option_and_the_range() {
         "{ type = \"flatten\" }, { type = \"dropout\", p = \"dataset.train:num_classes\" }",
     );
     let error = start(&layers).expect("a chance of 10 is none");
-    let expected = "cannot build model.net: option `layers[1].p` would be 10: it must be at least 0 and at most 1 (`layers[1].p` \
+    let expected = "cannot build model.net (random.toml:31:8): option `layers[1].p` would be 10: it must be at least 0 and at most 1 (`layers[1].p` \
                     is `dataset.train:num_classes`)";
     assert_eq!(error, expected);
 
     let share = scheduler("type = \"one_cycle\"\ntotal_steps = 10\npct_start = \"engine.trainer:iterations\"");
     let error = start(&pipeline(&share, 2)).expect("a share of 6 is out of range");
-    let expected = "cannot build scheduler.s: option `pct_start` would be 6: ";
+    let expected = "cannot build scheduler.s (random.toml:67:12): option `pct_start` would be 6: ";
     assert!(error.starts_with(expected) && error.contains("`pct_start` is `engine.trainer:iterations`"), "{error}");
 }
 
@@ -66,6 +66,6 @@ fn a_property_that_the_components_own_check_refuses_is_named() {
     let _alone = alone();
     let points = "type = \"piecewise_linear\"\npoints = [[0, 1.0], [\"loader.train:batches\", 0.5], [3, 0.1]]";
     let error = start(&pipeline(&scheduler(points), 1)).expect("two points of step 3");
-    assert!(error.starts_with("cannot build scheduler.s: option `points"), "{error}");
+    assert!(error.starts_with("cannot build scheduler.s (random.toml:67:12): option `points"), "{error}");
     assert!(error.contains("step 3 comes after step 3"), "{error}");
 }

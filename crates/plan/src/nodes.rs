@@ -28,9 +28,16 @@ pub struct PlanNode {
     pub nested: Vec<NestedNode>,
     /// The table's name in the file.
     pub location: Location,
+    /// The same to show, such as `pipeline.toml:15:2`.
+    pub place: String,
 }
 
 impl PlanNode {
+    /// What an error about building it begins with.
+    pub fn cannot_build(&self) -> String {
+        format!("cannot build {} ({})", self.id, self.place)
+    }
+
     /// Whether its component has an option of this name.
     pub fn takes(&self, option: &str) -> bool {
         self.descriptor.schema()["properties"].get(option).is_some()
@@ -162,8 +169,8 @@ fn read_node(read: &mut Read, file: File<'_>, id: NodeId, entry: &Entry, found: 
             }
         }
     }
-    let nested = lowering.nested;
-    read.nodes.insert(id.clone(), PlanNode { id, descriptor, config, component, nested, location: at });
+    let (nested, place) = (lowering.nested, file.sources.place(&at));
+    read.nodes.insert(id.clone(), PlanNode { id, descriptor, config, component, nested, location: at, place });
 }
 
 fn without(table: &Table, keys: &[String]) -> Table {

@@ -50,7 +50,7 @@ pub fn build_into(plan: &Plan, node: &PlanNode, graph: &Graph, initial_weights: 
         let (nodes, offers, catalog) = (graph.nodes.borrow(), graph.offers.borrow(), graph.catalog.borrow().clone());
         let _takes_long = terminal::working(format!("building {}", node.id));
         let site = Site { run: &graph.run, nodes: &nodes, offers: &offers, catalog: &catalog, initial_weights };
-        build_node(plan, node, &site).with_context(|| format!("cannot build {}", node.id))?
+        build_node(plan, node, &site).with_context(|| node.cannot_build())?
     };
     let offers = built.offers.into_iter().map(|(name, value)| ((node.id.clone(), name), value));
     graph.offers.borrow_mut().extend(offers);

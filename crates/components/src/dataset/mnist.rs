@@ -199,7 +199,10 @@ fn find(root: &Path, name: &str) -> Result<PathBuf> {
     candidates
         .into_iter()
         .find(|path| path.is_file())
-        .with_context(|| format!("there is no {name} or {name}.gz in {}", root.display()))
+        .with_context(|| {
+            let root = root.display();
+            format!("there is no {name} or {name}.gz in {root}: put MNIST's files there, or set `root`, which can be `builtin:digits`")
+        })
 }
 
 /// Sizes and bytes of an IDX file (magic number `0 0 8 n`, `n` sizes of 4 bytes each, bytes; big-endian).

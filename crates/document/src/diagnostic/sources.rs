@@ -178,6 +178,12 @@ impl Sources {
         Position { line, column: source.text[start..offset].chars().count() + 1 }
     }
 
+    /// Where a location starts, to show: the source's name, line and column, as in `pipeline.toml:15:2`.
+    pub fn place(&self, location: &Location) -> String {
+        let Position { line, column } = self.position(location);
+        format!("{}:{line}:{column}", self.name(location.source))
+    }
+
     /// The text at a location; clipped where the span leaves the text.
     pub fn slice(&self, location: &Location) -> &str {
         let text = self.text(location.source);

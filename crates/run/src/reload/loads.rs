@@ -119,7 +119,7 @@ impl Place<'_> {
         }
         let node = self.plan.nodes.get(id).with_context(|| format!("there is no {id}"))?;
         let site = Site { initial_weights: false, ..*site };
-        let built = build_node(self.plan, node, &site).with_context(|| format!("cannot build {id}"))?.instance;
+        let built = build_node(self.plan, node, &site).with_context(|| node.cannot_build())?.instance;
         // What is at work, where another waits for the end of the epoch.
         let own = self.graph.node(id)?;
         let alike =

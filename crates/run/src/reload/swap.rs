@@ -15,7 +15,7 @@ use super::loads::{Load, Loaded, Place};
 use pipe_core::component::build::OnCommit;
 use pipe_core::{Engine, Instance, Kind, Loader, NodeId, Nodes, Reload, Shared, Sink};
 use pipe_document::PathSegment;
-use pipe_plan::{EventEdge, Plan};
+use pipe_plan::{EventEdge, Plan, PlanNode};
 use pipe_vocab::refusal::WEIGHTS_LOST;
 use pipe_vocab::reload::is_tried;
 use pipe_vocab::{Catalog, Refusal};
@@ -178,7 +178,11 @@ impl Builder<'_> {
             let former = self.effective.get(id).cloned();
             let instance = match former {
                 Some(former) if !self.affected.build.contains_key(id) => former,
-                former => self.build_one(id, former).with_context(|| format!("cannot build {id}"))?,
+                former => {
+                    let new = self.new;
+                    let node = new.nodes.get(id).with_context(|| format!("there is no {id}"))?;
+                    self.build_one(node, former).with_context(|| node.cannot_build())?
+                }
             };
             self.made.nodes.insert(id.clone(), instance);
         }
@@ -198,8 +202,8 @@ impl Builder<'_> {
         nodes
     }
 
-    fn build_one(&mut self, id: &NodeId, former: Option<Instance>) -> Result<Instance> {
-        let node = self.new.nodes.get(id).context("it is in the plan's order only")?;
+    fn build_one(&mut self, node: &PlanNode, former: Option<Instance>) -> Result<Instance> {
+        let id = &node.id;
         // A scheduler drives a part that an engine at hand takes over later.
         let with_parts = (id.kind == Kind::Scheduler).then(|| self.with_parts());
         let site = Site { nodes: with_parts.as_ref().unwrap_or(&self.made.nodes), ..self.site() };
@@ -279,7 +283,7 @@ impl Builder<'_> {
                 Some(loader) if !is_built(Some(loader)) => {
                     let node = self.new.nodes.get(loader).with_context(|| format!("there is no {loader}"))?;
                     let built = build_node(self.new, node, &self.site());
-                    let built = built.with_context(|| format!("cannot build {loader}"))?;
+                    let built = built.with_context(|| node.cannot_build())?;
                     let Instance::Loader(built) = built.instance else { bail!("{loader} is not a loader") };
                     built
                 }

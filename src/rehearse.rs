@@ -72,8 +72,7 @@ pub fn open_data(plan: &Plan, catalog: Rc<Catalog>) -> Result<(Data, Diagnostics
     for node in plan.nodes.values().filter(|node| [Kind::Dataset, Kind::Loader].contains(&node.id.kind)) {
         let Err(error) = partial.build(plan, &node.id) else { continue };
         // A loader fails with its dataset.
-        let own = format!("cannot build {}", node.id);
-        if error.to_string() == own {
+        if error.to_string() == node.cannot_build() {
             let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
             let problem = Diagnostic::error("unusable-data", causes.join(": "));
             found.push(problem.at(node.location.clone()));

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 
+use object::Endianness;
+use object::elf::{ELF_NOTE_GNU, FileHeader64, NT_GNU_BUILD_ID};
 use object::read::ReadCache;
-use object::{Object, ReadRef};
+use object::read::elf::{FileHeader, ProgramHeader};
 use pipe_vocab::secret::sounds_secret;
 use serde_json::{Map, Value, json};
 
@@ -100,12 +102,20 @@ fn libraries(maps: &str) -> Vec<Value> {
     files.into_iter().map(said).collect()
 }
 
-/// Reads only those parts of the file that say it.
+/// Reads only those parts of the file that say it: symbols are megabytes.
 fn build_id(path: &str) -> Option<String> {
-    let cache = ReadCache::new(File::open(path).ok()?);
-    let file = object::File::parse(cache.range(0, (&cache).len().ok()?)).ok()?;
-    let id = file.build_id().ok()??;
-    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    let file = ReadCache::new(File::open(path).ok()?);
+    let header = FileHeader64::<Endianness>::parse(&file).ok()?;
+    let endian = header.endian().ok()?;
+    for segment in header.program_headers(endian, &file).ok()? {
+        let Ok(Some(mut notes)) = segment.notes(endian, &file) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == ELF_NOTE_GNU && note.n_type(endian) == NT_GNU_BUILD_ID {
+                return Some(note.desc().iter().map(|byte| format!("{byte:02x}")).collect());
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]

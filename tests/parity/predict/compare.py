@@ -323,7 +323,7 @@ def compare_sets(name, form, files, raw, model, images, device):
 
 
 def compare(name, case, form, files, args, folder):
-    device = torch.device(args.device)
+    device = torch.device("cpu" if args.device == "auto" else args.device)
     fixed = case.get("kind", "").startswith("ssd")
     options = {} if fixed else {"min_size": args.min_size, "max_size": args.max_size}
     images = [decode_image(str(file), mode=ImageReadMode.RGB).float() / 255 for file in files]
@@ -398,7 +398,7 @@ def main():
     parser.add_argument("--images", required=True, type=pathlib.Path, help="a folder of JPEG or PNG files")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--cases", default=",".join(CASES), help="of " + ", ".join(CASES))
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="auto: that of `pipe`, beside torchvision on the CPU")
     parser.add_argument("--min-size", type=int, default=800)
     parser.add_argument("--max-size", type=int, default=1333)
     parser.add_argument("--seed", type=int, default=0)

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use crate::setup::{Options, setup};
 use crate::shell::{cargo, must};
 
-/// What needs a real GPU, or hours without one.
-const PARTS: &str = "mission,load,deterministic,resume,reload,fits,precision,profile";
+/// All but what needs a real GPU, or only times.
+const PARTS: &str = "mission,load,parity,deterministic,resume,reload,fits,precision,profile";
 
 /// Builds the program and the stand-in, and runs the script.
 pub(crate) fn gpu_suite(root: &Path, arguments: &[String]) -> Result<()> {

@@ -212,7 +212,7 @@ fn waits(device: Device, operators: &[Operator]) -> Option<Vec<(String, u64)>> {
     let own = |name: &str| u64::from(name == "cudaDeviceSynchronize");
     let all = operators.iter().filter(waits);
     let all = all.map(|operator| (operator.name.clone(), operator.times.saturating_sub(own(&operator.name))));
-    matches!(device, Device::Cuda(_)).then(|| all.filter(|(_, times)| *times > 0).collect())
+    pipe_native::device::tells_waits(device).then(|| all.filter(|(_, times)| *times > 0).collect())
 }
 
 /// What was measured.

@@ -132,7 +132,7 @@ fn devices(text: &str) -> Result<Vec<String>> {
         return Ok(vec!["cpu".into(); count]);
     }
     pipe_native::init()?;
-    let there = tch::Cuda::device_count().max(0) as usize;
+    let there = pipe_native::device::gpus();
     let numbers: Vec<usize> = match text {
         "all" if there == 0 => bail!("there is no GPU; `--devices cpu:2` starts two processes on the CPU"),
         "all" => (0..there).collect(),

@@ -351,14 +351,10 @@ pub(super) fn folder_of(settings: &Settings, number: u64, seed: usize) -> PathBu
 /// The device of those at work in a slot: of several GPUs the next, where it is not said which.
 fn device(settings: &Settings, slot: usize) -> Option<String> {
     let said = settings.device.as_ref().unwrap_or(&settings.own_device);
-    let gpus = if settings.jobs > 1 && ["auto", "cuda"].contains(&said.as_str()) {
-        tch::Cuda::device_count().max(0)
-    } else {
-        0
-    };
-    match usize::try_from(gpus) {
-        Ok(gpus @ 2..) => Some(format!("cuda:{}", slot % gpus)),
-        _ => settings.device.clone(),
+    let shared = settings.jobs > 1 && ["auto", "cuda"].contains(&said.as_str());
+    match if shared { pipe_native::device::gpus() } else { 0 } {
+        0 | 1 => settings.device.clone(),
+        gpus => Some(format!("cuda:{}", slot % gpus)),
     }
 }
 

@@ -58,10 +58,19 @@ pub fn plans_by_shape(device: Device) -> bool {
     device.is_cuda()
 }
 
+/// Whether libtorch's profiler tells of the calls by which the host waits for this device, by CUDA's names.
+pub fn tells_waits(device: Device) -> bool {
+    device.is_cuda()
+}
+
+/// How many GPUs can be used by number, as in `cuda:1`.
+pub fn gpus() -> usize {
+    init().map_or(0, |()| gpu_count().unwrap_or(0))
+}
+
 /// All accelerators of this machine that libtorch can use.
 pub(crate) fn accelerators() -> Vec<Device> {
-    let gpus = usize::try_from(Cuda::device_count()).unwrap_or(0);
-    (0..gpus).map(Device::Cuda).chain(tch::utils::has_mps().then_some(Device::Mps)).collect()
+    (0..gpus()).map(Device::Cuda).chain(tch::utils::has_mps().then_some(Device::Mps)).collect()
 }
 
 fn cuda(name: &str, index: &str) -> Result<(Device, String)> {

@@ -23,7 +23,7 @@ pub struct NewArgs {
 /// Templates: pipelines that the project ships and tests.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum Template {
-    /// A small classifier on MNIST or built-in digits: runs at once.
+    /// A small classifier on MNIST; with the profile `demo` on built-in digits, at once.
     #[default]
     Mnist,
     /// A ResNet classifier from scratch on a folder of images.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use pipe_core::{Kind, Limits, Requests, terminal};
 use pipe_document::diagnostic::{Diagnostic, Diagnostics};
-use pipe_plan::Plan;
 use pipe_plan::checks::data::Data;
+use pipe_plan::{CannotBuild, Plan};
 use pipe_run::checks::data_of;
 use pipe_run::{RunOptions, Running, checkpoint};
 use pipe_vocab::Catalog;
@@ -72,7 +72,7 @@ pub fn open_data(plan: &Plan, catalog: Rc<Catalog>) -> Result<(Data, Diagnostics
     for node in plan.nodes.values().filter(|node| [Kind::Dataset, Kind::Loader].contains(&node.id.kind)) {
         let Err(error) = partial.build(plan, &node.id) else { continue };
         // A loader fails with its dataset.
-        if error.to_string() == node.cannot_build() {
+        if error.downcast_ref::<CannotBuild>().is_some_and(|of| of.node == node.id) {
             let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
             let problem = Diagnostic::error("unusable-data", causes.join(": "));
             found.push(problem.at(node.location.clone()));

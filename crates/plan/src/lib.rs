@@ -47,7 +47,7 @@ use serde_json::Value as Json;
 pub use checks::section::Allowed;
 pub use edges::{DataEdge, PropertyEdge};
 pub use events::{Action, EventEdge, EventTarget};
-pub use nodes::PlanNode;
+pub use nodes::{CannotBuild, PlanNode};
 pub use pipeline::PipelineConfig;
 pub use sweep::SweepConfig;
 

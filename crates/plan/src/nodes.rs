@@ -1,6 +1,7 @@
 //! The tables of nodes, with their components.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -33,9 +34,9 @@ pub struct PlanNode {
 }
 
 impl PlanNode {
-    /// What an error about building it begins with.
-    pub fn cannot_build(&self) -> String {
-        format!("cannot build {} ({})", self.id, self.place)
+    /// The context of an error about building it.
+    pub fn cannot_build(&self) -> CannotBuild {
+        CannotBuild { node: self.id.clone(), place: self.place.clone() }
     }
 
     /// Whether its component has an option of this name.
@@ -57,6 +58,20 @@ impl PlanNode {
     /// Names of the values it produces.
     pub fn values(&self) -> Vec<String> {
         self.component.as_ref().map(|component| component.values()).unwrap_or_default()
+    }
+}
+
+/// Which node an error is about, and where that is in the file.
+#[derive(Debug)]
+pub struct CannotBuild {
+    /// The node.
+    pub node: NodeId,
+    place: String,
+}
+
+impl fmt::Display for CannotBuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot build {} ({})", self.node, self.place)
     }
 }
 

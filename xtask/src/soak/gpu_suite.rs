@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::setup::{Options, setup};
 use crate::shell::{cargo, must};
+use crate::suites::NO_FEATURES;
 
 /// All but what needs a real GPU, or only times.
 const PARTS: &str = "mission,load,parity,deterministic,resume,reload,fits,precision,profile";
@@ -28,7 +29,7 @@ pub(crate) fn gpu_suite(root: &Path, arguments: &[String]) -> Result<()> {
     let python = python.context("--python EXE: a Python with torch 2.11 and torchvision")?;
     let libtorch = setup(root, &Options::default())?;
     // The tests of the stand-in build it beside the program.
-    must(cargo(root, &libtorch).args(["test", "--workspace", "--test", "stand_in", "--no-run"]))?;
+    must(cargo(root, &libtorch).args(["test", "--workspace", NO_FEATURES, "--test", "stand_in", "--no-run"]))?;
     let debug = root.join("target/debug");
     let library = newest(&debug.join("build"))?;
     let mut script = Command::new(python);
